@@ -1,0 +1,136 @@
+"""Everything that is run by hand or by CI; `nox --list` shows it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "typing", "tests", "docs", "package"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+
+HERE = Path(__file__).parent
+#: Django versions by Python version: the LTS everywhere, the newest where it runs.
+MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
+#: Bands A and B (see tests/test_layering.py) must be covered whole, branches included.
+COVERED = [
+    "trio_channels/_*.py",
+    "trio_channels/abc.py",
+    "trio_channels/exceptions.py",
+    "trio_channels/websocket.py",
+    "trio_channels/layers/_*.py",
+    "trio_channels/layers/memory.py",
+]
+NOT_COVERED = ["trio_channels/__init__.py", "trio_channels/layers/__init__.py"]
+
+
+def interpreter(version: str) -> str | None:
+    """An interpreter of that version that starts: on PATH, or among pyenv's, whose shims alone do not start."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        candidates.insert(0, sys.executable)
+    for candidate in filter(None, candidates):
+        if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+ENVIRONMENTS = [
+    nox.param(path, django, id=f"python{version}-django{django}")
+    for version, djangos in MATRIX.items()
+    if (path := interpreter(version))
+    for django in djangos
+]
+
+
+@nox.session
+@nox.parametrize("python,django", ENVIRONMENTS)
+def tests(session: nox.Session, django: str) -> None:
+    """The test-suite, with the coverage gate. Arguments go to pytest and switch the gate off."""
+    session.install("-e", ".[test]", f"django~={django}.0")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    data = {"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")}
+    session.run("coverage", "erase", env=data)
+    session.run("coverage", "run", "-m", "pytest", "-m", "not browser and not faults", env=data)
+    session.run("coverage", "combine", env=data)
+    session.run(
+        "coverage",
+        "report",
+        "--fail-under=100",
+        f"--include={','.join(COVERED)}",
+        f"--omit={','.join(NOT_COVERED)}",
+        env=data,
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the habits that ruff can check."""
+    session.install("ruff>=0.14")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """mypy --strict, over the package and the type tests."""
+    session.install("-e", ".[test]", "mypy>=1.15", "django-stubs-ext", "django-stubs")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, with warnings as errors."""
+    session.install("-e", ".[docs,test]")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the distribution, and import what is in it from an empty environment."""
+    session.install("build", "twine")
+    out = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(out))
+    session.run("twine", "check", "--strict", *map(str, out.iterdir()))
+    session.install("--force-reinstall", "--no-deps", *map(str, out.glob("*.whl")))
+    session.install(*map(str, out.glob("*.whl")))
+    session.cd(session.create_tmp())
+    session.run("python", "-c", "import trio_channels, trio_channels.generic.websocket as w; print(w.__file__)")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The tests that drive the system's Chromium."""
+    session.install("-e", ".[test,browser]")
+    session.run("pytest", "-m", "browser", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """The long fault tests."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "faults", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Every benchmark, against its peer, interleaved; arguments name single ones."""
+    session.install("-e", ".[test,bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def chat(session: nox.Session) -> None:
+    """Run the chat on http://127.0.0.1:8000/; another port by argument: nox -s chat -- 8080."""
+    session.install("-e", ".")
+    session.run("python", str(HERE / "examples" / "chat" / "serve.py"), *session.posargs)

@@ -1,0 +1,10 @@
+"""Django Channels, rebuilt on Trio and structured concurrency."""
+
+from __future__ import annotations
+
+from .exceptions import ConnectionClosed, TrioChannelsError
+from .websocket import WebSocket, websocket
+
+__all__ = ["ConnectionClosed", "TrioChannelsError", "WebSocket", "websocket"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,114 @@
+"""The ``TRIO_CHANNELS`` setting: one dict, every key with a default, unknown keys refused.
+
+Works without configured Django settings: then every value is its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, get_args
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from ._limits import Limits
+from .abc import CAPACITY, Overflow
+from .exceptions import ConfigurationError
+
+NAME = "TRIO_CHANNELS"
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    default: Any
+    expected: str
+    valid: Callable[[Any], bool]
+
+
+def _count(default: int, least: int = 1) -> _Setting:
+    return _Setting(default, f"an int of at least {least}", lambda v: _is_int(v) and v >= least)
+
+
+def _seconds(default: float) -> _Setting:
+    return _Setting(default, "a number of seconds above 0", lambda v: _is_number(v) and v > 0)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
+_LIMITS = Limits()
+
+#: Every key; the reference page of the docs gives units and reasons.
+SETTINGS: dict[str, _Setting] = {
+    "WORKER_THREADS": _count(10),
+    "WORKER_QUEUE": _count(1_000, least=0),
+    "MAILBOX_CAPACITY": _count(CAPACITY),
+    "MAILBOX_OVERFLOW": _Setting("close", f"one of {get_args(Overflow)}", lambda v: v in get_args(Overflow)),
+    "READ_AHEAD": _count(_LIMITS.read_ahead),
+    "OUTBOX": _count(_LIMITS.outbox),
+    "ACCEPT_TIMEOUT": _seconds(_LIMITS.accept_timeout),
+    "DISCONNECT_TIMEOUT": _seconds(_LIMITS.disconnect_timeout),
+    "CLOSE_TIMEOUT": _seconds(_LIMITS.close_timeout),
+    "SEND_TIMEOUT": _seconds(_LIMITS.send_timeout),
+    "MAX_BODY_SIZE": _count(10 * 2**20),
+}
+
+
+def get(name: str) -> Any:
+    """The value of one key of ``TRIO_CHANNELS``, or its default.
+
+    Raises:
+        ConfigurationError: the setting holds an unknown key or an impossible value.
+    """
+    return _values()[name]
+
+
+@lru_cache(maxsize=1)
+def limits() -> Limits:
+    """The limits of a connection, from the settings."""
+    return Limits(
+        read_ahead=get("READ_AHEAD"),
+        accept_timeout=get("ACCEPT_TIMEOUT"),
+        disconnect_timeout=get("DISCONNECT_TIMEOUT"),
+        close_timeout=get("CLOSE_TIMEOUT"),
+        send_timeout=get("SEND_TIMEOUT"),
+        outbox=get("OUTBOX"),
+    )
+
+
+@lru_cache(maxsize=1)
+def _values() -> dict[str, Any]:
+    given = getattr(settings, NAME, {}) if settings.configured or _settings_module_named() else {}
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"the setting {NAME} must be a dict; got {type(given).__name__}")
+    for name, value in given.items():
+        setting = SETTINGS.get(name)
+        if setting is None:
+            near = difflib.get_close_matches(str(name), SETTINGS, n=1, cutoff=0.0)[0]
+            raise ConfigurationError(f"{NAME} has no key {name!r}; did you mean {near!r}? Known: {', '.join(SETTINGS)}")
+        if not setting.valid(value):
+            raise ConfigurationError(f"{NAME}[{name!r}] must be {setting.expected}; got {value!r}")
+    return {name: given.get(name, setting.default) for name, setting in SETTINGS.items()}
+
+
+def _settings_module_named() -> bool:
+    import os
+
+    return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
+
+
+def _forget(*, setting: str, **_kwargs: object) -> None:
+    if setting == NAME:
+        _values.cache_clear()
+        limits.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,40 @@
+"""Context variables across threads: copied in, and what changed copied back.
+
+The border to asgiref's ``Local`` (Django keeps the language, the URLconf and more in one): from asgiref 3.12 on its data
+is tagged with the thread that owns it, and has to be re-tagged where a thread hop is intended.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import Any
+
+try:
+    from asgiref.local import _rehome, _Storage
+except ImportError:  # asgiref before 3.12 does not tag
+
+    def _owned_here(value: Any) -> Any:
+        return value
+
+else:
+
+    def _owned_here(value: Any) -> Any:
+        return _rehome(value) if isinstance(value, _Storage) else value
+
+
+def take_over() -> None:
+    """Make asgiref's data in the current context belong to the current thread."""
+    for variable, value in contextvars.copy_context().items():
+        owned = _owned_here(value)
+        if owned is not value:
+            variable.set(owned)
+
+
+def adopt(context: contextvars.Context) -> None:
+    """Set, in the current context, every variable to what it is in `context`."""
+    for variable, value in context.items():
+        if variable.get(_MISSING) is not value:
+            variable.set(_owned_here(value))
+
+
+_MISSING = object()

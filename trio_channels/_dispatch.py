@@ -1,0 +1,123 @@
+"""One task that takes what the client and the channel layer have for a connection, and has it handled.
+
+The rules: events of one source are handled in the order they came; one at a time, unless `concurrency` says otherwise;
+the sources take turns, so that neither can starve the other. A full mailbox closes its own connection and no other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from . import _asgi
+from ._asgi import DISCONNECTS, Message
+from ._bell import Bell
+from ._connection import TRY_AGAIN_LATER, Connection
+from ._mailbox import Mailbox
+from .abc import Gap
+from .exceptions import ConnectionClosed, StopConsumer
+
+logger = logging.getLogger("trio_channels.connection")
+
+#: Starts the handling of a message: returns what is to be awaited, or None where there is nothing to do.
+Handler = Callable[[Message], Awaitable[object] | None]
+
+
+class Dispatcher:
+    """The body of a consumer's connection.
+
+    Args:
+        connection: the client's side.
+        mailbox: the channel layer's side, if there is one.
+        from_client: handles an event of the client.
+        from_layer: handles a message of the channel layer.
+        concurrency: how many handlers may run at a time.
+        finished: asked after each event; when it says yes, the connection has nothing more to do.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        mailbox: Mailbox | None,
+        from_client: Handler,
+        from_layer: Handler,
+        concurrency: int = 1,
+        finished: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._connection = connection
+        self._mailbox = mailbox
+        self._from_client = from_client
+        self._from_layer = from_layer
+        self._concurrency = concurrency
+        self._finished = finished
+        self._running = 0
+        self._handler_done = Bell()
+        if mailbox is not None:
+            # A handler that is stuck, in a send to a client that does not read, must not keep the connection.
+            mailbox.on_overflow = lambda: connection.expire(connection.limits.disconnect_timeout)
+
+    async def run(self) -> Message | None:
+        """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
+        connection, bell = self._connection, self._connection.bell
+        handle = self._handle if self._concurrency == 1 else self._handle_beside
+        while True:
+            event = connection.take_event()
+            if event is not None:
+                if event["type"] in DISCONNECTS:
+                    await self._wait_for_handlers(0)
+                    return event
+                # The handshake is the one event that everything else comes after.
+                await (self._handle if event["type"] == "websocket.connect" else handle)(self._from_client, event)
+            mailbox = self._mailbox
+            if mailbox is not None and mailbox.overflowed:
+                await self._close_overflowed()
+            elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
+                await handle(self._from_layer, item.as_event() if isinstance(item, Gap) else item)
+            elif event is None:
+                if self._finished() and not self._running:
+                    return None
+                await bell.wait()
+
+    async def _handle(self, handler: Handler, message: Message) -> None:
+        connection = self._connection
+        connection.activity = message.get("type")
+        try:
+            handling = handler(message)
+            if handling is not None:
+                await handling
+        except ConnectionClosed:
+            # The rest of what the client sent is still handled.
+            if connection.closed is None:
+                raise
+            logger.debug("the handler of %r ended: %s", message.get("type"), connection.closed)
+        connection.activity = None
+
+    async def _handle_beside(self, handler: Handler, message: Message) -> None:
+        await self._wait_for_handlers(self._concurrency - 1)
+        self.start(handler, message)
+
+    def start(self, handler: Handler, message: Message) -> None:
+        """Start a handler that the others do not wait for; the end of the connection does."""
+        self._running += 1
+        self._connection.nursery.start_soon(self._handle_in_task, handler, message)
+
+    async def _handle_in_task(self, handler: Handler, message: Message) -> None:
+        try:
+            await self._handle(handler, message)
+        except StopConsumer:
+            self._finished = lambda: True
+        finally:
+            self._running -= 1
+            self._handler_done.ring()
+            self._connection.bell.ring()
+
+    async def _wait_for_handlers(self, at_most: int) -> None:
+        while self._running > at_most:
+            await self._handler_done.wait()
+
+    async def _close_overflowed(self) -> None:
+        mailbox, self._mailbox = self._mailbox, None  # what is left in it is lost, and the client told so
+        logger.warning("closing %s with 1013: %r", _asgi.describe(self._connection.scope), mailbox)
+        await self._connection.close(TRY_AGAIN_LATER, "too slow for its groups")
+

@@ -1,0 +1,101 @@
+"""HTTP consumers: a request as a connection, for long polling, server-sent events and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .. import _conf
+from .._asgi import Message, State
+from .._handlers import handles_client_event
+from ..consumer import AsyncConsumer
+from ..exceptions import IllegalMessage, StopConsumer
+
+__all__ = ["AsyncHttpConsumer"]
+
+
+class AsyncHttpConsumer(AsyncConsumer):
+    """Serves one HTTP request. Override ``handle``.
+
+    Channel layer messages and the client's disconnect are seen while ``handle`` runs, and after it returned with a body
+    part that was sent with ``more_body=True``: the request then stays open until a handler sends the last part.
+
+    Attributes:
+        max_body_size: bytes of request body beyond which 413 is answered; None: the setting ``MAX_BODY_SIZE``.
+    """
+
+    max_body_size: int | None = None
+
+    def __init__(self) -> None:
+        self._body: list[bytes] = []
+        self._size = 0
+
+    @handles_client_event
+    async def http_request(self, message: Message) -> None:
+        """Collects the body, and starts ``handle`` when it is complete."""
+        part = message.get("body", b"")
+        self._size += len(part)
+        limit = _conf.get("MAX_BODY_SIZE") if self.max_body_size is None else self.max_body_size
+        if self._size > limit:
+            await self.send_response(413, b"The request body is too large.\n")
+            raise StopConsumer
+        self._body.append(part)
+        if not message.get("more_body"):
+            self._dispatcher.start(self._serve, message)
+
+    async def _serve(self, _message: Message) -> None:
+        body, self._body = b"".join(self._body), []
+        await self.handle(body)
+        if self._connection.protocol.state is State.REQUEST and self._connection.closed is None:
+            raise IllegalMessage(
+                f"{type(self).__name__}.handle() returned without a response; expected send_response(), or "
+                f"send_headers() and send_body(), with more_body=True if a later message is to complete it"
+            )
+
+    def _finished(self) -> bool:
+        return self._connection.protocol.state is State.CLOSED
+
+    @handles_client_event
+    async def http_disconnect(self, message: Message) -> None:
+        """Calls ``disconnect``."""
+        await self.disconnect()
+        raise StopConsumer
+
+    async def handle(self, body: bytes) -> None:
+        """Override: answer the request with the ``send_`` methods.
+
+        Args:
+            body: the whole request body.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have a method: async def handle(self, body)")
+
+    async def disconnect(self) -> None:
+        """Override: called once at the end of the request, whatever the end was. Nothing can be sent any more."""
+
+    async def send_headers(
+        self, *, status: int = 200, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Start the response. Servers send the headers together with the first part of the body.
+
+        Raises:
+            IllegalMessage: the response has been started already, or an argument is malformed.
+            ConnectionClosed: the client has gone.
+        """
+        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
+
+    async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
+        """Send a part of the body; the last one, unless `more_body`.
+
+        Raises: as :meth:`send_headers`.
+        """
+        await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
+
+    async def send_response(
+        self, status: int, body: bytes, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send a whole response.
+
+        Raises: as :meth:`send_headers`.
+        """
+        await self.send_headers(status=status, headers=headers)
+        await self.send_body(body)

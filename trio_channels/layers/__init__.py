@@ -1,0 +1,136 @@
+"""Channel layers: the manager for ``CHANNEL_LAYERS``, the base class, and the in-memory layer.
+
+``CHANNEL_LAYERS`` is what Channels users know::
+
+    CHANNEL_LAYERS = {"default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 100}}}
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from .. import _conf
+from ..abc import ChannelLayer, Gap, LayerStatistics, Overflow
+from ..exceptions import InvalidChannelLayerError
+from .memory import InMemoryChannelLayer
+
+__all__ = [
+    "DEFAULT_CHANNEL_LAYER",
+    "BaseChannelLayer",
+    "ChannelLayerManager",
+    "Gap",
+    "InMemoryChannelLayer",
+    "LayerStatistics",
+    "Overflow",
+    "channel_layers",
+    "get_channel_layer",
+]
+
+DEFAULT_CHANNEL_LAYER = "default"
+
+#: The name that Channels users know.
+BaseChannelLayer = ChannelLayer
+
+
+class ChannelLayerManager:
+    """Makes the configured channel layers, each on first use, and keeps them."""
+
+    def __init__(self) -> None:
+        self.backends: dict[str, ChannelLayer] = {}
+        setting_changed.connect(self._reset)
+
+    def __repr__(self) -> str:
+        return f"<ChannelLayerManager {self.backends!r}>"
+
+    def _reset(self, *, setting: str, **_kwargs: object) -> None:
+        if setting in ("CHANNEL_LAYERS", _conf.NAME):
+            self.backends = {}
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """``settings.CHANNEL_LAYERS``, or nothing where there is none or no settings."""
+        try:
+            return getattr(settings, "CHANNEL_LAYERS", {})
+        except ImproperlyConfigured:
+            return {}
+
+    def make_backend(self, name: str) -> ChannelLayer:
+        """A new layer from an entry's ``CONFIG``."""
+        return self._make(name, "CONFIG")
+
+    def make_test_backend(self, name: str) -> ChannelLayer:
+        """A new layer from an entry's ``TEST_CONFIG``.
+
+        Raises:
+            InvalidChannelLayerError: the entry has none.
+        """
+        if "TEST_CONFIG" not in self._entry(name):
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] has no TEST_CONFIG, which a test layer needs")
+        return self._make(name, "TEST_CONFIG")
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        entry = self.configs.get(name)
+        if entry is None:
+            known = ", ".join(map(repr, self.configs)) or "none"
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS has no entry {name!r}; configured: {known}")
+        return entry
+
+    def _make(self, name: str, config_key: str) -> ChannelLayer:
+        entry = self._entry(name)
+        if "ROUTING" in entry:
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}] has a ROUTING key, which is of Channels 1; set ASGI_APPLICATION instead"
+            )
+        path = entry.get("BACKEND")
+        if not isinstance(path, str):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}] needs a BACKEND such as 'trio_channels.layers.InMemoryChannelLayer'; "
+                f"got {path!r}"
+            )
+        try:
+            backend = import_string(path)
+        except ImportError as error:
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}") from error
+        options = {"capacity": _conf.get("MAILBOX_CAPACITY"), "overflow": _conf.get("MAILBOX_OVERFLOW")}
+        try:
+            layer = backend(**options | entry.get(config_key, {}))
+        except TypeError as error:
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}][{config_key!r}]: {error}") from error
+        if not isinstance(layer, ChannelLayer):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}]: {path} is not a trio_channels.layers.BaseChannelLayer; "
+                f"layers for asyncio (channels_redis, channels.layers) do not run on Trio"
+            )
+        return layer
+
+    def __getitem__(self, key: str) -> ChannelLayer:
+        if key not in self.backends:
+            self.backends[key] = self.make_backend(key)
+        return self.backends[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.configs or key in self.backends
+
+    def set(self, key: str, layer: ChannelLayer | None) -> ChannelLayer | None:
+        """Put a layer in place of another, None to forget it; returns the one that was there. For tests."""
+        old = self.backends.pop(key, None)
+        if layer is not None:
+            self.backends[key] = layer
+        return old
+
+
+channel_layers = ChannelLayerManager()
+
+
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | None:
+    """The channel layer of that alias, or None where ``CHANNEL_LAYERS`` has no such entry.
+
+    Raises:
+        InvalidChannelLayerError: the entry is wrong.
+    """
+    return channel_layers[alias] if alias in channel_layers else None

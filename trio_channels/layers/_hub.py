@@ -1,0 +1,122 @@
+"""Who is a member of what, in one process and one Trio run: the tables that every layer delivers through.
+
+Everything here is synchronous and runs in one Trio run, so that there is no lock, and no await between a look-up and
+its use.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from .._mailbox import Counters, Envelope, Mailbox
+from ..abc import Gap
+
+#: Seconds between two looks for ownerless mailboxes that nobody uses.
+SWEEP_INTERVAL = 60.0
+
+
+class Hub:
+    """The mailboxes and groups of one layer in one Trio run.
+
+    Attributes:
+        mailboxes: channel name -> mailbox.
+        groups: group name -> channel name -> mailbox; a group without members is not in it.
+        counters: what the layer has done in this run.
+        token: the entry queue of the run.
+    """
+
+    def __init__(self) -> None:
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.groups: dict[str, dict[str, Mailbox]] = {}
+        self.counters = Counters()
+        self.token = trio.lowlevel.current_trio_token()
+        self._sweep_at = trio.current_time() + SWEEP_INTERVAL
+
+    def __repr__(self) -> str:
+        return f"<Hub {len(self.mailboxes)} mailboxes, {len(self.groups)} groups>"
+
+    def open(self, mailbox: Mailbox) -> Mailbox:
+        """Make a mailbox reachable under its name."""
+        self.mailboxes[mailbox.name] = mailbox
+        return mailbox
+
+    def close(self, mailbox: Mailbox) -> None:
+        """End a mailbox and its memberships; costs what its own memberships cost."""
+        for group in list(mailbox.groups):
+            self.leave(group, mailbox.name)
+        self.mailboxes.pop(mailbox.name, None)
+        mailbox.close()
+
+    @contextmanager
+    def opened(self, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """A mailbox for the length of a ``with`` block."""
+        try:
+            yield self.open(mailbox)
+        finally:
+            self.close(mailbox)
+
+    def join(self, group: str, mailbox: Mailbox) -> None:
+        """Make a mailbox a member."""
+        self.groups.setdefault(group, {})[mailbox.name] = mailbox
+        mailbox.groups.add(group)
+
+    def leave(self, group: str, channel: str) -> None:
+        """End a membership; nothing happens where there is none."""
+        members = self.groups.get(group)
+        if members is None or channel not in members:
+            return
+        members.pop(channel).groups.discard(group)
+        if not members:
+            del self.groups[group]
+
+    def fan_out(self, group: str, envelope: Envelope) -> None:
+        """Put one envelope into each member's mailbox."""
+        members = self.groups.get(group)
+        if members is not None:
+            for mailbox in members.values():
+                mailbox.put(envelope)
+
+    def flush(self) -> None:
+        """Forget messages and memberships; tell each owner that had either."""
+        self.groups.clear()
+        for mailbox in self.mailboxes.values():
+            forgotten = mailbox.clear()
+            if forgotten or mailbox.groups:
+                mailbox.put_gap(Gap(forgotten, "flushed"))
+            mailbox.groups.clear()
+
+    def ownerless(self, name: str, capacity: int) -> Mailbox:
+        """The mailbox of that name, made if there is none; see :class:`OwnerlessMailbox`."""
+        return self.mailboxes.get(name) or self.open(
+            OwnerlessMailbox(name, capacity=capacity, overflow="drop_newest", counters=self.counters)
+        )
+
+    def forget_unused(self, longer_than: float) -> None:
+        """Drop the ownerless mailboxes that nobody has used for `longer_than` seconds; looks once a minute."""
+        now = trio.current_time()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_INTERVAL
+            for mailbox in list(self.mailboxes.values()):
+                if isinstance(mailbox, OwnerlessMailbox) and mailbox.last_used < now - longer_than:
+                    self.close(mailbox)
+
+    def close_ownerless(self) -> None:
+        """Drop every ownerless mailbox; the others end with their owners."""
+        for mailbox in list(self.mailboxes.values()):
+            if isinstance(mailbox, OwnerlessMailbox):
+                self.close(mailbox)
+
+
+class OwnerlessMailbox(Mailbox):
+    """A mailbox made by ``new_channel``, or for a named channel: no block ends it, so disuse does."""
+
+    __slots__ = ()
+
+
+def random_channel_name(prefix: str) -> str:
+    """A process-local channel name that nobody else has: 96 random bits."""
+    return f"{prefix}!{secrets.token_hex(12)}"

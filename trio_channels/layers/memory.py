@@ -1,0 +1,151 @@
+"""The in-process channel layer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from .. import _names
+from .._codec import Message, round_trip
+from .._mailbox import Mailbox
+from ..exceptions import ChannelFull
+from ._hub import Hub
+from ._local import LocalDelivery
+
+
+class InMemoryChannelLayer(LocalDelivery):
+    """Passes messages between the connections of one process.
+
+    For development, tests, and deployments of a single process. It needs no opening: it can be used in any Trio run,
+    several at once included; ``group_send`` and ``send`` reach the members in every run of the process.
+
+    A ``group_send`` checks and copies its message once, then costs one ``put`` per member, whatever else the layer
+    holds. A group has one total order.
+
+    Args: see :class:`~trio_channels.abc.ChannelLayer`.
+
+    A channel that is not process-local (no ``!`` in its name) belongs to the Trio run that first used it.
+    """
+
+    async def send(self, channel: str, message: Message) -> None:
+        """See :meth:`ChannelLayer.send`. A process-local channel that does not exist takes nothing; it is counted.
+
+        Cancellation: atomic; a cancelled call has sent nothing.
+        """
+        _names.check_channel_name(channel)
+        copy = round_trip(message)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._send(channel, copy)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _send(self, channel: str, message: Message) -> None:
+        here = self._hub()
+        home = self._home_of(channel)
+        if home is None and _names.is_process_local(channel):
+            here.counters.gone += 1
+        elif home is None or home is here:
+            _put(here, here.ownerless(channel, self.get_capacity(channel)), self, message)
+        else:
+            # The other run's mailbox can only be looked at from here, so that full is known to within a moment.
+            seen = home.mailboxes[channel].statistics()
+            if seen.waiting >= seen.capacity:
+                here.counters.full += 1
+                raise _full(channel, seen.capacity)
+            self._in_run_of(home, partial(self._deliver_in_its_run, channel, message))
+
+    def _deliver_in_its_run(self, channel: str, message: Message) -> None:
+        hub = self._hub()
+        mailbox = hub.mailboxes.get(channel)
+        if mailbox is None or not mailbox.put(self._envelope(message)):
+            hub.counters.gone += mailbox is None
+        else:
+            hub.counters.sent += 1
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """See :meth:`ChannelLayer.group_add`. A process-local channel that does not exist is not added.
+
+        Cancellation: atomic; a cancelled call has added nothing.
+        """
+        _names.check_group_name(group)
+        _names.check_channel_name(channel)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        home = self._home_of(channel)
+        if home is None and not _names.is_process_local(channel):
+            home = self._hub()
+            home.ownerless(channel, self.get_capacity(channel))
+        if home is not None:
+            self._there(home, partial(_join, home, group, channel))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """See :meth:`ChannelLayer.group_discard`. Cancellation: atomic; a cancelled call has discarded nothing."""
+        _names.check_group_name(group)
+        _names.check_channel_name(channel)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        home = self._home_of(channel)
+        if home is not None:
+            self._there(home, partial(home.leave, group, channel))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def group_send(self, group: str, message: Message) -> None:
+        """See :meth:`ChannelLayer.group_send`. Cancellation: atomic; a cancelled call has sent nothing."""
+        _names.check_group_name(group)
+        copy = round_trip(message)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        here = self._hub()
+        here.counters.group_sent += 1
+        here.fan_out(group, self._envelope(copy))
+        if len(self._hubs) > 1:
+            for hub in self._all_hubs():
+                if hub is not here:
+                    self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, copy))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message) -> None:
+        # Its own clock gives the expiry: each Trio run's starts somewhere else.
+        hub.fan_out(group, self._envelope(message))
+
+    async def flush(self) -> None:
+        """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has flushed nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for hub in self._all_hubs():
+            self._there(hub, hub.flush)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def __repr__(self) -> str:
+        seen = self.statistics()
+        return f"<InMemoryChannelLayer {seen.channels} channels, {seen.groups} groups, {seen.waiting} waiting>"
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def _home_of(self, channel: str) -> Hub | None:
+        """The hub that holds a channel, this run's first."""
+        here = self._hub()
+        if channel in here.mailboxes:
+            return here
+        return next((hub for hub in self._all_hubs() if channel in hub.mailboxes), None)
+
+    def _there(self, hub: Hub, function: partial[None] | object) -> None:
+        if hub is self._hub():
+            function()  # type: ignore[operator]
+        else:
+            self._in_run_of(hub, function)  # type: ignore[arg-type]
+
+
+def _put(hub: Hub, mailbox: Mailbox, layer: LocalDelivery, message: Message) -> None:
+    if mailbox.full:
+        hub.counters.full += 1
+        raise _full(mailbox.name, mailbox.capacity)
+    hub.counters.sent += 1
+    mailbox.put(layer._envelope(message))
+
+
+def _full(channel: str, capacity: int) -> ChannelFull:
+    return ChannelFull(f"channel {channel!r} holds {capacity} messages, which is its capacity; its receiver is slower")
+
+
+def _join(hub: Hub, group: str, channel: str) -> None:
+    mailbox = hub.mailboxes.get(channel)
+    if mailbox is not None:
+        hub.join(group, mailbox)

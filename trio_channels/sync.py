@@ -1,0 +1,155 @@
+"""From async to sync and back, on Trio.
+
+:func:`sync_to_async` runs synchronous code on the Trio run's worker threads. :func:`async_to_sync` runs async code
+
+- from a worker thread: in the Trio task that waits for the thread;
+- from a thread made by :func:`trio.to_thread.run_sync`: in its Trio run;
+- from any other thread (a management command, Celery, WSGI): in one background thread with a Trio run, shared by the
+  whole process, started on first use and ended at exit.
+
+Neither ever starts asyncio.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import functools
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import outcome
+import sniffio
+import trio
+
+from ._context import adopt, take_over
+from ._threads import in_worker, run_in_trio
+from ._workers import run_in_worker
+from .exceptions import BridgeError
+
+__all__ = ["async_to_sync", "sync_to_async"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Make an async function of a synchronous one; a decorator or a call.
+
+    Raises:
+        TypeError: `function` is async, or cannot be called.
+        WorkerPoolBusy: (the call) too many calls wait already.
+
+    Cancellation of a call: waiting for a thread can be cancelled; a call that has begun is waited for.
+    """
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"sync_to_async() takes a synchronous function; got {function!r}")
+
+    @functools.wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await run_in_worker(functools.partial(function, *args, **kwargs))
+
+    return call
+
+
+def async_to_sync(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+    """Make a synchronous function of an async one.
+
+    Raises:
+        TypeError: `function` cannot be called.
+        BridgeError: (the call) made on a thread that runs Trio or asyncio, which it would block.
+
+    A call blocks its thread until the async function has ended. Context variables go in and come back.
+    """
+    if not callable(function):
+        raise TypeError(f"async_to_sync() takes an async function; got {function!r}")
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        bound = functools.partial(function, *args, **kwargs)
+        if in_worker():
+            return run_in_trio(bound)
+        _refuse_event_loop(function)
+        return _in_other_thread(bound)
+
+    return call
+
+
+def _refuse_event_loop(function: object) -> None:
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return
+    name = getattr(function, "__qualname__", repr(function))
+    raise BridgeError(
+        f"async_to_sync({name}) was called on a thread that runs {library}; it would block every task there. "
+        f"Await {name}() instead, or call the synchronous code through sync_to_async()"
+    )
+
+
+def _in_other_thread(bound: Callable[[], Awaitable[T]]) -> T:
+    """Run it in the Trio run that this thread belongs to, else in the background run."""
+    try:
+        trio.from_thread.check_cancelled()
+        token = None
+    except RuntimeError:
+        token = _background.token()
+    context = contextvars.copy_context()
+
+    async def run() -> tuple[outcome.Outcome[T], contextvars.Context]:
+        adopt(context)
+        take_over()
+        result = await outcome.acapture(bound)  # type: ignore[arg-type]
+        return result, contextvars.copy_context()
+
+    result, after = trio.from_thread.run(run, trio_token=token)
+    adopt(after)
+    return result.unwrap()
+
+
+class _Background:
+    """The process' background Trio run: one thread, whose tasks belong to the callers that wait for them."""
+
+    def __init__(self) -> None:
+        self._not_started()
+        # A forked child has no background thread; it starts its own.
+        os.register_at_fork(after_in_child=self._not_started)
+        atexit.register(self._end)
+
+    def _not_started(self) -> None:
+        self._lock = threading.Lock()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: trio.Event | None = None
+
+    def token(self) -> trio.lowlevel.TrioToken:
+        """The entry queue of the background run, which is started if need be."""
+        with self._lock:
+            if self._token is None:
+                started = threading.Event()
+                self._thread = threading.Thread(
+                    target=trio.run, args=(self._main, started), name="trio-channels background", daemon=True
+                )
+                self._thread.start()
+                started.wait()
+            token = self._token
+        if token is None:
+            raise BridgeError("the background Trio run could not be started")
+        return token
+
+    async def _main(self, started: threading.Event) -> None:
+        self._stop = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        started.set()
+        await self._stop.wait()
+
+    def _end(self) -> None:
+        if self._token is not None and self._thread is not None and self._stop is not None:
+            self._token.run_sync_soon(self._stop.set)
+            self._thread.join()
+
+
+_background = _Background()

@@ -1,0 +1,194 @@
+"""The Trio-native way: a WebSocket as an object in an async function, without a class and without Django settings.
+
+::
+
+    @websocket
+    async def chat(ws: WebSocket) -> None:
+        await ws.accept()
+        async with layer.subscribe("room") as events:
+            ws.start_soon(ws.send_each, (event["text"] async for event in events))
+            async for text in ws:
+                await layer.group_send("room", {"type": "chat.message", "text": text})
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any, Self, overload
+
+import trio
+
+from ._asgi import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send
+from ._connection import Connection, supervise
+from ._limits import Limits
+from .exceptions import ConnectionClosed, ServerProtocolError
+
+__all__ = ["WebSocket", "websocket"]
+
+Endpoint = Callable[["WebSocket"], Awaitable[object]]
+
+
+class WebSocket:
+    """One WebSocket connection, as an endpoint of :func:`websocket` receives it.
+
+    ``async for message in ws`` yields a str or bytes per message, and ends when the client has gone.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last: Message | None = None
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self._connection!r}>"
+
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope."""
+        return self._connection.scope
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client offers, in its order of preference."""
+        return list(self.scope.get("subprotocols", ()))
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The nursery of the connection; cancelled when the endpoint ends."""
+        return self._connection.nursery
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code once the connection is closed, else None."""
+        return self._connection.closed.code if self._connection.closed is not None else None
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
+        """Start a background task that ends with the endpoint. ``ConnectionClosed`` ends only the task."""
+        self._connection.start_soon(function, *args, name=name)
+
+    async def accept(
+        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Accept the connection.
+
+        Args:
+            subprotocol: one of :attr:`subprotocols`.
+            headers: (name, value) pairs of bytes for the handshake's response.
+
+        Raises:
+            IllegalMessage: it is accepted already, or an argument is malformed.
+            ConnectionClosed: the client has gone.
+
+        Cancellation: as :meth:`send`.
+        """
+        await self._connection.send(
+            {"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)}
+        )
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message: text for a str, binary for bytes.
+
+        Raises:
+            ConnectionClosed: the client has gone, or this side has closed.
+            IllegalMessage: the WebSocket is not open, or the message is of another type.
+
+        Cancellation: seen before the message goes to the server; later it may or may not arrive.
+        """
+        kind = "text" if isinstance(message, str) else "bytes"
+        await self._connection.send({"type": "websocket.send", kind: message})
+
+    async def send_each(self, messages: AsyncIterable[str | bytes]) -> None:
+        """Send each message of an async iterable; a task for :meth:`start_soon`. Raises as :meth:`send`."""
+        async for message in messages:
+            await self.send(message)
+
+    async def receive(self) -> str | bytes:
+        """Wait for the client's next message.
+
+        Raises:
+            ConnectionClosed: the client has gone, and everything it sent has been received.
+
+        Cancellation: loses no message.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            event = self._last or self._connection.take_event()
+            if event is None:
+                if self._connection.over and self._connection.disconnected.is_set():
+                    raise ConnectionClosed(self.close_code)
+                await self._connection.bell.wait()
+            elif event["type"] in DISCONNECTS:
+                self._last = event
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                raise ConnectionClosed(event.get("code"), event.get("reason") or "")
+            elif event["type"] == "websocket.receive":
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                text = event.get("text")
+                message: str | bytes = text if text is not None else event["bytes"]
+                return message
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self.receive()
+        except ConnectionClosed:
+            raise StopAsyncIteration from None
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection, or deny it if it was not accepted; does nothing once it is closed.
+
+        Raises:
+            IllegalMessage: the code or reason must not be sent.
+        """
+        await self._connection.close(code, reason)
+
+
+@overload
+def websocket(endpoint: Endpoint, /) -> ASGIApplication: ...
+
+
+@overload
+def websocket(
+    *, limits: Limits | None = None, cancel_on_disconnect: bool = True
+) -> Callable[[Endpoint], ASGIApplication]: ...
+
+
+def websocket(
+    endpoint: Endpoint | None = None, /, *, limits: Limits | None = None, cancel_on_disconnect: bool = True
+) -> ASGIApplication | Callable[[Endpoint], ASGIApplication]:
+    """Make an ASGI application of an async function that takes a :class:`WebSocket`.
+
+    Args:
+        limits: see :class:`Limits`.
+        cancel_on_disconnect: cancel the endpoint when the client goes, so that its ``finally`` blocks run at once. An
+            endpoint that waits for a message, or has some to receive, is told in order instead: its ``async for`` ends.
+            With False it has ``disconnect_timeout`` seconds to end by itself.
+
+    Returning closes the WebSocket with 1000 if it is open, and denies it if it was not accepted. An exception closes it
+    with 1011 and goes on to the server.
+    """
+    if endpoint is None:
+        return functools.partial(_application, limits=limits, cancel_on_disconnect=cancel_on_disconnect)
+    return _application(endpoint, limits=limits, cancel_on_disconnect=cancel_on_disconnect)
+
+
+def _application(endpoint: Endpoint, *, limits: Limits | None, cancel_on_disconnect: bool) -> ASGIApplication:
+    @functools.wraps(endpoint)
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            raise ServerProtocolError(
+                f"a @websocket endpoint serves 'websocket' scopes; got {scope['type']!r}. Put it behind a "
+                f"ProtocolTypeRouter"
+            )
+        connection = Connection(
+            scope, receive, send, limits, cancel_on_disconnect=cancel_on_disconnect, finish_reading=True
+        )
+        await supervise(connection, functools.partial(_run, endpoint, WebSocket(connection)))
+
+    return application
+
+
+async def _run(endpoint: Endpoint, ws: WebSocket) -> None:
+    await endpoint(ws)

@@ -1,0 +1,24 @@
+"""The smallest Django project that the whole suite can run in."""
+
+SECRET_KEY = "only for tests: nothing that this key signs is of any worth"
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+USE_TZ = True
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+]
+
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Quick to compute: no test is about how strong a password hash is.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "trio_channels.layers.InMemoryChannelLayer",
+        "TEST_CONFIG": {"capacity": 5},
+    },
+}

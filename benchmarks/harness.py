@@ -1,0 +1,338 @@
+"""What every benchmark shares: sides, comparisons, and the runner that measures them side by side.
+
+The rules:
+
+- A *side* is one implementation of a workload. It runs in a process of its own, which warms up, measures, verifies that
+  all the work was done, and prints one JSON line.
+- The sides of a workload take turns, round after round (A B C A B C ...), so that whatever else the machine does falls
+  on all of them alike. A ratio is taken round by round, and its median reported with the least and the greatest.
+- A ratio is what the claim is about. Absolute times are for the machine of the day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Rounds that count; before them one that does not, for the disk cache and compiled files.
+ROUNDS = 7
+
+#: Seconds after which a side is stuck: work was lost, or the machine is far too slow to measure on.
+SIDE_TIMEOUT = 300
+
+_DISTRIBUTIONS = ("trio-channels", "trio", "django", "channels", "asgiref")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a side measured: so many operations, in so many seconds, of which so many on a processor."""
+
+    operations: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def us(self) -> float:
+        """Microseconds per operation."""
+        return self.seconds / self.operations * 1e6
+
+
+class Stopwatch:
+    """Times the measured part of a side: ``with Stopwatch() as watch: ...``, then ``watch.timing(operations)``."""
+
+    def __enter__(self) -> Stopwatch:
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._wall, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+    def timing(self, operations: int) -> Timing:
+        return Timing(operations, self._wall, self._cpu)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One implementation of a workload.
+
+    Args:
+        run: does the work that often, after a warm-up, and verifies that all of it was done.
+        count: how often; enough for about a second.
+        needs: modules it imports that may not be installed.
+    """
+
+    run: Callable[[int], Timing]
+    count: int
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """What has to be installed before it can run."""
+        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim: ours is at least, or takes at most, so many times what the peer does.
+
+    Args:
+        title: a row of the table.
+        ours, peer: names of sides.
+        faster: our target is the peer's time divided by ours, at least; or
+        slower: ours divided by the peer's, at most; or neither, for a figure without a claim.
+    """
+
+    title: str
+    ours: str
+    peer: str
+    faster: float | None = None
+    slower: float | None = None
+
+    def ratio(self, ours: float, peer: float) -> float:
+        return ours / peer if self.slower is not None else peer / ours
+
+    def met(self, ratio: float) -> bool | None:
+        if self.faster is not None:
+            return ratio >= self.faster
+        return ratio <= self.slower if self.slower is not None else None
+
+    @property
+    def target(self) -> str:
+        if self.faster is not None:
+            return f">= {self.faster:g}x"
+        return f"<= {self.slower:g}x" if self.slower is not None else ""
+
+    @property
+    def meaning(self) -> str:
+        return "time of ours / peer" if self.slower is not None else "speed of ours / peer"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One file of this package: its sides, and what is claimed of them.
+
+    Args:
+        name: the module's name.
+        title: for the table and the chart.
+        unit: what one operation is.
+    """
+
+    name: str
+    title: str
+    unit: str
+    sides: dict[str, Side]
+    comparisons: Sequence[Comparison]
+
+
+@dataclass
+class Result:
+    """One comparison, measured: microseconds per operation in each round, and the ratios of the rounds."""
+
+    workload: Workload
+    comparison: Comparison
+    ours: list[float]
+    peer: list[float]
+    ratios: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ratios = [self.comparison.ratio(*pair) for pair in zip(self.ours, self.peer, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def verdict(self) -> str:
+        return {True: "met", False: "missed", None: ""}[self.comparison.met(self.ratio)]
+
+    def as_json(self) -> str:
+        """The line that ``--output`` appends."""
+        return json.dumps(
+            {
+                "workload": self.workload.name,
+                "comparison": self.comparison.title,
+                "unit": f"us per {self.workload.unit}",
+                "sides": {"ours": self.comparison.ours, "peer": self.comparison.peer},
+                "ours": [round(us, 3) for us in self.ours],
+                "peer": [round(us, 3) for us in self.peer],
+                "meaning": self.comparison.meaning,
+                "ratio": round(self.ratio, 3),
+                "least": round(min(self.ratios), 3),
+                "greatest": round(max(self.ratios), 3),
+                "target": self.comparison.target,
+                "met": self.comparison.met(self.ratio),
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                **environment(),
+            }
+        )
+
+
+def environment() -> dict[str, Any]:
+    """What the figures depend on: versions and machine."""
+    versions = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    if versions["trio-channels"] == "not installed":  # a checkout
+        import trio_channels
+
+        versions["trio-channels"] = trio_channels.__version__
+    return {"versions": versions, "platform": platform.platform(), "processors": os.cpu_count()}
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def run_side(workload: Workload, side: str, count: int) -> float:
+    """Run a side in a fresh process; returns microseconds per operation.
+
+    Raises:
+        RuntimeError: it failed, work was lost in it, or it is stuck.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{workload.name}", "--side", side, "--count", str(count)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SIDE_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{workload.name} {side} did not end within {SIDE_TIMEOUT} seconds") from None
+    if done.returncode != 0:
+        raise RuntimeError(f"{workload.name} {side} ended with status {done.returncode}:\n{done.stderr}")
+    line: dict[str, float] = json.loads(done.stdout)
+    return line["us"]
+
+
+def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -> list[Result]:
+    """Measure the comparisons of a workload; one whose peer is not installed is left out, with a line that says so."""
+    wanted = []
+    for comparison in workload.comparisons:
+        missing = workload.sides[comparison.ours].missing + workload.sides[comparison.peer].missing
+        if missing:
+            _progress(f"{workload.name}: left out {comparison.title!r}: not installed: {', '.join(missing)}\n")
+        else:
+            wanted.append(comparison)
+    sides = dict.fromkeys(name for comparison in wanted for name in (comparison.ours, comparison.peer))
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name in sides:
+            _progress(f"\r{workload.name}: round {number} of {rounds}: {name:<24}")
+            us = run_side(workload, name, max(1, round(workload.sides[name].count * scale)))
+            if number > 0:
+                times[name].append(us)
+    _progress("\r" + " " * 79 + "\r")
+    return [Result(workload, comparison, times[comparison.ours], times[comparison.peer]) for comparison in wanted]
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+# -- showing -----------------------------------------------------------------------------------------------------------
+
+_HEADINGS = ("workload", "comparison", "ours us", "peer us", "ratio", "least", "greatest", "target", "")
+
+
+def table(results: Iterable[Result]) -> str:
+    """The results as text, the target beside the ratio."""
+    rows = [_HEADINGS]
+    for result in results:
+        ours, peer = statistics.median(result.ours), statistics.median(result.peer)
+        ratios = (f"{number:.2f}x" for number in (result.ratio, min(result.ratios), max(result.ratios)))
+        rows.append(
+            (
+                result.workload.title,
+                result.comparison.title,
+                f"{ours:.2f}",
+                f"{peer:.2f}",
+                *ratios,
+                result.comparison.target,
+                result.verdict,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def chart(results: Sequence[Result], path: Path) -> None:
+    """Draw the ratios as bars, with the least and greatest as whiskers and the target as a mark."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.5 * len(results)), layout="constrained")
+    for row, result in enumerate(results):
+        colour = {"met": "tab:green", "missed": "tab:red", "": "tab:blue"}[result.verdict]
+        whiskers = [[result.ratio - min(result.ratios)], [max(result.ratios) - result.ratio]]
+        axes.barh(row, result.ratio, xerr=whiskers, color=colour, height=0.6, capsize=3)
+        target = result.comparison.faster or result.comparison.slower
+        if target is not None:
+            axes.plot([target, target], [row - 0.4, row + 0.4], color="black")
+        axes.annotate(f" {result.ratio:.1f}x", (max(result.ratios), row), va="center")
+    axes.set_yticks(
+        range(len(results)),
+        [f"{result.workload.title}: {result.comparison.title}\n({result.comparison.meaning})" for result in results],
+        fontsize=8,
+    )
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("ratio; bar: median, whiskers: least and greatest, black line: target")
+    figure.savefig(path)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) -> int:
+    """The command line of the package and of each workload; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Measure trio-channels against its peers.")
+    parser.add_argument(
+        "names", nargs="*", metavar="workload", help="only these: " + ", ".join(w.name for w in workloads)
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds that count (default %(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="do so many times the usual work in each process")
+    parser.add_argument("--output", type=Path, help="append one JSON line per result to this file")
+    parser.add_argument("--chart", type=Path, help="draw a bar chart to this file; needs matplotlib")
+    if len(workloads) == 1:
+        parser.add_argument("--side", choices=workloads[0].sides, help="measure one side, in this process; prints JSON")
+        parser.add_argument("--count", type=int, help="with --side: how often")
+    options = parser.parse_args(arguments)
+    if len(workloads) == 1 and options.side:
+        side = workloads[0].sides[options.side]
+        timing = side.run(options.count or side.count)
+        print(json.dumps({"side": options.side, "us": timing.us, **asdict(timing)}))
+        return 0
+    known = {workload.name: workload for workload in workloads}
+    if unknown := set(options.names) - known.keys():
+        parser.error(f"unknown workloads: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    if options.chart is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--chart needs matplotlib")
+    results: list[Result] = []
+    for name in options.names or known:
+        for result in run_workload(known[name], options.rounds, options.scale):
+            results.append(result)
+            if options.output is not None:
+                with options.output.open("a") as file:
+                    file.write(result.as_json() + "\n")
+    print(table(results))
+    if options.chart is not None:
+        chart(results, options.chart)
+    return 0

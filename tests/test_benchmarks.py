@@ -1,0 +1,89 @@
+"""Every side of every benchmark does its work; how fast is not asserted here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import p1_fan_out, p2_echo
+from benchmarks.__main__ import workloads
+from benchmarks.harness import ROOT, Comparison, Result, Side, Timing, Workload, main, table
+
+SIDES = [(workload, name) for workload in workloads() for name in workload.sides]
+
+
+@pytest.mark.parametrize(("workload", "side"), SIDES, ids=[f"{workload.name}-{side}" for workload, side in SIDES])
+def test_a_side_does_all_its_work_in_its_own_process_and_reports_it(workload: Workload, side: str) -> None:
+    if missing := workload.sides[side].missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    command = [sys.executable, "-m", f"benchmarks.{workload.name}", "--side", side, "--count", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["side"] == side
+    assert line["operations"] > 0
+    assert line["us"] > 0
+
+
+@pytest.mark.parametrize("workload", workloads(), ids=lambda workload: workload.name)
+def test_a_workload_compares_sides_that_it_has(workload: Workload) -> None:
+    compared = {name for comparison in workload.comparisons for name in (comparison.ours, comparison.peer)}
+    assert compared == set(workload.sides)
+
+
+def _workload(comparison: Comparison, **needs: tuple[str, ...]) -> Workload:
+    sides = {name: Side(lambda count: Timing(count, 1.0, 1.0), 1, needs.get(name, ())) for name in ("ours", "peer")}
+    return Workload("made_up", "made up", "thing", sides, [comparison])
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios_and_not_the_ratio_of_medians() -> None:
+    comparison = Comparison("all", "ours", "peer", faster=3)
+    result = Result(_workload(comparison), comparison, ours=[1.0, 2.0, 10.0], peer=[4.0, 8.0, 20.0])
+    assert result.ratios == [4.0, 4.0, 2.0]
+    assert result.ratio == 4.0
+    assert result.verdict == "met"
+
+
+def test_a_target_for_the_time_of_ours_is_missed_from_above() -> None:
+    comparison = Comparison("all", "ours", "peer", slower=1.6)
+    result = Result(_workload(comparison), comparison, ours=[17.0], peer=[10.0])
+    assert result.ratio == pytest.approx(1.7)
+    assert result.verdict == "missed"
+
+
+def test_the_table_has_the_target_beside_the_ratio() -> None:
+    comparison = Comparison("all", "ours", "peer", faster=3)
+    text = table([Result(_workload(comparison), comparison, ours=[1.0], peer=[4.0])])
+    assert text.splitlines()[1].split() == ["made", "up", "all", "1.00", "4.00", *["4.00x"] * 3, ">=", "3x", "met"]
+
+
+def test_a_result_line_tells_the_versions_and_the_date() -> None:
+    comparison = Comparison("all", "ours", "peer", faster=3)
+    line = json.loads(Result(_workload(comparison), comparison, ours=[1.0], peer=[4.0]).as_json())
+    assert line["ratio"] == 4.0
+    assert line["date"].endswith("+00:00")
+    assert {"python", "trio", "django", "channels", "asgiref"} <= line["versions"].keys()
+
+
+def test_a_comparison_whose_peer_is_not_installed_is_left_out_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = Comparison("all", "ours", "peer", faster=3)
+    status = main([_workload(comparison, peer=("no_such_module",))], ["--rounds", "1"])
+    assert status == 0
+    shown = capsys.readouterr()
+    assert "left out 'all': not installed: no_such_module" in shown.err
+    assert len(shown.out.splitlines()) == 1
+
+
+def test_a_fan_out_that_lost_a_message_fails() -> None:
+    clients = [p1_fan_out.Client(p1_fan_out.Audience(2)) for _ in range(2)]
+    clients[0].take({"type": "websocket.send", "text": p1_fan_out.TEXT})
+    with pytest.raises(RuntimeError, match="1 members did not get 1 messages; the first of them got 0"):
+        p1_fan_out.verify(clients, 1)
+
+
+def test_an_echo_of_another_message_fails() -> None:
+    with pytest.raises(RuntimeError, match="expected 'one' to be sent back"):
+        p2_echo.verify({"type": "websocket.send", "text": "two"}, "one")

@@ -120,7 +120,10 @@ def _close(message: Message) -> str | None:
     code, reason = message.get("code"), message.get("reason")
     # RFC 6455 7.4: 1004 to 1006 and 1015 are never sent; below 1000 is unused, from 5000 on undefined.
     if code is not None and (
-        not isinstance(code, int) or isinstance(code, bool) or not 1000 <= code <= 4999 or code in (1004, 1005, 1006, 1015)
+        not isinstance(code, int)
+        or isinstance(code, bool)
+        or not 1000 <= code <= 4999
+        or code in (1004, 1005, 1006, 1015)
     ):
         return f"code must be a WebSocket close code that may be sent (1000-4999 without 1004-1006, 1015); got {code!r}"
     if reason is not None and not isinstance(reason, str):

@@ -33,13 +33,27 @@ def encode(message: Message) -> bytes:
     try:
         return _encoder.encode(message)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise MessageNotEncodable(
-            f"a channel layer message may hold None, bool, int, float, str, bytes, list, dict and dates; "
-            f"got one of type {message.get('type')!r} with: {error}"
-        ) from error
+        raise _refusal(message, error) from error
 
 
 def round_trip(message: Message) -> Message:
-    """The message as its receiver will see it: a fresh copy, tuples become lists."""
-    decoded: Message = _decoder.decode(encode(message))
+    """The message as its receiver will see it: a fresh copy, tuples become lists.
+
+    Raises:
+        MessageNotEncodable: as :func:`encode`, or what it becomes cannot be read back.
+    """
+    encoded = encode(message)
+    try:
+        decoded: Message = _decoder.decode(encoded)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _refusal(message, error) from error
     return decoded
+
+
+def _refusal(message: Message, error: Exception) -> MessageNotEncodable:
+    kind = message.get("type")
+    shown = repr(kind) if isinstance(kind, str) else type(kind).__name__  # the repr of anything else may fail, too
+    return MessageNotEncodable(
+        f"a channel layer message may hold None, bool, int, float, str, bytes, list, dict and dates; "
+        f"got one of type {shown} with: {error}"
+    )

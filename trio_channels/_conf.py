@@ -59,6 +59,7 @@ SETTINGS: dict[str, _Setting] = {
     "CLOSE_TIMEOUT": _seconds(_LIMITS.close_timeout),
     "SEND_TIMEOUT": _seconds(_LIMITS.send_timeout),
     "MAX_BODY_SIZE": _count(10 * 2**20),
+    "MAX_UPLOAD_SIZE": _count(100 * 2**20),
 }
 
 

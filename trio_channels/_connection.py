@@ -58,7 +58,8 @@ class Connection:
     Args:
         scope, receive, send: the ASGI triple.
         limits: see :class:`Limits`.
-        cancel_on_disconnect: cancel the application at once when the client goes, unless it is waiting for an event, and
+        cancel_on_disconnect: cancel the application at once when the client goes, unless it is waiting for an event,
+        and
             so is about to learn it.
         finish_reading: nor while there are events that it has not taken; for ``disconnect_timeout`` at most.
 

@@ -1,7 +1,7 @@
 """Context variables across threads: copied in, and what changed copied back.
 
-The border to asgiref's ``Local`` (Django keeps the language, the URLconf and more in one): from asgiref 3.12 on its data
-is tagged with the thread that owns it, and has to be re-tagged where a thread hop is intended.
+The border to asgiref's ``Local`` (Django keeps the language, the URLconf and more in one): from asgiref 3.12 on its
+data is tagged with the thread that owns it, and has to be re-tagged where a thread hop is intended.
 """
 
 from __future__ import annotations

@@ -120,4 +120,3 @@ class Dispatcher:
         mailbox, self._mailbox = self._mailbox, None  # what is left in it is lost, and the client told so
         logger.warning("closing %s with 1013: %r", _asgi.describe(self._connection.scope), mailbox)
         await self._connection.close(TRY_AGAIN_LATER, "too slow for its groups")
-

@@ -31,7 +31,9 @@ def handler_name(kind: object) -> str:
     return kind.replace(".", "_") if isinstance(kind, str) else ""
 
 
-def find_handlers(cls: type, framework: tuple[type, ...], *, must_be_async: bool) -> tuple[frozenset[str], frozenset[str]]:
+def find_handlers(
+    cls: type, framework: tuple[type, ...], *, must_be_async: bool
+) -> tuple[frozenset[str], frozenset[str]]:
     """The names of the handlers of a consumer class: (of the server's events, of the channel layer's messages).
 
     Args:
@@ -44,7 +46,9 @@ def find_handlers(cls: type, framework: tuple[type, ...], *, must_be_async: bool
     candidates = {
         name
         for name in dir(cls)
-        if not name.startswith("_") and (name in marked or name not in own_names) and _is_handler(cls, name, must_be_async)
+        if not name.startswith("_")
+        and (name in marked or name not in own_names)
+        and _is_handler(cls, name, must_be_async)
     }
     return frozenset(candidates), frozenset(candidates - marked)
 

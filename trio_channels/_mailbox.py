@@ -1,9 +1,10 @@
-"""Mailboxes: a bounded memory channel with an overflow rule, filled without ever waiting.
+"""Mailboxes: a bounded queue with an overflow rule, filled without ever waiting.
 
 The rules:
 
-- :meth:`Mailbox.put` never blocks and never raises: a full mailbox costs only its owner.
+- :meth:`Mailbox.put` never blocks and never raises: a full or closed mailbox costs only its owner.
 - At most ``capacity`` messages wait. Beyond that the overflow rule decides, and everything lost is counted.
+- With ``overflow="close"`` nothing is accepted after the first loss: what the owner reads has no hole in it.
 - Wherever messages are missing, the owner is given a :class:`~trio_channels.abc.Gap` in their place.
 - An entry is shared by all mailboxes of a fan-out; each owner gets its own shallow copy of the message.
 """
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import outcome
 import trio
 
 from ._codec import Message
 from .abc import Gap, Overflow
+from .exceptions import InvalidChannelLayerError
 
 logger = logging.getLogger("trio_channels.mailbox")
 
@@ -30,6 +34,10 @@ _CONSEQUENCE: dict[Overflow, str] = {
     "drop_oldest": "dropping the oldest",
     "drop_newest": "dropping the newest",
 }
+
+
+#: What is missing at one place: the reason -> how many messages, or None where that is not known.
+Hole = dict[str, int | None]
 
 
 @dataclass(slots=True)
@@ -81,21 +89,21 @@ class Mailbox:
         on_overflow: called when it overflows the first time with ``overflow="close"``; the owner's to set.
         overflowed: whether an ``overflow="close"`` mailbox was full; its owner must end.
         last_used: Trio time of the last use, for mailboxes that no block ends.
+
+    Raises:
+        InvalidChannelLayerError: there is no such overflow rule.
     """
 
     __slots__ = (
+        "_closed",
         "_counters",
         "_dropped",
+        "_entries",
         "_expired",
-        "_expired_before_head",
-        "_gaps",
-        "_head",
+        "_hole",
         "_logged_at",
-        "_lost_before_head",
-        "_lost_behind_tail",
-        "_receiver",
+        "_receivers",
         "_ring",
-        "_sender",
         "_waiting",
         "capacity",
         "groups",
@@ -115,6 +123,10 @@ class Mailbox:
         counters: Counters,
         ring: Callable[[], None] | None = None,
     ) -> None:
+        if overflow not in tuple(_CONSEQUENCE):
+            raise InvalidChannelLayerError(
+                f"the overflow rule of a mailbox must be one of {tuple(_CONSEQUENCE)}; got {overflow!r}"
+            )
         self.name = name
         self.capacity = capacity
         self.overflow = overflow
@@ -124,14 +136,13 @@ class Mailbox:
         self.last_used = trio.current_time()
         self._counters = counters
         self._ring = ring
-        # The bound is ours, so that gaps, which cost their owner nothing, do not count against it.
-        self._sender, self._receiver = trio.open_memory_channel[Envelope | Gap](math.inf)
-        self._head: Envelope | Gap | None = None  # taken out of the channel, but not delivered yet
-        self._waiting = 0
-        self._gaps = 0
-        self._expired_before_head = 0
-        self._lost_before_head = 0
-        self._lost_behind_tail = 0
+        # A hole stands between the messages where some are missing. Adjacent ones are one, so that there is at most
+        # one more than there are messages; the one before the first message is kept apart.
+        self._entries: deque[Envelope | Hole] = deque()
+        self._hole: Hole = {}
+        self._waiting = 0  # envelopes in the queue
+        self._receivers: dict[trio.lowlevel.Task, None] = {}  # none unless the queue is empty; the first waits longest
+        self._closed = False
         self._dropped = 0
         self._expired = 0
         self._logged_at = -math.inf
@@ -149,57 +160,77 @@ class Mailbox:
     @property
     def full(self) -> bool:
         """Whether a message put in now would be one too many, expired ones not counted."""
-        return self._waiting >= self.capacity and not self._forget_expired()
+        return self.overflowed or (self._waiting >= self.capacity and not self._forget_expired())
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a task is waiting in :meth:`get`."""
+        return bool(self._receivers)
 
     def put(self, envelope: Envelope) -> bool:
         """Put a message in, or apply the overflow rule. Returns whether the message was accepted."""
-        if self._waiting >= self.capacity and not self._make_room():
-            if self._ring is not None:
-                self._ring()
+        if self._closed:
             return False
-        if self._lost_behind_tail:
-            self._put_entry(Gap(self._lost_behind_tail, "overflow"))
-            self._lost_behind_tail = 0
-        # Counted before the channel may hand it to a waiting receiver, which counts it down.
-        self._waiting += 1
-        self._sender.send_nowait(envelope)
+        accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
+        if accepted:
+            if self._receivers:
+                self._hand_over(self._deliver(envelope))
+            else:
+                self._waiting += 1
+                self._entries.append(envelope)
         if self._ring is not None:
             self._ring()
-        return True
+        return accepted
 
     def put_gap(self, gap: Gap) -> None:
         """Tell the owner that something is missing here."""
-        self._put_entry(gap)
+        if self._receivers:
+            self._hand_over(gap)
+        else:
+            self._add_hole(gap.lost, gap.reason)
         if self._ring is not None:
             self._ring()
 
     def clear(self) -> int:
-        """Forget what waits; returns how many messages that were."""
-        forgotten = self._waiting
-        while self._peek() is not None:
-            self._take_head()
-        self._lost_before_head = self._expired_before_head = self._lost_behind_tail = 0
+        """Forget what waits, but not what is missing; returns how many messages were forgotten."""
+        forgotten, self._waiting = self._waiting, 0
+        for entry in self._entries:
+            if not isinstance(entry, Envelope):
+                _join(self._hole, entry)
+        self._entries.clear()
         return forgotten
 
     def close(self) -> None:
-        """End the mailbox: waiting receivers get :exc:`trio.EndOfChannel`."""
+        """End the mailbox: waiting receivers get :exc:`trio.EndOfChannel`. Idempotent."""
+        self._closed = True
         self.clear()
-        self._sender.close()
+        self._hole = {}
+        while self._receivers:
+            self._wake(outcome.Error(trio.EndOfChannel()))
 
-    def _put_entry(self, gap: Gap) -> None:
-        self._gaps += 1
-        self._sender.send_nowait(gap)
+    def _add_hole(self, lost: int | None, reason: str) -> None:
+        entries = self._entries
+        if not entries:
+            hole = self._hole
+        elif isinstance(last := entries[-1], Envelope):
+            hole = {}
+            entries.append(hole)
+        else:
+            hole = last
+        _join(hole, {reason: lost})
 
     def _make_room(self) -> bool:
         """Free a place for one message, or count the message that must go."""
-        if self._forget_expired():
+        if not self.overflowed and self._forget_expired():
             return True
         self._dropped += 1
         self._counters.dropped += 1
         if self.overflow == "drop_oldest":
-            self._drop_oldest()
+            self._entries.popleft()  # an envelope: holes at the front have just been taken away
+            self._waiting -= 1
+            _join(self._hole, {"overflow": 1})
         elif self.overflow == "drop_newest":
-            self._lost_behind_tail += 1
+            self._add_hole(1, "overflow")
         elif not self.overflowed:
             self.overflowed = True
             if self.on_overflow is not None:
@@ -217,45 +248,39 @@ class Mailbox:
         return self.overflow == "drop_oldest"
 
     def _forget_expired(self) -> bool:
-        """Drop expired messages from the front; returns whether there is room now."""
+        """Drop holes and expired messages from the front; returns whether there is room now."""
         now = trio.current_time()
-        while isinstance(head := self._peek(), Envelope) and head.expires_at <= now:
-            self._take_head()
-            self._expired += 1
-            self._expired_before_head += 1
-            self._counters.expired += 1
+        entries = self._entries
+        while entries:
+            head = entries[0]
+            if not isinstance(head, Envelope):
+                _join(self._hole, head)
+            elif head.expires_at <= now:
+                self._waiting -= 1
+                self._expired += 1
+                self._counters.expired += 1
+                _join(self._hole, {"expired": 1})
+            else:
+                break
+            entries.popleft()
         return self._waiting < self.capacity
-
-    def _drop_oldest(self) -> None:
-        while isinstance(head := self._peek(), Gap):
-            self._lost_before_head += head.lost or 0
-            self._take_head()
-        self._take_head()
-        self._lost_before_head += 1
 
     # -- the owner's side -----------------------------------------------------------------------------------------
 
     def get_nowait(self) -> Message | Gap | None:
         """The next message or gap, or None where nothing waits."""
-        if self._waiting or self._gaps:
+        if self._entries:
             self._forget_expired()
-        if self._expired_before_head:
-            lost, self._expired_before_head = self._expired_before_head, 0
-            return Gap(lost, "expired")
-        if self._lost_before_head:
-            lost, self._lost_before_head = self._lost_before_head, 0
-            return Gap(lost, "overflow")
-        entry = self._head
-        if entry is not None:
-            self._take_head()
-            return self._open(entry)
-        if self._lost_behind_tail:
-            lost, self._lost_behind_tail = self._lost_behind_tail, 0
-            return Gap(lost, "overflow")
-        return None
+        if self._hole:
+            reason = next(iter(self._hole))
+            return Gap(self._hole.pop(reason), reason)
+        if not self._entries:
+            return None
+        self._waiting -= 1
+        return self._deliver(self._entries.popleft())  # type: ignore[arg-type]  # holes at the front are gone
 
     async def get(self) -> Message | Gap:
-        """Wait for the next message or gap.
+        """Wait for the next message or gap. Several tasks may wait; the one that has waited longest is served first.
 
         Raises:
             trio.EndOfChannel: the mailbox was closed.
@@ -264,33 +289,35 @@ class Mailbox:
         """
         await trio.lowlevel.checkpoint()
         item = self.get_nowait()
-        if item is None:
-            entry = await self._receiver.receive()
-            self._count_out(entry)
-            item = self._open(entry)
-        return item
+        if item is not None:
+            return item
+        if self._closed:
+            raise trio.EndOfChannel
+        task = trio.lowlevel.current_task()
+        self._receivers[task] = None
 
-    def _peek(self) -> Envelope | Gap | None:
-        if self._head is None:
-            try:
-                self._head = self._receiver.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                return None
-        return self._head
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            del self._receivers[task]
+            return trio.lowlevel.Abort.SUCCEEDED
 
-    def _take_head(self) -> None:
-        if self._head is not None:
-            self._count_out(self._head)
-            self._head = None
+        handed_over: Message | Gap = await trio.lowlevel.wait_task_rescheduled(abort)
+        return handed_over
 
-    def _count_out(self, entry: Envelope | Gap) -> None:
-        if isinstance(entry, Gap):
-            self._gaps -= 1
-        else:
-            self._waiting -= 1
-
-    def _open(self, entry: Envelope | Gap) -> Message | Gap:
-        if isinstance(entry, Gap):
-            return entry
+    def _deliver(self, envelope: Envelope) -> Message:
         self._counters.delivered += 1
-        return entry.message.copy()
+        return envelope.message.copy()
+
+    def _hand_over(self, item: Message | Gap) -> None:
+        self._wake(outcome.Value(item))
+
+    def _wake(self, result: outcome.Outcome[Message | Gap]) -> None:
+        task = next(iter(self._receivers))
+        del self._receivers[task]
+        trio.lowlevel.reschedule(task, result)
+
+
+def _join(hole: Hole, more: Hole) -> None:
+    """Add to a hole; a number that is not known stays so."""
+    for reason, lost in more.items():
+        before = hole.get(reason, 0)
+        hole[reason] = None if before is None or lost is None else before + lost

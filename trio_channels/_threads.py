@@ -6,7 +6,8 @@ theirs open. Here the threads are the bound.
 
 The rules:
 
-- One pool per Trio run, made on first use. Its threads are started on demand, used last in, first out, and joined at the
+- One pool per Trio run, made on first use. Its threads are started on demand, used last in, first out, and joined at
+  the
   end of the run, after they have run what was registered with :func:`at_worker_exit`.
 - Waiting for a worker can be cancelled. A call that has begun is never abandoned: its task waits for the end, and the
   cancellation is delivered at the task's next checkpoint.
@@ -14,8 +15,8 @@ The rules:
   that nested hops cannot deadlock on the bound, and see the thread's database transaction.
 - Context variables go in with a call, and what it changed comes back.
 
-How a call travels: the task puts a job in the worker's inbox and parks; the worker's answer reschedules it. While the thread
-runs it may ask its task to run an async function (:func:`run_in_trio`), and serves its inbox meanwhile.
+How a call travels: the task puts a job in the worker's inbox and parks; the worker's answer reschedules it. While the
+thread runs it may ask its task to run an async function (:func:`run_in_trio`), and serves its inbox meanwhile.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class PoolStatistics:
 class _Job(Generic[T]):
     """One call on its way to a worker thread and back."""
 
-    __slots__ = ("_way_back", "_args", "_call", "_lease", "_task", "context")
+    __slots__ = ("_args", "_call", "_lease", "_task", "_way_back", "context")
 
     def __init__(self, lease: Lease, way_back: _WayBack, call: Callable[..., T], args: tuple[Any, ...]) -> None:
         self._lease = lease
@@ -131,7 +132,7 @@ class _AsyncCall(Generic[T]):
     async def run(self) -> None:
         """In the Trio task: run it, in the thread's context; keep the outcome and the context for the thread."""
         adopt(self._context)
-        self.result = await outcome.acapture(self._call)  # type: ignore[arg-type]
+        self.result = await outcome.acapture(self._call)
         self.context = contextvars.copy_context()
 
     def process(self) -> None:
@@ -273,7 +274,7 @@ class WorkerPool(trio.abc.Instrument):
 
     def __init__(self, limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> None:
         for name, value, least in (("limit", limit, 1), ("queue_limit", queue_limit, 0)):
-            if not isinstance(value, int) or value < least:
+            if value < least:
                 raise ConfigurationError(f"the worker pool's {name} must be an int of at least {least}; got {value!r}")
         self._limit = limit
         self._queue_limit = queue_limit

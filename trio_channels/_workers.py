@@ -1,7 +1,7 @@
 """The worker pool as Django needs it: sized by the settings, with database connections cared for.
 
-At the start and at the end of a lease, in the same hop, connections that are unusable or older than ``CONN_MAX_AGE`` are
-closed; inside a lease never, and Django leaves connections in an atomic block alone. A worker that ends closes its
+At the start and at the end of a lease, in the same hop, connections that are unusable or older than ``CONN_MAX_AGE``
+are closed; inside a lease never, and Django leaves connections in an atomic block alone. A worker that ends closes its
 connections.
 """
 

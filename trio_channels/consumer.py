@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any, ClassVar, Protocol, cast
 
 from . import _asgi, _conf
-from ._asgi import ASGIApplication, Message, Receive, Scope, Send
+from ._asgi import Message, Receive, Scope, Send
 from ._connection import Connection, supervise
 from ._dispatch import Dispatcher
 from ._handlers import find_handlers, handler_name, why_unhandled
@@ -23,7 +23,7 @@ from ._outbox import Outbox
 from ._threads import run_in_trio
 from ._workers import run_in_worker
 from .abc import ChannelLayer, Overflow
-from .exceptions import ConfigurationError, StopConsumer, UnhandledMessage
+from .exceptions import ConfigurationError, UnhandledMessage
 from .layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
@@ -75,10 +75,8 @@ class Consumer:
         if not hasattr(cls, "_handlers_are_async"):
             return
         framework = tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
-        cls._client_handlers, cls._layer_handlers = find_handlers(
-            cls, framework, must_be_async=cls._handlers_are_async
-        )
-        if not isinstance(cls.handler_concurrency, int) or cls.handler_concurrency < 1:
+        cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
+        if cls.handler_concurrency < 1:
             raise ConfigurationError(
                 f"{cls.__name__}.handler_concurrency must be an int of at least 1; got {cls.handler_concurrency!r}"
             )
@@ -138,10 +136,9 @@ class Consumer:
                 concurrency=self.handler_concurrency,
                 finished=self._finished,
             )
-            await supervise(connection, self._body(), self._end)
+            await supervise(connection, self._application(), self._end)
 
-
-    def _body(self) -> Callable[[], Awaitable[Message | None]]:
+    def _application(self) -> Callable[[], Awaitable[Message | None]]:
         return self._dispatcher.run
 
     def _finished(self) -> bool:
@@ -163,7 +160,7 @@ class Consumer:
             self._unhandled_layer_messages += 1
             if self._unhandled_layer_messages == 1:
                 logger.warning(
-                    "%s ignores a channel layer message of type %r: %s. More of them on this connection are not logged.",
+                    "%s ignores a channel layer message of type %r: %s. Further ones of it are not logged.",
                     _asgi.describe(self.scope),
                     kind,
                     why_unhandled(type(self), kind),
@@ -189,8 +186,8 @@ _OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")
 class AsyncConsumer(Consumer):
     """A consumer whose handlers are async methods.
 
-    Handlers of one connection run one at a time, in order; handlers of different connections interleave at their awaits.
-    ``raise StopConsumer()`` ends the connection.
+    Handlers of one connection run one at a time, in order; handlers of different connections interleave at their
+    awaits. ``raise StopConsumer()`` ends the connection.
     """
 
     _handlers_are_async = True
@@ -231,7 +228,7 @@ class SyncConsumer(Consumer):
     _handlers_are_async = False
     _outbox: Outbox
 
-    def _body(self) -> Callable[[], Awaitable[Message | None]]:
+    def _application(self) -> Callable[[], Awaitable[Message | None]]:
         self._outbox = Outbox(self._connection)
         return self._dispatch_and_write
 
@@ -273,4 +270,3 @@ class SyncConsumer(Consumer):
             self._connection.start_soon(run_in_worker, function, *args, name=name or function)
 
         run_in_trio(start)
-

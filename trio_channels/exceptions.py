@@ -87,10 +87,6 @@ class UnhandledMessage(TrioChannelsError, ValueError):
     """The server delivered an event for which the consumer has no handler."""
 
 
-class ConnectionNotAccepted(TrioChannelsError):
-    """The WebSocket was neither accepted nor denied within the accept time limit."""
-
-
 class RequestAborted(TrioChannelsError):
     """The client left before the request had been read."""
 

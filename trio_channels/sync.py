@@ -45,7 +45,7 @@ def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T
 
     Cancellation of a call: waiting for a thread can be cancelled; a call that has begun is waited for.
     """
-    if not callable(function) or inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function) or not callable(function):
         raise TypeError(f"sync_to_async() takes a synchronous function; got {function!r}")
 
     @functools.wraps(function)
@@ -102,7 +102,7 @@ def _in_other_thread(bound: Callable[[], Awaitable[T]]) -> T:
     async def run() -> tuple[outcome.Outcome[T], contextvars.Context]:
         adopt(context)
         take_over()
-        result = await outcome.acapture(bound)  # type: ignore[arg-type]
+        result = await outcome.acapture(bound)
         return result, contextvars.copy_context()
 
     result, after = trio.from_thread.run(run, trio_token=token)

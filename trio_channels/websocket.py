@@ -66,9 +66,7 @@ class WebSocket:
         """Start a background task that ends with the endpoint. ``ConnectionClosed`` ends only the task."""
         self._connection.start_soon(function, *args, name=name)
 
-    async def accept(
-        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    async def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Accept the connection.
 
         Args:
@@ -81,9 +79,7 @@ class WebSocket:
 
         Cancellation: as :meth:`send`.
         """
-        await self._connection.send(
-            {"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)}
-        )
+        await self._connection.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)})
 
     async def send(self, message: str | bytes) -> None:
         """Send one message: text for a str, binary for bytes.

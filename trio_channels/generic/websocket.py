@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .._asgi import Message
-from .._connection import NO_STATUS
+from .._connection import NO_STATUS, Connection
 from .._handlers import handles_client_event
 from ..abc import ChannelLayer
 from ..consumer import AsyncConsumer, SyncConsumer
@@ -30,12 +30,12 @@ Headers = Iterable[tuple[bytes, bytes]]
 UNSUPPORTED_DATA, INVALID_DATA = 1003, 1007
 
 
-def _blocking(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
     """Make a plain method of a coroutine method that never suspends."""
 
     @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        coroutine = method(*args, **kwargs)
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        coroutine = method(self, *args, **kwargs)
         try:
             coroutine.send(None)
         except StopIteration as end:
@@ -58,7 +58,7 @@ class _WebsocketProtocol:
 
     channel_layer: ChannelLayer | None
     channel_name: str
-    _connection: Any
+    _connection: Connection
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Call a method that the consumer's class may have replaced."""
@@ -93,9 +93,7 @@ class _WebsocketProtocol:
         if denied.status is None or "websocket.http.response" not in self._connection.scope.get("extensions", ()):
             await self._call(self.close)
             return
-        await self._emit(
-            {"type": "websocket.http.response.start", "status": denied.status, "headers": denied.headers}
-        )
+        await self._emit({"type": "websocket.http.response.start", "status": denied.status, "headers": denied.headers})
         await self._emit({"type": "websocket.http.response.body", "body": denied.body})
 
     @handles_client_event
@@ -226,7 +224,8 @@ class _JsonProtocol(_WebsocketProtocol):
         return json.dumps(content, ensure_ascii=False)
 
 
-# The public names. `send` of these classes takes a WebSocket's text or bytes, where that of their base takes a whole ASGI
+# The public names. `send` of these classes takes a WebSocket's text or bytes, where that of their base takes a whole
+# ASGI
 # message: Channels' API, which a subclass check cannot like.
 
 
@@ -237,14 +236,15 @@ class AsyncWebsocketConsumer(_WebsocketProtocol, AsyncConsumer):  # type: ignore
         return self._connection.send(message)
 
 
-class AsyncJsonWebsocketConsumer(_JsonProtocol, AsyncWebsocketConsumer):
+class AsyncJsonWebsocketConsumer(_JsonProtocol, AsyncWebsocketConsumer):  # type: ignore[misc]
     """A WebSocket consumer that speaks JSON. Override ``receive_json``; use ``send_json``."""
 
 
 class WebsocketConsumer(SyncConsumer):
-    """A WebSocket consumer with plain methods, run on worker threads. Override ``connect``, ``receive``, ``disconnect``.
+    """A WebSocket consumer with plain methods, run on worker threads.
 
-    The methods are those of :class:`AsyncWebsocketConsumer`, without ``await``.
+    Override ``connect``, ``receive`` and ``disconnect``. The methods are those of :class:`AsyncWebsocketConsumer`, without
+    ``await``.
     """
 
     groups: Iterable[str] = ()
@@ -267,7 +267,7 @@ class WebsocketConsumer(SyncConsumer):
     receive = _blocking(_WebsocketProtocol.receive)
     disconnect = _blocking(_WebsocketProtocol.disconnect)
     accept = _blocking(_WebsocketProtocol.accept)
-    send = _blocking(_WebsocketProtocol.send)  # type: ignore[assignment]
+    send = _blocking(_WebsocketProtocol.send)  # type: ignore[arg-type]
     close = _blocking(_WebsocketProtocol.close)
 
 
@@ -278,5 +278,13 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     receive_json = _blocking(_JsonProtocol.receive_json)
     receive_invalid_json = _blocking(_JsonProtocol.receive_invalid_json)
     send_json = _blocking(_JsonProtocol.send_json)
-    decode_json = classmethod(_blocking(_JsonProtocol.decode_json.__func__))
-    encode_json = classmethod(_blocking(_JsonProtocol.encode_json.__func__))
+
+    @classmethod
+    def decode_json(cls, text_data: str) -> Any:
+        """JSON text to an object; override for another decoder. Raises ValueError for what is not JSON."""
+        return json.loads(text_data)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """An object to JSON text; override for another encoder."""
+        return json.dumps(content, ensure_ascii=False)

@@ -133,4 +133,4 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | None
     Raises:
         InvalidChannelLayerError: the entry is wrong.
     """
-    return channel_layers[alias] if alias in channel_layers else None
+    return channel_layers[alias] if alias in channel_layers else None  # noqa: SIM401 - it is no dict

@@ -101,7 +101,11 @@ class Hub:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_INTERVAL
             for mailbox in list(self.mailboxes.values()):
-                if isinstance(mailbox, OwnerlessMailbox) and mailbox.last_used < now - longer_than:
+                if (
+                    isinstance(mailbox, OwnerlessMailbox)
+                    and not mailbox.waited_for
+                    and mailbox.last_used < now - longer_than
+                ):
                     self.close(mailbox)
 
     def close_ownerless(self) -> None:

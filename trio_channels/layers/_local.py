@@ -70,12 +70,20 @@ class LocalDelivery(ChannelLayer):
         for hub in self._all_hubs():
             self._in_run_of(hub, _nothing)
 
-    def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> None:
-        """Have `function` called in another run, soon; forget the hub if that run has ended."""
+    def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
+        """Have `function` called in another run, soon; or forget the hub, and return False, if that run has ended."""
         try:
             hub.token.run_sync_soon(function)
         except trio.RunFinishedError:
             self._hubs.pop(hub.token, None)
+            return False
+        return True
+
+    def _ownerless(self, channel: str) -> Mailbox:
+        """This run's mailbox of that name, made if there is none; those that nobody uses are forgotten on the way."""
+        hub = self._hub()
+        hub.forget_unused(self.group_expiry)
+        return hub.ownerless(channel, self.get_capacity(channel))
 
     def _envelope(self, message: Message) -> Envelope:
         return Envelope(message, trio.current_time() + self.expiry)
@@ -109,20 +117,19 @@ class LocalDelivery(ChannelLayer):
     async def new_channel(self, prefix: str = "specific") -> str:
         name = _new_name(prefix)
         await trio.lowlevel.checkpoint()
-        hub = self._hub()
-        hub.forget_unused(self.group_expiry)
-        hub.ownerless(name, self.get_capacity(name))
+        self._ownerless(name)
         return name
 
     async def receive(self, channel: str) -> Message:
         _names.check_channel_name(channel)
-        mailbox = self._hub().ownerless(channel, self.get_capacity(channel))
+        mailbox = self._ownerless(channel)
         while True:
-            mailbox.last_used = trio.current_time()
             try:
                 item = await mailbox.get()
             except trio.EndOfChannel:
                 raise ChannelLayerUnavailable(f"channel {channel!r} ended while a task was receiving on it") from None
+            finally:
+                mailbox.last_used = trio.current_time()
             if not isinstance(item, Gap):
                 return item
 

@@ -11,7 +11,7 @@ from .._codec import Message, round_trip
 from .._mailbox import Mailbox
 from ..exceptions import ChannelFull
 from ._hub import Hub
-from ._local import LocalDelivery
+from ._local import LocalDelivery, _nothing
 
 
 class InMemoryChannelLayer(LocalDelivery):
@@ -21,7 +21,7 @@ class InMemoryChannelLayer(LocalDelivery):
     several at once included; ``group_send`` and ``send`` reach the members in every run of the process.
 
     A ``group_send`` checks and copies its message once, then costs one ``put`` per member, whatever else the layer
-    holds. A group has one total order.
+    holds. Within one Trio run a group has one total order.
 
     Args: see :class:`~trio_channels.abc.ChannelLayer`.
 
@@ -45,13 +45,15 @@ class InMemoryChannelLayer(LocalDelivery):
         if home is None and _names.is_process_local(channel):
             here.counters.gone += 1
         elif home is None or home is here:
-            _put(here, here.ownerless(channel, self.get_capacity(channel)), self, message)
+            _put(here, here.mailboxes.get(channel) or self._ownerless(channel), self, message)
         else:
-            # The other run's mailbox can only be looked at from here, so that full is known to within a moment.
-            seen = home.mailboxes[channel].statistics()
-            if seen.waiting >= seen.capacity:
+            # The other run's mailbox can only be looked at from here, so that full is known to within a moment, and it
+            # may end meanwhile.
+            mailbox = home.mailboxes.get(channel)
+            if mailbox is not None and mailbox.statistics().waiting >= mailbox.capacity:
                 here.counters.full += 1
-                raise _full(channel, seen.capacity)
+                self._in_run_of(home, partial(getattr, mailbox, "full"))  # it forgets what has expired
+                raise _full(channel, mailbox.capacity)
             self._in_run_of(home, partial(self._deliver_in_its_run, channel, message))
 
     def _deliver_in_its_run(self, channel: str, message: Message) -> None:
@@ -73,7 +75,7 @@ class InMemoryChannelLayer(LocalDelivery):
         home = self._home_of(channel)
         if home is None and not _names.is_process_local(channel):
             home = self._hub()
-            home.ownerless(channel, self.get_capacity(channel))
+            self._ownerless(channel)
         if home is not None:
             self._there(home, partial(_join, home, group, channel))
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -120,11 +122,13 @@ class InMemoryChannelLayer(LocalDelivery):
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def _home_of(self, channel: str) -> Hub | None:
-        """The hub that holds a channel, this run's first."""
+        """The hub that holds a channel, this run's first; never that of a run that has ended."""
         here = self._hub()
         if channel in here.mailboxes:
             return here
-        return next((hub for hub in self._all_hubs() if channel in hub.mailboxes), None)
+        return next(
+            (hub for hub in self._all_hubs() if channel in hub.mailboxes and self._in_run_of(hub, _nothing)), None
+        )
 
     def _there(self, hub: Hub, function: partial[None] | object) -> None:
         if hub is self._hub():

@@ -1,0 +1,39 @@
+"""The lifespan protocol (ASGI specification, Lifespan 2.0): opens the channel layers, and closes them."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+
+from ._asgi import Receive, Scope, Send
+from .layers import channel_layers
+
+logger = logging.getLogger("trio_channels.lifespan")
+
+
+async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI application for the ``lifespan`` scope.
+
+    Every layer of ``CHANNEL_LAYERS`` is open between start-up and shutdown, with its tasks in this task's nurseries. A
+    layer that cannot be opened is logged with its traceback, and reported to the server, which then does not start.
+
+    Cancellation: the layers are closed.
+    """
+    await receive()
+    async with AsyncExitStack() as layers:
+        try:
+            for alias in channel_layers.configs:
+                await layers.enter_async_context(channel_layers[alias])
+        except Exception as error:
+            logger.exception("a channel layer could not be opened; the server will not start")
+            await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        try:
+            await layers.aclose()
+        except Exception as error:
+            logger.exception("a channel layer could not be closed cleanly")
+            await send({"type": "lifespan.shutdown.failed", "message": f"{type(error).__name__}: {error}"})
+            return
+    await send({"type": "lifespan.shutdown.complete"})

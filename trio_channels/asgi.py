@@ -1,0 +1,18 @@
+"""The entry point of a Django project: ``application = get_asgi_application()`` for HTTP, on Trio."""
+
+from __future__ import annotations
+
+import django
+
+from .handlers import DjangoHandler
+
+__all__ = ["get_asgi_application"]
+
+
+def get_asgi_application() -> DjangoHandler:
+    """Set Django up, and return the ASGI application that serves its views.
+
+    Call it before importing consumers that import models.
+    """
+    django.setup(set_prefix=False)
+    return DjangoHandler()

@@ -1,0 +1,212 @@
+"""Routers: ASGI applications that choose among others, by scope type, URL path or channel name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.urls import URLPattern, URLResolver
+from django.urls.resolvers import RegexPattern, RoutePattern
+from django.utils.module_loading import import_string
+
+from ._asgi import ASGIApplication, Receive, Scope, Send, address
+from ._lifespan import lifespan
+from ._refusal import deny_websocket, respond_plainly
+from .exceptions import ConfigurationError, NoRouteFound
+
+__all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
+
+logger = logging.getLogger("trio_channels.routing")
+
+_Pattern = RoutePattern | RegexPattern
+
+
+def get_default_application() -> ASGIApplication:
+    """The application that the setting ``ASGI_APPLICATION`` names.
+
+    Raises:
+        ConfigurationError: there is no such setting, or it cannot be imported.
+    """
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if not isinstance(path, str) or "." not in path:
+        raise ConfigurationError(f"ASGI_APPLICATION must be a path such as 'mysite.asgi.application'; got {path!r}")
+    try:
+        application: ASGIApplication = import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(f"ASGI_APPLICATION {path!r} cannot be imported: {error}") from error
+    return application
+
+
+class ProtocolTypeRouter:
+    """Chooses by the scope's ``type``.
+
+    Args:
+        application_mapping: scope type -> ASGI application. ``lifespan`` is answered by opening and closing the
+            configured channel layers, unless the mapping has it.
+
+    A request or WebSocket without an application is answered with 404 or denied; any other scope raises NoRouteFound.
+    """
+
+    def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
+        self.application_mapping = {"lifespan": lifespan, **application_mapping}
+
+    def __repr__(self) -> str:
+        return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application for the scope's type."""
+        application = self.application_mapping.get(scope["type"])
+        if application is not None:
+            await application(scope, receive, send)
+        else:
+            await _no_route(f"no application for the scope type {scope['type']!r}", scope, receive, send)
+
+
+class _Route(NamedTuple):
+    """One line of a router's table; `inner` are the routes of an ``include()``."""
+
+    pattern: _Pattern
+    application: ASGIApplication | None
+    defaults: dict[str, Any]
+    inner: tuple[_Route, ...]
+
+
+class _Match(NamedTuple):
+    application: ASGIApplication
+    remaining: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _NoInnerRoute(NoRouteFound):
+    """A nested router had no route; the outer one goes on with its next."""
+
+
+class URLRouter:
+    """Chooses by the path, with Django's ``path()``, ``re_path()`` and ``include()``.
+
+    Args:
+        routes: as in a ``urlpatterns``, with ASGI applications for views. A route to another URLRouter, also through
+            middleware that keeps it as ``inner`` or ``application``, matches a prefix of the path.
+
+    Raises:
+        ConfigurationError: a route is of another kind.
+
+    The application finds ``url_route`` (``args``, ``kwargs``) in its scope, and ``path_remaining``. Where no route
+    matches: a nested router lets the outer one go on; the outermost answers 404 or denies, with one log line.
+    """
+
+    _path_routing = True
+
+    def __init__(self, routes: Iterable[URLPattern | URLResolver]) -> None:
+        self.routes = list(routes)
+        self._table = tuple(_compiled(self.routes))
+
+    def __repr__(self) -> str:
+        return f"<URLRouter {[str(route.pattern) for route in self._table]}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application of the first route that matches."""
+        nested = "path_remaining" in scope
+        path = scope["path_remaining"] if nested else _path_below_root(scope)
+        outer = scope.get("url_route") or {"args": (), "kwargs": {}}
+        for match in _matches(self._table, path.lstrip("/"), (), {}):
+            inner_scope = dict(
+                scope,
+                path_remaining=match.remaining,
+                url_route={"args": outer["args"] + match.args, "kwargs": {**outer["kwargs"], **match.kwargs}},
+            )
+            try:
+                await match.application(inner_scope, receive, send)
+            except _NoInnerRoute:
+                continue
+            return
+        if nested:
+            raise _NoInnerRoute(f"no route for {path!r}")
+        await _no_route(f"no route for the path {scope.get('path')!r}", scope, receive, send)
+
+
+class ChannelNameRouter:
+    """Chooses by the channel name, for the ``channel`` scopes of workers.
+
+    Args:
+        application_mapping: channel name -> ASGI application.
+    """
+
+    def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
+        self.application_mapping = dict(application_mapping)
+
+    def __repr__(self) -> str:
+        return f"<ChannelNameRouter for {', '.join(self.application_mapping)}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application for the scope's channel.
+
+        Raises:
+            NoRouteFound: the scope has no channel, or one that the mapping does not know.
+        """
+        if "channel" not in scope:
+            raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")
+        application = self.application_mapping.get(scope["channel"])
+        if application is None:
+            known = ", ".join(map(repr, self.application_mapping)) or "none"
+            raise NoRouteFound(f"no application for the channel {scope['channel']!r}; known: {known}")
+        await application(scope, receive, send)
+
+
+def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
+    for route in routes:
+        pattern = getattr(route, "pattern", None)
+        if not isinstance(pattern, RoutePattern | RegexPattern):
+            raise ConfigurationError(f"a URLRouter takes path(), re_path() and include(); got {route!r}")
+        if isinstance(route, URLResolver):
+            yield _Route(pattern, None, route.default_kwargs, tuple(_compiled(route.url_patterns)))
+        else:
+            if _leads_to_router(route.callback):
+                pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
+            yield _Route(pattern, route.callback, route.default_args, ())
+
+
+def _leads_to_router(application: Any) -> bool:
+    seen: list[Any] = []
+    while application is not None and application not in seen:
+        if getattr(application, "_path_routing", False) is True:
+            return True
+        seen.append(application)
+        application = getattr(application, "inner", None) or getattr(application, "application", None)
+    return False
+
+
+def _matches(table: Iterable[_Route], path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Match]:
+    for route in table:
+        match = route.pattern.match(path)
+        if not match:
+            continue
+        remaining, new_args, new_kwargs = match
+        all_args, all_kwargs = args + new_args, {**kwargs, **new_kwargs, **route.defaults}
+        if route.application is not None:
+            yield _Match(route.application, remaining, all_args, all_kwargs)
+        else:
+            yield from _matches(route.inner, remaining, all_args, all_kwargs)
+
+
+def _path_below_root(scope: Scope) -> str:
+    """The path without ``root_path``; servers and proxies differ in whether they leave it in."""
+    path: str | None = scope.get("path")
+    root: str = scope.get("root_path", "").rstrip("/")
+    if path is None:
+        raise NoRouteFound(f"a URLRouter routes scopes with a path; got a {scope['type']!r} scope without one")
+    return path[len(root) :] if root and (path == root or path.startswith(root + "/")) else path
+
+
+async def _no_route(why: str, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        logger.warning("%s: answering 404 to %s", why, address(scope))
+        await respond_plainly(send, 404, "Not found")
+    elif scope["type"] == "websocket":
+        logger.warning("%s: denying the WebSocket of %s", why, address(scope))
+        await deny_websocket(receive, send)
+    else:
+        raise NoRouteFound(why)

@@ -1,0 +1,138 @@
+"""Who may open a WebSocket from a web page: the check of the Origin header (RFC 6454, RFC 6455 section 10.2).
+
+Browsers let any page open a WebSocket to any server, with that server's cookies; the Origin header says which page it
+was. The check comes before any application code, and refuses what it does not understand.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from django.conf import settings
+from django.utils.http import is_same_domain
+
+from .._asgi import ASGIApplication, Receive, Scope, Send, address
+from .._refusal import deny_websocket
+from ..exceptions import ConfigurationError
+
+__all__ = ["AllowedHostsOriginValidator", "Origin", "OriginValidator"]
+
+logger = logging.getLogger("trio_channels.security")
+
+_DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_ORIGIN = re.compile(r"(?:([a-z][a-z0-9+.-]*)://)?(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\]+)(?::([0-9]{1,5}))?")
+
+
+class Origin(NamedTuple):
+    """Where a page came from.
+
+    Args:
+        scheme: in lower case; None in a pattern that leaves it open.
+        host: in lower case, IDNA-encoded, an IPv6 address in brackets.
+        port: explicit or the scheme's; None if neither is known.
+    """
+
+    scheme: str | None
+    host: str
+    port: int | None
+
+
+def parse_origin(text: str) -> Origin | None:
+    """An origin or a pattern for one; None for what is neither: paths, userinfo, impossible ports, ``null``."""
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
+        return None
+    scheme, host, digits = match.groups()
+    port = int(digits) if digits else _DEFAULT_PORTS.get(scheme)
+    if digits and not 0 < int(digits) < 65536:
+        return None
+    if not host.isascii():
+        try:
+            dot = "." if host.startswith(".") else ""
+            host = dot + host.removeprefix(".").encode("idna").decode("ascii")
+        except UnicodeError:
+            return None
+    return Origin(scheme, host, port)
+
+
+class OriginValidator:
+    """Denies WebSockets whose Origin header is not allowed.
+
+    Args:
+        application: the ASGI application behind the check.
+        allowed_origins: patterns, or a function that returns them, called for each connection. A pattern is a host
+            (``example.com``), a host and its subdomains (``.example.com``), either with a scheme and optionally a port
+            (``https://.example.com:8443``), which then must match too, or ``*`` for anything.
+
+    Refused unless ``*`` is allowed: no Origin header, more than one, ``null``, and anything that is not a scheme, a
+    host and perhaps a port.
+    """
+
+    def __init__(
+        self, application: ASGIApplication, allowed_origins: Iterable[str] | Callable[[], Iterable[str]]
+    ) -> None:
+        if isinstance(allowed_origins, str):
+            raise ConfigurationError(f"allowed_origins must be a list of patterns; got the str {allowed_origins!r}")
+        self.application = application
+        self.allowed_origins = allowed_origins if callable(allowed_origins) else list(allowed_origins)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} for {self.allowed_origins!r} before {self.application!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, or deny the WebSocket.
+
+        Raises:
+            ConfigurationError: the scope is not a WebSocket's.
+        """
+        if scope["type"] != "websocket":
+            raise ConfigurationError(
+                f"an origin validator belongs around the 'websocket' application of a ProtocolTypeRouter; "
+                f"got a {scope['type']!r} scope"
+            )
+        headers = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
+        if self.allows(headers):
+            await self.application(scope, receive, send)
+        else:
+            logger.warning(
+                "denied a WebSocket of %s to %s: its Origin %s is not allowed",
+                address(scope),
+                scope.get("path"),
+                b", ".join(headers)[:200] or "is missing, which",
+            )
+            await deny_websocket(receive, send)
+
+    def allows(self, headers: list[bytes]) -> bool:
+        """Whether a handshake with these Origin headers may go on."""
+        patterns = list(self.allowed_origins() if callable(self.allowed_origins) else self.allowed_origins)
+        if "*" in patterns:
+            return True
+        origin = parse_origin(headers[0].decode("latin-1")) if len(headers) == 1 else None
+        return origin is not None and origin.scheme is not None and self.valid_origin(origin, patterns)
+
+    def valid_origin(self, origin: Origin, patterns: list[str]) -> bool:
+        """Whether a well-formed origin matches one of the patterns; override for rules of one's own."""
+        return any(_matches(origin, pattern) for pattern in patterns)
+
+
+def _matches(origin: Origin, pattern: str) -> bool:
+    wanted = parse_origin(pattern)
+    if wanted is None or not is_same_domain(origin.host, wanted.host):
+        return False
+    return wanted.scheme is None or (wanted.scheme, wanted.port) == (origin.scheme, origin.port)
+
+
+def AllowedHostsOriginValidator(application: ASGIApplication) -> OriginValidator:  # noqa: N802 - Channels' name
+    """An origin check by the setting ``ALLOWED_HOSTS``, read for each connection.
+
+    With ``DEBUG`` and no ``ALLOWED_HOSTS`` it allows localhost, as Django's host check does.
+    """
+    return OriginValidator(application, _allowed_hosts)
+
+
+def _allowed_hosts() -> list[str]:
+    hosts: list[str] = list(settings.ALLOWED_HOSTS)
+    return hosts or ([".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])

@@ -1,0 +1,185 @@
+"""Cookies and Django sessions in the scope.
+
+A session is loaded and saved on a worker thread; without a session cookie there is nothing to load, and no thread is
+asked. A session that was changed is saved before ``websocket.accept`` or ``http.response.start`` goes out, so that its
+cookie can go with it, and once more at the end of the connection if it was changed since.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import Any
+
+import trio
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase, UpdateError
+from django.http import HttpResponse, parse_cookie
+
+from ._asgi import ASGIApplication, Message, Receive, Scope, Send, describe
+from ._workers import run_in_worker
+from .exceptions import ConfigurationError
+
+__all__ = ["CookieMiddleware", "SessionMiddleware", "SessionMiddlewareStack"]
+
+logger = logging.getLogger("trio_channels.sessions")
+
+#: Seconds for saving a session when the server is ending the connection.
+SAVE_TIMEOUT = 5.0
+
+_COOKIE_CARRIERS = frozenset({"websocket.accept", "http.response.start"})
+
+
+class CookieMiddleware:
+    """Puts the request's cookies into the scope, as the dict ``cookies``.
+
+    All ``cookie`` headers are read: HTTP/2 clients may split them (RFC 9113, section 8.2.3).
+
+    Args:
+        inner: the ASGI application.
+    """
+
+    def __init__(self, inner: ASGIApplication) -> None:
+        self.inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the inner application."""
+        if "cookies" not in scope:
+            values = [value for name, value in scope.get("headers", ()) if name.lower() == b"cookie"]
+            scope = dict(scope, cookies=parse_cookie(b"; ".join(values).decode("latin-1")))
+        await self.inner(scope, receive, send)
+
+    @classmethod
+    def set_cookie(cls, message: Message, key: str, value: str = "", **options: Any) -> None:
+        """Add a Set-Cookie header to an ASGI message; `options` as of Django's ``HttpResponse.set_cookie``."""
+        response = HttpResponse()
+        response.set_cookie(key, value, **options)
+        cls._add_cookies(message, response)
+
+    @classmethod
+    def delete_cookie(
+        cls, message: Message, key: str, path: str = "/", domain: str | None = None, samesite: Any = None
+    ) -> None:
+        """Add a Set-Cookie header that deletes a cookie to an ASGI message."""
+        response = HttpResponse()
+        response.delete_cookie(key, path, domain, samesite)
+        cls._add_cookies(message, response)
+
+    @staticmethod
+    def _add_cookies(message: Message, response: HttpResponse) -> None:
+        cookies = [(b"set-cookie", cookie.output(header="").strip().encode()) for cookie in response.cookies.values()]
+        message["headers"] = [*message.get("headers", ()), *cookies]
+
+
+class SessionMiddleware:
+    """Puts the Django session into the scope, as ``session``; belongs inside a :class:`CookieMiddleware`.
+
+    Args:
+        inner: the ASGI application. If it has a true ``loads_session``, as AuthMiddleware has, it is left to load the
+            session, in the same hop as what it needs from it.
+    """
+
+    def __init__(self, inner: ASGIApplication) -> None:
+        self.inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the inner application.
+
+        Raises:
+            ConfigurationError: there are no cookies in the scope.
+        """
+        if "session" in scope:
+            await self.inner(scope, receive, send)
+            return
+        if "cookies" not in scope:
+            raise ConfigurationError(
+                "SessionMiddleware found no cookies in the scope; put it inside a CookieMiddleware"
+            )
+        session = _SessionStore()(_session_key(scope))
+        if session.session_key is not None and not getattr(self.inner, "loads_session", False):
+            await run_in_worker(load_session, session)
+        keeper = _SessionKeeper(dict(scope, session=session), session, send)
+        await keeper.run(self.inner, receive)
+
+
+def SessionMiddlewareStack(inner: ASGIApplication) -> CookieMiddleware:  # noqa: N802 - Channels' name
+    """Cookies and the session in the scope."""
+    return CookieMiddleware(SessionMiddleware(inner))
+
+
+def load_session(session: SessionBase) -> None:
+    """In a worker thread: read the session's data. A key that the backend does not know becomes an empty session."""
+    session.keys()
+
+
+class _SessionKeeper:
+    """Saves one connection's session when it was changed."""
+
+    def __init__(self, scope: Scope, session: SessionBase, send: Send) -> None:
+        self._scope = scope
+        self._session = session
+        self._send = send
+
+    async def run(self, inner: ASGIApplication, receive: Receive) -> None:
+        try:
+            await inner(self._scope, receive, self.send)
+        finally:
+            if self._session.modified:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT):
+                    await self._save()
+
+    async def send(self, message: Message) -> None:
+        """Send, after saving and with the cookie where there is something to save."""
+        session = self._session
+        failed = message.get("status", 200) >= 500
+        if message["type"] in _COOKIE_CARRIERS and not failed:
+            if session.is_empty():
+                if settings.SESSION_COOKIE_NAME in self._scope["cookies"] and session.accessed and session.modified:
+                    CookieMiddleware.delete_cookie(
+                        message,
+                        settings.SESSION_COOKIE_NAME,
+                        path=settings.SESSION_COOKIE_PATH,
+                        domain=settings.SESSION_COOKIE_DOMAIN,
+                        samesite=settings.SESSION_COOKIE_SAMESITE,
+                    )
+            elif (session.modified or settings.SESSION_SAVE_EVERY_REQUEST) and await self._save():
+                self._set_cookie(message)
+        await self._send(message)
+
+    def _set_cookie(self, message: Message) -> None:
+        session = self._session
+        until_exit = session.get_expire_at_browser_close()
+        CookieMiddleware.set_cookie(
+            message,
+            settings.SESSION_COOKIE_NAME,
+            session.session_key or "",
+            max_age=None if until_exit else session.get_expiry_age(),
+            path=settings.SESSION_COOKIE_PATH,
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            secure=bool(settings.SESSION_COOKIE_SECURE),
+            httponly=bool(settings.SESSION_COOKIE_HTTPONLY),
+            samesite=settings.SESSION_COOKIE_SAMESITE,
+        )
+
+    async def _save(self) -> bool:
+        self._session.modified = False
+        try:
+            await run_in_worker(self._session.save)
+        except UpdateError:
+            logger.warning(
+                "the session of %s was deleted while it was connected (a logout elsewhere?); its changes are dropped",
+                describe(self._scope),
+            )
+            return False
+        return True
+
+
+def _SessionStore() -> type[SessionBase]:  # noqa: N802 - it is a class, by setting
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    return store
+
+
+def _session_key(scope: Scope) -> str | None:
+    """The key in the session cookie; None for one that no backend can have made, and some databases refuse."""
+    key: str | None = scope["cookies"].get(settings.SESSION_COOKIE_NAME)
+    return key if key and key.isascii() and key.isprintable() else None

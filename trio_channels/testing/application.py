@@ -1,0 +1,173 @@
+"""The communicator that the others build on: an application's server, in a test's hands."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import outcome
+import trio
+
+from .._asgi import ASGIApplication, Message, Scope
+
+#: Seconds to wait for something that should happen, as in Channels.
+TIMEOUT = 1.0
+
+
+class ApplicationCommunicator:
+    """Runs an ASGI application, and exchanges messages with it.
+
+    Args:
+        application: the ASGI application.
+        scope: the scope it is run with.
+
+    Best used as an async context manager: the application then runs in a nursery of the block, and has ended, cancelled
+    if need be, when the block is left. Without the block it runs in a system task, started by the first call that needs
+    it, which lives until :meth:`wait` has ended it, or until the end of the Trio run.
+
+    A time-out raises :exc:`trio.TooSlowError` and ends the wait, never the application. The application's own exception
+    is raised, once, by the call that finds it has ended: any of these methods, or the end of the block.
+    """
+
+    def __init__(self, application: ASGIApplication, scope: Scope) -> None:
+        self.application = application
+        self.scope = scope
+        self._to_application, self._input = trio.open_memory_channel[Message](math.inf)
+        self._output, self._from_application = trio.open_memory_channel[Message](math.inf)
+        self._cancel_scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._started = False
+        self._outcome: outcome.Outcome[None] | None = None
+        self._stack: AsyncExitStack | None = None
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended.is_set() else "running" if self._started else "not started"
+        return f"<{type(self).__name__} of a {self.scope['type']!r} scope, {state}>"
+
+    # -- the application's life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        self._nursery = await self._stack.enter_async_context(trio.open_nursery())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cancel_scope.cancel()
+        if self._stack is not None:
+            await self._stack.aclose()
+        if error is None:
+            self._raise_failure()
+
+    def _start(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run, name=self)
+        else:
+            trio.lowlevel.spawn_system_task(self._run, name=self)
+
+    async def _run(self) -> None:
+        with self._cancel_scope:
+            result = await outcome.acapture(self.application, self.scope, self._receive, self._send)
+            if isinstance(result, outcome.Error) and isinstance(result.error, trio.Cancelled):
+                self._ended.set()
+                raise result.error
+            self._outcome = result
+        self._ended.set()
+        self._output.close()
+
+    async def _receive(self) -> Message:
+        return await self._input.receive()
+
+    async def _send(self, message: Message) -> None:
+        await self._output.send(message)
+        self._sent(message)
+
+    def _sent(self, message: Message) -> None:
+        """Called with each message of the application."""
+
+    def _raise_failure(self) -> None:
+        result, self._outcome = self._outcome, None
+        if result is not None:
+            result.unwrap()
+
+    async def wait(self, timeout: float = TIMEOUT) -> None:
+        """Wait for the application to end by itself; cancel it if it does not.
+
+        Args:
+            timeout: in seconds.
+
+        Raises:
+            trio.TooSlowError: it did not end in time.
+            Exception: what the application raised.
+        """
+        self._start()
+        with trio.move_on_after(timeout):
+            await self._ended.wait()
+        in_time = self._ended.is_set()
+        if not in_time:
+            self._cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
+        self._raise_failure()
+        if not in_time:
+            raise trio.TooSlowError(f"the application did not end within {timeout} seconds, and was cancelled")
+
+    def stop(self, exceptions: bool = True) -> None:
+        """Cancel the application, without waiting for it.
+
+        Args:
+            exceptions: raise what the application has raised, if it has ended.
+        """
+        self._cancel_scope.cancel()
+        if exceptions:
+            self._raise_failure()
+
+    # -- messages -------------------------------------------------------------------------------------------------
+
+    async def send_input(self, message: Message) -> None:
+        """Give the application an event. What is sent to one that has ended is not read by anybody.
+
+        Raises:
+            Exception: what the application raised, if it has ended.
+        """
+        self._start()
+        self._raise_failure()
+        await self._to_application.send(message)
+
+    async def receive_output(self, timeout: float = TIMEOUT) -> Message:
+        """Wait for the application's next message.
+
+        Raises:
+            trio.TooSlowError: none came in time; the application goes on.
+            Exception: what the application raised, if it has ended.
+            EOFError: it has ended without another message.
+        """
+        self._start()
+        with trio.move_on_after(timeout):
+            try:
+                return await self._from_application.receive()
+            except trio.EndOfChannel:
+                self._raise_failure()
+                raise EOFError("the application has ended, and sent nothing more") from None
+        raise trio.TooSlowError(f"the application sent nothing within {timeout} seconds")
+
+    async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
+        """Whether the application sends nothing for a time.
+
+        Args:
+            timeout: in seconds.
+            interval: Channels' argument; nothing is polled here.
+        """
+        self._start()
+        self._raise_failure()
+        with trio.move_on_after(timeout):
+            await self._ended.wait()
+            # It cannot send any more; what it did send may wait to be received.
+        return self._from_application.statistics().current_buffer_used == 0

@@ -1,0 +1,86 @@
+"""One HTTP request, for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .._asgi import ASGIApplication
+from .application import TIMEOUT, ApplicationCommunicator
+
+
+class HttpCommunicator(ApplicationCommunicator):
+    """Runs an HTTP application for one request.
+
+    Args:
+        application: the ASGI application.
+        method: ``GET``, ``POST``, ...
+        path: path and query, ``/search/?q=trio``.
+        body: of the request.
+        headers: (name, value) pairs of bytes.
+    """
+
+    def __init__(
+        self,
+        application: ASGIApplication,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        if not isinstance(body, bytes):
+            raise TypeError(f"body must be bytes; got {type(body).__name__}")
+        parts = urlsplit(path)
+        super().__init__(
+            application,
+            {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.4"},
+                "http_version": "1.1",
+                "method": method.upper(),
+                "scheme": "http",
+                "path": unquote(parts.path),
+                "raw_path": parts.path.encode("ascii"),
+                "query_string": parts.query.encode(),
+                "root_path": "",
+                "headers": list(headers or ()),
+            },
+        )
+        self.body = body
+        self._request_sent = False
+
+    async def send_request(self) -> None:
+        """Send the request; once, however often it is called."""
+        if not self._request_sent:
+            self._request_sent = True
+            await self.send_input({"type": "http.request", "body": self.body, "more_body": False})
+
+    async def get_response(self, timeout: float = TIMEOUT) -> dict[str, Any]:
+        """Send the request, and wait for the whole response.
+
+        Args:
+            timeout: seconds for each part of it.
+
+        Returns:
+            ``status``, ``headers`` and ``body``.
+        """
+        await self.send_request()
+        start = await self.receive_output(timeout)
+        if start["type"] != "http.response.start":
+            raise AssertionError(f"expected an 'http.response.start' message from the application; got {start!r}")
+        body = bytearray()
+        more = True
+        while more:
+            part = await self.receive_output(timeout)
+            if part["type"] != "http.response.body":
+                raise AssertionError(f"expected an 'http.response.body' message from the application; got {part!r}")
+            body += part.get("body", b"")
+            more = part.get("more_body", False)
+        await self.wait(timeout)
+        return {"status": start["status"], "headers": list(start.get("headers", ())), "body": bytes(body)}
+
+    async def disconnect(self, timeout: float = TIMEOUT) -> None:
+        """Leave, as the client, and wait for the application to end."""
+        await self.send_input({"type": "http.disconnect"})
+        await self.wait(timeout)

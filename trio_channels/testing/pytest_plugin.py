@@ -1,0 +1,155 @@
+"""The pytest plugin: every async test has an absolute time limit, and fails with its own exception.
+
+Installed with the package; works together with pytest-trio.
+
+- A test that is still running after ``trio_channels_time_limit`` seconds (an ini option, 60 by default; a marker
+  ``@pytest.mark.time_limit(5)`` for a single test) is cancelled, and fails with what its tasks were waiting for. The
+  seconds are real ones, whatever clock the test runs on. A test that cannot be cancelled, because it has frozen Trio's
+  loop, ends the session, after the stacks of all threads have been printed.
+- A failure that pytest-trio wraps in an exception group of one is unwrapped, so that ``xfail(raises=...)`` works.
+"""
+
+from __future__ import annotations
+
+import _thread
+import faulthandler
+import functools
+import threading
+from collections.abc import Callable, Generator, Iterator
+from inspect import iscoroutinefunction
+from typing import Any
+
+import pytest
+import trio
+
+#: Seconds of real time that a test may take unless it says otherwise.
+TIME_LIMIT = 60.0
+#: Seconds that a cancelled test has to clean up.
+GRACE = 10.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the ini option."""
+    parser.addini(
+        "trio_channels_time_limit", "seconds of real time that an async test may take", default=str(TIME_LIMIT)
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "time_limit(seconds): how long this async test may take, in real time")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Put the limit around the test function, before pytest-trio puts its runner around that."""
+    test: Any = getattr(item, "obj", None)
+    inner = test.hypothesis.inner_test if hasattr(test, "hypothesis") else test
+    if not iscoroutinefunction(inner):
+        return (yield)
+    with _Watchdog(item.nodeid, _limit_of(item)) as watchdog:
+        limited = _limited(inner, watchdog)
+        if inner is test:
+            item.obj = limited  # type: ignore[attr-defined]
+        else:
+            test.hypothesis.inner_test = limited
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Unwrap exception groups of one."""
+    try:
+        return (yield)
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        if len(leaves) > 1:
+            raise
+        leaf = leaves[0]
+    raise leaf
+
+
+def _limit_of(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("time_limit")
+    return float(marker.args[0] if marker else item.config.getini("trio_channels_time_limit"))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _limited(test: Callable[..., Any], watchdog: _Watchdog) -> Callable[..., Any]:
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        with trio.CancelScope() as scope:
+            watchdog.guard(trio.lowlevel.current_trio_token(), scope)
+            await test(*args, **kwargs)
+        if watchdog.report is not None:
+            pytest.fail(watchdog.report, pytrace=False)
+
+    return run
+
+
+class _Watchdog:
+    """A thread that cancels a test at its limit."""
+
+    def __init__(self, name: str, limit: float) -> None:
+        self._name = name
+        self._limit = limit
+        self._done = threading.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._scope: trio.CancelScope | None = None
+        self._thread = threading.Thread(target=self._watch, name="test time limit", daemon=True)
+        self.report: str | None = None
+
+    def __enter__(self) -> _Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def guard(self, token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
+        """Say what to cancel."""
+        self._token, self._scope = token, scope
+
+    def _watch(self) -> None:
+        if self._done.wait(self._limit):
+            return
+        if self._token is not None:
+            try:
+                self._token.run_sync_soon(self._cancel)
+            except trio.RunFinishedError:
+                return
+        if not self._done.wait(GRACE):
+            faulthandler.dump_traceback(all_threads=True)
+            _thread.interrupt_main()
+
+    def _cancel(self) -> None:
+        if self._scope is not None:
+            self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{_task_tree()}"
+            self._scope.cancel()
+
+
+def _task_tree() -> str:
+    """Every task of the run, and where each stands."""
+    lines: list[str] = []
+
+    def add(task: trio.lowlevel.Task, depth: int) -> None:
+        frames = list(task.iter_await_frames())
+        places = [f"{frame.f_code.co_filename}:{line}" for frame, line in frames]
+        where = next((place for place in reversed(places) if "/trio/" not in place), "?")
+        lines.append(f"{'  ' * depth}{task.name} at {where}")
+        for nursery in task.child_nurseries:
+            for child in nursery.child_tasks:
+                add(child, depth + 1)
+
+    root = trio.lowlevel.current_root_task()
+    if root is not None:
+        add(root, 0)
+    return "\n".join(lines)

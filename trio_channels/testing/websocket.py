@@ -1,0 +1,137 @@
+"""A WebSocket client and its server, for a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .._asgi import ASGIApplication, Message
+from .application import TIMEOUT, ApplicationCommunicator
+
+
+class WebsocketCommunicator(ApplicationCommunicator):
+    """Runs a WebSocket application, with the calls of a client.
+
+    Args:
+        application: the ASGI application.
+        path: path and query, ``/ws/chat/?page=1``.
+        headers: (name, value) pairs of bytes.
+        subprotocols: what the client offers.
+        spec_version: for ``scope["spec_version"]``, as in Channels.
+
+    As a server does, it confirms the application's close with a disconnect event.
+
+    Attributes:
+        response_headers: of the acceptance.
+    """
+
+    def __init__(
+        self,
+        application: ASGIApplication,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        subprotocols: Sequence[str] = (),
+        spec_version: str | None = None,
+    ) -> None:
+        if not isinstance(path, str):
+            raise TypeError(f"path must be a str; got {type(path).__name__}")
+        parts = urlsplit(path)
+        scope: dict[str, Any] = {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": unquote(parts.path),
+            "raw_path": parts.path.encode("ascii"),
+            "query_string": parts.query.encode(),
+            "root_path": "",
+            "headers": list(headers or ()),
+            "subprotocols": list(subprotocols or ()),
+            "extensions": {"websocket.http.response": {}},
+        }
+        if spec_version:
+            scope["spec_version"] = spec_version
+        super().__init__(application, scope)
+        self.response_headers: list[tuple[bytes, bytes]] | None = None
+        self._disconnect_sent = False
+
+    def _sent(self, message: Message) -> None:
+        if message["type"] == "websocket.close":
+            self._disconnected(message.get("code", 1000), message.get("reason") or "")
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self._disconnected(1006, "")
+
+    def _disconnected(self, code: int, reason: str) -> None:
+        if not self._disconnect_sent:
+            self._disconnect_sent = True
+            self._to_application.send_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    async def connect(self, timeout: float = TIMEOUT) -> tuple[bool, str | int | None]:
+        """Open the WebSocket.
+
+        Returns:
+            (True, the chosen subprotocol or None), or (False, the close code, or the HTTP status of a denial response).
+        """
+        await self.send_input({"type": "websocket.connect"})
+        response = await self.receive_output(timeout)
+        if response["type"] == "websocket.close":
+            return False, response.get("code", 1000)
+        if response["type"] == "websocket.http.response.start":
+            return False, response["status"]
+        _expect(response, "websocket.accept")
+        self.response_headers = list(response.get("headers") or ())
+        return True, response.get("subprotocol")
+
+    async def send_to(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send one message, text or bytes, as the client."""
+        if (text_data is None) == (bytes_data is None):
+            raise TypeError("send_to() takes exactly one of text_data and bytes_data")
+        if text_data is not None:
+            if not isinstance(text_data, str):
+                raise TypeError(f"text_data must be a str; got {type(text_data).__name__}")
+            await self.send_input({"type": "websocket.receive", "text": text_data})
+        else:
+            if not isinstance(bytes_data, bytes):
+                raise TypeError(f"bytes_data must be bytes; got {type(bytes_data).__name__}")
+            await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
+
+    async def send_json_to(self, data: Any) -> None:
+        """Send an object as JSON, as the client."""
+        await self.send_to(text_data=json.dumps(data))
+
+    async def receive_from(self, timeout: float = TIMEOUT) -> str | bytes:
+        """Wait for one message to the client.
+
+        Raises:
+            AssertionError: the application closed instead.
+            trio.TooSlowError: none came in time; the application goes on.
+        """
+        response = await self.receive_output(timeout)
+        if response["type"] == "websocket.close" and response.get("code") == 1011:
+            await self.wait(timeout)  # raises what it closed for
+        _expect(response, "websocket.send")
+        text: str | None = response.get("text")
+        return text if text is not None else bytes(response["bytes"])
+
+    async def receive_json_from(self, timeout: float = TIMEOUT) -> Any:
+        """Wait for one text message to the client, and decode it."""
+        payload = await self.receive_from(timeout)
+        if not isinstance(payload, str):
+            raise AssertionError(  # noqa: TRY004 - it is the application that is wrong
+                f"expected JSON in a text message; got bytes {payload!r}"
+            )
+        return json.loads(payload)
+
+    async def disconnect(self, code: int = 1000, timeout: float = TIMEOUT) -> None:
+        """Leave, as the client, and wait for the application to end."""
+        if not self._disconnect_sent:
+            self._disconnect_sent = True
+            await self.send_input({"type": "websocket.disconnect", "code": code, "reason": ""})
+        await self.wait(timeout)
+
+
+def _expect(message: Message, kind: str) -> None:
+    if message["type"] != kind:
+        raise AssertionError(f"expected a {kind!r} message from the application; got {message!r}")

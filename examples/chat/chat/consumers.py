@@ -1,0 +1,121 @@
+"""The WebSocket side of the chat: one :class:`ChatConsumer` for each open page.
+
+What a page sends is ``{"message": "..."}``. What it gets has a ``kind``:
+
+``welcome``
+    after every (re)connect: who ``you`` are, the ``people`` in the room, and the ``history``, oldest first
+``message``
+    one message: its ``id``, ``who`` said it ``when``, and the ``message``
+``joined``, ``left``
+    ``who`` came or went
+``error``
+    why nothing came of what the page sent
+"""
+
+from typing import Any
+
+from trio_channels.db import database_sync_to_async
+from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+from .models import Message
+from .people import person_of
+from .presence import roster
+from .rooms import group_name
+
+
+class BadMessage(ValueError):
+    """What the page sent is not a message; the text says why."""
+
+
+def message_text(content: Any) -> str:
+    """The text of what a page has sent, without the blanks around it. Whatever can be sent will be sent."""
+    text = content.get("message") if isinstance(content, dict) else None
+    if not isinstance(text, str):
+        raise BadMessage('Send {"message": "some text"}.')
+    text = text.strip()
+    if len(text) > Message.MAX_LENGTH:
+        raise BadMessage(f"A message has at most {Message.MAX_LENGTH:,} characters; this one has {len(text):,}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadMessage("The message holds half a character (a lone surrogate), which cannot be stored.") from None
+    return text
+
+
+class ChatConsumer(AsyncJsonWebsocketConsumer):
+    """One page in one room.
+
+    The methods run one at a time, in the order in which things happen, so that none needs to mind the others.
+    """
+
+    async def connect(self) -> None:
+        self.room = self.scope["url_route"]["kwargs"]["room"]
+        self.group = group_name(self.room)
+        self.person = person_of(self.scope["user"], self.scope["session"])
+
+        await self.accept()
+        # First join, then look: what happens in between comes twice rather than never, and the page knows it by its id.
+        await self.channel_layer.group_add(self.group, self.channel_name)
+        is_news = roster.join(self.room, self.channel_name, self.person)
+        await self.welcome()
+        if is_news:
+            await self.tell_the_room({"kind": "joined", "who": self.person})
+
+    async def disconnect(self, code: int) -> None:
+        # Runs however the connection ends. The group is left without our doing.
+        if roster.leave(self.room, self.channel_name):
+            await self.tell_the_room({"kind": "left", "who": self.person})
+
+    # -- from the page ----------------------------------------------------------------------------------------------
+
+    async def receive_json(self, content: Any) -> None:
+        try:
+            text = message_text(content)
+        except BadMessage as error:
+            await self.send_json({"kind": "error", "error": str(error)})
+            return
+        if text:
+            await self.tell_the_room(await self.save(text))
+
+    async def receive_invalid_json(self, text_data: str, error: Exception) -> None:
+        # By default the connection would be closed.
+        await self.send_json({"kind": "error", "error": "That is not JSON."})
+
+    # -- from the channel layer ---------------------------------------------------------------------------------------
+
+    async def tell_the_room(self, content: dict[str, Any]) -> None:
+        """Have something sent to every page in the room, this one included."""
+        await self.channel_layer.group_send(self.group, {"type": "room.event", "content": content})
+
+    async def room_event(self, event: dict[str, Any]) -> None:
+        """The handler of ``room.event``: the type's dot becomes an underscore."""
+        await self.send_json(event["content"])
+
+    async def channel_layer_gap(self, event: dict[str, Any]) -> None:
+        """The layer says that it may have lost something for us: tell the page anew how things are."""
+        await self.welcome()
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    async def welcome(self) -> None:
+        history = await self.history()
+        people = roster.people(self.room)
+        await self.send_json({"kind": "welcome", "you": self.person, "people": people, "history": history})
+
+    # The ORM waits for the database, so it works in a thread. On the Trio thread everybody would wait with it.
+
+    @database_sync_to_async
+    def history(self) -> list[dict[str, Any]]:
+        return [message.as_json() for message in Message.objects.latest_in(self.room)]
+
+    @database_sync_to_async
+    def save(self, text: str) -> dict[str, Any]:
+        user = self.scope["user"]
+        message = Message.objects.create(
+            room=self.room,
+            author=self.person["id"],
+            author_name=self.person["name"],
+            user=user if user.is_authenticated else None,
+            text=text,
+        )
+        return message.as_json()

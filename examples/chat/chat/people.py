@@ -1,0 +1,41 @@
+"""Who somebody is: a signed-in user under their username, anybody else under a name kept in their session."""
+
+import secrets
+from collections.abc import MutableMapping
+from typing import Any, TypedDict
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+#: Django's limit for a username; visitors choose shorter ones.
+NAME_LENGTH = 150
+VISITOR = "visitor"
+
+_ADJECTIVES = (
+    "Amber Bold Brisk Calm Clever Curious Gentle Golden Happy Jolly Keen Kind Lively Lucky Mellow Merry "
+    "Nimble Patient Plucky Polite Quick Quiet Silver Sunny Swift Tidy Warm Witty"
+)
+_ANIMALS = (
+    "Badger Bear Beaver Crane Dolphin Falcon Finch Fox Hare Hedgehog Heron Ibex Kestrel Lark Lynx Magpie "
+    "Marten Otter Owl Panda Puffin Raven Robin Seal Sparrow Stork Swan Wren"
+)
+
+
+class Person(TypedDict):
+    """Somebody, as others see them. The id is public: it says nothing about the session."""
+
+    id: str
+    name: str
+    member: bool
+
+
+def new_visitor(name: str = "") -> Person:
+    """Somebody new, under the name given or a friendly one."""
+    generated = f"{secrets.choice(_ADJECTIVES.split())} {secrets.choice(_ANIMALS.split())}"
+    return Person(id=f"v{secrets.token_hex(8)}", name=name or generated, member=False)
+
+
+def person_of(user: AbstractBaseUser | AnonymousUser, session: MutableMapping[str, Any]) -> Person:
+    """Who that is; a visitor seen for the first time is somebody new, and it is the caller who remembers them."""
+    if user.is_authenticated:
+        return Person(id=f"u{user.pk}", name=user.get_username(), member=True)
+    return session.get(VISITOR) or new_visitor()

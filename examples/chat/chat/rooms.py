@@ -1,0 +1,21 @@
+"""What a room may be called. The name goes into addresses and into the name of a channel layer group."""
+
+from django.urls import register_converter
+from django.urls.converters import StringConverter
+
+MAX_LENGTH = 50
+RULE = f"The name of a room is made of up to {MAX_LENGTH} letters from a to z, digits, hyphens and underscores."
+
+
+class RoomConverter(StringConverter):
+    """``<room:room>`` in a path: a name that keeps to the rule."""
+
+    regex = f"[-a-zA-Z0-9_]{{1,{MAX_LENGTH}}}"
+
+
+register_converter(RoomConverter, "room")
+
+
+def group_name(room: str) -> str:
+    """The channel layer group of everybody who is in the room."""
+    return f"chat.{room}"

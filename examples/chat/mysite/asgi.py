@@ -1,0 +1,22 @@
+"""The ASGI application: ``hypercorn --worker-class trio mysite.asgi:application``."""
+
+import os
+
+from trio_channels.asgi import get_asgi_application
+from trio_channels.auth import AuthMiddlewareStack
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
+from trio_channels.security.websocket import AllowedHostsOriginValidator
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+# Before anything that imports models: it sets Django up.
+django_application = get_asgi_application()
+
+from chat.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        # From the outside in: is the page of ours? who is the visitor? which consumer is asked for?
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

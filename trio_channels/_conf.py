@@ -6,6 +6,7 @@ Works without configured Django settings: then every value is its default.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,12 +70,21 @@ def get(name: str) -> Any:
     Raises:
         ConfigurationError: the setting holds an unknown key or an impossible value.
     """
-    return _values()[name]
+    return _values()[name] if available() else SETTINGS[name].default
+
+
+def limits() -> Limits:
+    """The limits of a connection, from the settings."""
+    return _given_limits() if available() else _LIMITS
+
+
+def available() -> bool:
+    """Whether there are Django settings: configured, or in a module that the environment names."""
+    return settings.configured or bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
 
 
 @lru_cache(maxsize=1)
-def limits() -> Limits:
-    """The limits of a connection, from the settings."""
+def _given_limits() -> Limits:
     return Limits(
         read_ahead=get("READ_AHEAD"),
         accept_timeout=get("ACCEPT_TIMEOUT"),
@@ -87,7 +97,7 @@ def limits() -> Limits:
 
 @lru_cache(maxsize=1)
 def _values() -> dict[str, Any]:
-    given = getattr(settings, NAME, {}) if settings.configured or _settings_module_named() else {}
+    given = getattr(settings, NAME, {})
     if not isinstance(given, dict):
         raise ConfigurationError(f"the setting {NAME} must be a dict; got {type(given).__name__}")
     for name, value in given.items():
@@ -100,16 +110,10 @@ def _values() -> dict[str, Any]:
     return {name: given.get(name, setting.default) for name, setting in SETTINGS.items()}
 
 
-def _settings_module_named() -> bool:
-    import os
-
-    return bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
-
-
 def _forget(*, setting: str, **_kwargs: object) -> None:
     if setting == NAME:
         _values.cache_clear()
-        limits.cache_clear()
+        _given_limits.cache_clear()
 
 
 setting_changed.connect(_forget)

@@ -3,7 +3,8 @@
 The rules:
 
 - The handler of type ``chat.message`` is the method ``chat_message``: a dot becomes an underscore.
-- A handler is a public method that takes one argument. Of an async consumer it is async; a plain function is not one.
+- A handler is a public method that takes one argument; a class, ``partial`` or other callable that is kept in the
+  consumer's class is no method. Of an async consumer it is async; a plain function is not one.
 - The framework's own methods are not handlers, however a subclass overrides them: a message ``{"type": "close"}`` does
   not reach ``close()``. The exceptions are the methods that the framework marks with :func:`handles_client_event`.
 - Those, in turn, are for the server's events only: nobody who can send to a channel can forge a ``websocket.receive``.
@@ -11,6 +12,7 @@ The rules:
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -55,7 +57,9 @@ def find_handlers(
 
 def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
     value = inspect.getattr_static(cls, name)
-    if isinstance(value, staticmethod | classmethod | property | type) or not callable(value):
+    if isinstance(value, staticmethod | classmethod | property | type | functools.partial) or not callable(value):
+        return False
+    if not hasattr(value, "__get__"):  # a callable that is stored in the class, but is no method of it
         return False
     is_async = inspect.iscoroutinefunction(value) or (
         must_be_async and inspect.iscoroutinefunction(inspect.unwrap(value))  # a decorator's plain function around one
@@ -79,4 +83,4 @@ def why_unhandled(cls: type, kind: object) -> str:
             f"{cls.__name__}.{name} is not a handler: a handler takes one argument, is async in an async consumer and "
             f"plain in a sync one, and is not a method of the framework"
         )
-    return f"{cls.__name__} has no method {name}(self, event)"
+    return f"{cls.__name__} has no method {name if name.isidentifier() else repr(name)}(self, event)"

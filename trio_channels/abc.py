@@ -114,8 +114,8 @@ class ChannelLayer(abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
     ) -> None:
-        _require(expiry > 0, "expiry", "a number of seconds above 0", expiry)
-        _require(group_expiry > 0, "group_expiry", "a number of seconds above 0", group_expiry)
+        _require(_is_seconds(expiry), "expiry", "a number of seconds above 0", expiry)
+        _require(_is_seconds(group_expiry), "group_expiry", "a number of seconds above 0", group_expiry)
         _require(_is_count(capacity), "capacity", "an int of at least 1", capacity)
         _require(overflow in get_args(Overflow), "overflow", f"one of {get_args(Overflow)}", overflow)
         self.expiry = float(expiry)
@@ -123,7 +123,10 @@ class ChannelLayer(abc.ABC):
         self.capacity = capacity
         self.overflow: Overflow = overflow
         self._capacities: list[tuple[re.Pattern[str], int]] = []
-        for pattern, limit in (channel_capacity or {}).items():
+        capacities = {} if channel_capacity is None else channel_capacity
+        _require(isinstance(capacities, Mapping), "channel_capacity", "a dict of pattern and capacity", capacities)
+        for pattern, limit in capacities.items():
+            _require(_is_pattern(pattern), "a key of channel_capacity", "a glob or compiled expression of str", pattern)
             _require(_is_count(limit), f"channel_capacity[{pattern!r}]", "an int of at least 1", limit)
             compiled = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
             self._capacities.append((compiled, limit))
@@ -229,6 +232,14 @@ class ChannelLayer(abc.ABC):
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value.pattern if isinstance(value, re.Pattern) else value, str)
 
 
 def _require(condition: bool, name: str, expected: str, got: object) -> None:

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
@@ -42,6 +43,9 @@ class ChannelLayerManager:
 
     def __init__(self) -> None:
         self.backends: dict[str, ChannelLayer] = {}
+        # Worker threads ask, too: were two to make a layer each, members of one would not hear the other's senders.
+        # Re-entrant, since a layer may be made of other configured layers.
+        self._making = threading.RLock()
         setting_changed.connect(self._reset)
 
     def __repr__(self) -> str:
@@ -54,10 +58,11 @@ class ChannelLayerManager:
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
         """``settings.CHANNEL_LAYERS``, or nothing where there is none or no settings."""
-        try:
-            return getattr(settings, "CHANNEL_LAYERS", {})
-        except ImproperlyConfigured:
-            return {}
+        configs = getattr(settings, "CHANNEL_LAYERS", {}) if _conf.available() else {}
+        if not isinstance(configs, Mapping) or not all(isinstance(entry, Mapping) for entry in configs.values()):
+            # Without what came: it may hold passwords and keys.
+            raise InvalidChannelLayerError("the setting CHANNEL_LAYERS must be a dict of dicts, one for each alias")
+        return dict(configs)
 
     def make_backend(self, name: str) -> ChannelLayer:
         """A new layer from an entry's ``CONFIG``."""
@@ -96,25 +101,26 @@ class ChannelLayerManager:
             backend = import_string(path)
         except ImportError as error:
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}") from error
+        if isinstance(backend, type) and not issubclass(backend, ChannelLayer):
+            raise _foreign(name, path)
         options = {"capacity": _conf.get("MAILBOX_CAPACITY"), "overflow": _conf.get("MAILBOX_OVERFLOW")}
         try:
             layer = backend(**options | entry.get(config_key, {}))
         except TypeError as error:
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}][{config_key!r}]: {error}") from error
         if not isinstance(layer, ChannelLayer):
-            raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{name!r}]: {path} is not a trio_channels.layers.BaseChannelLayer; "
-                f"layers for asyncio (channels_redis, channels.layers) do not run on Trio"
-            )
+            raise _foreign(name, path)
         return layer
 
     def __getitem__(self, key: str) -> ChannelLayer:
-        if key not in self.backends:
-            self.backends[key] = self.make_backend(key)
-        return self.backends[key]
+        with self._making:
+            layer = self.backends.get(key)
+            if layer is None:
+                layer = self.backends[key] = self.make_backend(key)
+            return layer
 
     def __contains__(self, key: str) -> bool:
-        return key in self.configs or key in self.backends
+        return key in self.backends or key in self.configs
 
     def set(self, key: str, layer: ChannelLayer | None) -> ChannelLayer | None:
         """Put a layer in place of another, None to forget it; returns the one that was there. For tests."""
@@ -122,6 +128,13 @@ class ChannelLayerManager:
         if layer is not None:
             self.backends[key] = layer
         return old
+
+
+def _foreign(name: str, path: str) -> InvalidChannelLayerError:
+    return InvalidChannelLayerError(
+        f"CHANNEL_LAYERS[{name!r}]: {path} is not a trio_channels.layers.BaseChannelLayer; "
+        f"layers for asyncio (channels_redis, channels.layers) do not run on Trio"
+    )
 
 
 channel_layers = ChannelLayerManager()

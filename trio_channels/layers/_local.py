@@ -83,7 +83,9 @@ class LocalDelivery(ChannelLayer):
         """This run's mailbox of that name, made if there is none; those that nobody uses are forgotten on the way."""
         hub = self._hub()
         hub.forget_unused(self.group_expiry)
-        return hub.ownerless(channel, self.get_capacity(channel))
+        mailbox = hub.ownerless(channel, self.get_capacity(channel))
+        mailbox.last_used = trio.current_time()
+        return mailbox
 
     def _envelope(self, message: Message) -> Envelope:
         return Envelope(message, trio.current_time() + self.expiry)

@@ -13,8 +13,8 @@ from . import _asgi
 from ._asgi import DISCONNECTS, Message
 from ._bell import Bell
 from ._connection import TRY_AGAIN_LATER, Connection
+from ._gap import Gap
 from ._mailbox import Mailbox
-from .abc import Gap
 from .exceptions import ConnectionClosed, StopConsumer
 
 logger = logging.getLogger("trio_channels.connection")

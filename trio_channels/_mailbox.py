@@ -21,7 +21,7 @@ import outcome
 import trio
 
 from ._codec import Message
-from .abc import Gap, Overflow
+from ._gap import Gap, Overflow
 from .exceptions import InvalidChannelLayerError
 
 logger = logging.getLogger("trio_channels.mailbox")
@@ -80,7 +80,7 @@ class Mailbox:
     Args:
         name: the channel name.
         capacity: how many messages may wait.
-        overflow: what happens beyond that; see :data:`~trio_channels.abc.Overflow`.
+        overflow: what happens beyond that; see :data:`~trio_channels._gap.Overflow`.
         counters: the layer's, counted up along with the mailbox' own.
         ring: called after each change that the owner should look at.
 

@@ -17,7 +17,7 @@ from . import _asgi
 from ._asgi import Message
 from ._bell import Bell
 from ._connection import TRY_AGAIN_LATER, Connection
-from ._threads import call_soon_in_trio
+from ._worker_thread import call_soon_in_trio
 from .exceptions import ConnectionClosed
 
 logger = logging.getLogger("trio_channels.connection")

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import close_old_connections, connections
 
 from . import _conf
-from ._threads import Lease, WorkerPool, at_worker_exit, current_lease, current_pool
+from ._threads import Lease, WorkerPool, current_lease, current_pool
+from ._worker_thread import at_worker_exit
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

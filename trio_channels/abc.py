@@ -8,9 +8,10 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
 from ._codec import Message
+from ._gap import Gap, Overflow
 from .exceptions import InvalidChannelLayerError
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
     from ._mailbox import Mailbox
 
-#: What happens to a mailbox's owner when the mailbox is full; see :meth:`ChannelLayer.subscribe`.
-Overflow = Literal["close", "drop_newest", "drop_oldest"]
+__all__ = ["ChannelLayer", "Gap", "LayerOptions", "LayerStatistics", "Overflow"]
 
 #: Channels' defaults: seconds a message may wait, seconds an abandoned channel is kept, messages a channel holds.
 EXPIRY, GROUP_EXPIRY, CAPACITY = 60.0, 86_400.0, 100
@@ -33,24 +33,6 @@ class LayerOptions(TypedDict, total=False):
     capacity: int
     channel_capacity: Mapping[str | re.Pattern[str], int] | None
     overflow: Overflow
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Stands where messages are missing.
-
-    Args:
-        lost: how many, or None where the layer cannot know.
-        reason: ``overflow`` (the receiver fell behind), ``expired`` (they waited longer than the layer's expiry),
-            ``flushed``, or a reason of the backend's own.
-    """
-
-    lost: int | None
-    reason: str
-
-    def as_event(self) -> Message:
-        """The gap as a consumer's ``channel_layer_gap`` handler receives it."""
-        return {"type": "channel.layer.gap", "lost": self.lost, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)

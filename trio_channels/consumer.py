@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Protocol, cast
 
 from . import _asgi, _conf
 from ._asgi import Message, Receive, Scope, Send
-from ._connection import Connection, supervise
+from ._connection import Connection
 from ._dispatch import Dispatcher
 from ._handlers import find_handlers, handler_name, why_unhandled
 from ._limits import Limits
 from ._outbox import Outbox
-from ._threads import run_in_trio
+from ._supervise import supervise
+from ._worker_thread import run_in_trio
 from ._workers import run_in_worker
 from .abc import ChannelLayer, Overflow
 from .exceptions import ConfigurationError, UnhandledMessage

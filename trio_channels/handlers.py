@@ -28,8 +28,9 @@ from django.urls import set_script_prefix
 
 from . import _conf
 from ._asgi import DISCONNECTS, Message, Receive, Scope, Send
-from ._connection import Connection, supervise
+from ._connection import Connection
 from ._refusal import respond_plainly
+from ._supervise import supervise
 from ._threads import Lease
 from ._workers import run_in_worker, worker_lease
 from .exceptions import ConfigurationError, ConnectionClosed, RequestAborted, RequestBodyTooLarge

@@ -26,7 +26,7 @@ import sniffio
 import trio
 
 from ._context import adopt, take_over
-from ._threads import in_worker, run_in_trio
+from ._worker_thread import in_worker, run_in_trio
 from ._workers import run_in_worker
 from .exceptions import BridgeError
 

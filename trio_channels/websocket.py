@@ -20,8 +20,9 @@ from typing import Any, Self, overload
 import trio
 
 from ._asgi import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send
-from ._connection import Connection, supervise
+from ._connection import Connection
 from ._limits import Limits
+from ._supervise import supervise
 from .exceptions import ConnectionClosed, ServerProtocolError
 
 __all__ = ["WebSocket", "websocket"]

@@ -243,8 +243,8 @@ class AsyncJsonWebsocketConsumer(_JsonProtocol, AsyncWebsocketConsumer):  # type
 class WebsocketConsumer(SyncConsumer):
     """A WebSocket consumer with plain methods, run on worker threads.
 
-    Override ``connect``, ``receive`` and ``disconnect``. The methods are those of :class:`AsyncWebsocketConsumer`, without
-    ``await``.
+    Override ``connect``, ``receive`` and ``disconnect``.
+    The methods are those of :class:`AsyncWebsocketConsumer`, without ``await``.
     """
 
     groups: Iterable[str] = ()

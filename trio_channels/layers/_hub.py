@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import trio
 
+from .._gap import Gap
 from .._mailbox import Counters, Envelope, Mailbox
-from ..abc import Gap
 
 #: Seconds between two looks for ownerless mailboxes that nobody uses.
 SWEEP_INTERVAL = 60.0

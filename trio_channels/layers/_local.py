@@ -11,8 +11,9 @@ import trio
 
 from .. import _names
 from .._codec import Message
+from .._gap import Gap, Overflow
 from .._mailbox import Counters, Envelope, Mailbox
-from ..abc import ChannelLayer, Gap, LayerOptions, LayerStatistics, Overflow
+from ..abc import ChannelLayer, LayerOptions, LayerStatistics
 from ..exceptions import ChannelLayerUnavailable, InvalidNameError, MailboxOverflow
 from ._hub import Hub, random_channel_name
 

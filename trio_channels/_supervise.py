@@ -1,0 +1,183 @@
+"""The nursery that everything of one connection lives in, and what happens on every way out.
+
+    outer nursery
+      pump               reads the client's events
+      application nursery
+        body             the dispatcher of a consumer, or a WebSocket endpoint
+        start_soon()     the application's background tasks
+
+The rules:
+
+1. The ending (the consumer's ``disconnect``) runs exactly once on every way out: after the client's disconnect inside
+   the living nursery; after an error, a cancellation by the server or a time-out in a shielded scope with a deadline.
+2. A failing application ends its own connection only: 1011 to a WebSocket client, and the exception goes on to the
+   server, which logs it once; a note in it says which connection it was. A single exception is raised bare, not in an
+   exception group: the nurseries here are nobody's business.
+3. ``ConnectionClosed``, once the connection is closed, and ``StopConsumer`` are normal ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterator
+
+import trio
+
+from . import _asgi
+from ._asgi import Message, State
+from ._connection import INTERNAL_ERROR, NORMAL, SERVICE_RESTART, Connection
+from .exceptions import ConnectionClosed, StopConsumer
+
+logger = logging.getLogger("trio_channels.connection")
+
+
+async def supervise(
+    connection: Connection,
+    body: Callable[[], Awaitable[Message | None]],
+    ending: Callable[[Message], Awaitable[object]] | None = None,
+) -> None:
+    """Run an application's side of a connection by the module's rules.
+
+    Args:
+        connection: not yet run.
+        body: the application; ends when it has nothing more to do with the client, and returns the client's disconnect
+            event if it came to it.
+        ending: called once with the disconnect event, the server's or, where there was none, one made here.
+
+    Raises:
+        Exception: what the body, a background task or the ending raised, bare if it is one.
+
+    Cancellation: the body is cancelled; the ending runs in a shielded scope of at most ``disconnect_timeout``; a
+    WebSocket client is told 1012.
+    """
+    final = _Ending(connection, ending)
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as outer:
+            outer.start_soon(connection.pump)
+            failure = await _run_body(connection, body, final)
+            await _clean_up(connection, final, failure)
+            if not isinstance(failure, trio.Cancelled):
+                await connection.drain()
+            if failure is not None:
+                raise failure
+            outer.cancel_scope.cancel()
+    except BaseException as raised:
+        failure = _abnormal(raised, connection)
+    if failure is not None:
+        raise failure
+
+
+async def _run_body(
+    connection: Connection, body: Callable[[], Awaitable[Message | None]], final: _Ending
+) -> BaseException | None:
+    """Run the body and, where it ends by itself, the ending; return what went wrong."""
+    scope = connection.application_scope
+    if connection.protocol.state is State.CONNECTING:
+        scope.deadline = trio.current_time() + connection.limits.accept_timeout
+    failure: BaseException | None = None
+    try:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                connection._nursery = nursery
+                event = await body()
+                scope.deadline = math.inf
+                if event is not None:
+                    await final.run(event)
+                nursery.cancel_scope.cancel()
+    except BaseException as raised:
+        failure = _abnormal(raised, connection)
+    connection._nursery = None
+    if scope.cancelled_caught:
+        _explain_cancellation(connection)
+    if isinstance(failure, Exception):
+        doing = f"in the handler of {connection.activity!r} on " if connection.activity else "on "
+        failure.add_note(f"{doing}{_asgi.describe(connection.scope)}")
+    return failure
+
+
+async def _clean_up(connection: Connection, final: _Ending, failure: BaseException | None) -> None:
+    """Tell the client, then run the ending if it has not run; shielded, bounded."""
+    code = NORMAL if failure is None else SERVICE_RESTART if isinstance(failure, trio.Cancelled) else INTERNAL_ERROR
+    # A handshake that failed is the server's to answer, with 500.
+    answerable = (State.OPEN,) if code == INTERNAL_ERROR else (State.OPEN, State.CONNECTING)
+    if connection.closed is None and connection.protocol.state in answerable:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):
+            try:
+                await connection.close(code)
+            except ConnectionClosed:
+                pass  # it has just gone by itself
+    closed = connection.closed
+    await final.run(
+        {
+            "type": f"{connection.protocol.kind}.disconnect",
+            "code": closed.code if closed is not None else code,
+            "reason": closed.reason if closed is not None else "",
+        }
+    )
+
+
+class _Ending:
+    """The application's last word, said once, shielded from cancellation for ``disconnect_timeout`` seconds."""
+
+    def __init__(self, connection: Connection, function: Callable[[Message], Awaitable[object]] | None) -> None:
+        self._connection = connection
+        self._function = function
+
+    async def run(self, event: Message) -> None:
+        function, self._function = self._function, None
+        if function is None:
+            return
+        seconds = self._connection.limits.disconnect_timeout
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds) as scope:
+            try:
+                await function(event)
+            except (ConnectionClosed, StopConsumer):
+                logger.debug("the end of %s sent to a closed connection", _asgi.describe(self._connection.scope))
+        if scope.cancelled_caught:
+            logger.warning(
+                "the disconnect handler of %s was cancelled: it took longer than %g seconds (DISCONNECT_TIMEOUT)",
+                _asgi.describe(self._connection.scope),
+                seconds,
+            )
+
+
+def _explain_cancellation(connection: Connection) -> None:
+    """Say in the log why the application was cut short, where that is not what it asked for."""
+    place = _asgi.describe(connection.scope)
+    if connection.protocol.state is State.CONNECTING and not connection.disconnected.is_set():
+        logger.warning(
+            "%s was neither accepted nor denied within %g seconds (ACCEPT_TIMEOUT); denied. At that time: %s",
+            place,
+            connection.limits.accept_timeout,
+            f"in the handler of {connection.activity!r}" if connection.activity else "no handler was running",
+        )
+    elif connection.activity and not connection._cancel_on_disconnect:
+        logger.warning(
+            "the handler of %r on %s was cancelled: it went on for more than %g seconds after the connection had ended",
+            connection.activity,
+            place,
+            connection.limits.disconnect_timeout,
+        )
+
+
+def _abnormal(raised: BaseException, connection: Connection) -> BaseException | None:
+    """What remains of an exception when normal ends are taken out: None, a bare exception, or a group of several."""
+
+    def normal(leaf: BaseException) -> bool:
+        return isinstance(leaf, StopConsumer) or (isinstance(leaf, ConnectionClosed) and connection.closed is not None)
+
+    leaves = [leaf for leaf in _leaves(raised) if not normal(leaf)]
+    real = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    if len(real) > 1:
+        return BaseExceptionGroup(f"several tasks of {_asgi.describe(connection.scope)} failed", real)
+    return next(iter(real or leaves), None)
+
+
+def _leaves(raised: BaseException) -> Iterator[BaseException]:
+    if isinstance(raised, BaseExceptionGroup):
+        for inner in raised.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield raised

@@ -77,7 +77,7 @@ class Connection:
         self._nursery: trio.Nursery | None = None
         self._receive = receive
         self._send = send
-        self._cancel_on_disconnect = cancel_on_disconnect
+        self.cancel_on_disconnect = cancel_on_disconnect
         self._finish_reading = finish_reading
         self._events: deque[Message] = deque()
         self._room = Bell()
@@ -219,7 +219,7 @@ class Connection:
         self._set_closed(ConnectionClosed(event.get("code"), event.get("reason") or ""))
         self.disconnected.set()
         will_learn = self.bell.waited_for or (self._finish_reading and self._events)
-        if self._cancel_on_disconnect and not will_learn:
+        if self.cancel_on_disconnect and not will_learn:
             self.application_scope.cancel()
         else:
             self.expire(self.limits.disconnect_timeout)

@@ -65,6 +65,9 @@ class Dispatcher:
             event = connection.take_event()
             if event is not None:
                 if event["type"] in DISCONNECTS:
+                    if connection.cancel_on_disconnect and self._running:
+                        # The connection saw this task waiting for an event, but not the handlers beside it.
+                        connection.application_scope.cancel()
                     await self._wait_for_handlers(0)
                     return event
                 # The handshake is the one event that everything else comes after.

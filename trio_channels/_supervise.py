@@ -153,7 +153,7 @@ def _explain_cancellation(connection: Connection) -> None:
             connection.limits.accept_timeout,
             f"in the handler of {connection.activity!r}" if connection.activity else "no handler was running",
         )
-    elif connection.activity and not connection._cancel_on_disconnect:
+    elif connection.activity and not connection.cancel_on_disconnect:
         logger.warning(
             "the handler of %r on %s was cancelled: it went on for more than %g seconds after the connection had ended",
             connection.activity,

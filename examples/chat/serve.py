@@ -48,14 +48,19 @@ def main() -> None:
     refuse_taken_port(port)
 
     os.chdir(HERE)
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
     django.setup()
     call_command("migrate", verbosity=0)
 
     print(f"The chat is on http://{HOST}:{port}/  (Ctrl-C stops it)", flush=True)  # noqa: T201
     server = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"{HOST}:{port}"]
+    # Pages stay connected for as long as they are open, so that there is little to wait for when it is to stop.
+    server += ["--graceful-timeout", "1"]
     os.execv(sys.executable, [*server, "mysite.asgi:application"])
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(0)

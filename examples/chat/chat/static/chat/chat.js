@@ -254,7 +254,7 @@ function inputChanged() {
   input.style.height = "auto"; // grow with the text, up to what the style sheet allows
   input.style.height = `${input.scrollHeight}px`;
   const left = input.maxLength - input.value.length;
-  element("room-left").textContent = left <= 200 ? `${left} left` : "";
+  element("left").textContent = left <= 200 ? `${left} left` : "";
 }
 
 function showError(text) {

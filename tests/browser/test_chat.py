@@ -1,0 +1,371 @@
+"""The chat example, as people see it: ``serve.py`` in a process of its own, and Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .conftest import CHROMIUM, PATIENCE, ROOT, ChatServer, Visitor, connected
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the playwright package: pip install playwright")
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH: apt-get install chromium"),
+]
+
+expect = sync_api.expect
+Arrive = Callable[..., Visitor]
+
+
+def say(page: Page, text: str) -> None:
+    """Send a message, and wait until it has come back."""
+    page.get_by_label("Message to").fill(text)
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Message to")).to_have_value("")
+    expect(texts(page).last).to_have_text(text)
+
+
+def texts(page: Page) -> Locator:
+    """The messages that are shown."""
+    return page.locator("#log .text")
+
+
+def people(page: Page) -> Locator:
+    """The names of who is in the room, oneself first."""
+    return page.locator("#people .name")
+
+
+# -- talking ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_arrives_in_its_room_and_nowhere_else(visitor: Arrive) -> None:
+    ada, tom, elsewhere = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom"), visitor().enter("kitchen")
+
+    say(ada, "Did the seedlings make it?")
+    say(tom, "All but two.")
+    say(elsewhere, "Is anybody here?")
+
+    expect(texts(ada)).to_have_text(["Did the seedlings make it?", "All but two."])
+    expect(texts(tom)).to_have_text(["Did the seedlings make it?", "All but two."])
+    expect(texts(elsewhere)).to_have_text(["Is anybody here?"])
+    expect(tom.locator("#log .byline .name").first).to_have_text("Ada")
+
+
+def test_who_joins_is_shown_the_last_fifty_messages_in_order(visitor: Arrive) -> None:
+    ada = visitor().enter("garden", "Ada")
+    for number in range(52):
+        say(ada, f"number {number}")
+
+    tom = visitor().enter("garden", "Tom")
+
+    expect(texts(tom)).to_have_text([f"number {number}" for number in range(2, 52)])
+
+
+def test_shift_enter_starts_a_line_and_enter_sends(visitor: Arrive) -> None:
+    page = visitor().enter("garden")
+    page.get_by_label("Message to").press_sequentially("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    page.keyboard.press("Enter")
+
+    expect(texts(page)).to_have_count(1)
+    assert texts(page).inner_text() == "one\ntwo"
+
+
+def test_a_blank_message_is_ignored(visitor: Arrive) -> None:
+    page = visitor().enter("garden")
+    page.evaluate("() => { document.getElementById('text').value = ' \\n ' }")
+    page.get_by_role("button", name="Send").click()
+
+    say(page, "hello")
+
+    expect(texts(page)).to_have_text(["hello"])
+
+
+def test_a_message_that_is_too_long_is_refused_in_words_and_the_next_one_goes_through(visitor: Arrive) -> None:
+    page = visitor().enter("garden")
+    page.evaluate("() => document.getElementById('text').removeAttribute('maxlength')")
+    page.get_by_label("Message to").fill("x" * 2001)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("alert")).to_have_text("A message has at most 2,000 characters; this one has 2,001.")
+    say(page, "short")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(texts(page)).to_have_text(["short"])
+
+
+def test_html_in_messages_and_names_is_text(visitor: Arrive) -> None:
+    attack = "<img src=x onerror=\"window.broken = true; alert('!')\"><script>window.broken = true</script>"
+    name = "<b onclick=alert(1)>Eve</b>"
+    other, eve = visitor().enter("garden", "Ada"), visitor().enter("garden", name)
+
+    say(eve, attack)
+    say(eve, "after it")
+
+    for page in other, eve:
+        expect(texts(page)).to_have_text([attack, "after it"])
+        expect(page.locator("#people")).to_contain_text(name)
+        assert page.evaluate("() => window.broken") is None
+        assert page.locator("#log img, #log script, #log b, #people b, .account b").count() == 0
+
+
+# -- who is there -----------------------------------------------------------------------------------------------------
+
+
+def test_people_are_seen_to_come_and_go(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor()
+    page = ada.enter("garden", "Ada")
+    expect(people(page)).to_have_text(["Ada"])
+
+    toms = tom.enter("garden", "Tom")
+    expect(people(page)).to_have_text(["Ada", "Tom"])
+    expect(people(toms)).to_have_text(["Tom", "Ada"])
+    expect(page.locator("#people-count")).to_have_text("2")
+
+    toms.close()
+    expect(people(page)).to_have_text(["Ada"])
+    expect(page.locator("#news")).to_have_text("Tom has left")
+
+
+def test_somebody_with_two_tabs_is_there_once_until_both_are_closed(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor()
+    page = ada.enter("garden", "Ada")
+    first, second = tom.enter("garden", "Tom"), tom.enter("garden")
+    expect(people(page)).to_have_text(["Ada", "Tom"])
+
+    first.close()
+    say(second, "still here")
+    expect(texts(page)).to_have_text(["still here"])
+    expect(people(page)).to_have_text(["Ada", "Tom"])
+
+    second.close()
+    expect(people(page)).to_have_text(["Ada"])
+
+
+def test_the_front_page_lists_rooms_with_the_number_of_people_in_them(visitor: Arrive) -> None:
+    visitor().enter("garden")
+    visitor().enter("garden")
+
+    front = visitor().open("/")
+
+    expect(front.locator(".room-card")).to_contain_text("garden")
+    expect(front.locator(".room-card")).to_contain_text("2 here")
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_visitor_without_a_name_is_given_one_and_keeps_it(visitor: Arrive) -> None:
+    somebody = visitor()
+    page = somebody.open("/chat/garden/")
+    connected(page)
+    name = people(page).inner_text()
+    assert re.fullmatch(r"[A-Z][a-z]+ [A-Z][a-z]+", name)
+
+    page.reload()
+
+    expect(people(page)).to_have_text([name])
+
+
+def test_a_member_talks_under_their_username_after_signing_up_and_after_signing_in_again(visitor: Arrive) -> None:
+    member, watcher = visitor(), visitor().enter("garden", "Ada")
+    page = member.sign_up("florence")
+    page.close()
+    page = member.enter("garden")
+    expect(people(watcher)).to_have_text(["Ada", "florence"])
+    say(page, "hello")
+    expect(watcher.locator("#log .byline .name")).to_have_text(["florence"])
+    expect(watcher.locator("#log .byline .tick")).to_have_count(1)
+
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign in").wait_for()
+    expect(people(watcher)).to_have_text(["Ada"])
+    page = member.open("/chat/garden/")
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_label("Username").fill("florence")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile("/chat/garden/$"))
+
+    expect(people(watcher)).to_have_text(["Ada", "florence"])
+    expect(page.locator("#log .message.mine")).to_have_count(1)
+
+
+def test_a_visitor_cannot_take_the_name_of_a_member(visitor: Arrive) -> None:
+    visitor().sign_up("florence")
+    page = visitor().open("/")
+    page.get_by_role("combobox", name="Room").fill("garden")
+    page.get_by_role("textbox", name="Your name").fill("Florence")
+    page.get_by_role("button", name="Enter").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("the name of a member")
+
+
+def test_a_room_that_cannot_be_is_explained_and_the_nearest_offered(visitor: Arrive) -> None:
+    page = visitor().open("/chat/Board games!/")
+
+    expect(page.get_by_role("heading", name="No room can be called that.")).to_be_visible()
+    page.get_by_role("link", name="Go to #board-games").click()
+    connected(page)
+
+
+# -- the server ends, and comes back ----------------------------------------------------------------------------------
+
+
+def test_pages_come_back_by_themselves_after_a_restart_without_duplicates(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    say(ada, "before")
+    expect(texts(tom)).to_have_text(["before"])
+
+    server.kill()
+    for page in ada, tom:
+        expect(page.get_by_text("Reconnecting…")).to_be_visible()
+        expect(page.get_by_role("button", name="Send")).to_be_disabled()
+    server.start()
+
+    for page in ada, tom:
+        connected(page)
+        expect(texts(page)).to_have_text(["before"])
+    expect(people(ada)).to_have_text(["Ada", "Tom"])
+    expect(people(tom)).to_have_text(["Tom", "Ada"])
+    say(tom, "after")
+    expect(texts(ada)).to_have_text(["before", "after"])
+
+
+def test_a_message_under_way_when_the_server_dies_arrives_once_after_the_restart(
+    visitor: Arrive, server: ChatServer
+) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    say(ada, "before")
+    server.signal(signal.SIGSTOP)  # it takes nothing in any more, which the page cannot know
+    ada.get_by_label("Message to").fill("into the void")
+    ada.keyboard.press("Enter")
+    expect(ada.get_by_label("Message to")).to_have_value("")
+    server.kill()
+    server.start()
+
+    for page in ada, tom:
+        expect(texts(page)).to_have_text(["before", "into the void"])
+
+
+def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    page = ada.enter("garden", "Ada")
+    say(page, "before")
+    ada.context.set_offline(True)
+    assert server.stop() == 0
+    server.start()
+    connected(tom)
+    say(tom, "while you were away")
+    ada.context.set_offline(False)
+
+    expect(texts(page)).to_have_text(["before", "while you were away"])
+
+
+# -- looks ------------------------------------------------------------------------------------------------------------
+
+PHONE = {"width": 390, "height": 844}
+
+
+def test_nothing_is_wider_than_a_phone(visitor: Arrive) -> None:
+    somebody = visitor(viewport=PHONE, has_touch=True)
+    page = somebody.enter("garden", "A" * 30)
+    say(page, "w" * 300)
+    for _ in range(4):
+        visitor().enter("garden")
+    expect(people(page)).to_have_count(5)
+
+    others = [somebody.open(path) for path in ("/", "/sign-in/", "/sign-up/", f"/chat/{'no room ' * 20}/")]
+
+    for page in page, *others:
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], page.url
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_colours_follow_the_scheme_that_the_reader_prefers(visitor: Arrive, scheme: str, is_dark: bool) -> None:
+    page = visitor(color_scheme=scheme).enter("garden")
+    say(page, "hello")
+
+    for selector in "body", ".talk":
+        assert (lightness(page, selector, "backgroundColor") < 0.3) is is_dark
+        assert (lightness(page, selector, "color") > 0.7) is is_dark
+
+
+def lightness(page: Page, selector: str, name: str) -> float:
+    """The mean of a computed colour's channels, from 0 to 1."""
+    colour = page.locator(selector).evaluate("(element, name) => getComputedStyle(element)[name]", name)
+    channels = [int(channel) for channel in re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour).groups()]
+    return sum(channels) / 3 / 255
+
+
+def test_the_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
+    """With ``UPDATE_SCREENSHOTS=1`` it goes where the documentation has it."""
+    folder = ROOT / "docs" / "images" if os.environ.get("UPDATE_SCREENSHOTS") else tmp_path
+    member = visitor()
+    member.sign_up("mira").close()
+    ada, mira, tom = (
+        visitor().enter("garden", "Ada Lindqvist"),
+        member.enter("garden"),
+        visitor().enter("garden", "Tom"),
+    )
+    say(ada, "Morning! Did the seedlings make it through the night?")
+    say(mira, "All but two of the tomatoes.")
+    say(
+        mira,
+        "The beans look splendid, by the way. I moved them to the south wall, where it is warmest, "
+        "and they have put on a hand's width since Tuesday.",
+    )
+    say(ada, "Wonderful.")
+    say(tom, "I can bring the spare tomatoes over after lunch, I have eight too many.")
+    say(ada, "Yes please!\nAnd the long ladder, if it fits in the car.")
+    say(tom, "It does if somebody holds the other end out of the window.")
+    expect(texts(ada)).to_have_count(7)
+
+    ada.screenshot(path=folder / "chat.png")
+
+    assert (folder / "chat.png").stat().st_size > 10_000
+
+
+# -- serve.py ---------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_it_cleanly_while_a_page_is_open(visitor: Arrive, server: ChatServer) -> None:
+    page = visitor().enter("garden")
+    say(page, "hello")
+
+    assert server.stop() == 0
+    assert "Traceback" not in server.output
+    assert f"The chat is on {server.url}/" in server.output
+
+
+def test_a_taken_port_is_explained_in_a_sentence(server: ChatServer) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with server.command(str(port)) as process:
+            output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == 1
+    assert output == (
+        f"Cannot serve on port {port}: Address already in use. Try another: python serve.py {port % 65535 + 1}\n"
+    )
+
+
+@pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
+def test_what_is_no_port_is_refused(server: ChatServer, port: str) -> None:
+    with server.command(port) as process:
+        output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == 2
+    assert "Traceback" not in output

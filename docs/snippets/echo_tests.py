@@ -1,0 +1,29 @@
+import pytest
+from trio_channels.testing import ScriptedConnection, WebsocketCommunicator
+
+from echo import Echo
+
+
+async def test_what_comes_is_sent_back() -> None:
+    async with WebsocketCommunicator(Echo.as_asgi(), "/ws/") as ws:
+        accepted, subprotocol = await ws.connect()
+        assert accepted
+        assert subprotocol is None
+        await ws.send_to(text_data="hello")
+        assert await ws.receive_from() == "hello"
+        assert await ws.receive_nothing()
+        await ws.disconnect()
+
+
+async def test_an_exception_of_a_handler_reaches_the_test() -> None:
+    async with WebsocketCommunicator(Echo.as_asgi(), "/ws/") as ws:
+        await ws.connect()
+        await ws.send_to(text_data="fail")
+        with pytest.raises(ValueError, match="asked to fail"):
+            await ws.receive_from()
+
+
+async def test_exactly_these_events_give_exactly_these_messages() -> None:
+    sent = await ScriptedConnection.websocket("one", "two").run(Echo.as_asgi())
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.send"]
+    assert [message["text"] for message in sent[1:]] == ["one", "two"]

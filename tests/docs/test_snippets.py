@@ -1,0 +1,264 @@
+"""Every example of the documentation works."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from inspect import iscoroutinefunction
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from django.contrib.auth.models import User
+from django.db.models.signals import post_save
+from django.test import RequestFactory
+from trio.testing import MockClock
+from trio_websocket import open_websocket_url
+
+from trio_channels.layers import InMemoryChannelLayer, channel_layers
+from trio_channels.sync import sync_to_async
+from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
+
+ROOT = Path(__file__).parents[2]
+SNIPPETS = ROOT / "docs" / "snippets"
+
+#: How an example becomes known to the test that shows it.
+Load = Callable[[str], Any]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """Imports an example as the reader would, from its own folder, and forgets it afterwards."""
+    monkeypatch.syspath_prepend(str(SNIPPETS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(SNIPPETS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def layer() -> Iterator[InMemoryChannelLayer]:
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", before)
+
+
+def examples_in(module: Any) -> list[Callable[..., Awaitable[None]]]:
+    return [test for name, test in vars(module).items() if name.startswith("test_") and iscoroutinefunction(test)]
+
+
+def test_every_snippet_is_shown_somewhere_in_the_documentation() -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)
+    snippets = [path for path in SNIPPETS.rglob("*") if path.suffix in (".py", ".html") and path.stat().st_size]
+    names = [path.relative_to(SNIPPETS).as_posix() for path in snippets]
+    unused = [name for name in names if f"snippets/{name}" not in pages]
+    assert unused == []
+
+
+# -- tutorial ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_tutorial_serves_its_page_and_passes_messages_on_under_hypercorn() -> None:
+    server = _start_server()
+    try:
+        port = await trio.to_thread.run_sync(_port_of, server)
+        page = await trio.to_thread.run_sync(_page, f"http://127.0.0.1:{port}/chat/lobby/")
+        assert "<h1>lobby</h1>" in page
+        address, origin = f"ws://127.0.0.1:{port}/ws/chat/lobby/", [(b"Origin", f"http://127.0.0.1:{port}".encode())]
+        async with (
+            open_websocket_url(address, extra_headers=origin) as first,
+            open_websocket_url(address, extra_headers=origin) as second,
+        ):
+            await first.send_message("[]")
+            assert await first.get_message() == '{"error": "expected {\\"text\\": \\"...\\"}"}'
+            await first.send_message('{"text": "hello"}')
+            assert await first.get_message() == await second.get_message() == '{"text": "hello"}'
+    finally:
+        server.terminate()
+        await trio.to_thread.run_sync(server.communicate)
+
+
+def _start_server() -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "mysite.settings"}
+    return subprocess.Popen(
+        [*command, "--graceful-timeout", "1", "mysite.asgi:application"],
+        cwd=SNIPPETS / "tutorial",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _port_of(server: subprocess.Popen[str]) -> int:
+    seen = ""
+    for line in server.stdout or ():
+        seen += line
+        if found := re.search(r"Running on http://127\.0\.0\.1:(\d+)", line):
+            return int(found[1])
+    raise AssertionError(f"the server did not start:\n{seen}")
+
+
+def _page(address: str) -> str:
+    with urllib.request.urlopen(address) as response:
+        text: str = response.read().decode()
+        return text
+
+
+# -- how-to -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_example_tests_of_the_echo_pass(load: Load) -> None:
+    examples = examples_in(load("echo_tests"))
+    assert len(examples) == 3
+    for example in examples:
+        await example()
+
+
+async def test_the_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
+    (example,) = examples_in(load("clock_tests"))
+    await example(autojump_clock)
+
+
+async def test_the_native_chat_sends_what_one_says_to_all(load: Load) -> None:
+    chat = load("native").application
+    async with WebsocketCommunicator(chat, "/") as first, WebsocketCommunicator(chat, "/") as second:
+        await first.connect()
+        await second.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        await first.send_to(text_data="hello")
+        assert await first.receive_from() == await second.receive_from() == "hello"
+
+
+async def test_the_native_chat_tells_where_messages_are_missing(load: Load) -> None:
+    native = load("native")
+    async with WebsocketCommunicator(native.application, "/") as ws:
+        await ws.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        await native.layer.flush()
+        assert await ws.receive_from() == "some messages are missing here"
+
+
+async def test_views_of_both_kinds_reach_a_group(load: Load, layer: InMemoryChannelLayer) -> None:
+    outside = load("outside")
+    request = RequestFactory().post("/", {"text": "hello"})
+    async with layer.subscribe("news") as events:
+        assert (await sync_to_async(outside.publish)(request)).status_code == 204
+        assert await anext(events) == {"type": "news.item", "text": "hello"}
+        assert (await outside.publish_async(request)).status_code == 204
+        assert await anext(events) == {"type": "news.item", "text": "hello"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_signal_reaches_a_group_from_a_thread_without_trio(load: Load, layer: InMemoryChannelLayer) -> None:
+    outside = load("outside")
+
+    listening = Event()
+    heard: list[object] = []
+
+    async def listen() -> None:
+        with trio.fail_after(20):
+            async with layer.subscribe("news") as events:
+                listening.set()
+                heard.append(await anext(events))
+
+    outside.connect_signals()
+    listener = Thread(target=trio.run, args=(listen,))
+    listener.start()
+    try:
+        listening.wait()
+        User.objects.create(username="ada")
+    finally:
+        post_save.disconnect(outside.announce, sender=User)
+        listener.join()
+    assert heard == [{"type": "news.item", "text": "ada has joined"}]
+
+
+async def test_a_long_poll_is_answered_with_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
+    async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
+        await client.send_request()
+        await trio.testing.wait_all_tasks_blocked()
+        await layer.group_send("news", {"type": "news.item", "text": "hello"})
+        assert (await client.get_response())["body"] == b"hello"
+
+
+async def test_a_long_poll_without_news_is_answered_with_204(
+    load: Load, layer: InMemoryChannelLayer, autojump_clock: MockClock
+) -> None:
+    async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
+        assert (await client.get_response(timeout=30))["status"] == 204
+
+
+async def test_a_long_poll_whose_client_leaves_ends_at_once(
+    load: Load, layer: InMemoryChannelLayer, autojump_clock: MockClock
+) -> None:
+    async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
+        await client.send_request()
+        await trio.testing.wait_all_tasks_blocked()
+        started = trio.current_time()
+        await client.disconnect(timeout=20)
+        assert trio.current_time() == started
+        assert layer.statistics().memberships == 0
+
+
+async def test_server_sent_events_come_as_they_are_published(
+    load: Load, layer: InMemoryChannelLayer, autojump_clock: MockClock
+) -> None:
+    async with HttpCommunicator(load("server_sent_events").News.as_asgi(), "GET", "/") as client:
+        await client.send_request()
+        assert (await client.receive_output())["status"] == 200
+        assert (await client.receive_output())["body"] == b": welcome\n\n"
+        await layer.group_send("news", {"type": "news.item", "text": "hello"})
+        assert (await client.receive_output())["body"] == b'data: "hello"\n\n'
+        assert (await client.receive_output(timeout=20))["body"] == b": still here\n\n"
+        await layer.group_send("news", {"type": "news.item", "text": "lost"})
+        await layer.flush()
+        assert (await client.receive_output())["body"] == b"event: gap\ndata: {}\n\n"
+        await client.disconnect()
+
+
+async def test_the_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:
+    small = InMemoryChannelLayer(capacity=2)
+    gate = trio.Event()
+
+    class Slow(load("prices").Prices):  # type: ignore[misc]
+        channel_layer = small
+
+        async def price(self, event: dict[str, Any]) -> None:
+            await gate.wait()
+            await super().price(event)
+
+    async with WebsocketCommunicator(Slow.as_asgi(), "/") as ws:
+        await ws.connect()
+        for value in range(6):  # one is in the handler, two fit, three are lost
+            await small.group_send("prices", {"type": "price", "value": value})
+            await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+        assert [await ws.receive_json_from() for _ in range(4)] == [
+            {"price": 0},
+            {"missing": 3},
+            {"price": 4},
+            {"price": 5},
+        ]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_consumer_changes_the_database_through_a_worker_thread(load: Load) -> None:
+    async with WebsocketCommunicator(load("orm").Renames.as_asgi(), "/") as ws:
+        await sync_to_async(User.objects.create)(username="ada")
+        await ws.connect()
+        await ws.send_json_to({"from": "ada", "to": "grace"})
+        assert await ws.receive_json_from() == {"renamed": True}
+        await ws.send_json_to({"from": "ada", "to": "grace"})
+        assert await ws.receive_json_from() == {"renamed": False}

@@ -1,0 +1,99 @@
+"""The bell: rings that are kept, waits that are cancelled."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from trio_channels._bell import Bell
+
+
+async def test_a_ring_wakes_the_waiter() -> None:
+    bell = Bell()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bell.waited_for
+        bell.ring()
+        assert not bell.waited_for
+
+
+async def test_a_ring_that_nobody_waits_for_is_kept() -> None:
+    bell = Bell()
+    bell.ring()
+    with trio.testing.assert_no_checkpoints():
+        await bell.wait()
+
+
+async def test_rings_do_not_add_up() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    await bell.wait()
+    with trio.move_on_after(0) as scope:
+        await bell.wait()
+    assert scope.cancelled_caught
+
+
+async def test_a_ring_between_waking_and_running_is_kept() -> None:
+    bell = Bell()
+
+    async def wait_twice() -> None:
+        await bell.wait()
+        await bell.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_twice)
+        await trio.testing.wait_all_tasks_blocked()
+        bell.ring()
+        bell.ring()
+
+
+async def test_a_cancelled_wait_consumes_no_ring() -> None:
+    bell = Bell()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    bell.ring()
+    with trio.testing.assert_no_checkpoints():
+        await bell.wait()
+
+
+async def test_a_waiter_that_is_rung_and_then_cancelled_has_heard_the_ring() -> None:
+    bell, heard = Bell(), trio.Event()
+
+    async def wait() -> None:
+        await bell.wait()
+        heard.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        bell.ring()
+        nursery.cancel_scope.cancel()
+    assert heard.is_set()
+
+
+async def test_a_second_waiter_is_refused() -> None:
+    bell = Bell()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await bell.wait()
+        bell.ring()
+
+
+async def test_the_repr_tells_the_state() -> None:
+    bell = Bell()
+    assert repr(bell) == "<Bell quiet>"
+    bell.ring()
+    assert repr(bell) == "<Bell rung>"
+    await bell.wait()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert repr(bell) == "<Bell waited for>"
+        bell.ring()

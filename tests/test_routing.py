@@ -1,0 +1,343 @@
+"""Which application a scope reaches, and what a client is told where there is none."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from django.http import Http404
+from django.test import override_settings
+from django.urls import URLPattern, include, path, re_path, register_converter
+from django.urls.exceptions import NoReverseMatch, Resolver404
+
+from trio_channels.auth import AuthMiddlewareStack
+from trio_channels.exceptions import ConfigurationError, NoRouteFound
+from trio_channels.middleware import BaseMiddleware
+from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter, get_default_application
+from trio_channels.security.websocket import OriginValidator
+from trio_channels.testing import HttpCommunicator, ScriptedConnection
+
+
+class Destination:
+    """An application that keeps the scopes that reach it."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self.scopes.append(scope)
+
+    @property
+    def url_route(self) -> dict[str, Any]:
+        (scope,) = self.scopes
+        return scope["url_route"]
+
+    @property
+    def reached(self) -> bool:
+        return len(self.scopes) == 1
+
+
+@pytest.fixture
+def destination() -> Destination:
+    return Destination()
+
+
+async def route(router: Any, where: str, kind: str = "websocket", **more: Any) -> list[dict[str, Any]]:
+    """Send one connection through a router; returns what its client got."""
+    scope = {"type": kind, "path": where, "headers": [], **more}
+    first = {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request"}
+    with trio.fail_after(10):
+        return await ScriptedConnection(scope, [first]).run(router)
+
+
+DENIED = [{"type": "websocket.close"}]
+
+
+# -- URLRouter --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_path_leads_to_its_application_with_its_arguments(destination: Destination) -> None:
+    router = URLRouter([path("other/", Destination()), path("room/<int:number>/", destination)])
+    await route(router, "/room/7/")
+    assert destination.url_route == {"args": (), "kwargs": {"number": 7}}
+
+
+async def test_unnamed_groups_of_a_re_path_are_positional_arguments(destination: Destination) -> None:
+    await route(URLRouter([re_path(r"^room/(\w+)/(\d+)/$", destination)]), "/room/a/1/")
+    assert destination.url_route == {"args": ("a", "1"), "kwargs": {}}
+
+
+async def test_extra_arguments_of_a_route_are_keyword_arguments(destination: Destination) -> None:
+    await route(URLRouter([path("<slug:name>/", destination, {"kind": "public"})]), "/lobby/")
+    assert destination.url_route["kwargs"] == {"name": "lobby", "kind": "public"}
+
+
+async def test_the_first_of_two_routes_that_match_is_taken(destination: Destination) -> None:
+    second = Destination()
+    await route(URLRouter([path("a/", destination), path("<slug:x>/", second)]), "/a/")
+    assert destination.reached
+    assert not second.scopes
+
+
+async def test_a_custom_converter_that_refuses_its_text_is_no_match(destination: Destination) -> None:
+    class Even:
+        regex = "[0-9]+"
+
+        def to_python(self, value: str) -> int:
+            if int(value) % 2:
+                raise ValueError(value)
+            return int(value)
+
+        def to_url(self, value: int) -> str:
+            return str(value)
+
+    register_converter(Even, "even_number_for_tests")
+    router = URLRouter([path("<even_number_for_tests:n>/", destination)])
+    assert await route(router, "/3/") == DENIED
+    await route(router, "/4/")
+    assert destination.url_route["kwargs"] == {"n": 4}
+
+
+async def test_a_scope_is_not_changed_by_routing(destination: Destination) -> None:
+    scope = {"type": "websocket", "path": "/a/", "headers": []}
+    await ScriptedConnection(scope, []).run(URLRouter([path("a/", destination)]))
+    assert scope == {"type": "websocket", "path": "/a/", "headers": []}
+    assert destination.scopes[0]["path_remaining"] == ""
+
+
+async def test_arguments_of_an_outer_and_a_nested_router_are_merged(destination: Destination) -> None:
+    inner = URLRouter([re_path(r"^(\w+)/$", destination, {"depth": 2})])
+    await route(URLRouter([re_path(r"^team/(\d+)/", inner, {"depth": 1, "outer": True})]), "/team/5/chat/")
+    assert destination.url_route == {"args": ("5", "chat"), "kwargs": {"depth": 2, "outer": True}}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(AuthMiddlewareStack, id="AuthMiddlewareStack"),
+        pytest.param(BaseMiddleware, id="BaseMiddleware"),
+        pytest.param(lambda app: OriginValidator(app, ["*"]), id="OriginValidator"),
+        pytest.param(lambda app: BaseMiddleware(OriginValidator(AuthMiddlewareStack(app), ["*"])), id="several"),
+    ],
+)
+async def test_a_nested_router_is_seen_through_middleware(wrap: Any, destination: Destination) -> None:
+    router = URLRouter([path("chat/", wrap(URLRouter([path("<slug:room>/", destination)])))])
+    await route(router, "/chat/lobby/")
+    assert destination.url_route["kwargs"] == {"room": "lobby"}
+
+
+async def test_middleware_around_itself_does_not_hang_the_router() -> None:
+    loop: Any = BaseMiddleware(None)  # type: ignore[arg-type]
+    loop.inner = loop
+    assert URLRouter([path("a/", loop)])
+
+
+async def test_a_nested_router_without_a_route_lets_the_outer_one_go_on(destination: Destination) -> None:
+    nested = URLRouter([path("here/", Destination())])
+    await route(URLRouter([path("a/", nested), path("a/there/", destination)]), "/a/there/")
+    assert destination.reached
+
+
+async def test_include_works(destination: Destination) -> None:
+    router = URLRouter([path("<slug:team>/", include([path("room/<int:n>/", destination)]), {"kind": "team"})])
+    await route(router, "/red/room/3/")
+    assert destination.url_route["kwargs"] == {"team": "red", "kind": "team", "n": 3}
+
+
+async def test_an_include_without_a_match_lets_the_router_go_on(destination: Destination) -> None:
+    router = URLRouter([path("a/", include([path("b/", Destination())])), path("a/c/", destination)])
+    await route(router, "/a/c/")
+    assert destination.reached
+
+
+async def test_a_nested_router_within_an_include_within_a_nested_router(destination: Destination) -> None:
+    innermost = URLRouter([path("<int:c>/", destination)])
+    middle = URLRouter([path("<int:b>/", include([path("x/", AuthMiddlewareStack(innermost))]))])
+    await route(URLRouter([path("<int:a>/", middle)]), "/1/2/x/3/")
+    assert destination.url_route["kwargs"] == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("error", [Resolver404({}), Http404(), NoReverseMatch(), NoRouteFound("mine")], ids=repr)
+async def test_what_an_application_raises_is_not_taken_for_no_route(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    fallback = Destination()
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        await route(URLRouter([path("a/", URLRouter([path("", fails)])), path("a/", fallback)]), "/a/")
+    assert raised.value is error
+    assert not fallback.scopes
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+async def test_a_websocket_without_a_route_is_denied_with_one_log_line(
+    nested: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app: Any = URLRouter([path("b/", Destination())]) if nested else Destination()
+    sent = await route(URLRouter([path("a/", app)]), "/a/missing/", client=("192.0.2.1", 4000))
+    assert sent == DENIED
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("trio_channels.routing", logging.WARNING)
+    assert record.getMessage() == "no route for the path '/a/missing/': denying the WebSocket of 192.0.2.1:4000"
+    assert record.exc_info is None
+
+
+async def test_a_websocket_that_left_before_its_denial_is_sent_nothing() -> None:
+    scope = {"type": "websocket", "path": "/x/", "headers": []}
+    sent = await ScriptedConnection(scope, [{"type": "websocket.disconnect", "code": 1006}]).run(URLRouter([]))
+    assert sent == []
+
+
+async def test_a_request_without_a_route_is_answered_with_404_and_one_log_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with HttpCommunicator(URLRouter([]), "GET", "/missing") as client:
+        response = await client.get_response()
+    assert response["status"] == 404
+    assert response["body"] == b"Not found\n"
+    assert (b"content-length", b"10") in response["headers"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "no route for the path '/missing': answering 404 to ?"
+    ]
+
+
+async def test_a_path_with_a_line_break_cannot_forge_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    await route(URLRouter([]), "/x\nERROR all is lost")
+    assert "\n" not in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "root", "reached"),
+    [
+        ("/app/a/", "/app", True),
+        ("/app/a/", "/app/", True),
+        ("/a/", "/app", True),  # a server that takes it off
+        ("/apple/a/", "/app", False),
+        ("/app", "/app", False),
+        ("/a/", "", True),
+    ],
+)
+async def test_root_path_is_not_part_of_what_is_matched(
+    where: str, root: str, reached: bool, destination: Destination
+) -> None:
+    await route(URLRouter([path("a/", destination)]), where, root_path=root)
+    assert destination.reached is reached
+
+
+async def test_a_scope_without_a_path_is_an_error_that_says_so() -> None:
+    with pytest.raises(NoRouteFound, match="got a 'channel' scope without one"):
+        await URLRouter([])({"type": "channel", "channel": "x"}, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("thing", ["a/", None, Destination()], ids=["str", "None", "application"])
+def test_a_route_of_another_kind_is_refused_when_the_router_is_made(thing: Any) -> None:
+    with pytest.raises(ConfigurationError, match="takes path\\(\\), re_path\\(\\) and include\\(\\); got"):
+        URLRouter([thing])
+
+
+def test_a_translated_route_is_refused_when_the_router_is_made() -> None:
+    from django.conf.urls.i18n import i18n_patterns
+
+    with pytest.raises(ConfigurationError):
+        URLRouter(i18n_patterns(path("a/", Destination())))
+
+
+def test_making_a_router_does_not_change_the_routes_it_was_given() -> None:
+    nested = path("a/", URLRouter([]))
+    assert isinstance(nested, URLPattern)
+    URLRouter([nested])
+    assert nested.pattern._is_endpoint is True
+
+
+def test_a_router_shows_its_routes() -> None:
+    assert repr(URLRouter([path("a/", Destination()), re_path("^b$", Destination())])) == "<URLRouter ['a/', '^b$']>"
+
+
+# -- ProtocolTypeRouter -----------------------------------------------------------------------------------------------
+
+
+async def test_the_type_of_a_scope_chooses_the_application(destination: Destination) -> None:
+    await route(ProtocolTypeRouter({"http": Destination(), "websocket": destination}), "/")
+    assert destination.reached
+
+
+async def test_a_websocket_of_a_project_without_websockets_is_denied(caplog: pytest.LogCaptureFixture) -> None:
+    assert await route(ProtocolTypeRouter({"http": Destination()}), "/") == DENIED
+    assert len(caplog.records) == 1
+
+
+async def test_a_request_of_a_project_without_http_is_answered_with_404() -> None:
+    sent = await route(ProtocolTypeRouter({}), "/", "http")
+    assert sent[0]["status"] == 404
+
+
+async def test_a_type_that_nobody_serves_is_an_error() -> None:
+    with pytest.raises(NoRouteFound, match="no application for the scope type 'mqtt'"):
+        await ProtocolTypeRouter({})({"type": "mqtt"}, None, None)  # type: ignore[arg-type]
+
+
+async def test_a_lifespan_application_of_ones_own_replaces_the_built_in_one(destination: Destination) -> None:
+    await ProtocolTypeRouter({"lifespan": destination})({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    assert destination.reached
+
+
+def test_a_protocol_router_shows_its_types() -> None:
+    assert repr(ProtocolTypeRouter({"http": Destination()})) == "<ProtocolTypeRouter for lifespan, http>"
+
+
+# -- ChannelNameRouter ------------------------------------------------------------------------------------------------
+
+
+async def test_a_channel_name_chooses_the_application(destination: Destination) -> None:
+    router = ChannelNameRouter({"thumbnails": destination, "other": Destination()})
+    await router({"type": "channel", "channel": "thumbnails"}, None, None)  # type: ignore[arg-type]
+    assert destination.reached
+
+
+async def test_an_unknown_channel_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(NoRouteFound, match="no application for the channel 'b'; known: 'a'"):
+        await ChannelNameRouter({"a": Destination()})({"type": "channel", "channel": "b"}, None, None)  # type: ignore[arg-type]
+
+
+async def test_a_channel_router_refuses_scopes_without_a_channel() -> None:
+    with pytest.raises(NoRouteFound, match="routes 'channel' scopes; got 'http'"):
+        await ChannelNameRouter({})({"type": "http"}, None, None)  # type: ignore[arg-type]
+
+
+def test_a_channel_router_shows_its_channels() -> None:
+    assert repr(ChannelNameRouter({"a": Destination()})) == "<ChannelNameRouter for a>"
+
+
+# -- the default application ------------------------------------------------------------------------------------------
+
+application = ProtocolTypeRouter({})
+
+
+def test_the_default_application_is_what_the_setting_names() -> None:
+    with override_settings(ASGI_APPLICATION=f"{__name__}.application"):
+        assert get_default_application() is application
+
+
+@pytest.mark.parametrize("value", [None, "", "application", 3, application], ids=repr)
+def test_a_setting_that_is_no_path_is_an_error(value: Any) -> None:
+    with (
+        override_settings(ASGI_APPLICATION=value),
+        pytest.raises(ConfigurationError, match="must be a path such as"),
+    ):
+        get_default_application()
+
+
+def test_a_setting_that_cannot_be_imported_is_an_error_with_its_cause() -> None:
+    with (
+        override_settings(ASGI_APPLICATION="no.such.application"),
+        pytest.raises(ConfigurationError, match="cannot be imported: No module named 'no'") as raised,
+    ):
+        get_default_application()
+    assert isinstance(raised.value.__cause__, ImportError)

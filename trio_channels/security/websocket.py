@@ -14,7 +14,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.utils.http import is_same_domain
 
-from .._asgi import ASGIApplication, Receive, Scope, Send, address
+from .._asgi import ASGIApplication, Receive, Scope, Send, describe
 from .._refusal import deny_websocket
 from ..exceptions import ConfigurationError
 
@@ -64,8 +64,9 @@ class OriginValidator:
     Args:
         application: the ASGI application behind the check.
         allowed_origins: patterns, or a function that returns them, called for each connection. A pattern is a host
-            (``example.com``), a host and its subdomains (``.example.com``), either with a scheme and optionally a port
-            (``https://.example.com:8443``), which then must match too, or ``*`` for anything.
+            (``example.com``), a host and its subdomains (``.example.com``), either with a scheme, a port or both
+            (``https://.example.com:8443``), which then must match too, or ``*`` for anything. A pattern with a scheme
+            and no port means the scheme's own port.
 
     Refused unless ``*`` is allowed: no Origin header, more than one, ``null``, and anything that is not a scheme, a
     host and perhaps a port.
@@ -98,9 +99,8 @@ class OriginValidator:
             await self.application(scope, receive, send)
         else:
             logger.warning(
-                "denied a WebSocket of %s to %s: its Origin %s is not allowed",
-                address(scope),
-                scope.get("path"),
+                "denied %s: its Origin %s is not allowed",
+                describe(scope),
                 b", ".join(headers)[:200] or "is missing, which",
             )
             await deny_websocket(receive, send)
@@ -122,7 +122,9 @@ def _matches(origin: Origin, pattern: str) -> bool:
     wanted = parse_origin(pattern)
     if wanted is None or not is_same_domain(origin.host, wanted.host):
         return False
-    return wanted.scheme is None or (wanted.scheme, wanted.port) == (origin.scheme, origin.port)
+    if wanted.scheme is None:
+        return wanted.port in (None, origin.port)
+    return (wanted.scheme, wanted.port) == (origin.scheme, origin.port)
 
 
 def AllowedHostsOriginValidator(application: ASGIApplication) -> OriginValidator:  # noqa: N802 - Channels' name

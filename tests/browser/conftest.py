@@ -184,7 +184,11 @@ def visitor(browser: Browser, server: ChatServer) -> Iterator[Callable[..., Visi
     visitors: list[Visitor] = []
 
     def arrive(**options: Any) -> Visitor:
-        options = {"locale": "en-GB", "viewport": {"width": 1200, "height": 800}} | options
+        options = {
+            "locale": "en-GB",
+            "timezone_id": "Europe/London",
+            "viewport": {"width": 1200, "height": 800},
+        } | options
         visitors.append(Visitor(browser.new_context(**options), server))
         return visitors[-1]
 

@@ -279,16 +279,16 @@ PHONE = {"width": 390, "height": 844}
 
 def test_nothing_is_wider_than_a_phone(visitor: Arrive) -> None:
     somebody = visitor(viewport=PHONE, has_touch=True)
-    page = somebody.enter("garden", "A" * 30)
+    page = somebody.enter("g" * 50, "A" * 30)
     say(page, "w" * 300)
     for _ in range(4):
-        visitor().enter("garden")
+        visitor().enter("g" * 50)
     expect(people(page)).to_have_count(5)
 
     others = [somebody.open(path) for path in ("/", "/sign-in/", "/sign-up/", f"/chat/{'no room ' * 20}/")]
 
-    for page in page, *others:
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], page.url
+    for one in page, *others:
+        assert one.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"], one.url
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
@@ -325,11 +325,10 @@ def test_the_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_p
         "The beans look splendid, by the way. I moved them to the south wall, where it is warmest, "
         "and they have put on a hand's width since Tuesday.",
     )
-    say(ada, "Wonderful.")
     say(tom, "I can bring the spare tomatoes over after lunch, I have eight too many.")
     say(ada, "Yes please!\nAnd the long ladder, if it fits in the car.")
     say(tom, "It does if somebody holds the other end out of the window.")
-    expect(texts(ada)).to_have_count(7)
+    expect(texts(ada)).to_have_count(6)
 
     ada.screenshot(path=folder / "chat.png")
 

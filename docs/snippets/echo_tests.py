@@ -23,7 +23,12 @@ async def test_an_exception_of_a_handler_reaches_the_test() -> None:
             await ws.receive_from()
 
 
-async def test_exactly_these_events_give_exactly_these_messages() -> None:
-    sent = await ScriptedConnection.websocket("one", "two").run(Echo.as_asgi())
-    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.send"]
-    assert [message["text"] for message in sent[1:]] == ["one", "two"]
+async def test_disconnect_is_told_the_code_of_the_client() -> None:
+    codes = []
+
+    class Recorder(Echo):
+        async def disconnect(self, code: int) -> None:
+            codes.append(code)
+
+    await ScriptedConnection.websocket("hello", code=4000).run(Recorder.as_asgi())
+    assert codes == [4000]

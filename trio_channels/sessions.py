@@ -124,9 +124,9 @@ class _SessionKeeper:
         try:
             await inner(self._scope, receive, self.send)
         finally:
-            if self._session.modified:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT):
-                    await self._save()
+            # What has been flushed is deleted already; saving it would make a new and empty session.
+            if self._session.modified and not self._session.is_empty():
+                await self._save_at_end()
 
     async def send(self, message: Message) -> None:
         """Send, after saving and with the cookie where there is something to save."""
@@ -161,10 +161,23 @@ class _SessionKeeper:
             samesite=settings.SESSION_COOKIE_SAMESITE,
         )
 
+    async def _save_at_end(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT) as scope:
+            await self._save()
+        if scope.cancelled_caught:
+            logger.error(
+                "the session of %s could not be saved within %g seconds; its changes are lost",
+                describe(self._scope),
+                SAVE_TIMEOUT,
+            )
+
     async def _save(self) -> bool:
         self._session.modified = False
         try:
             await run_in_worker(self._session.save)
+        except trio.Cancelled:
+            self._session.modified = True  # it has not begun; the end of the connection will do it
+            raise
         except UpdateError:
             logger.warning(
                 "the session of %s was deleted while it was connected (a logout elsewhere?); its changes are dropped",

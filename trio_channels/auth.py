@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import auth
+from django.core.exceptions import ValidationError
 
 from ._asgi import ASGIApplication, Receive, Scope, Send
 from ._workers import run_in_worker
@@ -51,8 +52,13 @@ async def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
 
 
 def _load_user(request: _Request) -> AbstractBaseUser | AnonymousUser:
+    from django.contrib.auth.models import AnonymousUser
+
     load_session(request.session)
-    user: AbstractBaseUser | AnonymousUser = auth.get_user(request)  # type: ignore[arg-type]
+    try:
+        user: AbstractBaseUser | AnonymousUser = auth.get_user(request)  # type: ignore[arg-type]
+    except ValidationError:  # the session is from before the user model got another kind of primary key
+        return AnonymousUser()
     return user
 
 

@@ -96,7 +96,9 @@ class SessionMiddleware:
                 "SessionMiddleware found no cookies in the scope; put it inside a CookieMiddleware"
             )
         session = _SessionStore()(_session_key(scope))
-        if session.session_key is not None and not getattr(self.inner, "loads_session", False):
+        # AuthMiddleware has nothing to load where a test, or a middleware before, has given a user.
+        left_to_inner = getattr(self.inner, "loads_session", False) and "user" not in scope
+        if session.session_key is not None and not left_to_inner:
             await run_in_worker(load_session, session)
         keeper = _SessionKeeper(dict(scope, session=session), session, send)
         await keeper.run(self.inner, receive)

@@ -24,6 +24,7 @@ from . import _asgi
 from ._asgi import Message, Receive, Scope, Send, State
 from ._bell import Bell
 from ._limits import Limits
+from ._worker_thread import lease_of_task
 from .exceptions import ConnectionClosed
 
 #: RFC 6455, section 7.4.1, and the registry it started.
@@ -44,13 +45,13 @@ class Connection:
         scope, receive, send: the ASGI triple.
         limits: see :class:`Limits`.
         cancel_on_disconnect: cancel the application at once when the client goes, unless it is waiting for an event,
-        and
-            so is about to learn it.
+            and so is about to learn it.
         finish_reading: nor while there are events that it has not taken; for ``disconnect_timeout`` at most.
 
     Attributes:
         bell: rung whenever there may be something new to look at.
         closed: why nothing can be sent any more, or None.
+        parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
         activity: what the application is doing now, for log lines; the dispatcher's to set.
     """
@@ -70,6 +71,7 @@ class Connection:
         self.protocol = _asgi.Protocol(scope)
         self.bell = Bell()
         self.closed: ConnectionClosed | None = None
+        self.parting: ConnectionClosed | None = None
         self.on_closed: Callable[[], None] | None = None
         self.activity: str | None = None
         self.application_scope = trio.CancelScope()
@@ -83,6 +85,7 @@ class Connection:
         self._room = Bell()
         self._sends = 0
         self._ended = False
+        self._close_sent = False
         # Whether the server may still have events that somebody must read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
 
@@ -110,6 +113,11 @@ class Connection:
         """Whether nothing can be sent any more, or a WebSocket's close is on its way."""
         return self.closed is not None or (self.protocol.kind == "websocket" and self.protocol.state is State.CLOSED)
 
+    @property
+    def ending(self) -> bool:
+        """Whether ``ConnectionClosed`` is what the application is to expect."""
+        return self.over or self.parting is not None
+
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task that ends with the connection.
 
@@ -118,10 +126,12 @@ class Connection:
         self.nursery.start_soon(self._background, function, args, name=name or function)
 
     async def _background(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        lease_of_task.set(None)  # it may outlive the worker call that started it
         try:
             await function(*args)
         except ConnectionClosed:
-            if self.closed is None:
+            if not self.ending:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 raise
         except Exception as error:
             error.add_note(f"in the background task {getattr(function, '__qualname__', function)}")
@@ -155,27 +165,36 @@ class Connection:
             await trio.lowlevel.checkpoint_if_cancelled()
         if not checked:
             self.check(message)
+        elif self.closed is not None or self._close_sent:
+            # It was checked before the client left, or before another task closed.
+            raise self._why_closed()
+        if message["type"] == "websocket.close":
+            self._close_sent = True
         try:
             await self._send(message)
         except _BROKEN as error:
-            self._set_closed(ConnectionClosed(ABNORMAL, "the server could not write to the client"))
+            # A server that says so need not deliver a disconnect as well.
+            self._closed_by_us(ABNORMAL, "the server could not write to the client")
             raise ConnectionClosed(ABNORMAL, str(error)) from error
         if message["type"] != "websocket.send":
             self._sent(message)
 
     def check(self, message: Message) -> None:
         """Check a message and advance the state; callable from any thread. Raises as :meth:`send`."""
-        if self.closed is not None:
-            raise ConnectionClosed(self.closed.code, self.closed.reason)
         if self.over:
-            raise ConnectionClosed(NORMAL, "closed by this side")
+            raise self._why_closed()
         self.protocol.sending(message)
+
+    def _why_closed(self) -> ConnectionClosed:
+        if self.closed is None:
+            return ConnectionClosed(NORMAL, "closed by this side")
+        return ConnectionClosed(self.closed.code, self.closed.reason)
 
     def _sent(self, message: Message) -> None:
         """Draw the consequences of a message that the server has taken."""
         kind, last = message["type"], not message.get("more_body")
         if kind == "websocket.accept":
-            if not self.disconnected.is_set():
+            if not self.disconnected.is_set() and self.parting is None:
                 self.application_scope.deadline = math.inf
         elif kind == "websocket.close":
             self._closed_by_us(message.get("code", NORMAL), message.get("reason") or "")
@@ -200,6 +219,11 @@ class Connection:
         """Cancel the application unless it has ended by itself in so many seconds."""
         scope = self.application_scope
         scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+
+    def cut(self, code: int, reason: str, *, after: float = 0.0) -> None:
+        """As :meth:`expire`, and have the client told why."""
+        self.parting = ConnectionClosed(code, reason)
+        self.expire(after)
 
     # -- the state ------------------------------------------------------------------------------------------------
 
@@ -226,24 +250,34 @@ class Connection:
 
     async def pump(self) -> None:
         """Read events from the server until the client has gone; see rule 1."""
-        while not self.disconnected.is_set():
-            event = await self._receive()
-            self.protocol.received(event)
-            if self.protocol.kind == "http":
-                self._unread = event.get("more_body", False)
-            if self.protocol.disconnected:
-                self._client_gone(event)
-            while len(self._events) >= self.limits.read_ahead and not self._ended:
-                await self._room.wait()
-            if not self._ended:
-                self._events.append(event)
-                self.bell.ring()
+        try:
+            while not self.disconnected.is_set():
+                await self._read_one()
+        except Exception:
+            # The application is cancelled for it; that is no restart.
+            self.parting = ConnectionClosed(INTERNAL_ERROR)
+            raise
+
+    async def _read_one(self) -> None:
+        event = await self._receive()
+        self.protocol.received(event)
+        if self.protocol.kind == "http":
+            self._unread = event.get("more_body", False)
+        if self.protocol.disconnected:
+            self._client_gone(event)
+        while len(self._events) >= self.limits.read_ahead and not self._ended:
+            await self._room.wait()
+        if not self._ended:
+            self._events.append(event)
+            self.bell.ring()
 
     async def drain(self) -> None:
         """After the end: have the pump read on, and forget, until the server confirms; at most ``close_timeout``."""
         self._ended = True
         self._events.clear()
         self._room.ring()
-        if self._unread and not self.disconnected.is_set():
+        # Of a handshake that nobody has answered, the server says nothing more before the application has returned.
+        unanswered = self.protocol.state in (State.CONNECTING, State.DENYING)
+        if self._unread and not unanswered and not self.disconnected.is_set():
             with trio.move_on_after(self.limits.close_timeout):
                 await self.disconnected.wait()

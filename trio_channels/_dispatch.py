@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+import trio
+
 from . import _asgi
 from ._asgi import DISCONNECTS, Message
 from ._bell import Bell
@@ -18,6 +20,9 @@ from ._mailbox import Mailbox
 from .exceptions import ConnectionClosed, StopConsumer
 
 logger = logging.getLogger("trio_channels.connection")
+
+#: The reason that a client is given whose mailbox was full.
+TOO_SLOW = "too slow for its groups"
 
 #: Starts the handling of a message: returns what is to be awaited, or None where there is nothing to do.
 Handler = Callable[[Message], Awaitable[object] | None]
@@ -52,16 +57,22 @@ class Dispatcher:
         self._concurrency = concurrency
         self._finished = finished
         self._running = 0
+        self._stopped = False
         self._handler_done = Bell()
         if mailbox is not None:
             # A handler that is stuck, in a send to a client that does not read, must not keep the connection.
-            mailbox.on_overflow = lambda: connection.expire(connection.limits.disconnect_timeout)
+            mailbox.on_overflow = lambda: connection.cut(
+                TRY_AGAIN_LATER, TOO_SLOW, after=connection.limits.disconnect_timeout
+            )
 
     async def run(self) -> Message | None:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
         connection, bell = self._connection, self._connection.bell
         handle = self._handle if self._concurrency == 1 else self._handle_beside
         while True:
+            if self._stopped:
+                await self._wait_for_handlers(0)
+                return None
             event = connection.take_event()
             if event is not None:
                 if event["type"] in DISCONNECTS:
@@ -91,9 +102,14 @@ class Dispatcher:
                 await handling
         except ConnectionClosed:
             # The rest of what the client sent is still handled.
-            if connection.closed is None:
+            if not connection.ending:
+                await trio.lowlevel.checkpoint_if_cancelled()  # then that is why, and the more precise answer
                 raise
-            logger.debug("the handler of %r ended: %s", message.get("type"), connection.closed)
+            logger.debug("the handler of %r ended: the connection is closed", message.get("type"))
+        except Exception as error:
+            if not isinstance(error, StopConsumer):
+                error.add_note(f"in the handler of {message.get('type')!r}")
+            raise
         connection.activity = None
 
     async def _handle_beside(self, handler: Handler, message: Message) -> None:
@@ -109,7 +125,7 @@ class Dispatcher:
         try:
             await self._handle(handler, message)
         except StopConsumer:
-            self._finished = lambda: True
+            self._stopped = True
         finally:
             self._running -= 1
             self._handler_done.ring()
@@ -122,4 +138,4 @@ class Dispatcher:
     async def _close_overflowed(self) -> None:
         mailbox, self._mailbox = self._mailbox, None  # what is left in it is lost, and the client told so
         logger.warning("closing %s with 1013: %r", _asgi.describe(self._connection.scope), mailbox)
-        await self._connection.close(TRY_AGAIN_LATER, "too slow for its groups")
+        await self._connection.close(TRY_AGAIN_LATER, TOO_SLOW)

@@ -16,11 +16,15 @@ import trio
 from . import _asgi
 from ._asgi import Message
 from ._bell import Bell
-from ._connection import TRY_AGAIN_LATER, Connection
-from ._worker_thread import call_soon_in_trio
-from .exceptions import ConnectionClosed
+from ._connection import ABNORMAL, TRY_AGAIN_LATER, Connection
+from ._worker_thread import call_soon_in_trio, in_worker
+from .exceptions import BridgeError, ConnectionClosed
 
 logger = logging.getLogger("trio_channels.connection")
+
+
+#: The reason that a slow client is given, once it reads on.
+SLOW = "the client reads too slowly"
 
 
 class Outbox:
@@ -47,7 +51,14 @@ class Outbox:
         Raises:
             IllegalMessage: the message is malformed or not allowed now.
             ConnectionClosed: the client has gone, or was too slow for ``send_timeout`` seconds.
+            BridgeError: the current thread is not a worker.
         """
+        if not in_worker():
+            raise BridgeError(
+                "a synchronous consumer sends from its handlers, and what it has started with start_soon()"
+            )
+        if not self._writer_runs:
+            raise self._ended()
         self._connection.check(message)
         if len(self._messages) >= self._limit:
             self._wait_for_room()
@@ -65,16 +76,20 @@ class Outbox:
                 self._threads_waiting -= 1
         if not in_time:
             call_soon_in_trio(self._cut)
-            raise ConnectionClosed(TRY_AGAIN_LATER, "the client reads too slowly")
-        if self._connection.closed is not None:  # it went while this thread waited
-            raise ConnectionClosed(self._connection.closed.code, self._connection.closed.reason)
+            raise ConnectionClosed(TRY_AGAIN_LATER, SLOW)
+        if self._connection.closed is not None or not self._writer_runs:  # it went while this thread waited
+            raise self._ended()
+
+    def _ended(self) -> ConnectionClosed:
+        why = self._connection.closed
+        return ConnectionClosed(why.code, why.reason) if why is not None else ConnectionClosed(ABNORMAL, "it is ending")
 
     def _call_writer(self) -> None:
         self._called = False
         self._bell.ring()
 
     def _has_room(self) -> bool:
-        return len(self._messages) < self._limit or self._connection.closed is not None
+        return len(self._messages) < self._limit or self._connection.closed is not None or not self._writer_runs
 
     def _cut(self) -> None:
         logger.warning(
@@ -83,7 +98,7 @@ class Outbox:
             len(self._messages),
             self._connection.limits.send_timeout,
         )
-        self._connection.application_scope.cancel()
+        self._connection.cut(TRY_AGAIN_LATER, SLOW)
 
     async def write(self) -> None:
         """The writer task; runs in the connection's nursery until that is cancelled."""
@@ -97,6 +112,7 @@ class Outbox:
         finally:
             self._writer_runs = False
             self._drained.unpark_all()
+            self._wake_threads()
 
     async def _write_one(self) -> None:
         try:

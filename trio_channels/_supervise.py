@@ -57,15 +57,19 @@ async def supervise(
         async with trio.open_nursery() as outer:
             outer.start_soon(connection.pump)
             failure = await _run_body(connection, body, final)
-            await _clean_up(connection, final, failure)
-            if not isinstance(failure, trio.Cancelled):
-                await connection.drain()
-            if failure is not None:
-                raise failure
+            failure = await _clean_up(connection, final, failure)
+            try:
+                if not isinstance(failure, trio.Cancelled):
+                    await connection.drain()
+            finally:  # a cancellation meanwhile must not hide what went wrong
+                if failure is not None:
+                    raise failure
             outer.cancel_scope.cancel()
     except BaseException as raised:
         failure = _abnormal(raised, connection)
     if failure is not None:
+        if isinstance(failure, Exception):
+            failure.add_note(f"on {_asgi.describe(connection.scope)}")
         raise failure
 
 
@@ -91,31 +95,40 @@ async def _run_body(
     connection._nursery = None
     if scope.cancelled_caught:
         _explain_cancellation(connection)
-    if isinstance(failure, Exception):
-        doing = f"in the handler of {connection.activity!r} on " if connection.activity else "on "
-        failure.add_note(f"{doing}{_asgi.describe(connection.scope)}")
     return failure
 
 
-async def _clean_up(connection: Connection, final: _Ending, failure: BaseException | None) -> None:
-    """Tell the client, then run the ending if it has not run; shielded, bounded."""
-    code = NORMAL if failure is None else SERVICE_RESTART if isinstance(failure, trio.Cancelled) else INTERNAL_ERROR
+async def _clean_up(connection: Connection, final: _Ending, failure: BaseException | None) -> BaseException | None:
+    """Tell the client, then run the ending if it has not run; shielded, bounded. Return all that went wrong."""
+    code, reason = _last_word(connection, failure)
+    failures = [] if failure is None else [failure]
     # A handshake that failed is the server's to answer, with 500.
     answerable = (State.OPEN,) if code == INTERNAL_ERROR else (State.OPEN, State.CONNECTING)
     if connection.closed is None and connection.protocol.state in answerable:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):
             try:
-                await connection.close(code)
+                await connection.close(code, reason)
             except ConnectionClosed:
                 pass  # it has just gone by itself
-    closed = connection.closed
-    await final.run(
-        {
-            "type": f"{connection.protocol.kind}.disconnect",
-            "code": closed.code if closed is not None else code,
-            "reason": closed.reason if closed is not None else "",
-        }
-    )
+            except Exception as error:
+                failures.append(error)
+    closed = connection.closed or ConnectionClosed(code, reason)
+    try:
+        await final.run(
+            {"type": f"{connection.protocol.kind}.disconnect", "code": closed.code, "reason": closed.reason}
+        )
+    except BaseException as error:
+        failures.append(error)
+    return _abnormal(BaseExceptionGroup("", failures), connection) if failures else None
+
+
+def _last_word(connection: Connection, failure: BaseException | None) -> tuple[int, str]:
+    """The close code and reason for a client that is still there."""
+    if failure is not None and not isinstance(failure, trio.Cancelled):
+        return INTERNAL_ERROR, ""
+    if connection.parting is not None:
+        return connection.parting.code or NORMAL, connection.parting.reason
+    return NORMAL if failure is None else SERVICE_RESTART, ""
 
 
 class _Ending:
@@ -146,6 +159,8 @@ class _Ending:
 def _explain_cancellation(connection: Connection) -> None:
     """Say in the log why the application was cut short, where that is not what it asked for."""
     place = _asgi.describe(connection.scope)
+    if connection.parting is not None:
+        return  # whoever cut it has said so
     if connection.protocol.state is State.CONNECTING and not connection.disconnected.is_set():
         logger.warning(
             "%s was neither accepted nor denied within %g seconds (ACCEPT_TIMEOUT); denied. At that time: %s",
@@ -166,7 +181,7 @@ def _abnormal(raised: BaseException, connection: Connection) -> BaseException | 
     """What remains of an exception when normal ends are taken out: None, a bare exception, or a group of several."""
 
     def normal(leaf: BaseException) -> bool:
-        return isinstance(leaf, StopConsumer) or (isinstance(leaf, ConnectionClosed) and connection.closed is not None)
+        return isinstance(leaf, StopConsumer) or (isinstance(leaf, ConnectionClosed) and connection.ending)
 
     leaves = [leaf for leaf in _leaves(raised) if not normal(leaf)]
     real = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]

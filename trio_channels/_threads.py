@@ -11,7 +11,9 @@ The rules:
 - Waiting for a worker can be cancelled. A call that has begun is never abandoned: its task waits for the end, and the
   cancellation is delivered at the task's next checkpoint.
 - A *lease* holds one worker. A task inside a lease never takes a second worker: its hops run on the held thread, so
-  that nested hops cannot deadlock on the bound, and see the thread's database transaction.
+  that nested hops cannot deadlock on the bound, and see the thread's database transaction. Each call is a lease of
+  its own to the tasks that it starts: what outlives the call goes to the pool.
+- A worker goes back to the pool when it has done everything that it was given.
 - Context variables go in with a call, and what it changed comes back.
 - How a call travels to its thread and back is in :mod:`trio_channels._worker_thread`.
 """
@@ -22,7 +24,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple, cast
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 import outcome
 import trio
@@ -55,10 +57,10 @@ class PoolStatistics:
 
 
 class Lease:
-    """One worker, held by one ``async with pool.lease()`` block.
+    """One worker, held by one ``async with pool.lease()`` block, or by one call.
 
     Attributes:
-        closed: whether the block has ended; hops of tasks that still refer to it go to the pool.
+        closed: whether the block or call has ended; hops of tasks that still refer to it go to the pool.
     """
 
     __slots__ = ("_pool", "_worker", "closed")
@@ -67,6 +69,11 @@ class Lease:
         self._pool = pool
         self._worker = worker
         self.closed = False
+
+    @property
+    def of_this_run(self) -> bool:
+        """Whether it belongs to the current Trio run: a context may have been carried to another one."""
+        return self._pool is _pool_of_run.get()
 
     def __repr__(self) -> str:
         return f"<Lease of {self._worker.thread.name!r}{', closed' if self.closed else ''}>"
@@ -79,21 +86,33 @@ class Lease:
         if self.closed:
             raise WorkerPoolClosed("this lease of a worker thread has ended")
         await trio.lowlevel.checkpoint_if_cancelled()
-        pool = self._pool
-        job: Job[T] = Job(self, pool._way_back, call, args)
+        pool, worker = self._pool, self._worker
+        job: Job[T] = Job(Lease(pool, worker), pool._way_back, call, args)
         pool._calls += 1
         pool._under_way += 1
-        self._worker.inbox.put(job)
-        try:
-            while not isinstance(message := await trio.lowlevel.wait_task_rescheduled(_never_abandon), Done):
-                before = lease_of_task.get()
-                await message.run()
-                lease_of_task.set(before)  # what was run had the thread's; this task has its own
-                self._worker.inbox.put(message)
-        finally:
-            pool._under_way -= 1
+        worker.jobs += 1
+        worker.inbox.put(job)
+        while not isinstance(message := await trio.lowlevel.wait_task_rescheduled(_never_abandon), Done):
+            before = lease_of_task.get()
+            await message.run()
+            lease_of_task.set(before)  # what was run had the thread's; this task has its own
+            worker.inbox.put(message)
         adopt(job.context)
         return cast(T, message.result.unwrap())
+
+    def job_done(self, task: trio.lowlevel.Task, done: Done[Any]) -> None:
+        """End the lease of one call, and wake its task."""
+        self.closed = True
+        self._pool._under_way -= 1
+        self._worker.jobs -= 1
+        self._pool._release_if_free(self._worker)
+        trio.lowlevel.reschedule(task, outcome.Value(done))
+
+    def end(self) -> None:
+        """End the lease of a block."""
+        self.closed = True
+        self._worker.held = False
+        self._pool._release_if_free(self._worker)
 
 
 def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -154,13 +173,11 @@ class WorkerPool(trio.abc.Instrument):
         held = current_lease()
         if held is not None:
             return await held.run_sync(call, *args)
-        worker = await self._acquire()
-        lease = Lease(self, worker)
+        lease = Lease(self, await self._acquire())
         try:
             return await lease.run_sync(call, *args)
         finally:
-            lease.closed = True
-            self._release(worker)
+            lease.end()
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
@@ -172,23 +189,24 @@ class WorkerPool(trio.abc.Instrument):
         if held is not None:
             yield held
             return
-        worker = await self._acquire()
-        lease = Lease(self, worker)
+        lease = Lease(self, await self._acquire())
         try:
             yield lease
         finally:
-            lease.closed = True
-            self._release(worker)
+            lease.end()
 
     async def _acquire(self) -> Worker:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             raise WorkerPoolClosed("the Trio run that this worker pool belongs to has ended")
         if self._idle:
-            return self._idle.pop()
+            worker = self._idle.pop()
+            worker.held = True
+            return worker
         if len(self._workers) < self._limit:
             worker = Worker(f"trio-channels worker {len(self._workers) + 1}")
             self._workers.append(worker)
+            worker.held = True
             return worker
         if len(self._waiting) >= self._queue_limit:
             raise WorkerPoolBusy(
@@ -204,8 +222,11 @@ class WorkerPool(trio.abc.Instrument):
 
         return cast(Worker, await trio.lowlevel.wait_task_rescheduled(leave))
 
-    def _release(self, worker: Worker) -> None:
+    def _release_if_free(self, worker: Worker) -> None:
+        if worker.held or worker.jobs:
+            return
         if self._waiting:
+            worker.held = True
             trio.lowlevel.reschedule(self._waiting.popleft(), outcome.Value(worker))
         else:
             self._idle.append(worker)
@@ -233,4 +254,4 @@ def current_pool(limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> Worker
 def current_lease() -> Lease | None:
     """The lease that the current task or worker call runs in, if it is still open."""
     lease = lease_of_task.get()
-    return None if lease is None or lease.closed else lease
+    return None if lease is None or lease.closed or not lease.of_this_run else lease

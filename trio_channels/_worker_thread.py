@@ -7,6 +7,7 @@ thread runs it may ask its task to run an async function (:func:`run_in_trio`), 
 from __future__ import annotations
 
 import contextvars
+import os
 import queue
 import socket
 import threading
@@ -18,7 +19,7 @@ import outcome
 import trio
 
 from ._context import adopt, take_over
-from .exceptions import BridgeError
+from .exceptions import BridgeError, WorkerPoolClosed
 
 if TYPE_CHECKING:
     from ._threads import Lease
@@ -38,6 +39,14 @@ class _ThisThread(threading.local):
 
 
 _this_thread = _ThisThread()
+
+
+def _serve_nobody() -> None:
+    _this_thread.worker = _this_thread.job = None
+
+
+# The thread that forks goes on in the child, but the Trio run that it served does not.
+os.register_at_fork(after_in_child=_serve_nobody)
 
 
 class Job(Generic[T]):
@@ -61,7 +70,7 @@ class Job(Generic[T]):
             result = self.context.run(self._run)
         finally:
             _this_thread.job = outer
-        self.wake(Done(result))
+        self._way_back.call_soon(self._lease.job_done, self._task, Done(result))
 
     def _run(self) -> outcome.Outcome[T]:
         take_over()
@@ -72,9 +81,9 @@ class Job(Generic[T]):
         finally:
             lease_of_task.reset(before)
 
-    def wake(self, message: Done[T] | AsyncCall[Any]) -> None:
-        """From the worker thread: hand `message` to the parked task."""
-        self._way_back.call_soon(trio.lowlevel.reschedule, self._task, outcome.Value(message))
+    def ask(self, request: AsyncCall[Any]) -> None:
+        """From the worker thread: hand a request to the parked task."""
+        self._way_back.call_soon(trio.lowlevel.reschedule, self._task, outcome.Value(request))
 
 
 class Done(Generic[T]):
@@ -161,13 +170,21 @@ class WayBack:
 
 
 class Worker:
-    """A thread and its inbox."""
+    """A thread and its inbox.
 
-    __slots__ = ("exit_callbacks", "inbox", "thread")
+    Attributes:
+        held: whether a lease holds it; the pool's to set.
+        jobs: how many calls it has been given and not finished. A task that a call has started may give it more, and
+            these may still be waiting when the lease ends.
+    """
+
+    __slots__ = ("exit_callbacks", "held", "inbox", "jobs", "thread")
 
     def __init__(self, name: str) -> None:
         #: None ends the thread.
         self.inbox: queue.SimpleQueue[Job[Any] | AsyncCall[Any] | None] = queue.SimpleQueue()
+        self.held = False
+        self.jobs = 0
         self.exit_callbacks: dict[Callable[[], object], None] = {}
         # A daemon, so that a crashed Trio run cannot keep the interpreter alive; a run that ends joins it.
         self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -195,16 +212,19 @@ def run_in_trio(call: Callable[[], Awaitable[T]]) -> T:
 
     Raises:
         BridgeError: the current thread is not a worker.
+        WorkerPoolClosed: the Trio run has crashed.
     """
     job, worker = _this_thread.job, _this_thread.worker
     if job is None or worker is None:
         raise BridgeError("run_in_trio() was called outside a worker thread")
     request = AsyncCall(call, contextvars.copy_context())
-    job.wake(request)
+    job.ask(request)
     while request.result is None or request.context is None:
         item = worker.inbox.get()
-        if item is not None:  # the thread is not ended while a call is under way
-            item.process()
+        if item is None:
+            worker.inbox.put(None)
+            raise WorkerPoolClosed("the Trio run that this thread waited for has crashed")
+        item.process()
     adopt(request.context)
     return request.result.unwrap()
 

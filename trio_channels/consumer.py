@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any, ClassVar, Protocol, cast
 
+import trio
+
 from . import _asgi, _conf
 from ._asgi import Message, Receive, Scope, Send
 from ._connection import Connection
@@ -247,7 +249,8 @@ class SyncConsumer(Consumer):
         try:
             await run_in_worker(self.dispatch, message)
         except BaseException:
-            await self._outbox.drained()  # what was sent before the end is sent
+            with trio.move_on_after(self._connection.limits.send_timeout):
+                await self._outbox.drained()  # what was sent before the end is sent
             raise
         # Without this a client that reads slowly would be read from, and would fill the outbox.
         await self._outbox.has_room()
@@ -267,7 +270,11 @@ class SyncConsumer(Consumer):
         Its exception closes the connection, as a handler's does. To be called from a handler or such a function.
         """
 
+        @functools.wraps(function)
+        async def run() -> None:
+            await run_in_worker(function, *args)
+
         async def start() -> None:
-            self._connection.start_soon(run_in_worker, function, *args, name=name or function)
+            self._connection.start_soon(run, name=name or function)
 
         run_in_trio(start)

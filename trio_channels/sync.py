@@ -45,7 +45,8 @@ def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T
 
     Cancellation of a call: waiting for a thread can be cancelled; a call that has begun is waited for.
     """
-    if inspect.iscoroutinefunction(function) or not callable(function):
+    called = getattr(function, "__call__", None)  # noqa: B004 - an object's own may be async
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called) or not callable(function):
         raise TypeError(f"sync_to_async() takes a synchronous function; got {function!r}")
 
     @functools.wraps(function)

@@ -47,6 +47,16 @@ def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> 
     return call
 
 
+def _dumps(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A client may send half of a surrogate pair, as an escape; an echo of it has to be an escape again.
+        return json.dumps(content)
+    return text
+
+
 class _WebsocketProtocol:
     """What a WebSocket consumer does, sync or async.
 
@@ -90,7 +100,7 @@ class _WebsocketProtocol:
             await self.channel_layer.group_add(group, self.channel_name)
 
     async def _deny(self, denied: DenyConnection) -> None:
-        if denied.status is None or "websocket.http.response" not in self._connection.scope.get("extensions", ()):
+        if denied.status is None or "websocket.http.response" not in (self._connection.scope.get("extensions") or ()):
             await self._call(self.close)
             return
         await self._emit({"type": "websocket.http.response.start", "status": denied.status, "headers": denied.headers})
@@ -221,7 +231,7 @@ class _JsonProtocol(_WebsocketProtocol):
     @classmethod
     async def encode_json(cls, content: Any) -> str:
         """An object to JSON text; override for another encoder."""
-        return json.dumps(content, ensure_ascii=False)
+        return _dumps(content)
 
 
 # The public names. `send` of these classes takes a WebSocket's text or bytes, where that of their base takes a whole
@@ -287,4 +297,4 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     @classmethod
     def encode_json(cls, content: Any) -> str:
         """An object to JSON text; override for another encoder."""
-        return json.dumps(content, ensure_ascii=False)
+        return _dumps(content)

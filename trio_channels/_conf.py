@@ -103,7 +103,7 @@ def _values() -> dict[str, Any]:
     for name, value in given.items():
         setting = SETTINGS.get(name)
         if setting is None:
-            near = difflib.get_close_matches(str(name), SETTINGS, n=1, cutoff=0.0)[0]
+            near = difflib.get_close_matches(str(name).upper(), SETTINGS, n=1, cutoff=0.0)[0]
             raise ConfigurationError(f"{NAME} has no key {name!r}; did you mean {near!r}? Known: {', '.join(SETTINGS)}")
         if not setting.valid(value):
             raise ConfigurationError(f"{NAME}[{name!r}] must be {setting.expected}; got {value!r}")

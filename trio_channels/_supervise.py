@@ -66,7 +66,7 @@ async def supervise(
                     raise failure
             outer.cancel_scope.cancel()
     except BaseException as raised:
-        failure = _abnormal(raised, connection)
+        failure = _abnormal(raised, connection, known=failure)
     if failure is not None:
         if isinstance(failure, Exception):
             failure.add_note(f"on {_asgi.describe(connection.scope)}")
@@ -119,7 +119,7 @@ async def _clean_up(connection: Connection, final: _Ending, failure: BaseExcepti
         )
     except BaseException as error:
         failures.append(error)
-    return _abnormal(BaseExceptionGroup("", failures), connection) if failures else None
+    return _abnormal(BaseExceptionGroup("", failures), connection, known=failure) if failures else None
 
 
 def _last_word(connection: Connection, failure: BaseException | None) -> tuple[int, str]:
@@ -177,10 +177,18 @@ def _explain_cancellation(connection: Connection) -> None:
         )
 
 
-def _abnormal(raised: BaseException, connection: Connection) -> BaseException | None:
-    """What remains of an exception when normal ends are taken out: None, a bare exception, or a group of several."""
+def _abnormal(
+    raised: BaseException, connection: Connection, *, known: BaseException | None = None
+) -> BaseException | None:
+    """What remains of an exception when normal ends are taken out: None, a bare exception, or a group of several.
+
+    `known` has been found abnormal before the connection was closed, which it stays.
+    """
+    known_leaves = [] if known is None else list(_leaves(known))
 
     def normal(leaf: BaseException) -> bool:
+        if any(leaf is one for one in known_leaves):
+            return False
         return isinstance(leaf, StopConsumer) or (isinstance(leaf, ConnectionClosed) and connection.ending)
 
     leaves = [leaf for leaf in _leaves(raised) if not normal(leaf)]

@@ -60,7 +60,7 @@ def tests(session: nox.Session, django: str) -> None:
         return
     data = {"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")}
     session.run("coverage", "erase", env=data)
-    session.run("coverage", "run", "-m", "pytest", "-m", "not browser and not faults", env=data)
+    session.run("coverage", "run", "-m", "pytest", env=data)
     session.run("coverage", "combine", env=data)
     session.run(
         "coverage",

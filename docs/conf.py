@@ -1,0 +1,46 @@
+"""How Sphinx builds this documentation."""
+
+from __future__ import annotations
+
+import django
+from django.conf import settings
+
+import trio_channels
+
+# Some modules read settings when they are imported, or import Django's models.
+settings.configure(
+    SECRET_KEY="only for building the documentation",
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+    USE_TZ=True,
+)
+django.setup()
+
+project = "trio-channels"
+author = "The trio-channels developers"
+copyright = author
+release = version = trio_channels.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "snippets"]
+
+html_theme = "furo"
+html_title = f"trio-channels {release}"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_type_aliases = {
+    "Message": "Message",
+    "Scope": "Scope",
+    "Receive": "Receive",
+    "Send": "Send",
+    "ASGIApplication": "ASGIApplication",
+}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True

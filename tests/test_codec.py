@@ -84,6 +84,7 @@ def test_any_value_travels_or_is_refused_with_our_error(message: Any) -> None:
         pytest.param({Point(1): 1}, id="a key that becomes a dict"),
         pytest.param(msgspec.Raw(b"\xc1"), id="raw bytes that are no MessagePack"),
         pytest.param(msgspec.Raw(b"\x01\x02"), id="raw bytes that are two values"),
+        pytest.param(msgspec.Raw(b"\xa1\xff"), id="raw text that is no UTF-8"),
         pytest.param(msgspec.msgpack.Ext(-1, b"x"), id="a timestamp that is none"),
     ],
 )

@@ -351,3 +351,10 @@ async def test_the_repr_tells_the_state() -> None:
     for number in range(4):
         mailbox.put(envelope(number))
     assert repr(mailbox) == "<Mailbox box 3/3 waiting, 1 dropped>"
+
+
+async def test_a_gap_rings() -> None:
+    rings: list[None] = []
+    mailbox = make(ring=lambda: rings.append(None))
+    mailbox.put_gap(Gap(1, "backend"))
+    assert len(rings) == 1

@@ -45,7 +45,7 @@ def round_trip(message: Message) -> Message:
     encoded = encode(message)
     try:
         decoded: Message = _decoder.decode(encoded)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also UnicodeDecodeError, a ValueError
         raise _refusal(message, error) from error
     return decoded
 

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 import trio
 import trio.testing
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -157,7 +157,9 @@ class MailboxMachine(RuleBasedStateMachine):
 
 
 TestMailboxModel = MailboxMachine.TestCase
-TestMailboxModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMailboxModel.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 # -- gaps -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""What a type checker must make of the public API. Checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, assert_type
+
+from trio_channels import WebSocket, websocket
+from trio_channels._asgi import ASGIApplication
+from trio_channels.abc import ChannelLayer, Gap, LayerStatistics
+from trio_channels.auth import AuthMiddlewareStack
+from trio_channels.consumer import AsyncConsumer, SyncConsumer
+from trio_channels.db import database_sync_to_async
+from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
+from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
+from trio_channels.security.websocket import AllowedHostsOriginValidator
+from trio_channels.sync import async_to_sync, sync_to_async
+from trio_channels.testing import WebsocketCommunicator
+
+
+class AsyncChat(AsyncJsonWebsocketConsumer):
+    async def receive_json(self, content: Any) -> None:
+        assert_type(self.channel_layer, ChannelLayer | None)
+        assert_type(self.channel_name, str)
+        assert_type(await self.send_json(content), None)
+        assert_type(await self.close(code=4000, reason="enough"), None)
+        self.start_soon(self.send, "text")
+
+
+class SyncChat(JsonWebsocketConsumer):
+    def receive_json(self, content: Any) -> None:
+        assert_type(self.send_json(content), None)
+        assert_type(self.accept(subprotocol="chat"), None)
+
+
+@websocket
+async def endpoint(ws: WebSocket) -> None:
+    async for message in ws:
+        assert_type(message, str | bytes)
+
+
+@websocket(cancel_on_disconnect=False)
+async def patient_endpoint(ws: WebSocket) -> None:
+    assert_type(ws.close_code, int | None)
+
+
+@sync_to_async
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@database_sync_to_async
+def name_of(number: int) -> str:
+    return str(number)
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+async def uses() -> None:
+    assert_type(await add(1, right=2), int)
+    assert_type(await name_of(1), str)
+    assert_type(async_to_sync(double)(number=1), int)
+    assert_type(get_channel_layer(), ChannelLayer | None)
+    layer = InMemoryChannelLayer(capacity=10, overflow="drop_oldest")
+    assert_type(layer.statistics(), LayerStatistics)
+    async with layer.subscribe("room") as events:
+        assert_type(events, AsyncIterator[dict[str, Any] | Gap])
+    InMemoryChannelLayer(overflow="drop")  # type: ignore[arg-type]
+    InMemoryChannelLayer(capcity=10)  # type: ignore[call-arg]
+    await add("1", 2)  # type: ignore[arg-type]
+
+
+async def communicates() -> None:
+    async with WebsocketCommunicator(AsyncChat.as_asgi(), "/ws/") as ws:
+        assert_type(ws, WebsocketCommunicator)
+        assert_type(await ws.receive_from(), str | bytes)
+
+
+applications: list[ASGIApplication] = [
+    endpoint,
+    patient_endpoint,
+    AsyncChat.as_asgi(),
+    SyncChat.as_asgi(room="lobby"),
+    WebsocketConsumer.as_asgi(),
+    AsyncConsumer.as_asgi(),
+    SyncConsumer.as_asgi(),
+    ProtocolTypeRouter({"websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([])))}),
+]

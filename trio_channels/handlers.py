@@ -5,18 +5,21 @@ one, and sees one thread with its database connection from beginning to end. The
 without a thread. A streaming response keeps its thread: each part is one more call to it; an asynchronous iterator runs
 on Trio.
 
-An async view runs on Trio too, in the task of its request, while its worker thread waits for it.
+An async view runs on Trio too, in the task of its request, while its worker thread waits for it. It and asynchronous
+streams are cancelled when the client leaves; a sync view runs to its end. However a request ends, ``request_finished``
+is sent once if ``request_started`` was.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from inspect import iscoroutinefunction
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import trio
+from asgiref.sync import iscoroutinefunction  # that of inspect does not know class-based views before Python 3.12
 from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestDataTooBig
@@ -32,7 +35,7 @@ from ._connection import Connection
 from ._refusal import respond_plainly
 from ._supervise import supervise
 from ._threads import Lease
-from ._workers import run_in_worker, worker_lease
+from ._workers import refresh_connections, run_in_worker, worker_pool
 from .exceptions import ConfigurationError, ConnectionClosed, RequestAborted, RequestBodyTooLarge
 from .sync import async_to_sync, sync_to_async
 
@@ -42,6 +45,10 @@ logger = logging.getLogger("django.request")
 
 #: Bytes of a file that one call to the worker thread reads.
 FILE_BLOCK = 256 * 1024
+
+
+class _ClientLeft(BaseException):
+    """An async view was cancelled; no middleware should take it for a failure of the view, and answer it."""
 
 
 class DjangoHandler(BaseHandler):
@@ -78,8 +85,16 @@ class DjangoHandler(BaseHandler):
             logger.warning("%s: answering 413", error)
             await respond_plainly(connection.send, 413, "The request body is too large.")
             return
-        async with worker_lease() as lease:
-            response = await lease.run_sync(self._respond, connection.scope, body)
+        with body:  # the response closes it in the worker thread, unless the request never got one
+            await self._answer(connection, body)
+
+    async def _answer(self, connection: Connection, body: IO[bytes]) -> None:
+        # Django's signals, in the hops below, do what a worker_lease() does in hops of its own.
+        async with worker_pool().lease() as lease:
+            try:
+                response = await lease.run_sync(self._respond, connection, body)
+            except _ClientLeft:
+                return
             if isinstance(response, StreamingHttpResponse):
                 try:
                     await _send_stream(connection, lease, response)
@@ -89,13 +104,14 @@ class DjangoHandler(BaseHandler):
                 return
         await _send_response(connection, response)
 
-    def _respond(self, scope: Scope, body: IO[bytes]) -> HttpResponseBase:
+    def _respond(self, connection: Connection, body: IO[bytes]) -> HttpResponseBase:
         """In the worker thread: the whole synchronous chain. A response that streams is left open."""
-        set_script_prefix(get_script_prefix(scope))
-        signals.request_started.send(sender=self.__class__, scope=scope)
+        refresh_connections()
+        set_script_prefix(get_script_prefix(connection.scope))
+        signals.request_started.send(sender=self.__class__, scope=connection.scope)
         response: HttpResponseBase
         try:
-            request = ASGIRequest(scope, body)
+            request = ASGIRequest(connection.scope, body)
         except UnicodeDecodeError:
             logger.warning("Bad Request (UnicodeDecodeError)", extra={"status_code": 400})
             response = HttpResponseBadRequest()
@@ -104,11 +120,22 @@ class DjangoHandler(BaseHandler):
             response = HttpResponse("413 Payload too large", status=413)
             body.close()
         else:
-            response = self.get_response(request)
+            request.trio_connection = connection  # type: ignore[attr-defined]
+            response = self._response_to(request)
         if isinstance(response, FileResponse):
             response.block_size = FILE_BLOCK
         if not response.streaming:
             response.close()
+        return response
+
+    def _response_to(self, request: ASGIRequest) -> HttpResponseBase:
+        try:
+            response: HttpResponseBase = self.get_response(request)
+        except BaseException:
+            # Cancelled, or on its way out of the process: there is no response whose close() would do this.
+            request.close()
+            signals.request_finished.send(sender=self.__class__)
+            raise
         return response
 
     # Django's own handler calls async functions through asgiref, which starts asyncio in the thread; ours go to Trio.
@@ -116,7 +143,7 @@ class DjangoHandler(BaseHandler):
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """The view as the synchronous chain calls it."""
         atomic: Callable[..., Any] = super().make_view_atomic(view)
-        return async_to_sync(atomic) if iscoroutinefunction(atomic) else atomic
+        return async_to_sync(_until_client_leaves(atomic)) if iscoroutinefunction(atomic) else atomic
 
     def adapt_method_mode(
         self,
@@ -149,8 +176,12 @@ async def _read_body(connection: Connection, limit: int) -> IO[bytes]:
         max_size=in_memory, mode="w+b", dir=settings.FILE_UPLOAD_TEMP_DIR
     )
     size = 0
+    more = True
     try:
-        async for part in _body_parts(connection):
+        while more:
+            event = await _next_event(connection)
+            more = event.get("more_body", False)
+            part = event.get("body", b"")
             size += len(part)
             if size > limit:
                 raise RequestBodyTooLarge(
@@ -167,17 +198,34 @@ async def _read_body(connection: Connection, limit: int) -> IO[bytes]:
     return body
 
 
-async def _body_parts(connection: Connection) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        event = connection.take_event()
-        if event is None:
-            await connection.bell.wait()
-        elif event["type"] in DISCONNECTS:
-            raise RequestAborted("the client left before its request had been read")
-        else:
-            more = event.get("more_body", False)
-            yield event.get("body", b"")
+async def _next_event(connection: Connection) -> Message:
+    while (event := connection.take_event()) is None:
+        await connection.bell.wait()
+    if event["type"] in DISCONNECTS:
+        raise RequestAborted("the client left before its request had been read")
+    return event
+
+
+def _until_client_leaves(view: Callable[..., Any]) -> Callable[..., Any]:
+    # Without functools.wraps, which would copy the mark of a class-based view that says it is async to what is not.
+    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
+        with _cancelled_when_client_leaves(request.trio_connection):
+            return await view(request, *args, **kwargs)
+        raise _ClientLeft
+
+    return cancellable
+
+
+@contextmanager
+def _cancelled_when_client_leaves(connection: Connection) -> Iterator[None]:
+    with trio.CancelScope() as scope:
+        if connection.closed is not None:
+            scope.cancel()
+        connection.on_closed = scope.cancel
+        try:
+            yield
+        finally:
+            connection.on_closed = None
 
 
 def _start(response: HttpResponseBase) -> Message:
@@ -198,8 +246,8 @@ async def _send_stream(connection: Connection, lease: Lease, response: Streaming
     try:
         await connection.send(_start(response))
         if response.is_async:
-            async for part in response:
-                await connection.send({"type": "http.response.body", "body": part, "more_body": True})
+            with _cancelled_when_client_leaves(connection):
+                await _send_async_parts(connection, response)
         else:
             parts: Iterator[bytes] = iter(response)
             while part := await lease.run_sync(_next_part, parts):
@@ -207,6 +255,17 @@ async def _send_stream(connection: Connection, lease: Lease, response: Streaming
         await connection.send({"type": "http.response.body"})
     except ConnectionClosed:
         logger.debug("the client left while a response was streamed to it")
+
+
+async def _send_async_parts(connection: Connection, response: StreamingHttpResponse) -> None:
+    # Not by iterating over the response, which wraps this twice in generators that do not close it.
+    parts = response._iterator  # type: ignore[attr-defined]
+    try:
+        async for part in parts:
+            await connection.send({"type": "http.response.body", "body": response.make_bytes(part), "more_body": True})
+    finally:
+        if hasattr(parts, "aclose"):
+            await parts.aclose()
 
 
 def _next_part(parts: Iterator[bytes]) -> bytes:

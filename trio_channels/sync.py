@@ -35,6 +35,9 @@ __all__ = ["async_to_sync", "sync_to_async"]
 T = TypeVar("T")
 P = ParamSpec("P")
 
+#: What asgiref and inspect put on callables that are async without being written so; not to be copied to what is not.
+_ASYNC_MARKS = ("_is_coroutine", "_is_coroutine_mark")
+
 
 def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Make an async function of a synchronous one; a decorator or a call.
@@ -76,6 +79,8 @@ def async_to_sync(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
         _refuse_event_loop(function)
         return _in_other_thread(bound)
 
+    for mark in _ASYNC_MARKS:
+        vars(call).pop(mark, None)
     return call
 
 

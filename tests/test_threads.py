@@ -1,0 +1,774 @@
+"""The worker pool: its bound, its queue, its leases, and what travels with a call."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from asgiref.local import Local
+from trio.testing import wait_all_tasks_blocked
+
+from trio_channels._threads import PoolStatistics, WorkerPool, current_lease, current_pool
+from trio_channels._worker_thread import at_worker_exit, call_soon_in_trio, in_worker, run_in_trio
+from trio_channels.exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
+
+ROOT = Path(__file__).parent.parent
+
+#: Seconds after which a thread that waits for another gives up: only a broken program gets there.
+PATIENCE = 20
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+local = Local()
+
+
+class Gate:
+    """A call that says that it has begun, and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self._begun = threading.Event()
+        self._open = threading.Event()
+        self.calls = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        self._begun.set()
+        assert self._open.wait(PATIENCE)
+        return threading.get_ident()
+
+    async def begun(self) -> None:
+        while not self._begun.is_set():
+            await trio.lowlevel.checkpoint()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@contextmanager
+def opened_at_last(*gates: Gate) -> Iterator[None]:
+    """A failing test must not leave threads waiting."""
+    try:
+        yield
+    finally:
+        for gate in gates:
+            gate.open()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+def idle(pool: WorkerPool) -> bool:
+    seen = pool.statistics()
+    return seen.leased == seen.waiting == 0
+
+
+# -- the bound and the queue ------------------------------------------------------------------------------------------
+
+
+async def test_a_pool_has_no_thread_before_the_first_call() -> None:
+    assert current_pool(3, 4).statistics() == PoolStatistics(
+        workers=0, leased=0, idle=0, waiting=0, limit=3, queue_limit=4, calls=0
+    )
+
+
+async def test_a_run_has_one_pool() -> None:
+    assert current_pool(3) is current_pool(5)
+    assert current_pool().statistics().limit == 3
+
+
+async def test_never_more_threads_run_than_the_limit() -> None:
+    pool, lock = current_pool(3), threading.Lock()
+    running = most = 0
+
+    def call() -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        os.sched_yield()
+        with lock:
+            running -= 1
+        return threading.get_ident()
+
+    threads = set()
+
+    async def one() -> None:
+        threads.add(await pool.run_sync(call))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(one)
+    assert most <= 3
+    assert len(threads) <= 3
+    assert pool.statistics() == PoolStatistics(
+        workers=len(threads), leased=0, idle=len(threads), waiting=0, limit=3, queue_limit=1_000, calls=50
+    )
+
+
+async def test_as_many_calls_as_the_limit_run_at_the_same_time() -> None:
+    barrier = threading.Barrier(4)
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(current_pool(4).run_sync, barrier.wait, PATIENCE)
+    assert not barrier.broken
+
+
+async def test_the_thread_used_last_is_used_next() -> None:
+    pool, gates = current_pool(3), [Gate(), Gate(), Gate()]
+    with opened_at_last(*gates):
+        async with trio.open_nursery() as nursery:
+            for gate in gates:
+                nursery.start_soon(pool.run_sync, gate)
+                await gate.begun()
+            last = gates[1]
+            gates[0].open()
+            gates[2].open()
+            await until(lambda: pool.statistics().leased == 1)
+            last.open()
+    expected = {await pool.run_sync(threading.current_thread) for _ in range(10)}
+    assert [thread.name for thread in expected] == ["trio-channels worker 2"]
+
+
+async def test_calls_wait_in_the_order_they_came() -> None:
+    pool, gate, order = current_pool(1), Gate(), []
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run_sync, gate)
+            await gate.begun()
+            for number in range(5):
+                nursery.start_soon(pool.run_sync, order.append, number)
+                await until(lambda number=number: pool.statistics().waiting == number + 1)
+            gate.open()
+    assert order == [0, 1, 2, 3, 4]
+
+
+async def test_a_full_queue_is_an_error_and_not_a_pile_up() -> None:
+    pool, gate = current_pool(1, 1), Gate()
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run_sync, gate)
+            await gate.begun()
+            nursery.start_soon(pool.run_sync, int)
+            await until(lambda: pool.statistics().waiting)
+            with pytest.raises(WorkerPoolBusy, match="all 1 worker threads are busy and 1 calls wait"):
+                await pool.run_sync(int)
+            gate.open()
+    assert idle(pool)
+
+
+async def test_waiting_for_a_worker_can_be_cancelled_and_then_nothing_has_run() -> None:
+    pool, gate, ran = current_pool(1), Gate(), []
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run_sync, gate)
+            await gate.begun()
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(pool.run_sync, ran.append, 1)
+                await until(lambda: pool.statistics().waiting)
+                waiting.cancel_scope.cancel()
+            assert pool.statistics().waiting == 0
+            gate.open()
+    assert ran == []
+    assert idle(pool)
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_has_not_run() -> None:
+    ran: list[int] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await current_pool().run_sync(ran.append, 1)
+    assert ran == []
+    assert idle(current_pool())
+
+
+async def test_a_worker_handed_to_a_cancelled_task_comes_back() -> None:
+    pool, gate, ran = current_pool(1), Gate(), []
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
+            waiting.start_soon(pool.run_sync, ran.append, 1)  # takes the worker, or waits
+            await until(lambda: ran)
+            nursery.start_soon(pool.run_sync, gate)
+            await gate.begun()
+            waiting.start_soon(pool.run_sync, ran.append, 2)
+            await until(lambda: pool.statistics().waiting)
+            gate.open()
+            await until(lambda: not pool.statistics().waiting)  # it has the worker, and has not run on
+            waiting.cancel_scope.cancel()
+    assert idle(pool)
+    await pool.run_sync(ran.append, 3)
+    assert ran[-1] == 3
+
+
+async def test_a_call_that_has_begun_is_waited_for_and_its_result_returned() -> None:
+    pool, gate, results = current_pool(), Gate(), []
+
+    async def call() -> None:
+        results.append(await pool.run_sync(gate))
+
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await gate.begun()
+            nursery.cancel_scope.cancel()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            assert results == []
+            assert pool.statistics().leased == 1
+            gate.open()
+    assert len(results) == 1
+    assert idle(pool)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt("x"), SystemExit(3)])
+async def test_what_a_call_raises_passes_through_and_the_thread_lives_on(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await current_pool(1).run_sync(fail)
+    assert caught.value is error
+    assert await current_pool().run_sync(in_worker)
+    assert current_pool().statistics().workers == 1
+
+
+@pytest.mark.parametrize(("limit", "queue_limit", "name"), [(0, 1, "limit"), (1, -1, "queue_limit")])
+async def test_a_bound_that_is_no_count_is_refused(limit: int, queue_limit: int, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"the worker pool's {name} must be"):
+        WorkerPool(limit, queue_limit)
+
+
+async def test_reprs_tell_what_is_in_use() -> None:
+    pool = current_pool(2)
+    async with pool.lease() as lease:
+        assert repr(pool) == "<WorkerPool 1 of 2 leased, 0 waiting>"
+        assert repr(lease) == "<Lease of 'trio-channels worker 1'>"
+    assert repr(lease) == "<Lease of 'trio-channels worker 1', closed>"
+
+
+async def test_more_answers_than_the_pipe_back_holds_all_arrive() -> None:
+    count, seen = 300_000, 0
+
+    def heard() -> None:
+        nonlocal seen
+        seen += 1
+
+    def flood() -> None:
+        for _ in range(count):
+            call_soon_in_trio(heard)
+
+    async def block() -> None:  # the loop does not read while the thread floods
+        await gate.begun()
+        gate.open()
+        assert flooded.wait(PATIENCE)
+
+    gate, flooded = Gate(), threading.Event()
+
+    def call() -> None:
+        gate()
+        flood()
+        flooded.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(current_pool().run_sync, call)
+        nursery.start_soon(block)
+    assert seen == count
+
+
+# -- the end of the run -----------------------------------------------------------------------------------------------
+
+
+def test_the_threads_are_joined_at_the_end_of_the_run_after_their_exit_callbacks() -> None:
+    ended, threads = [], []
+
+    def call() -> None:
+        at_worker_exit(note)
+        at_worker_exit(note)  # once, however often
+        threads.append(threading.current_thread())
+
+    def note() -> None:
+        ended.append(threading.current_thread())
+
+    async def main() -> None:
+        await current_pool().run_sync(call)
+        assert ended == []
+
+    trio.run(main)
+    assert ended == threads
+    assert not threads[0].is_alive()
+
+
+def test_registering_for_the_exit_of_a_thread_that_is_no_worker_does_nothing() -> None:
+    at_worker_exit(partial(pytest.fail, "called"))
+    trio.run(trio.lowlevel.checkpoint)
+
+
+def test_a_pool_whose_run_has_ended_refuses_calls() -> None:
+    pools: list[WorkerPool] = []
+
+    async def first() -> None:
+        pools.append(current_pool())
+
+    async def second() -> None:
+        with pytest.raises(WorkerPoolClosed, match="has ended"):
+            await pools[0].run_sync(int)
+
+    trio.run(first)
+    trio.run(second)
+
+
+def test_a_call_of_a_system_task_that_outlives_the_main_task_is_waited_for() -> None:
+    gate, results = Gate(), []
+
+    async def call() -> None:
+        with trio.CancelScope(shield=True):
+            results.append(await current_pool().run_sync(gate))
+
+    async def open_at_the_end() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            gate.open()
+
+    async def main() -> None:
+        current_pool()
+        trio.lowlevel.spawn_system_task(call)
+        trio.lowlevel.spawn_system_task(open_at_the_end)
+        await gate.begun()
+
+    trio.run(main)
+    assert len(results) == 1
+
+
+def test_a_call_of_a_system_task_that_comes_after_the_way_back_has_closed_is_answered() -> None:
+    results: list[bool] = []
+
+    async def call_late() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                for _ in range(20):  # the way back's own task has ended by then, in whatever order they are
+                    await trio.lowlevel.checkpoint()
+                results.append(await current_pool().run_sync(in_worker))
+
+    async def main() -> None:
+        current_pool()
+        trio.lowlevel.spawn_system_task(call_late)
+        await wait_all_tasks_blocked()
+
+    trio.run(main)
+    assert results == [True]
+
+
+#: In a process of its own: nothing of a Trio run that has crashed can be cleaned up.
+CRASH = """
+import trio
+from trio_channels._threads import current_pool
+from trio_channels._worker_thread import run_in_trio
+from trio_channels.exceptions import WorkerPoolClosed
+
+def call():
+    try:
+        run_in_trio(wait)
+    except WorkerPoolClosed:
+        print("told", flush=True)
+        raise
+
+async def wait():
+    asked.set()
+    await trio.sleep_forever()
+
+def crash(_raise_cancel):
+    raise ZeroDivisionError  # an abort function must not: Trio gives up
+
+async def main():
+    global asked
+    asked = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(current_pool().run_sync, call)
+        await asked.wait()
+        with trio.move_on_after(0):
+            await trio.lowlevel.wait_task_rescheduled(crash)
+
+try:
+    trio.run(main)
+except trio.TrioInternalError:
+    print("joined", flush=True)
+"""
+
+
+def test_a_thread_that_waits_for_a_run_that_crashed_is_told_and_joined() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.split() == ["told", "joined"]
+
+
+# -- what travels with a call -----------------------------------------------------------------------------------------
+
+
+async def test_context_variables_go_in_and_come_back() -> None:
+    def call() -> str:
+        before = variable.get()
+        variable.set("from the thread")
+        return before
+
+    variable.set("from the task")
+    assert await current_pool().run_sync(call) == "from the task"
+    assert variable.get() == "from the thread"
+
+
+async def test_context_variables_come_back_from_a_call_that_fails() -> None:
+    def call() -> None:
+        variable.set("from the thread")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await current_pool().run_sync(call)
+    assert variable.get() == "from the thread"
+
+
+async def test_the_data_of_an_asgiref_local_goes_in_and_comes_back() -> None:
+    def call() -> str:
+        before: str = local.language
+        local.language = "cy"
+        return before
+
+    local.language = "gd"
+    assert await current_pool().run_sync(call) == "gd"
+    assert local.language == "cy"
+
+
+async def test_the_data_of_an_asgiref_local_goes_out_with_a_nested_call_and_comes_back() -> None:
+    async def nested() -> str:
+        before: str = local.language
+        local.language = "br"
+        return before
+
+    def call() -> tuple[str, str]:
+        local.language = "kw"
+        return run_in_trio(nested), local.language
+
+    assert await current_pool().run_sync(call) == ("kw", "br")
+    assert local.language == "br"
+
+
+async def test_one_tasks_variables_are_not_anothers() -> None:
+    pool, seen = current_pool(1), {}
+
+    async def one(name: str) -> None:
+        variable.set(name)
+        seen[name] = await pool.run_sync(variable.get)
+
+    async with trio.open_nursery() as nursery:
+        for name in "abc":
+            nursery.start_soon(one, name)
+    assert seen == {"a": "a", "b": "b", "c": "c"}
+    assert variable.get() == "unset"
+
+
+def test_an_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import asgiref.local
+
+    monkeypatch.delattr(asgiref.local, "_Storage", raising=False)
+    monkeypatch.delitem(sys.modules, "trio_channels._context")
+    import trio_channels._context as old
+
+    value = object()
+    assert old._owned_here(value) is value
+
+
+# -- leases and nested calls ------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_holds_one_thread() -> None:
+    async with current_pool().lease() as lease:
+        threads = {await lease.run_sync(threading.get_ident) for _ in range(5)}
+        others = {await current_pool().run_sync(threading.get_ident) for _ in range(5)}
+    assert len(threads) == 1
+    assert not threads & others
+
+
+async def test_an_ended_lease_refuses_calls() -> None:
+    async with current_pool().lease() as lease:
+        pass
+    with pytest.raises(WorkerPoolClosed, match="this lease"):
+        await lease.run_sync(int)
+
+
+async def test_nested_calls_run_on_the_held_thread() -> None:
+    pool = current_pool(2)
+
+    async def nested() -> tuple[int, int]:
+        async with pool.lease() as lease:
+            return await pool.run_sync(threading.get_ident), await lease.run_sync(threading.get_ident)
+
+    def call() -> tuple[int, tuple[int, int]]:
+        return threading.get_ident(), run_in_trio(nested)
+
+    outer, inner = await pool.run_sync(call)
+    assert inner == (outer, outer)
+    assert pool.statistics().workers == 1
+
+
+async def test_nested_calls_go_as_deep_as_one_likes() -> None:
+    pool = current_pool(1)
+
+    def down(levels: int) -> set[int]:
+        here = {threading.get_ident()}
+        return here if not levels else here | run_in_trio(partial(pool.run_sync, down, levels - 1))
+
+    assert len(await pool.run_sync(down, 20)) == 1
+
+
+async def test_eight_nested_calls_on_two_threads_do_not_deadlock() -> None:
+    pool, same = current_pool(2), []
+
+    async def nested() -> int:
+        await trio.lowlevel.checkpoint()
+        return await pool.run_sync(threading.get_ident)
+
+    def call() -> bool:
+        return run_in_trio(nested) == threading.get_ident()
+
+    async def one() -> None:
+        same.append(await pool.run_sync(call))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(one)
+    assert same == [True] * 8
+
+
+async def test_tasks_of_one_nested_call_share_its_thread() -> None:
+    pool, threads = current_pool(1), []
+
+    async def one() -> None:
+        threads.append(await pool.run_sync(threading.get_ident))
+
+    async def nested() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(one)
+
+    def call() -> int:
+        run_in_trio(nested)
+        return threading.get_ident()
+
+    assert [await pool.run_sync(call)] * 5 == threads
+
+
+async def test_a_nested_call_within_a_nested_call_of_a_sibling_finds_its_way_back() -> None:
+    pool, first_asks = current_pool(1), trio.Event()
+
+    async def wait_for_the_other() -> str:
+        await second_done.wait()
+        return "first"
+
+    async def at_once() -> str:
+        return "second"
+
+    def first() -> str:
+        trio.from_thread.run_sync(first_asks.set, trio_token=token)
+        return run_in_trio(wait_for_the_other)
+
+    async def both() -> list[str]:
+        results: list[str] = []
+
+        async def run_first() -> None:
+            results.append(await pool.run_sync(first))
+
+        async def run_second() -> None:
+            await first_asks.wait()
+            results.append(await pool.run_sync(run_in_trio, at_once))
+            second_done.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_first)
+            nursery.start_soon(run_second)
+        return results
+
+    token, second_done = trio.lowlevel.current_trio_token(), trio.Event()
+    assert await pool.run_sync(run_in_trio, both) == ["second", "first"]
+
+
+async def test_the_task_that_made_the_call_has_no_lease_afterwards() -> None:
+    await current_pool().run_sync(run_in_trio, trio.lowlevel.checkpoint)
+    assert current_lease() is None
+
+
+async def test_a_task_that_outlives_the_call_that_started_it_takes_a_worker_of_its_own(nursery: trio.Nursery) -> None:
+    pool, go, results = current_pool(2), trio.Event(), []
+
+    async def outlive() -> None:
+        await go.wait()
+        results.append(current_lease())
+        results.append(await pool.run_sync(in_worker))
+
+    async def start() -> None:
+        nursery.start_soon(outlive)
+
+    await pool.run_sync(run_in_trio, start)
+    go.set()
+    await until(lambda: len(results) == 2)
+    assert results == [None, True]
+
+
+async def test_a_worker_is_not_given_away_before_it_has_done_what_it_was_given(nursery: trio.Nursery) -> None:
+    pool, gate, left_over = current_pool(2), Gate(), Gate()
+
+    async def start() -> None:
+        nursery.start_soon(pool.run_sync, left_over)
+
+    def call() -> None:
+        run_in_trio(start)
+        gate()  # meanwhile the task has put its call into this thread's inbox
+
+    with opened_at_last(gate, left_over):
+        async with trio.open_nursery() as calls:
+            calls.start_soon(pool.run_sync, call)
+            await gate.begun()
+            await wait_all_tasks_blocked()
+            gate.open()
+        await left_over.begun()
+        assert pool.statistics().leased == 1
+        assert await pool.run_sync(threading.get_ident) != await _thread_of(left_over, pool)
+    await until(lambda: idle(pool))
+
+
+async def _thread_of(gate: Gate, pool: WorkerPool) -> int:
+    """The only worker that is leased, by what is left: it is not idle."""
+    return next(worker.thread.ident for worker in pool._workers if worker not in pool._idle and worker.jobs)
+
+
+async def test_what_is_left_over_may_nest_calls_on_a_pool_of_one(nursery: trio.Nursery) -> None:
+    pool, gate, results = current_pool(1), Gate(), []
+
+    def left_over() -> tuple[int, int]:
+        return threading.get_ident(), run_in_trio(partial(pool.run_sync, threading.get_ident))
+
+    async def outlive() -> None:
+        results.append(await pool.run_sync(left_over))
+
+    async def start() -> None:
+        nursery.start_soon(outlive)
+
+    def call() -> None:
+        run_in_trio(start)
+        gate()
+
+    with opened_at_last(gate):
+        async with trio.open_nursery() as calls:
+            calls.start_soon(pool.run_sync, call)
+            await gate.begun()
+            await wait_all_tasks_blocked()
+            gate.open()
+        await until(lambda: results)
+    [(outer, inner)] = results
+    assert outer == inner
+    await until(lambda: idle(pool))
+
+
+def test_a_lease_that_a_context_carried_into_another_run_is_not_used_there() -> None:
+    results: list[object] = []
+
+    async def other() -> None:
+        results.append(current_lease())
+        results.append(await current_pool().run_sync(threading.current_thread) is threading.current_thread())
+
+    def call() -> None:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(trio.run, other))
+        thread.start()
+        thread.join(PATIENCE)
+
+    async def main() -> None:
+        await current_pool(1).run_sync(call)
+
+    trio.run(main)
+    assert results == [None, False]
+
+
+async def test_a_cancellation_passes_through_the_thread_that_waits() -> None:
+    pool, seen, started = current_pool(), [], trio.Event()
+
+    async def wait() -> None:
+        started.set()
+        await trio.sleep_forever()
+
+    def call() -> None:
+        try:
+            run_in_trio(wait)
+        except trio.Cancelled:
+            seen.append("in the thread")
+            raise
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run_sync, call)
+        await started.wait()
+        nursery.cancel_scope.cancel()
+    assert seen == ["in the thread"]
+    assert idle(pool)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt("x"), SystemExit(3)])
+async def test_what_a_nested_call_raises_passes_through_the_thread(error: BaseException) -> None:
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await current_pool().run_sync(run_in_trio, fail)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("function", [lambda: run_in_trio(trio.sleep_forever), lambda: call_soon_in_trio(int)])
+def test_a_thread_that_is_no_worker_cannot_ask_its_task(function: Callable[[], object]) -> None:
+    assert not in_worker()
+    with pytest.raises(BridgeError, match="outside a worker thread"):
+        function()
+
+
+def test_a_child_process_forked_in_a_worker_is_no_worker() -> None:
+    def call() -> int:
+        child = os.fork()
+        if child == 0:
+            os._exit(int(in_worker()))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    async def main() -> int:
+        return await current_pool().run_sync(call)
+
+    assert trio.run(main) == 0
+
+
+async def test_every_call_cancelled_anywhere_leaves_nothing_behind() -> None:
+    pool, done = current_pool(2), 0
+
+    def call() -> int:
+        nonlocal done
+        done += 1
+        return run_in_trio(partial(pool.run_sync, int))
+
+    async def one(turns: int) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run_sync, call)
+                for _ in range(turns):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(one, number % 40)
+    assert idle(pool)
+    assert pool._under_way == 0
+    assert all(worker.jobs == 0 and not worker.held for worker in pool._workers)

@@ -19,10 +19,13 @@ import trio
 import trio.testing
 from django.contrib.auth.models import User
 from django.db.models.signals import post_save
+from django.http import HttpResponse
 from django.test import RequestFactory
+from django.urls import path
 from trio.testing import MockClock
 from trio_websocket import open_websocket_url
 
+from trio_channels import _conf
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
@@ -63,6 +66,14 @@ def test_every_snippet_is_shown_somewhere_in_the_documentation() -> None:
     names = [path.relative_to(SNIPPETS).as_posix() for path in snippets]
     unused = [name for name in names if f"snippets/{name}" not in pages]
     assert unused == []
+
+
+def test_the_settings_page_gives_every_key_with_its_default() -> None:
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    table = page[page.index("## `TRIO_CHANNELS`") : page.index("## `CHANNEL_LAYERS`")]
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|", table, re.MULTILINE))
+    defaults = {name: setting.default for name, setting in _conf.SETTINGS.items()}
+    assert rows == {name: f'"{value}"' if isinstance(value, str) else str(value) for name, value in defaults.items()}
 
 
 # -- tutorial ---------------------------------------------------------------------------------------------------------
@@ -225,6 +236,18 @@ async def test_server_sent_events_come_as_they_are_published(
         await layer.flush()
         assert (await client.receive_output())["body"] == b"event: gap\ndata: {}\n\n"
         await client.disconnect()
+
+
+async def test_consumers_and_django_are_routed_to_by_path(
+    load: Load, layer: InMemoryChannelLayer, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = (path("other/", lambda request: HttpResponse("from a view")),)
+    application = load("http_routing").application
+    async with HttpCommunicator(application, "GET", "/news/") as client:
+        await client.send_request()
+        assert (await client.receive_output())["headers"][0] == (b"content-type", b"text/event-stream")
+    async with HttpCommunicator(application, "GET", "/other/", headers=[(b"host", b"localhost")]) as client:
+        assert (await client.get_response())["body"] == b"from a view"
 
 
 async def test_the_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:

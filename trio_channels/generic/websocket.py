@@ -219,7 +219,8 @@ class _JsonProtocol(_WebsocketProtocol):
         """Send an object as JSON.
 
         Raises:
-            TypeError, ValueError: it cannot be encoded.
+            TypeError: it holds something that JSON has no type for.
+            ValueError: it refers to itself.
         """
         await self._call(self.send, text_data=await self._call(self.encode_json, content), close=close)
 

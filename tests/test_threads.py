@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from asgiref import local as asgiref_local
 from asgiref.local import Local
 from trio.testing import wait_all_tasks_blocked
 
@@ -25,6 +27,9 @@ ROOT = Path(__file__).parent.parent
 
 #: Seconds after which a thread that waits for another gives up: only a broken program gets there.
 PATIENCE = 20
+
+#: Newer Pythons warn of every fork of a process with threads, which is what is tested.
+FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 local = Local()
@@ -477,12 +482,10 @@ async def test_one_tasks_variables_are_not_anothers() -> None:
 
 
 def test_an_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    import asgiref.local
-
-    monkeypatch.delattr(asgiref.local, "_Storage", raising=False)
-    monkeypatch.delitem(sys.modules, "trio_channels._context")
-    import trio_channels._context as old
-
+    monkeypatch.delattr(asgiref_local, "_Storage", raising=False)
+    spec = importlib.util.spec_from_file_location("as_with_an_old_asgiref", ROOT / "trio_channels" / "_context.py")
+    old = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(old)
     value = object()
     assert old._owned_here(value) is value
 
@@ -737,6 +740,7 @@ def test_a_thread_that_is_no_worker_cannot_ask_its_task(function: Callable[[], o
         function()
 
 
+@FORKS
 def test_a_child_process_forked_in_a_worker_is_no_worker() -> None:
     def call() -> int:
         child = os.fork()

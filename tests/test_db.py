@@ -1,0 +1,157 @@
+"""Database access on worker threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from django.db import connection, connections
+from django.test import override_settings
+
+from trio_channels import _workers
+from trio_channels._threads import current_lease, current_pool
+from trio_channels._workers import run_in_worker, worker_lease, worker_pool
+from trio_channels.db import aclose_old_connections, database_sync_to_async
+from trio_channels.sync import async_to_sync
+
+
+@pytest.fixture(autouse=True)
+def database_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A file, which every thread can open; no thread's connection is shared with the test's."""
+    monkeypatch.setitem(connections.settings["default"], "NAME", str(tmp_path / "db.sqlite3"))
+    yield
+    connections.close_all()
+
+
+@pytest.fixture(autouse=True)
+def _database_allowed(django_db_blocker: object) -> Iterator[None]:
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        yield
+
+
+@database_sync_to_async
+def select() -> tuple[int, object]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return cursor.fetchone()[0], connection.connection
+
+
+def opened() -> object:
+    """This thread's database connection."""
+    connection.ensure_connection()
+    return connection.connection
+
+
+async def test_a_query_runs_on_a_worker_thread() -> None:
+    assert (await select())[0] == 1
+    assert current_pool().statistics().calls == 1
+
+
+def test_the_databases_connections_are_closed_at_the_end_of_the_run() -> None:
+    wrappers = []
+
+    def query() -> None:
+        opened()
+        wrappers.append(connections["default"])
+
+    async def main() -> None:
+        connections.settings["default"]["CONN_MAX_AGE"] = None
+        try:
+            await run_in_worker(query)
+        finally:
+            connections.settings["default"]["CONN_MAX_AGE"] = 0
+        assert wrappers[0].connection is not None
+
+    trio.run(main)
+    assert wrappers[0].connection is None
+
+
+async def test_a_connection_is_closed_after_a_call_when_it_must_not_be_kept() -> None:
+    def query() -> object:
+        opened()
+        return connections["default"]
+
+    assert (await run_in_worker(query)).connection is None
+
+
+async def test_a_connection_is_kept_between_calls_when_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+    assert await run_in_worker(opened) is await run_in_worker(opened)
+
+
+async def test_a_connection_is_closed_after_a_call_that_fails() -> None:
+    wrappers = []
+
+    def query() -> None:
+        opened()
+        wrappers.append(connections["default"])
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await run_in_worker(query)
+    assert wrappers[0].connection is None
+
+
+async def test_a_nested_call_keeps_the_connection_of_the_outer_one() -> None:
+    def query() -> bool:
+        outer = opened()
+        return async_to_sync(run_in_worker)(opened) is outer and connection.connection is outer
+
+    assert await run_in_worker(query)
+
+
+async def test_a_lease_keeps_its_connection_and_closes_it_at_its_end() -> None:
+    def wrapper() -> object:
+        return connections["default"]
+
+    async with worker_lease() as lease:
+        first = await lease.run_sync(opened)
+        held = await lease.run_sync(wrapper)
+        assert await lease.run_sync(opened) is first
+    assert held.connection is None
+
+
+async def test_a_lease_inside_a_worker_call_is_the_thread_that_is_held() -> None:
+    async def nested() -> int:
+        async with worker_lease() as lease:
+            assert lease is current_lease()
+            return await lease.run_sync(threading.get_ident)
+
+    def call() -> bool:
+        return async_to_sync(nested)() == threading.get_ident()
+
+    assert await run_in_worker(call)
+
+
+async def test_a_lease_that_is_cancelled_is_given_back_with_its_connection_closed() -> None:
+    wrappers = []
+    with trio.CancelScope() as scope:
+        async with worker_lease() as lease:
+            await lease.run_sync(lambda: (opened(), wrappers.append(connections["default"])))
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert wrappers[0].connection is None
+    assert worker_pool().statistics().leased == 0
+
+
+async def test_old_connections_can_be_closed_by_hand() -> None:
+    await aclose_old_connections()
+    assert current_pool().statistics().calls == 1
+
+
+@override_settings(TRIO_CHANNELS={"WORKER_THREADS": 2, "WORKER_QUEUE": 3})
+async def test_the_pool_has_the_size_that_the_settings_say() -> None:
+    seen = worker_pool().statistics()
+    assert (seen.limit, seen.queue_limit) == (2, 3)
+
+
+async def test_a_program_without_django_settings_can_use_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unconfigured:
+        configured = False
+
+    monkeypatch.setattr(_workers, "settings", Unconfigured())
+    monkeypatch.setattr(_workers, "close_old_connections", lambda: pytest.fail("there are none"))
+    assert await run_in_worker(int) == 0

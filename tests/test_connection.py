@@ -182,7 +182,7 @@ async def test_a_loop_around_send_after_the_client_has_left_lets_other_tasks_run
         return await until_left(connection)
 
     await server.run(application(body))
-    assert ticks >= 99
+    assert ticks >= 90  # about once a send
 
 
 async def test_a_loop_around_send_to_a_server_without_checkpoints_lets_other_tasks_run() -> None:

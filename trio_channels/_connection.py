@@ -53,6 +53,7 @@ class Connection:
         closed: why nothing can be sent any more, or None.
         parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
+        receiving: whether the application is about to take an event, although not waiting for the bell now.
         activity: what the application is doing now, for log lines; the dispatcher's to set.
     """
 
@@ -73,6 +74,7 @@ class Connection:
         self.closed: ConnectionClosed | None = None
         self.parting: ConnectionClosed | None = None
         self.on_closed: Callable[[], None] | None = None
+        self.receiving = False
         self.activity: str | None = None
         self.application_scope = trio.CancelScope()
         self.disconnected = trio.Event()
@@ -136,6 +138,11 @@ class Connection:
         except Exception as error:
             error.add_note(f"in the background task {getattr(function, '__qualname__', function)}")
             raise
+
+    @property
+    def has_event(self) -> bool:
+        """Whether an event of the client waits."""
+        return bool(self._events)
 
     def take_event(self) -> Message | None:
         """The next event of the client, or None where none waits."""
@@ -242,7 +249,9 @@ class Connection:
     def _client_gone(self, event: Message) -> None:
         self._set_closed(ConnectionClosed(event.get("code"), event.get("reason") or ""))
         self.disconnected.set()
-        will_learn = self.bell.waited_for or (self._finish_reading and self._events)
+        # An endpoint need not take the handshake's event, which comes first.
+        unread = any(waiting["type"] != "websocket.connect" for waiting in self._events)
+        will_learn = self.bell.waited_for or self.receiving or (self._finish_reading and unread)
         if self.cancel_on_disconnect and not will_learn:
             self.application_scope.cancel()
         else:

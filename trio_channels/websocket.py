@@ -107,22 +107,27 @@ class WebSocket:
 
         Cancellation: loses no message.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            event = self._last or self._connection.take_event()
-            if event is None:
-                if self._connection.over and self._connection.disconnected.is_set():
-                    raise ConnectionClosed(self.close_code)
-                await self._connection.bell.wait()
-            elif event["type"] in DISCONNECTS:
-                self._last = event
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                raise ConnectionClosed(event.get("code"), event.get("reason") or "")
-            elif event["type"] == "websocket.receive":
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                text = event.get("text")
-                message: str | bytes = text if text is not None else event["bytes"]
-                return message
+        connection = self._connection
+        # A client that goes meanwhile is learnt of here, in order. Once the message has been taken nothing is awaited.
+        connection.receiving = True
+        try:
+            while True:
+                if self._last is None and not connection.has_event:
+                    await connection.bell.wait()
+                    continue
+                await trio.lowlevel.checkpoint()
+                event = self._last or connection.take_event()
+                if event is None:
+                    continue  # another task was quicker
+                if event["type"] in DISCONNECTS:
+                    self._last = event
+                    raise ConnectionClosed(event.get("code"), event.get("reason") or "")
+                if event["type"] == "websocket.receive":
+                    text = event.get("text")
+                    message: str | bytes = text if text is not None else event["bytes"]
+                    return message
+        finally:
+            connection.receiving = False
 
     def __aiter__(self) -> Self:
         return self

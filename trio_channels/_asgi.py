@@ -79,7 +79,8 @@ _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
 
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
-MIN_STATUS, MAX_STATUS = 100, 599
+# Below 200 are interim responses, which no server takes for the answer.
+MIN_STATUS, MAX_STATUS = 200, 599
 
 #: What a message may be. A dict is recognised in a quarter of the time that the abstract class takes.
 _MAPPINGS = (dict, Mapping)

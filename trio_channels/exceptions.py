@@ -36,7 +36,7 @@ class DenyConnection(TrioChannelsError):
     """Raise in ``connect`` to deny the WebSocket, optionally with an HTTP response of one's own.
 
     Args:
-        status: the HTTP status, 100 to 599. None lets the server choose (403 with every known server).
+        status: the HTTP status, 200 to 599. None lets the server choose (403 with every known server).
         headers: (name, value) pairs of byte strings.
         body: the response's body.
 

@@ -6,9 +6,13 @@
     async def chat(ws: WebSocket) -> None:
         await ws.accept()
         async with layer.subscribe("room") as events:
-            ws.start_soon(ws.send_each, (event["text"] async for event in events))
+            ws.start_soon(ws.send_each, texts(events))
             async for text in ws:
                 await layer.group_send("room", {"type": "chat.message", "text": text})
+
+    async def texts(events):
+        async for event in events:
+            yield "some messages are missing here" if isinstance(event, Gap) else event["text"]
 """
 
 from __future__ import annotations

@@ -31,7 +31,11 @@ class ScriptedConnection:
 
     @classmethod
     def websocket(cls, *texts: str, path: str = "/", code: int | None = 1000) -> ScriptedConnection:
-        """A client that connects, sends texts, and leaves; with ``code=None`` it stays."""
+        """A client that connects, sends texts, and leaves; with ``code=None`` it stays.
+
+        One that leaves does so as soon as the application has read so far: answers sent after that raise
+        ``ConnectionClosed``, and are not in :attr:`sent`.
+        """
         events: list[Message] = [{"type": "websocket.connect"}]
         events += [{"type": "websocket.receive", "text": text} for text in texts]
         if code is not None:

@@ -294,6 +294,7 @@ def chart(results: Sequence[Result], path: Path) -> None:
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.margins(x=0.1)
     axes.set_xlabel("ratio; bar: median, whiskers: least and greatest, black line: target")
     figure.savefig(path)
 

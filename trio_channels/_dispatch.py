@@ -83,13 +83,15 @@ class Dispatcher:
                     return event
                 # The handshake is the one event that everything else comes after.
                 await (self._handle if event["type"] == "websocket.connect" else handle)(self._from_client, event)
-            mailbox = self._mailbox
+            # What has nothing more to say has no use for messages, whose handlers would only say more.
+            finished = self._finished()
+            mailbox = None if finished else self._mailbox
             if mailbox is not None and mailbox.overflowed:
                 await self._close_overflowed()
             elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
                 await handle(self._from_layer, item.as_event() if isinstance(item, Gap) else item)
             elif event is None:
-                if self._finished() and not self._running:
+                if finished and not self._running:
                     return None
                 await bell.wait()
 
@@ -114,7 +116,8 @@ class Dispatcher:
 
     async def _handle_beside(self, handler: Handler, message: Message) -> None:
         await self._wait_for_handlers(self._concurrency - 1)
-        self.start(handler, message)
+        if not self._stopped:
+            self.start(handler, message)
 
     def start(self, handler: Handler, message: Message) -> None:
         """Start a handler that the others do not wait for; the end of the connection does."""

@@ -11,9 +11,10 @@ Installed with the package; works together with pytest-trio.
 
 from __future__ import annotations
 
-import _thread
 import faulthandler
 import functools
+import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from inspect import iscoroutinefunction
@@ -27,6 +28,8 @@ TIME_LIMIT = 60.0
 #: Seconds that a cancelled test has to clean up.
 GRACE = 10.0
 
+_STDERR = pytest.StashKey[int]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the ini option."""
@@ -36,8 +39,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and keep the standard error stream, which pytest captures while a test runs."""
     config.addinivalue_line("markers", "time_limit(seconds): how long this async test may take, in real time")
+    config.stash[_STDERR] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of the standard error stream."""
+    os.close(config.stash[_STDERR])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -47,13 +56,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     inner = test.hypothesis.inner_test if hasattr(test, "hypothesis") else test
     if not iscoroutinefunction(inner):
         return (yield)
-    with _Watchdog(item.nodeid, _limit_of(item)) as watchdog:
+    with _Watchdog(item.nodeid, _limit_of(item), item.config.stash[_STDERR]) as watchdog:
         limited = _limited(inner, watchdog)
         if inner is test:
             item.obj = limited  # type: ignore[attr-defined]
-        else:
-            test.hypothesis.inner_test = limited
-        return (yield)
+            return (yield)
+        test.hypothesis.inner_test = limited
+        try:
+            return (yield)
+        finally:
+            # The function is shared by the items of a parametrized test: the next one has a limit of its own.
+            test.hypothesis.inner_test = inner
 
 
 @pytest.hookimpl(wrapper=True)
@@ -97,8 +110,9 @@ def _limited(test: Callable[..., Any], watchdog: _Watchdog) -> Callable[..., Any
 class _Watchdog:
     """A thread that cancels a test at its limit."""
 
-    def __init__(self, name: str, limit: float) -> None:
+    def __init__(self, name: str, limit: float, stderr: int) -> None:
         self._name = name
+        self._stderr = stderr
         self._limit = limit
         self._done = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -117,6 +131,8 @@ class _Watchdog:
     def guard(self, token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
         """Say what to cancel."""
         self._token, self._scope = token, scope
+        if self.report is not None:  # the time of a Hypothesis test was up in an earlier example
+            scope.cancel()
 
     def _watch(self) -> None:
         if self._done.wait(self._limit):
@@ -127,8 +143,9 @@ class _Watchdog:
             except trio.RunFinishedError:
                 return
         if not self._done.wait(GRACE):
-            faulthandler.dump_traceback(all_threads=True)
-            _thread.interrupt_main()
+            faulthandler.dump_traceback(self._stderr, all_threads=True)
+            # A true signal: it also ends a call that blocks, which _thread.interrupt_main() waits for.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _cancel(self) -> None:
         if self._scope is not None:

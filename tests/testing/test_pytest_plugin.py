@@ -1,0 +1,217 @@
+"""The pytest plugin, run in pytest sessions of its own."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+#: Installed, the package's entry point loads the plugin, and a second time would be an error of pytest's.
+INSTALLED = any(point.value == "trio_channels.testing.pytest_plugin" for point in entry_points(group="pytest11"))
+ARGUMENTS = ["-p", "no:django", *([] if INSTALLED else ["-p", "trio_channels.testing.pytest_plugin"])]
+
+
+@pytest.fixture(autouse=True)
+def ini(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ntrio_mode = true\ntrio_channels_time_limit = 20\n")
+
+
+def run(pytester: pytest.Pytester, source: str, *arguments: str) -> pytest.RunResult:
+    pytester.makepyfile("import pytest, trio\n" + source)
+    return pytester.runpytest_inprocess(*ARGUMENTS, *arguments)
+
+
+def test_an_installed_package_brings_the_plugin_by_itself(pytester: pytest.Pytester) -> None:
+    if not INSTALLED:
+        pytest.skip("this checkout is not installed")
+    pytester.makepyfile("def test_nothing(): pass")
+    result = pytester.runpytest_subprocess("-p", "no:django", "--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.time_limit(seconds): *"])
+
+
+def test_tests_in_time_pass_and_keep_their_fixtures_and_parameters(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.fixture
+async def base():
+    yield 1
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_async(base, n, nursery, tmp_path):
+    await trio.lowlevel.checkpoint()
+    assert base + n in (2, 3)
+
+class TestClass:
+    async def test_method(self, base):
+        assert base == 1
+
+def test_sync():
+    pass
+""",
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_a_test_beyond_its_time_is_cancelled_and_says_what_its_tasks_waited_for(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+async def stuck_child():
+    await trio.sleep_forever()
+
+@pytest.mark.time_limit(0.05)
+async def test_stuck(nursery):
+    nursery.start_soon(stuck_child)
+    try:
+        await trio.Event().wait()
+    finally:
+        print("cleaned up")
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_stuck was cancelled: still running after 0.05 seconds",
+            "*stuck_child at *test_a_test_beyond_its_time*.py:*",
+            "cleaned up",
+        ]
+    )
+
+
+def test_the_limit_is_an_ini_option_too(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "async def test_stuck(): await trio.sleep_forever()", "-o", "trio_channels_time_limit=0.05")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*was cancelled: still running after 0.05 seconds"])
+
+
+def test_the_limit_counts_real_seconds_and_not_those_of_the_tests_clock(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.time_limit(20)
+async def test_virtual(autojump_clock):
+    await trio.sleep(1000)
+
+@pytest.mark.time_limit(0.05)
+async def test_stopped_clock(mock_clock):
+    await trio.sleep(0.001)
+""",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*::test_stopped_clock was cancelled*"])
+
+
+def test_an_exception_of_the_test_is_not_hidden_by_the_limit(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.time_limit(0.05)
+async def test_fails_while_cancelled():
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise LookupError("while cleaning up")
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*LookupError: while cleaning up"])
+
+
+def test_one_example_beyond_its_time_fails_a_hypothesis_test(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+from hypothesis import given, settings, strategies as st
+
+@pytest.mark.time_limit(0.05)
+@settings(max_examples=2, deadline=None, database=None)
+@given(st.booleans())
+async def test_stuck(x):
+    await trio.sleep_forever()
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*was cancelled: still running after 0.05 seconds*"])
+
+
+def test_each_parameter_of_a_hypothesis_test_has_a_limit_of_its_own(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+from hypothesis import given, settings, strategies as st
+
+@pytest.mark.time_limit(0.05)
+@pytest.mark.parametrize("n", [0, 1, 2])
+@settings(max_examples=2, deadline=None, database=None)
+@given(st.booleans())
+async def test_stuck(n, x):
+    if n != 1:
+        await trio.sleep_forever()
+""",
+    )
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(["*::test_stuck?0? was cancelled*", "*::test_stuck?2? was cancelled*"])
+
+
+def test_an_exception_group_of_one_is_unwrapped_so_that_xfail_knows_it(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.xfail(raises=LookupError, strict=True)
+async def test_nested():
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery():
+            raise LookupError
+""",
+    )
+    result.assert_outcomes(xfailed=1)
+
+
+def test_an_exception_group_of_several_stays_one(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.xfail(raises=LookupError, strict=True)
+async def test_several():
+    raise ExceptionGroup("both", [LookupError(), ValueError()])
+""",
+    )
+    result.assert_outcomes(failed=1)
+
+
+def test_a_test_can_skip_from_within_a_nursery(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+async def test_skips():
+    async with trio.open_nursery():
+        pytest.skip("not here")
+""",
+    )
+    result.assert_outcomes(skipped=1)
+
+
+def test_a_test_that_freezes_the_loop_ends_the_session_with_the_stacks_of_its_threads(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest("from trio_channels.testing import pytest_plugin\npytest_plugin.GRACE = 0.05")
+    pytester.makepyfile(
+        """
+import threading
+import pytest
+
+@pytest.mark.time_limit(0.05)
+async def test_frozen():
+    threading.Event().wait(60)
+
+async def test_never_reached():
+    print("reached")
+"""
+    )
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stderr.fnmatch_lines(["*most recent call first*", "*in test_frozen"])
+    assert "reached" not in result.stdout.str().replace("test_never_reached", "")

@@ -441,8 +441,6 @@ async def test_a_gap_does_not_trouble_a_consumer_that_does_not_ask(
 class Ways(Recorder):
     """Does what it is told."""
 
-    limits = Limits(close_timeout=0.001, accept_timeout=0.001)
-
     async def connect(self) -> None:
         if self.scope["path"] != "/silent/":
             await super().connect()
@@ -474,7 +472,12 @@ class Ways(Recorder):
     ],
 )
 async def test_disconnect_runs_once_and_memberships_end_after_it(
-    layer: InMemoryChannelLayer, text: str, leaves: int | None, code: int, error: type[Exception] | None
+    layer: InMemoryChannelLayer,
+    text: str,
+    leaves: int | None,
+    code: int,
+    error: type[Exception] | None,
+    autojump_clock: MockClock,
 ) -> None:
     log: list[Any] = []
     server = ScriptedConnection.websocket(text, code=leaves, path="/chat/")
@@ -497,7 +500,9 @@ async def test_the_note_names_the_handler_that_failed(layer: InMemoryChannelLaye
     assert caught.value.__notes__ == ["in the handler of 'websocket.receive'", "on websocket /"]
 
 
-async def test_the_note_names_the_background_task_that_failed(layer: InMemoryChannelLayer) -> None:
+async def test_the_note_names_the_background_task_that_failed(
+    layer: InMemoryChannelLayer, autojump_clock: MockClock
+) -> None:
     with pytest.raises(LookupError) as caught:
         await ScriptedConnection.websocket("background").run(Ways.as_asgi(layer=layer, log=[]))
     assert caught.value.__notes__[0].startswith("in the background task Ways.fail")
@@ -514,7 +519,7 @@ async def test_disconnect_runs_when_the_server_cancels(layer: InMemoryChannelLay
 
 
 async def test_disconnect_runs_when_nobody_accepted_in_time(
-    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+    layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[Any] = []
     server = ScriptedConnection.websocket(code=None, path="/silent/")
@@ -594,7 +599,7 @@ async def test_stop_consumer_ends_concurrent_handlers_connection_although_more_h
 
 
 async def test_a_disconnect_handler_that_fails_is_reported_with_the_handlers_error(
-    layer: InMemoryChannelLayer,
+    layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     class Consumer(Ways):
         async def disconnect(self, code: int) -> None:

@@ -529,6 +529,31 @@ async def test_our_own_close_ends_when_the_server_confirms_it() -> None:
     assert ending.codes == [4000]
 
 
+async def test_a_close_that_the_disconnect_overtakes_keeps_the_clients_code() -> None:
+    server, ending, left = Server(CONNECT), Endings(), trio.Event()
+
+    async def slowly(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            left.set()
+            await wait_all_tasks_blocked()
+
+    server.on_send = slowly
+
+    async def receive() -> Message:
+        if server.read:
+            await left.wait()
+            return LEFT
+        return await Server.receive(server)
+
+    async def body(connection: Connection) -> Message:
+        await connection.send(ACCEPT)
+        await connection.close(4000)
+        return await until_left(connection)
+
+    await application(body, ending)(server.scope, receive, server.send)
+    assert ending.codes == [4001]
+
+
 async def test_our_own_close_ends_without_confirmation_after_the_close_timeout(autojump_clock: MockClock) -> None:
     ending = Endings()
 

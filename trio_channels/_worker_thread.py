@@ -41,7 +41,7 @@ class _ThisThread(threading.local):
 _this_thread = _ThisThread()
 
 
-def _serve_nobody() -> None:
+def _serve_nobody() -> None:  # pragma: no cover - runs in forked children
     _this_thread.worker = _this_thread.job = None
 
 

@@ -88,6 +88,7 @@ class Connection:
         self._sends = 0
         self._ended = False
         self._close_sent = False
+        self._accepted = False
         # Whether the server may still have events that somebody must read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
 
@@ -201,12 +202,16 @@ class Connection:
         """Draw the consequences of a message that the server has taken."""
         kind, last = message["type"], not message.get("more_body")
         if kind == "websocket.accept":
+            self._accepted = True
             if not self.disconnected.is_set() and self.parting is None:
                 self.application_scope.deadline = math.inf
         elif kind == "websocket.close":
             self._closed_by_us(message.get("code", NORMAL), message.get("reason") or "")
+            if not self._accepted:
+                self._denied()
         elif kind == "websocket.http.response.body" and last:
             self._closed_by_us(NORMAL, "denied")
+            self._denied()
         elif kind == "http.response.body" and last:
             self.bell.ring()
 
@@ -239,6 +244,13 @@ class Connection:
         if not self.disconnected.is_set():
             self.application_scope.deadline = trio.current_time() + self.limits.close_timeout
         self.bell.ring()
+
+    def _denied(self) -> None:
+        """Make up the disconnect that hypercorn delivers only when the application has returned."""
+        if not self.disconnected.is_set():
+            self.disconnected.set()
+            why = self._why_closed()
+            self._events.append({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
 
     def _set_closed(self, why: ConnectionClosed) -> None:
         if self.closed is None:

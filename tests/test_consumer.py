@@ -952,6 +952,29 @@ async def test_a_handler_that_waits_for_room_is_woken_when_the_server_cancels(
     assert flood.sent == 4
 
 
+async def test_nothing_can_be_sent_any_more_when_the_writer_has_ended(nursery: trio.Nursery) -> None:
+    raised: list[ConnectionClosed] = []
+
+    class Stubborn(WebsocketConsumer):
+        limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)
+
+        def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            full.set()
+            while len(raised) < 3:
+                try:
+                    self.send(text_data="x")
+                except ConnectionClosed as closed:
+                    raised.append(closed)
+
+    full = threading.Event()
+    nursery.start_soon(SlowClient("go").run, Stubborn.as_asgi())
+    await until(full.is_set)
+    nursery.cancel_scope.cancel()
+    with trio.CancelScope(shield=True):
+        await until(lambda: not current_pool().statistics().leased)
+    assert len(raised) == 3
+
+
 async def test_a_handler_that_waits_for_room_is_woken_when_the_client_goes(flood: type[Any]) -> None:
     client = SlowClient("10")
     gone = trio.Event()

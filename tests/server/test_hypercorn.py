@@ -305,6 +305,7 @@ async def test_a_failure_is_1011_to_its_client_and_one_log_record_that_says_wher
             port = client.local.port
             await client.send_message("x")
             assert (await closed(client)).code == 1011
+        await until(lambda: caplog.records)
         await neighbour.send_message("still there")
         assert await neighbour.get_message() == "still there"
     (record,) = caplog.records

@@ -45,6 +45,9 @@ class State(enum.Enum):
     # both
     CLOSED = "closed"
 
+    # That of Enum is a Python function, and this is the key of the tables.
+    __hash__ = object.__hash__
+
 
 _SENDABLE: dict[State, dict[str, State]] = {
     State.CONNECTING: {

@@ -35,18 +35,19 @@ class Bell:
             self._waiter = None
             trio.lowlevel.reschedule(waiter)
 
-    async def wait(self) -> None:
-        """Wait for a ring; returns at once, without a checkpoint, if one is kept.
+    async def wait(self) -> bool:
+        """Wait for a ring; returns at once, without a checkpoint, if one is kept. Returns whether other tasks ran.
 
         Cancellation: a cancelled wait consumes no ring.
         """
         if self._rung:
             self._rung = False
-            return
+            return False
         if self._waiter is not None:
             raise trio.BusyResourceError("another task is already waiting for this bell")
         self._waiter = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return True
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._waiter = None

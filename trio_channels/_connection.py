@@ -189,7 +189,7 @@ class Connection:
 
     def check(self, message: Message) -> None:
         """Check a message and advance the state; callable from any thread. Raises as :meth:`send`."""
-        if self.over:
+        if (self.closed is not None or self.protocol.state is State.CLOSED) and self.over:
             raise self._why_closed()
         self.protocol.sending(message)
 

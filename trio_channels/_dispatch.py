@@ -68,51 +68,61 @@ class Dispatcher:
     async def run(self) -> Message | None:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
         connection, bell = self._connection, self._connection.bell
-        handle = self._handle if self._concurrency == 1 else self._handle_beside
+        start = self._start_handling if self._concurrency == 1 else self._handle_beside
         while True:
-            if self._stopped:
-                await self._wait_for_handlers(0)
-                return None
-            event = connection.take_event()
-            if event is not None:
-                if event["type"] in DISCONNECTS:
-                    if connection.cancel_on_disconnect and self._running:
-                        # The connection saw this task waiting for an event, but not the handlers beside it.
-                        connection.application_scope.cancel()
+            # What a handler does is awaited here, and not in a coroutine of its own: each one more on the way costs
+            # time and memory with every message, most when a thousand connections are in a send at the same time.
+            try:
+                if self._stopped:
                     await self._wait_for_handlers(0)
-                    return event
-                # The handshake is the one event that everything else comes after.
-                await (self._handle if event["type"] == "websocket.connect" else handle)(self._from_client, event)
-            # What has nothing more to say has no use for messages, whose handlers would only say more.
-            finished = self._finished()
-            mailbox = None if finished else self._mailbox
-            if mailbox is not None and mailbox.overflowed:
-                await self._close_overflowed()
-            elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
-                await handle(self._from_layer, item.as_event() if isinstance(item, Gap) else item)
-            elif event is None:
-                if finished and not self._running:
                     return None
-                await bell.wait()
+                event = connection.take_event()
+                if event is not None:
+                    if event["type"] in DISCONNECTS:
+                        if connection.cancel_on_disconnect and self._running:
+                            # The connection saw this task waiting for an event, but not the handlers beside it.
+                            connection.application_scope.cancel()
+                        await self._wait_for_handlers(0)
+                        return event
+                    # The handshake is the one event that everything else comes after.
+                    begin = self._start_handling if event["type"] == "websocket.connect" else start
+                    if (handling := begin(self._from_client, event)) is not None:
+                        await handling
+                    connection.activity = None
+                # What has nothing more to say has no use for messages, whose handlers would only say more.
+                finished = self._finished()
+                mailbox = None if finished else self._mailbox
+                if mailbox is not None and mailbox.overflowed:
+                    await self._close_overflowed()
+                elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
+                    message = item.as_event() if isinstance(item, Gap) else item
+                    if (handling := start(self._from_layer, message)) is not None:
+                        await handling
+                    connection.activity = None
+                elif event is None:
+                    if finished and not self._running:
+                        return None
+                    await bell.wait()
+            except Exception as error:
+                await self._failed(error, connection.activity)
+                connection.activity = None
 
-    async def _handle(self, handler: Handler, message: Message) -> None:
-        connection = self._connection
-        connection.activity = message.get("type")
-        try:
-            handling = handler(message)
-            if handling is not None:
-                await handling
-        except ConnectionClosed:
-            # The rest of what the client sent is still handled.
-            if not connection.ending:
-                await trio.lowlevel.checkpoint_if_cancelled()  # then that is why, and the more precise answer
-                raise
-            logger.debug("the handler of %r ended: the connection is closed", message.get("type"))
-        except Exception as error:
-            if not isinstance(error, StopConsumer):
-                error.add_note(f"in the handler of {message.get('type')!r}")
-            raise
-        connection.activity = None
+    def _start_handling(self, handler: Handler, message: Message) -> Awaitable[object] | None:
+        self._connection.activity = message.get("type")
+        return handler(message)
+
+    async def _failed(self, error: Exception, activity: str | None) -> None:
+        """Raise what a handler raised, unless it is a normal end; then the rest of what the client sent is handled."""
+        if activity is None:  # no handler's
+            raise error
+        if isinstance(error, ConnectionClosed):
+            if self._connection.ending:
+                logger.debug("the handler of %r ended: the connection is closed", activity)
+                return
+            await trio.lowlevel.checkpoint_if_cancelled()  # then that is why, and the more precise answer
+        elif not isinstance(error, StopConsumer):
+            error.add_note(f"in the handler of {activity!r}")
+        raise error
 
     async def _handle_beside(self, handler: Handler, message: Message) -> None:
         await self._wait_for_handlers(self._concurrency - 1)
@@ -126,9 +136,13 @@ class Dispatcher:
 
     async def _handle_in_task(self, handler: Handler, message: Message) -> None:
         try:
-            await self._handle(handler, message)
+            if (handling := self._start_handling(handler, message)) is not None:
+                await handling
+            self._connection.activity = None
         except StopConsumer:
             self._stopped = True
+        except Exception as error:
+            await self._failed(error, message.get("type"))
         finally:
             self._running -= 1
             self._handler_done.ring()

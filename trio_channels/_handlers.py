@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,7 +31,13 @@ def handles_client_event(function: F) -> F:
 
 def handler_name(kind: object) -> str:
     """The name of the method that handles a message type; no method's name for what is not a str."""
-    return kind.replace(".", "_") if isinstance(kind, str) else ""
+    return _method_name(kind) if isinstance(kind, str) else ""
+
+
+@functools.lru_cache(maxsize=1_024)
+def _method_name(kind: str) -> str:
+    # Always the same object, so that the interpreter's cache of methods knows it.
+    return sys.intern(kind.replace(".", "_"))
 
 
 def find_handlers(

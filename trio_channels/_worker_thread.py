@@ -133,6 +133,7 @@ class WayBack:
         self._writer.setblocking(False)
         self._token = trio.lowlevel.current_trio_token()
         self._open = True
+        self._notified = False  # a byte is in the socket that the reader has not seen
         trio.lowlevel.spawn_system_task(self._serve, name="trio-channels way back from workers")
 
     def call_soon(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
@@ -141,10 +142,10 @@ class WayBack:
             self._token.run_sync_soon(function, *args)
             return
         self._calls.append((function, args))
-        try:
+        # Besides its own cost, a system call gives the interpreter's lock away in the middle of a handler.
+        if not self._notified:
+            self._notified = True
             self._writer.send(b"\0")
-        except BlockingIOError:
-            pass  # so much is unread that the reader will come anyway
 
     async def _serve(self) -> None:
         try:
@@ -159,6 +160,7 @@ class WayBack:
     async def _serve_some(self) -> None:
         await trio.lowlevel.wait_readable(self._reader)
         self._reader.recv(4096)
+        self._notified = False  # before the queue is looked at: what comes from now on sends a byte
         while self._calls:
             function, args = self._calls.popleft()
             function(*args)

@@ -114,12 +114,14 @@ class WebSocket:
         connection = self._connection
         # A client that goes meanwhile is learnt of here, in order. Once the message has been taken nothing is awaited.
         connection.receiving = True
+        waited = False  # a wait is a checkpoint; a second switch would cost a fifth of an echo
         try:
             while True:
                 if self._last is None and not connection.has_event:
-                    await connection.bell.wait()
+                    waited = await connection.bell.wait() or waited
                     continue
-                await trio.lowlevel.checkpoint()
+                if not waited:
+                    await trio.lowlevel.checkpoint()
                 event = self._last or connection.take_event()
                 if event is None:
                     continue  # another task was quicker

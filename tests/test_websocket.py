@@ -183,13 +183,13 @@ async def test_returning_without_accepting_denies() -> None:
         assert await client.connect() == (False, 1000)
 
 
-async def test_an_exception_closes_with_1011_and_goes_on_bare() -> None:
+async def test_an_exception_closes_with_1011_and_goes_on_bare(autojump_clock: trio.testing.MockClock) -> None:
     @websocket
     async def endpoint(ws: WebSocket) -> None:
         await ws.accept()
         raise LookupError("mine")
 
-    server = ScriptedConnection.websocket(path="/chat/")
+    server = ScriptedConnection.websocket(path="/chat/", code=None)
     with pytest.raises(LookupError, match="mine") as caught:
         await server.run(endpoint)
     assert server.sent[-1] == {"type": "websocket.close", "code": 1011}

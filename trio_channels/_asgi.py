@@ -139,6 +139,11 @@ def _websocket_send(message: Message) -> str | None:
     return None if isinstance(data, bytes) else f"bytes must be bytes; got {type(data).__name__}"
 
 
+def is_data(message: object) -> bool:
+    """Whether this is a well-formed ``websocket.send``, the one message that changes no state."""
+    return isinstance(message, dict) and message.get("type") == "websocket.send" and _websocket_send(message) is None
+
+
 def _close(message: Message) -> str | None:
     code, reason = message.get("code", 1000), message.get("reason")
     # RFC 6455 7.4: 1004 to 1006 and 1015 are never sent; below 1000 is unused, from 5000 on undefined.

@@ -40,6 +40,18 @@ class Dispatcher:
         finished: asked after each event; when it says yes, the connection has nothing more to do.
     """
 
+    __slots__ = (
+        "_concurrency",
+        "_connection",
+        "_finished",
+        "_from_client",
+        "_from_layer",
+        "_handler_done",
+        "_mailbox",
+        "_running",
+        "_stopped",
+    )
+
     def __init__(
         self,
         connection: Connection,
@@ -48,7 +60,7 @@ class Dispatcher:
         from_client: Handler,
         from_layer: Handler,
         concurrency: int = 1,
-        finished: Callable[[], bool] = lambda: False,
+        finished: Callable[[], bool] | None = None,
     ) -> None:
         self._connection = connection
         self._mailbox = mailbox
@@ -90,7 +102,7 @@ class Dispatcher:
                         await handling
                     connection.activity = None
                 # What has nothing more to say has no use for messages, whose handlers would only say more.
-                finished = self._finished()
+                finished = self._finished is not None and self._finished()
                 mailbox = None if finished else self._mailbox
                 if mailbox is not None and mailbox.overflowed:
                     await self._close_overflowed()

@@ -116,7 +116,7 @@ class Outbox:
 
     async def _write_one(self) -> None:
         try:
-            await self._connection.send(self._messages[0], checked=True)
+            await self._connection.send_carefully(self._messages[0], checked=True)
         except ConnectionClosed:
             self._messages.clear()  # nobody is there to read the rest
         else:

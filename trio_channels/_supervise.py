@@ -85,17 +85,23 @@ async def _run_body(
         with scope:
             async with trio.open_nursery() as nursery:
                 connection._nursery = nursery
-                event = await body()
-                scope.deadline = math.inf
-                if event is not None:
-                    await final.run(event)
-                nursery.cancel_scope.cancel()
+                # A task of its own: a task is woken through all its coroutines, and those here would be on the way of
+                # every message. With a thousand connections that is a third of the time of a fan-out.
+                nursery.start_soon(_main, connection, body, final, name=body)
     except BaseException as raised:
         failure = _abnormal(raised, connection)
     connection._nursery = None
     if scope.cancelled_caught:
         _explain_cancellation(connection)
     return failure
+
+
+async def _main(connection: Connection, body: Callable[[], Awaitable[Message | None]], final: _Ending) -> None:
+    event = await body()
+    connection.application_scope.deadline = math.inf
+    if event is not None:
+        await final.run(event)
+    connection.nursery.cancel_scope.cancel()
 
 
 async def _clean_up(connection: Connection, final: _Ending, failure: BaseException | None) -> BaseException | None:

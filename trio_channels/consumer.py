@@ -144,9 +144,8 @@ class Consumer:
     def _application(self) -> Callable[[], Awaitable[Message | None]]:
         return self._dispatcher.run
 
-    def _finished(self) -> bool:
-        """Whether the connection has nothing more to do although the client is there."""
-        return False
+    #: Says whether the connection has nothing more to do although the client is there; None: never.
+    _finished: Callable[[], bool] | None = None
 
     def _from_client(self, event: Message) -> Awaitable[object]:
         if handler_name(event["type"]) in self._client_handlers:
@@ -178,10 +177,6 @@ class Consumer:
         """Start the handler of a message, which is known to exist."""
         raise NotImplementedError  # pragma: no cover
 
-    def _handler(self, message: Message) -> Callable[[Message], Any]:
-        handler: Callable[[Message], Any] = getattr(self, handler_name(message["type"]))
-        return handler
-
 
 _OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")
 
@@ -198,7 +193,7 @@ class AsyncConsumer(Consumer):
     def dispatch(self, message: Message) -> Awaitable[None]:
         """Call the handler of a message; override, with an async method, to wrap every handler of the class."""
         # Not a coroutine itself: each one more on the way costs time and memory with every message.
-        handling: Awaitable[None] = self._handler(message)(message)
+        handling: Awaitable[None] = getattr(self, handler_name(message["type"]))(message)
         return handling
 
     def _handle(self, message: Message) -> Awaitable[object]:
@@ -245,7 +240,7 @@ class SyncConsumer(Consumer):
 
     def dispatch(self, message: Message) -> None:
         """Call the handler of a message, in a worker thread; override to wrap every handler of the class."""
-        self._handler(message)(message)
+        getattr(self, handler_name(message["type"]))(message)
 
     async def _handle(self, message: Message) -> None:
         try:

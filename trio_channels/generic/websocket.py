@@ -249,7 +249,7 @@ class AsyncWebsocketConsumer(_WebsocketProtocol, AsyncConsumer):
 
     def send(  # type: ignore[override]
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
-    ) -> Coroutine[Any, Any, None]:
+    ) -> Awaitable[None]:
         """Send one WebSocket message.
 
         Args:

@@ -121,6 +121,7 @@ class Server:
         self._gone: Message = {"type": "http.disconnect"} if http else {"type": "websocket.disconnect", "code": 1001}
         self.scope: dict[str, Any] = {"type": "http" if http else "websocket", "path": f"/{record.number}/"}
         self.scope |= {"headers": [], "method": "POST", "record": record}
+        self.scope["asgi"] = {"version": "3.0", "spec_version": "2.3" if record.number % 4 < 2 else "2.4"}
         if http:
             self._events: list[Message] = [
                 {"type": "http.request", "body": b"one", "more_body": True},

@@ -36,7 +36,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 #: What asgiref and inspect put on callables that are async without being written so; not to be copied to what is not.
-_ASYNC_MARKS = ("_is_coroutine", "_is_coroutine_mark")
+_ASYNC_MARKS = ("_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker")
 
 
 def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -146,6 +146,8 @@ class _Watchdog:
             faulthandler.dump_traceback(self._stderr, all_threads=True)
             # A true signal: it also ends a call that blocks, which _thread.interrupt_main() waits for.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            if not self._done.wait(GRACE):  # the signal is ignored, or the code catches it
+                os._exit(pytest.ExitCode.INTERRUPTED)
 
     def _cancel(self) -> None:
         if self._scope is not None:

@@ -7,7 +7,7 @@ its use.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -22,6 +22,9 @@ SWEEP_INTERVAL = 60.0
 class Hub:
     """The mailboxes and groups of one layer in one Trio run.
 
+    Args:
+        on_change: called with a group that got its first member, or lost its last.
+
     Attributes:
         mailboxes: channel name -> mailbox.
         groups: group name -> channel name -> mailbox; a group without members is not in it.
@@ -29,7 +32,8 @@ class Hub:
         token: the entry queue of the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[str], None] | None = None) -> None:
+        self._on_change = on_change
         self.mailboxes: dict[str, Mailbox] = {}
         self.groups: dict[str, dict[str, Mailbox]] = {}
         self.counters = Counters()
@@ -61,7 +65,12 @@ class Hub:
 
     def join(self, group: str, mailbox: Mailbox) -> None:
         """Make a mailbox a member."""
-        self.groups.setdefault(group, {})[mailbox.name] = mailbox
+        members = self.groups.get(group)
+        if members is None:
+            members = self.groups[group] = {}
+            if self._on_change is not None:
+                self._on_change(group)
+        members[mailbox.name] = mailbox
         mailbox.groups.add(group)
 
     def leave(self, group: str, channel: str) -> None:
@@ -72,6 +81,8 @@ class Hub:
         members.pop(channel).groups.discard(group)
         if not members:
             del self.groups[group]
+            if self._on_change is not None:
+                self._on_change(group)
 
     def fan_out(self, group: str, envelope: Envelope) -> None:
         """Put one envelope into each member's mailbox."""
@@ -82,7 +93,11 @@ class Hub:
 
     def flush(self) -> None:
         """Forget messages and memberships; tell each owner that had either."""
+        flushed = list(self.groups)
         self.groups.clear()
+        if self._on_change is not None:
+            for group in flushed:
+                self._on_change(group)
         for mailbox in self.mailboxes.values():
             forgotten = mailbox.clear()
             if forgotten or mailbox.groups:

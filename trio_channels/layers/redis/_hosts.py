@@ -1,0 +1,169 @@
+"""Where Redis is: the ``hosts`` setting, in every form that channels_redis takes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ...exceptions import InvalidChannelLayerError
+
+PORT, SENTINEL_PORT = 6379, 26379
+
+_KEYS = {"address", "host", "port", "path", "db", "username", "password", "ssl", "sentinels", "master_name", "cluster"}
+_TLS_KEYS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to speak TLS.
+
+    Args:
+        ca_certs: a file of certificates to trust instead of the system's.
+        certfile, keyfile: this side's certificate, where the server wants one.
+        check_hostname: whether the server's certificate must be for its host name.
+    """
+
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    check_hostname: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """The standard library's form of it."""
+        context = ssl.create_default_context(cafile=self.ca_certs)
+        context.check_hostname = self.check_hostname
+        if self.certfile is not None:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One Redis server, or how to find it.
+
+    Args:
+        address: (host, port), or the path of a unix socket. None with sentinels.
+        database: the number that ``SELECT`` takes.
+        username, password: of the ACL user; never shown.
+        tls: None for a plain connection.
+        sentinels: addresses of sentinels that know where `master_name` is.
+        master_name: the name that the sentinels know the server by.
+    """
+
+    address: tuple[str, int] | str | None
+    database: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master_name: str | None = None
+
+    def at(self, address: tuple[str, int]) -> Host:
+        """The same server, found at an address."""
+        return replace(self, address=address, sentinels=(), master_name=None)
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"sentinel master {self.master_name!r}"
+        return self.address if isinstance(self.address, str) else f"{self.address[0]}:{self.address[1]}"
+
+
+def parse_host(entry: object) -> Host:
+    """One entry of ``hosts``: a URI, a (host, port) pair, or a dict.
+
+    A dict has ``address`` (a URI), ``host`` and ``port``, ``path`` (of a unix socket), or ``sentinels`` and
+    ``master_name``; and ``db``, ``username``, ``password``, ``ssl``, ``ssl_ca_certs``, ``ssl_certfile``,
+    ``ssl_keyfile``, ``ssl_check_hostname``.
+
+    Raises:
+        InvalidChannelLayerError: the entry is none of these.
+    """
+    if isinstance(entry, str):
+        return _parse_uri(entry, {})
+    if isinstance(entry, list | tuple) and len(entry) == 2:
+        return Host(_address(entry, PORT))
+    if isinstance(entry, Mapping):
+        return _parse_dict(entry)
+    raise InvalidChannelLayerError(
+        "an entry of hosts must be a URI such as 'redis://host:6379/0', 'rediss://host' or 'unix:///path', a (host, "
+        f"port) pair or a dict; got a {type(entry).__name__}"
+    )
+
+
+def _parse_dict(entry: Mapping[str, Any]) -> Host:
+    unknown = set(entry) - _KEYS - _TLS_KEYS
+    if unknown:
+        raise InvalidChannelLayerError(f"an entry of hosts has unknown keys {sorted(unknown)}; known: {sorted(_KEYS)}")
+    options = {key: value for key, value in entry.items() if key != "address"}
+    if "address" in entry:
+        if isinstance(entry["address"], str):
+            return _parse_uri(entry["address"], options)
+        options["host"], options["port"] = _address(entry["address"], PORT)
+    address: tuple[str, int] | str | None
+    sentinels: tuple[tuple[str, int], ...] = ()
+    if "sentinels" in options:
+        if not options.get("master_name"):
+            raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name")
+        address = None
+        sentinels = tuple(_address(sentinel, SENTINEL_PORT) for sentinel in options["sentinels"])
+    elif "path" in options:
+        address = str(options["path"])
+    else:
+        address = _address((options.get("host", "localhost"), options.get("port", PORT)), PORT)
+    return Host(
+        address,
+        database=int(options.get("db", 0)),
+        username=options.get("username"),
+        password=options.get("password"),
+        tls=_tls(options) if options.get("ssl") else None,
+        sentinels=sentinels,
+        master_name=options.get("master_name"),
+    )
+
+
+def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidChannelLayerError(f"a host of the channel layer is not a URI: {error}") from None
+    query = dict(parse_qsl(parts.query))
+    merged: dict[str, Any] = {**query, **options}
+    if parts.username or parts.password:
+        merged.setdefault("username", unquote(parts.username) if parts.username else None)
+        merged.setdefault("password", unquote(parts.password) if parts.password else None)
+    if parts.scheme == "unix":
+        return _parse_dict({**merged, "path": unquote(parts.path)})
+    if parts.scheme not in ("redis", "rediss"):
+        raise InvalidChannelLayerError(
+            f"a host of the channel layer must be a redis://, rediss:// or unix:// URI; got the scheme {parts.scheme!r}"
+        )
+    database = parts.path.strip("/")
+    if database:
+        if not database.isdecimal():
+            raise InvalidChannelLayerError(f"the path of a redis:// URI must be a database number; got {database!r}")
+        merged.setdefault("db", database)
+    merged.update(host=parts.hostname or "localhost", port=port or PORT)
+    if parts.scheme == "rediss":
+        merged["ssl"] = True
+    return _parse_dict(merged)
+
+
+def _tls(options: Mapping[str, Any]) -> Tls:
+    check = options.get("ssl_check_hostname", True)
+    return Tls(
+        ca_certs=options.get("ssl_ca_certs"),
+        certfile=options.get("ssl_certfile"),
+        keyfile=options.get("ssl_keyfile"),
+        check_hostname=str(check).lower() not in ("false", "0", "no"),
+    )
+
+
+def _address(pair: object, default_port: int) -> tuple[str, int]:
+    host, port = (pair, default_port) if isinstance(pair, str) else tuple(pair)  # type: ignore[arg-type]
+    if not isinstance(host, str) or not str(port).isdecimal() or not 0 < int(port) < 65536:
+        raise InvalidChannelLayerError(f"an address of Redis must be a host name and a port; got {pair!r}")
+    return host, int(port)

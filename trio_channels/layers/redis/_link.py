@@ -1,0 +1,239 @@
+"""The command link: every command of a shard over one connection, strictly in order, as many in one write as wait.
+
+The rules:
+
+- A command is sent, and answered, in the order in which it was given. Commands that wait go out in one write.
+- What was sent and not answered when the connection broke is sent again, in order, on the next one. Each command is
+  either idempotent or carries a token by which its receivers know it again.
+- A caller waits at most ``timeout`` seconds, and can be cancelled. Neither touches the connection: a command that was
+  sent keeps its place, and its answer is dropped; one that was not sent yet is withdrawn.
+- A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
+  that the next one is opened where the topology says.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from ..._bell import Bell
+from ...exceptions import ChannelLayerUnavailable
+from ._hosts import Host
+from ._scripts import ALL
+from ._wire import Argument, LinkLost, ReplyError, Wire, encode, open_wire
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+FIRST_BACK_OFF, LAST_BACK_OFF = 0.05, 2.0
+
+#: Errors after which the command may succeed on another connection, or later.
+_ELSEWHERE_OR_LATER = (
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOSCRIPT",
+    "UNBLOCKED",
+    "BUSY ",
+    "ERR Script attempted to access a non local key",
+    "ERR Error running script",  # followed by one of the above, from inside
+)
+
+
+def is_elsewhere_or_later(error: Exception) -> bool:
+    """Whether an error reply asks for another try rather than for another command."""
+    text = str(error)
+    if text.startswith("ERR Error running script"):
+        return any(mark in text for mark in ("READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "non local key"))
+    return text.startswith(_ELSEWHERE_OR_LATER)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """A snapshot of a link: its state, what waits to be sent, what waits for its answer, connections opened so far."""
+
+    connected: bool
+    waiting: int
+    unanswered: int
+    connections: int
+
+
+class _Command:
+    """One command, from the call to its answer."""
+
+    __slots__ = ("abandoned", "bell", "data", "reply", "sent_at")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.bell = Bell()
+        self.reply: Any = None
+        self.sent_at = math.inf
+        self.abandoned = False
+
+
+class BackOff:
+    """How long to wait before the next try: jittered, doubling, reset by success."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_BACK_OFF
+
+    async def wait(self) -> None:
+        """Sleep."""
+        await trio.sleep(self._next * random.uniform(0.5, 1.0))
+        self._next = min(self._next * 2, LAST_BACK_OFF)
+
+    def reset(self) -> None:
+        """Begin again with the shortest wait."""
+        self._next = FIRST_BACK_OFF
+
+
+class CommandLink:
+    """Ordered, pipelined commands to wherever `locate` says the shard is.
+
+    Args:
+        name: for log lines.
+        locate: says where to connect to, anew each time.
+        timeout: seconds that a caller waits, and after which a silent connection is given up.
+    """
+
+    def __init__(self, name: str, locate: Callable[[], Awaitable[Host]], timeout: float) -> None:
+        self.name = name
+        self._locate = locate
+        self._timeout = timeout
+        self._waiting: deque[_Command] = deque()
+        self._unanswered: deque[_Command] = deque()
+        self._bell = Bell()
+        self._connected = False
+        self._connections = 0
+        self._last_error = "it has not been connected yet"
+
+    def __repr__(self) -> str:
+        state = "connected" if self._connected else f"not connected: {self._last_error}"
+        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._unanswered)} unanswered>"
+
+    def statistics(self) -> LinkStatistics:
+        """An immutable snapshot."""
+        return LinkStatistics(self._connected, len(self._waiting), len(self._unanswered), self._connections)
+
+    async def call(self, *arguments: Argument) -> Any:
+        """Have Redis run a command; returns its reply.
+
+        Raises:
+            ChannelLayerUnavailable: there was no answer in time. A command that had been sent may yet take effect.
+            ReplyError: Redis refused the command.
+
+        Cancellation: as after a time-out.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        command = _Command(encode(*arguments))
+        self._waiting.append(command)
+        self._bell.ring()
+        try:
+            with trio.move_on_after(self._timeout):
+                await command.bell.wait()
+                if isinstance(command.reply, ReplyError):
+                    raise command.reply
+                return command.reply
+        finally:
+            command.abandoned = True
+        sent = command.sent_at != math.inf
+        raise ChannelLayerUnavailable(
+            f"{self.name} did not answer within {self._timeout:g} seconds"
+            f" ({'sent, it may yet take effect' if sent else 'not sent'}); "
+            f"{'connected' if self._connected else self._last_error}"
+        )
+
+    async def run(self) -> None:
+        """Keep a connection, and serve the calls, until cancelled."""
+        back_off = BackOff()
+        while True:
+            try:
+                wire = await open_wire(await self._locate())
+                try:
+                    await _load_scripts(wire)
+                    if self._connections and not self._connected:
+                        logger.info("%s is connected again, to %s", self.name, wire.host)
+                    self._connected = True
+                    self._connections += 1
+                    back_off.reset()
+                    await self._serve(wire)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await wire.aclose()
+            except ChannelLayerUnavailable as error:
+                if self._connected or not self._connections:
+                    logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
+                self._connected = False
+                self._last_error = str(error)
+            await back_off.wait()
+
+    async def _serve(self, wire: Wire) -> None:
+        # What was not answered goes first; nobody waits any more for what was abandoned, but it may have been promised.
+        again = [command for command in self._unanswered if not command.abandoned]
+        self._unanswered.clear()
+        self._waiting.extendleft(reversed(again))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, wire)
+                nursery.start_soon(self._watch)
+                await self._read(wire)
+        except BaseExceptionGroup as group:
+            lost, others = group.split(LinkLost)
+            if others is not None or lost is None:
+                raise
+            raise LinkLost(str(next(_leaves(lost)))) from group
+
+    async def _write(self, wire: Wire) -> None:
+        while True:
+            batch = [command for command in self._waiting if not command.abandoned]
+            self._waiting.clear()
+            if batch:
+                now = trio.current_time()
+                for command in batch:
+                    command.sent_at = now
+                self._unanswered.extend(batch)
+                await wire.send(b"".join([command.data for command in batch]))
+            else:
+                await self._bell.wait()
+
+    async def _read(self, wire: Wire) -> None:
+        while True:
+            for reply in await wire.receive():
+                if not self._unanswered:
+                    raise LinkLost(f"{wire.host} sent a reply that nothing had asked for")
+                if isinstance(reply, ReplyError) and is_elsewhere_or_later(reply):
+                    raise LinkLost(f"{wire.host} says: {reply}")
+                command = self._unanswered.popleft()
+                command.reply = reply
+                command.bell.ring()
+
+    async def _watch(self) -> None:
+        """Give up a connection that has gone silent: it may be half open, and would never say so."""
+        while True:
+            await trio.sleep(self._timeout / 4)
+            if self._unanswered and self._unanswered[0].sent_at < trio.current_time() - self._timeout:
+                raise LinkLost(f"no answer for {self._timeout:g} seconds")
+
+
+async def _load_scripts(wire: Wire) -> None:
+    for reply in await wire.exchange(*(script.load for script in ALL)):
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} refused a script: {reply}")
+
+
+def _leaves(group: BaseExceptionGroup[LinkLost]) -> Any:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,160 @@
+"""One connection to Redis: RESP over a Trio stream, parsed by hiredis.
+
+The border to everything that can go wrong on the way: what the operating system, TLS, Trio and hiredis raise comes out
+as :class:`LinkLost`. Replies of the server that are errors come out as values, for whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+import trio
+
+from ...exceptions import ChannelLayerUnavailable
+from ._hosts import Host
+
+Argument = bytes | str | int
+ReplyError = hiredis.ReplyError
+
+RECEIVE_SIZE = 64 * 1024
+#: Seconds for opening a connection: TCP, TLS, and the first exchange.
+CONNECT_TIMEOUT = 5.0
+
+
+class LinkLost(ChannelLayerUnavailable):
+    """The connection to Redis is gone, or was never there."""
+
+
+@contextmanager
+def translated_errors(host: Host) -> Iterator[None]:
+    """Everything that a connection can end with, as :class:`LinkLost`."""
+    try:
+        yield
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, hiredis.ProtocolError) as error:
+        raise LinkLost(f"the connection to Redis at {host} failed: {str(error) or type(error).__name__}") from error
+
+
+def encode(*arguments: Argument) -> bytes:
+    """A command in RESP."""
+    parts = [b"*%d\r\n" % len(arguments)]
+    for argument in arguments:
+        if isinstance(argument, int):
+            data = b"%d" % argument
+        else:
+            data = argument.encode() if isinstance(argument, str) else argument
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+class Wire:
+    """An open connection. Closed by :func:`open_wire`'s caller, with :meth:`aclose`."""
+
+    def __init__(self, host: Host, stream: trio.abc.Stream) -> None:
+        self.host = host
+        self._stream = stream
+        self._parser = hiredis.Reader()
+
+    def __repr__(self) -> str:
+        return f"<Wire to {self.host}>"
+
+    async def send(self, data: bytes) -> None:
+        """Write encoded commands.
+
+        Raises:
+            LinkLost: the connection is gone.
+
+        Cancellation: a part may have been written; the wire must then be closed.
+        """
+        with translated_errors(self.host):
+            await self._stream.send_all(data)
+
+    async def receive(self) -> list[Any]:
+        """Wait for replies; returns at least one. An error that the server replied is in the list, not raised.
+
+        Raises:
+            LinkLost: the connection is gone.
+
+        Cancellation: loses nothing.
+        """
+        replies: list[Any] = []
+        with translated_errors(self.host):
+            while not replies:
+                data = await self._stream.receive_some(RECEIVE_SIZE)
+                if not data:
+                    raise LinkLost(f"Redis at {self.host} closed the connection")
+                self._parser.feed(bytes(data))
+                while (reply := self._parser.gets()) is not False:
+                    replies.append(reply)
+        return replies
+
+    async def exchange(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        """Send commands, and wait for their replies, with nothing else under way.
+
+        Raises:
+            LinkLost: the connection is gone.
+        """
+        await self.send(b"".join(encode(*command) for command in commands))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            replies += await self.receive()
+        return replies
+
+    async def aclose(self) -> None:
+        """Close the connection, without a farewell."""
+        await trio.aclose_forcefully(self._stream)
+
+
+async def open_wire(host: Host) -> Wire:
+    """Connect, authenticate, and select the database.
+
+    Raises:
+        LinkLost: that failed, or took longer than ``CONNECT_TIMEOUT``.
+
+    Cancellation: leaves nothing open.
+    """
+    with trio.move_on_after(CONNECT_TIMEOUT):
+        with translated_errors(host):
+            stream = await _open_stream(host)
+        wire = Wire(host, stream)
+        try:
+            await _greet(wire)
+        except BaseException:
+            await wire.aclose()
+            raise
+        return wire
+    raise LinkLost(f"Redis at {host} did not answer within {CONNECT_TIMEOUT:g} seconds")
+
+
+async def _open_stream(host: Host) -> trio.abc.Stream:
+    if host.address is None:
+        raise LinkLost(f"nobody has said yet where the {host} is")
+    stream: trio.abc.Stream
+    if isinstance(host.address, str):
+        stream = await trio.open_unix_socket(host.address)
+    else:
+        stream = await trio.open_tcp_stream(*host.address)
+        stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+        if host.tls is not None:
+            tls = trio.SSLStream(stream, host.tls.context(), server_hostname=host.address[0])
+            try:
+                await tls.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            stream = tls
+    return stream
+
+
+async def _greet(wire: Wire) -> None:
+    host = wire.host
+    commands: list[tuple[Argument, ...]] = []
+    if host.password is not None:
+        commands.append(("AUTH", host.username, host.password) if host.username else ("AUTH", host.password))
+    if host.database:
+        commands.append(("SELECT", host.database))
+    for reply in await wire.exchange(*commands) if commands else ():
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"Redis at {host} refuses the connection: {reply}")

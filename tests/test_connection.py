@@ -41,8 +41,11 @@ class Server(ScriptedConnection):
         super().__init__(dict(scope), events)
         self.read = 0
         self.on_send: Callable[[Message], Awaitable[object]] | None = None
+        self.leave_after_close = False
 
     async def receive(self) -> Message:
+        while self.leave_after_close and self.read == 1 and self.sent[-1:] != [self.closing]:
+            await trio.lowlevel.checkpoint()
         event = await super().receive()
         self.read += 1
         return event
@@ -51,6 +54,10 @@ class Server(ScriptedConnection):
         if self.on_send is not None:
             await self.on_send(message)
         self.sent.append(message)
+
+    @property
+    def closing(self) -> Message | None:
+        return next((message for message in self.sent if message["type"] == "websocket.close"), None)
 
 
 class Endings:
@@ -865,3 +872,23 @@ async def test_a_repr_tells_the_state() -> None:
     await Server(CONNECT, LEFT).run(application(body))
     assert shown[0] == "<Connection websocket /chat/ from 192.0.2.7:4711: connecting, 0 events waiting>"
     assert shown[1].endswith("open, 0 events waiting, the connection is closed (code 4001, bye)>")
+
+
+async def test_what_follows_an_own_close_is_not_cancelled_by_its_confirmation() -> None:
+    server = Server(CONNECT, LEFT)
+    finished: list[int | None] = []
+
+    async def body(connection: Connection) -> Message:
+        await connection.send(ACCEPT)
+        await connection.close(4002, "enough")
+        await connection.disconnected.wait()
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        finished.append(connection.closed.code if connection.closed else None)
+        return await until_left(connection)
+
+    ending = Endings()
+    server.leave_after_close = True
+    await server.run(application(body, ending, cancel_on_disconnect=True))
+    assert finished == [4002]
+    assert ending.codes == [4002]

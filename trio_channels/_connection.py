@@ -306,16 +306,23 @@ class Connection:
             if self.on_closed is not None:
                 self.on_closed()
 
-    def _client_gone(self, event: Message) -> None:
+    def _client_gone(self, event: Message) -> Message:
+        """Draw the consequences; returns the event with what this side closed with, if it did.
+
+        Servers confirm that with codes of their own: hypercorn with 1000 whatever was sent.
+        """
+        if self.closed is not None:
+            event = {**event, "code": self.closed.code, "reason": self.closed.reason}
         self._set_closed(ConnectionClosed(event.get("code"), event.get("reason") or ""))
         self.disconnected.set()
         # An endpoint need not take the handshake's event, which comes first.
         unread = any(waiting["type"] != "websocket.connect" for waiting in self._events)
         will_learn = self.bell.waited_for or self.receiving or (self._finish_reading and unread)
-        if self.cancel_on_disconnect and not will_learn:
+        if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
-        else:
+        else:  # who has closed by itself may have more to do
             self.expire(self.limits.disconnect_timeout)
+        return event
 
     async def pump(self) -> None:
         """Read events from the server until the client has gone; see rule 1."""
@@ -333,7 +340,7 @@ class Connection:
         if self.protocol.kind == "http":
             self._unread = event.get("more_body", False)
         if self.protocol.disconnected:
-            self._client_gone(event)
+            event = self._client_gone(event)
         while len(self._events) >= self.limits.read_ahead and not self._ended:
             await self._room.wait()
         if not self._ended:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -22,6 +24,15 @@ STORMS_WITH_THREADS = range(160, 200)
 
 ASYNC = {"consumer": 500, "endpoint": 300, "request": 200}
 MIXED = {"consumer": 300, "endpoint": 200, "request": 100, "borrower": 200, "sync": 200}
+
+
+@pytest.fixture(autouse=True)
+def collected_once() -> Iterator[None]:
+    """Collect garbage after each storm and not in it: a third quicker, and what was never awaited shows in its test."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
 
 
 def check(seed: int, records: list[Record], layer: InMemoryChannelLayer) -> None:

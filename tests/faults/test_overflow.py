@@ -22,7 +22,7 @@ from .checker import DeliveryChecker, Receiver
 
 pytestmark = pytest.mark.faults
 
-SEEDS = range(20)
+SEEDS = range(10)
 CAPACITY = 20
 PUBLISHERS = 3
 #: Messages of one publisher in one burst; three publishers' are fewer than a mailbox holds, so that a member that is

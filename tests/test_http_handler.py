@@ -155,6 +155,14 @@ async def streams_in_trio(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+def hops_in_trio(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        for part in "abc":
+            yield await sync_to_async(part.upper)()
+
+    return StreamingHttpResponse(parts())
+
+
 def events(request: HttpRequest) -> StreamingHttpResponse:
     async def parts() -> AsyncIterator[str]:
         try:
@@ -253,6 +261,7 @@ urlpatterns = [
             streams_and_crashes,
             streams_for_ever,
             streams_in_trio,
+            hops_in_trio,
             events,
             chatters_in_trio,
             file,
@@ -723,6 +732,11 @@ async def test_a_stream_is_sent_in_its_parts_without_the_empty_ones() -> None:
 
 async def test_an_async_stream_runs_in_trio() -> None:
     assert (await fetch("/streams_in_trio/"))["body"] == b"atbtct"
+
+
+async def test_a_hop_of_an_async_stream_runs_on_the_thread_that_the_stream_holds() -> None:
+    with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
+        assert (await fetch("/hops_in_trio/"))["body"] == b"ABC"
 
 
 # Django's GZipMiddleware wraps an async generator in one that does not close it; Trio's garbage collection does.

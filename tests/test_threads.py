@@ -20,7 +20,7 @@ from asgiref.local import Local
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._threads import PoolStatistics, WorkerPool, current_lease, current_pool
-from trio_channels._worker_thread import at_worker_exit, call_soon_in_trio, in_worker, run_in_trio
+from trio_channels._worker_thread import at_worker_exit, call_soon_in_trio, in_worker, lease_of_task, run_in_trio
 from trio_channels.exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
 
 ROOT = Path(__file__).parent.parent
@@ -494,11 +494,55 @@ def test_an_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.Mon
 
 
 async def test_a_lease_holds_one_thread() -> None:
-    async with current_pool().lease() as lease:
-        threads = {await lease.run_sync(threading.get_ident) for _ in range(5)}
-        others = {await current_pool().run_sync(threading.get_ident) for _ in range(5)}
-    assert len(threads) == 1
+    others: set[int] = set()
+
+    async def outside() -> None:
+        await in_lease.wait()
+        others.update({await current_pool().run_sync(threading.get_ident) for _ in range(5)})
+        done.set()
+
+    in_lease, done = trio.Event(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outside)
+        async with current_pool().lease() as lease:
+            threads = {await lease.run_sync(threading.get_ident) for _ in range(5)}
+            in_lease.set()
+            await done.wait()
+    assert len(threads) == len(others) == 1
     assert not threads & others
+
+
+async def test_what_is_called_inside_a_lease_runs_on_its_thread() -> None:
+    pool = current_pool(1)
+    with trio.fail_after(PATIENCE):
+        async with pool.lease() as lease:
+            held = await lease.run_sync(threading.get_ident)
+            assert current_lease() is lease
+            assert await pool.run_sync(threading.get_ident) == held
+            async with pool.lease() as inner:
+                assert inner is lease
+    assert lease_of_task.get() is None
+
+
+async def test_a_task_started_inside_a_lease_shares_its_thread_until_it_ends() -> None:
+    pool = current_pool(1)
+    threads: list[int] = []
+
+    async def child() -> None:
+        threads.append(await pool.run_sync(threading.get_ident))
+        called.set()
+        await lease_ended.wait()
+        assert current_lease() is None
+
+    called, lease_ended = trio.Event(), trio.Event()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            async with pool.lease() as lease:
+                nursery.start_soon(child)
+                await called.wait()
+                threads.append(await lease.run_sync(threading.get_ident))
+            lease_ended.set()
+    assert threads[0] == threads[1]
 
 
 async def test_an_ended_lease_refuses_calls() -> None:

@@ -190,10 +190,13 @@ class WorkerPool(trio.abc.Instrument):
             yield held
             return
         lease = Lease(self, await self._acquire())
+        # From here on the task is inside: what it calls must not wait for a second worker while it keeps this one.
+        lease_of_task.set(lease)
         try:
             yield lease
         finally:
             lease.end()
+            lease_of_task.set(None)
 
     async def _acquire(self) -> Worker:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -252,6 +255,6 @@ def current_pool(limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> Worker
 
 
 def current_lease() -> Lease | None:
-    """The lease that the current task or worker call runs in, if it is still open."""
+    """The lease that the current task runs in, if it is still open."""
     lease = lease_of_task.get()
     return None if lease is None or lease.closed or not lease.of_this_run else lease

@@ -121,6 +121,19 @@ def test_an_event_of_the_client_cannot_be_forged_by_the_layer_even_where_overrid
     assert from_layer == set()
 
 
+def test_an_event_of_asgi_cannot_be_forged_by_the_layer_where_the_framework_has_no_handler_for_it() -> None:
+    class Bare:
+        async def websocket_receive(self, event: Any) -> None: ...
+
+        async def http_disconnect(self, event: Any) -> None: ...
+
+        async def chat_message(self, event: Any) -> None: ...
+
+    from_client, from_layer = find_handlers(Bare, (), must_be_async=True)
+    assert from_client == {"websocket_receive", "http_disconnect", "chat_message"}
+    assert from_layer == {"chat_message"}
+
+
 def test_the_handlers_of_a_sync_consumer_are_plain_methods() -> None:
     class Sync(Framework):
         def chat_message(self, event: Any) -> None: ...

@@ -78,6 +78,9 @@ _RECEIVABLE: dict[str, frozenset[str]] = {
     "http": frozenset({"http.request", "http.disconnect"}),
 }
 
+#: Every event that a server may deliver.
+CLIENT_EVENTS = frozenset().union(*_RECEIVABLE.values())
+
 _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
 
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})

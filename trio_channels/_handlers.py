@@ -7,7 +7,8 @@ The rules:
   consumer's class is no method. Of an async consumer it is async; a plain function is not one.
 - The framework's own methods are not handlers, however a subclass overrides them: a message ``{"type": "close"}`` does
   not reach ``close()``. The exceptions are the methods that the framework marks with :func:`handles_client_event`.
-- Those, in turn, are for the server's events only: nobody who can send to a channel can forge a ``websocket.receive``.
+- Those, in turn, and whatever else handles an event of ASGI, are for the server only: nobody who can send to a channel
+  can forge a ``websocket.receive``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from ._asgi import CLIENT_EVENTS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,7 +62,9 @@ def find_handlers(
         and (name in marked or name not in own_names)
         and _is_handler(cls, name, must_be_async)
     }
-    return frozenset(candidates), frozenset(candidates - marked)
+    # A consumer may handle ASGI's events itself, without the framework's methods, and these are not marked.
+    servers = marked | {handler_name(kind) for kind in CLIENT_EVENTS}
+    return frozenset(candidates), frozenset(candidates - servers)
 
 
 def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
@@ -88,6 +93,6 @@ def why_unhandled(cls: type, kind: object) -> str:
     if hasattr(cls, name):
         return (
             f"{cls.__name__}.{name} is not a handler: a handler takes one argument, is async in an async consumer and "
-            f"plain in a sync one, and is not a method of the framework"
+            f"plain in a sync one, is not a method of the framework, and is not for an event of the server"
         )
     return f"{cls.__name__} has no method {name if name.isidentifier() else repr(name)}(self, event)"

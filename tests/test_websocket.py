@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -299,6 +300,34 @@ async def test_the_chat_of_the_documentation_works_and_leaves_no_membership() ->
         await ada.disconnect()
         assert layer.statistics().memberships == 1
     assert (layer.statistics().channels, layer.statistics().memberships) == (0, 0)
+
+
+async def test_send_each_closes_its_generator_when_the_client_goes_in_the_middle_of_a_send() -> None:
+    closed: list[str] = []
+
+    async def texts() -> AsyncIterator[str]:
+        try:
+            yield "a"
+        finally:
+            closed.append("closed")
+
+    @websocket
+    async def endpoint(ws: WebSocket) -> None:
+        await ws.accept()
+        ws.start_soon(ws.send_each, texts())
+        async for _ in ws:
+            pass
+
+    async def send(message: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        if message["type"] == "websocket.send":
+            from_client.send_nowait(GONE)
+            await trio.sleep_forever()
+
+    from_client, receive = trio.open_memory_channel[dict[str, Any]](2)
+    from_client.send_nowait({"type": "websocket.connect"})
+    await endpoint({"type": "websocket"}, receive.receive, send)
+    assert closed == ["closed"]
 
 
 async def test_another_kind_of_scope_is_refused() -> None:

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Self, overload
 
 import trio
@@ -99,9 +99,17 @@ class WebSocket:
         await self._connection.send({"type": "websocket.send", kind: message})
 
     async def send_each(self, messages: AsyncIterable[str | bytes]) -> None:
-        """Send each message of an async iterable; a task for :meth:`start_soon`. Raises as :meth:`send`."""
-        async for message in messages:
-            await self.send(message)
+        """Send each message of an async iterable; a task for :meth:`start_soon`. Raises as :meth:`send`.
+
+        An async generator is closed at the end, whatever the end was.
+        """
+        try:
+            async for message in messages:
+                await self.send(message)
+        finally:
+            # Nobody else would: one that is left in the middle has its ``finally`` blocks run at some later time.
+            if isinstance(messages, AsyncGenerator):
+                await messages.aclose()
 
     async def receive(self) -> str | bytes:
         """Wait for the client's next message.

@@ -178,6 +178,16 @@ async def test_a_send_may_close_afterwards(consumer: Consumer, close: str, code:
         await client.wait()
 
 
+@pair(receive=lambda self, text_data=None, bytes_data=None: self.send(text_data="on", close=json.loads(text_data)))
+@pytest.mark.parametrize("close", ["false", "null", "0"])
+async def test_a_send_that_is_not_told_to_close_does_not(consumer: Consumer, close: str) -> None:
+    async with connected(consumer) as client:
+        for _ in range(2):
+            await client.send_to(text_data=close)
+            assert await client.receive_from() == "on"
+        await client.disconnect()
+
+
 @pair(receive=lambda self, text_data=None, bytes_data=None: self.close(4001, "enough"))
 async def test_a_close_has_a_code_and_a_reason_and_later_ones_do_nothing(consumer: Consumer) -> None:
     async with connected(consumer) as client:

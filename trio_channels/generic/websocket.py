@@ -165,7 +165,7 @@ class _WebsocketProtocol:
             ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
         """
         await self._emit(_data_message(text_data, bytes_data))
-        if close is not False:
+        if close:
             await self._call(self.close, close)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
@@ -240,8 +240,7 @@ class _JsonProtocol(_WebsocketProtocol):
 
 
 # The public names. `send` of these classes takes a WebSocket's text or bytes, where that of their base takes a whole
-# ASGI
-# message: Channels' API, which a subclass check cannot like.
+# ASGI message: Channels' API, which a subclass check cannot like.
 
 
 class AsyncWebsocketConsumer(_WebsocketProtocol, AsyncConsumer):
@@ -262,7 +261,7 @@ class AsyncWebsocketConsumer(_WebsocketProtocol, AsyncConsumer):
 
         Cancellation: seen before the message goes to the server; later it may or may not arrive.
         """
-        if close is not False:
+        if close:
             return super().send(text_data, bytes_data, close)
         # The same, with one coroutine less: there is one for each message on its way to a client who reads slowly.
         return self._connection.send(_data_message(text_data, bytes_data))

@@ -446,10 +446,13 @@ async def test_a_response_carries_the_cookie_of_a_changed_session(transactional_
     assert data_of(set_cookies(response["headers"])["sessionid"].value) == {"colour": "red"}
 
 
-async def test_a_response_with_an_error_status_carries_no_cookie_as_in_django(transactional_db: None) -> None:
+async def test_a_response_with_an_error_status_saves_nothing_and_carries_no_cookie_as_in_django(
+    transactional_db: None,
+) -> None:
     async with HttpCommunicator(SessionMiddlewareStack(_answers(500)), "GET", "/") as client:
         response = await client.get_response()
     assert response["headers"] == []
+    assert not Session.objects.exists()
 
 
 async def test_a_save_that_finds_no_thread_in_time_is_given_up_and_logged(

@@ -121,20 +121,23 @@ class _SessionKeeper:
         self._scope = scope
         self._session = session
         self._send = send
+        self._failed = False
 
     async def run(self, inner: ASGIApplication, receive: Receive) -> None:
         try:
             await inner(self._scope, receive, self.send)
         finally:
-            # What has been flushed is deleted already; saving it would make a new and empty session.
-            if self._session.modified and not self._session.is_empty():
+            # What has been flushed is deleted already; saving it would make a new and empty session. And what led to
+            # an error's response is not kept, as in Django.
+            if self._session.modified and not self._session.is_empty() and not self._failed:
                 await self._save_at_end()
 
     async def send(self, message: Message) -> None:
         """Send, after saving and with the cookie where there is something to save."""
         session = self._session
-        failed = message.get("status", 200) >= 500
-        if message["type"] in _COOKIE_CARRIERS and not failed:
+        if message["type"] == "http.response.start":
+            self._failed = message["status"] >= 500
+        if message["type"] in _COOKIE_CARRIERS and not self._failed:
             if session.is_empty():
                 if settings.SESSION_COOKIE_NAME in self._scope["cookies"] and session.accessed and session.modified:
                     CookieMiddleware.delete_cookie(

@@ -941,6 +941,19 @@ async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_a
     assert current_pool().statistics().leased == 0
 
 
+async def test_a_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> None:
+    class Closes(WebsocketConsumer):
+        limits = Limits(outbox=1, send_timeout=0.01, close_timeout=0.001)
+
+        def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            self.send(text_data="x")
+            self.close(4000)
+
+    client = SlowClient("10")
+    await client.run(Closes.as_asgi())
+    assert client.sent[-1].get("code") == 1013
+
+
 async def test_a_handler_that_waits_for_room_is_woken_when_the_server_cancels(
     flood: type[Any], nursery: trio.Nursery
 ) -> None:

@@ -59,9 +59,10 @@ class Outbox:
             )
         if not self._writer_runs:
             raise self._ended()
-        self._connection.check(message)
         if len(self._messages) >= self._limit:
             self._wait_for_room()
+        # Not earlier: a close that finds no room has not closed, and the client is still to be told why it is cut.
+        self._connection.check(message)
         self._messages.append(message)
         if not self._called:
             self._called = True

@@ -209,6 +209,14 @@ async def test_expired_messages_behind_a_gap_make_room(mock_clock: trio.testing.
     assert drain(mailbox) == [Gap(1, "backend"), Gap(1, "expired")]
 
 
+async def test_a_message_takes_the_place_of_one_that_has_expired(mock_clock: trio.testing.MockClock) -> None:
+    mailbox = make(capacity=1)
+    mailbox.put(envelope(1, trio.current_time() + 1))
+    mock_clock.jump(1)
+    assert mailbox.put(envelope(2))
+    assert drain(mailbox) == [Gap(1, "expired"), 2]
+
+
 def test_a_gap_becomes_an_event() -> None:
     assert Gap(None, "flushed").as_event() == {"type": "channel.layer.gap", "lost": None, "reason": "flushed"}
 

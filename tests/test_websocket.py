@@ -330,6 +330,27 @@ async def test_send_each_closes_its_generator_when_the_client_goes_in_the_middle
     assert closed == ["closed"]
 
 
+async def test_send_each_takes_other_async_iterables_and_leaves_them_open() -> None:
+    texts, from_elsewhere = trio.open_memory_channel[str](2)
+    texts.send_nowait("a")
+
+    @websocket
+    async def endpoint(ws: WebSocket) -> None:
+        await ws.accept()
+        ws.start_soon(ws.send_each, from_elsewhere)
+        await ws.receive()
+
+    with texts, from_elsewhere:
+        async with WebsocketCommunicator(endpoint, "/") as client:
+            await client.connect()
+            assert await client.receive_from() == "a"
+            await client.send_to(text_data="enough")
+            await client.receive_output()
+            await client.wait()
+        texts.send_nowait("b")
+        assert from_elsewhere.receive_nowait() == "b"
+
+
 async def test_another_kind_of_scope_is_refused() -> None:
     @websocket
     async def endpoint(ws: WebSocket) -> None: ...

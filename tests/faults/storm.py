@@ -83,8 +83,8 @@ class Record:
             for name, count in seen.items()
             if name[0] == "+" and count != seen["-" + name[1:]]
         ]
-        if self.kind != "endpoint" and self.begun and seen["+disconnect"] != 1:
-            faults.append(f"connect began {seen['+connect']} times, disconnect ran {seen['+disconnect']} times")
+        if self.kind != "endpoint" and self.begun and not seen["+disconnect"] == seen["goodbye"] == 1:
+            faults.append(f"disconnect began {seen['+disconnect']} times, was run to its end {seen['goodbye']} times")
         if self.tasks:
             faults.append(f"{self.tasks} tasks are left")
         return faults
@@ -194,6 +194,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
                 await layer.group_discard(self.record.room, self.channel_name)
                 await publish(self.record, "left")
                 await self.work()
+                self.record.log.append("goodbye")
 
         async def work(self) -> None:
             await trio.lowlevel.checkpoint()
@@ -231,6 +232,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
             self.record = self.scope["record"]
             with self.record.block("disconnect"):
                 async_to_sync(publish)(self.record, "left")
+                self.record.log.append("goodbye")
 
     @websocket
     async def endpoint(ws: WebSocket) -> None:
@@ -269,6 +271,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
             self.record = self.scope["record"]
             with self.record.block("disconnect"):
                 await publish(self.record, "left")
+                self.record.log.append("goodbye")
 
     return {
         "consumer": Consumer.as_asgi(),

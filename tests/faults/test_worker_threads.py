@@ -146,9 +146,6 @@ async def test_a_synchronous_consumer_beyond_the_queue_fails_alone() -> None:
     await until_seen(0, 0)
 
 
-@pytest.mark.xfail(
-    reason="a synchronous disconnect is refused like any call, where it should wait for a thread", strict=True
-)
 @small_pool
 async def test_the_disconnect_of_a_synchronous_consumer_waits_for_a_thread_although_the_queue_is_full() -> None:
     codes: list[int] = []

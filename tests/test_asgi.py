@@ -326,3 +326,14 @@ def test_a_connection_is_described_on_one_line(scope: dict[str, Any], shown: str
 
 def test_an_address_that_the_server_does_not_know_is_a_question_mark() -> None:
     assert _asgi.address({"type": "http"}) == "?"
+
+
+@pytest.mark.parametrize(
+    ("said", "version"), [("2.0", (2, 0)), ("2.4", (2, 4)), ("2.10", (2, 10)), ("2.5-draft", (2,)), (None, ())]
+)
+def test_the_servers_version_of_the_specification_is_compared_as_numbers(said: str, version: tuple[int, ...]) -> None:
+    assert _asgi.spec_version({"type": "http", "asgi": {"spec_version": said}}) == version
+
+
+def test_a_server_that_does_not_say_follows_the_first_version_of_the_specification() -> None:
+    assert _asgi.spec_version({"type": "http"}) == (2, 0)

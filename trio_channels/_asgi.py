@@ -276,6 +276,12 @@ class Protocol:
             self.disconnected = True
 
 
+def spec_version(scope: Scope) -> tuple[int, ...]:
+    """The version of the HTTP and WebSocket specification that the server follows; (2, 0) where it does not say."""
+    numbers = str((scope.get("asgi") or {}).get("spec_version", "2.0")).split(".")
+    return tuple(int(number) for number in numbers if number.isdecimal())
+
+
 def address(scope: Scope) -> str:
     """The client's address for log lines, ``host:port``, or ``?`` where the server does not know it."""
     client = scope.get("client")

@@ -114,7 +114,7 @@ class Connection:
         self._room = Bell()
         self._sends = 0
         # Up to this version of the specification a server's send says nothing when the client has gone; see send().
-        self._send_is_quiet = str(scope.get("asgi", {}).get("spec_version", "2.0")) < "2.4"
+        self._send_is_quiet = _asgi.spec_version(scope) < (2, 4)
         self._ended = False
         self._close_sent = False
         self._accepted = False

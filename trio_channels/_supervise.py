@@ -27,6 +27,7 @@ import trio
 from . import _asgi
 from ._asgi import Message, State
 from ._connection import INTERNAL_ERROR, NORMAL, SERVICE_RESTART, Connection
+from ._threads import never_refused
 from .exceptions import ConnectionClosed, StopConsumer
 
 logger = logging.getLogger("trio_channels.connection")
@@ -149,11 +150,16 @@ class _Ending:
         if function is None:
             return
         seconds = self._connection.limits.disconnect_timeout
+        before = never_refused.set(True)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds) as scope:
             try:
                 await function(event)
-            except (ConnectionClosed, StopConsumer):
+            except StopConsumer:
+                pass
+            except ConnectionClosed:
                 logger.debug("the end of %s sent to a closed connection", _asgi.describe(self._connection.scope))
+            finally:
+                never_refused.reset(before)
         if scope.cancelled_caught:
             logger.warning(
                 "the disconnect handler of %s was cancelled: it took longer than %g seconds (DISCONNECT_TIMEOUT)",

@@ -20,6 +20,7 @@ The rules:
 
 from __future__ import annotations
 
+import contextvars
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,6 +40,9 @@ Ts = TypeVarTuple("Ts")
 WORKERS = 10
 #: Calls that may wait for a worker. A longer queue is a pile-up: at 10 ms a call, its end waits a second.
 QUEUE_LIMIT = 1_000
+
+#: Set where a connection ends: what is called there waits for a worker however long the queue is.
+never_refused: contextvars.ContextVar[bool] = contextvars.ContextVar("trio_channels never refused", default=False)
 
 _pool_of_run: trio.lowlevel.RunVar[WorkerPool | None] = trio.lowlevel.RunVar("trio_channels pool", None)
 
@@ -164,7 +168,7 @@ class WorkerPool(trio.abc.Instrument):
         """Run a synchronous function on a worker thread: the held one inside a lease, else a free one.
 
         Raises:
-            WorkerPoolBusy: `queue_limit` tasks wait already.
+            WorkerPoolBusy: `queue_limit` tasks wait already, and :data:`never_refused` is not set.
             WorkerPoolClosed: the Trio run is ending.
 
         Cancellation: waiting for a worker can be cancelled, and then nothing has run. A call that has begun is waited
@@ -211,7 +215,7 @@ class WorkerPool(trio.abc.Instrument):
             self._workers.append(worker)
             worker.held = True
             return worker
-        if len(self._waiting) >= self._queue_limit:
+        if len(self._waiting) >= self._queue_limit and not never_refused.get():
             raise WorkerPoolBusy(
                 f"all {self._limit} worker threads are busy and {self._queue_limit} calls wait already; "
                 f"find the slow calls, or raise WORKER_THREADS"

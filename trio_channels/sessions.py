@@ -17,6 +17,7 @@ from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.http import HttpResponse, parse_cookie
 
 from ._asgi import ASGIApplication, Message, Receive, Scope, Send, describe
+from ._threads import never_refused
 from ._workers import run_in_worker
 from .exceptions import ConfigurationError
 
@@ -168,7 +169,11 @@ class _SessionKeeper:
 
     async def _save_at_end(self) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT) as scope:
-            await self._save()
+            before = never_refused.set(True)
+            try:
+                await self._save()
+            finally:
+                never_refused.reset(before)
         if scope.cancelled_caught:
             logger.error(
                 "the session of %s could not be saved within %g seconds; its changes are lost",

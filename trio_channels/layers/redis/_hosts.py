@@ -12,7 +12,7 @@ from ...exceptions import InvalidChannelLayerError
 
 PORT, SENTINEL_PORT = 6379, 26379
 
-_KEYS = {"address", "host", "port", "path", "db", "username", "password", "ssl", "sentinels", "master_name", "cluster"}
+_KEYS = {"address", "host", "port", "path", "db", "username", "password", "ssl", "sentinels", "master_name"}
 _TLS_KEYS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
 
 
@@ -96,7 +96,9 @@ def parse_host(entry: object) -> Host:
 def _parse_dict(entry: Mapping[str, Any]) -> Host:
     unknown = set(entry) - _KEYS - _TLS_KEYS
     if unknown:
-        raise InvalidChannelLayerError(f"an entry of hosts has unknown keys {sorted(unknown)}; known: {sorted(_KEYS)}")
+        raise InvalidChannelLayerError(
+            f"an entry of hosts has unknown keys {sorted(map(str, unknown))}; known: {sorted(_KEYS | _TLS_KEYS)}"
+        )
     options = {key: value for key, value in entry.items() if key != "address"}
     if "address" in entry:
         if isinstance(entry["address"], str):
@@ -108,16 +110,20 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
         if not options.get("master_name"):
             raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name")
         address = None
+        if not isinstance(options["sentinels"], list | tuple) or not options["sentinels"]:
+            raise InvalidChannelLayerError("the sentinels of an entry of hosts must be a list that is not empty")
         sentinels = tuple(_address(sentinel, SENTINEL_PORT) for sentinel in options["sentinels"])
     elif "path" in options:
         address = str(options["path"])
+        if not address:
+            raise InvalidChannelLayerError("the path of a unix socket must not be empty")
     else:
         address = _address((options.get("host", "localhost"), options.get("port", PORT)), PORT)
     return Host(
         address,
-        database=int(options.get("db", 0)),
-        username=options.get("username"),
-        password=options.get("password"),
+        database=_database(options.get("db", 0)),
+        username=_text("username", options),
+        password=_text("password", options),
         tls=_tls(options) if options.get("ssl") else None,
         sentinels=sentinels,
         master_name=options.get("master_name"),
@@ -125,11 +131,15 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
 
 
 def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
+    # What cannot be parsed is not shown: any part of it may be a piece of the password.
     try:
         parts = urlsplit(uri)
         port = parts.port
-    except ValueError as error:
-        raise InvalidChannelLayerError(f"a host of the channel layer is not a URI: {error}") from None
+    except ValueError:
+        raise InvalidChannelLayerError(
+            "a host of the channel layer is not a URI such as redis://user:password@host:6379/0; "
+            "a password with one of the characters :/?#[]@% must have them percent-encoded"
+        ) from None
     query = dict(parse_qsl(parts.query))
     merged: dict[str, Any] = {**query, **options}
     if parts.username or parts.password:
@@ -139,12 +149,10 @@ def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
         return _parse_dict({**merged, "path": unquote(parts.path)})
     if parts.scheme not in ("redis", "rediss"):
         raise InvalidChannelLayerError(
-            f"a host of the channel layer must be a redis://, rediss:// or unix:// URI; got the scheme {parts.scheme!r}"
+            "a host of the channel layer must be a URI that begins with redis://, rediss:// or unix://"
         )
     database = parts.path.strip("/")
     if database:
-        if not database.isdecimal():
-            raise InvalidChannelLayerError(f"the path of a redis:// URI must be a database number; got {database!r}")
         merged.setdefault("db", database)
     merged.update(host=parts.hostname or "localhost", port=port or PORT)
     if parts.scheme == "rediss":
@@ -162,8 +170,26 @@ def _tls(options: Mapping[str, Any]) -> Tls:
     )
 
 
+def _text(key: str, options: Mapping[str, Any]) -> str | None:
+    value = options.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidChannelLayerError(f"the {key} of an entry of hosts must be a str; got a {type(value).__name__}")
+    return value
+
+
+def _database(number: object) -> int:
+    if not _is_number(number):
+        raise InvalidChannelLayerError("the database of Redis must be a number, such as 0 in redis://host:6379/0")
+    return int(str(number))
+
+
 def _address(pair: object, default_port: int) -> tuple[str, int]:
-    host, port = (pair, default_port) if isinstance(pair, str) else tuple(pair)  # type: ignore[arg-type]
-    if not isinstance(host, str) or not str(port).isdecimal() or not 0 < int(port) < 65536:
-        raise InvalidChannelLayerError(f"an address of Redis must be a host name and a port; got {pair!r}")
-    return host, int(port)
+    match (pair, default_port) if isinstance(pair, str) else pair:
+        case (str(host), port) if host and _is_number(port) and 0 < int(str(port)) < 65536:
+            return host, int(str(port))
+    raise InvalidChannelLayerError("an address of Redis must be a host name and a port of 1 to 65535")
+
+
+def _is_number(value: object) -> bool:
+    text = str(value)
+    return not isinstance(value, bool) and text.isascii() and text.isdecimal()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self, Unpack
 
@@ -18,10 +19,10 @@ from .._hub import Hub
 from .._local import LocalDelivery
 from ._entry import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from ._hosts import parse_host
-from ._scripts import DONE, GSEND, NSEND, SEND
-from ._shard import LEASE, Shard
+from ._named import NamedChannel
+from ._scripts import GSEND, NSEND, SEND
+from ._shard import LEASE, Shard, ShardStatistics
 from ._topology import Cluster, Hosts, Topology, shard_of
-from ._wire import LinkLost, ReplyError, Wire, open_wire
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.
@@ -30,8 +31,11 @@ INBOX_CAPACITY = 10_000
 TIMEOUT = 5.0
 #: Logical shards of a Redis Cluster.
 CLUSTER_SHARDS = 4
-
-_CONSUMER_GROUP = "w"
+#: Named channels that keep their connection while nobody receives.
+IDLE_NAMED_CHANNELS = 16
+#: Seconds for which Redis remembers which messages to a named channel it has accepted; a multiple of what a command can
+#: be sent again in.
+TOKEN_MEMORY = 60.0
 
 
 class RedisStreamsChannelLayer(LocalDelivery):
@@ -68,6 +72,10 @@ class RedisStreamsChannelLayer(LocalDelivery):
         super().__init__(**options)
         if not prefix or set("{}") & set(prefix):
             raise InvalidChannelLayerError(f"prefix must be a str that is not empty, without braces; got {prefix!r}")
+        if not timeout > 0 or inbox_capacity < 1:
+            raise InvalidChannelLayerError(
+                f"timeout and inbox_capacity must be positive; got {timeout!r} and {inbox_capacity!r}"
+            )
         self.prefix = prefix
         self.timeout = timeout
         self.inbox_capacity = inbox_capacity
@@ -104,12 +112,12 @@ class RedisStreamsChannelLayer(LocalDelivery):
             raise
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(self, *exc: Any) -> None:
         opened = self._nurseries.pop(trio.lowlevel.current_trio_token())
         try:
             await self.close()
         finally:
-            await opened.leave_nursery()
+            await opened.leave_nursery(*exc)
 
     async def close(self) -> None:
         """Leave Redis, and stop the layer's tasks in this Trio run. Leaving the ``async with`` block does it too.
@@ -144,6 +152,14 @@ class RedisStreamsChannelLayer(LocalDelivery):
     def _process_mark(self) -> str:
         return f".{self._opened().process}"
 
+    def shard_statistics(self) -> tuple[ShardStatistics, ...]:
+        """An immutable snapshot of each shard in this Trio run; see :meth:`statistics` for the messages.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open.
+        """
+        return tuple(shard.statistics() for shard in self._opened().shards)
+
     # -- messages ---------------------------------------------------------------------------------------------------
 
     async def send(self, channel: str, message: Message) -> None:
@@ -173,9 +189,16 @@ class RedisStreamsChannelLayer(LocalDelivery):
         shard = opened.shard_for(channel)
         blob = self._codec.pack(NAMED, channel, message)
         capacity = self.get_capacity(channel)
-        sender, _, number = opened.next_token().rpartition("-")
-        arguments = (capacity, sender, number, blob, int(self.group_expiry * 1000))
-        answer = await shard.link.call(*NSEND(_stream(shard, channel), f"{shard.tag}:hw:{channel}", args=arguments))
+        memory = max(TOKEN_MEMORY, 4 * self.timeout)
+        times = (int(seconds * 1000) for seconds in (self.group_expiry, self.expiry, memory))
+        answer, expired = await shard.link.call(
+            *NSEND(
+                _stream(shard, channel),
+                f"{shard.tag}:seen:{channel}",
+                args=(capacity, opened.next_token(), blob, *times),
+            )
+        )
+        opened.hub.counters.expired += expired
         self._count(opened, channel, answer, capacity)
 
     def _count(self, opened: _OpenLayer, channel: str, answer: int, capacity: int) -> None:
@@ -205,7 +228,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
                 args=(
                     f"{shard.tag}:i:",
                     self.inbox_capacity,
-                    int(self.group_expiry * 1000),
+                    int(LEASE * 1000),
                     opened.next_token(),
                     blob,
                 ),
@@ -255,7 +278,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         """See :meth:`ChannelLayer.receive`. A named channel's message is acknowledged when it is returned.
 
         Raises:
-            ChannelLayerUnavailable: Redis did not answer in time.
+            ChannelLayerUnavailable: Redis has been away for longer than the time limit.
 
         Cancellation: loses no message; one that Redis has handed out is handed out again.
         """
@@ -264,14 +287,18 @@ class RedisStreamsChannelLayer(LocalDelivery):
         if _names.is_process_local(channel) or channel in opened.hub.mailboxes:
             return await super().receive(channel)
         shard = opened.shard_for(channel)
-        async with opened.named_wire(channel) as wire:
-            while True:
-                entry_id, blob = await _read_one(wire, _stream(shard, channel), opened.process)
-                await shard.link.call(*DONE(_stream(shard, channel), args=(_CONSUMER_GROUP, entry_id)))
-                try:
-                    return self._codec.unpack(blob).message
-                except UndecodableEntry:
-                    shard.undecodable += 1
+        named = await opened.named(channel)
+        while True:
+            blob, age = await named.receive()
+            try:
+                message = self._codec.unpack(blob).message
+            except UndecodableEntry as error:
+                shard.count_undecodable(channel, error)
+                continue
+            if age <= self.expiry:
+                opened.hub.counters.delivered += 1
+                return message
+            opened.hub.counters.expired += 1
 
     async def flush(self) -> None:
         """See :meth:`ChannelLayer.flush`. Other processes' members stay, and are told that something may be lost.
@@ -298,7 +325,8 @@ class _OpenLayer:
         self._layer = layer
         self._numbers = itertools.count(1)
         self._stack = AsyncExitStack()
-        self._named: dict[str, _NamedWire] = {}
+        self._working = trio.CancelScope()
+        self._named: OrderedDict[str, NamedChannel] = OrderedDict()
         topology = layer._topology
         self.shards = [self._make_shard(index, topology) for index in range(topology.shards)]
 
@@ -312,6 +340,7 @@ class _OpenLayer:
             topology=topology,
             codec=layer._codec,
             mine=lambda group: shard_of(group, topology.shards) == index,
+            is_home=shard_of(self.process, topology.shards) == index,
             next_token=self.next_token,
             timeout=layer.timeout,
             expiry=layer.expiry,
@@ -332,10 +361,8 @@ class _OpenLayer:
 
     async def start(self) -> None:
         nursery = await self._stack.enter_async_context(trio.open_nursery())
-        self._nursery = nursery
         try:
-            for shard in self.shards:
-                nursery.start_soon(shard.run, name=shard.tag)
+            nursery.start_soon(self._work)
             with trio.move_on_after(self._layer.timeout) as patience:
                 for shard in self.shards:
                     await shard.wait_until_attached()
@@ -344,87 +371,73 @@ class _OpenLayer:
                     f"the channel layer could not be opened within {self._layer.timeout:g} seconds: {self.shards}"
                 )
         except BaseException:
-            nursery.cancel_scope.cancel()
+            self._working.cancel()
             await self._stack.aclose()
             raise
 
+    async def _work(self) -> None:
+        # A scope of its own: the nursery's covers what the user does while the layer is open.
+        with self._working:
+            async with trio.open_nursery() as nursery:
+                for shard in self.shards:
+                    nursery.start_soon(shard.run, name=shard.tag)
+
     async def stop(self) -> None:
+        """Leave every shard, all of them at a time, within the time limit."""
         try:
-            for shard in self.shards:
-                try:
-                    await shard.leave()
-                except (ChannelLayerUnavailable, ReplyError):
-                    continue  # it goes with its lease
+            with trio.move_on_after(self._layer.timeout):
+                async with trio.open_nursery() as nursery:
+                    for shard in self.shards:
+                        nursery.start_soon(_unless_unavailable, shard.leave)
+                    for named in self._named.values():
+                        nursery.start_soon(_unless_unavailable, named.quit)
         finally:
-            self._nursery.cancel_scope.cancel()
+            self._working.cancel()
+            for named in self._named.values():
+                await named.disconnect()
 
-    async def leave_nursery(self) -> None:
-        self._nursery.cancel_scope.cancel()
-        await self._stack.aclose()
-
-    def named_wire(self, channel: str) -> _NamedWire:
-        shard = self.shard_for(channel)
-        index = self.shards.index(shard)
-        wire = self._named.get(channel)
-        if wire is None:
-            wire = self._named[channel] = _NamedWire(_stream(shard, channel), self._layer._topology, index)
-        return wire
-
-
-class _NamedWire:
-    """A connection for reading one named channel; one receiver at a time."""
-
-    def __init__(self, stream: str, topology: Topology, index: int) -> None:
-        self._stream = stream
-        self._topology = topology
-        self._index = index
-        self._turn = trio.Lock()
-        self._wire: Wire | None = None
-
-    async def __aenter__(self) -> Wire:
-        await self._turn.acquire()
+    async def leave_nursery(self, *exc: Any) -> None:
+        """End the nursery with what the block ended with: its cancellation may be the nursery's own."""
         try:
-            self._wire = await open_wire(await self._topology.locate(self._index))
-            [reply] = await self._wire.exchange(("XGROUP", "CREATE", self._stream, _CONSUMER_GROUP, "0", "MKSTREAM"))
-            if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
-                raise LinkLost(f"{self._wire.host} says: {reply}")
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self._wire
+            await self._stack.__aexit__(*exc)
+        except BaseException as raised:
+            if set(_leaves(raised)) != {exc[1]}:
+                raise
+            # The block's own exception: it goes on as it is, not in a group.
 
-    async def __aexit__(self, *_exc: object) -> None:
-        try:
-            if self._wire is not None:
-                with trio.CancelScope(shield=True):
-                    await self._wire.aclose()
-                self._wire = None
-        finally:
-            self._turn.release()
-
-
-async def _read_one(wire: Wire, stream: str, consumer: str) -> tuple[bytes, bytes]:
-    while True:
-        [reply] = await wire.exchange(
-            (
-                "XREADGROUP",
-                "GROUP",
-                _CONSUMER_GROUP,
-                consumer,
-                "COUNT",
-                1,
-                "BLOCK",
-                int(LEASE * 100),
-                "STREAMS",
-                stream,
-                ">",
+    async def named(self, channel: str) -> NamedChannel:
+        """The named channel's reader, made if there is none. Those that nobody uses keep a few connections open."""
+        found = self._named.get(channel)
+        if found is None:
+            shard = self.shard_for(channel)
+            found = self._named[channel] = NamedChannel(
+                stream=_stream(shard, channel),
+                consumer=self.process,
+                index=self.shards.index(shard),
+                link=shard.link,
+                topology=self._layer._topology,
+                timeout=self._layer.timeout,
             )
-        )
-        if isinstance(reply, ReplyError):
-            raise LinkLost(f"{wire.host} says: {reply}")
-        if reply:
-            [[_name, [[entry_id, fields]]]] = reply
-            return entry_id, dict(zip(fields[::2], fields[1::2], strict=True)).get(b"b", b"")
+        self._named.move_to_end(channel)
+        for name in list(self._named)[: -IDLE_NAMED_CHANNELS - 1]:
+            if not self._named[name].in_use:
+                await self._named.pop(name).disconnect()
+        return found
+
+
+def _leaves(raised: BaseException) -> Iterator[BaseException]:
+    if isinstance(raised, BaseExceptionGroup):
+        for inner in raised.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield raised
+
+
+async def _unless_unavailable(call: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await call()
+    except ChannelLayerUnavailable:
+        pass  # what is left in Redis goes with its lease
 
 
 def _stream(shard: Shard, channel: str) -> str:
@@ -433,8 +446,12 @@ def _stream(shard: Shard, channel: str) -> str:
 
 def _topology(hosts: Any, prefix: str) -> Topology:
     if isinstance(hosts, dict) and "cluster" in hosts:
-        seeds = [parse_host(entry) for entry in hosts["cluster"]]
-        return Cluster(seeds, prefix, int(hosts.get("shards", CLUSTER_SHARDS)))
-    if isinstance(hosts, str | bytes | dict) or not hosts:
+        seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
+        if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:
+            raise InvalidChannelLayerError("a cluster must be given as {'cluster': [hosts to ask, ...], 'shards': 4}")
+        if not isinstance(shards, int) or shards < 1:
+            raise InvalidChannelLayerError(f"the shards of a cluster must be a number of at least 1; got {shards!r}")
+        return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
+    if not isinstance(hosts, list | tuple) or not hosts:
         raise InvalidChannelLayerError(f"hosts must be a list that is not empty, such as {list(DEFAULT_HOSTS)}")
     return Hosts([parse_host(entry) for entry in hosts])

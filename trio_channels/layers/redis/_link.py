@@ -5,6 +5,7 @@ The rules:
 - A command is sent, and answered, in the order in which it was given. Commands that wait go out in one write.
 - What was sent and not answered when the connection broke is sent again, in order, on the next one. Each command is
   either idempotent or carries a token by which its receivers know it again.
+- At most ``IN_FLIGHT`` commands are unanswered at a time.
 - A caller waits at most ``timeout`` seconds, and can be cancelled. Neither touches the connection: a command that was
   sent keeps its place, and its answer is dropped; one that was not sent yet is withdrawn.
 - A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
@@ -13,6 +14,7 @@ The rules:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import random
@@ -27,11 +29,14 @@ from ..._bell import Bell
 from ...exceptions import ChannelLayerUnavailable
 from ._hosts import Host
 from ._scripts import ALL
-from ._wire import Argument, LinkLost, ReplyError, Wire, encode, open_wire
+from ._window import WIDTH
+from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.05, 2.0
+#: Commands under way. All of them may be sent again, and receivers know as many tokens of one sender.
+IN_FLIGHT = WIDTH
 
 #: Errors after which the command may succeed on another connection, or later.
 _ELSEWHERE_OR_LATER = (
@@ -82,7 +87,10 @@ class _Command:
 
 
 class BackOff:
-    """How long to wait before the next try: jittered, doubling, reset by success."""
+    """How long to wait before the next try: jittered, doubling, reset by success.
+
+    Success is an answered command, not a connection: a server that is loading, or is a replica, takes those, too.
+    """
 
     def __init__(self) -> None:
         self._next = FIRST_BACK_OFF
@@ -110,9 +118,11 @@ class CommandLink:
         self.name = name
         self._locate = locate
         self._timeout = timeout
-        self._waiting: deque[_Command] = deque()
+        self._waiting: dict[_Command, None] = {}
         self._unanswered: deque[_Command] = deque()
         self._bell = Bell()
+        self._back_off = BackOff()
+        self._in_outage = False
         self._connected = False
         self._connections = 0
         self._last_error = "it has not been connected yet"
@@ -130,22 +140,23 @@ class CommandLink:
 
         Raises:
             ChannelLayerUnavailable: there was no answer in time. A command that had been sent may yet take effect.
-            ReplyError: Redis refused the command.
+            CommandRefused: Redis refused the command.
 
         Cancellation: as after a time-out.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         command = _Command(encode(*arguments))
-        self._waiting.append(command)
+        self._waiting[command] = None
         self._bell.ring()
         try:
             with trio.move_on_after(self._timeout):
                 await command.bell.wait()
                 if isinstance(command.reply, ReplyError):
-                    raise command.reply
+                    raise CommandRefused(f"{self.name} refuses: {command.reply}")
                 return command.reply
         finally:
             command.abandoned = True
+            self._waiting.pop(command, None)
         sent = command.sent_at != math.inf
         raise ChannelLayerUnavailable(
             f"{self.name} did not answer within {self._timeout:g} seconds"
@@ -155,33 +166,40 @@ class CommandLink:
 
     async def run(self) -> None:
         """Keep a connection, and serve the calls, until cancelled."""
-        back_off = BackOff()
         while True:
             try:
                 wire = await open_wire(await self._locate())
                 try:
                     await _load_scripts(wire)
-                    if self._connections and not self._connected:
-                        logger.info("%s is connected again, to %s", self.name, wire.host)
                     self._connected = True
                     self._connections += 1
-                    back_off.reset()
                     await self._serve(wire)
                 finally:
+                    self._connected = False
                     with trio.CancelScope(shield=True):
                         await wire.aclose()
-            except ChannelLayerUnavailable as error:
-                if self._connected or not self._connections:
-                    logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
-                self._connected = False
+            except LinkLost as error:
                 self._last_error = str(error)
-            await back_off.wait()
+                if not self._in_outage:
+                    self._in_outage = True
+                    logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
+            except Exception as error:
+                # A defect, or a server like no other. What waits is still there, and the next connection begins anew.
+                self._last_error = f"{type(error).__name__}: {error}"
+                logger.exception("%s failed, and begins again", self.name)
+            await self._back_off.wait()
+
+    def _answered(self, wire: Wire) -> None:
+        self._back_off.reset()
+        if self._in_outage:
+            self._in_outage = False
+            logger.info("%s is available again, at %s", self.name, wire.host)
 
     async def _serve(self, wire: Wire) -> None:
         # What was not answered goes first; nobody waits any more for what was abandoned, but it may have been promised.
-        again = [command for command in self._unanswered if not command.abandoned]
+        again = {command: None for command in self._unanswered if not command.abandoned}
         self._unanswered.clear()
-        self._waiting.extendleft(reversed(again))
+        self._waiting = again | self._waiting
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, wire)
@@ -195,11 +213,11 @@ class CommandLink:
 
     async def _write(self, wire: Wire) -> None:
         while True:
-            batch = [command for command in self._waiting if not command.abandoned]
-            self._waiting.clear()
+            batch = list(itertools.islice(self._waiting, IN_FLIGHT - len(self._unanswered)))
             if batch:
                 now = trio.current_time()
                 for command in batch:
+                    del self._waiting[command]
                     command.sent_at = now
                 self._unanswered.extend(batch)
                 await wire.send(b"".join([command.data for command in batch]))
@@ -210,12 +228,15 @@ class CommandLink:
         while True:
             for reply in await wire.receive():
                 if not self._unanswered:
-                    raise LinkLost(f"{wire.host} sent a reply that nothing had asked for")
+                    raise LinkLost(f"{wire.host} sent what nobody had asked for: {reply!r:.100}")
                 if isinstance(reply, ReplyError) and is_elsewhere_or_later(reply):
                     raise LinkLost(f"{wire.host} says: {reply}")
                 command = self._unanswered.popleft()
                 command.reply = reply
                 command.bell.ring()
+            self._answered(wire)
+            if self._waiting:
+                self._bell.ring()  # there is room for more again
 
     async def _watch(self) -> None:
         """Give up a connection that has gone silent: it may be half open, and would never say so."""

@@ -27,7 +27,7 @@ class Script:
         """What ``SCRIPT LOAD`` answers."""
         return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    def __call__(self, *keys: str, args: tuple[Argument, ...] = ()) -> tuple[Argument, ...]:
+    def __call__(self, *keys: str | bytes, args: tuple[Argument, ...] = ()) -> tuple[Argument, ...]:
         """The command that runs it."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
@@ -37,11 +37,13 @@ class Script:
         return ("SCRIPT", "LOAD", self.source)
 
 
-#: KEYS: inbox. ARGV: lease in ms. Makes the inbox if there is none, and renews its lease.
-#: Returns: whether there was one, the id of its last entry ever, and the server's time.
+#: KEYS: inbox, its state. ARGV: lease in ms. Makes the inbox if there is none, and renews its lease.
+#: Returns: whether there was one, the id of its last entry ever, the server's time, how many messages were ever
+#: refused, the number of the last ACK.
 ATTACH = Script("""
 local existed = redis.call('EXISTS', KEYS[1])
 if existed == 0 then
+    redis.call('DEL', KEYS[2])
     local id = redis.call('XADD', KEYS[1], '*', 'new', '1')
     redis.call('XDEL', KEYS[1], id)
 end
@@ -51,17 +53,21 @@ local info = redis.call('XINFO', 'STREAM', KEYS[1])
 for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then last = info[i + 1] end
 end
-return {existed, last, redis.call('TIME')}
+local state = redis.call('HMGET', KEYS[2], 'lost', 'ack')
+return {existed, last, redis.call('TIME'), tonumber(state[1]) or 0, tonumber(state[2]) or 0}
 """)
 
-#: KEYS: inbox, its lost counter. ARGV: lease in ms, the id up to which entries have been read.
-#: Returns: 0 if the inbox is gone, else 1; and how many messages were refused since it was last asked.
+#: KEYS: inbox, its state. ARGV: lease in ms, the first id that has not been read, the number of this ACK.
+#: Returns: 0 if the inbox is gone, else 1; and the server's time.
+#: The number stands there for ATTACH: a server that has an older one has lost what came later.
 ACK = Script("""
 local alive = redis.call('PEXPIRE', KEYS[1], ARGV[1])
-if alive == 1 then redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2]) end
-local lost = redis.call('GET', KEYS[2])
-if lost then redis.call('DEL', KEYS[2]) end
-return {alive, tonumber(lost) or 0}
+if alive == 1 then
+    redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
+    redis.call('HSET', KEYS[2], 'ack', ARGV[3])
+    redis.call('PEXPIRE', KEYS[2], ARGV[1])
+end
+return {alive, redis.call('TIME')}
 """)
 
 #: KEYS: groups. ARGV: the process, group expiry in ms.
@@ -79,17 +85,22 @@ for i = 1, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
 return #KEYS
 """)
 
-#: KEYS: group. ARGV: the inboxes' common prefix, their capacity, the lost counters' expiry in ms, token, blob.
+#: KEYS: group. ARGV: the inboxes' common prefix, their capacity, the lease in ms, token, blob.
 #: Returns: to how many processes it went, how many were full, how many were dead (and have been removed).
+#: A full inbox gets a mark behind its last message: how many were ever refused. Further refusals replace it, so that it
+#: stands where they are missing, and is read, and read again, as safely as the messages are.
 GSEND = Script("""
 local sent, full, dead = 0, 0, 0
 local capacity = tonumber(ARGV[2])
 for _, process in ipairs(redis.call('SMEMBERS', KEYS[1])) do
     local inbox = ARGV[1] .. process
     if redis.call('XLEN', inbox) >= capacity then
-        local lost = inbox .. ':lost'
-        redis.call('INCR', lost)
-        redis.call('PEXPIRE', lost, ARGV[3])
+        local state = inbox .. ':state'
+        local lost = redis.call('HINCRBY', state, 'lost', 1)
+        redis.call('PEXPIRE', state, ARGV[3])
+        local last = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1]
+        if last and last[2][1] == 'l' then redis.call('XDEL', inbox, last[1]) end
+        redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'l', lost)
         full = full + 1
     elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', ARGV[4], 'b', ARGV[5]) then
         sent = sent + 1
@@ -108,34 +119,69 @@ if redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', 't', ARGV[2], 'b', ARGV[3]) th
 return -1
 """)
 
-#: KEYS: stream, hash of the senders' last numbers. ARGV: capacity, sender, number, blob, expiry in ms.
-#: Returns: 1 accepted, 0 full. A number that is not above the sender's last was accepted before.
+#: KEYS: stream, sorted set of tokens by time. ARGV: capacity, token, blob, the stream's expiry in ms, a message's
+#: expiry in ms, ms for which a token is remembered. Returns: 1 accepted (now or before), 0 full; and how many expired
+#: messages made room.
 NSEND = Script("""
-local last = tonumber(redis.call('HGET', KEYS[2], ARGV[2])) or -1
-if tonumber(ARGV[3]) <= last then return 1 end
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-redis.call('XADD', KEYS[1], '*', 'b', ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-return 1
+if redis.call('ZSCORE', KEYS[2], ARGV[2]) then return {1, 0} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expired = 0
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+    expired = redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', math.max(now - ARGV[5], 0)))
+    if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return {0, expired} end
+end
+redis.call('XADD', KEYS[1], '*', 'b', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('ZADD', KEYS[2], string.format('%.0f', now), ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - ARGV[6]))
+redis.call('PEXPIRE', KEYS[2], ARGV[6])
+return {1, expired}
 """)
 
-#: KEYS: stream. ARGV: consumer group, id. Acknowledges and deletes, so that the stream's length is the true backlog.
+#: KEYS: stream, the consumer's note of what it did last. ARGV: consumer group, consumer, id, the note's expiry in ms.
+#: Acknowledges and deletes, so that the stream's length is the true backlog.
+#: Returns: 1 done (now or before), 0 another consumer has it or had it; and the server's time.
 DONE = Script("""
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-return redis.call('XDEL', KEYS[1], ARGV[2])
+if redis.call('GET', KEYS[2]) ~= ARGV[3] then
+    local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+    if not pending.err then  -- else everything is gone, and nobody else can have it
+        if not pending[1] or pending[1][2] ~= ARGV[2] then return {0, redis.call('TIME')} end
+        redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+        redis.call('XDEL', KEYS[1], ARGV[3])
+    end
+    redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+end
+return {1, redis.call('TIME')}
 """)
 
-#: KEYS: inbox, its lost counter. ARGV: 1 if its owner is to be told, the counter's expiry in ms. Empties an inbox.
+#: KEYS: stream, the consumer's note. ARGV: consumer group, consumer. Forgets a consumer, unless messages wait for it.
+QUIT = Script("""
+redis.call('DEL', KEYS[2])
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return 0 end
+for _, row in ipairs(consumers) do
+    local name, pending
+    for i = 1, #row, 2 do
+        if row[i] == 'name' then name = row[i + 1] elseif row[i] == 'pending' then pending = row[i + 1] end
+    end
+    if name == ARGV[2] and pending == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+        return 1
+    end
+end
+return 0
+""")
+
+#: KEYS: inbox, its state. ARGV: 1 if its owner is to be told. Empties an inbox.
 EMPTY = Script("""
-local lost = redis.call('XLEN', KEYS[1])
+local waiting = redis.call('XLEN', KEYS[1])
 redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
 if ARGV[1] == '1' then
-    redis.call('INCRBY', KEYS[2], math.max(lost, 1))
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+    local lost = redis.call('HINCRBY', KEYS[2], 'lost', waiting)
+    redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', 'l', lost, 'f', '1')
 end
-return lost
+return waiting
 """)
 
-ALL: tuple[Script, ...] = (ATTACH, ACK, GADD, GDEL, GSEND, SEND, NSEND, DONE, EMPTY)
+ALL: tuple[Script, ...] = (ATTACH, ACK, GADD, GDEL, GSEND, SEND, NSEND, DONE, QUIT, EMPTY)

@@ -126,8 +126,10 @@ class Cluster:
             if isinstance(reply, ReplyError):
                 problems.append(f"{node} says: {reply}")
                 continue
-            # [first slot, last slot, [ip, port, ...] of the master, then of its replicas]
-            ranges = [(row[0], row[1], (row[2][0].decode() or _name_of(node), int(row[2][1]))) for row in reply]
+            # [first slot, last slot, [ip, port, ...] of the master, then of its replicas]; no ip: where it was asked
+            ranges = [
+                (row[0], row[1], ((row[2][0] or b"").decode() or _name_of(node), int(row[2][1]))) for row in reply
+            ]
             self._known = [node.at(address) for address in {address for _, _, address in ranges}]
             for first, last, address in ranges:
                 if first <= self._slots[shard] <= last:

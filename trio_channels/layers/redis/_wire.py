@@ -22,10 +22,18 @@ ReplyError = hiredis.ReplyError
 RECEIVE_SIZE = 64 * 1024
 #: Seconds for opening a connection: TCP, TLS, and the first exchange.
 CONNECT_TIMEOUT = 5.0
+#: Seconds for an exchange that does not block on the server. A black-holed connection opens, and then says nothing.
+EXCHANGE_TIMEOUT = 5.0
+#: ``XADD NOMKSTREAM``, ``XTRIM MINID`` and ``XAUTOCLAIM`` came with it.
+OLDEST_VERSION = (6, 2)
 
 
 class LinkLost(ChannelLayerUnavailable):
     """The connection to Redis is gone, or was never there."""
+
+
+class CommandRefused(ChannelLayerUnavailable):
+    """Redis is there, and answered a command with an error: out of memory, no permission, a key of another type."""
 
 
 @contextmanager
@@ -33,8 +41,16 @@ def translated_errors(host: Host) -> Iterator[None]:
     """Everything that a connection can end with, as :class:`LinkLost`."""
     try:
         yield
-    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, hiredis.ProtocolError) as error:
-        raise LinkLost(f"the connection to Redis at {host} failed: {str(error) or type(error).__name__}") from error
+    except (
+        OSError,
+        UnicodeError,  # what IDNA raises about a host name that is none
+        trio.BrokenResourceError,
+        trio.ClosedResourceError,
+        hiredis.ProtocolError,
+    ) as error:
+        # Trio's errors are without words; what TLS said is their cause.
+        text = str(error) or str(error.__cause__ or "") or type(error).__name__
+        raise LinkLost(f"the connection to Redis at {host} failed: {text}") from error
 
 
 def encode(*arguments: Argument) -> bytes:
@@ -90,17 +106,21 @@ class Wire:
                     replies.append(reply)
         return replies
 
-    async def exchange(self, *commands: tuple[Argument, ...]) -> list[Any]:
-        """Send commands, and wait for their replies, with nothing else under way.
+    async def exchange(self, *commands: tuple[Argument, ...], patience: float = EXCHANGE_TIMEOUT) -> list[Any]:
+        """Send commands, and wait `patience` seconds for their replies, with nothing else under way.
 
         Raises:
-            LinkLost: the connection is gone.
+            LinkLost: the connection is gone, or silent.
+
+        Cancellation: the replies may yet come; the wire must then be closed.
         """
-        await self.send(b"".join(encode(*command) for command in commands))
         replies: list[Any] = []
-        while len(replies) < len(commands):
-            replies += await self.receive()
-        return replies
+        with trio.move_on_after(patience):
+            await self.send(b"".join(encode(*command) for command in commands))
+            while len(replies) < len(commands):
+                replies += await self.receive()
+            return replies
+        raise LinkLost(f"Redis at {self.host} has been silent for {patience:g} seconds")
 
     async def aclose(self) -> None:
         """Close the connection, without a farewell."""
@@ -135,8 +155,7 @@ async def _open_stream(host: Host) -> trio.abc.Stream:
     if isinstance(host.address, str):
         stream = await trio.open_unix_socket(host.address)
     else:
-        stream = await trio.open_tcp_stream(*host.address)
-        stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+        stream = await trio.open_tcp_stream(*host.address)  # sets TCP_NODELAY by itself
         if host.tls is not None:
             tls = trio.SSLStream(stream, host.tls.context(), server_hostname=host.address[0])
             try:
@@ -158,3 +177,24 @@ async def _greet(wire: Wire) -> None:
     for reply in await wire.exchange(*commands) if commands else ():
         if isinstance(reply, ReplyError):
             raise LinkLost(f"Redis at {host} refuses the connection: {reply}")
+
+
+async def check_version(wire: Wire) -> None:
+    """Make sure that the server is not too old.
+
+    ``HELLO``, unlike ``INFO``, is no command that ACL users tend to be denied; it came with Redis 6.0.
+
+    Raises:
+        LinkLost: it is.
+    """
+    [reply] = await wire.exchange(("HELLO",))
+    if isinstance(reply, ReplyError):
+        if not str(reply).startswith("ERR unknown command"):
+            raise LinkLost(f"Redis at {wire.host} refuses the connection: {reply}")
+        version = b"older than 6.0"
+    else:
+        version = dict(zip(reply[::2], reply[1::2], strict=False)).get(b"version", b"")
+        if tuple(int(part) for part in version.split(b".")[:2] if part.isdigit()) >= OLDEST_VERSION:
+            return
+    wanted = ".".join(map(str, OLDEST_VERSION))
+    raise LinkLost(f"the channel layer needs Redis {wanted} or newer; {wire.host} is {version.decode()}")

@@ -168,9 +168,9 @@ class CommandLink:
         """Keep a connection, and serve the calls, until cancelled."""
         while True:
             try:
-                wire = await open_wire(await self._locate())
+                wire = await open_wire(await self._locate(), self._timeout)
                 try:
-                    await _load_scripts(wire)
+                    await _load_scripts(wire, self._timeout)
                     self._connected = True
                     self._connections += 1
                     await self._serve(wire)
@@ -207,8 +207,9 @@ class CommandLink:
                 await self._read(wire)
         except BaseExceptionGroup as group:
             lost, others = group.split(LinkLost)
-            if others is not None or lost is None:
-                raise
+            if others is not None:
+                raise others from None  # a cancellation, or a defect: either is more than a lost link
+            assert lost is not None
             raise LinkLost(str(next(_leaves(lost)))) from group
 
     async def _write(self, wire: Wire) -> None:
@@ -246,8 +247,8 @@ class CommandLink:
                 raise LinkLost(f"no answer for {self._timeout:g} seconds")
 
 
-async def _load_scripts(wire: Wire) -> None:
-    for reply in await wire.exchange(*(script.load for script in ALL)):
+async def _load_scripts(wire: Wire, patience: float) -> None:
+    for reply in await wire.exchange(*(script.load for script in ALL), patience=patience):
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{wire.host} refused a script: {reply}")
 

@@ -129,7 +129,7 @@ class NamedChannel:
         try:
             if self._wire is None:
                 self._look_at = -math.inf
-                self._wire = await open_wire(await self._topology.locate(self._index))
+                self._wire = await open_wire(await self._topology.locate(self._index), self._timeout)
                 await self._make_group(self._wire)
             wire = self._wire
             entry = None
@@ -145,7 +145,8 @@ class NamedChannel:
                 await self.disconnect()
 
     async def _make_group(self, wire: Wire) -> None:
-        [reply] = await wire.exchange(("XGROUP", "CREATE", self._stream, GROUP, "0", "MKSTREAM"))
+        command = ("XGROUP", "CREATE", self._stream, GROUP, "0", "MKSTREAM")
+        [reply] = await wire.exchange(command, patience=self._timeout)
         if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
             raise LinkLost(f"{wire.host} says: {reply}")
 

@@ -34,7 +34,7 @@ from ._link import BackOff, CommandLink, LinkStatistics
 from ._scripts import ACK, ATTACH, EMPTY, GADD, GDEL, SEND
 from ._topology import Topology
 from ._window import DuplicateFilter
-from ._wire import Argument, LinkLost, ReplyError, Wire, check_version, open_wire
+from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, check_version, open_wire
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -246,7 +246,9 @@ class Shard:
                 if leaving:
                     await self.link.call(*GDEL(*map(self.group_key, leaving), args=(self._process,)))
             except ChannelLayerUnavailable as error:
-                logger.warning("%s: memberships could not be told, trying again: %s", self.link.name, error)
+                # An outage is logged by the link, once.
+                level = logging.WARNING if isinstance(error, CommandRefused) else logging.DEBUG
+                logger.log(level, "%s: memberships could not be told, trying again: %s", self.link.name, error)
                 self._changed = {**dict.fromkeys(batch), **self._changed}
                 await trio.sleep(self._timeout / 10)
                 continue
@@ -280,7 +282,7 @@ class Shard:
         while True:
             with trio.CancelScope() as self._session:
                 try:
-                    wire = await open_wire(await self._topology.locate(self._index))
+                    wire = await open_wire(await self._topology.locate(self._index), self._timeout)
                     try:
                         await self._attach(wire)
                         back_off.reset()
@@ -299,11 +301,11 @@ class Shard:
             await back_off.wait()
 
     async def _attach(self, wire: Wire) -> None:
-        await check_version(wire)
-        await _ask(wire, ATTACH.load)
-        await _ask(wire, ACK.load)
+        await check_version(wire, self._timeout)
+        await self._ask(wire, ATTACH.load)
+        await self._ask(wire, ACK.load)
         attach = ATTACH(self.inbox, self._state_key, args=(self._lease_ms,))
-        existed, last, time, lost, ack = await _ask(wire, attach)
+        existed, last, time, lost, ack = await self._ask(wire, attach)
         self._see_time(time)
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
@@ -326,6 +328,12 @@ class Shard:
         self._probes_seen = self._probes_sent
         self._tell_all_again()
         self._attached.set()
+
+    async def _ask(self, wire: Wire, command: tuple[Argument, ...]) -> Any:
+        [reply] = await wire.exchange(command, patience=self._timeout)
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} says: {reply}")
+        return reply
 
     async def _read(self, wire: Wire) -> None:
         block = int(BLOCK * 1000)
@@ -449,13 +457,6 @@ class Shard:
                 continue  # the link has said so
             if answer == 1:
                 self._probes_sent += 1  # neither a full inbox nor one that is gone has taken it
-
-
-async def _ask(wire: Wire, command: tuple[Argument, ...]) -> Any:
-    [reply] = await wire.exchange(command)
-    if isinstance(reply, ReplyError):
-        raise LinkLost(f"{wire.host} says: {reply}")
-    return reply
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

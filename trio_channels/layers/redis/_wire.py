@@ -127,15 +127,15 @@ class Wire:
         await trio.aclose_forcefully(self._stream)
 
 
-async def open_wire(host: Host) -> Wire:
+async def open_wire(host: Host, patience: float = CONNECT_TIMEOUT) -> Wire:
     """Connect, authenticate, and select the database.
 
     Raises:
-        LinkLost: that failed, or took longer than ``CONNECT_TIMEOUT``.
+        LinkLost: that failed, or took longer than `patience` seconds.
 
     Cancellation: leaves nothing open.
     """
-    with trio.move_on_after(CONNECT_TIMEOUT):
+    with trio.move_on_after(patience):
         with translated_errors(host):
             stream = await _open_stream(host)
         wire = Wire(host, stream)
@@ -145,7 +145,7 @@ async def open_wire(host: Host) -> Wire:
             await wire.aclose()
             raise
         return wire
-    raise LinkLost(f"Redis at {host} did not answer within {CONNECT_TIMEOUT:g} seconds")
+    raise LinkLost(f"Redis at {host} did not answer within {patience:g} seconds")
 
 
 async def _open_stream(host: Host) -> trio.abc.Stream:
@@ -179,7 +179,7 @@ async def _greet(wire: Wire) -> None:
             raise LinkLost(f"Redis at {host} refuses the connection: {reply}")
 
 
-async def check_version(wire: Wire) -> None:
+async def check_version(wire: Wire, patience: float = EXCHANGE_TIMEOUT) -> None:
     """Make sure that the server is not too old.
 
     ``HELLO``, unlike ``INFO``, is no command that ACL users tend to be denied; it came with Redis 6.0.
@@ -187,7 +187,7 @@ async def check_version(wire: Wire) -> None:
     Raises:
         LinkLost: it is.
     """
-    [reply] = await wire.exchange(("HELLO",))
+    [reply] = await wire.exchange(("HELLO",), patience=patience)
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("ERR unknown command"):
             raise LinkLost(f"Redis at {wire.host} refuses the connection: {reply}")

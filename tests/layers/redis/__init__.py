@@ -1,0 +1,1 @@
+"""The Redis Streams channel layer, its parts, and it against a Redis and a network that fail."""

@@ -1,0 +1,161 @@
+"""Every form of an entry of ``hosts``; and no error shows a password."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pytest
+
+from trio_channels.exceptions import InvalidChannelLayerError
+from trio_channels.layers.redis import RedisStreamsChannelLayer
+from trio_channels.layers.redis._hosts import Host, Tls, parse_host
+
+SECRET = "hunter2"
+
+FORMS: list[tuple[Any, Host]] = [
+    ("redis://example.org", Host(("example.org", 6379))),
+    ("redis://", Host(("localhost", 6379))),
+    ("redis://example.org:1234/5", Host(("example.org", 1234), database=5)),
+    ("redis://example.org/?db=3", Host(("example.org", 6379), database=3)),
+    ("redis://[::1]:7000", Host(("::1", 7000))),
+    ("redis://:hunter2@h", Host(("h", 6379), password=SECRET)),
+    ("redis://bob:p%40ss%2F@h", Host(("h", 6379), username="bob", password="p@ss/")),
+    ("redis://bob@h", Host(("h", 6379), username="bob")),
+    ("rediss://h", Host(("h", 6379), tls=Tls())),
+    (
+        "rediss://h?ssl_check_hostname=false&ssl_ca_certs=/ca.pem",
+        Host(("h", 6379), tls=Tls("/ca.pem", check_hostname=False)),
+    ),
+    ("unix:///run/redis.sock?db=2", Host("/run/redis.sock", database=2)),
+    ("unix://bob:hunter2@/run/redis.sock", Host("/run/redis.sock", username="bob", password=SECRET)),
+    (("example.org", 1234), Host(("example.org", 1234))),
+    (["example.org", "1234"], Host(("example.org", 1234))),
+    ({}, Host(("localhost", 6379))),
+    ({"host": "h", "port": 1, "db": 2}, Host(("h", 1), database=2)),
+    ({"address": "redis://h/1"}, Host(("h", 6379), database=1)),
+    ({"address": "redis://h", "password": SECRET}, Host(("h", 6379), password=SECRET)),
+    ({"address": ("h", 2), "db": 3}, Host(("h", 2), database=3)),
+    ({"path": "/run/redis.sock"}, Host("/run/redis.sock")),
+    ({"host": "h", "ssl": True, "ssl_certfile": "c", "ssl_keyfile": "k"}, Host(("h", 6379), tls=Tls(None, "c", "k"))),
+    (
+        {"sentinels": [("a", 1), "b"], "master_name": "m", "password": SECRET},
+        Host(None, password=SECRET, sentinels=(("a", 1), ("b", 26379)), master_name="m"),
+    ),
+]
+
+WRONG: list[Any] = [
+    None,
+    5,
+    b"redis://h",
+    ("h",),
+    ("h", 1, 2),
+    ("h", 0),
+    ("h", 65536),
+    ("h", "port"),
+    ("h", True),
+    ("", 1),
+    (None, 1),
+    "example.org:6379",
+    "http://h",
+    "redis://h:port",
+    "redis://h:99999",
+    "redis://h/database",
+    "redis://h/-1",
+    "redis://h?unknown=1",
+    "redis://[::1",
+    "unix://",
+    {"cluster": ["redis://h"]},
+    {5: 6, "x": 1},
+    {"db": "x"},
+    {"db": True},
+    {"db": "\u0661"},
+    {"address": ("h", 1, 2)},
+    {"address": 5},
+    {"username": 5},
+    {"sentinels": [("a", 1)]},
+    {"sentinels": [], "master_name": "m"},
+    {"sentinels": "a", "master_name": "m"},
+    {"sentinels": [None], "master_name": "m"},
+]
+
+#: Each holds the password where a mistake may put it.
+WRONG_WITH_A_PASSWORD: list[Any] = [
+    "redis://:hunter2/x@h",
+    "redis://user:hunter2#@h",
+    "redis://:a/hunter2@h",
+    "redis://:a/hunter2@h:6379/0",
+    "redis://:a?hunter2=@h",
+    "hunter2://h",
+    "redis://user:hunter2:6379",
+    "redis://[hunter2",
+    {"password": [SECRET]},
+    {"address": ("h", SECRET)},
+    {"db": SECRET},
+    {"host": "h", "port": SECRET},
+    ("h", SECRET),
+]
+
+
+@pytest.mark.parametrize(("entry", "host"), FORMS, ids=repr)
+def test_each_form_means_a_host(entry: Any, host: Host) -> None:
+    assert parse_host(entry) == host
+
+
+@pytest.mark.parametrize("entry", WRONG, ids=repr)
+def test_what_is_no_host_is_refused(entry: Any) -> None:
+    with pytest.raises(InvalidChannelLayerError):
+        parse_host(entry)
+
+
+@pytest.mark.parametrize("entry", WRONG_WITH_A_PASSWORD, ids=repr)
+def test_an_error_shows_no_password(entry: Any) -> None:
+    with pytest.raises(InvalidChannelLayerError) as caught:
+        parse_host(entry)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET not in str(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize(("entry", "host"), FORMS, ids=repr)
+def test_a_host_shows_no_password(entry: Any, host: Host) -> None:
+    assert SECRET not in repr(host) + str(host)
+    assert "p@ss" not in repr(host) + str(host)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        None,
+        "redis://h",
+        5,
+        {"cluster": []},
+        {"cluster": "redis://h"},
+        {"cluster": ["redis://h"], "shards": 0},
+        {"cluster": ["redis://h"], "shards": "x"},
+        {"cluster": ["redis://h"], "unknown": 1},
+        {"host": "h"},
+    ],
+    ids=repr,
+)
+def test_hosts_that_are_no_list_are_refused(hosts: Any) -> None:
+    with pytest.raises(InvalidChannelLayerError):
+        RedisStreamsChannelLayer(hosts=hosts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"prefix": ""}, {"prefix": "a{b}"}, {"timeout": 0}, {"inbox_capacity": 0}, {"serializer_format": "pickle"}],
+    ids=repr,
+)
+def test_an_impossible_option_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidChannelLayerError):
+        RedisStreamsChannelLayer(**options)
+
+
+def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
+    checked, unchecked = Tls().context(), Tls(check_hostname=False).context()
+    assert (checked.check_hostname, checked.verify_mode) == (True, ssl.CERT_REQUIRED)
+    assert (unchecked.check_hostname, unchecked.verify_mode) == (False, ssl.CERT_REQUIRED)

@@ -1,0 +1,160 @@
+"""The small parts: the duplicate filter, shards and slots, the back-off, what an error reply means."""
+
+from __future__ import annotations
+
+import hiredis
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_channels.layers.redis._hosts import Host
+from trio_channels.layers.redis._link import IN_FLIGHT, LAST_BACK_OFF, BackOff, is_elsewhere_or_later
+from trio_channels.layers.redis._topology import SLOTS, key_slot, shard_of
+from trio_channels.layers.redis._window import MEMORY, WIDTH, DuplicateFilter
+from trio_channels.layers.redis._wire import encode, open_wire
+
+from ...redis_server import RedisServer
+
+# -- duplicates -------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_a_duplicate_from_the_second_time_on() -> None:
+    seen = DuplicateFilter()
+    assert [seen.is_duplicate(b"a-1", 0) for _ in range(3)] == [False, True, True]
+    assert seen.suppressed == 2
+
+
+def test_senders_are_told_apart() -> None:
+    seen = DuplicateFilter()
+    assert not any(seen.is_duplicate(token, 0) for token in (b"a-1", b"b-1", b"a-b-1", b"", b"1", b"-1x"))
+
+
+def test_everything_that_a_link_has_under_way_may_come_again() -> None:
+    seen = DuplicateFilter()
+    tokens = [b"a-%d" % number for number in range(IN_FLIGHT)]
+    assert not any(seen.is_duplicate(token, 0) for token in tokens)
+    assert all(seen.is_duplicate(token, 0) for token in tokens)
+
+
+@given(st.permutations(range(20)))
+def test_the_order_of_numbers_does_not_matter(numbers: list[int]) -> None:
+    seen = DuplicateFilter()
+    assert not any(seen.is_duplicate(b"a-%d" % number, 0) for number in numbers)
+    assert all(seen.is_duplicate(b"a-%d" % number, 0) for number in reversed(numbers))
+
+
+def test_a_sender_costs_no_more_than_its_window() -> None:
+    seen = DuplicateFilter()
+    for number in range(3 * WIDTH):
+        assert not seen.is_duplicate(b"a-%d" % number, 0)
+    window = seen._senders[b"a"]
+    assert len(window.seen) == len(window.order) == WIDTH
+
+
+def test_silent_senders_are_forgotten_and_others_are_not() -> None:
+    seen = DuplicateFilter()
+    seen.is_duplicate(b"silent-1", 0)
+    seen.is_duplicate(b"lively-1", 0)
+    seen.is_duplicate(b"lively-2", MEMORY)
+    seen.is_duplicate(b"new-1", MEMORY + 1)
+    assert list(seen._senders) == [b"lively", b"new"]
+    assert seen.is_duplicate(b"lively-1", MEMORY + 1)
+
+
+# -- shards and slots -------------------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.integers(1, 64))
+def test_every_name_has_a_shard(name: str, shards: int) -> None:
+    assert 0 <= shard_of(name, shards) < shards
+
+
+def test_the_shard_of_a_name_never_changes_between_releases() -> None:
+    assert shard_of("123456789", 2**32) == 0xCBF43926  # the check value of CRC-32
+    assert [shard_of(name, 4) for name in ("", "room", "123456789")] == [0, 3, 2]
+
+
+def test_names_spread_over_the_shards() -> None:
+    counts = [0] * 4
+    for number in range(4000):
+        counts[shard_of(f"room-{number}", 4)] += 1
+    assert min(counts) > 800
+
+
+async def test_a_slot_is_the_one_that_redis_says(redis_server: RedisServer) -> None:
+    tags = ["", "a", "asgi:0", "asgi:1", "\u00e4", "x" * 1000, "123456789"]
+    with RunningCluster() as port:
+        wire = await open_wire(Host(("127.0.0.1", port)))
+        try:
+            replies = await wire.exchange(*(("CLUSTER", "KEYSLOT", tag) for tag in tags))
+        finally:
+            await wire.aclose()
+    assert [key_slot(tag) for tag in tags] == replies
+    assert key_slot("123456789") == 0x31C3 % SLOTS
+
+
+class RunningCluster:
+    """A Redis with cluster support; it owns no slot."""
+
+    def __enter__(self) -> int:
+        self._server = RedisServer("--cluster-enabled", "yes")
+        self._server.start()
+        return self._server.port
+
+    def __exit__(self, *_exc: object) -> None:
+        self._server.close()
+
+
+# -- the link's rules -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "again"),
+    [
+        ("MOVED 3999 127.0.0.1:6381", True),
+        ("ASK 3999 127.0.0.1:6381", True),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", True),
+        ("CLUSTERDOWN The cluster is down", True),
+        ("LOADING Redis is loading the dataset in memory", True),
+        ("READONLY You can't write against a read only replica. script: abc, on @user_script:1.", True),
+        ("NOSCRIPT No matching script. Please use EVAL.", True),
+        ("BUSY Redis is busy running a script.", True),
+        ("ERR Script attempted to access a non local key in a cluster node script: abc", True),
+        ("ERR Error running script (call to f_1): @user_script:2: -READONLY You can't write", True),
+        ("ERR Error running script (call to f_1): @user_script:2: WRONGTYPE Operation", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+        ("OOM command not allowed when used memory > 'maxmemory'.", False),
+        ("BUSYGROUP Consumer Group name already exists", False),
+        ("NOPERM this user has no permissions", False),
+        ("ERR unknown command", False),
+    ],
+)
+def test_an_error_asks_for_another_try_or_for_another_command(reply: str, again: bool) -> None:
+    assert is_elsewhere_or_later(hiredis.ReplyError(reply)) is again
+
+
+async def test_the_back_off_doubles_up_to_its_limit_and_begins_anew_after_success(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    back_off = BackOff()
+
+    async def pause() -> float:
+        before = trio.current_time()
+        await back_off.wait()
+        return trio.current_time() - before
+
+    pauses = [await pause() for _ in range(10)]
+    for number, length in enumerate(pauses):
+        longest = min(0.05 * 2**number, LAST_BACK_OFF)
+        assert longest / 2 <= length <= longest + 1e-9
+    back_off.reset()
+    assert await pause() <= 0.05 + 1e-9
+
+
+@given(st.lists(st.binary() | st.text(st.characters(exclude_categories=["Cs"])) | st.integers(), min_size=1))
+def test_a_command_is_what_a_resp_parser_reads(arguments: list[bytes | str | int]) -> None:
+    parser = hiredis.Reader()
+    parser.feed(encode(*arguments))
+    assert parser.gets() == [item if isinstance(item, bytes) else str(item).encode() for item in arguments]

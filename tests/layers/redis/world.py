@@ -1,0 +1,148 @@
+"""What the tests of a failing Redis share: layers that stand for processes, their traffic, a client."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from trio_channels.abc import Gap
+from trio_channels.exceptions import ChannelLayerUnavailable
+from trio_channels.layers.redis import RedisStreamsChannelLayer
+from trio_channels.layers.redis._hosts import parse_host
+from trio_channels.layers.redis._wire import ReplyError, open_wire
+
+from ...faults.checker import DeliveryChecker, Receiver
+
+#: Seconds in which what must happen has to; only a failing test waits as long.
+DEADLINE = 20.0
+
+_prefixes = (f"fault-{number}" for number in itertools.count())
+
+
+def make_layers(*urls: str, **options: Any) -> list[RedisStreamsChannelLayer]:
+    """Layers that know each other: one process each, as far as they can tell."""
+    options = {"prefix": next(_prefixes), "capacity": 100_000, "overflow": "drop_newest"} | options
+    return [RedisStreamsChannelLayer(hosts=[url], **options) for url in urls]
+
+
+async def redis(url: str, *command: Any) -> Any:
+    """What Redis answers to a command."""
+    wire = await open_wire(parse_host(url))
+    try:
+        [reply] = await wire.exchange(command)
+    finally:
+        await wire.aclose()
+    assert not isinstance(reply, ReplyError), reply
+    return reply
+
+
+async def keys(url: str, layer: RedisStreamsChannelLayer) -> set[str]:
+    """The layer's keys, without what stands before the kind."""
+    found = await redis(url, "KEYS", f"{{{layer.prefix}:*")
+    return {key.decode().partition("}:")[2] for key in found}
+
+
+async def connections(url: str) -> int:
+    """How many clients Redis has, the one that asks not counted."""
+    return len((await redis(url, "CLIENT", "LIST")).splitlines()) - 1
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition; it may be asynchronous."""
+    with trio.fail_after(DEADLINE):
+        while True:
+            met = condition()
+            if hasattr(met, "__await__"):
+                met = await met
+            if met:
+                return
+            await trio.sleep(0.005)
+
+
+class Traffic:
+    """Publishers and members on several layers, under the eyes of the checker.
+
+    Attributes:
+        gaps: of each receiver, as they came.
+    """
+
+    def __init__(self, layers: Sequence[RedisStreamsChannelLayer], groups: Sequence[str]) -> None:
+        self.checker = DeliveryChecker()
+        self.gaps: defaultdict[str, list[Gap]] = defaultdict(list)
+        self.delivered = 0
+        self._layers = layers
+        self._groups = groups
+        self._last: defaultdict[str, dict[tuple[str, str], int]] = defaultdict(dict)
+
+    async def publish(self, count: int) -> None:
+        """Every layer sends as many messages to every group; a send that raises is one of them."""
+        async with trio.open_nursery() as nursery:
+            for number in range(len(self._layers)):
+                for group in self._groups:
+                    nursery.start_soon(self._publish, number, group, count)
+
+    async def _publish(self, number: int, group: str, count: int) -> None:
+        for _ in range(count):
+            await self._send(number, group)
+
+    async def _send(self, number: int, group: str) -> int:
+        message = self.checker.stamp(f"p{number}", group)
+        try:
+            await self._layers[number].group_send(group, message)
+        except ChannelLayerUnavailable:
+            self.checker.raised(message)
+        return int(message["n"])
+
+    async def settle(self) -> None:
+        """Wait until everything that will come has come: a later message has, from everybody to everybody."""
+        waiting = {(number, group) for number in range(len(self._layers)) for group in self._groups}
+        with trio.fail_after(DEADLINE):
+            while waiting:
+                sent = {(number, group): await self._send(number, group) for number, group in sorted(waiting)}
+                with trio.move_on_after(1):
+                    await until(lambda sent=sent: all(self._came(*place, n) for place, n in sent.items()))
+                waiting = {place for place, n in sent.items() if not self._came(*place, n)}
+
+    def _came(self, number: int, group: str, n: int) -> bool:
+        stream = (f"p{number}", group)
+        return all(
+            self._last[receiver.name].get(stream, -1) >= n
+            for receiver in self.checker.receivers
+            if group in receiver._groups
+        )
+
+    async def member(self, layer: RedisStreamsChannelLayer, name: str, task_status: trio.TaskStatus[None]) -> None:
+        """A subscriber to all groups, for ever."""
+        async with layer.subscribe(*self._groups) as events:
+            receiver = self.checker.receiver(name, *self._groups)
+            task_status.started()
+            async for item in events:
+                self._take(receiver, item)
+
+    def _take(self, receiver: Receiver, item: Any) -> None:
+        if isinstance(item, Gap):
+            self.gaps[receiver.name].append(item)
+            receiver.got(item.as_event())
+        else:
+            self.delivered += 1
+            self._last[receiver.name][item["publisher"], item["group"]] = item["n"]
+            receiver.got(item)
+
+
+@asynccontextmanager
+async def traffic(
+    layers: Sequence[RedisStreamsChannelLayer], *, members: int = 3, groups: Sequence[str] = ("room",)
+) -> AsyncIterator[Traffic]:
+    """So many members on each of the layers, which are open."""
+    world = Traffic(layers, groups)
+    async with trio.open_nursery() as nursery:
+        for number, layer in enumerate(layers):
+            for member in range(members):
+                await nursery.start(world.member, layer, f"l{number}-m{member}")
+        yield world
+        nursery.cancel_scope.cancel()

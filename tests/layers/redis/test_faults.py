@@ -179,7 +179,7 @@ async def test_a_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -
             await world.settle()
             proxy.stall()
             calls = [
-                lambda: first.group_send("room", {"type": "x"}),
+                lambda: first.group_send("other", {"type": "x"}),
                 lambda: first.send("jobs", {"type": "x"}),
                 lambda: first.send("specific.0123!x", {"type": "x"}),
                 lambda: first.group_add("new", "jobs"),
@@ -199,7 +199,7 @@ async def test_a_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -
                 await second.group_send("room", world.checker.stamp("p1", "room"))  # the neighbour is not concerned
             proxy.resume()
             await world.settle()
-            assert [fault for fault in world.checker.faults() if "never sent" not in fault] == []
+            assert world.checker.faults() == []
 
 
 async def test_a_layer_that_opened_and_closed_in_a_black_hole_hangs_in_neither(url: str) -> None:

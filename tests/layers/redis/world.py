@@ -104,7 +104,7 @@ class Traffic:
         with trio.fail_after(DEADLINE):
             while waiting:
                 sent = {(number, group): await self._send(number, group) for number, group in sorted(waiting)}
-                with trio.move_on_after(1):
+                with trio.move_on_after(0.3):
                     await until(lambda sent=sent: all(self._came(*place, n) for place, n in sent.items()))
                 waiting = {place for place, n in sent.items() if not self._came(*place, n)}
 

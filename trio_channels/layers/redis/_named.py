@@ -24,8 +24,10 @@ from ._topology import Topology
 from ._wire import Argument, LinkLost, ReplyError, Wire, open_wire
 
 GROUP = "w"
-#: Seconds for which a read waits for a message, and between two looks at what is pending.
-BLOCK = 3.0
+#: Seconds for which a read waits for a message.
+BLOCK = 1.0
+#: Seconds between two looks at what is pending.
+LOOK_INTERVAL = 3.0
 #: Seconds for which a message may be pending for a process before another one takes it.
 CLAIM_AFTER = 30.0
 #: Seconds for which Redis remembers what a consumer acknowledged last.
@@ -136,7 +138,7 @@ class NamedChannel:
             if trio.current_time() >= self._look_at:
                 entry = await self._pending(wire)
             if entry is None:
-                self._look_at = trio.current_time() + BLOCK
+                self._look_at = trio.current_time() + LOOK_INTERVAL
                 entry = await self._fresh(wire)
             finished = True
             return entry

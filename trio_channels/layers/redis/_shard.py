@@ -34,7 +34,7 @@ from ._link import BackOff, CommandLink, LinkStatistics
 from ._scripts import ACK, ATTACH, EMPTY, GADD, GDEL, SEND
 from ._topology import Topology
 from ._window import DuplicateFilter
-from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, check_version, open_wire
+from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, check_version, encode, open_wire
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -342,21 +342,33 @@ class Shard:
             self._ack += 1
             ack = ACK(self.inbox, self._state_key, args=(self._lease_ms, _successor(last_id), self._ack))
             read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", self.inbox, last_id)
-            replies = await wire.exchange(ack, read, patience=BLOCK + self._timeout)
-            for reply in replies:
-                if isinstance(reply, ReplyError):
-                    raise LinkLost(f"{wire.host} says: {reply}")
-            (alive, time), streams = replies
-            if not alive:
-                raise LinkLost("the lease of the inbox has lapsed")
+            replies: list[Any] = []
+            with trio.move_on_after(BLOCK + self._timeout) as patience:
+                await wire.send(encode(*ack) + encode(*read))
+                while len(replies) < 2:
+                    replies += await wire.receive()
+                    # Not only once the read is over: it would wait for an inbox that is gone.
+                    self._check_lease(wire, replies[0])
+            if patience.cancelled_caught:
+                raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
             self._ack_answered = self._ack
-            self._see_time(time)
+            streams = replies[1]
+            if isinstance(streams, ReplyError):
+                raise LinkLost(f"{wire.host} says: {streams}")
             for _name, entries in streams or ():
                 for entry_id, fields in entries:
                     self._last_id = entry_id
                     self._deliver(entry_id, fields)
                     # A batch may be longer than a mailbox holds: its members get their turn.
                     await trio.lowlevel.checkpoint()
+
+    def _check_lease(self, wire: Wire, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} says: {reply}")
+        alive, time = reply
+        if not alive:
+            raise LinkLost("the lease of the inbox has lapsed")
+        self._see_time(time)
 
     def _see_time(self, time: list[bytes]) -> None:
         seconds, microseconds = time

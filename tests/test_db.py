@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +14,6 @@ import trio
 from django.db import connection, connections
 from django.test import override_settings
 
-from trio_channels import _workers
 from trio_channels._threads import current_lease, current_pool
 from trio_channels._workers import run_in_worker, worker_lease, worker_pool
 from trio_channels.db import aclose_old_connections, database_sync_to_async
@@ -148,10 +150,8 @@ async def test_the_pool_has_the_size_that_the_settings_say() -> None:
     assert (seen.limit, seen.queue_limit) == (2, 3)
 
 
-async def test_a_program_without_django_settings_can_use_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Unconfigured:
-        configured = False
-
-    monkeypatch.setattr(_workers, "settings", Unconfigured())
-    monkeypatch.setattr(_workers, "close_old_connections", lambda: pytest.fail("there are none"))
-    assert await run_in_worker(int) == 0
+def test_a_program_without_django_settings_can_use_workers() -> None:
+    program = "import trio; from trio_channels._workers import run_in_worker; print(trio.run(run_in_worker, int))"
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"

@@ -129,6 +129,11 @@ class Outbox:
         while len(self._messages) > at_most and self._writer_runs:
             await self._drained.park()
 
+    @property
+    def congested(self) -> bool:
+        """Whether :meth:`has_room` would wait."""
+        return len(self._messages) > self._limit // 2
+
     async def has_room(self) -> None:
         """Wait until a handler may be expected not to fill the outbox: until it is half empty."""
         await self.drained(self._limit // 2)

@@ -248,6 +248,11 @@ class WorkerPool(trio.abc.Instrument):
         self._way_back.close()
 
 
+def existing_pool() -> WorkerPool | None:
+    """This Trio run's pool, if it has been made."""
+    return _pool_of_run.get()
+
+
 def current_pool(limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> WorkerPool:
     """This Trio run's pool, made with these bounds if it is the first call."""
     pool = _pool_of_run.get()

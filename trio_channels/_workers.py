@@ -7,16 +7,18 @@ connections.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
 
 import trio
-from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from . import _conf
-from ._threads import Lease, WorkerPool, current_lease, current_pool
+from ._threads import Lease, WorkerPool, current_lease, current_pool, existing_pool
 from ._worker_thread import at_worker_exit
 
 T = TypeVar("T")
@@ -25,7 +27,7 @@ Ts = TypeVarTuple("Ts")
 
 def worker_pool() -> WorkerPool:
     """This Trio run's pool, of ``WORKER_THREADS`` threads and a queue of ``WORKER_QUEUE`` calls."""
-    return current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
+    return existing_pool() or current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
 
 
 async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -62,8 +64,30 @@ def _with_fresh_connections(call: Callable[[*Ts], T], *args: *Ts) -> T:
         refresh_connections()
 
 
+class _OpenConnections(threading.local):
+    """The database connections that the current thread has opened."""
+
+    def __init__(self) -> None:
+        self.opened: set[BaseDatabaseWrapper] = set()
+
+
+_open_connections = _OpenConnections()
+
+
+def _remember(connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
+    _open_connections.opened.add(connection)
+    at_worker_exit(connections.close_all)
+
+
+# Asking Django for a thread's connections takes longer than all else that a call to a worker does around the call.
+connection_created.connect(_remember, dispatch_uid="trio_channels")
+
+
 def refresh_connections() -> None:
-    """Close this thread's connections that are unusable or too old; close all of them when the worker ends."""
-    if settings.configured:
-        at_worker_exit(connections.close_all)
-        close_old_connections()
+    """Close this thread's connections that are unusable or too old."""
+    opened = _open_connections.opened
+    if opened:
+        for connection in list(opened):
+            connection.close_if_unusable_or_obsolete()
+            if connection.connection is None:
+                opened.discard(connection)

@@ -250,7 +250,8 @@ class SyncConsumer(Consumer):
                 await self._outbox.drained()  # what was sent before the end is sent
             raise
         # Without this a client that reads slowly would be read from, and would fill the outbox.
-        await self._outbox.has_room()
+        if self._outbox.congested:
+            await self._outbox.has_room()
 
     def send(self, message: Message) -> None:
         """Send an ASGI message to the client; returns when it is queued, in order.

@@ -100,6 +100,9 @@ class RunningCluster:
 
     def __enter__(self) -> int:
         self._server = RedisServer("--cluster-enabled", "yes")
+        while self._server.port > 55_535:  # the nodes' own port is 10,000 above it
+            self._server.close()
+            self._server = RedisServer("--cluster-enabled", "yes")
         self._server.start()
         return self._server.port
 

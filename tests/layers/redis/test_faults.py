@@ -11,6 +11,7 @@ import trio
 from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import _shard
+from trio_channels.layers.redis._hosts import parse_host
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -136,6 +137,31 @@ async def test_a_redis_restored_from_an_older_copy_is_noticed_behind_newer_messa
         assert world.checker.faults() == []
         assert {gap.reason for gaps in world.gaps.values() for gap in gaps} == {"Redis went back in time"}
         assert [len(world.gaps[receiver.name]) for receiver in world.checker.receivers] == [1] * 6
+
+
+# -- fail-over --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_the_inbox", [True, False])
+async def test_a_reader_left_behind_on_a_detached_node_follows_the_commands(
+    own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, has_the_inbox: bool
+) -> None:
+    monkeypatch.setattr(_shard, "PROBE_INTERVAL", 0.1)
+    old, new = own_redis(), own_redis()
+    [layer] = make_layers(old.url)
+    async with layer, traffic([layer]) as world:
+        await world.settle()
+        [shard] = layer._opened().shards
+        if has_the_inbox:
+            await redis(new.url, "XADD", shard.inbox, "1-1", "copy", "1")
+        layer._topology._hosts = (parse_host(new.url),)  # type: ignore[attr-defined]
+        clients = (await redis(old.url, "CLIENT", "LIST")).decode().splitlines()
+        [link] = [line for line in clients if "cmd=xread" not in line and "cmd=client" not in line]
+        await redis(old.url, "CLIENT", "KILL", "ID", link.split()[0].removeprefix("id="))
+        await world.settle()
+        assert world.checker.faults() == []
+        assert [len(gaps) for gaps in world.gaps.values()] == [1] * 3
+        assert "g:room" in await keys(new.url, layer)
 
 
 # -- lost replies -----------------------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ class Shard:
         self._lost = 0
         self._address: object = None
         self._doubt: str | None = None
+        self._attachments = 0
         self._problem = "not attached yet"
         self._duplicates = DuplicateFilter()
         self._logged_at = -math.inf
@@ -301,6 +302,7 @@ class Shard:
             await back_off.wait()
 
     async def _attach(self, wire: Wire) -> None:
+        self._attachments += 1
         await check_version(wire, self._timeout)
         await self._ask(wire, ATTACH.load)
         await self._ask(wire, ACK.load)
@@ -456,10 +458,9 @@ class Shard:
         while True:
             await trio.sleep(PROBE_INTERVAL)
             if self._probes_sent - self._probes_seen >= PROBES_MISSING:
-                self._doubt = "messages to oneself did not arrive"
-                self._probes_seen = self._probes_sent
-                self._session.cancel()
+                self._attach_again("messages to oneself did not arrive")
                 continue
+            attachment = self._attachments
             blob = self._codec.pack(PROBE, str(self._probes_sent + 1), {})
             try:
                 answer = await self.link.call(
@@ -468,7 +469,14 @@ class Shard:
             except ChannelLayerUnavailable:
                 continue  # the link has said so
             if answer == 1:
-                self._probes_sent += 1  # neither a full inbox nor one that is gone has taken it
+                self._probes_sent += 1  # a full inbox has not taken it
+            elif answer == -1 and attachment == self._attachments:
+                self._attach_again("the inbox was gone")
+
+    def _attach_again(self, doubt: str) -> None:
+        self._doubt = doubt
+        self._probes_seen = self._probes_sent
+        self._session.cancel()
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

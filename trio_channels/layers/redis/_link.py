@@ -206,11 +206,10 @@ class CommandLink:
                 nursery.start_soon(self._watch)
                 await self._read(wire)
         except BaseExceptionGroup as group:
-            lost, others = group.split(LinkLost)
+            others = group.split(LinkLost)[1]
             if others is not None:
                 raise others from None  # a cancellation, or a defect: either is more than a lost link
-            assert lost is not None
-            raise LinkLost(str(next(_leaves(lost)))) from group
+            raise LinkLost(str(next(_leaves(group)))) from group
 
     async def _write(self, wire: Wire) -> None:
         while True:
@@ -253,7 +252,7 @@ async def _load_scripts(wire: Wire, patience: float) -> None:
             raise LinkLost(f"{wire.host} refused a script: {reply}")
 
 
-def _leaves(group: BaseExceptionGroup[LinkLost]) -> Any:
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Any:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

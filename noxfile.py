@@ -57,7 +57,7 @@ def tests(session: nox.Session, django: str) -> None:
     # With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
     session.install("-e", ".[test,redis,crypto,bench]", f"django~={django}.0")
     if session.posargs:
-        session.run("pytest", *session.posargs)
+        session.run("python", "-m", "pytest", *session.posargs)
         return
     data = {"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")}
     session.run("coverage", "erase", env=data)
@@ -112,15 +112,15 @@ def package(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """The tests that drive the system's Chromium."""
-    session.install("-e", ".[test,browser]")
-    session.run("pytest", "-m", "browser", *session.posargs)
+    session.install("-e", ".[test,redis,crypto,browser]")
+    session.run("python", "-m", "pytest", "-m", "browser", *session.posargs)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """The long fault tests."""
     session.install("-e", ".[test,redis,crypto]")
-    session.run("pytest", "-m", "faults", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "faults", *session.posargs)
 
 
 @nox.session

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import trio
 from django.db import connection, connections
 from django.test import override_settings
 
-from trio_channels._threads import current_lease, current_pool
-from trio_channels._workers import run_in_worker, worker_lease, worker_pool
+from trio_channels._threads import current_pool
+from trio_channels._workers import run_in_worker, worker_pool
 from trio_channels.db import aclose_old_connections, database_sync_to_async
 from trio_channels.sync import async_to_sync
 
@@ -103,40 +102,6 @@ async def test_a_nested_call_keeps_the_connection_of_the_outer_one() -> None:
         return async_to_sync(run_in_worker)(opened) is outer and connection.connection is outer
 
     assert await run_in_worker(query)
-
-
-async def test_a_lease_keeps_its_connection_and_closes_it_at_its_end() -> None:
-    def wrapper() -> object:
-        return connections["default"]
-
-    async with worker_lease() as lease:
-        first = await lease.run_sync(opened)
-        held = await lease.run_sync(wrapper)
-        assert await lease.run_sync(opened) is first
-    assert held.connection is None
-
-
-async def test_a_lease_inside_a_worker_call_is_the_thread_that_is_held() -> None:
-    async def nested() -> int:
-        async with worker_lease() as lease:
-            assert lease is current_lease()
-            return await lease.run_sync(threading.get_ident)
-
-    def call() -> bool:
-        return async_to_sync(nested)() == threading.get_ident()
-
-    assert await run_in_worker(call)
-
-
-async def test_a_lease_that_is_cancelled_is_given_back_with_its_connection_closed() -> None:
-    wrappers = []
-    with trio.CancelScope() as scope:
-        async with worker_lease() as lease:
-            await lease.run_sync(lambda: (opened(), wrappers.append(connections["default"])))
-            scope.cancel()
-            await trio.lowlevel.checkpoint()
-    assert wrappers[0].connection is None
-    assert worker_pool().statistics().leased == 0
 
 
 async def test_old_connections_can_be_closed_by_hand() -> None:

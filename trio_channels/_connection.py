@@ -4,9 +4,9 @@ The rules (what is built on them, and what happens at the end, is in :mod:`trio_
 
 1. The pump always drains ``receive``. A server that is not drained stops answering pings and may leak the connection
    (hypercorn blocks its reader after 10 unread events).
-2. ``send`` checks the message against the legal-message table, is a cancellation point, lets other tasks run at the
-   latest every 16th time, and raises :class:`ConnectionClosed` once the client has gone. (hypercorn's own ``send`` is a
-   silent no-op after a disconnect, without a checkpoint: a loop around it freezes the process.)
+2. ``send`` checks the message against the legal-message table, lets other tasks run at the latest every 16th time, and
+   raises :class:`ConnectionClosed` once the client has gone. (hypercorn's own ``send`` is a silent no-op after a
+   disconnect, without a checkpoint: a loop around it freezes the process.)
 3. When the client goes, the application may finish what it is at, for ``disconnect_timeout`` seconds, or is cancelled
    at once with ``cancel_on_disconnect``. Events that came before are handled first.
 """

@@ -89,7 +89,7 @@ class DjangoHandler(BaseHandler):
             await self._answer(connection, body)
 
     async def _answer(self, connection: Connection, body: IO[bytes]) -> None:
-        # Django's signals, in the hops below, do what a worker_lease() does in hops of its own.
+        # Django's own signals, in the hops below, care for the database connections.
         async with worker_pool().lease() as lease:
             try:
                 response = await lease.run_sync(self._respond, connection, body)

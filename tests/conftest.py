@@ -1,0 +1,111 @@
+"""Databases for tests whose code runs on worker threads: real ones, of every kind that is supported."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+
+from .postgres import PostgresServer
+
+#: The table of Django's database cache, which is not among the migrations.
+CACHE_TABLE = "cache_table"
+
+_numbers = itertools.count()
+
+
+@contextmanager
+def default_database(settings: dict[str, Any]) -> Iterator[None]:
+    """In the block, Django's default database is another one, for this thread and for those that start."""
+    before = connections.settings["default"]
+    connections["default"].close()
+    del connections["default"]
+    # Completed as Django does at its start: TEST, CONN_MAX_AGE and so on.
+    connections.settings["default"] = connections.configure_settings({"default": settings})["default"]
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        del connections["default"]
+        connections.settings["default"] = before
+
+
+def _migrate(settings: dict[str, Any]) -> None:
+    with default_database(settings):
+        call_command("migrate", verbosity=0)
+        call_command("createcachetable", CACHE_TABLE, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test session's own; a test that stops it must start it again."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres: PostgresServer, django_db_blocker: Any) -> str:
+    postgres.create_database("migrated")
+    with django_db_blocker.unblock():
+        _migrate(postgres.settings("migrated"))
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Path:
+    path = tmp_path_factory.mktemp("database") / "migrated.sqlite3"
+    with django_db_blocker.unblock():
+        _migrate(_sqlite(path))
+    return path
+
+
+def _sqlite(path: Path) -> dict[str, Any]:
+    # Writers take turns, and wait for theirs, as with any other database.
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
+    }
+
+
+@pytest.fixture
+def postgres_database(
+    postgres: PostgresServer, _postgres_template: str, django_db_blocker: Any
+) -> Iterator[dict[str, Any]]:
+    """A migrated PostgreSQL database of the test's own as Django's default; its settings."""
+    name = f"test_{next(_numbers)}"
+    postgres.create_database(name, _postgres_template)
+    with django_db_blocker.unblock(), default_database(postgres.settings(name)):
+        yield connections.settings["default"]
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_database(_sqlite_template: Path, tmp_path: Path, django_db_blocker: Any) -> Iterator[dict[str, Any]]:
+    """A migrated SQLite file of the test's own as Django's default database; its settings."""
+    path = tmp_path / "default.sqlite3"
+    shutil.copy(_sqlite_template, path)
+    with django_db_blocker.unblock(), default_database(_sqlite(path)):
+        yield connections.settings["default"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A migrated database of the test's own as Django's default, once of each kind; its settings.
+
+    Every thread sees the same data, and what is committed is: nothing is rolled back at the end.
+    """
+    name = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
+    settings: dict[str, Any] = request.getfixturevalue(name)
+    return settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ._asgi import Receive, Send
 
 
@@ -15,12 +17,12 @@ async def deny_websocket(receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close"})
 
 
-async def respond_plainly(send: Send, status: int, text: str) -> None:
-    """Answer an HTTP request with a line of text.
+async def respond_plainly(send: Send, status: int, text: str, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer an HTTP request with a line of text, and perhaps more headers.
 
     Cancellation: the client may get none or a part of it.
     """
     body = text.encode() + b"\n"
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -26,6 +26,7 @@ import trio
 
 from . import _asgi
 from ._asgi import Message, State
+from ._census import counted
 from ._connection import INTERNAL_ERROR, NORMAL, SERVICE_RESTART, Connection
 from ._threads import never_refused
 from .exceptions import ConnectionClosed, StopConsumer
@@ -55,17 +56,18 @@ async def supervise(
     final = _Ending(connection, ending)
     failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as outer:
-            outer.start_soon(connection.pump)
-            failure = await _run_body(connection, body, final)
-            failure = await _clean_up(connection, final, failure)
-            try:
-                if not isinstance(failure, trio.Cancelled):
-                    await connection.drain()
-            finally:  # a cancellation meanwhile must not hide what went wrong
-                if failure is not None:
-                    raise failure
-            outer.cancel_scope.cancel()
+        with counted(connection.protocol.kind):
+            async with trio.open_nursery() as outer:
+                outer.start_soon(connection.pump)
+                failure = await _run_body(connection, body, final)
+                failure = await _clean_up(connection, final, failure)
+                try:
+                    if not isinstance(failure, trio.Cancelled):
+                        await connection.drain()
+                finally:  # a cancellation meanwhile must not hide what went wrong
+                    if failure is not None:
+                        raise failure
+                outer.cancel_scope.cancel()
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
     if failure is not None:

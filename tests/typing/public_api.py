@@ -12,7 +12,9 @@ from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import AsyncConsumer, SyncConsumer
 from trio_channels.db import database_sync_to_async
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
+from trio_channels.health import HealthApplication, health
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
+from trio_channels.proxy_headers import ProxyHeadersMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import AllowedHostsOriginValidator
 from trio_channels.sync import async_to_sync, sync_to_async
@@ -89,3 +91,9 @@ applications: list[ASGIApplication] = [
     SyncConsumer.as_asgi(),
     ProtocolTypeRouter({"websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([])))}),
 ]
+
+
+def serving(application: ASGIApplication) -> None:
+    ProxyHeadersMiddleware(application, trusted=["10.0.0.0/8", "unix"], headers="forwarded", host=True)
+    HealthApplication({"default": InMemoryChannelLayer()})
+    assert_type(health, HealthApplication)

@@ -1,0 +1,112 @@
+"""Is this process well? An ASGI application that a load balancer or a supervisor asks.
+
+It answers without a worker thread, a database or a session, so that it can say that those are the trouble.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from . import _census
+from ._asgi import Receive, Scope, Send
+from ._refusal import deny_websocket, respond_plainly
+from ._threads import existing_pool
+from .abc import ChannelLayer
+from .exceptions import ConfigurationError
+from .layers import channel_layers
+
+__all__ = ["HealthApplication", "health"]
+
+logger = logging.getLogger("trio_channels.health")
+
+_METHODS = ("GET", "HEAD")
+
+
+class HealthApplication:
+    """Answers 200 if every channel layer works and 503 if one does not, with the numbers as JSON.
+
+    Args:
+        layers: alias -> channel layer; by default those of ``CHANNEL_LAYERS``.
+
+    The answer holds ``status`` (``ok`` or ``unhealthy``), ``layers``, ``pool`` (of worker threads; null before its
+    first use) and ``connections`` (of this process, by type, the asking one not counted). It holds names of layers,
+    truth values and numbers, and nothing else.
+    """
+
+    def __init__(self, layers: Mapping[str, ChannelLayer] | None = None) -> None:
+        self._layers = layers
+
+    def __repr__(self) -> str:
+        return f"<HealthApplication for {'CHANNEL_LAYERS' if self._layers is None else ', '.join(self._layers)}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; a WebSocket is denied.
+
+        Raises:
+            ConfigurationError: the scope is of neither.
+
+        Cancellation: the client may get none or a part of the answer.
+        """
+        if scope["type"] == "websocket":
+            await deny_websocket(receive, send)
+        elif scope["type"] != "http":
+            raise ConfigurationError(f"a health application answers requests; got a {scope['type']!r} scope")
+        elif scope["method"] not in _METHODS:
+            await respond_plainly(send, 405, "Ask with GET or HEAD.", [(b"allow", ", ".join(_METHODS).encode())])
+        else:
+            await self._answer(send, with_body=scope["method"] == "GET")
+
+    async def _answer(self, send: Send, *, with_body: bool) -> None:
+        report = self.report()
+        body = json.dumps(report).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        status = 200 if report["status"] == "ok" else 503
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body if with_body else b""})
+
+    def report(self) -> dict[str, Any]:
+        """What the answer holds."""
+        layers = self._layer_reports()
+        pool = existing_pool()
+        return {
+            "status": "ok" if all(layer["healthy"] for layer in layers.values()) else "unhealthy",
+            "layers": layers,
+            "pool": None if pool is None else _numbers(pool.statistics()),
+            "connections": _census.connections(),
+        }
+
+    def _layer_reports(self) -> dict[str, dict[str, Any]]:
+        if self._layers is not None:
+            return {alias: _layer_report(layer) for alias, layer in self._layers.items()}
+        reports = {}
+        for alias in channel_layers.configs:
+            try:
+                reports[alias] = _layer_report(channel_layers[alias])
+            except Exception:
+                # What is wrong may name hosts and passwords: that is for the log.
+                logger.exception("the channel layer %r cannot say how it is", alias)
+                reports[alias] = {"healthy": False}
+        return reports
+
+
+def _layer_report(layer: ChannelLayer) -> dict[str, Any]:
+    """A layer's numbers. Whether it works, only a layer with a backend can say; others always do."""
+    return {"healthy": True, **_numbers(layer.statistics())}
+
+
+def _numbers(statistics: Any) -> dict[str, float]:
+    """The fields of a dataclass that are truth values and numbers."""
+    fields = ((field.name, getattr(statistics, field.name)) for field in dataclasses.fields(statistics))
+    return {name: value for name, value in fields if isinstance(value, int | float)}
+
+
+#: The application for the layers of ``CHANNEL_LAYERS``.
+health = HealthApplication()

@@ -1,0 +1,229 @@
+"""The client behind a reverse proxy: its address, scheme and host, from headers of proxies that are trusted.
+
+The rules:
+
+- Headers count only if the peer, the other end of the socket, is a trusted proxy. From any other peer they are taken
+  out of the scope, so that nothing further in believes them.
+- One family of headers is read, the one that the proxy sets: what it does not set, the client may have.
+- Addresses are read from the right, the end that the nearest proxy wrote. The first that is not a trusted proxy is the
+  client; everything to the left of it is the client's own claim. What cannot be parsed ends the search there.
+- The scheme and the host are those that stand at the client's place.
+
+Sources: RFC 7239 for ``Forwarded``; the ``X-Forwarded-`` headers have no standard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Literal, NamedTuple
+
+from ._asgi import ASGIApplication, Receive, Scope, Send
+from .exceptions import ConfigurationError
+from .middleware import BaseMiddleware
+
+__all__ = ["ProxyHeadersMiddleware"]
+
+_Address = IPv4Address | IPv6Address
+Headers = list[tuple[bytes, bytes]]
+
+#: Where a proxy on the same machine connects from.
+LOCALHOST = ("127.0.0.0/8", "::1")
+
+_FAMILIES = {
+    "x-forwarded": (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
+    "forwarded": (b"forwarded",),
+}
+_ALL_NAMES = frozenset(name for names in _FAMILIES.values() for name in names)
+
+_SCHEMES = {
+    "http": {"http": "http", "https": "https", "ws": "http", "wss": "https"},
+    "websocket": {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"},
+}
+
+#: What may stand in a Host header: a name, an IPv4 address or an IPv6 address in brackets, and perhaps a port.
+_HOST = re.compile(r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
+
+#: An address with or without a port; an IPv6 address has brackets where it has a port.
+_NODE = re.compile(r"\[([0-9a-f:.]+)\](?::([0-9]{1,5}))?|([0-9.]+)(?::([0-9]{1,5}))?|([0-9a-f:.]+)", re.IGNORECASE)
+
+#: RFC 7239, section 4: name=value, the value a token or a quoted string, and what separates it from the next.
+_PAIR = re.compile(
+    r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)|"((?:[^"\\]|\\.)*)")[ \t]*([;,]|$)"""
+)
+
+
+class _Claims(NamedTuple):
+    """What the headers say, in the order of the proxies, the nearest last; "" where one says nothing."""
+
+    addresses: list[str]
+    schemes: list[str]
+    hosts: list[str]
+
+
+class ProxyHeadersMiddleware(BaseMiddleware):
+    """Puts the client's address, scheme and, if asked for, host into the scope, as trusted proxies report them.
+
+    Args:
+        inner: the ASGI application; this belongs around the whole, outside the router.
+        trusted: the proxies: addresses, networks (``10.0.0.0/8``), ``unix`` for whoever connects over a unix socket,
+            ``*`` for every peer. With ``*`` only the peer counts as a proxy: the last address of the header is the
+            client. By default the same machine.
+        headers: what the proxy sets: ``x-forwarded`` (``X-Forwarded-For``, ``-Proto``, ``-Host``) or ``forwarded``
+            (RFC 7239).
+        host: also replace the ``Host`` header, which proxies usually pass on as it was.
+
+    Raises:
+        ConfigurationError: an argument is not of these.
+
+    A proxy has to set each header it is trusted for, or to add to it; one that passes on what it got from the client
+    makes the client's claim its own. A port that the proxy does not tell is 0.
+    """
+
+    def __init__(
+        self,
+        inner: ASGIApplication,
+        trusted: Iterable[str] = LOCALHOST,
+        *,
+        headers: Literal["x-forwarded", "forwarded"] = "x-forwarded",
+        host: bool = False,
+    ) -> None:
+        super().__init__(inner)
+        if isinstance(trusted, str):
+            raise ConfigurationError(f"trusted must be a list of addresses and networks; got the str {trusted!r}")
+        if headers not in _FAMILIES:
+            raise ConfigurationError(f"headers must be one of {', '.join(map(repr, _FAMILIES))}; got {headers!r}")
+        entries = list(trusted)
+        self._trusts_all = "*" in entries
+        self._trusts_unix = "unix" in entries
+        self._networks = [_network(entry) for entry in entries if entry not in ("*", "unix")]
+        self._family = headers
+        self._host = host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Run the inner application with a scope of its own where something has to be changed."""
+        if scope["type"] not in _SCHEMES or _ALL_NAMES.isdisjoint(name for name, _ in scope["headers"]):
+            return await self.inner(scope, receive, send)
+        changed = self._rewritten(scope) if self._trusts_peer(scope.get("client")) else _without_claims(scope)
+        return await self.inner(changed, receive, send)
+
+    def _trusts_peer(self, client: Any) -> bool:
+        if self._trusts_all:
+            return True
+        if not client:  # a unix socket has no address
+            return self._trusts_unix
+        address = _address(client[0])
+        return address is not None and self._trusts(address)
+
+    def _trusts(self, address: _Address) -> bool:
+        return any(address in network for network in self._networks)
+
+    def _rewritten(self, scope: Scope) -> Scope:
+        claims = _READERS[self._family](scope["headers"])
+        client, place = self._client(claims.addresses)
+        changed = dict(scope)
+        if client is not None:
+            changed["client"] = client
+        scheme = _SCHEMES[scope["type"]].get(_at(claims.schemes, place).lower())
+        if scheme is not None:
+            changed["scheme"] = scheme
+        host = _at(claims.hosts, place)
+        if self._host and _HOST.fullmatch(host):
+            others = [header for header in scope["headers"] if header[0] != b"host"]
+            changed["headers"] = [(b"host", host.encode("ascii")), *others]
+        return changed
+
+    def _client(self, addresses: list[str]) -> tuple[tuple[str, int] | None, int]:
+        """The client, if the proxies say who it is, and the place of who reports it, counted from the right."""
+        found: tuple[str, int] | None = None
+        place = 1
+        for number, text in enumerate(reversed(addresses), start=1):
+            node = _node(text)
+            if node is None:
+                break
+            address, port = node
+            found, place = (str(address), port), number
+            if not self._trusts(address):
+                break
+        return found, place
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(entry)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"trusted must hold IP addresses, networks, 'unix' or '*'; got {entry!r} ({error})"
+        ) from None
+
+
+def _address(text: str) -> _Address | None:
+    """An IP address; an IPv4 address that came through an IPv6 socket is itself again."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _node(text: str) -> tuple[_Address, int] | None:
+    match = _NODE.fullmatch(text)
+    if match is None:
+        return None
+    bracketed, bracketed_port, ipv4, ipv4_port, ipv6 = match.groups()
+    address = _address(bracketed or ipv4 or ipv6)
+    port = int(bracketed_port or ipv4_port or 0)
+    return None if address is None or port > 65535 else (address, port)
+
+
+def _at(values: list[str], place: int) -> str:
+    """The value at a place counted from the right; a shorter list was set, not added to, by the outermost proxy."""
+    return values[-min(place, len(values))] if values else ""
+
+
+def _without_claims(scope: Scope) -> Scope:
+    return {**scope, "headers": [header for header in scope["headers"] if header[0] not in _ALL_NAMES]}
+
+
+def _x_forwarded(headers: Headers) -> _Claims:
+    claims: dict[bytes, list[str]] = {name: [] for name in _FAMILIES["x-forwarded"]}
+    for name, value in headers:
+        if name in claims:
+            claims[name] += [part.strip() for part in value.decode("latin-1").split(",")]
+    return _Claims(*claims.values())
+
+
+def _forwarded(headers: Headers) -> _Claims:
+    elements: list[dict[str, str]] = []
+    for name, value in headers:
+        if name == b"forwarded":
+            parsed = _elements(value.decode("latin-1"))
+            # A quotation mark that a client left open would swallow what the proxy added: of a line that is malformed
+            # nothing is believed, nor of what comes before it.
+            elements = [] if parsed is None else elements + parsed
+    return _Claims(
+        [element.get("for", "") for element in elements],
+        [element.get("proto", "") for element in elements],
+        [element.get("host", "") for element in elements],
+    )
+
+
+def _elements(line: str) -> list[dict[str, str]] | None:
+    """The elements of a ``Forwarded`` header, or None if it is malformed."""
+    elements: list[dict[str, str]] = [{}]
+    position = 0
+    while True:
+        match = _PAIR.match(line, position)
+        if match is None:
+            return None
+        name, token, quoted, separator = match.groups()
+        elements[-1].setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if token is None else token)
+        position = match.end()
+        if not separator:
+            return elements
+        if separator == ",":
+            elements.append({})
+
+
+_READERS = {"x-forwarded": _x_forwarded, "forwarded": _forwarded}

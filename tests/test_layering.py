@@ -30,6 +30,7 @@ BANDS: dict[str, str] = {
     "proxy_headers": "A",
     # -- B: Trio
     "": "B",
+    "_background": "B",
     "_bell": "B",
     "_census": "B",
     "_codec": "B",
@@ -37,6 +38,7 @@ BANDS: dict[str, str] = {
     "_context": "B",
     "_dispatch": "B",
     "_mailbox": "B",
+    "_on_demand": "B",
     "_outbox": "B",
     "_supervise": "B",
     "_threads": "B",

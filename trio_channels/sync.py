@@ -5,19 +5,16 @@
 - from a worker thread: in the Trio task that waits for the thread;
 - from a thread made by :func:`trio.to_thread.run_sync`: in its Trio run;
 - from any other thread (a management command, Celery, WSGI): in one background thread with a Trio run, shared by the
-  whole process, started on first use and ended at exit.
+  whole process, started on first use and ended at exit. There a channel layer needs no opening.
 
 Neither ever starts asyncio.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextvars
 import functools
 import inspect
-import os
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +22,7 @@ import outcome
 import sniffio
 import trio
 
+from ._background import background
 from ._context import adopt, take_over
 from ._worker_thread import in_worker, run_in_trio
 from ._workers import run_in_worker
@@ -64,9 +62,11 @@ def async_to_sync(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
     Raises:
         TypeError: `function` cannot be called.
-        BridgeError: (the call) made on a thread that runs Trio or asyncio, which it would block.
+        BridgeError: (the call) made on a thread that runs Trio or asyncio, which it would block; or while the process
+            is ending.
 
-    A call blocks its thread until the async function has ended. Context variables go in and come back.
+    A call blocks its thread until the async function has ended. Context variables go in and come back. A call that is
+    interrupted (Ctrl-C, a signal handler that raises) cancels the async function.
     """
     if not callable(function):
         raise TypeError(f"async_to_sync() takes an async function; got {function!r}")
@@ -98,11 +98,6 @@ def _refuse_event_loop(function: object) -> None:
 
 def _in_other_thread(bound: Callable[[], Awaitable[T]]) -> T:
     """Run it in the Trio run that this thread belongs to, else in the background run."""
-    try:
-        trio.from_thread.check_cancelled()
-        token = None
-    except RuntimeError:
-        token = _background.token()
     context = contextvars.copy_context()
 
     async def run() -> tuple[outcome.Outcome[T], contextvars.Context]:
@@ -111,51 +106,14 @@ def _in_other_thread(bound: Callable[[], Awaitable[T]]) -> T:
         result = await outcome.acapture(bound)
         return result, contextvars.copy_context()
 
-    result, after = trio.from_thread.run(run, trio_token=token)
+    result, after = trio.from_thread.run(run) if _in_thread_of_trio() else background.run(run)
     adopt(after)
     return result.unwrap()
 
 
-class _Background:
-    """The process' background Trio run: one thread, whose tasks belong to the callers that wait for them."""
-
-    def __init__(self) -> None:
-        self._not_started()
-        # A forked child has no background thread; it starts its own.
-        os.register_at_fork(after_in_child=self._not_started)
-        atexit.register(self._end)
-
-    def _not_started(self) -> None:
-        self._lock = threading.Lock()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._thread: threading.Thread | None = None
-        self._stop: trio.Event | None = None
-
-    def token(self) -> trio.lowlevel.TrioToken:
-        """The entry queue of the background run, which is started if need be."""
-        with self._lock:
-            if self._token is None:
-                started = threading.Event()
-                self._thread = threading.Thread(
-                    target=trio.run, args=(self._main, started), name="trio-channels background", daemon=True
-                )
-                self._thread.start()
-                started.wait()
-            token = self._token
-        if token is None:
-            raise BridgeError("the background Trio run could not be started")
-        return token
-
-    async def _main(self, started: threading.Event) -> None:
-        self._stop = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        started.set()
-        await self._stop.wait()
-
-    def _end(self) -> None:
-        if self._token is not None and self._thread is not None and self._stop is not None:
-            self._token.run_sync_soon(self._stop.set)
-            self._thread.join()
-
-
-_background = _Background()
+def _in_thread_of_trio() -> bool:
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:
+        return False
+    return True

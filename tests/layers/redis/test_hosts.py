@@ -23,10 +23,10 @@ FORMS: list[tuple[Any, Host]] = [
     ("redis://bob:p%40ss%2F@h", Host(("h", 6379), username="bob", password="p@ss/")),
     ("redis://bob@h", Host(("h", 6379), username="bob")),
     ("rediss://h", Host(("h", 6379), tls=Tls())),
-    (
-        "rediss://h?ssl_check_hostname=false&ssl_ca_certs=/ca.pem",
-        Host(("h", 6379), tls=Tls("/ca.pem", check_hostname=False)),
-    ),
+    ("rediss://h?ssl_check_hostname=false", Host(("h", 6379), tls=Tls(check_hostname=False))),
+    ("rediss://h?ssl_cert_reqs=none", Host(("h", 6379), tls=Tls(check_certificate=False))),
+    ("redis://h?ssl=true", Host(("h", 6379), tls=Tls())),
+    ("redis://h?ssl=false", Host(("h", 6379))),
     ("unix:///run/redis.sock?db=2", Host("/run/redis.sock", database=2)),
     ("unix://bob:hunter2@/run/redis.sock", Host("/run/redis.sock", username="bob", password=SECRET)),
     (("example.org", 1234), Host(("example.org", 1234))),
@@ -37,10 +37,31 @@ FORMS: list[tuple[Any, Host]] = [
     ({"address": "redis://h", "password": SECRET}, Host(("h", 6379), password=SECRET)),
     ({"address": ("h", 2), "db": 3}, Host(("h", 2), database=3)),
     ({"path": "/run/redis.sock"}, Host("/run/redis.sock")),
-    ({"host": "h", "ssl": True, "ssl_certfile": "c", "ssl_keyfile": "k"}, Host(("h", 6379), tls=Tls(None, "c", "k"))),
     (
-        {"sentinels": [("a", 1), "b"], "master_name": "m", "password": SECRET},
-        Host(None, password=SECRET, sentinels=(("a", 1), ("b", 26379)), master_name="m"),
+        {"address": "rediss://h", "ssl_cert_reqs": None, "ssl_password": SECRET},
+        Host(("h", 6379), tls=Tls(password=SECRET, check_certificate=False)),
+    ),
+    (
+        {"host": "h", "ssl": True, "ssl_cert_reqs": ssl.CERT_REQUIRED},
+        Host(("h", 6379), tls=Tls()),
+    ),
+    (
+        {"sentinels": [("a", 1), "b"], "master_name": "m", "password": SECRET, "db": 2},
+        Host(None, 2, password=SECRET, sentinels=(Host(("a", 1)), Host(("b", 26379))), master_name="m"),
+    ),
+    (
+        {
+            "sentinels": ["a"],
+            "master_name": "m",
+            "ssl": True,
+            "sentinel_kwargs": {"username": "bob", "password": SECRET, "ssl": True, "ssl_check_hostname": False},
+        },
+        Host(
+            None,
+            tls=Tls(),
+            sentinels=(Host(("a", 26379), 0, "bob", SECRET, Tls(check_hostname=False)),),
+            master_name="m",
+        ),
     ),
 ]
 
@@ -77,6 +98,15 @@ WRONG: list[Any] = [
     {"sentinels": [], "master_name": "m"},
     {"sentinels": "a", "master_name": "m"},
     {"sentinels": [None], "master_name": "m"},
+    {"sentinels": ["a"], "master_name": ""},
+    {"sentinels": ["a"], "master_name": 5},
+    {"sentinels": ["a"], "master_name": "m", "sentinel_kwargs": 5},
+    {"sentinels": ["a"], "master_name": "m", "sentinel_kwargs": {"db": 5}},
+    {"host": "h", "ssl": True, "ssl_ca_certs": "/no/such/file"},
+    {"host": "h", "ssl": True, "ssl_certfile": "/no/such/file"},
+    {"host": "h", "ssl": True, "ssl_certfile": 5},
+    {"host": "h", "ssl": True, "ssl_cert_reqs": "perhaps"},
+    {"host": "h", "ssl_check_hostname": True},  # without ssl it would be spoken to in the clear
 ]
 
 #: Each holds the password where a mistake may put it.
@@ -90,6 +120,9 @@ WRONG_WITH_A_PASSWORD: list[Any] = [
     "redis://user:hunter2:6379",
     "redis://[hunter2",
     {"password": [SECRET]},
+    {"sentinels": ["a"], "master_name": "m", "sentinel_kwargs": SECRET},
+    {"sentinels": ["a"], "master_name": "m", "sentinel_kwargs": {"password": [SECRET]}},
+    {"host": "h", "ssl": True, "ssl_password": [SECRET]},
     {"address": ("h", SECRET)},
     {"db": SECRET},
     {"host": "h", "port": SECRET},
@@ -136,6 +169,8 @@ def test_a_host_shows_no_password(entry: Any, host: Host) -> None:
         {"cluster": ["redis://h"], "shards": 0},
         {"cluster": ["redis://h"], "shards": "x"},
         {"cluster": ["redis://h"], "unknown": 1},
+        {"cluster": ["redis://h/1"]},
+        {"cluster": [{"sentinels": ["a"], "master_name": "m"}]},
         {"host": "h"},
     ],
     ids=repr,
@@ -159,3 +194,10 @@ def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
     checked, unchecked = Tls().context(), Tls(check_hostname=False).context()
     assert (checked.check_hostname, checked.verify_mode) == (True, ssl.CERT_REQUIRED)
     assert (unchecked.check_hostname, unchecked.verify_mode) == (False, ssl.CERT_REQUIRED)
+    nothing = Tls(check_certificate=False).context()
+    assert (nothing.check_hostname, nothing.verify_mode) == (False, ssl.CERT_NONE)
+
+
+def test_a_certificate_file_that_cannot_be_used_is_named() -> None:
+    with pytest.raises(InvalidChannelLayerError, match="/no/such/file"):
+        parse_host("rediss://h?ssl_ca_certs=/no/such/file")

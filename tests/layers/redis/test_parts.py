@@ -100,9 +100,6 @@ class RunningCluster:
 
     def __enter__(self) -> int:
         self._server = RedisServer("--cluster-enabled", "yes")
-        while self._server.port > 55_535:  # the nodes' own port is 10,000 above it
-            self._server.close()
-            self._server = RedisServer("--cluster-enabled", "yes")
         self._server.start()
         return self._server.port
 
@@ -125,6 +122,8 @@ class RunningCluster:
         ("NOSCRIPT No matching script. Please use EVAL.", True),
         ("BUSY Redis is busy running a script.", True),
         ("ERR Script attempted to access a non local key in a cluster node script: abc", True),
+        ("ERR Script attempted to execute a write command while the cluster is down and readonly", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
         ("ERR Error running script (call to f_1): @user_script:2: -READONLY You can't write", True),
         ("ERR Error running script (call to f_1): @user_script:2: WRONGTYPE Operation", False),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", False),

@@ -12,8 +12,9 @@ from ...exceptions import InvalidChannelLayerError
 
 PORT, SENTINEL_PORT = 6379, 26379
 
-_KEYS = {"address", "host", "port", "path", "db", "username", "password", "ssl", "sentinels", "master_name"}
-_TLS_KEYS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
+_TLS_KEYS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_check_hostname", "ssl_cert_reqs"}
+_SENTINEL_KEYS = {"username", "password", "ssl"} | _TLS_KEYS
+_KEYS = {"address", "host", "port", "path", "db", "sentinels", "master_name", "sentinel_kwargs"} | _SENTINEL_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +24,27 @@ class Tls:
     Args:
         ca_certs: a file of certificates to trust instead of the system's.
         certfile, keyfile: this side's certificate, where the server wants one.
+        password: of the key file; never shown.
         check_hostname: whether the server's certificate must be for its host name.
+        check_certificate: whether somebody who is trusted must have signed it. Else anybody can be the server.
     """
 
     ca_certs: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
+    password: str | None = field(default=None, repr=False)
     check_hostname: bool = True
+    check_certificate: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """The standard library's form of it."""
+        """The standard library's form of it. The files are read anew each time: certificates are renewed."""
         context = ssl.create_default_context(cafile=self.ca_certs)
-        context.check_hostname = self.check_hostname
+        context.check_hostname = self.check_hostname and self.check_certificate
+        if not self.check_certificate:
+            context.verify_mode = ssl.CERT_NONE
         if self.certfile is not None:
-            context.load_cert_chain(self.certfile, self.keyfile)
+            # Without a password OpenSSL would ask for one, on the terminal.
+            context.load_cert_chain(self.certfile, self.keyfile, self.password or "")
         return context
 
 
@@ -49,7 +57,7 @@ class Host:
         database: the number that ``SELECT`` takes.
         username, password: of the ACL user; never shown.
         tls: None for a plain connection.
-        sentinels: addresses of sentinels that know where `master_name` is.
+        sentinels: sentinels that know where `master_name` is.
         master_name: the name that the sentinels know the server by.
     """
 
@@ -58,7 +66,7 @@ class Host:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: Tls | None = None
-    sentinels: tuple[tuple[str, int], ...] = ()
+    sentinels: tuple[Host, ...] = ()
     master_name: str | None = None
 
     def at(self, address: tuple[str, int]) -> Host:
@@ -76,10 +84,11 @@ def parse_host(entry: object) -> Host:
 
     A dict has ``address`` (a URI), ``host`` and ``port``, ``path`` (of a unix socket), or ``sentinels`` and
     ``master_name``; and ``db``, ``username``, ``password``, ``ssl``, ``ssl_ca_certs``, ``ssl_certfile``,
-    ``ssl_keyfile``, ``ssl_check_hostname``.
+    ``ssl_keyfile``, ``ssl_password``, ``ssl_check_hostname``, ``ssl_cert_reqs``. What the sentinels need of these is in
+    ``sentinel_kwargs``.
 
     Raises:
-        InvalidChannelLayerError: the entry is none of these.
+        InvalidChannelLayerError: the entry is none of these, or its certificate files cannot be used.
     """
     if isinstance(entry, str):
         return _parse_uri(entry, {})
@@ -94,40 +103,54 @@ def parse_host(entry: object) -> Host:
 
 
 def _parse_dict(entry: Mapping[str, Any]) -> Host:
-    unknown = set(entry) - _KEYS - _TLS_KEYS
-    if unknown:
-        raise InvalidChannelLayerError(
-            f"an entry of hosts has unknown keys {sorted(map(str, unknown))}; known: {sorted(_KEYS | _TLS_KEYS)}"
-        )
+    _check_keys(entry, _KEYS, "an entry of hosts")
     options = {key: value for key, value in entry.items() if key != "address"}
     if "address" in entry:
         if isinstance(entry["address"], str):
             return _parse_uri(entry["address"], options)
         options["host"], options["port"] = _address(entry["address"], PORT)
-    address: tuple[str, int] | str | None
-    sentinels: tuple[tuple[str, int], ...] = ()
+    common = _login(options) | {"database": _database(options.get("db", 0))}
     if "sentinels" in options:
-        if not options.get("master_name"):
-            raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name")
-        address = None
-        if not isinstance(options["sentinels"], list | tuple) or not options["sentinels"]:
-            raise InvalidChannelLayerError("the sentinels of an entry of hosts must be a list that is not empty")
-        sentinels = tuple(_address(sentinel, SENTINEL_PORT) for sentinel in options["sentinels"])
-    elif "path" in options:
-        address = str(options["path"])
-        if not address:
+        return Host(None, **common, sentinels=_sentinels(options), master_name=_master_name(options))
+    if "path" in options:
+        path = str(options["path"])
+        if not path:
             raise InvalidChannelLayerError("the path of a unix socket must not be empty")
-    else:
-        address = _address((options.get("host", "localhost"), options.get("port", PORT)), PORT)
-    return Host(
-        address,
-        database=_database(options.get("db", 0)),
-        username=_text("username", options),
-        password=_text("password", options),
-        tls=_tls(options) if options.get("ssl") else None,
-        sentinels=sentinels,
-        master_name=options.get("master_name"),
-    )
+        return Host(path, **common)
+    return Host(_address((options.get("host", "localhost"), options.get("port", PORT)), PORT), **common)
+
+
+def _check_keys(entry: Mapping[str, Any], known: set[str], what: str) -> None:
+    unknown = set(entry) - known
+    if unknown:
+        raise InvalidChannelLayerError(f"{what} has unknown keys {sorted(map(str, unknown))}; known: {sorted(known)}")
+
+
+def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
+    addresses, kwargs = options["sentinels"], options.get("sentinel_kwargs") or {}
+    if not isinstance(addresses, list | tuple) or not addresses:
+        raise InvalidChannelLayerError("the sentinels of an entry of hosts must be a list that is not empty")
+    if not isinstance(kwargs, Mapping):
+        raise InvalidChannelLayerError(f"sentinel_kwargs must be a dict; got a {type(kwargs).__name__}")
+    _check_keys(kwargs, _SENTINEL_KEYS, "sentinel_kwargs")
+    login = _login(kwargs)
+    return tuple(Host(_address(address, SENTINEL_PORT), **login) for address in addresses)
+
+
+def _master_name(options: Mapping[str, Any]) -> str:
+    name = options.get("master_name")
+    if not isinstance(name, str) or not name:
+        raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name")
+    return name
+
+
+def _login(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a server, and a sentinel, may want to be told."""
+    return {
+        "username": _text("username", options),
+        "password": _text("password", options),
+        "tls": _tls(options),
+    }
 
 
 def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
@@ -160,14 +183,41 @@ def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
     return _parse_dict(merged)
 
 
-def _tls(options: Mapping[str, Any]) -> Tls:
-    check = options.get("ssl_check_hostname", True)
-    return Tls(
-        ca_certs=options.get("ssl_ca_certs"),
-        certfile=options.get("ssl_certfile"),
-        keyfile=options.get("ssl_keyfile"),
-        check_hostname=str(check).lower() not in ("false", "0", "no"),
+def _tls(options: Mapping[str, Any]) -> Tls | None:
+    if not _TLS_KEYS.isdisjoint(options) and "ssl" not in options:
+        raise InvalidChannelLayerError(
+            "an entry of hosts says how to speak TLS, and not that: write rediss:// or ssl=True"
+        )
+    if not _flag("ssl", options, default=False):
+        return None
+    tls = Tls(
+        ca_certs=_text("ssl_ca_certs", options),
+        certfile=_text("ssl_certfile", options),
+        keyfile=_text("ssl_keyfile", options),
+        password=_text("ssl_password", options),
+        check_hostname=_flag("ssl_check_hostname", options, default=True),
+        check_certificate=_checks_certificate(options),
     )
+    try:
+        tls.context()
+    except OSError as error:  # SSLError is one
+        files = [file for file in (tls.ca_certs, tls.certfile, tls.keyfile) if file]
+        raise InvalidChannelLayerError(f"the TLS files {files} of an entry of hosts cannot be used: {error}") from error
+    return tls
+
+
+def _flag(key: str, options: Mapping[str, Any], *, default: bool) -> bool:
+    return str(options.get(key, default)).lower() not in ("false", "0", "no", "none", "")
+
+
+def _checks_certificate(options: Mapping[str, Any]) -> bool:
+    wanted = options.get("ssl_cert_reqs", "required")
+    match wanted:
+        case "required" | ssl.CERT_REQUIRED:
+            return True
+        case "none" | "None" | None | ssl.CERT_NONE:  # as redis-py takes it
+            return False
+    raise InvalidChannelLayerError(f"ssl_cert_reqs of an entry of hosts must be 'required' or 'none'; got {wanted!r}")
 
 
 def _text(key: str, options: Mapping[str, Any]) -> str | None:

@@ -47,10 +47,12 @@ _ELSEWHERE_OR_LATER = (
     "LOADING",
     "READONLY",
     "MASTERDOWN",
+    "NOREPLICAS",  # a primary that is cut off, and told (min-replicas-to-write) to take nothing then
     "NOSCRIPT",
     "UNBLOCKED",
     "BUSY ",
     "ERR Script attempted to access a non local key",
+    "ERR Script attempted to execute a",  # (write) command while the cluster is down
     "ERR Error running script",  # followed by one of the above, from inside
 )
 
@@ -59,7 +61,18 @@ def is_elsewhere_or_later(error: Exception) -> bool:
     """Whether an error reply asks for another try rather than for another command."""
     text = str(error)
     if text.startswith("ERR Error running script"):
-        return any(mark in text for mark in ("READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "non local key"))
+        return any(
+            mark in text
+            for mark in (
+                "READONLY",
+                "MOVED",
+                "CLUSTERDOWN",
+                "TRYAGAIN",
+                "NOREPLICAS",
+                "non local key",
+                "cluster is down",
+            )
+        )
     return text.startswith(_ELSEWHERE_OR_LATER)
 
 

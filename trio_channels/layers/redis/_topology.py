@@ -1,15 +1,25 @@
-"""Where each shard is: one host each, found through sentinels where there are some, or a slot of a Redis Cluster."""
+"""Where each shard is: one host each, found through sentinels where there are some, or a slot of a Redis Cluster.
+
+Whoever knows, a sentinel or a node of the cluster, may be dead, silent or out of date. So several are asked: the next
+as soon as one has failed, or has kept us waiting. The first answer that stands is taken.
+"""
 
 from __future__ import annotations
 
+import random
 import zlib
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
 
+import trio
+
+from ...exceptions import InvalidChannelLayerError
 from ._hosts import Host
-from ._wire import LinkLost, ReplyError, open_wire
+from ._wire import Argument, LinkLost, ReplyError, open_wire
 
 SLOTS = 16_384
+#: Seconds after which the next one is asked as well, and after which an answer is not awaited any more.
+HEAD_START, PATIENCE = 0.25, 2.0
 
 
 class Topology(Protocol):
@@ -46,7 +56,13 @@ class Hosts:
     async def locate(self, shard: int) -> Host:
         """See :class:`Topology`."""
         host = self._hosts[shard]
-        return await _ask_sentinels(host) if host.sentinels else host
+        if not host.sentinels:
+            return host
+        return await _first_answer(
+            f"no sentinel could say where {host.master_name!r} is",
+            host.sentinels,
+            lambda sentinel: _master(host, sentinel),
+        )
 
 
 def shard_of(name: str, shards: int) -> int:
@@ -54,42 +70,16 @@ def shard_of(name: str, shards: int) -> int:
     return zlib.crc32(name.encode()) % shards if shards > 1 else 0
 
 
-async def _ask_sentinels(host: Host) -> Host:
-    """The master that the first sentinel which answers names, if it says itself that it is one."""
-    problems: list[str] = []
-    for address in host.sentinels:
-        sentinel = Host(address)
-        try:
-            wire = await open_wire(sentinel)
-            try:
-                [reply] = await wire.exchange(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", host.master_name or ""))
-            finally:
-                await wire.aclose()
-        except LinkLost as error:
-            problems.append(str(error))
-            continue
-        if isinstance(reply, ReplyError) or reply is None:
-            problems.append(f"the sentinel at {sentinel} does not know {host.master_name!r}: {reply}")
-            continue
-        master = host.at((reply[0].decode(), int(reply[1])))
-        if await _is_master(master):
-            return master
-        problems.append(f"{master} says that it is not the master (yet)")
-    raise LinkLost(f"no sentinel could say where {host.master_name!r} is: {'; '.join(problems)}")
-
-
-async def _is_master(host: Host) -> bool:
-    try:
-        wire = await open_wire(host)
-    except LinkLost:
-        return False
-    try:
-        [reply] = await wire.exchange(("ROLE",))
-    except LinkLost:
-        return False
-    finally:
-        await wire.aclose()
-    return not isinstance(reply, ReplyError) and reply[0] == b"master"
+async def _master(host: Host, sentinel: Host) -> Host:
+    """The master that a sentinel names, if it says itself that it is one."""
+    reply = await _ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", host.master_name or "")
+    if reply is None:
+        raise LinkLost(f"the sentinel at {sentinel} knows no master of the name {host.master_name!r}")
+    master = host.at((reply[0].decode(), int(reply[1])))
+    role = (await _ask(master, "ROLE"))[0].decode()
+    if role != "master":
+        raise LinkLost(f"the sentinel at {sentinel} names {master}, which says that it is a {role}")
+    return master
 
 
 class Cluster:
@@ -99,9 +89,16 @@ class Cluster:
         seeds: nodes to ask.
         prefix: of the layer's keys.
         shards: how many.
+
+    Raises:
+        InvalidChannelLayerError: a seed is no node of a cluster.
     """
 
     def __init__(self, seeds: Sequence[Host], prefix: str, shards: int) -> None:
+        if any(seed.address is None or seed.database for seed in seeds):
+            raise InvalidChannelLayerError(
+                "a node of a Redis Cluster has an address, no sentinels, and database 0 only"
+            )
         self._seeds = tuple(seeds)
         self._slots = [key_slot(f"{prefix}:{shard}") for shard in range(shards)]
         self.shards = shards
@@ -112,30 +109,67 @@ class Cluster:
 
     async def locate(self, shard: int) -> Host:
         """See :class:`Topology`."""
-        problems: list[str] = []
-        for node in (*self._known, *self._seeds):
-            try:
-                wire = await open_wire(node)
-                try:
-                    [reply] = await wire.exchange(("CLUSTER", "SLOTS"))
-                finally:
-                    await wire.aclose()
-            except LinkLost as error:
-                problems.append(str(error))
-                continue
-            if isinstance(reply, ReplyError):
-                problems.append(f"{node} says: {reply}")
-                continue
-            # [first slot, last slot, [ip, port, ...] of the master, then of its replicas]; no ip: where it was asked
-            ranges = [
-                (row[0], row[1], ((row[2][0] or b"").decode() or _name_of(node), int(row[2][1]))) for row in reply
-            ]
-            self._known = [node.at(address) for address in {address for _, _, address in ranges}]
-            for first, last, address in ranges:
-                if first <= self._slots[shard] <= last:
-                    return node.at(address)
-            problems.append(f"{node} knows no owner of slot {self._slots[shard]}")
-        raise LinkLost(f"the cluster has no owner for shard {shard}: {'; '.join(problems)}")
+        slot = self._slots[shard]
+        # In any order: one that is out of date must not be the first each time.
+        nodes = dict.fromkeys((*random.sample(self._known, len(self._known)), *self._seeds))
+        return await _first_answer(
+            f"the cluster has no owner for shard {shard}", nodes, lambda node: self._owner(slot, node)
+        )
+
+    async def _owner(self, slot: int, node: Host) -> Host:
+        """The owner that a node names."""
+        owner = None
+        known: dict[Host, None] = {}
+        # [first slot, last slot, [ip, port, ...] of the master, then of its replicas]; no ip: where it was asked
+        for first, last, (ip, port, *_), *_replicas in await _ask(node, "CLUSTER", "SLOTS"):
+            host = node.at(((ip or b"").decode() or _name_of(node), port))
+            known[host] = None
+            if first <= slot <= last:
+                owner = host
+        self._known = list(known)
+        if owner is None:
+            raise LinkLost(f"{node} knows no owner of slot {slot}")
+        return owner
+
+
+async def _ask(node: Host, *command: Argument) -> Any:
+    """What a node answers to one command, over a connection for it alone.
+
+    Raises:
+        LinkLost: nothing, or an error.
+    """
+    wire = await open_wire(node, PATIENCE)
+    try:
+        [reply] = await wire.exchange(command, patience=PATIENCE)
+    finally:
+        await wire.aclose()
+    if isinstance(reply, ReplyError):
+        raise LinkLost(f"Redis at {node} refuses {' '.join(map(str, command[:2]))}: {reply}")
+    return reply
+
+
+async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], Awaitable[Host]]) -> Host:
+    answers: list[Host] = []
+    problems: list[str] = []
+
+    async def ask_one(node: Host, failed: trio.Event) -> None:
+        try:
+            answers.append(await ask(node))
+        except LinkLost as error:
+            problems.append(str(error))
+            failed.set()
+        else:
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            failed = trio.Event()
+            nursery.start_soon(ask_one, node, failed)
+            with trio.move_on_after(HEAD_START):
+                await failed.wait()
+    if not answers:
+        raise LinkLost(f"{what}: {'; '.join(problems)}")
+    return answers[0]
 
 
 def _name_of(node: Host) -> str:

@@ -26,7 +26,6 @@ async def ask(application: Any = health, method: str = "GET") -> tuple[int, dict
 
 @dataclasses.dataclass(frozen=True)
 class Statistics(LayerStatistics):
-    healthy: bool = True
     address: str = "redis://:secret@example.com"
 
 
@@ -36,7 +35,7 @@ class Layer(InMemoryChannelLayer):
     healthy = True
 
     def statistics(self) -> LayerStatistics:
-        return Statistics(**dataclasses.asdict(super().statistics()), healthy=self.healthy)
+        return Statistics(**dataclasses.asdict(super().statistics()) | {"healthy": self.healthy})
 
 
 async def test_a_process_that_is_well_answers_200_with_its_numbers() -> None:

@@ -14,7 +14,7 @@ import trio
 from . import _asgi
 from ._asgi import DISCONNECTS, Message
 from ._bell import Bell
-from ._connection import TRY_AGAIN_LATER, Connection
+from ._connection import SERVICE_RESTART, TRY_AGAIN_LATER, Connection
 from ._gap import Gap
 from ._mailbox import Mailbox
 from .exceptions import ConnectionClosed, StopConsumer
@@ -23,6 +23,9 @@ logger = logging.getLogger("trio_channels.connection")
 
 #: The reason that a client is given whose mailbox was full.
 TOO_SLOW = "too slow for its groups"
+
+#: The reason that a client is given whose channel layer is broken.
+LAYER_BROKEN = "service restart"
 
 #: Starts the handling of a message: returns what is to be awaited, or None where there is nothing to do.
 Handler = Callable[[Message], Awaitable[object] | None]
@@ -73,9 +76,9 @@ class Dispatcher:
         self._handler_done = Bell()
         if mailbox is not None:
             # A handler that is stuck, in a send to a client that does not read, must not keep the connection.
-            mailbox.on_overflow = lambda: connection.cut(
-                TRY_AGAIN_LATER, TOO_SLOW, after=connection.limits.disconnect_timeout
-            )
+            grace = connection.limits.disconnect_timeout
+            mailbox.on_overflow = lambda: connection.cut(TRY_AGAIN_LATER, TOO_SLOW, after=grace)
+            mailbox.on_failure = lambda: connection.cut(SERVICE_RESTART, LAYER_BROKEN, after=grace)
 
     async def run(self) -> Message | None:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
@@ -104,8 +107,8 @@ class Dispatcher:
                 # What has nothing more to say has no use for messages, whose handlers would only say more.
                 finished = self._finished is not None and self._finished()
                 mailbox = None if finished else self._mailbox
-                if mailbox is not None and mailbox.overflowed:
-                    await self._close_overflowed()
+                if mailbox is not None and (mailbox.overflowed or mailbox.failure is not None):
+                    await self._close_for(mailbox)
                 elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
                     message = item.as_event() if isinstance(item, Gap) else item
                     if (handling := start(self._from_layer, message)) is not None:
@@ -164,7 +167,12 @@ class Dispatcher:
         while self._running > at_most:
             await self._handler_done.wait()
 
-    async def _close_overflowed(self) -> None:
-        mailbox, self._mailbox = self._mailbox, None  # what is left in it is lost, and the client told so
-        logger.warning("closing %s with 1013: %r", _asgi.describe(self._connection.scope), mailbox)
-        await self._connection.close(TRY_AGAIN_LATER, TOO_SLOW)
+    async def _close_for(self, mailbox: Mailbox) -> None:
+        self._mailbox = None  # what is left in it is lost, and the client told so
+        place = _asgi.describe(self._connection.scope)
+        if mailbox.failure is None:
+            logger.warning("closing %s with 1013: %r", place, mailbox)
+            await self._connection.close(TRY_AGAIN_LATER, TOO_SLOW)
+        else:  # which the layer has logged
+            logger.debug("closing %s with 1012: %s", place, mailbox.failure)
+            await self._connection.close(SERVICE_RESTART, LAYER_BROKEN)

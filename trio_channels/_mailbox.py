@@ -88,6 +88,8 @@ class Mailbox:
         groups: the names of the groups it is a member of; the hub's to change.
         on_overflow: called when it overflows the first time with ``overflow="close"``; the owner's to set.
         overflowed: whether an ``overflow="close"`` mailbox was full; its owner must end.
+        on_failure: called when the layer has failed; the owner's to set.
+        failure: why the layer has failed, or None; its owner must end.
         last_used: Trio time of the last use, for mailboxes that no block ends.
 
     Raises:
@@ -106,9 +108,11 @@ class Mailbox:
         "_ring",
         "_waiting",
         "capacity",
+        "failure",
         "groups",
         "last_used",
         "name",
+        "on_failure",
         "on_overflow",
         "overflow",
         "overflowed",
@@ -132,6 +136,8 @@ class Mailbox:
         self.overflow = overflow
         self.overflowed = False
         self.on_overflow: Callable[[], None] | None = None
+        self.on_failure: Callable[[], None] | None = None
+        self.failure: str | None = None
         self.groups: set[str] = set()
         self.last_used = trio.current_time()
         self._counters = counters
@@ -207,6 +213,15 @@ class Mailbox:
         self._hole = {}
         while self._receivers:
             self._wake(outcome.Error(trio.EndOfChannel()))
+
+    def fail(self, reason: str) -> None:
+        """End the mailbox because its layer has failed: nothing comes any more, and its owner is told."""
+        self.failure = reason
+        self.close()
+        if self.on_failure is not None:
+            self.on_failure()
+        if self._ring is not None:
+            self._ring()
 
     def _add_hole(self, lost: int | None, reason: str) -> None:
         entries = self._entries

@@ -51,6 +51,8 @@ class LayerStatistics:
         expired: messages that waited too long.
         full: ``send`` calls refused with ``ChannelFull``.
         gone: messages for a process-local channel that does not exist (any more).
+        healthy: whether the layer works. False where its tasks go on crashing: it has ended its connections, takes no
+            new ones, and the process should be replaced. An outage of the backend, which ends by itself, is not meant.
     """
 
     channels: int
@@ -64,6 +66,7 @@ class LayerStatistics:
     expired: int
     full: int
     gone: int
+    healthy: bool = True
 
 
 class ChannelLayer(abc.ABC):

@@ -107,6 +107,14 @@ class Hub:
                 mailbox.put_gap(Gap(forgotten, "flushed"))
             mailbox.groups.clear()
 
+    def fail(self, reason: str) -> None:
+        """End every mailbox: the layer is broken."""
+        for mailbox in list(self.mailboxes.values()):
+            if isinstance(mailbox, OwnerlessMailbox):
+                self.close(mailbox)
+            else:  # its owner closes it
+                mailbox.fail(reason)
+
     def ownerless(self, name: str, capacity: int) -> Mailbox:
         """The mailbox of that name, made if there is none; see :class:`OwnerlessMailbox`."""
         return self.mailboxes.get(name) or self.open(

@@ -41,6 +41,8 @@ class Subscription:
         try:
             return await mailbox.get()
         except trio.EndOfChannel:
+            if mailbox.failure is not None:
+                raise ChannelLayerUnavailable(f"the channel layer is broken: {mailbox.failure}") from None
             raise StopAsyncIteration from None
 
 
@@ -93,6 +95,10 @@ class LocalDelivery(ChannelLayer):
         mailbox = hub.ownerless(channel, self.get_capacity(channel))
         mailbox.last_used = trio.current_time()
         return mailbox
+
+    def _healthy(self) -> bool:
+        """Whether the layer can be used. May be asked in any thread."""
+        return True
 
     def _process_mark(self) -> str:
         """What stands between the prefix and the ``!`` of this process' channel names."""
@@ -159,6 +165,7 @@ class LocalDelivery(ChannelLayer):
             groups=len({group for hub in hubs for group in list(hub.groups)}),
             memberships=sum(len(members) for hub in hubs for members in list(hub.groups.values())),
             waiting=sum(mailbox.statistics().waiting for hub in hubs for mailbox in list(hub.mailboxes.values())),
+            healthy=self._healthy(),
             **dict(_summed(hub.counters for hub in hubs)),
         )
 

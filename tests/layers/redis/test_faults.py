@@ -10,7 +10,7 @@ import trio
 
 from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import _shard
+from trio_channels.layers.redis import _probe, _reader
 from trio_channels.layers.redis._hosts import parse_host
 
 from ...redis_server import RedisServer
@@ -115,7 +115,7 @@ async def test_a_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
     async with first, second, traffic([first, second]) as world:
         await world.publish(10)
         await world.settle()
-        [inbox] = [shard.inbox for shard in second._opened().shards]
+        [inbox] = [shard.keys.inbox for shard in second._opened().shards]
         await redis(url, "DEL", inbox)
         await first.group_send("room", world.checker.stamp("p0", "room"))  # finds it dead, and puts it out of the group
         await world.settle()
@@ -146,14 +146,14 @@ async def test_a_redis_restored_from_an_older_copy_is_noticed_behind_newer_messa
 async def test_a_reader_left_behind_on_a_detached_node_follows_the_commands(
     own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, has_the_inbox: bool
 ) -> None:
-    monkeypatch.setattr(_shard, "PROBE_INTERVAL", 0.1)
+    monkeypatch.setattr(_probe, "INTERVAL", 0.1)
     old, new = own_redis(), own_redis()
     [layer] = make_layers(old.url)
     async with layer, traffic([layer]) as world:
         await world.settle()
         [shard] = layer._opened().shards
         if has_the_inbox:
-            await redis(new.url, "XADD", shard.inbox, "1-1", "copy", "1")
+            await redis(new.url, "XADD", shard.keys.inbox, "1-1", "copy", "1")
         layer._topology._hosts = (parse_host(new.url),)  # type: ignore[attr-defined]
         clients = (await redis(old.url, "CLIENT", "LIST")).decode().splitlines()
         [link] = [line for line in clients if "cmd=xread" not in line and "cmd=client" not in line]
@@ -178,7 +178,8 @@ async def check_that_lost_replies_cost_nothing(url: str, *, times: int) -> None:
             assert proxy.lost_replies == times
             assert world.checker.faults() == []
             assert world.gaps == {}
-            assert all(shard.duplicates >= times for layer in (first, second) for shard in layer.shard_statistics())
+            # Redis knew each command that came again by its number: nothing was carried out twice.
+            assert all(shard.duplicates == 0 for layer in (first, second) for shard in layer.shard_statistics())
 
 
 async def test_after_lost_replies_nothing_is_doubled_or_lost(url: str) -> None:
@@ -256,7 +257,7 @@ async def test_a_layer_that_opened_and_closed_in_a_black_hole_hangs_in_neither(u
 async def test_a_half_open_connection_is_given_up_and_another_one_opened(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_shard, "BLOCK", 0.1)
+    monkeypatch.setattr(_reader, "BLOCK", 0.1)
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         first, second = make_layers(proxy.url, url, timeout=0.3)
         async with first, second, traffic([first, second]) as world:

@@ -10,7 +10,7 @@ import trio
 
 from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _shard
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
 from trio_channels.layers.redis._entry import PROBE, EntryCodec
 from trio_channels.layers.redis._wire import encode
 
@@ -27,7 +27,7 @@ def port_of(url: str) -> int:
 
 def inbox_of(layer: RedisStreamsChannelLayer) -> str:
     [shard] = layer._opened().shards
-    return shard.inbox
+    return shard.keys.inbox
 
 
 async def until_trimmed(url: str, layer: RedisStreamsChannelLayer) -> None:
@@ -209,7 +209,7 @@ async def test_scripts_that_redis_has_forgotten_are_loaded_again(url: str) -> No
 async def test_what_a_full_inbox_refuses_is_counted_exactly_and_reported_in_its_place(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_shard, "PROBE_INTERVAL", 1000)  # a probe takes a place, too
+    monkeypatch.setattr(_probe, "INTERVAL", 1000)  # a probe takes a place, too
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url, inbox_capacity=600)  # more than one read takes
         async with first, second, traffic([second]) as world:
@@ -331,7 +331,7 @@ async def test_after_a_thousand_subscriptions_and_twenty_reconnects_everything_i
                 await until(lambda opened=opened: proxy.connections == opened + 2)
                 await layer.group_send("room", {"type": "x", "n": number})
 
-            await until(lambda: not shard._changed and proxy.open_connections == 2)
+            await until(lambda: shard.memberships.settled and proxy.open_connections == 2)
 
             async def as_before() -> bool:
                 now = await keys(url, layer), await connections(url), trio.lowlevel.current_statistics().tasks_living
@@ -339,7 +339,8 @@ async def test_after_a_thousand_subscriptions_and_twenty_reconnects_everything_i
 
             await until(as_before)
             assert tables(layer) == (0, 0, 0, 0)
-            assert (shard._told, shard._confirmed, shard._changed, shard._joined) == (set(), set(), {}, {})
+            assert shard.memberships.settled
+            assert not shard.memberships._told
             assert shard.link.statistics().waiting == shard.link.statistics().unanswered == 0
 
 
@@ -449,7 +450,9 @@ async def test_in_another_database(own_redis: Any) -> None:
 
 async def test_as_an_acl_user_who_may_do_no_more_than_the_layer_needs(own_redis: Any) -> None:
     server = own_redis()
-    may = "+@stream +@set +@hash +@string +@sortedset +@keyspace +@scripting +@connection +time -@dangerous"
+    may = (
+        "+@stream +@set +@hash +@string +@sortedset +@keyspace +@scripting +@transaction +@connection +time -@dangerous"
+    )
     await redis(server.url, "ACL", "SETUSER", "bob", "on", ">hunter2", "~*", *may.split())
     await redis(server.url, "ACL", "SETUSER", "default", "off")
     host = f"127.0.0.1:{server.port}"

@@ -9,7 +9,7 @@ import trio
 
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _named
-from trio_channels.layers.redis._layer import IDLE_NAMED_CHANNELS
+from trio_channels.layers.redis._open import IDLE_NAMED_CHANNELS
 
 from ..test_contract import cancelled_at_checkpoint
 from .proxy import open_proxy

@@ -9,8 +9,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_channels.layers.redis._back_off import LAST_BACK_OFF, BackOff
 from trio_channels.layers.redis._hosts import Host
-from trio_channels.layers.redis._link import IN_FLIGHT, LAST_BACK_OFF, BackOff, is_elsewhere_or_later
+from trio_channels.layers.redis._link import IN_FLIGHT, is_elsewhere_or_later
 from trio_channels.layers.redis._topology import SLOTS, key_slot, shard_of
 from trio_channels.layers.redis._window import MEMORY, WIDTH, DuplicateFilter
 from trio_channels.layers.redis._wire import encode, open_wire

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self, Unpack
 
 import trio
@@ -16,28 +13,25 @@ from ..._codec import Message
 from ..._gap import Gap, Overflow
 from ..._on_demand import not_open, open_on_demand
 from ...abc import LayerOptions
-from ...exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
+from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .._hub import Hub
 from .._local import LocalDelivery
 from ._entry import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
-from ._hosts import parse_host
-from ._named import NamedChannel
+from ._keys import LEASE
+from ._open import OpenLayer, stream_of
 from ._scripts import GSEND, NSEND, SEND
-from ._shard import LEASE, Shard, ShardStatistics
-from ._topology import Cluster, Hosts, Topology, shard_of
+from ._shard import ShardStatistics
+from ._topology import parse_topology
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.
 INBOX_CAPACITY = 10_000
 #: Seconds that a call may take.
 TIMEOUT = 5.0
-#: Logical shards of a Redis Cluster.
-CLUSTER_SHARDS = 4
-#: Named channels that keep their connection while nobody receives.
-IDLE_NAMED_CHANNELS = 16
 #: Seconds for which Redis remembers which messages to a named channel it has accepted; a multiple of what a command can
 #: be sent again in.
 TOKEN_MEMORY = 60.0
+LEASE_MS = int(LEASE * 1000)
 
 
 class RedisStreamsChannelLayer(LocalDelivery):
@@ -83,10 +77,10 @@ class RedisStreamsChannelLayer(LocalDelivery):
         self.timeout = timeout
         self.inbox_capacity = inbox_capacity
         self._codec = EntryCodec(serializer_format, symmetric_encryption_keys)
-        self._topology = _topology(hosts, prefix)
-        self._open: dict[trio.lowlevel.TrioToken, _OpenLayer] = {}
+        self._topology = parse_topology(hosts, prefix)
+        self._open: dict[trio.lowlevel.TrioToken, OpenLayer] = {}
         # An entry stays until its block is left: close() may be called inside it, but the nursery is the block's.
-        self._nurseries: dict[trio.lowlevel.TrioToken, _OpenLayer] = {}
+        self._nurseries: dict[trio.lowlevel.TrioToken, OpenLayer] = {}
 
     def __repr__(self) -> str:
         return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._open)} Trio runs>"
@@ -105,7 +99,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         token = trio.lowlevel.current_trio_token()
         if token in self._nurseries:
             raise InvalidChannelLayerError("the channel layer is open in this Trio run already")
-        opened = self._open[token] = self._nurseries[token] = _OpenLayer(self)
+        opened = self._open[token] = self._nurseries[token] = self._new()
         self._hubs[token] = opened.hub
         try:
             await opened.start()
@@ -114,6 +108,17 @@ class RedisStreamsChannelLayer(LocalDelivery):
             del self._nurseries[token]
             raise
         return self
+
+    def _new(self) -> OpenLayer:
+        return OpenLayer(
+            topology=self._topology,
+            prefix=self.prefix,
+            codec=self._codec,
+            timeout=self.timeout,
+            expiry=self.expiry,
+            group_expiry=self.group_expiry,
+            inbox_capacity=self.inbox_capacity,
+        )
 
     async def __aexit__(self, *exc: Any) -> None:
         opened = self._nurseries.pop(trio.lowlevel.current_trio_token())
@@ -140,13 +145,19 @@ class RedisStreamsChannelLayer(LocalDelivery):
         self._open.pop(token, None)
         self._hubs.pop(token, None)
 
-    def _opened(self) -> _OpenLayer:
+    def _opened(self) -> OpenLayer:
         opened = self._open.get(trio.lowlevel.current_trio_token())
         if opened is None:
             raise not_open()
         return opened
 
-    async def _ready(self) -> _OpenLayer:
+    async def _ready(self) -> OpenLayer:
+        """What is open in this Trio run, and not broken; see :meth:`_open_or_broken`."""
+        opened = await self._open_or_broken()
+        opened.check()
+        return opened
+
+    async def _open_or_broken(self) -> OpenLayer:
         """What is open in this Trio run; in the background run of ``async_to_sync``, opened if need be."""
         opened = self._open.get(trio.lowlevel.current_trio_token())
         if opened is None:
@@ -155,7 +166,12 @@ class RedisStreamsChannelLayer(LocalDelivery):
         return opened
 
     def _hub(self) -> Hub:
-        return self._opened().hub
+        opened = self._opened()
+        opened.check()
+        return opened.hub
+
+    def _healthy(self) -> bool:
+        return all(opened.problem is None for opened in list(self._open.values()))
 
     def _process_mark(self) -> str:
         return f".{self._opened().process}"
@@ -185,15 +201,17 @@ class RedisStreamsChannelLayer(LocalDelivery):
         else:
             await self._send_to_named(opened, channel, message)
 
-    async def _send_to_process(self, opened: _OpenLayer, channel: str, message: Message) -> None:
+    async def _send_to_process(self, opened: OpenLayer, channel: str, message: Message) -> None:
         process = channel.partition("!")[0].rpartition(".")[2]
         shard = opened.shard_for(process)
+        keys = shard.keys
         blob = self._codec.pack(CHANNEL, channel, message)
-        inbox = f"{shard.tag}:i:{process}"
-        answer = await shard.link.call(*SEND(inbox, args=(self.inbox_capacity, opened.next_token(), blob)))
+        answer = await shard.link.call(
+            *SEND(keys.inboxes + process, keys.done, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob))
+        )
         self._count(opened, channel, answer, self.inbox_capacity)
 
-    async def _send_to_named(self, opened: _OpenLayer, channel: str, message: Message) -> None:
+    async def _send_to_named(self, opened: OpenLayer, channel: str, message: Message) -> None:
         shard = opened.shard_for(channel)
         blob = self._codec.pack(NAMED, channel, message)
         capacity = self.get_capacity(channel)
@@ -201,7 +219,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         times = (int(seconds * 1000) for seconds in (self.group_expiry, self.expiry, memory))
         answer, expired = await shard.link.call(
             *NSEND(
-                _stream(shard, channel),
+                stream_of(shard, channel),
                 f"{shard.tag}:seen:{channel}",
                 args=(capacity, opened.next_token(), blob, *times),
             )
@@ -209,7 +227,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         opened.hub.counters.expired += expired
         self._count(opened, channel, answer, capacity)
 
-    def _count(self, opened: _OpenLayer, channel: str, answer: int, capacity: int) -> None:
+    def _count(self, opened: OpenLayer, channel: str, answer: int, capacity: int) -> None:
         if answer == 1:
             opened.hub.counters.sent += 1
         elif answer == 0:
@@ -229,19 +247,10 @@ class RedisStreamsChannelLayer(LocalDelivery):
         _names.check_group_name(group)
         opened = await self._ready()
         shard = opened.shard_for(group)
+        keys = shard.keys
         blob = self._codec.pack(GROUP, group, message)
-        await shard.link.call(
-            *GSEND(
-                shard.group_key(group),
-                args=(
-                    f"{shard.tag}:i:",
-                    self.inbox_capacity,
-                    int(LEASE * 1000),
-                    opened.next_token(),
-                    blob,
-                ),
-            )
-        )
+        arguments = (*keys.stamp(), keys.inboxes, self.inbox_capacity, LEASE_MS, blob)
+        await shard.link.call(*GSEND(keys.done, keys.group(group), args=arguments))
         opened.hub.counters.group_sent += 1
 
     # -- groups -----------------------------------------------------------------------------------------------------
@@ -267,7 +276,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         opened.hub.join(group, mailbox)
-        await opened.shard_for(group).wait_until_joined(group)
+        await opened.shard_for(group).memberships.wait_until_joined(group)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. At once here; Redis is told soon.
@@ -276,7 +285,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         """
         _names.check_group_name(group)
         _names.check_channel_name(channel)
-        opened = await self._ready()
+        opened = await self._open_or_broken()
         await trio.lowlevel.checkpoint_if_cancelled()
         opened.hub.leave(group, channel)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -316,7 +325,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
             try:
                 message = self._codec.unpack(blob).message
             except UndecodableEntry as error:
-                shard.count_undecodable(channel, error)
+                shard.delivery.count_undecodable(channel, error)
                 continue
             if age <= self.expiry:
                 opened.hub.counters.delivered += 1
@@ -337,144 +346,3 @@ class RedisStreamsChannelLayer(LocalDelivery):
             for shard in opened.shards:
                 await shard.flush()
         opened.hub.flush()
-
-
-class _OpenLayer:
-    """What an open layer has in one Trio run: its tasks, its hub, its shards."""
-
-    def __init__(self, layer: RedisStreamsChannelLayer) -> None:
-        self.process = secrets.token_hex(8)
-        self.hub = Hub(on_change=self._membership_changed)
-        self._layer = layer
-        self._numbers = itertools.count(1)
-        self._stack = AsyncExitStack()
-        self._working = trio.CancelScope()
-        self._named: OrderedDict[str, NamedChannel] = OrderedDict()
-        topology = layer._topology
-        self.shards = [self._make_shard(index, topology) for index in range(topology.shards)]
-
-    def _make_shard(self, index: int, topology: Topology) -> Shard:
-        layer = self._layer
-        return Shard(
-            index=index,
-            tag=f"{{{layer.prefix}:{index}}}",
-            process=self.process,
-            hub=self.hub,
-            topology=topology,
-            codec=layer._codec,
-            mine=lambda group: shard_of(group, topology.shards) == index,
-            is_home=shard_of(self.process, topology.shards) == index,
-            next_token=self.next_token,
-            timeout=layer.timeout,
-            expiry=layer.expiry,
-            group_expiry=layer.group_expiry,
-            inbox_capacity=layer.inbox_capacity,
-        )
-
-    def next_token(self) -> str:
-        """A token that no other message has."""
-        return f"{self.process}-{next(self._numbers)}"
-
-    def shard_for(self, name: str) -> Shard:
-        """The shard that a group, process or named channel belongs to."""
-        return self.shards[shard_of(name, len(self.shards))]
-
-    def _membership_changed(self, group: str) -> None:
-        self.shard_for(group).membership_changed(group)
-
-    async def start(self) -> None:
-        nursery = await self._stack.enter_async_context(trio.open_nursery())
-        try:
-            nursery.start_soon(self._work)
-            with trio.move_on_after(self._layer.timeout) as patience:
-                for shard in self.shards:
-                    await shard.wait_until_attached()
-            if patience.cancelled_caught:
-                raise ChannelLayerUnavailable(
-                    f"the channel layer could not be opened within {self._layer.timeout:g} seconds: {self.shards}"
-                )
-        except BaseException:
-            self._working.cancel()
-            await self._stack.aclose()
-            raise
-
-    async def _work(self) -> None:
-        # A scope of its own: the nursery's covers what the user does while the layer is open.
-        with self._working:
-            async with trio.open_nursery() as nursery:
-                for shard in self.shards:
-                    nursery.start_soon(shard.run, name=shard.tag)
-
-    async def stop(self) -> None:
-        """Leave every shard, all of them at a time, within the time limit."""
-        try:
-            with trio.move_on_after(self._layer.timeout):
-                async with trio.open_nursery() as nursery:
-                    for shard in self.shards:
-                        nursery.start_soon(_unless_unavailable, shard.leave)
-                    for named in self._named.values():
-                        nursery.start_soon(_unless_unavailable, named.quit)
-        finally:
-            self._working.cancel()
-            for named in self._named.values():
-                await named.disconnect()
-
-    async def leave_nursery(self, *exc: Any) -> None:
-        """End the nursery with what the block ended with: its cancellation may be the nursery's own."""
-        try:
-            await self._stack.__aexit__(*exc)
-        except BaseException as raised:
-            if set(_leaves(raised)) != {exc[1]}:
-                raise
-            # The block's own exception: it goes on as it is, not in a group.
-
-    async def named(self, channel: str) -> NamedChannel:
-        """The named channel's reader, made if there is none. Those that nobody uses keep a few connections open."""
-        found = self._named.get(channel)
-        if found is None:
-            shard = self.shard_for(channel)
-            found = self._named[channel] = NamedChannel(
-                stream=_stream(shard, channel),
-                consumer=self.process,
-                index=self.shards.index(shard),
-                link=shard.link,
-                topology=self._layer._topology,
-                timeout=self._layer.timeout,
-            )
-        self._named.move_to_end(channel)
-        for name in list(self._named)[: -IDLE_NAMED_CHANNELS - 1]:
-            if not self._named[name].in_use:
-                await self._named.pop(name).disconnect()
-        return found
-
-
-def _leaves(raised: BaseException) -> Iterator[BaseException]:
-    if isinstance(raised, BaseExceptionGroup):
-        for inner in raised.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield raised
-
-
-async def _unless_unavailable(call: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await call()
-    except ChannelLayerUnavailable:
-        pass  # what is left in Redis goes with its lease
-
-
-def _stream(shard: Shard, channel: str) -> str:
-    return f"{shard.tag}:c:{channel}"
-
-
-def _topology(hosts: Any, prefix: str) -> Topology:
-    if isinstance(hosts, dict) and "cluster" in hosts:
-        seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
-        if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:
-            raise InvalidChannelLayerError("a cluster must be given as {'cluster': [hosts to ask, ...], 'shards': 4}")
-        if not isinstance(shards, int) or shards < 1:
-            raise InvalidChannelLayerError(f"the shards of a cluster must be a number of at least 1; got {shards!r}")
-        return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
-    if not isinstance(hosts, list | tuple) or not hosts:
-        raise InvalidChannelLayerError(f"hosts must be a list that is not empty, such as {list(DEFAULT_HOSTS)}")
-    return Hosts([parse_host(entry) for entry in hosts])

@@ -2,10 +2,11 @@
 
 The rules:
 
-- A command is sent, and answered, in the order in which it was given. Commands that wait go out in one write.
-- What was sent and not answered when the connection broke is sent again, in order, on the next one. Each command is
-  either idempotent or carries a token by which its receivers know it again.
-- At most ``IN_FLIGHT`` commands are unanswered at a time.
+- One batch is under way at a time: everything that waited when the answers to the last one had come, in one write.
+- A batch of several is a transaction (``MULTI``). A server that is loading, is a replica, has lost a script or a slot
+  says so to all of it or to nothing: no command can succeed that stands behind one that has to be sent again.
+- What was sent and not answered when the connection broke is sent again, in order, on the next one. The scripts know
+  by a number that they have been carried out before.
 - A caller waits at most ``timeout`` seconds, and can be cancelled. Neither touches the connection: a command that was
   sent keeps its place, and its answer is dropped; one that was not sent yet is withdrawn.
 - A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
@@ -14,12 +15,9 @@ The rules:
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-import random
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +25,7 @@ import trio
 
 from ..._bell import Bell
 from ...exceptions import ChannelLayerUnavailable
+from ._back_off import BackOff
 from ._hosts import Host
 from ._scripts import ALL
 from ._window import WIDTH
@@ -34,9 +33,12 @@ from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode,
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-FIRST_BACK_OFF, LAST_BACK_OFF = 0.05, 2.0
-#: Commands under way. All of them may be sent again, and receivers know as many tokens of one sender.
+#: Commands in one batch. All of them may be sent again, and receivers know as many tokens of one sender.
 IN_FLIGHT = WIDTH
+#: Bytes in one batch, unless a single command has more: Redis does nothing else while it carries one out.
+BATCH_BYTES = 256 * 1024
+
+MULTI, EXEC = encode("MULTI"), encode("EXEC")
 
 #: Errors after which the command may succeed on another connection, or later.
 _ELSEWHERE_OR_LATER = (
@@ -53,13 +55,24 @@ _ELSEWHERE_OR_LATER = (
     "BUSY ",
     "ERR Script attempted to access a non local key",
     "ERR Script attempted to execute a",  # (write) command while the cluster is down
+    "ERR Script attempted to execute a",  # (write) command while the cluster is down
     "ERR Error running script",  # followed by one of the above, from inside
 )
+_FROM_INSIDE = (
+    "READONLY",
+    "MOVED",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "non local key",
+    "cluster is down",
+)
+_ABORTED = "EXECABORT Transaction discarded because of: "
 
 
 def is_elsewhere_or_later(error: Exception) -> bool:
     """Whether an error reply asks for another try rather than for another command."""
-    text = str(error)
+    text = str(error).removeprefix(_ABORTED)
     if text.startswith("ERR Error running script"):
         return any(
             mark in text
@@ -89,33 +102,14 @@ class LinkStatistics:
 class _Command:
     """One command, from the call to its answer."""
 
-    __slots__ = ("abandoned", "bell", "data", "reply", "sent_at")
+    __slots__ = ("abandoned", "bell", "data", "reply", "sent")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.bell = Bell()
         self.reply: Any = None
-        self.sent_at = math.inf
+        self.sent = False
         self.abandoned = False
-
-
-class BackOff:
-    """How long to wait before the next try: jittered, doubling, reset by success.
-
-    Success is an answered command, not a connection: a server that is loading, or is a replica, takes those, too.
-    """
-
-    def __init__(self) -> None:
-        self._next = FIRST_BACK_OFF
-
-    async def wait(self) -> None:
-        """Sleep."""
-        await trio.sleep(self._next * random.uniform(0.5, 1.0))
-        self._next = min(self._next * 2, LAST_BACK_OFF)
-
-    def reset(self) -> None:
-        """Begin again with the shortest wait."""
-        self._next = FIRST_BACK_OFF
 
 
 class CommandLink:
@@ -132,24 +126,29 @@ class CommandLink:
         self._locate = locate
         self._timeout = timeout
         self._waiting: dict[_Command, None] = {}
-        self._unanswered: deque[_Command] = deque()
-        self._bell = Bell()
+        self._batch: list[_Command] = []  # sent, and not answered yet
+        self._sent_at = math.inf
+        self._wire: Wire | None = None
+        self._gathering = False
+        self._rest = b""  # what the connection would not take at once
+        self._rest_bell = Bell()
         self._back_off = BackOff()
         self._in_outage = False
-        self._connected = False
         self._connections = 0
         self._last_error = "it has not been connected yet"
 
     def __repr__(self) -> str:
-        state = "connected" if self._connected else f"not connected: {self._last_error}"
-        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._unanswered)} unanswered>"
+        state = "connected" if self._wire else f"not connected: {self._last_error}"
+        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._batch)} unanswered>"
 
     def statistics(self) -> LinkStatistics:
         """An immutable snapshot."""
-        return LinkStatistics(self._connected, len(self._waiting), len(self._unanswered), self._connections)
+        return LinkStatistics(self._wire is not None, len(self._waiting), len(self._batch), self._connections)
+
+    # -- the callers' side ----------------------------------------------------------------------------------------
 
     async def call(self, *arguments: Argument) -> Any:
-        """Have Redis run a command; returns its reply.
+        """Have Redis run a command; returns its reply. Calls are carried out in the order in which they are made.
 
         Raises:
             ChannelLayerUnavailable: there was no answer in time. A command that had been sent may yet take effect.
@@ -160,7 +159,7 @@ class CommandLink:
         await trio.lowlevel.checkpoint_if_cancelled()
         command = _Command(encode(*arguments))
         self._waiting[command] = None
-        self._bell.ring()
+        self._send_batch()
         try:
             with trio.move_on_after(self._timeout):
                 await command.bell.wait()
@@ -170,12 +169,32 @@ class CommandLink:
         finally:
             command.abandoned = True
             self._waiting.pop(command, None)
-        sent = command.sent_at != math.inf
         raise ChannelLayerUnavailable(
             f"{self.name} did not answer within {self._timeout:g} seconds"
-            f" ({'sent, it may yet take effect' if sent else 'not sent'}); "
-            f"{'connected' if self._connected else self._last_error}"
+            f" ({'sent, it may yet take effect' if command.sent else 'not sent'}); "
+            f"{'connected' if self._wire else self._last_error}"
         )
+
+    def _send_batch(self) -> None:
+        """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""
+        if self._wire is None or self._batch or self._gathering or not self._waiting:
+            return
+        batch, size = self._batch, 0
+        for command in self._waiting:
+            size += len(command.data)
+            if batch and (size > BATCH_BYTES or len(batch) >= IN_FLIGHT):
+                break
+            batch.append(command)
+        for command in batch:
+            del self._waiting[command]
+            command.sent = True
+        data = batch[0].data if len(batch) == 1 else b"".join([MULTI, *(command.data for command in batch), EXEC])
+        self._sent_at = trio.current_time()
+        self._rest = self._wire.send_nowait(data)
+        if self._rest:
+            self._rest_bell.ring()
+
+    # -- the connection's side ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Keep a connection, and serve the calls, until cancelled."""
@@ -183,12 +202,11 @@ class CommandLink:
             try:
                 wire = await open_wire(await self._locate(), self._timeout)
                 try:
-                    await _load_scripts(wire, self._timeout)
-                    self._connected = True
+                    await _prepare(wire, self._timeout)
                     self._connections += 1
                     await self._serve(wire)
                 finally:
-                    self._connected = False
+                    self._wire = None
                     with trio.CancelScope(shield=True):
                         await wire.aclose()
             except LinkLost as error:
@@ -196,10 +214,6 @@ class CommandLink:
                 if not self._in_outage:
                     self._in_outage = True
                     logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
-            except Exception as error:
-                # A defect, or a server like no other. What waits is still there, and the next connection begins anew.
-                self._last_error = f"{type(error).__name__}: {error}"
-                logger.exception("%s failed, and begins again", self.name)
             await self._back_off.wait()
 
     def _answered(self, wire: Wire) -> None:
@@ -209,14 +223,15 @@ class CommandLink:
             logger.info("%s is available again, at %s", self.name, wire.host)
 
     async def _serve(self, wire: Wire) -> None:
-        # What was not answered goes first; nobody waits any more for what was abandoned, but it may have been promised.
-        again = {command: None for command in self._unanswered if not command.abandoned}
-        self._unanswered.clear()
-        self._waiting = again | self._waiting
+        # What was not answered goes first. For what was abandoned nobody waits any more; it may have been carried out.
+        self._take_back(self._batch)
+        self._gathering, self._rest = False, b""
+        self._wire = wire
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, wire)
+                nursery.start_soon(self._write_rest, wire)
                 nursery.start_soon(self._watch)
+                self._send_batch()
                 await self._read(wire)
         except BaseExceptionGroup as group:
             others = group.split(LinkLost)[1]
@@ -224,48 +239,91 @@ class CommandLink:
                 raise others from None  # a cancellation, or a defect: either is more than a lost link
             raise LinkLost(str(next(_leaves(group)))) from group
 
-    async def _write(self, wire: Wire) -> None:
+    def _take_back(self, commands: list[_Command]) -> None:
+        """Have commands wait again, before all others."""
+        again = {command: None for command in commands if not command.abandoned}
+        self._batch = []
+        self._waiting = again | self._waiting
+
+    async def _write_rest(self, wire: Wire) -> None:
         while True:
-            batch = list(itertools.islice(self._waiting, IN_FLIGHT - len(self._unanswered)))
-            if batch:
-                now = trio.current_time()
-                for command in batch:
-                    del self._waiting[command]
-                    command.sent_at = now
-                self._unanswered.extend(batch)
-                await wire.send(b"".join([command.data for command in batch]))
-            else:
-                await self._bell.wait()
+            await self._rest_bell.wait()
+            data, self._rest = self._rest, b""
+            await wire.send(data)
 
     async def _read(self, wire: Wire) -> None:
+        replies: list[Any] = []
         while True:
-            for reply in await wire.receive():
-                if not self._unanswered:
-                    raise LinkLost(f"{wire.host} sent what nobody had asked for: {reply!r:.100}")
-                if isinstance(reply, ReplyError) and is_elsewhere_or_later(reply):
-                    raise LinkLost(f"{wire.host} says: {reply}")
-                command = self._unanswered.popleft()
+            replies += await wire.receive()
+            expected = len(self._batch) + 2 * (len(self._batch) > 1)
+            if len(replies) > expected:
+                raise LinkLost(f"{wire.host} sent what nobody had asked for: {replies[-1]!r:.100}")
+            if len(replies) == expected:
+                several = expected > 1
+                self._settle(wire, replies)
+                self._answered(wire)
+                replies = []
+                if several:
+                    # Who has been answered may have more to send: a write of all that is better than two.
+                    self._gathering = True
+                    await trio.lowlevel.checkpoint()
+                    self._gathering = False
+                self._send_batch()
+
+    def _settle(self, wire: Wire, replies: list[Any]) -> None:
+        """Give a batch its answers."""
+        results = replies
+        if len(replies) > 1:
+            results = _results(replies)
+            if isinstance(replies[0], ReplyError):
+                raise LinkLost(f"{wire.host} says: {replies[0]}")
+        for reply in results:
+            if isinstance(reply, ReplyError) and is_elsewhere_or_later(reply):
+                raise LinkLost(f"{wire.host} says: {reply}")
+        batch, again = self._batch, []
+        for command, reply in zip(batch, results, strict=True):
+            if reply is _NOT_CARRIED_OUT:
+                again.append(command)
+            else:
                 command.reply = reply
                 command.bell.ring()
-            self._answered(wire)
-            if self._waiting:
-                self._bell.ring()  # there is room for more again
+        self._take_back(again)
 
     async def _watch(self) -> None:
         """Give up a connection that has gone silent: it may be half open, and would never say so."""
         while True:
             await trio.sleep(self._timeout / 4)
-            if self._unanswered and self._unanswered[0].sent_at < trio.current_time() - self._timeout:
+            if self._batch and self._sent_at < trio.current_time() - self._timeout:
                 raise LinkLost(f"no answer for {self._timeout:g} seconds")
 
 
-async def _load_scripts(wire: Wire, patience: float) -> None:
-    for reply in await wire.exchange(*(script.load for script in ALL), patience=patience):
+_NOT_CARRIED_OUT = object()
+
+
+def _results(replies: list[Any]) -> list[Any]:
+    """What each command of a transaction is answered.
+
+    Args:
+        replies: to ``MULTI``, to each command (``QUEUED``, or why not), and to ``EXEC``.
+    """
+    queued, executed = replies[1:-1], replies[-1]
+    if not isinstance(executed, ReplyError):
+        return list(executed)
+    if any(isinstance(reply, ReplyError) for reply in queued):
+        # One that may not even be queued takes all others with it; they can be sent again without it.
+        return [reply if isinstance(reply, ReplyError) else _NOT_CARRIED_OUT for reply in queued]
+    return [executed] * len(queued)
+
+
+async def _prepare(wire: Wire, patience: float) -> None:
+    """Load the scripts, and make sure that transactions are allowed."""
+    commands = (*(script.load for script in ALL), ("MULTI",), ("EXEC",))
+    for reply in await wire.exchange(*commands, patience=patience):
         if isinstance(reply, ReplyError):
-            raise LinkLost(f"{wire.host} refused a script: {reply}")
+            raise LinkLost(f"{wire.host} refused a script or a transaction: {reply}")
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Any:
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

@@ -18,7 +18,8 @@ from typing import Any
 import trio
 
 from ...exceptions import ChannelLayerUnavailable
-from ._link import BackOff, CommandLink
+from ._back_off import BackOff
+from ._link import CommandLink
 from ._scripts import DONE, QUIT
 from ._topology import Topology
 from ._wire import Argument, LinkLost, ReplyError, Wire, open_wire

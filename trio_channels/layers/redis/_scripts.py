@@ -70,54 +70,94 @@ end
 return {alive, redis.call('TIME')}
 """)
 
-#: KEYS: groups. ARGV: the process, group expiry in ms.
-GADD = Script("""
-for i = 1, #KEYS do
+#: A command may come twice: when the answer to it was lost, or over a connection that was thought dead. Commands of a
+#: process come in the order of their numbers, so that one number tells what has been carried out.
+#: KEYS[1]: that number. ARGV: the process, the number of this command, ms for which that is remembered.
+_COME_BEFORE = """
+local number = tonumber(ARGV[2])
+local come_before = (tonumber(redis.call('GET', KEYS[1])) or 0) >= number
+if not come_before then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+"""
+
+#: KEYS: see above, groups. ARGV: see above, group expiry in ms.
+GADD = Script(
+    _COME_BEFORE
+    + """
+if come_before then return 0 end
+for i = 2, #KEYS do
     redis.call('SADD', KEYS[i], ARGV[1])
-    redis.call('PEXPIRE', KEYS[i], ARGV[2])
+    redis.call('PEXPIRE', KEYS[i], ARGV[4])
 end
-return #KEYS
-""")
+return #KEYS - 1
+"""
+)
 
-#: KEYS: groups. ARGV: the process.
-GDEL = Script("""
-for i = 1, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
-return #KEYS
-""")
+#: KEYS: see above, groups. ARGV: see above.
+GDEL = Script(
+    _COME_BEFORE
+    + """
+if come_before then return 0 end
+for i = 2, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
+return #KEYS - 1
+"""
+)
 
-#: KEYS: group. ARGV: the inboxes' common prefix, their capacity, the lease in ms, token, blob.
-#: Returns: to how many processes it went, how many were full, how many were dead (and have been removed).
+#: KEYS: see above, group. ARGV: see above, the inboxes' common prefix, their capacity, the lease in ms, blob.
+#: Returns: to how many processes it went, how many were full, how many were dead (and have been removed); zeros if it
+#: has come before.
 #: A full inbox gets a mark behind its last message: how many were ever refused. Further refusals replace it, so that it
 #: stands where they are missing, and is read, and read again, as safely as the messages are.
-GSEND = Script("""
+GSEND = Script(
+    _COME_BEFORE
+    + """
 local sent, full, dead = 0, 0, 0
-local capacity = tonumber(ARGV[2])
-for _, process in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-    local inbox = ARGV[1] .. process
+if come_before then return {sent, full, dead} end
+local capacity = tonumber(ARGV[5])
+local token = ARGV[1] .. '-' .. ARGV[2]
+for _, process in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    local inbox = ARGV[4] .. process
     if redis.call('XLEN', inbox) >= capacity then
         local state = inbox .. ':state'
         local lost = redis.call('HINCRBY', state, 'lost', 1)
-        redis.call('PEXPIRE', state, ARGV[3])
+        redis.call('PEXPIRE', state, ARGV[6])
         local last = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1]
         if last and last[2][1] == 'l' then redis.call('XDEL', inbox, last[1]) end
         redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'l', lost)
         full = full + 1
-    elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', ARGV[4], 'b', ARGV[5]) then
+    elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[7]) then
         sent = sent + 1
     else
-        redis.call('SREM', KEYS[1], process)
+        redis.call('SREM', KEYS[2], process)
         dead = dead + 1
     end
 end
 return {sent, full, dead}
-""")
+"""
+)
 
-#: KEYS: inbox. ARGV: capacity, token, blob. Returns: 1 accepted, 0 full, -1 no such inbox.
-SEND = Script("""
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-if redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', 't', ARGV[2], 'b', ARGV[3]) then return 1 end
-return -1
-""")
+#: KEYS: inbox, see above, this sender's latest refusals. ARGV: see above, capacity, blob.
+#: Returns: 1 accepted, 0 full, -1 no such inbox; the same if it has come before. Of refusals, that needs a note: four
+#: times the number plus one more than the answer, and no more notes than can come again.
+SEND = Script(
+    _COME_BEFORE.replace("KEYS[1]", "KEYS[2]")
+    + """
+local place = number % 1024
+if come_before then
+    local note = tonumber(redis.call('HGET', KEYS[3], place)) or 0
+    if math.floor(note / 4) == number then return note % 4 - 1 end
+    return 1
+end
+local answer = -1
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+    answer = 0
+elseif redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', 't', ARGV[1] .. '-' .. ARGV[2], 'b', ARGV[5]) then
+    return 1
+end
+redis.call('HSET', KEYS[3], place, string.format('%.0f', number * 4 + answer + 1))
+redis.call('PEXPIRE', KEYS[3], ARGV[3])
+return answer
+"""
+)
 
 #: KEYS: stream, sorted set of tokens by time. ARGV: capacity, token, blob, the stream's expiry in ms, a message's
 #: expiry in ms, ms for which a token is remembered. Returns: 1 accepted (now or before), 0 full; and how many expired

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import trio
 
 from ...exceptions import InvalidChannelLayerError
-from ._hosts import Host
+from ._hosts import Host, parse_host
 from ._wire import Argument, LinkLost, ReplyError, open_wire
 
 SLOTS = 16_384
+#: Logical shards of a Redis Cluster.
+CLUSTER_SHARDS = 4
 #: Seconds after which the next one is asked as well, and after which an answer is not awaited any more.
 HEAD_START, PATIENCE = 0.25, 2.0
 
@@ -186,3 +188,25 @@ def key_slot(tag: str) -> int:
             crc = (crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1
         crc &= 0xFFFF
     return crc % SLOTS
+
+
+def parse_topology(hosts: object, prefix: str) -> Topology:
+    """What the layer's ``hosts`` says: a list of servers, or a dict that describes a cluster.
+
+    Args:
+        hosts: see the layer.
+        prefix: of the layer's keys.
+
+    Raises:
+        InvalidChannelLayerError: it says nothing that can be understood.
+    """
+    if isinstance(hosts, dict) and "cluster" in hosts:
+        seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
+        if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:
+            raise InvalidChannelLayerError("a cluster must be given as {'cluster': [hosts to ask, ...], 'shards': 4}")
+        if not isinstance(shards, int) or shards < 1:
+            raise InvalidChannelLayerError(f"the shards of a cluster must be a number of at least 1; got {shards!r}")
+        return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
+    if not isinstance(hosts, list | tuple) or not hosts:
+        raise InvalidChannelLayerError("hosts must be a list that is not empty, such as ['redis://localhost:6379']")
+    return Hosts([parse_host(entry) for entry in hosts])

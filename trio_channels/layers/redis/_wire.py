@@ -6,6 +6,7 @@ as :class:`LinkLost`. Replies of the server that are errors come out as values, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,6 +87,18 @@ class Wire:
         """
         with translated_errors(self.host):
             await self._stream.send_all(data)
+
+    def send_nowait(self, data: bytes) -> bytes:
+        """Write as much as the system takes at once, without waiting; returns the rest, which :meth:`send` can write.
+
+        Never raises: a connection that is gone takes nothing.
+        """
+        if not isinstance(self._stream, trio.SocketStream):
+            return data  # TLS has more to do than to write
+        try:
+            return data[os.write(self._stream.socket.fileno(), data) :]
+        except OSError:
+            return data
 
     async def receive(self) -> list[Any]:
         """Wait for replies; returns at least one. An error that the server replied is in the list, not raised.

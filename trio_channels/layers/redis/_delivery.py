@@ -1,0 +1,163 @@
+"""What comes out of an inbox, and where it goes: to members, to single channels, or into the count of what is lost."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import trio
+
+from ..._gap import Gap
+from ..._mailbox import Envelope, Mailbox
+from .._hub import Hub
+from ._entry import CHANNEL, GROUP, PROBE, EntryCodec, Parcel, UndecodableEntry
+from ._window import DuplicateFilter
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Seconds between two log lines about entries that are skipped.
+LOG_INTERVAL = 60.0
+
+
+class Delivery:
+    """Delivers one inbox' entries.
+
+    Args:
+        name: for log lines.
+        hub: who is here.
+        codec: reads the entries.
+        mine: whether a group belongs to this shard.
+        is_home: whether messages to single channels of this process come through this shard, too.
+        expiry: seconds that a message may wait.
+        on_probe: called with the number of a message to oneself.
+        on_flush: called when somebody has emptied the inbox.
+
+    Attributes:
+        gaps: how often members were told that messages are missing.
+        undecodable: entries that were skipped.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        hub: Hub,
+        codec: EntryCodec,
+        mine: Callable[[str], bool],
+        is_home: bool,
+        expiry: float,
+        on_probe: Callable[[int], None],
+        on_flush: Callable[[], None],
+    ) -> None:
+        self.gaps = 0
+        self.undecodable = 0
+        self._name = name
+        self._hub = hub
+        self._codec = codec
+        self._mine = mine
+        self._is_home = is_home
+        self._expiry = expiry
+        self._on_probe = on_probe
+        self._on_flush = on_flush
+        self._duplicates = DuplicateFilter()
+        self._clock_offset = 0.0  # Redis' time minus Trio's
+        self._lost = 0
+        self._logged_at = -math.inf
+
+    def __repr__(self) -> str:
+        return f"<Delivery of {self._name}, {self.gaps} gaps, {self.undecodable} undecodable>"
+
+    @property
+    def duplicates(self) -> int:
+        """Messages that came a second time, and were not delivered again."""
+        return self._duplicates.suppressed
+
+    def see_time(self, time: list[bytes]) -> None:
+        """Learn Redis' clock: ids of entries are times on it, and no other clock is compared with them."""
+        seconds, microseconds = time
+        self._clock_offset = int(seconds) + int(microseconds) / 1e6 - trio.current_time()
+
+    def deliver(self, entry_id: bytes, fields: list[bytes] | None) -> None:
+        """Deliver an entry, whatever it is; never raises for what is in it."""
+        try:
+            content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
+            if b"l" in content:
+                self._pass_mark(int(content[b"l"]), flushed=b"f" in content)
+                return
+            if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
+                return
+            parcel: Parcel = self._codec.unpack(content[b"b"])
+            if parcel.kind not in (GROUP, CHANNEL, PROBE):
+                raise UndecodableEntry(f"an entry of an unknown kind, {parcel.kind}")
+            probe = int(parcel.name) if parcel.kind == PROBE else 0
+        except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
+            self.count_undecodable(entry_id.decode(), error)
+            return
+        if parcel.kind == GROUP:
+            self._hub.fan_out(parcel.name, self._envelope(entry_id, parcel))
+        elif parcel.kind == PROBE:
+            self._on_probe(probe)
+        elif (mailbox := self._hub.mailboxes.get(parcel.name)) is not None:
+            mailbox.put(self._envelope(entry_id, parcel))
+        else:
+            self._hub.counters.gone += 1
+
+    def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
+        milliseconds = int(entry_id.partition(b"-")[0])
+        return Envelope(parcel.message, milliseconds / 1000 - self._clock_offset + self._expiry)
+
+    def count_undecodable(self, where: str, error: Exception) -> None:
+        """Count an entry that is skipped, and log it once a minute."""
+        self.undecodable += 1
+        now = trio.current_time()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            logger.error(
+                "%s: an entry is skipped, %s: %s (%d so far; logged once a minute)",
+                self._name,
+                where,
+                error,
+                self.undecodable,
+            )
+
+    # -- gaps -----------------------------------------------------------------------------------------------------
+
+    def report_loss(self, reason: str, refused: int) -> None:
+        """Tell everybody concerned that messages may be missing; nobody knows how many.
+
+        Args:
+            reason: for the gap.
+            refused: how many the inbox has refused so far; those are among the missing.
+        """
+        self._lost = refused
+        # Those sent to single channels may be missing, too.
+        self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
+
+    def _pass_mark(self, lost: int, *, flushed: bool) -> None:
+        """The place where messages are missing that were refused or flushed; `lost` counts all that ever were."""
+        more, self._lost = lost - self._lost, max(lost, self._lost)
+        if more > 0 or flushed:
+            self._report(max(more, 0), "flushed" if flushed else "the inbox was full", self._members())
+        if flushed:
+            self._on_flush()
+
+    def _members(self) -> set[Mailbox]:
+        return {
+            mailbox
+            for group, mailboxes in self._hub.groups.items()
+            if self._mine(group)
+            for mailbox in mailboxes.values()
+        }
+
+    def _report(self, lost: int | None, reason: str, concerned: set[Mailbox]) -> None:
+        self.gaps += 1
+        logger.warning(
+            "%s: %s; %s messages may be lost, and %d members are told",
+            self._name,
+            reason,
+            "some" if lost is None else lost,
+            len(concerned),
+        )
+        for mailbox in concerned:
+            mailbox.put_gap(Gap(lost, reason))

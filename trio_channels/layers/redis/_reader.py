@@ -1,0 +1,195 @@
+"""Reads a process' inbox: renews its lease, trims what has been read, waits for more.
+
+The rules:
+
+- A lease that lapsed, an inbox that is gone, a server that has gone back in time or has taken another's place: all mean
+  that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
+- It reads from the id that it has read up to, never from "now".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from ._back_off import BackOff
+from ._delivery import Delivery
+from ._hosts import Host
+from ._keys import LEASE, ShardKeys
+from ._scripts import ACK, ATTACH
+from ._wire import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Seconds for which a read waits for messages. It is also how soon a lost inbox is noticed: Redis does not wake a read
+#: whose stream has been deleted.
+BLOCK = 0.75
+#: Entries that one read returns at the most.
+BATCH = 500
+
+NOTHING_READ = b"0-0"
+
+
+class Reader:
+    """The one reader of an inbox.
+
+    Args:
+        name: for log lines.
+        keys: of the shard, for this process.
+        locate: says where to connect to, anew each time.
+        delivery: takes what is read.
+        timeout: seconds in which an answer must come.
+        on_attached: called each time that the inbox is known to exist, before anything is read.
+
+    Attributes:
+        attached: set once the inbox exists.
+        attachments: how often it has been attached to.
+        connected: whether it is being read from now.
+        problem: why it is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        keys: ShardKeys,
+        locate: Callable[[], Awaitable[Host]],
+        delivery: Delivery,
+        timeout: float,
+        on_attached: Callable[[], None],
+    ) -> None:
+        self.attached = trio.Event()
+        self.attachments = 0
+        self.connected = False
+        self.problem = "not attached yet"
+        self._name = name
+        self._keys = keys
+        self._locate = locate
+        self._delivery = delivery
+        self._timeout = timeout
+        self._on_attached = on_attached
+        self._lease_ms = int(LEASE * 1000)
+        self._last_id: bytes | None = None
+        self._ack = self._ack_answered = 0
+        self._address: object = None
+        self._doubt: str | None = None
+        self._session = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Reader of {self._name}, {'attached' if self.connected else self.problem}>"
+
+    def attach_again(self, doubt: str) -> None:
+        """Begin with a new connection; `doubt` says why messages may be missing."""
+        self._doubt = doubt
+        self._session.cancel()
+
+    async def run(self) -> None:
+        """Read for ever."""
+        back_off = BackOff()
+        while True:
+            with trio.CancelScope() as self._session:
+                try:
+                    await self._run_session(back_off)
+                except LinkLost as error:
+                    self.problem = str(error)
+                    logger.debug("the reader of %s: %s", self._name, error)
+            await back_off.wait()
+
+    async def _run_session(self, back_off: BackOff) -> None:
+        wire = await open_wire(await self._locate(), self._timeout)
+        try:
+            await self._attach(wire)
+            back_off.reset()
+            self.connected = True
+            await self._read(wire)
+        finally:
+            self.connected = False
+            with trio.CancelScope(shield=True):
+                await wire.aclose()
+
+    async def _attach(self, wire: Wire) -> None:
+        self.attachments += 1
+        await check_version(wire, self._timeout)
+        await self._ask(wire, ATTACH.load)
+        await self._ask(wire, ACK.load)
+        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._lease_ms,))
+        existed, last, time, lost, ack = await self._ask(wire, command)
+        self._delivery.see_time(time)
+        doubt, self._doubt = self._doubt, None
+        if self._last_id is None:
+            self._last_id = last
+        elif not existed:
+            self._last_id = last
+            doubt = "the inbox was gone"
+        elif _order(last) < _order(self._last_id):
+            self._last_id = NOTHING_READ
+            doubt = "Redis went back in time"
+        elif ack < self._ack_answered:
+            doubt = "Redis went back in time"
+        elif wire.host.address != self._address:
+            doubt = "another Redis has taken over"
+        if doubt is not None:
+            self._delivery.report_loss(doubt, lost)
+        self._address = wire.host.address
+        self._ack_answered = ack
+        self._on_attached()
+        self.attached.set()
+
+    async def _ask(self, wire: Wire, command: tuple[Argument, ...]) -> Any:
+        [reply] = await wire.exchange(command, patience=self._timeout)
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} says: {reply}")
+        return reply
+
+    async def _read(self, wire: Wire) -> None:
+        while True:
+            replies = await self._read_once(wire)
+            self._ack_answered = self._ack
+            streams = replies[1]
+            if isinstance(streams, ReplyError):
+                raise LinkLost(f"{wire.host} says: {streams}")
+            for _name, entries in streams or ():
+                for entry_id, fields in entries:
+                    self._last_id = entry_id
+                    self._delivery.deliver(entry_id, fields)
+                    # A batch may be longer than a mailbox holds: its members get their turn.
+                    await trio.lowlevel.checkpoint()
+
+    async def _read_once(self, wire: Wire) -> list[Any]:
+        """Acknowledge what has been read, and wait for more; returns the replies to both."""
+        last_id = self._last_id or NOTHING_READ
+        self._ack += 1
+        ack = ACK(self._keys.inbox, self._keys.state, args=(self._lease_ms, _successor(last_id), self._ack))
+        block = int(BLOCK * 1000)
+        read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", self._keys.inbox, last_id)
+        replies: list[Any] = []
+        with trio.move_on_after(BLOCK + self._timeout):
+            await wire.send(encode(*ack) + encode(*read))
+            while len(replies) < 2:
+                replies += await wire.receive()
+                # Not only once the read is over: it would wait for an inbox that is gone.
+                self._check_lease(wire, replies[0])
+            return replies
+        raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
+
+    def _check_lease(self, wire: Wire, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} says: {reply}")
+        alive, time = reply
+        if not alive:
+            raise LinkLost("the lease of the inbox has lapsed")
+        self._delivery.see_time(time)
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)
+
+
+def _successor(entry_id: bytes) -> bytes:
+    """The first id that has not been read: what is before it can be trimmed."""
+    milliseconds, number = _order(entry_id)
+    return b"%d-%d" % (milliseconds, number + 1)

@@ -109,3 +109,9 @@ def database(request: pytest.FixtureRequest) -> dict[str, Any]:
     name = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
     settings: dict[str, Any] = request.getfixturevalue(name)
     return settings
+
+
+@pytest.fixture
+def blocking_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test ask the database from its own async function: nobody else waits for the Trio thread there."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")

@@ -12,6 +12,7 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "trio_channels",
 ]
 
 # A file: threads do not share a database in memory. One per process: several test runs may go on at a time.

@@ -24,6 +24,8 @@ from trio_channels.sessions import CookieMiddleware, SessionMiddleware, SessionM
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import ScriptedConnection, WebsocketCommunicator
 
+pytestmark = pytest.mark.usefixtures("blocking_queries")
+
 
 @pytest.fixture
 def user(transactional_db: None) -> User:

@@ -45,6 +45,7 @@ def _is_number(value: object) -> bool:
     return _is_int(value) or isinstance(value, float)
 
 
+_SWITCH = _Setting(True, "True or False", lambda v: isinstance(v, bool))
 _LIMITS = Limits()
 
 #: Every key; the reference page of the docs gives units and reasons.
@@ -61,6 +62,7 @@ SETTINGS: dict[str, _Setting] = {
     "SEND_TIMEOUT": _seconds(_LIMITS.send_timeout),
     "MAX_BODY_SIZE": _count(10 * 2**20),
     "MAX_UPLOAD_SIZE": _count(100 * 2**20),
+    "ASGIREF_BRIDGE": _SWITCH,
 }
 
 

@@ -37,4 +37,11 @@ def adopt(context: contextvars.Context) -> None:
             variable.set(_owned_here(value))
 
 
+def adopt_changes(context: contextvars.Context, before: contextvars.Context) -> None:
+    """Set, in the current context, what is in `context` and was not so in `before`, from which it came."""
+    for variable, value in context.items():
+        if before.get(variable, _MISSING) is not value:
+            variable.set(_owned_here(value))
+
+
 _MISSING = object()

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -61,18 +61,20 @@ class PoolStatistics:
 
 
 class Lease:
-    """One worker, held by one ``async with pool.lease()`` block, or by one call.
+    """One worker, held by ``async with pool.lease()`` blocks, the first of which got it, or by one call.
 
     Attributes:
-        closed: whether the block or call has ended; hops of tasks that still refer to it go to the pool.
+        closed: whether the blocks or the call have ended; hops of tasks that still refer to it go to the pool.
+        holders: how many hold the worker; 0 for a call on a worker that is held by others.
     """
 
-    __slots__ = ("_pool", "_worker", "closed")
+    __slots__ = ("_pool", "_worker", "closed", "holders")
 
-    def __init__(self, pool: WorkerPool, worker: Worker) -> None:
+    def __init__(self, pool: WorkerPool, worker: Worker, holders: int = 0) -> None:
         self._pool = pool
         self._worker = worker
         self.closed = False
+        self.holders = holders
 
     @property
     def of_this_run(self) -> bool:
@@ -112,8 +114,23 @@ class Lease:
         self._pool._release_if_free(self._worker)
         trio.lowlevel.reschedule(task, outcome.Value(done))
 
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Have one more block hold the worker; that of a call ends with the call."""
+        if not self.holders:
+            yield
+            return
+        self.holders += 1
+        try:
+            yield
+        finally:
+            self.end()
+
     def end(self) -> None:
-        """End the lease of a block."""
+        """End one block's part in the lease; with the last one the lease ends."""
+        self.holders -= 1
+        if self.holders:
+            return
         self.closed = True
         self._worker.held = False
         self._pool._release_if_free(self._worker)
@@ -177,7 +194,7 @@ class WorkerPool(trio.abc.Instrument):
         held = current_lease()
         if held is not None:
             return await held.run_sync(call, *args)
-        lease = Lease(self, await self._acquire())
+        lease = Lease(self, await self._acquire(), holders=1)
         try:
             return await lease.run_sync(call, *args)
         finally:
@@ -191,9 +208,10 @@ class WorkerPool(trio.abc.Instrument):
         """
         held = current_lease()
         if held is not None:
-            yield held
+            with held.joined():
+                yield held
             return
-        lease = Lease(self, await self._acquire())
+        lease = Lease(self, await self._acquire(), holders=1)
         # From here on the task is inside: what it calls must not wait for a second worker while it keeps this one.
         lease_of_task.set(lease)
         try:

@@ -1,22 +1,24 @@
 """The worker pool as Django needs it: sized by the settings, with database connections cared for.
 
 At the start and at the end of a call, in the same hop, connections that are unusable or older than ``CONN_MAX_AGE`` are
-closed; inside a lease never, and Django leaves connections in an atomic block alone. A worker that ends closes its
-connections.
+closed; inside a lease never, but at its start and its end, and Django leaves connections in an atomic block alone. A
+worker that ends closes its connections.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
 
+import trio
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from . import _conf
-from ._threads import WorkerPool, current_lease, current_pool, existing_pool
+from ._threads import Lease, WorkerPool, current_lease, current_pool, existing_pool
 from ._worker_thread import at_worker_exit
 
 T = TypeVar("T")
@@ -37,6 +39,23 @@ async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
     if current_lease() is not None:
         return await pool.run_sync(call, *args)
     return await pool.run_sync(_with_fresh_connections, call, *args)
+
+
+@asynccontextmanager
+async def pinned() -> AsyncIterator[Lease]:
+    """Hold one worker thread for the length of the block; inside another such block, or a call, that one.
+
+    See :func:`trio_channels.db.pinned`.
+    """
+    async with worker_pool().lease() as lease:
+        if lease.holders == 1:
+            await lease.run_sync(refresh_connections)
+        try:
+            yield lease
+        finally:
+            if lease.holders == 1:
+                with trio.CancelScope(shield=True):
+                    await lease.run_sync(refresh_connections)
 
 
 def _with_fresh_connections(call: Callable[[*Ts], T], *args: *Ts) -> T:

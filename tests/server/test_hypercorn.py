@@ -615,6 +615,7 @@ def cookie_header(cookies: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(b"cookie", "; ".join(f"{name}={value}" for name, value in cookies.items()).encode())]
 
 
+@pytest.mark.usefixtures("blocking_queries")
 async def test_a_login_over_http_is_known_to_a_websocket(transactional_db: None, serve: Serve, project: Any) -> None:
     User.objects.create_user("ada", password="engine")
     server = await serve(ProtocolTypeRouter({"http": project, "websocket": AuthMiddlewareStack(WhoAmI.as_asgi())}))
@@ -627,6 +628,7 @@ async def test_a_login_over_http_is_known_to_a_websocket(transactional_db: None,
         assert await stranger.get_message() == ", None"
 
 
+@pytest.mark.usefixtures("blocking_queries")
 async def test_a_login_over_a_websocket_is_known_to_the_next_request(
     transactional_db: None, serve: Serve, project: Any
 ) -> None:

@@ -106,12 +106,13 @@ def _in_other_thread(bound: Callable[[], Awaitable[T]]) -> T:
         result = await outcome.acapture(bound)
         return result, contextvars.copy_context()
 
-    result, after = trio.from_thread.run(run) if _in_thread_of_trio() else background.run(run)
+    result, after = trio.from_thread.run(run) if in_thread_of_trio() else background.run(run)
     adopt(after)
     return result.unwrap()
 
 
-def _in_thread_of_trio() -> bool:
+def in_thread_of_trio() -> bool:
+    """Whether :func:`trio.to_thread.run_sync` runs this thread."""
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:

@@ -35,16 +35,7 @@ def belongs_to_trio() -> bool:
     try:
         return sniffio.current_async_library() == "trio"
     except sniffio.AsyncLibraryNotFoundError:
-        return in_worker() or _is_thread_of_trio()
-
-
-def _is_thread_of_trio() -> bool:
-    """Whether :func:`trio.to_thread.run_sync` runs this thread."""
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:
-        return False
-    return True
+        return in_worker() or sync.in_thread_of_trio()
 
 
 @dataclass(frozen=True)

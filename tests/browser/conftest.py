@@ -41,6 +41,10 @@ PATIENCE = 30.0
 class ChatServer:
     """``serve.py`` as a process of its own, with a database of its own, that can be ended and started again."""
 
+    script = SERVE
+    #: How many servers it starts.
+    servers = 1
+
     def __init__(self, database: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -54,7 +58,7 @@ class ChatServer:
     def command(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ``serve.py`` with these arguments, in a process group of its own, as a terminal does."""
         return subprocess.Popen(
-            [sys.executable, str(SERVE), *arguments],
+            [sys.executable, str(self.script), *arguments],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -68,9 +72,10 @@ class ChatServer:
         watchdog = threading.Timer(PATIENCE, self.signal, [signal.SIGKILL])
         watchdog.start()
         try:
-            while "Running on" not in (line := process.stdout.readline()):
-                self.output += line
-                assert line, f"the server ended: {self.output}"
+            for _ in range(self.servers):
+                while "Running on" not in (line := process.stdout.readline()):
+                    self.output += line
+                    assert line, f"the server ended: {self.output}"
         finally:
             watchdog.cancel()
             watchdog.join()

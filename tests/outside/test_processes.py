@@ -31,6 +31,17 @@ def test_a_script_sends_with_no_set_up_and_ends_without_a_hang_or_a_warning(room
     assert texts(receiver.messages()) == ["hello"]
 
 
+def test_from_the_shell_of_manage_py(room: Room) -> None:
+    receiver = room.listen()
+    for text, kind in ("hello", "said"), ("", "last"):
+        line = f"async_to_sync(get_channel_layer().group_send)('room', {{'type': {kind!r}, 'text': {text!r}}})"
+        script = SETUP.replace("import django; django.setup()\n", "") + line
+        shell = room.start("-m", "django", "shell", "-c", script)
+        errors = shell.communicate(timeout=PATIENCE)[1]
+        assert (shell.returncode, errors) == (0, "")
+    assert texts(receiver.messages()) == ["hello"]
+
+
 def test_what_a_script_leaves_in_redis_is_gone_when_it_has_ended(room: Room) -> None:
     room.run(SETUP + "say('hello')")
     left = room.run(

@@ -12,15 +12,22 @@ What a page sends is ``{"message": "..."}``. What it gets has a ``kind``:
     why nothing came of what the page sent
 """
 
-from typing import Any
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+from django.conf import settings
 
 from trio_channels.db import database_sync_to_async
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer
 
+from . import presence
 from .models import Message
-from .people import person_of
-from .presence import roster
+from .people import Person, person_of
 from .rooms import group_name
+
+T = TypeVar("T")
 
 
 class BadMessage(ValueError):
@@ -56,14 +63,15 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         await self.accept()
         # First join, then look: what happens in between comes twice rather than never, and the page knows it by its id.
         await self.channel_layer.group_add(self.group, self.channel_name)
-        is_news = roster.join(self.room, self.channel_name, self.person)
+        is_news = await self.present(presence.join)
         await self.welcome()
         if is_news:
             await self.tell_the_room({"kind": "joined", "who": self.person})
+        self.start_soon(self.stay_present)
 
     async def disconnect(self, code: int) -> None:
         # Runs however the connection ends. The group is left without our doing.
-        if roster.leave(self.room, self.channel_name):
+        if await database_sync_to_async(presence.leave)(self.room, self.channel_name):
             await self.tell_the_room({"kind": "left", "who": self.person})
 
     # -- from the page ----------------------------------------------------------------------------------------------
@@ -98,15 +106,28 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
     # -- the rest -----------------------------------------------------------------------------------------------------
 
     async def welcome(self) -> None:
-        history = await self.history()
-        people = roster.people(self.room)
+        people, history = await self.look()
         await self.send_json({"kind": "welcome", "you": self.person, "people": people, "history": history})
+
+    async def stay_present(self) -> None:
+        """Runs beside the handlers, and ends with the connection."""
+        while True:
+            await trio.sleep(settings.CHAT_RENEW_PRESENCE * random.uniform(0.7, 1))
+            was_missed, gone = await self.present(presence.renew)
+            if was_missed:
+                await self.tell_the_room({"kind": "joined", "who": self.person})
+            for person in gone:
+                await self.tell_the_room({"kind": "left", "who": person})
 
     # The ORM waits for the database, so it works in a thread. On the Trio thread everybody would wait with it.
 
+    async def present(self, what: Callable[[str, str, Person], T]) -> T:
+        return await database_sync_to_async(what)(self.room, self.channel_name, self.person)
+
     @database_sync_to_async
-    def history(self) -> list[dict[str, Any]]:
-        return [message.as_json() for message in Message.objects.latest_in(self.room)]
+    def look(self) -> tuple[list[Person], list[dict[str, Any]]]:
+        history = [message.as_json() for message in Message.objects.latest_in(self.room)]
+        return presence.people(self.room), history
 
     @database_sync_to_async
     def save(self, text: str) -> dict[str, Any]:

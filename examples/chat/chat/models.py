@@ -1,4 +1,4 @@
-"""What is kept: the messages. Who is where right now is in ``presence.py``."""
+"""What is kept: the messages, and which pages are open; what is done with the latter is in ``presence.py``."""
 
 from typing import Any
 
@@ -52,3 +52,19 @@ class Message(models.Model):
             "when": self.sent_at.isoformat(),
             "message": self.text,
         }
+
+
+class OpenPage(models.Model):
+    """A page that is open in a room. Only true for as long as its connection says so."""
+
+    channel = models.CharField(max_length=100, unique=True, help_text="The connection, to the channel layer.")
+    room = models.CharField(max_length=rooms.MAX_LENGTH)
+    person_id = models.CharField(max_length=40)
+    person = models.JSONField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["room", "seen_at"], name="pages_of_a_room")]
+
+    def __str__(self) -> str:
+        return f"{self.person_id} in {self.room}"

@@ -9,11 +9,10 @@ from django.shortcuts import redirect, render
 from django.utils.text import slugify
 from django.views.generic import CreateView
 
-from . import rooms
+from . import presence, rooms
 from .forms import EnterForm
 from .models import Message
 from .people import VISITOR, Person, person_of
-from .presence import roster
 
 ROOMS_SHOWN = 12
 
@@ -28,7 +27,7 @@ def remembered(request: HttpRequest) -> Person:
 
 def active_rooms() -> list[dict[str, object]]:
     """The rooms with people in them, fullest first, then those where something was said last."""
-    counts = roster.counts()
+    counts = presence.counts()
     recent = Message.objects.values("room").annotate(last=Max("sent_at")).order_by("-last")[: 2 * ROOMS_SHOWN]
     last = {entry["room"]: entry["last"] for entry in recent}
     names = sorted(counts, key=counts.__getitem__, reverse=True)

@@ -9,8 +9,22 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 ASGI_APPLICATION = "mysite.asgi.application"
 
-# For one process, which is what serve.py starts.
-CHANNEL_LAYERS = {"default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer"}}
+if "CHAT_REDIS" in os.environ:
+    # For several processes: serve_redis.py starts two, and a Redis.
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer",
+            "CONFIG": {"hosts": [os.environ["CHAT_REDIS"]], "prefix": "chat"},
+        }
+    }
+else:
+    # For one process, which is what serve.py starts.
+    CHANNEL_LAYERS = {"default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer"}}
+
+# -- the chat ---------------------------------------------------------------------------------------------------------
+
+#: Seconds between two signs of life of an open page; see chat/presence.py.
+CHAT_RENEW_PRESENCE = float(os.environ.get("CHAT_RENEW_PRESENCE", "10"))
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 

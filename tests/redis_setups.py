@@ -101,7 +101,7 @@ class SentinelSetup(_Setup):
         lines: of each sentinel's configuration.
     """
 
-    def __init__(self, *options: str, sentinels: int = 1, lines: tuple[str, ...] = ()) -> None:
+    def __init__(self, options: tuple[str, ...] = (), sentinels: int = 1, lines: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._options = options
         self._number = sentinels
@@ -133,6 +133,11 @@ class SentinelSetup(_Setup):
             return bool(state[b"flags"] == b"slave" and state[b"master-link-status"] == b"ok")
 
         wait_until(lambda: all(map(known, self.sentinels)))
+
+    def wait_until_replicated(self) -> None:
+        """Wait until the replica has everything that the master has now."""
+        offset = self.master.ask("ROLE")[1]
+        wait_until(lambda: self.replica.ask("ROLE")[4] >= offset)
 
     @property
     def host(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ DEADLINE = 20.0
 _prefixes = (f"fault-{number}" for number in itertools.count())
 
 
-def make_layers(*urls: str, **options: Any) -> list[RedisStreamsChannelLayer]:
+def make_layers(*urls: Any, **options: Any) -> list[RedisStreamsChannelLayer]:
     """Layers that know each other: one process each, as far as they can tell."""
     options = {"prefix": next(_prefixes), "capacity": 100_000, "overflow": "drop_newest"} | options
     return [RedisStreamsChannelLayer(hosts=[url], **options) for url in urls]

@@ -11,6 +11,7 @@ The rules:
   sent keeps its place, and its answer is dropped; one that was not sent yet is withdrawn.
 - A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
   that the next one is opened where the topology says.
+- The topology is asked now and then, too: a primary that was cut off and replaced goes on to answer as if nothing were.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode,
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
+#: Seconds between two looks at where the shard is.
+LOOK_INTERVAL = 4.0
 #: Commands in one batch. All of them may be sent again, and receivers know as many tokens of one sender.
 IN_FLIGHT = WIDTH
 #: Bytes in one batch, unless a single command has more: Redis does nothing else while it carries one out.
@@ -55,18 +58,9 @@ _ELSEWHERE_OR_LATER = (
     "BUSY ",
     "ERR Script attempted to access a non local key",
     "ERR Script attempted to execute a",  # (write) command while the cluster is down
-    "ERR Script attempted to execute a",  # (write) command while the cluster is down
     "ERR Error running script",  # followed by one of the above, from inside
 )
-_FROM_INSIDE = (
-    "READONLY",
-    "MOVED",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "non local key",
-    "cluster is down",
-)
+_FROM_INSIDE = ("READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "non local key", "cluster is down")
 _ABORTED = "EXECABORT Transaction discarded because of: "
 
 
@@ -74,18 +68,7 @@ def is_elsewhere_or_later(error: Exception) -> bool:
     """Whether an error reply asks for another try rather than for another command."""
     text = str(error).removeprefix(_ABORTED)
     if text.startswith("ERR Error running script"):
-        return any(
-            mark in text
-            for mark in (
-                "READONLY",
-                "MOVED",
-                "CLUSTERDOWN",
-                "TRYAGAIN",
-                "NOREPLICAS",
-                "non local key",
-                "cluster is down",
-            )
-        )
+        return any(mark in text for mark in _FROM_INSIDE)
     return text.startswith(_ELSEWHERE_OR_LATER)
 
 
@@ -119,6 +102,9 @@ class CommandLink:
         name: for log lines.
         locate: says where to connect to, anew each time.
         timeout: seconds that a caller waits, and after which a silent connection is given up.
+
+    Attributes:
+        moves: how often it has gone on at another server than before. Who reads there has to come, too.
     """
 
     def __init__(self, name: str, locate: Callable[[], Awaitable[Host]], timeout: float) -> None:
@@ -135,6 +121,8 @@ class CommandLink:
         self._back_off = BackOff()
         self._in_outage = False
         self._connections = 0
+        self._address: object = None
+        self.moves = 0
         self._last_error = "it has not been connected yet"
 
     def __repr__(self) -> str:
@@ -204,6 +192,8 @@ class CommandLink:
                 try:
                     await _prepare(wire, self._timeout)
                     self._connections += 1
+                    self.moves += self._address not in (None, wire.host.address)
+                    self._address = wire.host.address
                     await self._serve(wire)
                 finally:
                     self._wire = None
@@ -231,6 +221,7 @@ class CommandLink:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_rest, wire)
                 nursery.start_soon(self._watch)
+                nursery.start_soon(self._watch_place, wire)
                 self._send_batch()
                 await self._read(wire)
         except BaseExceptionGroup as group:
@@ -295,6 +286,17 @@ class CommandLink:
             await trio.sleep(self._timeout / 4)
             if self._batch and self._sent_at < trio.current_time() - self._timeout:
                 raise LinkLost(f"no answer for {self._timeout:g} seconds")
+
+    async def _watch_place(self, wire: Wire) -> None:
+        """Leave a server that is not the shard's any more."""
+        while True:
+            await trio.sleep(LOOK_INTERVAL)
+            try:
+                host = await self._locate()
+            except LinkLost:
+                continue  # who could say so is not there, which is no reason to leave
+            if host.address != wire.host.address:
+                raise LinkLost(f"{wire.host} has been replaced by {host}")
 
 
 _NOT_CARRIED_OUT = object()

@@ -60,6 +60,7 @@ class NamedChannel:
         self._note = f"{stream}:note:{consumer}"
         self._turn = trio.Lock()
         self._wire: Wire | None = None
+        self._moves = 0
         self._look_at = -math.inf
         self._held: Entry | None = None
 
@@ -130,7 +131,10 @@ class NamedChannel:
         """One entry, or None: there was none for a while."""
         finished = False
         try:
+            if self._moves != self._link.moves:
+                await self.disconnect()
             if self._wire is None:
+                self._moves = self._link.moves
                 self._look_at = -math.inf
                 self._wire = await open_wire(await self._topology.locate(self._index), self._timeout)
                 await self._make_group(self._wire)

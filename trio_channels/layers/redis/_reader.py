@@ -19,6 +19,7 @@ from ._back_off import BackOff
 from ._delivery import Delivery
 from ._hosts import Host
 from ._keys import LEASE, ShardKeys
+from ._link import CommandLink
 from ._scripts import ACK, ATTACH
 from ._wire import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire
 
@@ -40,6 +41,7 @@ class Reader:
         name: for log lines.
         keys: of the shard, for this process.
         locate: says where to connect to, anew each time.
+        link: carries the commands. When it goes on at another server, the reader follows.
         delivery: takes what is read.
         timeout: seconds in which an answer must come.
         on_attached: called each time that the inbox is known to exist, before anything is read.
@@ -57,6 +59,7 @@ class Reader:
         name: str,
         keys: ShardKeys,
         locate: Callable[[], Awaitable[Host]],
+        link: CommandLink,
         delivery: Delivery,
         timeout: float,
         on_attached: Callable[[], None],
@@ -68,6 +71,8 @@ class Reader:
         self._name = name
         self._keys = keys
         self._locate = locate
+        self._link = link
+        self._moves = 0
         self._delivery = delivery
         self._timeout = timeout
         self._on_attached = on_attached
@@ -99,6 +104,7 @@ class Reader:
             await back_off.wait()
 
     async def _run_session(self, back_off: BackOff) -> None:
+        self._moves = self._link.moves
         wire = await open_wire(await self._locate(), self._timeout)
         try:
             await self._attach(wire)
@@ -145,7 +151,7 @@ class Reader:
         return reply
 
     async def _read(self, wire: Wire) -> None:
-        while True:
+        while self._moves == self._link.moves:
             replies = await self._read_once(wire)
             self._ack_answered = self._ack
             streams = replies[1]
@@ -157,6 +163,7 @@ class Reader:
                     self._delivery.deliver(entry_id, fields)
                     # A batch may be longer than a mailbox holds: its members get their turn.
                     await trio.lowlevel.checkpoint()
+        raise LinkLost(f"{wire.host} is not where the commands go any more")
 
     async def _read_once(self, wire: Wire) -> list[Any]:
         """Acknowledge what has been read, and wait for more; returns the replies to both."""

@@ -117,6 +117,7 @@ class Shard:
             name=name,
             keys=self.keys,
             locate=locate,
+            link=self.link,
             delivery=self.delivery,
             timeout=options.timeout,
             on_attached=self._attached,

@@ -406,8 +406,8 @@ async def test_an_answer_is_that_of_djangos_own_handler(where: str, status: int)
     assert ours["status"] == django.status_code == status
     assert ours["body"] == content
     expected = {(name.encode(), value.encode()) for name, value in django.items()}
-    assert {pair for pair in ours["headers"] if pair[0] != b"set-cookie"} - expected <= {(b"Content-Length", b"0")}
-    assert sorted(value for name, value in ours["headers"] if name == b"set-cookie") == sorted(
+    assert {pair for pair in ours["headers"] if pair[0] != b"Set-Cookie"} - expected <= {(b"Content-Length", b"0")}
+    assert sorted(value for name, value in ours["headers"] if name == b"Set-Cookie") == sorted(
         cookie.OutputString().encode() for cookie in django.cookies.values()
     )
 
@@ -427,7 +427,7 @@ async def test_a_request_is_what_the_scope_says() -> None:
 async def test_cookies_come_in_and_go_out() -> None:
     response = await fetch("/cookies/", headers=[(b"cookie", b"a=1"), (b"cookie", b"b=2")])
     assert response["body"] == b"a=1,b=2"
-    assert [value.split(b";")[0] for name, value in response["headers"] if name == b"set-cookie"] == [
+    assert [value.split(b";")[0] for name, value in response["headers"] if name == b"Set-Cookie"] == [
         b"first=1",
         b"second=2",
     ]
@@ -547,7 +547,7 @@ async def test_a_body_that_is_too_large_is_counted_and_not_trusted(
             await http.send_input({"type": "http.request", "body": b"", "more_body": False})
             response = await http.get_response()
     assert response["status"] == 413
-    assert every_request_is_started_and_finished_once.sent == [], "no view, no signal"
+    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
     assert caplog.messages == [
         "the request body is longer than 100 bytes (MAX_UPLOAD_SIZE); got at least 120: answering 413"
     ]

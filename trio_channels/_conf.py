@@ -63,6 +63,7 @@ SETTINGS: dict[str, _Setting] = {
     "MAX_BODY_SIZE": _count(10 * 2**20),
     "MAX_UPLOAD_SIZE": _count(100 * 2**20),
     "ASGIREF_BRIDGE": _SWITCH,
+    "BODY_TIMEOUT": _seconds(60.0),
 }
 
 

@@ -1,0 +1,338 @@
+"""Django's HTTP side on Trio.
+
+A sync view is one call to a worker thread: the request's whole synchronous chain (signals, middleware, view, rendering,
+closing) runs in one hop, so that it costs one, and sees one thread with its database connection from beginning to end.
+The response is sent from the loop, without a thread.
+
+An async view runs on Trio, and holds no thread: one hop before it, for the signal and what middleware does with the
+request, and one after it, for the response. It is cancelled when the client leaves; a sync view runs to its end.
+
+A stream that a synchronous iterator makes keeps its thread, each part being one more call to it; a file is read by any
+thread; an asynchronous iterator runs on Trio. All end when the client leaves.
+
+However a request ends, ``request_finished`` is sent once if ``request_started`` was.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import IO, Any, TypeVar, TypeVarTuple
+
+import trio
+from asgiref.sync import iscoroutinefunction  # that of inspect does not know class-based views before Python 3.12
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.http import FileResponse, HttpResponse, HttpResponseBadRequest
+from django.http.response import HttpResponseBase, StreamingHttpResponse
+from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix, set_urlconf
+from django.utils import translation
+from django.utils.log import log_response
+
+from .. import _conf
+from .._asgi import Receive, Scope, Send, describe
+from .._refusal import respond_plainly
+from .._threads import never_refused
+from .._workers import refresh_connections, run_in_worker, worker_pool
+from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
+from ..sync import async_to_sync, sync_to_async
+from ._body import read_body
+from ._client import Client, ClientLeft
+from ._middleware import Pending, Section, all_can_be_async, load_async, load_sync
+from ._response import FILE_BLOCK, Run, needs_its_thread, note_source, send_stream, send_whole
+
+__all__ = ["DjangoHandler"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+logger = logging.getLogger("django.request")
+
+
+class DjangoHandler(BaseHandler):
+    """The ASGI application for HTTP; made by :func:`trio_channels.asgi.get_asgi_application`.
+
+    Attributes:
+        request_class: what views get; a subclass of Django's.
+    """
+
+    request_class: type[ASGIRequest] = ASGIRequest
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load_middleware()
+
+    def __repr__(self) -> str:
+        return f"<DjangoHandler of {settings.ROOT_URLCONF}>"
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Make the middleware of the settings. The asynchronous chain is made when an async view is first asked for."""
+        self._middleware_chain, hooks = load_sync(self)
+        self._view_middleware = hooks.view
+        self._template_response_middleware = hooks.template_response
+        self._exception_middleware = hooks.exception
+        self._has_async_chain = all_can_be_async()
+        self._async_chain: Section | None = None
+        self._async_chain_lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            ConfigurationError: the scope is not of HTTP.
+
+        Cancellation: a sync view that has begun is waited for, an async one is cancelled; the response is dropped.
+        """
+        if scope["type"] != "http":
+            raise ConfigurationError(
+                f"Django serves 'http' scopes; got {scope['type']!r}. Put a ProtocolTypeRouter before it"
+            )
+        client = Client(scope, receive, send)
+        try:
+            await self._serve(client)
+        except ClientLeft:
+            logger.debug("the client of %s left", describe(scope))
+        except Exception as error:
+            error.add_note(f"on {describe(scope)}")
+            raise
+
+    async def _serve(self, client: Client) -> None:
+        try:
+            body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
+        except RequestBodyTooLarge as error:
+            await self._refuse(client, 413, "The request body is too large.", error)
+            return
+        except RequestTimeout as error:
+            await self._refuse(client, 408, "The request body did not come in time.", error)
+            return
+        with body:  # the response closes it in the worker thread, unless the request never got one
+            try:
+                if self._calls_async_view(client.scope):
+                    await self._serve_async(client, body)
+                else:
+                    await self._serve_sync(client, body)
+            except WorkerPoolBusy as error:
+                if client.answered:
+                    raise
+                logger.error("%s: answering 503", error)
+                await respond_plainly(client.send, 503, "The server is busy.")
+
+    async def _refuse(self, client: Client, status: int, text: str, why: Exception) -> None:
+        """Answer without a view. It is a request all the same, for those who count them."""
+        logger.warning("%s: answering %d", why, status)
+        await _at_the_end(run_in_worker, self._signal_only, client.scope)
+        await respond_plainly(client.send, status, text)
+        with trio.move_on_after(_conf.limits().close_timeout):
+            await client.drain()
+
+    def _signal_only(self, scope: Scope) -> None:
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        signals.request_finished.send(sender=self.__class__)
+
+    # -- sync views -----------------------------------------------------------------------------------------------
+
+    async def _serve_sync(self, client: Client, body: IO[bytes]) -> None:
+        # Django's own signals, in the hop, care for the database connections.
+        async with worker_pool().lease() as lease:
+            response = await lease.run_sync(self._respond, client, body)
+            if isinstance(response, StreamingHttpResponse) and needs_its_thread(response):
+                await _stream(client, response, lease.run_sync)
+                return
+        await _deliver(client, response)
+
+    def _respond(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
+        """In the worker thread: the whole synchronous chain. A response that streams is left open."""
+        request = self._begin(client, body)
+        if isinstance(request, HttpResponseBase):
+            return request
+        try:
+            response: HttpResponseBase = self.get_response(request)
+        except BaseException:
+            # Cancelled, or on its way out of the process: there is no response whose close() would do this.
+            self._abandon(request)
+            raise
+        return self._prepared(response)
+
+    # -- async views ----------------------------------------------------------------------------------------------
+
+    def _calls_async_view(self, scope: Scope) -> bool:
+        """Whether the path is that of an async view, which can be called without a thread.
+
+        It is a guess: middleware may change path or URLconf. The other chain serves the request as well, only slower.
+        """
+        if not self._has_async_chain:
+            return False
+        prefix = get_script_prefix(scope).rstrip("/")
+        path = scope["path"].removeprefix(prefix)
+        try:
+            return iscoroutinefunction(_resolve(path).func)
+        except Exception:  # 404, or whatever a path converter raises: the chain will say it
+            return False
+
+    async def _serve_async(self, client: Client, body: IO[bytes]) -> None:
+        section, request, entered = await run_in_worker(self._enter, client, body)
+        if isinstance(entered, Pending):
+            try:
+                result = await client.while_there(section.proceed, request, entered)
+            except BaseException:
+                await _at_the_end(run_in_worker, self._abandon, request)
+                raise
+            response = await _at_the_end(run_in_worker, self._leave, section, request, entered, result)
+        else:
+            response = entered
+        await _deliver(client, response)
+
+    def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
+        """In a worker thread: all that comes before the async view."""
+        section, request = self._section(), self._begin(client, body)
+        if isinstance(request, HttpResponseBase):
+            return section, None, request
+        try:
+            set_urlconf(settings.ROOT_URLCONF)
+            entered = section.enter(request)
+            if not isinstance(entered, Pending):
+                entered = self._ended(request, entered)
+        except BaseException:
+            self._abandon(request)
+            raise
+        return section, request, entered if isinstance(entered, Pending) else self._prepared(entered)
+
+    def _leave(self, section: Section, request: ASGIRequest, entered: Pending, result: Any) -> HttpResponseBase:
+        """In a worker thread: all that comes after it."""
+        try:
+            response = self._ended(request, section.leave(request, entered, result))
+        except BaseException:
+            self._abandon(request)
+            raise
+        return self._prepared(response)
+
+    def _section(self) -> Section:
+        with self._async_chain_lock:
+            if self._async_chain is None:
+                self._async_chain = load_async(self)
+            return self._async_chain
+
+    def _ended(self, request: ASGIRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """What Django's get_response() does with the chain's response."""
+        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+        if response.status_code >= 400:
+            log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)  # type: ignore[arg-type]
+        return response
+
+    # -- both, in the worker thread -------------------------------------------------------------------------------
+
+    def _begin(self, client: Client, body: IO[bytes]) -> ASGIRequest | HttpResponseBase:
+        """Announce the request, and make it; the response, where it is malformed."""
+        refresh_connections()
+        set_script_prefix(get_script_prefix(client.scope))
+        signals.request_started.send(sender=self.__class__, scope=client.scope)
+        response: HttpResponseBase
+        try:
+            request = self.request_class(client.scope, body)
+        except UnicodeDecodeError:
+            logger.warning("Bad Request (UnicodeDecodeError)", exc_info=True, extra={"status_code": 400})
+            response = HttpResponseBadRequest()
+        except RequestDataTooBig:
+            response = HttpResponse("413 Payload too large", status=413)
+        else:
+            request.trio_client = client  # type: ignore[attr-defined]
+            return request
+        body.close()
+        return self._prepared(response)
+
+    def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Close what is complete. A response that streams is left open."""
+        response._handler_class = self.__class__  # type: ignore[attr-defined]
+        if isinstance(response, FileResponse):
+            response.block_size = FILE_BLOCK
+        if not response.streaming:
+            response.close()
+        return response
+
+    def _abandon(self, request: ASGIRequest) -> None:
+        """End a request that has no response whose close() would do this."""
+        request.close()
+        signals.request_finished.send(sender=self.__class__)
+
+    # -- what Django's chain calls, where Django's own goes through asgiref, which starts asyncio in the thread ------
+
+    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """The view as the synchronous chain calls it."""
+        atomic: Callable[..., Any] = super().make_view_atomic(view)
+        return async_to_sync(_while_client_is_there(atomic)) if iscoroutinefunction(atomic) else atomic
+
+    def adapt_method_mode(
+        self,
+        is_async: bool,
+        method: Callable[..., Any],
+        method_is_async: bool | None = None,
+        debug: bool = False,
+        name: str | None = None,
+    ) -> Callable[..., Any]:
+        """A middleware, or a method of one, as its neighbour calls it."""
+        if method_is_async is None:
+            method_is_async = iscoroutinefunction(method)
+        if is_async == method_is_async:
+            return method
+        if debug:
+            logger.debug("%synchronous handler adapted for %s.", "As" if method_is_async else "S", name)
+        return sync_to_async(method) if is_async else async_to_sync(method)
+
+    def check_response(self, response: Any, callback: Any, name: str | None = None) -> None:
+        """Raise ValueError unless a view or a hook has returned a response."""
+        super().check_response(response, callback, name)
+        note_source(response)
+
+
+def _resolve(path: str) -> ResolverMatch:
+    try:
+        return get_resolver().resolve(path)
+    except Resolver404:
+        # Language prefixes are matched against the active language, which a middleware will set.
+        language = translation.get_language_from_path(path) if settings.USE_I18N else None
+        if not language:
+            raise
+        with translation.override(language):
+            return get_resolver().resolve(path)
+
+
+def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
+    # Without functools.wraps, which would copy the mark of a class-based view that says it is async to what is not.
+    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
+
+    return cancellable
+
+
+async def _deliver(client: Client, response: HttpResponseBase) -> None:
+    if not isinstance(response, StreamingHttpResponse):
+        await send_whole(client, response)
+    elif needs_its_thread(response):
+        async with worker_pool().lease() as lease:
+            await _stream(client, response, lease.run_sync)
+    else:
+        await _stream(client, response, run_in_worker)
+
+
+async def _stream(client: Client, response: StreamingHttpResponse, run: Run) -> None:
+    patience = _conf.limits().send_timeout
+    try:
+        await client.while_there(send_stream, client, response, run, patience)
+    finally:
+        await _at_the_end(run, response.close)
+
+
+async def _at_the_end(run: Run, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Call what has to be called, however many wait for a thread and whoever wants to cancel."""
+    before = never_refused.set(True)
+    try:
+        with trio.CancelScope(shield=True):
+            result: T = await run(function, *args)
+    finally:
+        never_refused.reset(before)
+    return result

@@ -36,6 +36,7 @@ from django.utils.log import log_response
 
 from .. import _conf
 from .._asgi import Receive, Scope, Send, describe
+from .._census import counted
 from .._refusal import respond_plainly
 from .._threads import never_refused
 from .._workers import refresh_connections, run_in_worker, worker_pool
@@ -94,7 +95,8 @@ class DjangoHandler(BaseHandler):
             )
         client = Client(scope, receive, send)
         try:
-            await self._serve(client)
+            with counted("http"):
+                await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:

@@ -51,6 +51,7 @@ BANDS: dict[str, str] = {
     "websocket": "B",
     # -- C: Django's edge
     "_conf": "C",
+    "_hardening": "C",
     "_lifespan": "C",
     "_workers": "C",
     "apps": "C",
@@ -84,6 +85,12 @@ PACKAGES = {
 
 BORDERS = {
     "_context": {"asgiref"},  # the context variables of asgiref's Local
+    # What hypercorn is made of.
+    "hypercorn._connection": {"h11", "h2", "priority", "wsproto"},
+    "hypercorn._frames": {"wsproto"},
+    "hypercorn._http1": {"h11"},
+    "hypercorn._http2": {"h2", "priority"},
+    "hypercorn._websocket": {"wsproto"},
     "layers.redis._entry": {"cryptography"},  # an extra, imported where a key is configured
     "testing.pytest_plugin": {"pytest"},
 }

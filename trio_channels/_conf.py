@@ -37,6 +37,10 @@ def _seconds(default: float) -> _Setting:
     return _Setting(default, "a number of seconds above 0", lambda v: _is_number(v) and v > 0)
 
 
+def _switch(default: bool) -> _Setting:
+    return _Setting(default, "True or False", lambda v: isinstance(v, bool))
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -45,7 +49,6 @@ def _is_number(value: object) -> bool:
     return _is_int(value) or isinstance(value, float)
 
 
-_SWITCH = _Setting(True, "True or False", lambda v: isinstance(v, bool))
 _LIMITS = Limits()
 
 #: Every key; the reference page of the docs gives units and reasons.
@@ -62,8 +65,20 @@ SETTINGS: dict[str, _Setting] = {
     "SEND_TIMEOUT": _seconds(_LIMITS.send_timeout),
     "MAX_BODY_SIZE": _count(10 * 2**20),
     "MAX_UPLOAD_SIZE": _count(100 * 2**20),
-    "ASGIREF_BRIDGE": _SWITCH,
+    "ASGIREF_BRIDGE": _switch(True),
     "BODY_TIMEOUT": _seconds(60.0),
+    "HARDEN_HYPERCORN": _switch(True),
+    "MAX_MESSAGE_SIZE": _count(2**20),
+    "MESSAGES_PER_SECOND": _count(0, least=0),
+    "WEBSOCKET_COMPRESSION": _switch(False),
+    "PING_INTERVAL": _seconds(20.0),
+    "PONG_TIMEOUT": _seconds(20.0),
+    "HANDSHAKE_TIMEOUT": _seconds(10.0),
+    "HEADER_TIMEOUT": _seconds(10.0),
+    "WRITE_TIMEOUT": _seconds(20.0),
+    "MAX_CONNECTIONS": _count(20_000),
+    "MAX_CONNECTIONS_PER_ADDRESS": _count(0, least=0),
+    "SHUTDOWN_GRACE": _seconds(30.0),
 }
 
 

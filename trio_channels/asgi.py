@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import django
 
+from ._hardening import harden_hypercorn
 from .handlers import DjangoHandler
 
 __all__ = ["get_asgi_application"]
@@ -15,4 +16,5 @@ def get_asgi_application() -> DjangoHandler:
     Call it before importing consumers that import models.
     """
     django.setup(set_prefix=False)
+    harden_hypercorn()
     return DjangoHandler()

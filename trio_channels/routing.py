@@ -12,6 +12,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
 from ._asgi import ASGIApplication, Receive, Scope, Send, address
+from ._hardening import harden_hypercorn
 from ._lifespan import lifespan
 from ._refusal import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
@@ -50,6 +51,7 @@ class ProtocolTypeRouter:
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
+        harden_hypercorn()
         self.application_mapping = {"lifespan": lifespan, **application_mapping}
 
     def __repr__(self) -> str:

@@ -1,0 +1,69 @@
+"""A request of hypercorn, over HTTP/1.1 or HTTP/2."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+
+from ._tasks import ClientGone
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+
+class HttpStream(HTTPStream):
+    """One request.
+
+    Args:
+        wire: the connection it is on.
+        send: where hypercorn's protocol takes its events.
+        stream_id: as of HTTP/2.
+    """
+
+    def __init__(self, wire: Connection, send: Callable[[Event], Awaitable[None]], stream_id: int) -> None:
+        super().__init__(
+            wire.app, wire.config, wire.context, wire.tasks, wire.secure, wire.client, wire.server, send, stream_id
+        )
+        self._wire = wire
+
+    async def handle(self, event: Event) -> None:
+        """Take an event of the protocol. Cancellation: the event may be lost."""
+        if self.closed:
+            return
+        if isinstance(event, Request):
+            await self._begin(event)
+        else:
+            if isinstance(event, StreamClosed):
+                self._wire.served.requests.discard(self)
+            await super().handle(event)
+
+    async def _begin(self, request: Request) -> None:
+        """D1: a path or a host that is no ASCII is answered with 400."""
+        try:
+            await super().handle(request)
+        except UnicodeDecodeError:
+            self.scope = {"type": "http", "path": "", "method": "", "headers": []}  # type: ignore[typeddict-item]
+            self.closed = True
+            await self._send_error_response(400)
+        if self.closed:
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        else:
+            self.scope["extensions"].update(self._wire.extensions)
+            self._wire.served.requests.add(self)
+
+    async def app_send(self, message: Any) -> None:
+        """Take a message of the application.
+
+        Raises:
+            ClientGone: D4, the client has gone.
+
+        Cancellation: seen before, or while the client does not take it, and then the connection is closed.
+        """
+        if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
+            await trio.lowlevel.checkpoint()
+            raise ClientGone(None, "the client has gone")
+        await super().app_send(message)

@@ -1,0 +1,94 @@
+"""HTTP/1.1 of hypercorn, with its defects answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import h11
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+
+from ._http import HttpStream
+from ._patience import Waiting
+from ._websocket import WebSocketStream
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+
+class Http1(H11Protocol):
+    """One HTTP/1.1 connection.
+
+    Args:
+        wire: the connection it is spoken on.
+    """
+
+    def __init__(self, wire: Connection) -> None:
+        super().__init__(
+            wire.app,
+            wire.config,
+            wire.context,
+            wire.tasks,
+            wire.connection_state,
+            wire.secure,
+            wire.client,
+            wire.server,
+            wire.protocol_send,
+        )
+        self._wire = wire
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the client is expected to send now."""
+        if isinstance(self.connection, H11WSConnection):
+            return Waiting.NOTHING
+        if self.stream is None:
+            started = self.keep_alive_requests == 0 or self.connection.trailing_data[0]
+            return Waiting.HEAD if started else Waiting.REQUEST
+        return Waiting.BODY if self.connection.their_state is h11.SEND_BODY else Waiting.NOTHING
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request has begun that is not answered yet."""
+        if isinstance(self.connection, H11WSConnection):
+            return False
+        begun = self.stream is not None or bool(self.connection.trailing_data[0])
+        return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    async def refuse(self, status: int) -> None:
+        """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
+        if self.unanswered:
+            await self._send_error_response(status)
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """As hypercorn's, with our own streams, and the short way in and out for a WebSocket's frames."""
+        self.stream = stream = self._stream_for(request)
+        if isinstance(stream, WebSocketStream):
+            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        raw = self.config.h11_pass_raw_headers
+        await stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=request.headers.raw_items() if raw else list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        if isinstance(stream, WebSocketStream) and not self.connection.buffer:  # type: ignore[union-attr]
+            self._wire.frames_to = stream
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+    def _stream_for(self, request: h11.Request) -> HttpStream | WebSocketStream:
+        tokens: list[bytes] = []
+        upgrade = b""
+        for name, value in request.headers:
+            if name == b"upgrade":
+                upgrade = value.strip().lower()
+            elif name == b"connection":
+                tokens = [token.strip() for token in value.lower().split(b",")]
+        if upgrade == b"websocket" and b"upgrade" in tokens and request.method.upper() == b"GET":
+            return WebSocketStream(self._wire, self.stream_send, STREAM_ID, self._wire.write)
+        return HttpStream(self._wire, self.stream_send, STREAM_ID)

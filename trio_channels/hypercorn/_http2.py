@@ -1,0 +1,206 @@
+"""HTTP/2 of hypercorn, with its defects answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import h2.errors
+import h2.events
+import h2.exceptions
+import trio
+from hypercorn.events import Closed
+from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.utils import filter_pseudo_headers
+from priority.priority import DuplicateStreamError, PriorityError
+
+from ._http import HttpStream
+from ._patience import Waiting
+from ._websocket import WebSocketStream
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+#: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
+#: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset").
+_RESETS = 100
+
+
+class Http2(H2Protocol):
+    """One HTTP/2 connection.
+
+    Args:
+        wire: the connection it is spoken on.
+    """
+
+    def __init__(self, wire: Connection) -> None:
+        super().__init__(
+            wire.app,
+            wire.config,
+            wire.context,
+            wire.tasks,
+            wire.connection_state,
+            wire.secure,
+            wire.client,
+            wire.server,
+            wire.protocol_send,
+        )
+        self._wire = wire
+        self._uploading: set[int] = set()
+        self._resets = 0
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the client is expected to send now."""
+        if self._uploading:
+            return Waiting.BODY
+        if self.keep_alive_requests == 0:
+            return Waiting.HEAD
+        return Waiting.NOTHING if self.streams else Waiting.REQUEST
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request has begun that is not answered yet: what would be an answer here is GOAWAY."""
+        return bool(self.streams)
+
+    async def refuse(self, status: int) -> None:
+        """Say that the connection ends. Cancellation: may be sent in part."""
+        try:
+            self.connection.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
+
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        """As hypercorn's, one event at a time, with those it does not survive taken out."""
+        for event in events:
+            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
+                self._forget_data(event)
+            elif isinstance(event, h2.events.RequestReceived):
+                if event.stream_ended is None:
+                    self._uploading.add(event.stream_id)
+                await super()._handle_events([event])
+            else:
+                if isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
+                    self._uploading.discard(event.stream_id)
+                if isinstance(event, h2.events.StreamReset) and event.remote_reset and self._too_many_resets():
+                    await self.refuse(0)
+                    await self.send(Closed())
+                    return
+                await super()._handle_events([event])
+        await self._flush()
+
+    def _forget_data(self, event: h2.events.DataReceived) -> None:
+        """D1 (hypercorn issue 329): data after an early response counts for flow control and nothing else."""
+        try:
+            self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        except h2.exceptions.ProtocolError:
+            pass  # the stream is forgotten already
+
+    def _too_many_resets(self) -> bool:
+        self._resets += 1
+        return self._resets > _RESETS + self.keep_alive_requests // 2
+
+    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
+        """D1: a request without a method or a path, or with ones that are no ASCII, is answered with 400."""
+        fields = dict(request.headers or ())
+        method, path = fields.get(b":method", b""), fields.get(b":path", b"")
+        if not (method and path and method.isascii() and path.isascii()):
+            await self._refuse_stream(request.stream_id, 400)
+        elif method == b"CONNECT" and fields.get(b":protocol") != b"websocket":
+            await self._refuse_stream(request.stream_id, 501)
+        elif self._insert(request.stream_id):
+            await self._start(request, method.decode().upper(), path)
+        else:
+            await self._refuse_stream(request.stream_id, 503)
+
+    def _insert(self, stream_id: int) -> bool:
+        """D1: more streams than the priority tree takes, announced by PRIORITY frames."""
+        try:
+            self.priority.insert_stream(stream_id)
+        except DuplicateStreamError:
+            return True  # a PRIORITY frame came before
+        except PriorityError:
+            return False
+        self.priority.block(stream_id)
+        return True
+
+    async def _start(self, request: h2.events.RequestReceived, method: str, path: bytes) -> None:
+        stream_id = request.stream_id
+        kind = WebSocketStream if method == "CONNECT" else HttpStream
+        if kind is WebSocketStream:
+            self._uploading.discard(stream_id)
+        self.streams[stream_id] = stream = kind(self._wire, self.stream_send, stream_id)
+        self.stream_buffers[stream_id] = StreamBuffer(self.context.event_class)
+        await stream.handle(
+            Request(
+                stream_id=stream_id,
+                headers=filter_pseudo_headers(request.headers),
+                http_version="2",
+                method=method,
+                raw_path=path,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+    async def _refuse_stream(self, stream_id: int, status: int) -> None:
+        self._uploading.discard(stream_id)
+        self.keep_alive_requests += 1
+        try:
+            self.connection.send_headers(stream_id, [(b":status", b"%d" % status)], end_stream=True)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
+
+    async def _priority_updated(self, event: h2.events.PriorityUpdated) -> None:
+        """D1: a client's wishes about priorities are advice; what the tree refuses is forgotten."""
+        try:
+            await super()._priority_updated(event)
+        except PriorityError:
+            pass
+
+    async def _send_data(self, stream_id: int) -> None:
+        """D1: a stream whose buffer has gone meanwhile."""
+        if stream_id in self.stream_buffers:
+            await super()._send_data(stream_id)
+        else:
+            self.priority.block(stream_id)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """As hypercorn's; and D3: a client that opens no window is waited for as one that does not read.
+
+        Cancellation: the stream is not usable any more.
+        """
+        if isinstance(event, Body | Data | EndBody | EndData):
+            with trio.move_on_after(self._wire.limits.write_timeout) as waited:
+                await super().stream_send(event)
+            if waited.cancelled_caught:
+                await self._reset(event.stream_id)
+            return
+        if isinstance(event, StreamClosed):
+            self._uploading.discard(event.stream_id)
+            if event.stream_id in self.stream_buffers and isinstance(
+                self.streams.get(event.stream_id), WebSocketStream
+            ):
+                self._finish(event.stream_id)
+        await super().stream_send(event)
+
+    def _finish(self, stream_id: int) -> None:
+        """End a WebSocket's stream when what is buffered for it has been sent; hypercorn leaves it half open."""
+        self.stream_buffers[stream_id].set_complete()
+        try:
+            self.priority.unblock(stream_id)
+        except PriorityError:
+            return
+
+    async def _reset(self, stream_id: int) -> None:
+        self._wire.served.count("slow")
+        try:
+            self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
+        await self._close_stream(stream_id)

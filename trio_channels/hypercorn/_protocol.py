@@ -1,0 +1,60 @@
+"""HTTP/1.1, or HTTP/2, or first the one and then the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypercorn.events import Event, RawData
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedError
+
+from ._http1 import Http1
+from ._http2 import Http2
+from ._patience import Waiting
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+
+class Protocol(ProtocolWrapper):
+    """hypercorn's wrapper around our protocols, which its own constructor cannot be told of.
+
+    Args:
+        wire: the connection it is spoken on.
+        alpn: what was agreed with TLS.
+    """
+
+    def __init__(self, wire: Connection, alpn: str) -> None:
+        self._wire = wire
+        self.protocol: Http1 | Http2 = Http2(wire) if alpn == "h2" else Http1(wire)
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the client is expected to send now."""
+        return self.protocol.waiting
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request has begun that is not answered yet."""
+        return self.protocol.unanswered
+
+    async def refuse(self, status: int) -> None:
+        """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
+        await self.protocol.refuse(status)
+
+    async def handle(self, event: Event) -> None:
+        """Take what came from the client. Cancellation: events may be lost."""
+        try:
+            await self.protocol.handle(event)
+        except H2ProtocolAssumedError as assumed:
+            await self._go_on_with_http2(assumed.data)
+        except H2CProtocolRequiredError as required:
+            await self._go_on_with_http2(required.data, required.headers, required.settings)
+
+    async def _go_on_with_http2(
+        self, data: bytes, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
+    ) -> None:
+        self.protocol = Http2(self._wire)
+        await self.protocol.initiate(headers, settings)
+        if data:
+            await self.protocol.handle(RawData(data))

@@ -1,0 +1,108 @@
+"""A socket that is tried before it is waited for.
+
+Trio's own streams let other tasks run before each system call. Here the call comes first, and who uses it sees to
+fairness; for an echo over hypercorn that was measured to save a third of the time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+import trio
+
+#: Linux' option; elsewhere there is none, and the deadline of a write is all there is.
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+
+class SocketTransport(trio.abc.HalfCloseableStream):
+    """Trio's stream interface, and its two halves without waiting.
+
+    Args:
+        stream: the accepted connection, which this takes over.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.socket = stream.socket
+
+    def unacknowledged_for_at_most(self, seconds: float) -> None:
+        """Have the kernel give up on a peer that acknowledges nothing for so long (``TCP_USER_TIMEOUT``)."""
+        if _USER_TIMEOUT is not None and self.socket.family in (socket.AF_INET, socket.AF_INET6):
+            self.socket.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
+
+    def receive_nowait(self, max_bytes: int) -> bytes:
+        """What has come, b"" at the end.
+
+        Raises:
+            trio.WouldBlock: nothing has come.
+            trio.BrokenResourceError: the connection is broken, or closed on this side.
+        """
+        try:
+            return os.read(self.socket.fileno(), max_bytes)
+        except BlockingIOError:
+            raise trio.WouldBlock from None
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Give to the kernel what it takes of the data; returns how many bytes those were.
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken, or closed on this side.
+        """
+        try:
+            return os.write(self.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    async def wait_readable(self) -> None:
+        """Wait until there is something to receive. Cancellation: nothing is lost."""
+        await trio.lowlevel.wait_readable(self.socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As of any Trio stream; lets others run only if it has to wait. Cancellation: nothing is lost."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                return self.receive_nowait(max_bytes or 65_536)
+            except trio.WouldBlock:
+                await self.wait_readable()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As of any Trio stream; lets others run only if it has to wait. Cancellation: a part may have been sent."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rest = memoryview(data)
+        while rest := rest[self.send_nowait(rest) :]:
+            await trio.lowlevel.wait_writable(self.socket)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As of any Trio stream. Cancellation: nothing is lost."""
+        await trio.lowlevel.wait_writable(self.socket)
+
+    def shut_down(self) -> None:
+        """Tell the peer that nothing more comes. What was given to the kernel still arrives."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # they are already gone
+
+    async def send_eof(self) -> None:
+        """As of any Trio stream. Cancellation: seen before."""
+        await trio.lowlevel.checkpoint()
+        self.shut_down()
+
+    def abort(self) -> None:
+        """Reset the connection: what the kernel still holds for the peer is thrown away. Wakes who waits for it."""
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # closed already
+        self.socket.close()
+
+    async def aclose(self) -> None:
+        """As of any Trio stream. Cancellation: closes nevertheless."""
+        self.socket.close()
+        await trio.lowlevel.checkpoint()

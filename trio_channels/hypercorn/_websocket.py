@@ -1,0 +1,309 @@
+"""A WebSocket of hypercorn, over HTTP/1.1 or HTTP/2, with its defects answered. The numbers are those of the docs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+from wsproto.connection import Connection as Frames
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.extensions import Extension
+from wsproto.handshake import server_extensions_handshake
+from wsproto.utilities import LocalProtocolError
+
+from .._connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
+from ._frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from ._tasks import ClientGone
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+#: RFC 6455, section 7.4.1.
+POLICY_VIOLATION = 1008
+
+#: Seconds that a client has to take the close frame of a shutdown.
+_LAST_WORD = 2.0
+
+_HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
+
+
+class WebSocketStream(WSStream):
+    """One WebSocket.
+
+    Args:
+        wire: the connection it is on.
+        send: where hypercorn's protocol takes its events.
+        stream_id: as of HTTP/2.
+        write: where the bytes of frames go, if there is a shorter way than an event.
+    """
+
+    def __init__(
+        self,
+        wire: Connection,
+        send: Callable[[Event], Awaitable[None]],
+        stream_id: int,
+        write: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(
+            wire.app,
+            wire.config,
+            wire.context,
+            wire.tasks,
+            wire.secure,
+            wire.client,
+            wire.server,
+            send,
+            stream_id,
+        )
+        self._wire = wire
+        self._limits = wire.limits
+        self.buffer = WebsocketBuffer(self._limits.max_message_size)
+        self._write = write or self._write_event
+        self._plain = True
+        self._deaf = False
+        self._why: tuple[int, str] | None = None
+        self._beat = trio.CancelScope()
+        self._allowance = float(self._limits.messages_per_second)
+        self._counted_at = 0.0
+
+    # -- from the client ---------------------------------------------------------------------------------------------
+
+    async def handle(self, event: Event) -> None:
+        """Take an event of the protocol. Cancellation: the event may be lost."""
+        if self.closed:
+            return
+        if isinstance(event, Body | Data):
+            if self.handshake.accepted:
+                await self.receive_bytes(event.data)
+            else:
+                await self._refuse_early_frame()
+        elif isinstance(event, Request):
+            await self._begin(event)
+        elif isinstance(event, StreamClosed):
+            await self._end()
+        elif isinstance(event, EndBody):  # HTTP/2: the client will send no more, not even a close frame
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _begin(self, request: Request) -> None:
+        """D1: a header that is no ASCII is answered with 400."""
+        try:
+            await super().handle(request)
+        except UnicodeDecodeError:
+            self.scope = {"type": "websocket", "path": "", "headers": request.headers}  # type: ignore[typeddict-item]
+            self.closed = True
+            await self._send_error_response(400)
+        if self.closed:
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        else:
+            self.scope["extensions"].update(self._wire.extensions)
+            self._wire.served.websockets.add(self)
+
+    async def _refuse_early_frame(self) -> None:
+        """D7, and D1 in the same packet (hypercorn issue 225): 400, a disconnect, and the end of the connection.
+
+        RFC 6455, section 4.1, has a client wait for the server's answer.
+        """
+        self._deaf = True
+        if self.state is _HANDSHAKE:
+            await self._send_error_response(400)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def receive_bytes(self, data: bytes) -> None:
+        """Take frames, or parts of them. Cancellation: messages may be lost."""
+        if self._has_ended():
+            return
+        self.connection.receive_data(data)
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                self.buffer.extend(event)
+                if event.message_finished:
+                    if self._limits.messages_per_second and not self._within_rate():
+                        await self._refuse_flood()
+                        return
+                    await self.app_put(self.buffer.to_message())  # type: ignore[misc]
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                if self._limits.messages_per_second and not self._within_rate():
+                    await self._refuse_flood()
+                    return
+                await self._send_event(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._receive_close(event)
+                return
+            if self._has_ended():
+                return
+
+    def _has_ended(self) -> bool:
+        return self._deaf or self.closed
+
+    async def _receive_close(self, event: CloseConnection) -> None:
+        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's.
+
+        D10, D11, D16: where wsproto has refused a frame, the client is told with the code for it, and nothing more is
+        read.
+        """
+        state = self.connection.state
+        if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+            await self._fail(int(event.code), event.reason or "")
+            return
+        self._deaf = True
+        self._why = (int(event.code), event.reason or "")
+        if state is ConnectionState.REMOTE_CLOSING:
+            await self._send_event(event.response())
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _fail(self, code: int, reason: str) -> None:
+        """Close with a code, and read no more."""
+        self._wire.served.count(f"closed {code}")
+        self._deaf = True
+        if self._why is None:
+            self._why = (code, reason)
+        await self._send_event(CloseConnection(code=code, reason=reason))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    def _within_rate(self) -> bool:
+        """Whether the client has sent no more than so many messages in each second."""
+        now, rate = trio.current_time(), self._limits.messages_per_second
+        self._allowance = min(rate, self._allowance + (now - self._counted_at) * rate) - 1
+        self._counted_at = now
+        return self._allowance >= 0
+
+    async def _refuse_flood(self) -> None:
+        await self._fail(POLICY_VIOLATION, f"more than {self._limits.messages_per_second} messages a second")
+
+    async def _end(self) -> None:
+        """Draw the consequences of the end: D5, and D15, the pings end with the connection."""
+        self.closed = True
+        self._beat.cancel()
+        self._wire.served.websockets.discard(self)
+        if self.app_put is not None:
+            code, reason = self._why or (ABNORMAL, "")
+            await self.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    # -- from the application ----------------------------------------------------------------------------------------
+
+    async def app_send(self, message: Any) -> None:
+        """Take a message of the application.
+
+        Raises:
+            ClientGone: D4, the client has gone; hypercorn returns at once, and a loop around it freezes the process.
+
+        Cancellation: seen before, or while the client does not take it, and then the connection is closed.
+        """
+        if message is None:
+            await self._application_ended()
+        elif self.closed:
+            await trio.lowlevel.checkpoint()
+            raise ClientGone(*(self._why or (ABNORMAL, "")))
+        elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
+            await self._send_message(message)
+        else:
+            if message["type"] == "websocket.close":
+                self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
+            await super().app_send(message)
+
+    async def _send_message(self, message: Any) -> None:
+        if self.connection.state is not ConnectionState.OPEN:  # it is being closed at this moment
+            await trio.lowlevel.checkpoint()
+            raise ClientGone(*(self._why or (ABNORMAL, "")))
+        data, text = message.get("bytes"), message.get("text")
+        if data is not None:
+            await self._write(frame(BINARY, bytes(data)))
+        elif isinstance(text, str):
+            await self._write(frame(TEXT, text.encode()))
+        else:
+            raise TypeError(f"the text of a websocket.send must be a str; got {type(text).__name__}")
+
+    async def _application_ended(self) -> None:
+        if self.closed:
+            return
+        if self.state is _HANDSHAKE:
+            await self._send_error_response(500)
+        elif self.state is _CONNECTED:
+            self._why = self._why or (INTERNAL_ERROR, "")
+            await self._send_event(CloseConnection(code=INTERNAL_ERROR))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _accept(self, message: Any) -> None:
+        """D11: compression only where it is asked for, and then bounded. D10: no message beyond the limit."""
+        limits, deflate = self._limits, BoundedDeflate(self._limits.max_message_size)
+        extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
+        headers = list(message.get("headers", []))
+        offered, self.handshake.extensions = self.handshake.extensions, None
+        if limits.compression and offered and (agreed := _agree(offered, deflate)):
+            headers.append((b"sec-websocket-extensions", agreed))
+            self._plain = False
+        status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
+        self.connection = Frames(ConnectionType.SERVER, extensions)
+        self.state = _CONNECTED
+        await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
+        await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
+        self.task_group.spawn(self._heartbeat)
+
+    async def _send_event(self, event: Any) -> None:
+        try:
+            data = self.connection.send(event)
+        except LocalProtocolError:
+            return  # too late: a close is under way
+        await self._write(data)
+
+    async def _send_wsproto_event(self, event: Any) -> None:
+        await self._send_event(event)
+
+    async def _write_event(self, data: bytes) -> None:
+        await self.send(Data(stream_id=self.stream_id, data=data))
+
+    # -- from the server ---------------------------------------------------------------------------------------------
+
+    async def _heartbeat(self) -> None:
+        """Ping; and cut a client from which nothing has come for the time of a pong.
+
+        Whatever comes is a sign of life, and while the connection is not read because the application is slow, silence
+        is none of the client's doing.
+        """
+        interval, pong = self._limits.ping_interval, self._limits.pong_timeout
+        step = min(interval, pong)
+        silent = 0.0
+        with self._beat:
+            # Not all at once after a restart.
+            await trio.sleep(interval * random.uniform(0.5, 1))
+            while True:
+                heard = self._wire.reads
+                await self._send_event(Ping())
+                await trio.sleep(step)
+                silent = 0.0 if self._wire.reads != heard or not self._wire.listening else silent + step
+                if silent >= pong:
+                    self._wire.served.count("silent")
+                    self._wire.abort()
+                    return
+                await trio.sleep(interval - step)
+
+    async def go_away(self) -> None:
+        """Tell client and application that the server is about to end.
+
+        Cancellation: the client may not be told.
+        """
+        if self.closed:
+            return
+        self._deaf = True
+        self._why = self._why or (SERVICE_RESTART, "the server restarts")
+        with trio.move_on_after(_LAST_WORD):
+            if self.state is _CONNECTED:
+                await self._send_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
+            elif self.state is _HANDSHAKE:
+                await self._send_error_response(503)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
+    """D1: an offer of compression that makes no sense is declined."""
+    try:
+        return server_extensions_handshake(offered, [deflate])
+    except ValueError:
+        return None

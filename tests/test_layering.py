@@ -39,6 +39,7 @@ BANDS: dict[str, str] = {
     "_dispatch": "B",
     "_mailbox": "B",
     "_on_demand": "B",
+    "_outage": "B",
     "_outbox": "B",
     "_supervise": "B",
     "_threads": "B",

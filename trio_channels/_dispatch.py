@@ -25,7 +25,7 @@ logger = logging.getLogger("trio_channels.connection")
 TOO_SLOW = "too slow for its groups"
 
 #: The reason that a client is given whose channel layer is broken.
-LAYER_BROKEN = "service restart"
+LAYER_BROKEN = "service unavailable"
 
 #: Starts the handling of a message: returns what is to be awaited, or None where there is nothing to do.
 Handler = Callable[[Message], Awaitable[object] | None]

@@ -13,7 +13,9 @@ The rules:
 2. A failing application ends its own connection only: 1011 to a WebSocket client, and the exception goes on to the
    server, which logs it once; a note in it says which connection it was. A single exception is raised bare, not in an
    exception group: the nurseries here are nobody's business.
-3. ``ConnectionClosed``, once the connection is closed, and ``StopConsumer`` are normal ends.
+3. An application that ends with ``ChannelLayerUnavailable`` is not failing: a client that is still there is told to
+   come back, with 503 or 1012, and one line is logged.
+4. ``ConnectionClosed``, once the connection is closed, and ``StopConsumer`` are normal ends.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from . import _asgi
 from ._asgi import Message, State
 from ._census import counted
 from ._connection import INTERNAL_ERROR, NORMAL, SERVICE_RESTART, Connection
+from ._outage import answer_outage
 from ._threads import never_refused
 from .exceptions import ConnectionClosed, StopConsumer
 
@@ -59,7 +62,7 @@ async def supervise(
         with counted(connection.protocol.kind):
             async with trio.open_nursery() as outer:
                 outer.start_soon(connection.pump)
-                failure = await _run_body(connection, body, final)
+                failure = await answer_outage(connection, await _run_body(connection, body, final))
                 failure = await _clean_up(connection, final, failure)
                 try:
                     if not isinstance(failure, trio.Cancelled):

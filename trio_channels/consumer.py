@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol, cast
 
 import trio
@@ -21,12 +21,13 @@ from ._connection import Connection
 from ._dispatch import Dispatcher
 from ._handlers import find_handlers, handler_name, why_unhandled
 from ._limits import Limits
+from ._mailbox import Mailbox
 from ._outbox import Outbox
 from ._supervise import supervise
 from ._worker_thread import run_in_trio
 from ._workers import run_in_worker
 from .abc import ChannelLayer, Overflow
-from .exceptions import ConfigurationError, UnhandledMessage
+from .exceptions import ChannelLayerUnavailable, ConfigurationError, UnhandledMessage
 from .layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
@@ -124,11 +125,14 @@ class Consumer:
         if self.channel_layer is None:
             self.channel_layer = get_channel_layer(self.channel_layer_alias)
         layer = self.channel_layer
-        with (
-            nullcontext()
-            if layer is None
-            else layer.open_mailbox(ring=connection.bell.ring, overflow=self.mailbox_overflow)
-        ) as mailbox:
+        opening: AbstractContextManager[Mailbox | None] = nullcontext()
+        if layer is not None:
+            try:
+                opening = layer.open_mailbox(ring=connection.bell.ring, overflow=self.mailbox_overflow)
+            except ChannelLayerUnavailable as error:
+                await supervise(connection, functools.partial(_fail, error))
+                return
+        with opening as mailbox:
             if mailbox is not None:
                 self.channel_name = mailbox.name
             self._dispatcher = Dispatcher(
@@ -176,6 +180,10 @@ class Consumer:
     def _handle(self, message: Message) -> Awaitable[object]:
         """Start the handler of a message, which is known to exist."""
         raise NotImplementedError  # pragma: no cover
+
+
+async def _fail(error: Exception) -> None:
+    raise error
 
 
 _OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")

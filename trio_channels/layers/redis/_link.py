@@ -227,7 +227,9 @@ class CommandLink:
         except BaseExceptionGroup as group:
             others = group.split(LinkLost)[1]
             if others is not None:
-                raise others from None  # a cancellation, or a defect: either is more than a lost link
+                # A cancellation, or a defect: either is more than a lost link.
+                leaves = list(_leaves(others))
+                raise (leaves[0] if len(leaves) == 1 else others) from None
             raise LinkLost(str(next(_leaves(group)))) from group
 
     def _take_back(self, commands: list[_Command]) -> None:

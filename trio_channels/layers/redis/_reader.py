@@ -160,7 +160,12 @@ class Reader:
             for _name, entries in streams or ():
                 for entry_id, fields in entries:
                     self._last_id = entry_id
-                    self._delivery.deliver(entry_id, fields)
+                    try:
+                        self._delivery.deliver(entry_id, fields)
+                    except Exception:
+                        # It is not read again: it would crash the next session, too. So it may be missing.
+                        self._doubt = "a message could not be delivered"
+                        raise
                     # A batch may be longer than a mailbox holds: its members get their turn.
                     await trio.lowlevel.checkpoint()
         raise LinkLost(f"{wire.host} is not where the commands go any more")

@@ -1,0 +1,290 @@
+"""A task of the layer that crashes begins again; one that goes on crashing ends the connections, and takes none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import trio
+import trio.testing
+
+from trio_channels.abc import Gap
+from trio_channels.exceptions import ChannelLayerUnavailable
+from trio_channels.generic.http import AsyncHttpConsumer
+from trio_channels.generic.websocket import AsyncWebsocketConsumer
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _keeper
+from trio_channels.layers.redis._delivery import Delivery
+from trio_channels.layers.redis._keeper import CRASHES, LONG_PAUSE, STABLE, Keeper
+from trio_channels.layers.redis._link import CommandLink
+from trio_channels.layers.redis._memberships import Memberships
+from trio_channels.layers.redis._probe import Prober
+from trio_channels.layers.redis._reader import Reader
+from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
+from trio_channels.websocket import WebSocket, websocket
+
+from .world import make_layers, until
+
+LAST = {"type": "last"}
+
+
+class Defect(Exception):
+    """Nobody has foreseen it."""
+
+
+# -- the keeper -------------------------------------------------------------------------------------------------------
+
+
+class Patient:
+    """A task that crashes as often as it is told, each time after so many seconds, and then runs for ever."""
+
+    def __init__(self, *lives: float) -> None:
+        self.lives = list(lives)
+        self.starts: list[float] = []
+
+    async def run(self) -> None:
+        self.starts.append(trio.current_time())
+        if not self.lives:
+            await trio.sleep_forever()
+        await trio.sleep(self.lives.pop(0))
+        raise Defect("it crashes")
+
+
+async def kept(patient: Patient, seconds: float) -> tuple[Keeper, list[str]]:
+    """A keeper of this patient, so many seconds later."""
+    broken: list[str] = []
+    keeper = Keeper("the shard", broken.append)
+    with trio.move_on_after(seconds):
+        await keeper.keep("the patient", patient.run)
+    return keeper, broken
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "trio_channels.layers.redis")
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_task_that_crashes_begins_again_after_pauses_that_grow(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    patient = Patient(0, 0, 0, 0)
+    keeper, broken = await kept(patient, 5)
+    pauses = [after - before for before, after in zip(patient.starts, patient.starts[1:], strict=False)]
+    assert len(pauses) == 4
+    assert all(0.025 * 2**n <= pause <= 0.05 * 2**n + 1e-9 for n, pause in enumerate(pauses))
+    assert (keeper.crashes, keeper.problem, broken) == (4, None, [])
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_five_crashes_in_a_row_are_told_once_with_what_was_raised(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    patient = Patient(*[0] * (CRASHES + 2))
+    keeper, broken = await kept(patient, 2.5 * LONG_PAUSE)
+    assert broken == ["the patient of the shard has crashed 5 times in a row: Defect: it crashes"]
+    assert keeper.problem == "the patient of the shard has crashed 7 times in a row: Defect: it crashes"
+    assert patient.starts[CRASHES] - patient.starts[CRASHES - 1] == pytest.approx(LONG_PAUSE)
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_broken_task_that_runs_for_a_while_is_whole_again(autojump_clock: trio.testing.MockClock) -> None:
+    patient = Patient(*[0] * CRASHES)
+    keeper, _ = await kept(patient, 1.5 + LONG_PAUSE + STABLE / 2)
+    assert keeper.problem is not None
+    await trio.sleep(STABLE)
+    assert keeper.problem is None
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_crashes_that_are_far_apart_do_not_add_up(autojump_clock: trio.testing.MockClock) -> None:
+    keeper, broken = await kept(Patient(*[STABLE] * 10), 12 * STABLE)
+    assert broken == []
+    assert keeper.crashes == 1
+    assert "all is well" in repr(keeper)
+
+
+# -- a layer's tasks --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crash(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., list[int]]:
+    """Has a method crash the next `times` times that it is called; returns what is left of them."""
+    caplog.set_level(logging.CRITICAL + 1, "trio_channels.layers.redis")
+
+    def crash(owner: type, method: str, times: int) -> list[int]:
+        original = getattr(owner, method)
+        left = [times]
+
+        def crashing(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                raise Defect(method)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(owner, method, crashing)
+        return left
+
+    return crash
+
+
+PLACES = [
+    (CommandLink, "_settle"),
+    (Reader, "_check_lease"),
+    (Memberships, "_tell"),
+    (Memberships, "_arguments"),
+]
+
+
+@pytest.mark.parametrize(("owner", "method"), PLACES)
+async def test_a_task_that_crashes_once_costs_no_message_and_no_membership(
+    url: str, crash: Callable[..., list[int]], owner: type, method: str
+) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("one") as events:
+        left = crash(owner, method, 1)
+        async with layer.subscribe("two") as others:
+            await layer.group_send("one", LAST)
+            await layer.group_send("two", LAST)
+            for one in (events, others):
+                with trio.fail_after(20):
+                    assert await anext(one) == LAST
+        assert left == [0]
+        assert layer.statistics().healthy
+
+
+async def test_a_probing_task_and_a_refreshing_task_that_crash_begin_again(
+    url: str, crash: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [(Prober, "run"), (Memberships, "refresh")]
+    left = [crash(owner, method, 1) for owner, method in runs]
+    [layer] = make_layers(url)
+    async with layer:
+        await until(lambda: left == [[0], [0]])
+        [shard] = layer.shard_statistics()
+        assert shard.crashes == 2
+        assert shard.state == "working"
+
+
+async def test_a_message_that_crashes_the_reader_is_a_gap_and_the_next_one_comes(
+    url: str, crash: Callable[..., list[int]]
+) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        crash(Delivery, "deliver", 1)
+        await layer.group_send("room", {"type": "crashes"})
+        await layer.group_send("room", LAST)
+        with trio.fail_after(20):
+            assert await anext(events) == Gap(None, "a message could not be delivered")
+            assert await anext(events) == LAST
+
+
+# -- a broken layer ---------------------------------------------------------------------------------------------------
+
+
+class Member(AsyncWebsocketConsumer):
+    """A member of the room, that says what it is told at its end."""
+
+    codes: ClassVar[list[int]] = []
+
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("room", self.channel_name)  # type: ignore[union-attr]
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        self.codes.append(code)
+
+
+class Page(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        await self.channel_layer.group_send("room", LAST)  # type: ignore[union-attr]
+        await self.send_response(200, b"sent")
+
+
+def native(layer: RedisStreamsChannelLayer) -> Any:
+    @websocket
+    async def endpoint(ws: WebSocket) -> None:
+        async with layer.subscribe("room") as events:
+            await ws.accept()
+            async for _ in events:
+                pass
+
+    return endpoint
+
+
+async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refused_with_503(
+    url: str, crash: Callable[..., list[int]]
+) -> None:
+    [layer] = make_layers(url, timeout=0.5)
+    consumer = type("Here", (Member,), {"channel_layer": layer, "codes": []})
+    page = type("Page", (Page,), {"channel_layer": layer})
+    async with layer:
+        channel = await layer.new_channel()
+        sockets = [WebsocketCommunicator(application, "/") for application in (consumer.as_asgi(), native(layer))]
+        for socket in sockets:
+            assert (await socket.connect())[0]
+        assert layer.statistics().healthy
+        crash(CommandLink, "_settle", -1)
+
+        async def receive() -> None:
+            with pytest.raises(ChannelLayerUnavailable, match="ended while"):
+                await layer.receive(channel)
+
+        async def call_in_vain() -> None:
+            with pytest.raises(ChannelLayerUnavailable):
+                await layer.group_send("room", LAST)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            nursery.start_soon(call_in_vain)
+            for socket in sockets:
+                assert await socket.receive_output(timeout=20) == {
+                    "type": "websocket.close",
+                    "code": 1012,
+                    "reason": "service unavailable",
+                }
+            for socket in sockets:
+                await socket.wait(timeout=20)
+        assert consumer.codes == [1012]
+        assert not layer.statistics().healthy
+        [shard] = layer.shard_statistics()
+        assert shard.state == "broken"
+        assert shard.problem is not None
+        assert shard.problem.endswith("has crashed 5 times in a row: Defect: _settle")
+
+        for application in (consumer.as_asgi(), native(layer)):
+            refused = WebsocketCommunicator(application, "/")
+            assert await refused.connect() == (False, 503)
+            await refused.wait()
+        response = await HttpCommunicator(page.as_asgi(), "GET", "/").get_response()
+        assert response["status"] == 503
+        for call in (
+            lambda: layer.group_send("room", LAST),
+            lambda: layer.send(channel, LAST),
+            lambda: layer.group_add("room", channel),
+            lambda: layer.receive(channel),
+            lambda: layer.new_channel(),
+            lambda: layer.flush(),
+        ):
+            with pytest.raises(ChannelLayerUnavailable, match=r"is broken: the command link of .* has crashed 5 times"):
+                await call()
+        await layer.group_discard("room", channel)  # what ends can end
+
+
+async def test_a_layer_that_was_broken_and_is_whole_again_takes_connections(
+    url: str, crash: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_keeper, "LONG_PAUSE", 0.05)
+    monkeypatch.setattr(_keeper, "STABLE", 0.05)
+    [layer] = make_layers(url)
+    async with layer:
+        async with layer.subscribe("room") as events:
+            crash(Reader, "_check_lease", CRASHES)
+            with trio.fail_after(20), pytest.raises(ChannelLayerUnavailable, match="the reader"):
+                await anext(events)
+        await until(lambda: layer.statistics().healthy)
+        async with layer.subscribe("room") as events:
+            await layer.group_send("room", LAST)
+            with trio.fail_after(20):
+                assert await anext(events) == LAST

@@ -1,0 +1,60 @@
+"""Static files in development, on Trio: what ``runserver`` and the live servers of tests put before the application."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlparse
+
+from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
+from django.core.handlers.exception import response_for_exception
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from ._asgi import ASGIApplication, Receive, Scope, Send
+from .handlers import DjangoHandler
+
+__all__ = ["StaticFilesHandler"]
+
+
+class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
+    """An ASGI application that serves what is below ``STATIC_URL`` with the finders of ``staticfiles``.
+
+    Args:
+        application: gets everything else.
+
+    For development and tests: each file is looked for anew at each request.
+    """
+
+    def __init__(self, application: ASGIApplication) -> None:
+        self.application: Any = application
+        self.base_url = urlparse(self.get_base_url())
+        super().__init__()
+
+    def __repr__(self) -> str:
+        return f"<StaticFilesHandler of {self.base_url.path} before {self.application!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a file, or have the application serve what is none.
+
+        Cancellation: a file that is being looked for is waited for; its response is dropped.
+        """
+        if scope["type"] == "http" and self._should_handle(scope["path"]):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.application(scope, receive, send)
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """There is none: the application has its own."""
+
+    def _calls_async_view(self, scope: Scope) -> bool:
+        return False
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """In a worker thread: the file, or why there is none."""
+        response: HttpResponseBase
+        try:
+            response = self.serve(request)
+        except Exception as error:
+            response = response_for_exception(request, error)
+        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+        return response

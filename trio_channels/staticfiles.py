@@ -51,10 +51,10 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """In a worker thread: the file, or why there is none."""
-        response: HttpResponseBase
+        response: Any
         try:
             response = self.serve(request)
         except Exception as error:
             response = response_for_exception(request, error)
-        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
-        return response
+        response._resource_closers.append(request.close)
+        return response  # type: ignore[no-any-return]

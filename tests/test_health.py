@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,9 +15,13 @@ from trio_channels.abc import LayerStatistics
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.health import HealthApplication, health
+from trio_channels.hypercorn import serve, statistics
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
+from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
+
+from .server.conftest import Server, config_for_tests
 
 
 async def ask(application: Any = health, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
@@ -93,6 +98,36 @@ async def test_a_connection_that_has_ended_counts_no_more() -> None:
         await client.connect()
         assert connections() == {"websocket": 1}
     assert connections() == {"websocket": 0}
+
+
+async def test_connections_are_counted_and_an_ending_server_is_no_place_for_new_ones() -> None:
+    stop, going_on = trio.Event(), trio.Event()
+    statuses: list[tuple[int, str]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/wait":
+            await going_on.wait()
+        await health(scope, receive, send)
+
+    async def ask_over(server: Server, path: str) -> None:
+        response = await server.request("GET", path)
+        report = json.loads(response.body)
+        assert report["server"]["requests"] == 1
+        statuses.append((response.status, report["status"]))
+
+    async with trio.open_nursery() as nursery:
+        router = ProtocolTypeRouter({"http": application})
+        (bind,) = await nursery.start(partial(serve, router, config_for_tests(), shutdown_trigger=stop.wait))
+        server = Server(int(bind.rsplit(":", 1)[1]))
+        await ask_over(server, "/healthz")
+        nursery.start_soon(ask_over, server, "/wait")
+        while not statistics().requests:
+            await trio.lowlevel.checkpoint()
+        stop.set()
+        while not statistics().ending:
+            await trio.lowlevel.checkpoint()
+        going_on.set()
+    assert statuses == [(200, "ok"), (503, "ending")]
 
 
 async def test_head_gets_the_same_without_the_body() -> None:

@@ -156,5 +156,9 @@ class ConfigurationError(TrioChannelsError, ValueError):
     """A setting has an unknown name or an impossible value."""
 
 
+class CannotStart(TrioChannelsError):
+    """The server cannot start: the message says what is missing, wrong or taken."""
+
+
 class NoRouteFound(TrioChannelsError, ValueError):
     """A ``channel`` scope names a channel that the router does not know."""

@@ -17,6 +17,7 @@ from ._refusal import deny_websocket, respond_plainly
 from ._threads import existing_pool
 from .abc import ChannelLayer
 from .exceptions import ConfigurationError
+from .hypercorn import statistics
 from .layers import channel_layers
 
 __all__ = ["HealthApplication", "health"]
@@ -27,14 +28,15 @@ _METHODS = ("GET", "HEAD")
 
 
 class HealthApplication:
-    """Answers 200 if every channel layer works and 503 if one does not, with the numbers as JSON.
+    """Answers 200 if every channel layer works, 503 if one does not or the server is ending; with the numbers as JSON.
 
     Args:
         layers: alias -> channel layer; by default those of ``CHANNEL_LAYERS``.
 
-    The answer holds ``status`` (``ok`` or ``unhealthy``), ``layers``, ``pool`` (of worker threads; null before its
-    first use) and ``connections`` (of this process, by type, the asking one not counted). It holds names of layers,
-    truth values and numbers, and nothing else.
+    The answer holds ``status`` (``ok``, ``unhealthy`` or ``ending``), ``layers``, ``pool`` (of worker threads; null
+    before its first use), ``connections`` (what applications answer now, by type of scope, the asking request left
+    out) and ``server`` (hypercorn's sockets; zeros where it is not hardened). It holds names of
+    layers, truth values and numbers, and nothing else.
     """
 
     def __init__(self, layers: Mapping[str, ChannelLayer] | None = None) -> None:
@@ -76,11 +78,14 @@ class HealthApplication:
         """What the answer holds."""
         layers = self._layer_reports()
         pool = existing_pool()
+        server = statistics()
+        healthy = all(layer["healthy"] for layer in layers.values())
         return {
-            "status": "ok" if all(layer["healthy"] for layer in layers.values()) else "unhealthy",
+            "status": "ending" if server.ending else "ok" if healthy else "unhealthy",
             "layers": layers,
             "pool": None if pool is None else _numbers(pool.statistics()),
             "connections": _census.connections(),
+            "server": _numbers(server),
         }
 
     def _layer_reports(self) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,89 @@
+"""Programs that tests start: what they write, and how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Seconds after which something has gone wrong; no test is about time.
+SAFETY = 60.0
+
+
+class Program:
+    """A running program, with what it has written to stdout and stderr so far."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.text = ""
+        self._ended = False
+        self._more = trio.lowlevel.ParkingLot()
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async with self.process.stdout as stream:
+            async for data in stream:
+                self.text += data.decode("utf-8", "replace")
+                self._more.unpark_all()
+        self._ended = True
+        self._more.unpark_all()
+
+    async def said(self, pattern: str, times: int = 1) -> list[str]:
+        """Wait until the program has written the pattern so many times; returns the first group of each."""
+        while len(found := re.findall(pattern, self.text)) < times:
+            if self._ended:
+                raise AssertionError(f"the program ended without {pattern!r}:\n{self.text}")
+            await self._more.park()
+        return found
+
+    async def port(self) -> int:
+        """Where it serves."""
+        return int((await self.said(r"Running on https?://\S+:(\d+) "))[0])
+
+    async def ends(self) -> int:
+        """Wait until it, and everything that it has started, has ended; returns its exit code."""
+        while not self._ended:
+            await self._more.park()
+        return await self.process.wait()
+
+
+@asynccontextmanager
+async def program(*arguments: str, **environment: str) -> AsyncIterator[Program]:
+    """A Python program, ``python *arguments``, killed at the end of the block if it still runs, or after SAFETY."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A group of its own: at the end everything in it can be ended.
+        start_new_session=True,
+    )
+    started = Program(process)
+    with trio.fail_after(SAFETY):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(started._read)
+            try:
+                yield started
+            finally:
+                with trio.CancelScope(shield=True):
+                    end_group(process.pid)
+                    await process.wait()
+                nursery.cancel_scope.cancel()
+
+
+def end_group(pid: int) -> None:
+    """Kill a process that leads a group, and all others in it."""
+    try:
+        os.killpg(pid, 9)
+    except ProcessLookupError:
+        pass  # all have ended

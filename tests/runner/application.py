@@ -1,0 +1,85 @@
+"""What the runner serves in tests: a little of everything that takes time."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import trio
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from trio_channels.asgi import get_asgi_application
+from trio_channels.generic.websocket import AsyncWebsocketConsumer
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
+from trio_channels.sync import sync_to_async
+
+
+def say(text: str) -> None:
+    os.write(sys.stderr.fileno(), f"{text}\n".encode())
+
+
+class Echo(AsyncWebsocketConsumer):
+    """Repeats what it is told; `crash` ends the process, `thread` occupies a worker thread until the file is there."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "crash":
+            os._exit(9)
+        await self.send(text_data=f"{os.getpid()} {text_data}")
+
+    async def disconnect(self, code: int) -> None:
+        say(f"disconnected {code}")
+
+
+class Slow(AsyncWebsocketConsumer):
+    """Is in a worker thread for as long as it is told, and says when it comes out."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        assert text_data is not None
+        await self.send(text_data="begins")
+        await sync_to_async(time.sleep)(float(text_data))
+        say("call finished")
+
+    async def disconnect(self, code: int) -> None:
+        say(f"disconnected {code}")
+
+
+def hello(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{os.getpid()}")
+
+
+def slow(request: HttpRequest) -> HttpResponse:
+    say("request begins")
+    time.sleep(0.5)
+    return HttpResponse("finished")
+
+
+def about(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(f"{request.META.get('REMOTE_ADDR')} {request.scheme} {request.get_host()}")
+
+
+urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about)]
+
+application = ProtocolTypeRouter(
+    {
+        "http": get_asgi_application(),
+        "websocket": URLRouter([path("echo/", Echo.as_asgi()), path("slow/", Slow.as_asgi())]),
+    }
+)
+
+
+async def fails(scope: Any, receive: Any, send: Any) -> None:
+    """An application whose start-up fails."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database today"})
+
+
+async def hangs(scope: Any, receive: Any, send: Any) -> None:
+    """An application whose start-up takes for ever."""
+    say("starting up")
+    await trio.sleep_forever()
+
+
+not_callable = 3

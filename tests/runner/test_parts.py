@@ -1,0 +1,300 @@
+"""The runner's parts, one by one: sockets, the application's name, the log, pauses, the lifeline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from hypercorn.config import Config
+
+from trio_channels.exceptions import CannotStart
+from trio_channels.runner import CANNOT_START, main
+from trio_channels.runner._lifeline import READY, Lifeline, Place, inherited
+from trio_channels.runner._load import load
+from trio_channels.runner._log import open_log
+from trio_channels.runner._parent import FIRST_PAUSE, LONGEST_PAUSE, STEADY, Pauses
+from trio_channels.runner._single import pid_file
+from trio_channels.runner._sockets import descriptors, listening, use
+
+
+def config_for(*addresses: str) -> Config:
+    config = Config()
+    config.bind = list(addresses)
+    return config
+
+
+# -- sockets ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_address_is_listened_on_and_closed_in_the_end(tmp_path: Path) -> None:
+    config = config_for("127.0.0.1:0", "[::1]:0", f"unix:{tmp_path}/socket")
+    with listening(config) as listeners:
+        assert [sock.family for _, sock in listeners] == [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX]
+        for _, sock in listeners:
+            with socket.socket(sock.family) as client:
+                client.connect(sock.getsockname())
+    assert [sock.fileno() for _, sock in listeners] == [-1, -1, -1]
+    assert not (tmp_path / "socket").exists()
+
+
+def test_a_configuration_names_the_sockets_that_are_open() -> None:
+    config = config_for("127.0.0.1:0")
+    with listening(config) as listeners:
+        number = listeners[0][1].fileno()
+        use(config, descriptors(listeners))
+        assert config.bind == [f"fd://{number}"]
+
+
+def test_with_tls_there_may_be_addresses_without(tmp_path: Path) -> None:
+    config = config_for("127.0.0.1:0")
+    config.insecure_bind = ["127.0.0.1:0"]
+    with listening(config) as listeners:
+        assert [kind for kind, _ in listeners] == ["bind"]
+    config.certfile = config.keyfile = "only their being there is asked for"
+    with listening(config) as listeners:
+        assert [kind for kind, _ in listeners] == ["bind", "insecure_bind"]
+        assert descriptors(listeners) == {kind: [sock.fileno()] for kind, sock in listeners}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "256.1.1.1:0", "unix:/nowhere/at/all", "fd://9999"])
+def test_an_address_that_cannot_be_is_told(address: str) -> None:
+    with pytest.raises(CannotStart, match="cannot listen on"), listening(config_for("127.0.0.1:0", address)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("[::1]:0", "::1"), ("127.0.0.1:0", "127.0.0.1"), ("localhost:0", "127.0.0.1")]
+)
+def test_an_address_is_host_and_port(address: str, host: str) -> None:
+    with listening(config_for(address)) as listeners:
+        assert listeners[0][1].getsockname()[0] == host
+
+
+def test_a_socket_that_is_open_already_is_used() -> None:
+    given = socket.create_server(("127.0.0.1", 0))
+    name = given.getsockname()
+    with listening(config_for(f"fd://{given.detach()}")) as listeners:
+        assert listeners[0][1].getsockname() == name
+
+
+def test_a_unix_sockets_mode_is_hypercorns_option(tmp_path: Path) -> None:
+    config = config_for(f"unix:{tmp_path}/socket")
+    config.umask, config.user, config.group = 0o077, os.getuid(), os.getgid()
+    with listening(config):
+        assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o700
+
+
+def test_quic_is_a_datagram_socket() -> None:
+    config = config_for()
+    config.certfile = config.keyfile = "only their being there is asked for"
+    config.quic_bind = ["127.0.0.1:0"]
+    with listening(config) as listeners:
+        assert [(kind, sock.type) for kind, sock in listeners] == [("quic_bind", socket.SOCK_DGRAM)]
+
+
+def test_a_port_that_another_server_has_is_told_even_with_several_workers() -> None:
+    with listening(config_for("127.0.0.1:0")) as listeners:
+        config = config_for(f"127.0.0.1:{listeners[0][1].getsockname()[1]}")
+        config.workers = 2
+        with pytest.raises(CannotStart, match="in use"), listening(config):
+            pass
+
+
+def test_a_unix_socket_that_another_server_has_is_not_taken_from_it(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/socket"
+    with listening(config_for(address)):
+        with pytest.raises(CannotStart, match="another server listens there"), listening(config_for(address)):
+            pass
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "socket"))
+
+
+def test_a_unix_socket_that_was_left_behind_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "socket"))
+    with listening(config_for(f"unix:{tmp_path}/socket")):
+        pass
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CannotStart), listening(config_for(f"unix:{tmp_path}/file")):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_unix_socket_that_has_become_another_servers_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with listening(config_for(f"unix:{path}")):
+        path.rename(tmp_path / "old")
+        path.write_text("another's")
+    assert path.exists()
+
+
+def test_a_unix_socket_may_have_been_removed_meanwhile(tmp_path: Path) -> None:
+    with listening(config_for(f"unix:{tmp_path}/socket")):
+        (tmp_path / "socket").unlink()
+
+
+def test_main_tells_what_is_taken_and_returns_its_code(caplog: pytest.LogCaptureFixture) -> None:
+    with listening(config_for("127.0.0.1:0")) as listeners:
+        address = f"127.0.0.1:{listeners[0][1].getsockname()[1]}"
+        assert main(["serve", "nowhere:application", "--bind", address]) == CANNOT_START
+    assert f"cannot start: cannot listen on {address}" in caplog.text
+
+
+def test_a_certificate_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    tls = ["--certfile", "nowhere.pem", "--keyfile", "nowhere.pem"]
+    assert main(["serve", "nowhere:application", "--bind", "127.0.0.1:0", *tls]) == CANNOT_START
+    assert "the TLS certificate cannot be used" in caplog.text
+
+
+def test_a_pid_file_is_there_for_as_long_as_the_process(tmp_path: Path) -> None:
+    config = Config()
+    with pid_file(config):
+        pass
+    config.pid_path = str(tmp_path / "pid")
+    with pid_file(config):
+        assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
+    assert not (tmp_path / "pid").exists()
+
+
+# -- the application --------------------------------------------------------------------------------------------------
+
+
+def test_an_application_is_found_by_its_name() -> None:
+    from tests.runner.application import application
+
+    assert load("tests.runner.application:application") is application
+    assert load("tests.runner.application") is application
+    assert load("tests.runner.application:Echo.as_asgi") is not None
+
+
+def test_the_working_directory_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runner_app.py").write_text("def application(scope, receive, send): pass")
+    assert callable(load("runner_app:application"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:application", "there is no module 'nowhere'"),
+        ("tests.nowhere.asgi:application", "there is no module 'tests.nowhere'"),
+        ("tests.runner.application:nothing", "has no attribute 'nothing'; expected module:attribute"),
+        ("tests.runner.application:not_callable", "must be an ASGI application; got int"),
+    ],
+)
+def test_what_is_not_there_is_told_by_its_name(name: str, message: str) -> None:
+    with pytest.raises(CannotStart, match=message) as failure:
+        load(name)
+    assert failure.value.__cause__ is None
+
+
+@pytest.mark.parametrize("program", ["1 / 0", "import nowhere_at_all"])
+def test_a_module_that_fails_is_told_with_its_traceback(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "failing.py").write_text(program)
+    with pytest.raises(CannotStart, match="importing 'failing' failed") as failure:
+        load("failing:application")
+    assert failure.value.__cause__ is not None
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def unconfigured() -> Iterator[logging.Logger]:
+    """The logger ``trio_channels`` as in a process of its own: nobody has configured anything."""
+    logger, root = logging.getLogger("trio_channels"), logging.getLogger()
+    before = logger.handlers, root.handlers
+    logger.handlers, root.handlers = [], []
+    try:
+        yield logger
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers, root.handlers = before
+        logger.setLevel(logging.NOTSET)
+
+
+def test_without_a_configuration_lines_go_to_hypercorns_error_log(tmp_path: Path) -> None:
+    config = Config()
+    config.errorlog = str(tmp_path / "log")
+    with unconfigured():
+        open_log(config)
+        open_log(config)
+        logging.getLogger("trio_channels.runner").info("one line")
+    assert (tmp_path / "log").read_text().count("[INFO] one line") == 1
+
+
+def test_hypercorns_error_log_may_be_stderr() -> None:
+    with unconfigured() as logger:
+        open_log(Config())
+        assert [type(handler) for handler in logger.handlers] == [logging.StreamHandler]
+
+
+def test_hypercorns_error_log_may_be_a_logger() -> None:
+    config = Config()
+    config.errorlog = logging.Logger("mine")  # noqa: LOG001 - one that is in nobody's way
+    config.errorlog.addHandler(logging.NullHandler())
+    with unconfigured() as logger:
+        open_log(config)
+        assert logger.handlers == config.errorlog.handlers
+
+
+def test_hypercorns_error_log_may_be_nowhere() -> None:
+    config = Config()
+    config.errorlog = None
+    with unconfigured() as logger:
+        open_log(config)
+        assert logger.handlers == []
+
+
+def test_a_configuration_of_the_projects_own_is_left_alone() -> None:
+    mine = logging.NullHandler()
+    with unconfigured() as logger:
+        logger.addHandler(mine)
+        logging.getLogger("trio_channels.runner").disabled = True  # as by a dictConfig that came later
+        open_log(Config())
+        assert logger.handlers == [mine]
+        assert not logging.getLogger("trio_channels.runner").disabled
+
+
+# -- pauses and the lifeline ------------------------------------------------------------------------------------------
+
+
+def test_pauses_grow_to_a_limit_and_begin_anew_after_a_steady_time() -> None:
+    pauses = Pauses()
+    seen = [pauses.after(0.0) for _ in range(10)]
+    for number, pause in enumerate(seen):
+        middle = min(FIRST_PAUSE * 2**number, LONGEST_PAUSE)
+        assert middle * 0.5 <= pause <= middle * 1.5
+    assert pauses.after(STEADY) <= FIRST_PAUSE * 1.5
+
+
+def test_a_worker_finds_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(2, 7, {"bind": [8, 9], "insecure_bind": [10]})
+    assert inherited() is None
+    monkeypatch.setattr("os.environ", place.environment())
+    assert inherited() == place
+    assert inherited() is None
+    assert place.descriptors() == [7, 8, 9, 10]
+
+
+async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone() -> None:
+    parent, worker = socket.socketpair()
+    lifeline = Lifeline(worker.detach())
+    await lifeline.ready()
+    assert parent.recv(10) == READY
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lifeline.wait_closed)
+        parent.close()
+    await lifeline.ready()
+    await lifeline.aclose()

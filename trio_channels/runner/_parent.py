@@ -1,0 +1,207 @@
+"""The parent of several workers: starts them, starts again those that crash, and has each drain."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ._exit import CRASHED
+from ._lifeline import READY, Place
+from ._log import open_log
+from ._options import Options
+from ._single import STOP_SIGNALS, pid_file
+from ._sockets import Listeners, descriptors, listening
+
+logger = logging.getLogger("trio_channels.runner")
+
+#: Seconds before a crashed worker is started again: the first time, and at most. Each is multiplied by a random number
+#: between a half and one and a half, so that workers that crash together do not start together.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: Seconds after which a worker's earlier crashes are forgotten.
+STEADY = 60.0
+#: Starts in a row that may fail before the parent gives up, and leaves it to the supervisor.
+MAX_FAILED_STARTS = 5
+
+
+def run_parent(options: Options) -> int:
+    """Serve in several worker processes until a signal comes; returns the exit code.
+
+    Raises:
+        CannotStart: an address cannot be listened on. What else stands in the way, a worker says.
+    """
+    open_log(options.config)
+    with listening(options.config) as listeners, pid_file(options.config):
+        parent = _Parent(options, listeners)
+        trio.run(parent.run)
+        return parent.code
+
+
+class _Worker:
+    """One worker process, and the parent's end of its lifeline."""
+
+    def __init__(self, process: trio.Process, lifeline: trio.SocketStream) -> None:
+        self.process = process
+        self._lifeline = lifeline
+        self._began = trio.current_time()
+
+    async def serves(self) -> bool:
+        """Wait until it serves, or has ended without."""
+        try:
+            return bool(await self._lifeline.receive_some(len(READY)))
+        except trio.BrokenResourceError:
+            return False
+
+    def drain(self) -> None:
+        """Have it end in an orderly way."""
+        try:
+            self._lifeline.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has ended
+
+    @property
+    def lived(self) -> float:
+        """Seconds since its start."""
+        return trio.current_time() - self._began
+
+    @property
+    def end(self) -> str:
+        """How it ended, for log lines."""
+        code = self.process.returncode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return f"worker {self.process.pid} {how}"
+
+
+class Pauses:
+    """How long to wait before a worker is started again: longer each time it does not live long."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE
+
+    def after(self, lived: float) -> float:
+        """Seconds to wait after a worker that crashed when it was so many seconds old."""
+        if lived >= STEADY:
+            self._next = FIRST_PAUSE
+        pause, self._next = self._next, min(self._next * 2, LONGEST_PAUSE)
+        return pause * random.uniform(0.5, 1.5)
+
+
+class _Parent:
+    """Keeps the workers.
+
+    Attributes:
+        code: what this process is to exit with.
+    """
+
+    def __init__(self, options: Options, listeners: Listeners) -> None:
+        self.code = 0
+        self._options = options
+        self._listeners = listeners
+        self._workers: set[_Worker] = set()
+        self._first_is_known = trio.Event()
+        self._stop = trio.Event()
+
+    async def run(self) -> None:
+        """Run the workers until all have ended.
+
+        Cancellation: the workers drain, without being waited for.
+        """
+        with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+            async with trio.open_nursery() as helpers:
+                helpers.start_soon(self._obey_signals, signals)
+                helpers.start_soon(self._drain_when_told)
+                async with trio.open_nursery() as keepers:
+                    # The first alone: what keeps it from starting is said once.
+                    keepers.start_soon(self._keep, 1)
+                    await self._first_is_known.wait()
+                    for number in range(2, self._options.workers + 1):
+                        keepers.start_soon(self._keep, number)
+                helpers.cancel_scope.cancel()
+
+    async def _keep(self, number: int) -> None:
+        """Keep one worker running until the parent stops."""
+        pauses = Pauses()
+        failed_starts: int | None = None  # since it last served; None before it ever has
+        while not self._stop.is_set():
+            async with self._running(number) as worker:
+                serves = await worker.serves()
+                if serves:
+                    failed_starts = 0
+                    self._first_is_known.set()
+                code = await worker.process.wait()
+            if self._stop.is_set():
+                self._ended_while_stopping(worker, served=serves)
+            elif not serves and failed_starts is None:
+                self._give_up(f"{worker.end}, and never served", code)
+            elif not serves and failed_starts == MAX_FAILED_STARTS - 1:
+                self._give_up(f"{worker.end}: {MAX_FAILED_STARTS} failed starts in a row", CRASHED)
+            else:
+                failed_starts = 0 if serves else (failed_starts or 0) + 1
+                await self._pause(worker, pauses, orderly=serves and code == 0)
+        self._first_is_known.set()
+
+    @asynccontextmanager
+    async def _running(self, number: int) -> AsyncIterator[_Worker]:
+        """A new worker process, for as long as somebody looks after it."""
+        ours, theirs = socket.socketpair()
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as lifeline:
+            with theirs:
+                place = Place(number, theirs.fileno(), descriptors(self._listeners))
+                warnings = [f"-W{option}" for option in sys.warnoptions]
+                process = await trio.lowlevel.open_process(
+                    [sys.executable, *warnings, "-m", "trio_channels", *self._options.arguments],
+                    env=place.environment(),
+                    pass_fds=place.descriptors(),
+                )
+            worker = _Worker(process, lifeline)
+            self._workers.add(worker)
+            if self._stop.is_set():
+                worker.drain()
+            try:
+                yield worker
+            finally:
+                self._workers.discard(worker)
+
+    async def _pause(self, worker: _Worker, pauses: Pauses, *, orderly: bool) -> None:
+        """Wait before the next start: not after an orderly end, of which `max_requests` makes many."""
+        lived = worker.lived
+        pause = 0.0 if orderly and lived > FIRST_PAUSE else pauses.after(lived)
+        logger.log(
+            logging.INFO if orderly else logging.ERROR, "%s; starting another in %.1f seconds", worker.end, pause
+        )
+        with trio.move_on_after(pause):
+            await self._stop.wait()
+
+    def _ended_while_stopping(self, worker: _Worker, *, served: bool) -> None:
+        if served and worker.process.returncode:
+            logger.error("%s while it was draining", worker.end)
+            self.code = self.code or CRASHED
+
+    def _give_up(self, why: str, code: int) -> None:
+        logger.critical("stopping: %s", why)
+        self.code = code if code > 0 else CRASHED
+        self._stop.set()
+
+    async def _drain_when_told(self) -> None:
+        await self._stop.wait()
+        # Or what connects would wait in the queue of a socket that nobody accepts from.
+        for _, sock in self._listeners:
+            sock.close()
+        for worker in self._workers:
+            worker.drain()
+
+    async def _obey_signals(self, signals: AsyncIterator[int]) -> None:
+        number = await anext(signals)
+        logger.info("%s: draining; another one ends it at once", signal.Signals(number).name)
+        self._stop.set()
+        number = await anext(signals)
+        logger.warning("%s again: ending at once", signal.Signals(number).name)
+        self.code = 128 + number  # what a shell says of a process that a signal ended
+        for worker in self._workers:
+            worker.process.kill()

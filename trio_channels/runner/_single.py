@@ -1,0 +1,166 @@
+"""The one process that serves: the main process, or a worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
+
+from .._asgi import ASGIApplication, Message, Receive, Scope, Send
+from ..exceptions import CannotStart
+from ..hypercorn._serve import worker_serve
+from ._exit import CRASHED
+from ._lifeline import Lifeline, Place
+from ._load import load
+from ._log import open_log
+from ._options import Options
+from ._sockets import descriptors, listening, use
+
+logger = logging.getLogger("trio_channels.runner")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_single(options: Options) -> int:
+    """Serve in this process until a signal comes; returns the exit code.
+
+    Raises:
+        CannotStart: something is missing, wrong or taken.
+    """
+    with listening(options.config) as listeners, pid_file(options.config):
+        use(options.config, descriptors(listeners))
+        for _, sock in listeners:
+            sock.detach()
+        return _run(options, None)
+
+
+def run_worker(options: Options, place: Place) -> int:
+    """Serve in this process until its parent wants it to end; returns and raises as :func:`run_single`."""
+    use(options.config, place.listeners)
+    return _run(options, place)
+
+
+@contextmanager
+def pid_file(config: Config) -> Iterator[None]:
+    """Hypercorn's option `pid_path`: a file with this process' id, for the length of the block."""
+    if config.pid_path is None:
+        yield
+        return
+    path = Path(config.pid_path)
+    path.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _run(options: Options, place: Place | None) -> int:
+    config = options.config
+    try:
+        config.create_ssl_context()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise CannotStart(f"the TLS certificate cannot be used: {error}") from None
+    application = load(options.application)
+    open_log(config)
+    process = _Process(application, config, place)
+    try:
+        trio.run(process.run)
+    except Exception as error:
+        if not process.started:
+            raise _why_not_started(error) from None
+        logger.critical("the server failed", exc_info=error)
+        return CRASHED
+    return 0
+
+
+def _why_not_started(error: Exception) -> CannotStart:
+    leaf = error
+    while isinstance(leaf, ExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    if isinstance(leaf, LifespanFailureError | LifespanTimeoutError):
+        return CannotStart(f"the application does not start: {leaf}")
+    failure = CannotStart("the server failed before it served anything")
+    failure.__cause__ = leaf
+    return failure
+
+
+class _Process:
+    """Serves until it is told to stop.
+
+    Attributes:
+        started: whether it has come to serve.
+    """
+
+    def __init__(self, application: ASGIApplication, config: Config, place: Place | None) -> None:
+        self.started = False
+        self._refused = False
+        self._stop = trio.Event()
+        self._application = application
+        self._config = config
+        self._place = place
+
+    async def run(self) -> None:
+        """Serve, to the end of the drain.
+
+        Cancellation: the server is cancelled, without a drain.
+        """
+        lifeline = None if self._place is None else Lifeline(self._place.lifeline)
+        starting = trio.CancelScope()
+        with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+            async with trio.open_nursery() as helpers:
+                helpers.start_soon(self._obey_signals, signals)
+                helpers.start_soon(self._stop_starting, starting)
+                if lifeline is not None:
+                    helpers.start_soon(self._obey_parent, lifeline)
+                with starting:
+                    await self._serve(lifeline)
+                helpers.cancel_scope.cancel()
+
+    async def _serve(self, lifeline: Lifeline | None) -> None:
+        async with trio.open_nursery() as nursery:
+            application = ASGIWrapper(cast(Any, self._watched))
+            await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._stop.wait))
+            if self._refused:
+                return  # hypercorn says that it serves, and fails a moment later
+            self.started = True
+            if lifeline is not None:
+                await lifeline.ready()
+
+    def _watched(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The application; not as a coroutine of its own, which would be on the way of every message."""
+        return self._application(scope, receive, self._noting(send) if scope["type"] == "lifespan" else send)
+
+    def _noting(self, send: Send) -> Send:
+        async def noted(message: Message) -> None:
+            self._refused = self._refused or message["type"] == "lifespan.startup.failed"
+            await send(message)
+
+        return noted
+
+    async def _stop_starting(self, starting: trio.CancelScope) -> None:
+        await self._stop.wait()
+        if not self.started:
+            starting.cancel()
+
+    async def _obey_parent(self, lifeline: Lifeline) -> None:
+        await lifeline.wait_closed()
+        self._stop.set()
+
+    async def _obey_signals(self, signals: AsyncIterator[int]) -> None:
+        number = await anext(signals)
+        # From now on a signal ends the process at once, be the loop as busy as it may. Not a worker: a terminal and
+        # some supervisors send to the parent and to its workers, and the parent is who counts.
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_DFL if self._place is None else signal.SIG_IGN)
+        logger.info("%s: draining; another one ends it at once", signal.Signals(number).name)
+        self._stop.set()

@@ -1,0 +1,139 @@
+"""The listening sockets: opened once, before anything else, and then known by their descriptors.
+
+As hypercorn opens them, but for: an error says which address it is about; there is no SO_REUSEPORT, with which two
+servers on one port do not notice each other; a unix socket that another server listens on is not taken from it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypercorn.config import Config
+
+from ..exceptions import CannotStart
+
+#: The options that name addresses. Without TLS hypercorn knows `bind` only.
+KINDS = ("bind", "insecure_bind", "quic_bind")
+
+_DEFAULT_PORT = 8000
+
+#: Pairs of kind and socket.
+Listeners = list[tuple[str, socket.socket]]
+#: Kind -> descriptors, in the order of the addresses.
+Descriptors = Mapping[str, list[int]]
+
+
+@contextmanager
+def listening(config: Config) -> Iterator[Listeners]:
+    """Open all addresses of a configuration, and close at the end those sockets that nobody else has closed or taken.
+
+    Raises:
+        CannotStart: an address cannot be listened on.
+    """
+    opened: Listeners = []
+    files: dict[Path, int] = {}
+    try:
+        for kind in KINDS if config.ssl_enabled else KINDS[:1]:
+            for address in getattr(config, kind):
+                opened.append((kind, _open(config, kind, address)))
+                if address.startswith("unix:"):
+                    path = Path(address.removeprefix("unix:"))
+                    files[path] = path.stat().st_ino
+        yield opened
+    finally:
+        for _, sock in opened:
+            sock.close()
+        for path, number in files.items():
+            _remove(path, number)
+
+
+def descriptors(listeners: Listeners) -> Descriptors:
+    """What is told to who inherits the sockets."""
+    return {kind: [sock.fileno() for other, sock in listeners if other == kind] for kind, _ in listeners}
+
+
+def use(config: Config, descriptors: Descriptors) -> None:
+    """Have a configuration name sockets that are open, instead of addresses. Who serves it owns them from then on."""
+    for kind in KINDS:
+        setattr(config, kind, [f"fd://{number}" for number in descriptors.get(kind, ())])
+
+
+def _open(config: Config, kind: str, address: str) -> socket.socket:
+    datagrams = kind == "quic_bind"
+    try:
+        sock = _bound(config, address, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM)
+        if not datagrams:
+            with _closed_on_error(sock):
+                sock.listen(config.backlog)
+    except (OSError, OverflowError, ValueError) as error:
+        raise CannotStart(f"cannot listen on {address}: {error}") from None
+    return sock
+
+
+def _bound(config: Config, address: str, kind: socket.SocketKind) -> socket.socket:
+    """A socket bound as hypercorn binds: `bind` says fd://number, unix:path, host, host:port or [address]:port."""
+    if address.startswith("fd://"):
+        return socket.socket(fileno=int(address.removeprefix("fd://")))
+    if address.startswith("unix:"):
+        return _bound_to_file(config, address.removeprefix("unix:"), kind)
+    bare = address.replace("[", "").replace("]", "")
+    host, _, port = bare.rpartition(":")
+    if not port.isdecimal() or (":" in host and "]" not in address):  # "::1", which hypercorn takes for host and port
+        host, port = bare, str(_DEFAULT_PORT)
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+    with _closed_on_error(sock):
+        if kind is socket.SOCK_STREAM:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, int(port)))
+    return sock
+
+
+def _bound_to_file(config: Config, name: str, kind: socket.SocketKind) -> socket.socket:
+    path = Path(name)
+    if path.is_socket():
+        _refuse_if_served(name)
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, kind)
+    with _closed_on_error(sock):
+        before = None if config.umask is None else os.umask(config.umask)
+        try:
+            sock.bind(name)
+        finally:
+            if before is not None:
+                os.umask(before)
+        if config.user is not None and config.group is not None:
+            os.chown(name, config.user, config.group)
+    return sock
+
+
+@contextmanager
+def _closed_on_error(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _refuse_if_served(name: str) -> None:
+    """A unix socket that was left behind is replaced; not one that another server listens on."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(name)
+        except ConnectionRefusedError:
+            return
+    raise FileExistsError("another server listens there")
+
+
+def _remove(path: Path, number: int) -> None:
+    """Remove a unix socket's file, unless it is another server's by now."""
+    try:
+        if path.stat().st_ino == number:
+            path.unlink()
+    except FileNotFoundError:
+        pass

@@ -90,21 +90,16 @@ class HealthApplication:
 
     def _layer_reports(self) -> dict[str, dict[str, Any]]:
         if self._layers is not None:
-            return {alias: _layer_report(layer) for alias, layer in self._layers.items()}
+            return {alias: _numbers(layer.statistics()) for alias, layer in self._layers.items()}
         reports = {}
         for alias in channel_layers.configs:
             try:
-                reports[alias] = _layer_report(channel_layers[alias])
+                reports[alias] = _numbers(channel_layers[alias].statistics())
             except Exception:
                 # What is wrong may name hosts and passwords: that is for the log.
                 logger.exception("the channel layer %r cannot say how it is", alias)
                 reports[alias] = {"healthy": False}
         return reports
-
-
-def _layer_report(layer: ChannelLayer) -> dict[str, Any]:
-    """A layer's numbers. Whether it works, only a layer with a backend can say; others always do."""
-    return {"healthy": True, **_numbers(layer.statistics())}
 
 
 def _numbers(statistics: Any) -> dict[str, float]:

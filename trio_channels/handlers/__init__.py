@@ -39,7 +39,7 @@ from .._asgi import Receive, Scope, Send, describe
 from .._census import counted
 from .._refusal import respond_plainly
 from .._threads import never_refused
-from .._workers import refresh_connections, run_in_worker, worker_pool
+from .._workers import pinned, refresh_connections, run_in_worker, worker_pool
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from ._body import read_body
@@ -315,7 +315,7 @@ async def _deliver(client: Client, response: HttpResponseBase) -> None:
     if not isinstance(response, StreamingHttpResponse):
         await send_whole(client, response)
     elif needs_its_thread(response):
-        async with worker_pool().lease() as lease:
+        async with pinned() as lease:
             await _stream(client, response, lease.run_sync)
     else:
         await _stream(client, response, run_in_worker)

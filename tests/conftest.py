@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,14 @@ from .postgres import PostgresServer
 #: The table of Django's database cache, which is not among the migrations.
 CACHE_TABLE = "cache_table"
 
-_numbers = itertools.count()
+#: Empties every table but those that migrations fill.
+EMPTY = """
+    DO $$ BEGIN EXECUTE (
+        SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY CASCADE' FROM pg_tables
+        WHERE schemaname = 'public'
+        AND tablename NOT IN ('django_migrations', 'django_content_type', 'auth_permission')
+    ); END $$
+"""
 
 
 @contextmanager
@@ -55,11 +61,12 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def _postgres_template(postgres: PostgresServer, django_db_blocker: Any) -> str:
+def _migrated_postgres(postgres: PostgresServer, django_db_blocker: Any) -> dict[str, Any]:
+    settings = postgres.settings("migrated")
     postgres.create_database("migrated")
     with django_db_blocker.unblock():
-        _migrate(postgres.settings("migrated"))
-    return "migrated"
+        _migrate(settings)
+    return settings
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +88,14 @@ def _sqlite(path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def postgres_database(
-    postgres: PostgresServer, _postgres_template: str, django_db_blocker: Any
+    postgres: PostgresServer, _migrated_postgres: dict[str, Any], django_db_blocker: Any
 ) -> Iterator[dict[str, Any]]:
-    """A migrated PostgreSQL database of the test's own as Django's default; its settings."""
-    name = f"test_{next(_numbers)}"
-    postgres.create_database(name, _postgres_template)
-    with django_db_blocker.unblock(), default_database(postgres.settings(name)):
+    """A migrated and empty PostgreSQL database as Django's default; its settings."""
+    with django_db_blocker.unblock(), default_database(dict(_migrated_postgres)):
         yield connections.settings["default"]
-    postgres.drop_database(name)
+    # Quicker than a database for each test. Whoever is still connected might hold a lock.
+    postgres.terminate_connections(_migrated_postgres["NAME"])
+    postgres.execute(EMPTY, database=_migrated_postgres["NAME"])
 
 
 @pytest.fixture
@@ -102,9 +109,9 @@ def sqlite_database(_sqlite_template: Path, tmp_path: Path, django_db_blocker: A
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A migrated database of the test's own as Django's default, once of each kind; its settings.
+    """A migrated and empty database as Django's default, once of each kind; its settings.
 
-    Every thread sees the same data, and what is committed is: nothing is rolled back at the end.
+    Every thread sees the same data, and what is committed is: nothing is rolled back.
     """
     name = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
     settings: dict[str, Any] = request.getfixturevalue(name)

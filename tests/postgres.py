@@ -118,13 +118,9 @@ class PostgresServer:
             cursor = connection.execute(statement.encode(), arguments or None)
             return cursor.fetchall() if cursor.description else []
 
-    def create_database(self, name: str, template: str = "template1") -> None:
-        """Make a database, as a copy of another one, to which nobody is connected."""
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-
-    def drop_database(self, name: str) -> None:
-        """Drop a database, and whoever is connected to it."""
-        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    def create_database(self, name: str) -> None:
+        """Make a database."""
+        self.execute(f'CREATE DATABASE "{name}"')
 
     def settings(self, name: str) -> dict[str, Any]:
         """One of Django's ``DATABASES``."""

@@ -1,4 +1,4 @@
-"""The databases that the tests use: each test has its own, and every thread sees it."""
+"""The databases that the tests use: each test finds it empty, and every thread sees it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def test_what_one_thread_writes_another_one_reads(database: dict[str, Any]
     assert await database_sync_to_async(lambda: list(User.objects.values_list("username", flat=True)))() == ["ada"]
 
 
-async def test_each_test_has_a_database_of_its_own(database: dict[str, Any]) -> None:
+async def test_each_test_finds_the_database_empty(database: dict[str, Any]) -> None:
     assert await database_sync_to_async(User.objects.count)() == 0
 
 

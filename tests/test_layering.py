@@ -54,6 +54,7 @@ BANDS: dict[str, str] = {
     "_conf": "C",
     "_hardening": "C",
     "_lifespan": "C",
+    "_transactions": "C",
     "_workers": "C",
     "apps": "C",
     "asgi": "C",

@@ -79,6 +79,7 @@ SETTINGS: dict[str, _Setting] = {
     "MAX_CONNECTIONS": _count(20_000),
     "MAX_CONNECTIONS_PER_ADDRESS": _count(0, least=0),
     "SHUTDOWN_GRACE": _seconds(30.0),
+    "TRANSACTION_TIMEOUT": _seconds(30.0),
 }
 
 

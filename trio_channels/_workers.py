@@ -45,7 +45,7 @@ async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
 async def pinned() -> AsyncIterator[Lease]:
     """Hold one worker thread for the length of the block; inside another such block, or a call, that one.
 
-    See :func:`trio_channels.db.pinned`.
+    Raises and cancellation: as :func:`trio_channels.db.pinned`.
     """
     async with worker_pool().lease() as lease:
         if lease.holders == 1:

@@ -149,6 +149,14 @@ class BridgeError(TrioChannelsError, RuntimeError):
     """``async_to_sync`` or ``sync_to_async`` was used where it cannot work."""
 
 
+class TransactionError(TrioChannelsError, RuntimeError):
+    """Blocks of ``aatomic`` that are open at the same time were not left from the inside out; rolled back."""
+
+
+class TransactionTimeout(TrioChannelsError, TimeoutError):
+    """A block of ``aatomic`` took longer than its limit; rolled back."""
+
+
 # -- configuration ----------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,8 @@ _prefixes = (f"fault-{number}" for number in itertools.count())
 def make_layers(*urls: Any, **options: Any) -> list[RedisStreamsChannelLayer]:
     """Layers that know each other: one process each, as far as they can tell."""
     options = {"prefix": next(_prefixes), "capacity": 100_000, "overflow": "drop_newest"} | options
-    return [RedisStreamsChannelLayer(hosts=[url], **options) for url in urls]
+    hosts = [url if isinstance(url, dict) and "cluster" in url else [url] for url in urls]
+    return [RedisStreamsChannelLayer(hosts=host, **options) for host in hosts]
 
 
 async def redis(url: str, *command: Any) -> Any:

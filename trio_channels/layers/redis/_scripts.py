@@ -72,12 +72,19 @@ return {alive, redis.call('TIME')}
 
 #: A command may come twice: when the answer to it was lost, or over a connection that was thought dead. Commands of a
 #: process come in the order of their numbers, so that one number tells what has been carried out.
-#: KEYS[1]: that number. ARGV: the process, the number of this command, ms for which that is remembered.
-_COME_BEFORE = """
+#: KEYS[1]: that number, perhaps with another one; see GSEND. ARGV: the process, the number of this command, ms for
+#: which that is remembered.
+_HAS_COME = """
 local number = tonumber(ARGV[2])
-local come_before = (tonumber(redis.call('GET', KEYS[1])) or 0) >= number
-if not come_before then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+local note = redis.call('GET', KEYS[1]) or '0'
+local come_before = tonumber(string.match(note, '^%d+')) >= number
 """
+_NOTE = """
+if not come_before then
+    redis.call('SET', KEYS[1], ARGV[2] .. (string.match(note, ' %d+') or ''), 'PX', ARGV[3])
+end
+"""
+_COME_BEFORE = _HAS_COME + _NOTE
 
 #: KEYS: see above, groups. ARGV: see above, group expiry in ms.
 GADD = Script(
@@ -107,16 +114,41 @@ return #KEYS - 1
 #: has come before.
 #: A full inbox gets a mark behind its last message: how many were ever refused. Further refusals replace it, so that it
 #: stands where they are missing, and is read, and read again, as safely as the messages are.
+#: While the slot moves to another node of a cluster, keys that have gone already cannot be looked at. Then nothing is
+#: sent; but commands behind this one may be carried out, and their numbers are higher. So it is noted up to which
+#: number a message may come late. Such messages are sent whenever they come; receivers know them by their tokens.
 GSEND = Script(
-    _COME_BEFORE
+    _HAS_COME
     + """
 local sent, full, dead = 0, 0, 0
-if come_before then return {sent, full, dead} end
+local late_until = tonumber(string.match(note, ' (%d+)')) or 0
+if come_before and number > late_until then return {sent, full, dead} end
+local moved
+local function look(...)
+    local answer = redis.pcall(...)
+    if type(answer) == 'table' then moved = answer.err end
+    return answer
+end
 local capacity = tonumber(ARGV[5])
 local token = ARGV[1] .. '-' .. ARGV[2]
-for _, process in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+local processes = redis.call('SMEMBERS', KEYS[2])
+local lengths = {}
+for i, process in ipairs(processes) do
     local inbox = ARGV[4] .. process
-    if redis.call('XLEN', inbox) >= capacity then
+    lengths[i] = look('XLEN', inbox)
+    if not moved and lengths[i] >= capacity then look('EXISTS', inbox .. ':state') end
+    if moved then
+        local highest = string.match(note, '^%d+')
+        redis.call('SET', KEYS[1], string.format('%s %.0f', highest, number + 1000000), 'PX', ARGV[3])
+        return redis.error_reply('TRYAGAIN an inbox cannot be looked at: ' .. moved)
+    end
+end
+"""
+    + _NOTE
+    + """
+for i, process in ipairs(processes) do
+    local inbox = ARGV[4] .. process
+    if lengths[i] >= capacity then
         local state = inbox .. ':state'
         local lost = redis.call('HINCRBY', state, 'lost', 1)
         redis.call('PEXPIRE', state, ARGV[6])

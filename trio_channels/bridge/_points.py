@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import types
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from django.db.models import QuerySet
 from django.dispatch import dispatcher
 
 from .. import sync
+from .._context import adopt
 from .._worker_thread import in_worker
 from .._workers import run_in_worker
 from ._calls import handling, in_context, on_executor, restoring
@@ -72,15 +74,18 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
     async def __call__(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if not in_trio():
             return await original(self, *args, **kwargs)
-        call = handling(functools.partial(self.func, *args, **kwargs))
-        if (context := getattr(self, "context", None)) is not None:
-            call = in_context(context, call)
         executor = self._executor
         if executor is None and self._thread_sensitive:
             executor = getattr(SyncToAsync.thread_sensitive_context.get(None), "_executor", None)
-        if executor is not None:
-            return await on_executor(executor, call)
-        return await run_in_worker(call)
+        make = run_in_worker if executor is None else functools.partial(on_executor, executor)
+        call = handling(functools.partial(self.func, *args, **kwargs))
+        if (context := getattr(self, "context", None)) is None:
+            return await make(call)
+        before = contextvars.copy_context()
+        try:
+            return await make(in_context(context, call))
+        finally:
+            adopt(before)  # what the call changed stays in the chosen context, however deep it called back
 
     return __call__
 

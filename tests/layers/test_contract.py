@@ -29,7 +29,7 @@ from trio_channels.exceptions import (
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 
-from .conftest import redis_url
+from .conftest import redis_cluster_hosts, redis_url
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class LayerCase:
         virtual_clock: whether its expiry follows Trio's clock, so that a virtual one can be used.
         exact_capacity: whether a sender is refused by the very mailbox that is full, and not by all its process takes.
         reusable: whether it can be used on after it was closed, without being opened again.
+        needs: the fixture that starts its servers.
     """
 
     name: str
@@ -49,17 +50,30 @@ class LayerCase:
     virtual_clock: bool
     exact_capacity: bool = True
     reusable: bool = True
+    needs: str | None = None
 
 
 def redis_layer(**options: Any) -> AbstractAsyncContextManager[ChannelLayer]:
     return RedisStreamsChannelLayer(hosts=[redis_url()], prefix=f"test-{next(_prefixes)}", **options)
 
 
+def redis_cluster_layer(**options: Any) -> AbstractAsyncContextManager[ChannelLayer]:
+    return RedisStreamsChannelLayer(hosts=redis_cluster_hosts(), prefix=f"test-{next(_prefixes)}", **options)
+
+
 _prefixes = itertools.count()
 
 LAYERS = [
     LayerCase("memory", InMemoryChannelLayer, virtual_clock=True),
-    LayerCase("redis", redis_layer, virtual_clock=False, exact_capacity=False, reusable=False),
+    LayerCase("redis", redis_layer, virtual_clock=False, exact_capacity=False, reusable=False, needs="redis_server"),
+    LayerCase(
+        "redis_cluster",
+        redis_cluster_layer,
+        virtual_clock=False,
+        exact_capacity=False,
+        reusable=False,
+        needs="redis_cluster",
+    ),
 ]
 
 with_virtual_clock = pytest.mark.parametrize(
@@ -89,8 +103,8 @@ UNENCODABLE = [
 
 @pytest.fixture(params=LAYERS, ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> LayerCase:
-    if request.param.name == "redis":
-        request.getfixturevalue("redis_server")
+    if request.param.needs:
+        request.getfixturevalue(request.param.needs)
     return request.param
 
 

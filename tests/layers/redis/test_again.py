@@ -1,0 +1,186 @@
+"""Commands that have to be sent again: in order, carried out once, counted once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import hiredis
+import pytest
+import trio
+
+from trio_channels.abc import Gap
+from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
+from trio_channels.layers.redis._scripts import ALL
+from trio_channels.layers.redis._wire import encode
+
+from ...redis_server import RedisServer
+from .proxy import open_proxy
+from .world import Traffic, make_layers, redis, traffic, until
+
+OwnRedis = Callable[..., RedisServer]
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def publish_without_waiting(world: Traffic, layer: RedisStreamsChannelLayer, count: int) -> None:
+    """Send so many messages, each before the answer to the one before has come."""
+
+    async def send() -> None:
+        message = world.checker.stamp("eager", "room")
+        try:
+            await layer.group_send("room", message)
+        except ChannelLayerUnavailable:
+            world.checker.raised(message)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(send)
+            if number % 50 == 0:
+                await trio.sleep(0.001)  # the answers of some
+            else:
+                await trio.lowlevel.checkpoint()
+
+
+async def pass_on_one_by_one(client: trio.SocketStream, *, url: str) -> None:
+    """Serve a connection to Redis on which the scripts are forgotten before some commands, and loaded after them."""
+    commands, sent = hiredis.Reader(), 0
+    async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as server:
+        async for data in client:
+            commands.feed(bytes(data))
+            while (command := commands.gets()) is not False:
+                sent += command[0] in (b"EVALSHA", b"EXEC")
+                forget = sent % 4 == 3
+                if forget:
+                    await redis(url, "SCRIPT", "FLUSH")
+                await server.send_all(encode(*command))
+                replies = hiredis.Reader()
+                while replies.gets() is False:
+                    answer = bytes(await server.receive_some())
+                    replies.feed(answer)
+                    await client.send_all(answer)
+                if forget:
+                    for script in ALL:
+                        await redis(url, *script.load)
+
+
+async def test_a_command_whose_script_was_forgotten_is_not_overtaken_by_the_next(own_redis: OwnRedis) -> None:
+    url = own_redis().url
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+        async def serve(client: trio.SocketStream) -> None:
+            with contextlib.suppress(trio.BrokenResourceError):  # the link has left
+                await pass_on_one_by_one(client, url=url)
+
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        first, second = make_layers(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}", url)
+        async with first, second, traffic([second]) as world:
+            for _ in range(5):
+                await publish_without_waiting(world, first, 50)
+            await world.settle()
+            assert world.checker.faults() == []
+            assert world.gaps == {}
+            assert sum(shard.link.connections for shard in first.shard_statistics()) > 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_primary_that_is_a_replica_for_a_moment_does_not_reorder(own_redis: OwnRedis) -> None:
+    url = own_redis().url
+    first, second = make_layers(url, url)
+    async with first, second, traffic([second]) as world:
+        async with trio.open_nursery() as nursery:
+
+            async def demote_and_promote() -> None:
+                while True:
+                    await redis(url, "REPLICAOF", "127.0.0.1", "1")
+                    await redis(url, "REPLICAOF", "NO", "ONE")
+                    await trio.sleep(0.05)
+
+            nursery.start_soon(demote_and_promote)
+            for _ in range(10):
+                await publish_without_waiting(world, first, 200)
+            nursery.cancel_scope.cancel()
+        await world.settle()
+        assert world.checker.faults() == []
+        assert world.gaps == {}
+        assert sum(shard.link.connections for shard in first.shard_statistics()) > 1
+
+
+async def test_one_command_that_redis_will_not_even_queue_does_not_take_the_others_with_it(own_redis: OwnRedis) -> None:
+    server = own_redis()
+    await redis(server.url, "ACL", "SETUSER", "default", "-keys")
+    [layer] = make_layers(server.url, timeout=1)
+    async with layer, layer.subscribe("room") as events:
+        [shard] = layer._opened().shards
+        refused = []
+
+        async def ask() -> None:
+            with pytest.raises(ChannelLayerUnavailable, match="NOPERM"):
+                await shard.link.call("KEYS", "*")
+            refused.append(True)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(ask)
+                await trio.lowlevel.checkpoint()
+                nursery.start_soon(layer.group_send, "room", {"type": "x", "n": number})
+                await trio.lowlevel.checkpoint()
+        with trio.fail_after(20):
+            assert [(await anext(events))["n"] for _ in range(10)] == list(range(10))  # type: ignore[index]
+        assert len(refused) == 10
+        assert shard.link.statistics().connections == 1
+        await redis(server.url, "ACL", "SETUSER", "default", "+keys")
+
+
+# -- counted once -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_to_a_full_inbox_that_is_sent_again_is_counted_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_probe, "INTERVAL", 1000)  # a probe takes a place, too
+    async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
+        first, second = make_layers(before.url, behind.url, inbox_capacity=50)
+        async with first, second, traffic([second]) as world:
+            await world.settle()
+            [shard] = second._opened().shards
+
+            async def trimmed() -> bool:
+                return bool(await redis(url, "XLEN", shard.keys.inbox) == 0)
+
+            await until(trimmed)
+            behind.stall()
+            for number in range(100):
+                if number % 10 in (4, 5):  # of those that are taken, and of those that are not
+                    before.lose_reply_to(b"stamped.message")
+                await first.group_send("room", world.checker.stamp("p", "room"))
+            assert before.lost_replies == 20
+            behind.resume()
+            await until(trimmed)
+            await world.settle()
+            assert world.checker.faults() == []
+            assert list(world.gaps.values()) == [[Gap(50, "the inbox was full")]] * 3
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_a_message_to_one_channel_that_comes_again_is_answered_as_it_was(url: str, fits: bool) -> None:
+    async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
+        first, second = make_layers(before.url, behind.url, inbox_capacity=5)
+        async with first, second:
+            channel = await second.new_channel()
+            behind.stall()
+            for _ in range(4 if fits else 5):
+                await first.send(channel, {"type": "x"})
+            before.lose_reply_to(b"the one")
+            if fits:  # it takes the last place: there is none when it comes again
+                await first.send(channel, {"type": "the one"})
+            else:
+                with pytest.raises(ChannelFull):
+                    await first.send(channel, {"type": "the one"})
+            assert before.lost_replies == 1
+            assert (first.statistics().sent, first.statistics().full) == (5, int(not fits))
+            behind.resume()

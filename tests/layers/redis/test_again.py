@@ -53,7 +53,7 @@ async def pass_on_one_by_one(client: trio.SocketStream, *, url: str) -> None:
             commands.feed(bytes(data))
             while (command := commands.gets()) is not False:
                 sent += command[0] in (b"EVALSHA", b"EXEC")
-                forget = sent % 4 == 3
+                forget = sent % 6 == 5
                 if forget:
                     await redis(url, "SCRIPT", "FLUSH")
                 await server.send_all(encode(*command))
@@ -79,7 +79,7 @@ async def test_a_command_whose_script_was_forgotten_is_not_overtaken_by_the_next
         nursery.start_soon(trio.serve_listeners, serve, [listener])
         first, second = make_layers(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}", url)
         async with first, second, traffic([second]) as world:
-            for _ in range(5):
+            for _ in range(3):
                 await publish_without_waiting(world, first, 50)
             await world.settle()
             assert world.checker.faults() == []

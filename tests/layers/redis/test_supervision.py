@@ -131,7 +131,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 PLACES = [
     (CommandLink, "_settle"),
-    (Reader, "_check_lease"),
+    (Reader, "_check_inbox"),
     (Memberships, "_tell"),
     (Memberships, "_arguments"),
 ]
@@ -280,7 +280,7 @@ async def test_a_layer_that_was_broken_and_is_whole_again_takes_connections(
     [layer] = make_layers(url)
     async with layer:
         async with layer.subscribe("room") as events:
-            crash(Reader, "_check_lease", CRASHES)
+            crash(Reader, "_check_inbox", CRASHES)
             with trio.fail_after(20), pytest.raises(ChannelLayerUnavailable, match="the reader"):
                 await anext(events)
         await until(lambda: layer.statistics().healthy)

@@ -18,6 +18,8 @@ logger = logging.getLogger("trio_channels.layers.redis")
 
 #: Seconds between two log lines about entries that are skipped.
 LOG_INTERVAL = 60.0
+#: Seconds by which Redis' clock goes ahead of ours between two looks only if somebody sets it.
+CLOCK_STEP = 5.0
 
 
 class Delivery:
@@ -61,7 +63,9 @@ class Delivery:
         self._on_probe = on_probe
         self._on_flush = on_flush
         self._duplicates = DuplicateFilter()
-        self._clock_offset = 0.0  # Redis' time minus Trio's
+        # Redis' time minus Trio's; and what it was for entries with ids before that time.
+        self._clock_offset = 0.0
+        self._clock_set_at, self._old_clock = 0.0, 0.0
         self._lost = 0
         self._logged_at = -math.inf
 
@@ -76,7 +80,13 @@ class Delivery:
     def see_time(self, time: list[bytes]) -> None:
         """Learn Redis' clock: ids of entries are times on it, and no other clock is compared with them."""
         seconds, microseconds = time
-        self._clock_offset = int(seconds) + int(microseconds) / 1e6 - trio.current_time()
+        now = int(seconds) + int(microseconds) / 1e6
+        offset = now - trio.current_time()
+        if offset - self._clock_offset > CLOCK_STEP:
+            # It was set forward. What was written before is not as old as it looks now.
+            self._old_clock = self._clock_offset
+            self._clock_set_at = (now - (offset - self._clock_offset) / 2) * 1000
+        self._clock_offset = offset
 
     def deliver(self, entry_id: bytes, fields: list[bytes] | None) -> None:
         """Deliver an entry, whatever it is; never raises for what is in it."""
@@ -105,7 +115,8 @@ class Delivery:
 
     def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
         milliseconds = int(entry_id.partition(b"-")[0])
-        return Envelope(parcel.message, milliseconds / 1000 - self._clock_offset + self._expiry)
+        offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
+        return Envelope(parcel.message, milliseconds / 1000 - offset + self._expiry)
 
     def count_undecodable(self, where: str, error: Exception) -> None:
         """Count an entry that is skipped, and log it once a minute."""
@@ -123,14 +134,12 @@ class Delivery:
 
     # -- gaps -----------------------------------------------------------------------------------------------------
 
-    def report_loss(self, reason: str, refused: int) -> None:
-        """Tell everybody concerned that messages may be missing; nobody knows how many.
-
-        Args:
-            reason: for the gap.
-            refused: how many the inbox has refused so far; those are among the missing.
-        """
+    def forget_marks(self, refused: int) -> None:
+        """Say how many messages the inbox has refused so far: those are among what :meth:`report_loss` reports."""
         self._lost = refused
+
+    def report_loss(self, reason: str) -> None:
+        """Tell everybody concerned that messages may be missing; nobody knows how many."""
         # Those sent to single channels may be missing, too.
         self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 #: Seconds for which an inbox, and what else there is of a process, lives without its reader.
 LEASE = 30.0
+#: Leases after which Redis forgets who is in a group, unless somebody renews it: all processes in it are dead then.
+GROUP_LEASES = 2
 
 
 class ShardKeys:
@@ -22,6 +24,7 @@ class ShardKeys:
         state: what is known of that stream.
         done: the number of this process' last command that was carried out.
         refused: the latest messages of this process that were refused.
+        lease_ms: for which an inbox lives without its reader.
     """
 
     def __init__(self, tag: str, process: str, next_number: Callable[[], int], timeout: float) -> None:
@@ -31,6 +34,7 @@ class ShardKeys:
         self.state = f"{self.inbox}:state"
         self.done = f"{tag}:done:{process}"
         self.refused = f"{tag}:refused:{process}"
+        self.lease_ms = int(LEASE * 1000)
         self._process = process
         self._next_number = next_number
         self._memory = int(max(LEASE, 2 * timeout) * 1000)

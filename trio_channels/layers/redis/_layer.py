@@ -17,7 +17,6 @@ from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .._hub import Hub
 from .._local import LocalDelivery
 from ._entry import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
-from ._keys import LEASE
 from ._open import OpenLayer, stream_of
 from ._scripts import GSEND, NSEND, SEND
 from ._shard import ShardStatistics
@@ -31,7 +30,6 @@ TIMEOUT = 5.0
 #: Seconds for which Redis remembers which messages to a named channel it has accepted; a multiple of what a command can
 #: be sent again in.
 TOKEN_MEMORY = 60.0
-LEASE_MS = int(LEASE * 1000)
 
 
 class RedisStreamsChannelLayer(LocalDelivery):
@@ -116,7 +114,6 @@ class RedisStreamsChannelLayer(LocalDelivery):
             codec=self._codec,
             timeout=self.timeout,
             expiry=self.expiry,
-            group_expiry=self.group_expiry,
             inbox_capacity=self.inbox_capacity,
         )
 
@@ -249,7 +246,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         shard = opened.shard_for(group)
         keys = shard.keys
         blob = self._codec.pack(GROUP, group, message)
-        arguments = (*keys.stamp(), keys.inboxes, self.inbox_capacity, LEASE_MS, blob)
+        arguments = (*keys.stamp(), keys.inboxes, self.inbox_capacity, keys.lease_ms, blob)
         await shard.link.call(*GSEND(keys.done, keys.group(group), args=arguments))
         opened.hub.counters.group_sent += 1
 

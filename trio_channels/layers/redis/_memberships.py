@@ -10,7 +10,7 @@ import trio
 from ..._bell import Bell
 from ...exceptions import ChannelLayerUnavailable
 from .._hub import Hub
-from ._keys import ShardKeys
+from ._keys import GROUP_LEASES, ShardKeys
 from ._link import CommandLink
 from ._scripts import GADD, GDEL
 from ._wire import CommandRefused
@@ -30,7 +30,6 @@ class Memberships:
         hub: who is here.
         mine: whether a group belongs to this shard.
         timeout: seconds that a caller waits.
-        group_expiry: seconds after which Redis forgets a group that nobody renews.
     """
 
     def __init__(
@@ -41,14 +40,13 @@ class Memberships:
         hub: Hub,
         mine: Callable[[str], bool],
         timeout: float,
-        group_expiry: float,
     ) -> None:
         self._keys = keys
         self._link = link
         self._hub = hub
         self._mine = mine
         self._timeout = timeout
-        self._group_expiry = group_expiry
+        self._expiry_ms = GROUP_LEASES * keys.lease_ms
         self._told: set[str] = set()
         self._confirmed: set[str] = set()
         self._changed: dict[str, None] = {}
@@ -138,12 +136,12 @@ class Memberships:
                 event.set()
 
     def _arguments(self) -> tuple[str | int, ...]:
-        return (*self._keys.stamp(), int(self._group_expiry * 1000))
+        return (*self._keys.stamp(), self._expiry_ms)
 
     async def refresh(self) -> None:
         """Renew what Redis would forget otherwise, for ever."""
         while True:
-            await trio.sleep(self._group_expiry / 3)
+            await trio.sleep(self._expiry_ms / 3000)
             self._changed.update(dict.fromkeys(self._told))
             self._bell.ring()
 

@@ -33,7 +33,7 @@ class OpenLayer:
         topology: says where the shards are.
         prefix: of every key.
         codec: makes the entries.
-        timeout, expiry, group_expiry, inbox_capacity: see the layer.
+        timeout, expiry, inbox_capacity: see the layer.
     """
 
     def __init__(
@@ -44,7 +44,6 @@ class OpenLayer:
         codec: EntryCodec,
         timeout: float,
         expiry: float,
-        group_expiry: float,
         inbox_capacity: int,
     ) -> None:
         self.process = secrets.token_hex(8)
@@ -63,7 +62,6 @@ class OpenLayer:
             next_number=functools.partial(next, self._numbers),
             timeout=timeout,
             expiry=expiry,
-            group_expiry=group_expiry,
             inbox_capacity=inbox_capacity,
             on_broken=self._broken,
         )

@@ -4,6 +4,7 @@ The rules:
 
 - A lease that lapsed, an inbox that is gone, a server that has gone back in time or has taken another's place: all mean
   that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
+- Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on.
 - It reads from the id that it has read up to, never from "now".
 """
 
@@ -18,7 +19,7 @@ import trio
 from ._back_off import BackOff
 from ._delivery import Delivery
 from ._hosts import Host
-from ._keys import LEASE, ShardKeys
+from ._keys import ShardKeys
 from ._link import CommandLink
 from ._scripts import ACK, ATTACH
 from ._wire import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire
@@ -76,9 +77,10 @@ class Reader:
         self._delivery = delivery
         self._timeout = timeout
         self._on_attached = on_attached
-        self._lease_ms = int(LEASE * 1000)
         self._last_id: bytes | None = None
         self._ack = self._ack_answered = 0
+        self._left: int | None = None  # entries that have left the inbox, and not by being read
+        self._read_so_far = 0
         self._address: object = None
         self._doubt: str | None = None
         self._session = trio.CancelScope()
@@ -121,7 +123,7 @@ class Reader:
         await check_version(wire, self._timeout)
         await self._ask(wire, ATTACH.load)
         await self._ask(wire, ACK.load)
-        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._lease_ms,))
+        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms,))
         existed, last, time, lost, ack = await self._ask(wire, command)
         self._delivery.see_time(time)
         doubt, self._doubt = self._doubt, None
@@ -138,7 +140,9 @@ class Reader:
         elif wire.host.address != self._address:
             doubt = "another Redis has taken over"
         if doubt is not None:
-            self._delivery.report_loss(doubt, lost)
+            self._left = None
+            self._delivery.forget_marks(lost)
+            self._delivery.report_loss(doubt)
         self._address = wire.host.address
         self._ack_answered = ack
         self._on_attached()
@@ -160,6 +164,7 @@ class Reader:
             for _name, entries in streams or ():
                 for entry_id, fields in entries:
                     self._last_id = entry_id
+                    self._read_so_far += 1
                     try:
                         self._delivery.deliver(entry_id, fields)
                     except Exception:
@@ -174,26 +179,32 @@ class Reader:
         """Acknowledge what has been read, and wait for more; returns the replies to both."""
         last_id = self._last_id or NOTHING_READ
         self._ack += 1
-        ack = ACK(self._keys.inbox, self._keys.state, args=(self._lease_ms, _successor(last_id), self._ack))
+        ack = ACK(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, _successor(last_id), self._ack))
         block = int(BLOCK * 1000)
         read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", self._keys.inbox, last_id)
         replies: list[Any] = []
         with trio.move_on_after(BLOCK + self._timeout):
             await wire.send(encode(*ack) + encode(*read))
+            replies += await wire.receive()
+            # Not only once the read is over: it would wait for an inbox that is gone.
+            self._check_inbox(wire, replies[0])
             while len(replies) < 2:
                 replies += await wire.receive()
-                # Not only once the read is over: it would wait for an inbox that is gone.
-                self._check_lease(wire, replies[0])
             return replies
         raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
 
-    def _check_lease(self, wire: Wire, reply: Any) -> None:
+    def _check_inbox(self, wire: Wire, reply: Any) -> None:
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{wire.host} says: {reply}")
-        alive, time = reply
+        alive, time, left = reply
         if not alive:
             raise LinkLost("the lease of the inbox has lapsed")
         self._delivery.see_time(time)
+        if left >= 0:
+            left -= self._read_so_far
+            if self._left is not None and left > self._left:
+                self._delivery.report_loss("somebody has trimmed the inbox")
+            self._left = left
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

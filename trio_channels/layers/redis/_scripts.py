@@ -58,16 +58,25 @@ return {existed, last, redis.call('TIME'), tonumber(state[1]) or 0, tonumber(sta
 """)
 
 #: KEYS: inbox, its state. ARGV: lease in ms, the first id that has not been read, the number of this ACK.
-#: Returns: 0 if the inbox is gone, else 1; and the server's time.
+#: Returns: 0 if the inbox is gone, else 1; the server's time; and how many entries have left the inbox so far in other
+#: ways than by one of these scripts or unknown (-1, before Redis 7.0): more than were read, if somebody trims it.
 #: The number stands there for ATTACH: a server that has an older one has lost what came later.
 ACK = Script("""
 local alive = redis.call('PEXPIRE', KEYS[1], ARGV[1])
+local left = -1
 if alive == 1 then
     redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
     redis.call('HSET', KEYS[2], 'ack', ARGV[3])
     redis.call('PEXPIRE', KEYS[2], ARGV[1])
+    local info = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #info, 2 do
+        if info[i] == 'entries-added' then
+            local taken = tonumber(redis.call('HGET', KEYS[2], 'taken')) or 0
+            left = info[i + 1] - redis.call('XLEN', KEYS[1]) - taken
+        end
+    end
 end
-return {alive, redis.call('TIME')}
+return {alive, redis.call('TIME'), left}
 """)
 
 #: A command may come twice: when the answer to it was lost, or over a connection that was thought dead. Commands of a
@@ -153,7 +162,9 @@ for i, process in ipairs(processes) do
         local lost = redis.call('HINCRBY', state, 'lost', 1)
         redis.call('PEXPIRE', state, ARGV[6])
         local last = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1]
-        if last and last[2][1] == 'l' then redis.call('XDEL', inbox, last[1]) end
+        if last and last[2][1] == 'l' then
+            redis.call('HINCRBY', state, 'taken', redis.call('XDEL', inbox, last[1]))
+        end
         redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'l', lost)
         full = full + 1
     elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[7]) then
@@ -249,6 +260,7 @@ return 0
 EMPTY = Script("""
 local waiting = redis.call('XLEN', KEYS[1])
 redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
+redis.call('HINCRBY', KEYS[2], 'taken', waiting)
 if ARGV[1] == '1' then
     local lost = redis.call('HINCRBY', KEYS[2], 'lost', waiting)
     redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', 'l', lost, 'f', '1')

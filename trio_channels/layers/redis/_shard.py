@@ -65,7 +65,6 @@ class ShardOptions:
     next_number: Callable[[], int]
     timeout: float
     expiry: float
-    group_expiry: float
     inbox_capacity: int
     on_broken: Callable[[str], None]
 
@@ -101,7 +100,6 @@ class Shard:
             hub=options.hub,
             mine=mine,
             timeout=options.timeout,
-            group_expiry=options.group_expiry,
         )
         self.delivery = Delivery(
             name=name,

@@ -39,6 +39,8 @@ from trio_channels.handlers import DjangoHandler
 from trio_channels.sync import async_to_sync, sync_to_async
 from trio_channels.testing import ApplicationCommunicator, HttpCommunicator
 
+from .common import Signals, client, fetch, header, until
+
 # -- a project in a module --------------------------------------------------------------------------------------------
 
 
@@ -326,57 +328,9 @@ def both_middleware(get_response: Any) -> Any:
     return noting_middleware(get_response)
 
 
-class Signals:
-    """How often each of Django's two signals was sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-
-    def started(self, **kwargs: Any) -> None:
-        self.sent.append("started")
-
-    def finished(self, **kwargs: Any) -> None:
-        self.sent.append("finished")
-
-
 @pytest.fixture(autouse=True)
-def project() -> Iterator[None]:
+def _empty_stage() -> None:
     stage.__init__()  # type: ignore[misc]
-    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def every_request_is_started_and_finished_once(project: None) -> Iterator[Signals]:
-    """Every test of this module is also a test of this."""
-    seen = Signals()
-    signals.request_started.connect(seen.started)
-    signals.request_finished.connect(seen.finished)
-    yield seen
-    signals.request_started.disconnect(seen.started)
-    signals.request_finished.disconnect(seen.finished)
-    assert seen.sent.count("started") == seen.sent.count("finished")
-
-
-def client(where: str, method: str = "GET", body: bytes = b"", headers: Any = ()) -> HttpCommunicator:
-    return HttpCommunicator(get_asgi_application(), method, where, body, headers)
-
-
-async def fetch(where: str, method: str = "GET", body: bytes = b"", headers: Any = ()) -> dict[str, Any]:
-    async with client(where, method, body, headers) as http:
-        return await http.get_response(timeout=10)
-
-
-def header(response: dict[str, Any], name: str) -> bytes | None:
-    found = [value for key, value in response["headers"] if key.lower() == name.lower().encode()]
-    return found[0] if found else None
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition that a worker thread brings about."""
-    with trio.fail_after(10):
-        while not condition():
-            await trio.lowlevel.checkpoint()
 
 
 # -- the same answers as Django's own ---------------------------------------------------------------------------------
@@ -458,14 +412,14 @@ async def test_debug_answers_an_exception_with_its_technical_page() -> None:
 
 
 async def test_a_query_that_is_no_utf_8_is_a_bad_request(
-    caplog: pytest.LogCaptureFixture, every_request_is_started_and_finished_once: Signals
+    caplog: pytest.LogCaptureFixture, sent_signals: Signals
 ) -> None:
     http = client("/hello/")
     http.scope["query_string"] = b"name=\xff\xfe"
     async with http:
         assert (await http.get_response())["status"] == 400
     assert caplog.messages == ["Bad Request (UnicodeDecodeError)"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 async def test_another_scope_is_an_error_that_says_what_is_missing() -> None:
@@ -535,7 +489,7 @@ async def test_a_body_that_does_not_fit_in_memory_is_written_in_a_worker_thread(
 
 @pytest.mark.parametrize("length", [b"5", b"1000000", None], ids=["too small", "too large", "none"])
 async def test_a_body_that_is_too_large_is_counted_and_not_trusted(
-    length: bytes | None, caplog: pytest.LogCaptureFixture, every_request_is_started_and_finished_once: Signals
+    length: bytes | None, caplog: pytest.LogCaptureFixture, sent_signals: Signals
 ) -> None:
     headers = [(b"content-length", length)] if length else []
     with override_settings(TRIO_CHANNELS={"MAX_UPLOAD_SIZE": 100}):
@@ -547,7 +501,7 @@ async def test_a_body_that_is_too_large_is_counted_and_not_trusted(
             await http.send_input({"type": "http.request", "body": b"", "more_body": False})
             response = await http.get_response()
     assert response["status"] == 413
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
     assert caplog.messages == [
         "the request body is longer than 100 bytes (MAX_UPLOAD_SIZE); got at least 120: answering 413"
     ]
@@ -560,13 +514,13 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 
 
 async def test_a_client_that_leaves_before_its_request_is_complete_reaches_no_view(
-    every_request_is_started_and_finished_once: Signals,
+    sent_signals: Signals,
 ) -> None:
     async with client("/echo/", "POST") as http:
         await http.send_input({"type": "http.request", "body": b"half", "more_body": True})
         await http.disconnect()
         assert worker_pool().statistics().calls == 0
-    assert every_request_is_started_and_finished_once.sent == []
+    assert sent_signals.sent == []
 
 
 # -- threads ----------------------------------------------------------------------------------------------------------
@@ -649,7 +603,7 @@ async def test_sync_and_async_middleware_mix_around_any_view(where: str, names: 
 
 
 async def test_an_async_view_is_cancelled_when_its_client_leaves(
-    every_request_is_started_and_finished_once: Signals,
+    sent_signals: Signals,
 ) -> None:
     stage.trio_entered = trio.Event()
     async with client("/waits_in_trio/") as http:
@@ -657,18 +611,18 @@ async def test_an_async_view_is_cancelled_when_its_client_leaves(
         await stage.trio_entered.wait()
         await http.disconnect(timeout=5)
     assert stage.notes == ["view cancelled"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 async def test_an_async_view_that_the_server_cancels_ends_its_request(
-    every_request_is_started_and_finished_once: Signals,
+    sent_signals: Signals,
 ) -> None:
     stage.trio_entered = trio.Event()
     async with client("/waits_in_trio/") as http:
         await http.send_request()
         await stage.trio_entered.wait()
     assert stage.notes == ["view cancelled"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 # -- leaving ----------------------------------------------------------------------------------------------------------
@@ -676,7 +630,7 @@ async def test_an_async_view_that_the_server_cancels_ends_its_request(
 
 @pytest.mark.parametrize("way", ["client leaves", "server cancels"])
 async def test_a_sync_view_runs_to_its_end_whatever_happens_to_its_client(
-    way: str, every_request_is_started_and_finished_once: Signals, caplog: pytest.LogCaptureFixture
+    way: str, sent_signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with client("/waits/") as http:
         await http.send_request()
@@ -684,14 +638,14 @@ async def test_a_sync_view_runs_to_its_end_whatever_happens_to_its_client(
         if way == "client leaves":
             await http.send_input({"type": "http.disconnect"})
             await trio.testing.wait_all_tasks_blocked()
-            assert every_request_is_started_and_finished_once.sent == ["started"]
+            assert sent_signals.sent == ["started"]
             stage.go_on.set()
             await http.wait(timeout=10)
         else:
             http.stop()
             stage.go_on.set()
     assert stage.notes == ["view ended"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
     assert not caplog.records, "a client that leaves is no error"
 
 
@@ -709,13 +663,13 @@ async def test_a_request_that_waits_for_a_thread_can_be_cancelled() -> None:
 
 
 async def test_a_view_that_ends_with_system_exit_finishes_its_request(
-    every_request_is_started_and_finished_once: Signals,
+    sent_signals: Signals,
 ) -> None:
     async with client("/leaves_the_worker/") as http:
         await http.send_request()
         with pytest.raises(SystemExit):
             await http.wait(timeout=10)
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
@@ -744,7 +698,7 @@ async def test_a_hop_of_an_async_stream_runs_on_the_thread_that_the_stream_holds
 @pytest.mark.parametrize("middleware", [[], ["django.middleware.gzip.GZipMiddleware"]], ids=["plain", "gzip"])
 @pytest.mark.parametrize("where", ["/streams_for_ever/", "/chatters_in_trio/", "/events/"])
 async def test_an_endless_stream_ends_when_its_client_leaves_and_is_closed(
-    where: str, middleware: list[str], every_request_is_started_and_finished_once: Signals
+    where: str, middleware: list[str], sent_signals: Signals
 ) -> None:
     with override_settings(MIDDLEWARE=middleware):
         async with client(where, headers=[(b"accept-encoding", b"gzip")]) as http:
@@ -755,7 +709,7 @@ async def test_an_endless_stream_ends_when_its_client_leaves_and_is_closed(
             gc.collect()
             await trio.testing.wait_all_tasks_blocked()
     assert stage.notes == ["generator closed"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 async def test_a_sync_stream_keeps_its_thread() -> None:
@@ -767,19 +721,17 @@ async def test_a_sync_stream_keeps_its_thread() -> None:
 
 
 @pytest.mark.parametrize("where", ["/streams_for_ever/", "/events/"])
-async def test_a_stream_that_the_server_cancels_is_closed(
-    where: str, every_request_is_started_and_finished_once: Signals
-) -> None:
+async def test_a_stream_that_the_server_cancels_is_closed(where: str, sent_signals: Signals) -> None:
     async with client(where) as http:
         await http.send_request()
         await http.receive_output()
         await http.receive_output()
     assert stage.notes == ["generator closed"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 async def test_a_stream_that_fails_ends_its_connection_with_the_exception_and_is_closed(
-    every_request_is_started_and_finished_once: Signals,
+    sent_signals: Signals,
 ) -> None:
     async with client("/streams_and_crashes/") as http:
         await http.send_request()
@@ -788,7 +740,7 @@ async def test_a_stream_that_fails_ends_its_connection_with_the_exception_and_is
         with pytest.raises(LookupError, match="in the stream") as raised:
             await http.wait()
     assert raised.value.__notes__ == ["on http /streams_and_crashes/"]
-    assert every_request_is_started_and_finished_once.sent == ["started", "finished"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 async def test_a_file_is_sent_in_large_blocks_and_closed() -> None:

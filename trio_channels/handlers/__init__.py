@@ -172,7 +172,7 @@ class DjangoHandler(BaseHandler):
         prefix = get_script_prefix(scope).rstrip("/")
         path = scope["path"].removeprefix(prefix)
         try:
-            return iscoroutinefunction(_resolve(path).func)
+            return iscoroutinefunction(_resolve(path, getattr(self.request_class, "urlconf", None)).func)
         except Exception:  # 404, or whatever a path converter raises: the chain will say it
             return False
 
@@ -291,16 +291,16 @@ class DjangoHandler(BaseHandler):
         note_source(response)
 
 
-def _resolve(path: str) -> ResolverMatch:
+def _resolve(path: str, urlconf: Any) -> ResolverMatch:
     try:
-        return get_resolver().resolve(path)
+        return get_resolver(urlconf).resolve(path)
     except Resolver404:
         # Language prefixes are matched against the active language, which a middleware will set.
         language = translation.get_language_from_path(path) if settings.USE_I18N else None
         if not language:
             raise
         with translation.override(language):
-            return get_resolver().resolve(path)
+            return get_resolver(urlconf).resolve(path)
 
 
 def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:

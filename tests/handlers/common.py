@@ -1,0 +1,45 @@
+"""What the tests of the HTTP handler share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from trio_channels.asgi import get_asgi_application
+from trio_channels.testing import HttpCommunicator
+
+
+class Signals:
+    """How often each of Django's two signals was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def started(self, **kwargs: Any) -> None:
+        self.sent.append("started")
+
+    def finished(self, **kwargs: Any) -> None:
+        self.sent.append("finished")
+
+
+def client(where: str, method: str = "GET", body: bytes = b"", headers: Any = ()) -> HttpCommunicator:
+    return HttpCommunicator(get_asgi_application(), method, where, body, headers)
+
+
+async def fetch(where: str, method: str = "GET", body: bytes = b"", headers: Any = ()) -> dict[str, Any]:
+    async with client(where, method, body, headers) as http:
+        return await http.get_response(timeout=10)
+
+
+def header(response: dict[str, Any], name: str) -> bytes | None:
+    found = [value for key, value in response["headers"] if key.lower() == name.lower().encode()]
+    return found[0] if found else None
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition that a worker thread brings about."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()

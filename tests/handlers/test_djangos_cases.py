@@ -1,4 +1,4 @@
-"""Each case of Django's own tests of its handlers (``tests/asgi``, ``tests/handlers`` of Django 5.2), and what shows it.
+"""Each case of Django's tests of its handlers (``tests/asgi``, ``tests/handlers`` of Django 5.2), and what shows it.
 
 :data:`CASES` is the list. Most of the tests are here; those named with a module are in another one of this package.
 Where trio-channels does not do the same, the line says so.

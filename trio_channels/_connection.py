@@ -3,7 +3,7 @@
 The rules (what is built on them, and what happens at the end, is in :mod:`trio_channels._supervise`):
 
 1. The pump always drains ``receive``. A server that is not drained stops answering pings and may leak the connection
-   (hypercorn blocks its reader after 10 unread events).
+   (hypercorn blocks its reader after 10 unread events). A worker is no such server: its messages are read one by one.
 2. ``send`` checks the message against the legal-message table, lets other tasks run at the latest every 16th time, and
    raises :class:`ConnectionClosed` once the client has gone. (hypercorn's own ``send`` is a silent no-op after a
    disconnect, without a checkpoint: a loop around it freezes the process.)
@@ -60,6 +60,7 @@ class Connection:
     __slots__ = (
         "_accepted",
         "_close_sent",
+        "_dealt_with",
         "_ended",
         "_events",
         "_finish_reading",
@@ -120,6 +121,8 @@ class Connection:
         self._accepted = False
         # Whether the server may still have events that somebody must read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
+        # A worker takes a message for done when the next is asked for, so that it must not be read ahead.
+        self._dealt_with = Bell() if self.protocol.kind == "channel" else None
 
     def __repr__(self) -> str:
         return (
@@ -181,6 +184,11 @@ class Connection:
         event = self._events.popleft()
         self._room.ring()
         return event
+
+    def dealt_with(self) -> None:
+        """Say that an event has been handled; of a worker's messages the next is read only then."""
+        if self._dealt_with is not None:
+            self._dealt_with.ring()
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send an ASGI message.
@@ -329,6 +337,8 @@ class Connection:
         try:
             while not self.disconnected.is_set():
                 await self._read_one()
+                if self._dealt_with is not None:
+                    await self._dealt_with.wait()
         except Exception:
             # The application is cancelled for it; that is no restart.
             self.parting = ConnectionClosed(INTERNAL_ERROR)

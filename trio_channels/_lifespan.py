@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from ._asgi import Receive, Scope, Send
 from .layers import channel_layers
 
 logger = logging.getLogger("trio_channels.lifespan")
+
+
+@asynccontextmanager
+async def open_layers() -> AsyncIterator[None]:
+    """Every layer of ``CHANNEL_LAYERS``, open for the length of the block."""
+    async with AsyncExitStack() as layers:
+        for alias in channel_layers.configs:
+            await layers.enter_async_context(channel_layers[alias])
+        yield
 
 
 async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -22,8 +32,7 @@ async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     async with AsyncExitStack() as layers:
         try:
-            for alias in channel_layers.configs:
-                await layers.enter_async_context(channel_layers[alias])
+            await layers.enter_async_context(open_layers())
         except Exception as error:
             logger.exception("a channel layer could not be opened; the server will not start")
             await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})

@@ -38,6 +38,12 @@ def check_channel_name(name: object) -> None:
         raise InvalidNameError(_complaint("channel", name))
 
 
+def check_named_channel(name: object) -> None:
+    """Raise :class:`InvalidNameError` unless `name` may name a channel that is not local to a process."""
+    if not is_group_name(name):
+        raise InvalidNameError(_complaint("named channel's", name))
+
+
 def is_process_local(channel: str) -> bool:
     """Whether `channel` lives in one process (it holds a ``!``)."""
     return "!" in channel

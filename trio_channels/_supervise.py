@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -30,6 +30,7 @@ from . import _asgi
 from ._asgi import Message, State
 from ._census import counted
 from ._connection import INTERNAL_ERROR, NORMAL, SERVICE_RESTART, Connection
+from ._groups import leaves
 from ._outage import answer_outage
 from ._threads import never_refused
 from .exceptions import ConnectionClosed, StopConsumer
@@ -201,23 +202,15 @@ def _abnormal(
 
     `known` has been found abnormal before the connection was closed, which it stays.
     """
-    known_leaves = [] if known is None else list(_leaves(known))
+    known_leaves = [] if known is None else list(leaves(known))
 
     def normal(leaf: BaseException) -> bool:
         if any(leaf is one for one in known_leaves):
             return False
         return isinstance(leaf, StopConsumer) or (isinstance(leaf, ConnectionClosed) and connection.ending)
 
-    leaves = [leaf for leaf in _leaves(raised) if not normal(leaf)]
-    real = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    abnormal = [leaf for leaf in leaves(raised) if not normal(leaf)]
+    real = [leaf for leaf in abnormal if not isinstance(leaf, trio.Cancelled)]
     if len(real) > 1:
         return BaseExceptionGroup(f"several tasks of {_asgi.describe(connection.scope)} failed", real)
-    return next(iter(real or leaves), None)
-
-
-def _leaves(raised: BaseException) -> Iterator[BaseException]:
-    if isinstance(raised, BaseExceptionGroup):
-        for inner in raised.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield raised
+    return next(iter(real or abnormal), None)

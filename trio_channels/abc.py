@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
 from ._codec import Message
 from ._gap import Gap, Overflow
+from ._work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 from .exceptions import InvalidChannelLayerError
 
 if TYPE_CHECKING:
@@ -19,7 +20,18 @@ if TYPE_CHECKING:
 
     from ._mailbox import Mailbox
 
-__all__ = ["ChannelLayer", "Gap", "LayerOptions", "LayerStatistics", "Overflow"]
+__all__ = [
+    "ChannelLayer",
+    "DeadLetter",
+    "Delivery",
+    "Gap",
+    "LayerOptions",
+    "LayerStatistics",
+    "Overflow",
+    "Settled",
+    "WorkQueue",
+    "WorkSource",
+]
 
 #: Channels' defaults: seconds a message may wait, seconds an abandoned channel is kept, messages a channel holds.
 EXPIRY, GROUP_EXPIRY, CAPACITY = 60.0, 86_400.0, 100
@@ -199,6 +211,20 @@ class ChannelLayer(abc.ABC):
 
         Cancellation: a cancelled iteration loses no message.
         """
+
+    # -- named channels as work for workers -----------------------------------------------------------------------
+
+    def work_queue(self, channel: str) -> WorkQueue:
+        """A named channel as work for workers; see :class:`trio_channels.worker.Worker`.
+
+        Raises:
+            InvalidChannelLayerError: the layer has no named channels for workers.
+            InvalidNameError: the channel name breaks the rules, or is of a process-local channel.
+        """
+        raise InvalidChannelLayerError(
+            f"{type(self).__name__} has no named channels for workers: it has no method work_queue(). Use "
+            f"trio_channels.layers.redis.RedisStreamsChannelLayer"
+        )
 
     # -- the layer itself -----------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class Consumer:
             self._dispatcher = Dispatcher(
                 connection,
                 mailbox=mailbox,
-                from_client=self._from_client,
+                from_client=self._from_client if connection.protocol.kind != "channel" else self._from_worker,
                 from_layer=self._from_layer,
                 concurrency=self.handler_concurrency,
                 finished=self._finished,
@@ -157,6 +157,10 @@ class Consumer:
         raise UnhandledMessage(
             f"the server delivered {event['type']!r}, but {why_unhandled(type(self), event['type'])}"
         )
+
+    async def _from_worker(self, message: Message) -> None:
+        await self._from_client(message)
+        self._connection.dealt_with()
 
     def _from_layer(self, message: Message) -> Awaitable[object] | None:
         kind = message.get("type")

@@ -151,11 +151,38 @@ class ChannelNameRouter:
         """
         if "channel" not in scope:
             raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")
-        application = self.application_mapping.get(scope["channel"])
+        await self.application_for(scope["channel"])(scope, receive, send)
+
+    def application_for(self, channel: str) -> ASGIApplication:
+        """The application for a channel.
+
+        Raises:
+            NoRouteFound: there is none.
+        """
+        application = self.application_mapping.get(channel)
         if application is None:
             known = ", ".join(map(repr, self.application_mapping)) or "none"
-            raise NoRouteFound(f"no application for the channel {scope['channel']!r}; known: {known}")
-        await application(scope, receive, send)
+            raise NoRouteFound(f"no application for the channel {channel!r}; known: {known}")
+        return application
+
+
+def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) -> None:
+    """Find out before the first message that an application has no use for a worker's, as far as routers tell.
+
+    Raises:
+        ConfigurationError: a ProtocolTypeRouter has no application for the scope type ``channel``.
+        NoRouteFound: a ChannelNameRouter does not know a channel.
+    """
+    if isinstance(application, ProtocolTypeRouter):
+        if "channel" not in application.application_mapping:
+            raise ConfigurationError(
+                f"{application!r} has no application for the scope type 'channel', which workers need: give its "
+                f"mapping a line such as \"channel\": ChannelNameRouter({{'thumbnails': ThumbnailConsumer.as_asgi()}})"
+            )
+        application = application.application_mapping["channel"]
+    if isinstance(application, ChannelNameRouter):
+        for channel in channels:
+            application.application_for(channel)
 
 
 def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Unpack
 
 import trio
 
 from .. import _names
 from .._codec import Message, round_trip
 from .._mailbox import Mailbox
+from .._work import WorkQueue
+from ..abc import LayerOptions
 from ..exceptions import ChannelFull
 from ._hub import Hub
 from ._local import LocalDelivery, _nothing
+from ._memory_work import MemoryWorkQueue
 
 
 class InMemoryChannelLayer(LocalDelivery):
@@ -27,6 +31,10 @@ class InMemoryChannelLayer(LocalDelivery):
 
     A channel that is not process-local (no ``!`` in its name) belongs to the Trio run that first used it.
     """
+
+    def __init__(self, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self._work_queues: dict[str, MemoryWorkQueue] = {}
 
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`. A process-local channel that does not exist takes nothing; it is counted.
@@ -107,6 +115,14 @@ class InMemoryChannelLayer(LocalDelivery):
     def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message) -> None:
         # Its own clock gives the expiry: each Trio run's starts somewhere else.
         hub.fan_out(group, self._envelope(message))
+
+    def work_queue(self, channel: str) -> WorkQueue:
+        """See :meth:`ChannelLayer.work_queue`. Workers, and what they have not done yet, end with this process."""
+        _names.check_named_channel(channel)
+        queue = self._work_queues.get(channel)
+        if queue is None:
+            queue = self._work_queues[channel] = MemoryWorkQueue(self, channel)
+        return queue
 
     async def flush(self) -> None:
         """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has flushed nothing."""

@@ -16,12 +16,14 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
 import trio
+
+from .._groups import leaves
 
 #: Seconds of real time that a test may take unless it says otherwise.
 TIME_LIMIT = 60.0
@@ -75,24 +77,15 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
     try:
         return (yield)
     except BaseExceptionGroup as group:
-        leaves = list(_leaves(group))
-        if len(leaves) > 1:
+        leaf, *others = leaves(group)
+        if others:
             raise
-        leaf = leaves[0]
     raise leaf
 
 
 def _limit_of(item: pytest.Item) -> float:
     marker = item.get_closest_marker("time_limit")
     return float(marker.args[0] if marker else item.config.getini("trio_channels_time_limit"))
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _limited(test: Callable[..., Any], watchdog: _Watchdog) -> Callable[..., Any]:

@@ -154,7 +154,7 @@ async def test_a_redis_that_is_too_old_is_refused_with_its_version(answer: bytes
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, old_redis, [listener])
-        [layer] = make_layers(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}", timeout=0.3)
+        [layer] = make_layers(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}", timeout=0.6)
         with pytest.raises(ChannelLayerUnavailable, match=complaint):
             async with layer:
                 pytest.fail("opened on an old Redis")

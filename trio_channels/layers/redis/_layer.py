@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Self, Unpack
 
 import trio
@@ -21,6 +22,8 @@ from ._open import OpenLayer, stream_of
 from ._scripts import GSEND, NSEND, SEND
 from ._shard import ShardStatistics
 from ._topology import parse_topology
+from ._work import RedisWorkQueue, WorkContext
+from ._work_scripts import ALL as WORK_SCRIPTS
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.
@@ -328,6 +331,26 @@ class RedisStreamsChannelLayer(LocalDelivery):
                 opened.hub.counters.delivered += 1
                 return message
             opened.hub.counters.expired += 1
+
+    def work_queue(self, channel: str) -> RedisWorkQueue:
+        """See :meth:`ChannelLayer.work_queue`. Its messages outlive every process, as far as Redis keeps its data."""
+        _names.check_named_channel(channel)
+        return RedisWorkQueue(partial(self._work_context, channel))
+
+    def _work_context(self, channel: str) -> WorkContext:
+        opened = self._opened()
+        shard = opened.shard_for(channel)
+        return WorkContext(
+            channel=channel,
+            stream=stream_of(shard, channel),
+            link=shard.link,
+            codec=self._codec,
+            expiry=self.expiry,
+            group_expiry=self.group_expiry,
+            make_reader=lambda name: opened.make_reader(channel, name, WORK_SCRIPTS),
+            counters=opened.hub.counters,
+            process=opened.process,
+        )
 
     async def flush(self) -> None:
         """See :meth:`ChannelLayer.flush`. Other processes' members stay, and are told that something may be lost.

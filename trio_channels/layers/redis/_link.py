@@ -18,19 +18,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from ..._bell import Bell
+from ..._groups import leaves
 from ...exceptions import ChannelLayerUnavailable
 from ._back_off import BackOff
 from ._hosts import Host
 from ._scripts import ALL
 from ._window import WIDTH
 from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire
+from ._work_scripts import ALL as WORK
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -228,9 +230,9 @@ class CommandLink:
             others = group.split(LinkLost)[1]
             if others is not None:
                 # A cancellation, or a defect: either is more than a lost link.
-                leaves = list(_leaves(others))
-                raise (leaves[0] if len(leaves) == 1 else others) from None
-            raise LinkLost(str(next(_leaves(group)))) from group
+                inner = list(leaves(others))
+                raise (inner[0] if len(inner) == 1 else others) from None
+            raise LinkLost(str(next(leaves(group)))) from group
 
     def _take_back(self, commands: list[_Command]) -> None:
         """Have commands wait again, before all others."""
@@ -321,15 +323,7 @@ def _results(replies: list[Any]) -> list[Any]:
 
 async def _prepare(wire: Wire, patience: float) -> None:
     """Load the scripts, and make sure that transactions are allowed."""
-    commands = (*(script.load for script in ALL), ("MULTI",), ("EXEC",))
+    commands = (*(script.load for script in (*ALL, *WORK)), ("MULTI",), ("EXEC",))
     for reply in await wire.exchange(*commands, patience=patience):
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{wire.host} refused a script or a transaction: {reply}")
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -13,24 +13,17 @@ The rules:
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import trio
 
 from ...exceptions import ChannelLayerUnavailable
 from ._back_off import BackOff
-from ._link import CommandLink
+from ._group import BLOCK, CLAIM_AFTER, GROUP, GroupReader, blob_of
 from ._scripts import DONE, QUIT
-from ._topology import Topology
-from ._wire import Argument, LinkLost, ReplyError, Wire, open_wire
+from ._wire import LinkLost
 
-GROUP = "w"
-#: Seconds for which a read waits for a message.
-BLOCK = 1.0
 #: Seconds between two looks at what is pending.
 LOOK_INTERVAL = 3.0
-#: Seconds for which a message may be pending for a process before another one takes it.
-CLAIM_AFTER = 30.0
 #: Seconds for which Redis remembers what a consumer acknowledged last.
 NOTE_EXPIRY = 300.0
 
@@ -41,31 +34,23 @@ class NamedChannel:
     """One named channel in one process.
 
     Args:
-        stream: its key.
-        consumer: this process' id.
-        index: of the shard that it is in.
-        link: of that shard.
+        reader: of its stream.
         timeout: seconds of an outage after which a receiver is told.
     """
 
-    def __init__(
-        self, *, stream: str, consumer: str, index: int, link: CommandLink, topology: Topology, timeout: float
-    ) -> None:
-        self._stream = stream
-        self._consumer = consumer
-        self._index = index
-        self._link = link
-        self._topology = topology
+    def __init__(self, reader: GroupReader, timeout: float) -> None:
+        self._reader = reader
+        self._stream = reader.stream
+        self._consumer = reader.consumer
+        self._link = reader.link
         self._timeout = timeout
-        self._note = f"{stream}:note:{consumer}"
+        self._note = f"{reader.stream}:note:{reader.consumer}"
         self._turn = trio.Lock()
-        self._wire: Wire | None = None
-        self._moves = 0
         self._look_at = -math.inf
         self._held: Entry | None = None
 
     def __repr__(self) -> str:
-        state = "connected" if self._wire else "not connected"
+        state = "connected" if self._reader.connected else "not connected"
         return f"<NamedChannel {self._stream}, {state}, {'a message is held' if self._held else 'none held'}>"
 
     @property
@@ -103,10 +88,7 @@ class NamedChannel:
 
     async def disconnect(self) -> None:
         """Close the connection; the next receiver opens another."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            with trio.CancelScope(shield=True):
-                await wire.aclose()
+        await self._reader.disconnect()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -131,75 +113,36 @@ class NamedChannel:
         """One entry, or None: there was none for a while."""
         finished = False
         try:
-            if self._moves != self._link.moves:
-                await self.disconnect()
-            if self._wire is None:
-                self._moves = self._link.moves
+            if await self._reader.connect():
                 self._look_at = -math.inf
-                self._wire = await open_wire(await self._topology.locate(self._index), self._timeout)
-                await self._make_group(self._wire)
-            wire = self._wire
             entry = None
             if trio.current_time() >= self._look_at:
-                entry = await self._pending(wire)
+                entry = await self._pending()
             if entry is None:
                 self._look_at = trio.current_time() + LOOK_INTERVAL
-                entry = await self._fresh(wire)
+                for entry_id, fields in await self._reader.read(">", 1, BLOCK):
+                    entry = entry_id, blob_of(fields or [])
             finished = True
             return entry
         finally:
             if not finished:  # replies may be on their way
                 await self.disconnect()
 
-    async def _make_group(self, wire: Wire) -> None:
-        command = ("XGROUP", "CREATE", self._stream, GROUP, "0", "MKSTREAM")
-        [reply] = await wire.exchange(command, patience=self._timeout)
-        if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
-            raise LinkLost(f"{wire.host} says: {reply}")
-
-    async def _pending(self, wire: Wire) -> Entry | None:
+    async def _pending(self) -> Entry | None:
         """What Redis has handed out to this process before, or long ago to another one."""
-        entry = await self._own(wire)
+        entry = await self._own()
         if entry is None:
             idle = int(CLAIM_AFTER * 1000)
             claim = ("XAUTOCLAIM", self._stream, GROUP, self._consumer, idle, "0", "COUNT", 1)
-            claimed = await self._ask(wire, claim)
+            claimed = await self._reader.ask(claim)
             if claimed and claimed[1]:
-                entry = await self._own(wire)
+                entry = await self._own()
         return entry
 
-    async def _own(self, wire: Wire) -> Entry | None:
-        while reply := await self._ask(wire, self._command("0")):
-            [[_name, entries]] = reply
-            if not entries:
-                break
-            [[entry_id, fields]] = entries
+    async def _own(self) -> Entry | None:
+        while entries := await self._reader.read("0", 1):
+            [(entry_id, fields)] = entries
             if fields:
-                return entry_id, _blob(fields)
-            await self._ask(wire, ("XACK", self._stream, GROUP, entry_id))  # it has expired since
+                return entry_id, blob_of(fields)
+            await self._reader.ask(("XACK", self._stream, GROUP, entry_id))  # it has expired since
         return None
-
-    async def _fresh(self, wire: Wire) -> Entry | None:
-        reply = await self._ask(wire, self._command(">", "BLOCK", int(BLOCK * 1000)), patience=BLOCK + self._timeout)
-        if not reply:
-            return None
-        [[_name, [[entry_id, fields]]]] = reply
-        return entry_id, _blob(fields)
-
-    def _command(self, start: str, *options: Argument) -> tuple[Argument, ...]:
-        return ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", 1, *options, "STREAMS", self._stream, start)
-
-    async def _ask(self, wire: Wire, command: tuple[Argument, ...], patience: float | None = None) -> Any:
-        [reply] = await wire.exchange(command, patience=patience or self._timeout)
-        if isinstance(reply, ReplyError):
-            if str(reply).startswith(("NOGROUP", "UNBLOCKED")):
-                # The stream was deleted, or has expired, under the reader.
-                await self._make_group(wire)
-                return None
-            raise LinkLost(f"{wire.host} says: {reply}")
-        return reply
-
-
-def _blob(fields: list[bytes]) -> bytes:
-    """The blob of an entry; an empty one, which cannot be decoded, where it has none."""
-    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"b", b"")

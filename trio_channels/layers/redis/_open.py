@@ -7,16 +7,19 @@ import itertools
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import trio
 
+from ..._groups import leaves
 from ...exceptions import ChannelLayerUnavailable
 from .._hub import Hub
 from ._entry import EntryCodec
+from ._group import GroupReader
 from ._named import NamedChannel
+from ._scripts import Script
 from ._shard import Shard, ShardOptions
 from ._topology import Topology, shard_of
 
@@ -152,36 +155,33 @@ class OpenLayer:
         try:
             await self._stack.__aexit__(*exc)
         except BaseException as raised:
-            if set(_leaves(raised)) != {exc[1]}:
+            if set(leaves(raised)) != {exc[1]}:
                 raise
             # The block's own exception: it goes on as it is, not in a group.
+
+    def make_reader(self, channel: str, consumer: str, scripts: tuple[Script, ...] = ()) -> GroupReader:
+        """A reader of a named channel, not connected yet."""
+        shard = self.shard_for(channel)
+        index = self.shards.index(shard)
+        return GroupReader(
+            stream=stream_of(shard, channel),
+            consumer=consumer,
+            link=shard.link,
+            locate=lambda: self._topology.locate(index),
+            timeout=self._timeout,
+            scripts=scripts,
+        )
 
     async def named(self, channel: str) -> NamedChannel:
         """The named channel's reader, made if there is none. Those that nobody uses keep a few connections open."""
         found = self._named.get(channel)
         if found is None:
-            shard = self.shard_for(channel)
-            found = self._named[channel] = NamedChannel(
-                stream=stream_of(shard, channel),
-                consumer=self.process,
-                index=self.shards.index(shard),
-                link=shard.link,
-                topology=self._topology,
-                timeout=self._timeout,
-            )
+            found = self._named[channel] = NamedChannel(self.make_reader(channel, self.process), self._timeout)
         self._named.move_to_end(channel)
         for name in list(self._named)[: -IDLE_NAMED_CHANNELS - 1]:
             if not self._named[name].in_use:
                 await self._named.pop(name).disconnect()
         return found
-
-
-def _leaves(raised: BaseException) -> Iterator[BaseException]:
-    if isinstance(raised, BaseExceptionGroup):
-        for inner in raised.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield raised
 
 
 async def _unless_unavailable(call: Callable[[], Awaitable[None]]) -> None:

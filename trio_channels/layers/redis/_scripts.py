@@ -204,14 +204,21 @@ return answer
 
 #: KEYS: stream, sorted set of tokens by time. ARGV: capacity, token, blob, the stream's expiry in ms, a message's
 #: expiry in ms, ms for which a token is remembered. Returns: 1 accepted (now or before), 0 full; and how many expired
-#: messages made room.
+#: messages made room. What has been handed out to somebody does not expire.
 NSEND = Script("""
 if redis.call('ZSCORE', KEYS[2], ARGV[2]) then return {1, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expired = 0
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then
-    expired = redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', math.max(now - ARGV[5], 0)))
+    local unread = '-'
+    for _, row in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+        for i = 1, #row, 2 do if row[i] == 'last-delivered-id' then unread = '(' .. row[i + 1] end end
+    end
+    local oldest = string.format('%.0f', math.max(now - ARGV[5] - 1, 0))
+    for _, entry in ipairs(redis.call('XRANGE', KEYS[1], unread, oldest, 'COUNT', 1000)) do
+        expired = expired + redis.call('XDEL', KEYS[1], entry[1])
+    end
     if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return {0, expired} end
 end
 redis.call('XADD', KEYS[1], '*', 'b', ARGV[3])

@@ -135,6 +135,23 @@ class Wire:
             return replies
         raise LinkLost(f"Redis at {self.host} has been silent for {patience:g} seconds")
 
+    async def farewell(self, patience: float) -> None:
+        """Close the connection when Redis has done what it was sent, and knows that nothing more will come.
+
+        A command that blocks is given up by Redis. Over TLS, or after `patience` seconds, this is :meth:`aclose`.
+
+        Cancellation: the connection is closed.
+        """
+        with trio.move_on_after(patience):
+            try:
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    await self._stream.send_eof()
+                    while await self._stream.receive_some(RECEIVE_SIZE):
+                        pass  # replies that nobody waits for
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # it is gone already
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Close the connection, without a farewell."""
         await trio.aclose_forcefully(self._stream)

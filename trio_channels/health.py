@@ -32,6 +32,8 @@ class HealthApplication:
 
     Args:
         layers: alias -> channel layer; by default those of ``CHANNEL_LAYERS``.
+        tolerate_outages: a layer whose backend is away, which ends by itself, is no reason for a 503. For whoever
+            replaces a process that is not well: a new one would have no backend either.
 
     The answer holds ``status`` (``ok``, ``unhealthy`` or ``ending``), ``layers``, ``pool`` (of worker threads; null
     before its first use), ``connections`` (what applications answer now, by type of scope, the asking request left
@@ -39,8 +41,9 @@ class HealthApplication:
     layers, truth values and numbers, and nothing else.
     """
 
-    def __init__(self, layers: Mapping[str, ChannelLayer] | None = None) -> None:
+    def __init__(self, layers: Mapping[str, ChannelLayer] | None = None, *, tolerate_outages: bool = False) -> None:
         self._layers = layers
+        self._tolerant = tolerate_outages
 
     def __repr__(self) -> str:
         return f"<HealthApplication for {'CHANNEL_LAYERS' if self._layers is None else ', '.join(self._layers)}>"
@@ -79,27 +82,32 @@ class HealthApplication:
         layers = self._layer_reports()
         pool = existing_pool()
         server = statistics()
-        healthy = all(layer["healthy"] for layer in layers.values())
         return {
-            "status": "ending" if server.ending else "ok" if healthy else "unhealthy",
+            "status": "ending" if server.ending else "ok" if all(map(self._is_well, layers.values())) else "unhealthy",
             "layers": layers,
             "pool": None if pool is None else _numbers(pool.statistics()),
             "connections": _census.connections(),
             "server": _numbers(server),
         }
 
+    def _is_well(self, layer: Mapping[str, Any]) -> bool:
+        return layer["healthy"] and (self._tolerant or set(layer.get("shards", ())) <= {"working"})
+
     def _layer_reports(self) -> dict[str, dict[str, Any]]:
-        if self._layers is not None:
-            return {alias: _numbers(layer.statistics()) for alias, layer in self._layers.items()}
-        reports = {}
-        for alias in channel_layers.configs:
-            try:
-                reports[alias] = _numbers(channel_layers[alias].statistics())
-            except Exception:
-                # What is wrong may name hosts and passwords: that is for the log.
-                logger.exception("the channel layer %r cannot say how it is", alias)
-                reports[alias] = {"healthy": False}
-        return reports
+        aliases = channel_layers.configs if self._layers is None else self._layers
+        return {alias: self._layer_report(alias) for alias in aliases}
+
+    def _layer_report(self, alias: str) -> dict[str, Any]:
+        try:
+            layer = (channel_layers if self._layers is None else self._layers)[alias]
+            report: dict[str, Any] = _numbers(layer.statistics())
+            if hasattr(layer, "shard_statistics"):  # a layer with a backend, which may be away
+                report["shards"] = [shard.state for shard in layer.shard_statistics()]
+        except Exception as error:
+            # What is wrong may name hosts and passwords: that is for the log.
+            logger.warning("the channel layer %r cannot say how it is: %r", alias, error)
+            return {"healthy": False}
+        return report
 
 
 def _numbers(statistics: Any) -> dict[str, float]:

@@ -8,10 +8,13 @@ import time
 from typing import Any
 
 import trio
+from django.db import connection
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from trio_channels.asgi import get_asgi_application
+from trio_channels.db import database_sync_to_async
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.sync import sync_to_async
@@ -46,6 +49,39 @@ class Slow(AsyncWebsocketConsumer):
         say(f"disconnected {code}")
 
 
+class Deaf(AsyncWebsocketConsumer):
+    """Sends to a client that does not read."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        say("sends without end")
+        while True:
+            await self.send(bytes_data=bytes(100_000))
+
+    async def disconnect(self, code: int) -> None:
+        say(f"disconnected {code}")
+
+
+class Writing(AsyncWebsocketConsumer):
+    """Is in the ORM, in a query that takes a while, and then writes."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        assert text_data is not None
+        await self.send(text_data="begins")
+        await database_sync_to_async(write_slowly)(text_data)
+
+    async def disconnect(self, code: int) -> None:
+        say(f"disconnected {code}")
+
+
+def write_slowly(name: str) -> None:
+    from django.contrib.contenttypes.models import ContentType  # not before Django is set up
+
+    connection.ensure_connection()
+    connection.connection.create_function("pause", 1, time.sleep)
+    ContentType.objects.annotate(paused=RawSQL("pause(%s)", [0.5])).first()
+    ContentType.objects.create(app_label="drain", model=name)
+
+
 def hello(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{os.getpid()}")
 
@@ -65,7 +101,14 @@ urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about)
 application = ProtocolTypeRouter(
     {
         "http": get_asgi_application(),
-        "websocket": URLRouter([path("echo/", Echo.as_asgi()), path("slow/", Slow.as_asgi())]),
+        "websocket": URLRouter(
+            [
+                path("echo/", Echo.as_asgi()),
+                path("slow/", Slow.as_asgi()),
+                path("deaf/", Deaf.as_asgi()),
+                path("writing/", Writing.as_asgi()),
+            ]
+        ),
     }
 )
 

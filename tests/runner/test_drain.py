@@ -1,0 +1,97 @@
+"""SIGTERM with a thousand clients, of which twenty do not read and twenty are in the ORM."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+from collections import Counter
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import pytest
+import trio
+
+from ..process import program
+from .clients import RawClient, connected
+from .serving import APPLICATION
+
+pytestmark = pytest.mark.faults
+
+CLIENTS, DEAF, WRITING = 1_000, 20, 20
+
+#: Seconds that the server has to end by itself.
+GRACE = 4
+
+RUNNER = ("-m", "trio_channels", "serve")
+HYPERCORN = ("-m", "hypercorn", "--worker-class", "trio")
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> None:
+    """A thousand sockets need as many descriptors, here and there."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert most == resource.RLIM_INFINITY or most > 2 * CLIENTS, "raise the hard limit of open files (ulimit -Hn)"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 2 * CLIENTS), most))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param((*RUNNER, "--workers=1"), id="one process"),
+        pytest.param((*RUNNER, "--workers=3"), id="three workers"),
+        pytest.param((*HYPERCORN, "--workers=1"), id="plain hypercorn"),
+    ],
+)
+async def test_all_who_read_are_told_1012_and_everything_ends_in_order(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(f'graceful_timeout = {GRACE}\nbacklog = 1000\nbind = "127.0.0.1:0"\n')
+    database = str(tmp_path / "db.sqlite3")
+    with closing(sqlite3.connect(database)) as tables, tables:
+        tables.execute("CREATE TABLE django_content_type (id INTEGER PRIMARY KEY, app_label TEXT, model TEXT)")
+        tables.execute("INSERT INTO django_content_type (app_label, model) VALUES ('first', 'row')")
+    async with (
+        program(
+            *command,
+            f"--config={tmp_path}/config.toml",
+            APPLICATION,
+            DJANGO_SETTINGS_MODULE="tests.runner.settings",
+            TESTS_DATABASE=database,
+        ) as server,
+        AsyncExitStack() as sockets,
+        trio.open_nursery() as nursery,
+    ):
+        port = await server.port()
+        ready, codes = Counter[str](), Counter[int | None]()
+        all_ready = trio.Event()
+        enough_at_a_time = trio.CapacityLimiter(100)
+
+        async def client(number: int) -> None:
+            kind = "deaf" if number < DEAF else "writing" if number < DEAF + WRITING else "echo"
+            async with enough_at_a_time:
+                stream = await connected(port, receive_buffer=4096 if kind == "deaf" else None)
+                await sockets.enter_async_context(stream)
+                raw = RawClient(stream)
+                await raw.shake_hands(f"/{kind}/")
+                await raw.say(f"{number}")
+                if kind != "deaf":
+                    await raw.hear()
+                ready[kind] += 1
+                if ready.total() == CLIENTS:
+                    all_ready.set()
+            if kind != "deaf":
+                codes[await raw.close_code()] += 1
+
+        for number in range(CLIENTS):
+            nursery.start_soon(client, number)
+        await all_ready.wait()
+        await server.said("sends without end", times=DEAF)
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ends() == 0
+    assert codes == {1012: CLIENTS - DEAF}
+    assert server.text.count("disconnected ") == CLIENTS
+    assert "Traceback" not in server.text
+    with closing(sqlite3.connect(database)) as tables:
+        written = tables.execute("SELECT count(*) FROM django_content_type WHERE app_label = 'drain'")
+        assert written.fetchone() == (WRITING,)

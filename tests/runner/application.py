@@ -16,6 +16,7 @@ from django.urls import path
 from trio_channels.asgi import get_asgi_application
 from trio_channels.db import database_sync_to_async
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
+from trio_channels.proxy_headers import ProxyHeadersMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.sync import sync_to_async
 
@@ -111,6 +112,9 @@ application = ProtocolTypeRouter(
         ),
     }
 )
+
+
+behind_proxy = ProxyHeadersMiddleware(application, trusted=["unix"])
 
 
 async def fails(scope: Any, receive: Any, send: Any) -> None:

@@ -159,7 +159,8 @@ async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> 
     if tls is not None:
         accept.append(_acceptor(partial(server.serve_encrypted, tls), sockets.secure_sockets, connections))
         binds += [f"https://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.secure_sockets]
-    accept.append(_acceptor(server.serve_plain, sockets.insecure_sockets, connections))
+    if sockets.insecure_sockets:  # Trio cannot accept on none
+        accept.append(_acceptor(server.serve_plain, sockets.insecure_sockets, connections))
     binds += [f"http://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.insecure_sockets]
     for bind in binds:
         await config.log.info("Running on %s (CTRL + C to quit)", bind)

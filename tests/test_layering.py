@@ -56,6 +56,7 @@ BANDS: dict[str, str] = {
     "websocket": "B",
     # -- C: Django's edge
     "_conf": "C",
+    "_development": "C",
     "_hardening": "C",
     "_lifespan": "C",
     "_transactions": "C",

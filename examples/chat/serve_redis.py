@@ -26,14 +26,16 @@ GRACE = 1
 
 
 async def keep_serving(port: int) -> None:
-    """Run one server, for ever. A cancellation stops it with SIGTERM, and waits for it."""
+    """Run one server, for ever. A cancellation stops it, and waits for it."""
     # Workers 0: it serves in the process that is started here, and not in a child of it.
     command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--workers", "0"]
     command += ["--bind", f"{HOST}:{port}", "--graceful-timeout", str(GRACE), "mysite.asgi:application"]
 
     async def run(task_status: trio.TaskStatus[trio.Process]) -> None:
         # A session of its own: Ctrl-C is for the parent, which stops the servers, and Redis after them.
-        await trio.run_process(command, check=False, start_new_session=True, task_status=task_status)
+        await trio.run_process(
+            command, check=False, start_new_session=True, deliver_cancel=stop, task_status=task_status
+        )
 
     while True:
         async with trio.open_nursery() as nursery:
@@ -41,6 +43,13 @@ async def keep_serving(port: int) -> None:
             say(f"The chat is on http://{HOST}:{port}/  (process {process.pid})")
         say(f"The server on port {port} has ended with code {process.returncode}; starting it again.")
         await trio.sleep(0.5)
+
+
+async def stop(server: trio.Process) -> None:
+    """Have a server end as by Ctrl-C, so that its pages say goodbye; or as by ``kill -9`` if it does not."""
+    server.send_signal(signal.SIGINT)
+    await trio.sleep(5 * GRACE)
+    server.kill()
 
 
 async def until_stopped(*ports: int) -> None:

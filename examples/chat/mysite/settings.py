@@ -35,6 +35,7 @@ DEBUG = os.environ.get("DJANGO_DEBUG", "1") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 INSTALLED_APPS = [
+    "trio_channels",  # its runserver goes before that of staticfiles
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

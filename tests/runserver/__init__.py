@@ -1,0 +1,1 @@
+"""``manage.py runserver``, and the server behind it."""

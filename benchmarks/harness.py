@@ -51,6 +51,11 @@ class Timing:
         """Microseconds per operation."""
         return self.seconds / self.operations * 1e6
 
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds on a processor per operation."""
+        return self.cpu_seconds / self.operations * 1e6
+
 
 class Stopwatch:
     """Times the measured part of a side: ``with Stopwatch() as watch: ...``, then ``watch.timing(operations)``."""
@@ -95,6 +100,7 @@ class Comparison:
         ours, peer: names of sides.
         faster: our target is the peer's time divided by ours, at least; or
         slower: ours divided by the peer's, at most; or neither, for a figure without a claim.
+        of: "us", the time; or "cpu_us", that on a processor, where the side's process does not do all of the work.
     """
 
     title: str
@@ -102,6 +108,7 @@ class Comparison:
     peer: str
     faster: float | None = None
     slower: float | None = None
+    of: str = "us"
 
     def ratio(self, ours: float, peer: float) -> float:
         return ours / peer if self.slower is not None else peer / ours
@@ -200,8 +207,8 @@ def environment() -> dict[str, Any]:
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def run_side(workload: Workload, side: str, count: int) -> float:
-    """Run a side in a fresh process; returns microseconds per operation.
+def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
+    """Run a side in a fresh process; returns microseconds per operation, "us", and of them on a processor, "cpu_us".
 
     Raises:
         RuntimeError: it failed, work was lost in it, or it is stuck.
@@ -214,7 +221,7 @@ def run_side(workload: Workload, side: str, count: int) -> float:
     if done.returncode != 0:
         raise RuntimeError(f"{workload.name} {side} ended with status {done.returncode}:\n{done.stderr}")
     line: dict[str, float] = json.loads(done.stdout)
-    return line["us"]
+    return line
 
 
 def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -> list[Result]:
@@ -227,15 +234,19 @@ def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -
         else:
             wanted.append(comparison)
     sides = dict.fromkeys(name for comparison in wanted for name in (comparison.ours, comparison.peer))
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name in sides:
             _progress(f"\r{workload.name}: round {number} of {rounds}: {name:<24}")
-            us = run_side(workload, name, max(1, round(workload.sides[name].count * scale)))
+            measured = run_side(workload, name, max(1, round(workload.sides[name].count * scale)))
             if number > 0:
-                times[name].append(us)
+                times[name].append(measured)
     _progress("\r" + " " * 79 + "\r")
-    return [Result(workload, comparison, times[comparison.ours], times[comparison.peer]) for comparison in wanted]
+
+    def of(comparison: Comparison, side: str) -> list[float]:
+        return [measured[comparison.of] for measured in times[side]]
+
+    return [Result(workload, one, of(one, one.ours), of(one, one.peer)) for one in wanted]
 
 
 def _progress(text: str) -> None:
@@ -319,7 +330,7 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
     if len(workloads) == 1 and options.side:
         side = workloads[0].sides[options.side]
         timing = side.run(options.count or side.count)
-        print(json.dumps({"side": options.side, "us": timing.us, **asdict(timing)}))
+        print(json.dumps({"side": options.side, "us": timing.us, "cpu_us": timing.cpu_us, **asdict(timing)}))
         return 0
     known = {workload.name: workload for workload in workloads}
     if unknown := set(options.names) - known.keys():

@@ -73,6 +73,7 @@ class Application:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.ended: list[dict[str, Any]] = []
+        self.over = trio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await getattr(self, scope["type"])(scope, receive, send)
@@ -98,6 +99,7 @@ class Application:
             self.events.append(event)
             await send({**event, "type": "websocket.send"})
         self.ended.append(event)
+        self.over.set()
 
 
 async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:

@@ -239,7 +239,7 @@ class Connection(TCPServer):
             await self._begin_to_close()
             await self.protocol.handle(Closed())
         elif isinstance(event, Updated):
-            self._patience.waiting = Waiting.NOTHING
+            self._patience.forget()
             if event.idle:
                 await self.close_if_idle()
             if self.listening and self.frames_to is None:

@@ -52,7 +52,7 @@ class Http1(H11Protocol):
         """Whether a request has begun that is not answered yet."""
         if isinstance(self.connection, H11WSConnection):
             return False
-        begun = self.stream is not None or bool(self.connection.trailing_data[0])
+        begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def refuse(self, status: int) -> None:
@@ -61,7 +61,7 @@ class Http1(H11Protocol):
             await self._send_error_response(status)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """As hypercorn's, with our own streams, and the short way in and out for a WebSocket's frames."""
+        """As hypercorn's, with our own streams."""
         self.stream = stream = self._stream_for(request)
         if isinstance(stream, WebSocketStream):
             self.connection = H11WSConnection(cast(h11.Connection, self.connection))
@@ -76,8 +76,6 @@ class Http1(H11Protocol):
                 state=self.connection_state,
             )
         )
-        if isinstance(stream, WebSocketStream) and not self.connection.buffer:  # type: ignore[union-attr]
-            self._wire.frames_to = stream
         self.keep_alive_requests += 1
         await self.context.mark_request()
 

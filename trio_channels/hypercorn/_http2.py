@@ -11,7 +11,13 @@ import trio
 from hypercorn.events import Closed
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import (
+    BUFFER_HIGH_WATER,
+    BUFFER_LOW_WATER,
+    BufferCompleteError,
+    H2Protocol,
+    StreamBuffer,
+)
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DuplicateStreamError, PriorityError
 
@@ -25,6 +31,30 @@ if TYPE_CHECKING:
 #: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
 #: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset").
 _RESETS = 100
+
+
+class Buffer(StreamBuffer):
+    """D18: what a stream has to send, up to a bound; in hypercorn a closed window does not hold an application back."""
+
+    async def push(self, data: bytes) -> None:
+        """Add data, and wait while there is too much. Cancellation: the data has been added."""
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        if len(self.buffer) >= BUFFER_HIGH_WATER:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take so many bytes, or as many as there are. Cancellation: atomic."""
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[: len(data)]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
 
 
 class Http2(H2Protocol):
@@ -132,7 +162,7 @@ class Http2(H2Protocol):
         if kind is WebSocketStream:
             self._uploading.discard(stream_id)
         self.streams[stream_id] = stream = kind(self._wire, self.stream_send, stream_id)
-        self.stream_buffers[stream_id] = StreamBuffer(self.context.event_class)
+        self.stream_buffers[stream_id] = Buffer(self.context.event_class)
         await stream.handle(
             Request(
                 stream_id=stream_id,

@@ -49,6 +49,11 @@ class Patience:
         else:
             self.deadline = now + (self._keep_alive if waiting is Waiting.REQUEST else self._limits.header_timeout)
 
+    def forget(self) -> None:
+        """Say that what was waited for has come: the next thing has a time of its own, the same thing too."""
+        self.waiting = Waiting.NOTHING
+        self.deadline = math.inf
+
     def received(self, size: int, seconds: float) -> None:
         """Count what has come, and how long it was waited for: the time in which nobody waited is not the client's."""
         self._spent = max(0.0, self._spent + seconds - size / SLOWEST)

@@ -40,7 +40,7 @@ class WebSocketStream(WSStream):
         wire: the connection it is on.
         send: where hypercorn's protocol takes its events.
         stream_id: as of HTTP/2.
-        write: where the bytes of frames go, if there is a shorter way than an event.
+        write: where the bytes of frames go if the connection is this WebSocket's alone, with HTTP/1.1.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class WebSocketStream(WSStream):
         self._limits = wire.limits
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
+        self._alone = write is not None
         self._plain = True
         self._deaf = False
         self._why: tuple[int, str] | None = None
@@ -242,6 +243,8 @@ class WebSocketStream(WSStream):
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
         self.connection = Frames(ConnectionType.SERVER, extensions)
         self.state = _CONNECTED
+        if self._alone:
+            self._wire.frames_to = self
         await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         self.task_group.spawn(self._heartbeat)

@@ -104,6 +104,22 @@ def sync_only(get_response: Any) -> Callable[[HttpRequest], Any]:
     return lambda request: get_response(request)
 
 
+class Elsewhere(MiddlewareMixin):
+    """Has other URLs asked than those of the settings."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        request.urlconf = (path("quick/", thread_held), path("thread_held/", quick))  # type: ignore[assignment]
+
+
+class Adapted(MiddlewareMixin):
+    """Has an asynchronous hook."""
+
+    async def process_template_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        response["X-Hooked"] = "yes"
+        return response
+
+
 VIEWS = (long_poll, quick, thread_held, blocking_query, awaited_query, rendered, sync_stream, etag)
 urlpatterns = [*(path(f"{view.__name__}/", view) for view in VIEWS), *i18n_patterns(path("language/", language))]
 
@@ -170,6 +186,12 @@ async def test_a_view_below_a_language_prefix_is_known_to_be_async() -> None:
     assert response["body"] == b"de False", "and the language is that of the middleware"
 
 
+@pytest.mark.parametrize(("where", "body"), [("/quick/", b"True"), ("/thread_held/", b"quick")])
+async def test_a_middleware_may_lead_to_another_kind_of_view_than_the_path_tells(where: str, body: bytes) -> None:
+    with override_settings(MIDDLEWARE=[f"{__name__}.Elsewhere"]):
+        assert (await fetch(where))["body"] == body
+
+
 async def test_the_urls_of_the_request_class_are_asked() -> None:
     class Handler(DjangoHandler):
         class request_class(DjangoHandler.request_class):
@@ -206,7 +228,29 @@ async def test_a_query_that_is_awaited_is_answered(database: dict[str, Any]) -> 
 
 
 async def test_a_response_may_be_rendered_on_trio() -> None:
-    assert (await fetch("/rendered/"))["body"] == b"rendered on Trio"
+    with override_settings(MIDDLEWARE=[f"{__name__}.Adapted"]):
+        response = await fetch("/rendered/")
+    assert response["body"] == b"rendered on Trio"
+    assert header(response, "X-Hooked") == b"yes"
+
+
+async def test_a_query_string_that_is_no_utf_8_is_a_bad_request(caplog: pytest.LogCaptureFixture) -> None:
+    http = client("/thread_held/")
+    http.scope["query_string"] = b"\xff"
+    async with http:
+        assert (await http.get_response(timeout=30))["status"] == 400
+    assert caplog.messages == ["Bad Request (UnicodeDecodeError)"]
+
+
+def test_debug_tells_of_middleware_that_is_adapted_or_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "django.request")
+    names = ("async_function", "not_used", "sync_function")
+    with override_settings(DEBUG=True, MIDDLEWARE=[f"tests.handlers.test_equivalence.{name}" for name in names]):
+        DjangoHandler()
+    assert caplog.messages == [
+        "MiddlewareNotUsed: 'tests.handlers.test_equivalence.not_used': not needed",
+        "Synchronous handler adapted for middleware tests.handlers.test_equivalence.async_function.",
+    ]
 
 
 async def test_a_sync_iterator_of_an_async_view_is_run_by_one_worker() -> None:

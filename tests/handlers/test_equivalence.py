@@ -177,6 +177,9 @@ def not_used(get_response: Any) -> Any:
     raise MiddlewareNotUsed("not needed")
 
 
+not_used.async_capable = True  # type: ignore[attr-defined]
+
+
 def sync_view(request: HttpRequest) -> HttpResponse | None:
     return act(request, "view", "sync") or HttpResponse("sync")
 

@@ -282,7 +282,7 @@ class DjangoHandler(BaseHandler):
         if is_async == method_is_async:
             return method
         if debug:
-            logger.debug("%synchronous handler adapted for %s.", "As" if method_is_async else "S", name)
+            logger.debug("%s handler adapted for %s.", "Asynchronous" if method_is_async else "Synchronous", name)
         return sync_to_async(method) if is_async else async_to_sync(method)
 
     def check_response(self, response: Any, callback: Any, name: str | None = None) -> None:

@@ -9,10 +9,14 @@ import trio.testing
 from trio_channels._bell import Bell
 
 
+async def wait(bell: Bell) -> None:
+    await bell.wait()
+
+
 async def test_a_ring_wakes_the_waiter() -> None:
     bell = Bell()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bell.wait)
+        nursery.start_soon(wait, bell)
         await trio.testing.wait_all_tasks_blocked()
         assert bell.waited_for
         bell.ring()
@@ -53,7 +57,7 @@ async def test_a_ring_between_waking_and_running_is_kept() -> None:
 async def test_a_cancelled_wait_consumes_no_ring() -> None:
     bell = Bell()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bell.wait)
+        nursery.start_soon(wait, bell)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     bell.ring()
@@ -79,7 +83,7 @@ async def test_a_waiter_that_is_rung_and_then_cancelled_has_heard_the_ring() -> 
 async def test_a_second_waiter_is_refused() -> None:
     bell = Bell()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bell.wait)
+        nursery.start_soon(wait, bell)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
             await bell.wait()
@@ -93,7 +97,26 @@ async def test_the_repr_tells_the_state() -> None:
     assert repr(bell) == "<Bell rung>"
     await bell.wait()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bell.wait)
+        nursery.start_soon(wait, bell)
         await trio.testing.wait_all_tasks_blocked()
         assert repr(bell) == "<Bell waited for>"
         bell.ring()
+
+
+async def test_a_waiter_gets_what_is_handed_over() -> None:
+    bell, got = Bell(), []
+
+    async def take() -> None:
+        got.append(await bell.wait())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bell.hand_over("a message")
+    assert got == ["a message"]
+
+
+async def test_nothing_is_kept_for_nobody() -> None:
+    bell = Bell()
+    assert not bell.hand_over("a message")
+    assert repr(bell) == "<Bell quiet>"

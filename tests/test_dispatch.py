@@ -108,3 +108,26 @@ async def test_a_client_that_leaves_while_it_is_denied_is_not_told_twice() -> No
     denying = trio.Event()
     await Denies.as_asgi()(server.scope, receive, send)
     assert codes == [4001]
+
+
+async def test_a_finished_connection_ignores_messages_while_a_handler_goes_on() -> None:
+    server, layer, seen = ScriptedConnection.websocket(code=None), InMemoryChannelLayer(), []
+    connection, let_go = Connection(server.scope, server.receive, server.send), trio.Event()
+
+    async def last(message: Message) -> None:
+        await let_go.wait()
+
+    def begin(message: Message) -> None:
+        dispatcher.start(last, message)
+
+    with layer.open_mailbox(ring=connection.bell.ring, offer=connection.bell.hand_over) as mailbox:
+        dispatcher = Dispatcher(
+            connection, mailbox=mailbox, from_client=begin, from_layer=seen.append, finished=lambda: True
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervise, connection, dispatcher.run)
+            await wait_all_tasks_blocked()
+            await layer.send(mailbox.name, {"type": "chat.message"})
+            await wait_all_tasks_blocked()
+            let_go.set()
+    assert seen == []

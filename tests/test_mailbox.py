@@ -26,8 +26,9 @@ def make(
     overflow: Overflow = "close",
     counters: Counters | None = None,
     ring: Callable[[], None] | None = None,
+    offer: Callable[[Envelope], bool] | None = None,
 ) -> Mailbox:
-    return Mailbox("box", capacity=capacity, overflow=overflow, counters=counters or Counters(), ring=ring)
+    return Mailbox("box", capacity=capacity, overflow=overflow, counters=counters or Counters(), ring=ring, offer=offer)
 
 
 def envelope(number: int, expires_at: float = NEVER) -> Envelope:
@@ -368,3 +369,51 @@ async def test_a_gap_rings() -> None:
     mailbox = make(ring=lambda: rings.append(None))
     mailbox.put_gap(Gap(1, "backend"))
     assert len(rings) == 1
+
+
+async def test_an_owner_that_takes_what_it_is_offered_finds_nothing_in_the_box() -> None:
+    taken: list[Envelope] = []
+    counters = Counters()
+
+    def take(offered: Envelope) -> bool:
+        taken.append(offered)
+        return True
+
+    mailbox = make(counters=counters, offer=take)
+    assert mailbox.put(envelope(1))
+    assert [one.message for one in taken] == [{"n": 1}]
+    assert counters.delivered == 1
+    assert drain(mailbox) == []
+
+
+async def test_what_the_owner_does_not_take_waits_and_nothing_is_offered_past_it() -> None:
+    offered: list[Envelope] = []
+
+    def decline(envelope: Envelope) -> bool:
+        offered.append(envelope)
+        return False
+
+    mailbox = make(offer=decline)
+    mailbox.put(envelope(1))
+    mailbox.put(envelope(2))
+    assert len(offered) == 1
+    assert drain(mailbox) == [1, 2]
+    mailbox.put_gap(Gap(1, "backend"))
+    mailbox.put(envelope(3))
+    assert len(offered) == 1
+    assert drain(mailbox) == [Gap(1, "backend"), 3]
+
+
+async def test_an_owner_is_offered_nothing_after_the_first_loss() -> None:
+    offered: list[Envelope] = []
+
+    def decline(envelope: Envelope) -> bool:
+        offered.append(envelope)
+        return False
+
+    mailbox = make(capacity=1, offer=decline)
+    mailbox.put(envelope(1))
+    mailbox.put(envelope(2))
+    assert drain(mailbox) == [1]
+    assert not mailbox.put(envelope(3))
+    assert len(offered) == 1

@@ -144,7 +144,11 @@ def _websocket_send(message: Message) -> str | None:
 
 def is_data(message: object) -> bool:
     """Whether this is a well-formed ``websocket.send``, the one message that changes no state."""
-    return isinstance(message, dict) and message.get("type") == "websocket.send" and _websocket_send(message) is None
+    if not isinstance(message, dict) or message.get("type") != "websocket.send":
+        return False
+    text = message.get("text")
+    # Nearly all are plain text, and are seen to be so without another call.
+    return (text.__class__ is str and text.isascii() and len(message) == 2) or _websocket_send(message) is None
 
 
 def _close(message: Message) -> str | None:

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Generator
+
+import outcome
 import trio
+
+
+class _AlreadyRung:
+    """What is awaited where there is nothing to wait for."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, bool]:
+        yield from ()
+        return True
+
+
+_ALREADY_RUNG = _AlreadyRung()
 
 
 class Bell:
@@ -35,19 +51,35 @@ class Bell:
             self._waiter = None
             trio.lowlevel.reschedule(waiter)
 
-    async def wait(self) -> bool:
-        """Wait for a ring; returns at once, without a checkpoint, if one is kept. Returns whether other tasks ran.
+    def hand_over(self, item: object) -> bool:
+        """Wake the waiter with something for it; returns whether there was one. Nothing is kept if not."""
+        waiter = self._waiter
+        if waiter is None:
+            return False
+        self._waiter = None
+        trio.lowlevel.reschedule(waiter, outcome.Value(item))
+        return True
 
-        Cancellation: a cancelled wait consumes no ring.
+    def wait(self) -> Awaitable[object]:
+        """Wait for a ring; returns at once, without a checkpoint, if one is kept.
+
+        Returns: True if a ring was kept; what was handed over; or None.
+
+        To be awaited at once, in the task that called it, as it is not a coroutine function: of those there would be
+        one more to wake, and to hold in memory meanwhile, for each connection that a message goes to.
+
+        Raises:
+            trio.BusyResourceError: another task is waiting.
+
+        Cancellation: a cancelled wait consumes no ring, and loses nothing that was handed over.
         """
         if self._rung:
             self._rung = False
-            return False
+            return _ALREADY_RUNG
         if self._waiter is not None:
             raise trio.BusyResourceError("another task is already waiting for this bell")
         self._waiter = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
-        return True
+        return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105  # by the caller
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._waiter = None

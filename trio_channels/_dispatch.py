@@ -16,7 +16,7 @@ from ._asgi import DISCONNECTS, Message
 from ._bell import Bell
 from ._connection import SERVICE_RESTART, TRY_AGAIN_LATER, Connection
 from ._gap import Gap
-from ._mailbox import Mailbox
+from ._mailbox import Envelope, Mailbox
 from .exceptions import ConnectionClosed, StopConsumer
 
 logger = logging.getLogger("trio_channels.connection")
@@ -117,7 +117,12 @@ class Dispatcher:
                 elif event is None:
                     if finished and not self._running:
                         return None
-                    await bell.wait()
+                    given = await bell.wait()
+                    # By far the most frequent case of all: a message comes while nothing is to do.
+                    if isinstance(given, Envelope) and not finished:
+                        if (handling := start(self._from_layer, given.message.copy())) is not None:
+                            await handling
+                        connection.activity = None
             except Exception as error:
                 await self._failed(error, connection.activity)
                 connection.activity = None

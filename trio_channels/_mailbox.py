@@ -83,6 +83,7 @@ class Mailbox:
         overflow: what happens beyond that; see :data:`~trio_channels._gap.Overflow`.
         counters: the layer's, counted up along with the mailbox' own.
         ring: called after each change that the owner should look at.
+        offer: asked first, with a message that nothing waits before; says whether the owner was waiting and has it now.
 
     Attributes:
         groups: the names of the groups it is a member of; the hub's to change.
@@ -104,6 +105,7 @@ class Mailbox:
         "_expired",
         "_hole",
         "_logged_at",
+        "_offer",
         "_receivers",
         "_ring",
         "_waiting",
@@ -126,6 +128,7 @@ class Mailbox:
         overflow: Overflow,
         counters: Counters,
         ring: Callable[[], None] | None = None,
+        offer: Callable[[Envelope], bool] | None = None,
     ) -> None:
         if overflow not in tuple(_CONSEQUENCE):
             raise InvalidChannelLayerError(
@@ -142,6 +145,7 @@ class Mailbox:
         self.last_used = trio.current_time()
         self._counters = counters
         self._ring = ring
+        self._offer = offer
         # A hole stands between the messages where some are missing. Adjacent ones are one, so that there is at most
         # one more than there are messages; the one before the first message is kept apart.
         self._entries: deque[Envelope | Hole] = deque()
@@ -175,6 +179,9 @@ class Mailbox:
 
     def put(self, envelope: Envelope) -> bool:
         """Put a message in, or apply the overflow rule. Returns whether the message was accepted."""
+        if self._offer is not None and not self._waiting and not self._hole and self._offer(envelope):
+            self._counters.delivered += 1
+            return True
         if self._closed:
             return False
         accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
@@ -209,6 +216,7 @@ class Mailbox:
     def close(self) -> None:
         """End the mailbox: waiting receivers get :exc:`trio.EndOfChannel`. Idempotent."""
         self._closed = True
+        self._offer = None
         self.clear()
         self._hole = {}
         while self._receivers:
@@ -248,6 +256,7 @@ class Mailbox:
             self._add_hole(1, "overflow")
         elif not self.overflowed:
             self.overflowed = True
+            self._offer = None
             if self.on_overflow is not None:
                 self.on_overflow()
         now = trio.current_time()

@@ -18,7 +18,7 @@ from .exceptions import InvalidChannelLayerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._mailbox import Mailbox
+    from ._mailbox import Envelope, Mailbox
 
 __all__ = [
     "ChannelLayer",
@@ -188,12 +188,19 @@ class ChannelLayer(abc.ABC):
 
     @abc.abstractmethod
     def open_mailbox(
-        self, *, ring: Callable[[], None] | None = None, overflow: Overflow | None = None, prefix: str = "specific"
+        self,
+        *,
+        ring: Callable[[], None] | None = None,
+        offer: Callable[[Envelope], bool] | None = None,
+        overflow: Overflow | None = None,
+        prefix: str = "specific",
     ) -> AbstractContextManager[Mailbox]:
         """A mailbox for the length of a ``with`` block; its memberships end with it.
 
         Args:
             ring: called after something was put in, in the mailbox' Trio run; it must not block.
+            offer: called instead, in the mailbox' Trio run, with a message that nothing waits before; returns whether
+                the owner was waiting for it and has it now. If not it is put in.
             overflow: instead of the layer's default.
             prefix: the first part of the channel name.
         """

@@ -128,7 +128,9 @@ class Consumer:
         opening: AbstractContextManager[Mailbox | None] = nullcontext()
         if layer is not None:
             try:
-                opening = layer.open_mailbox(ring=connection.bell.ring, overflow=self.mailbox_overflow)
+                opening = layer.open_mailbox(
+                    ring=connection.bell.ring, offer=connection.bell.hand_over, overflow=self.mailbox_overflow
+                )
             except ChannelLayerUnavailable as error:
                 await supervise(connection, functools.partial(_fail, error))
                 return

@@ -126,7 +126,7 @@ class WebSocket:
         try:
             while True:
                 if self._last is None and not connection.has_event:
-                    waited = await connection.bell.wait() or waited
+                    waited = not await connection.bell.wait() or waited
                     continue
                 if not waited:
                     await trio.lowlevel.checkpoint()

@@ -110,7 +110,12 @@ class LocalDelivery(ChannelLayer):
     # -- mailboxes ------------------------------------------------------------------------------------------------
 
     def open_mailbox(
-        self, *, ring: Callable[[], None] | None = None, overflow: Overflow | None = None, prefix: str = "specific"
+        self,
+        *,
+        ring: Callable[[], None] | None = None,
+        offer: Callable[[Envelope], bool] | None = None,
+        overflow: Overflow | None = None,
+        prefix: str = "specific",
     ) -> AbstractContextManager[Mailbox]:
         hub = self._hub()
         name = _new_name(prefix, self._process_mark())
@@ -121,6 +126,7 @@ class LocalDelivery(ChannelLayer):
                 overflow=overflow or self.overflow,
                 counters=hub.counters,
                 ring=ring,
+                offer=offer,
             )
         )
 

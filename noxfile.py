@@ -74,6 +74,39 @@ def tests(session: nox.Session, django: str) -> None:
     )
 
 
+#: Each Django with the oldest asgiref that it takes, and the newest.
+BRIDGED = [
+    nox.param(path, django, asgiref, id=f"django{django}-asgiref{asgiref}")
+    for version, django, oldest in (("3.11", "5.2", "3.8.1"), ("3.12", "6.1", "3.9.1"))
+    if (path := interpreter(version))
+    for asgiref in (oldest, "newest")
+]
+
+
+@nox.session
+@nox.parametrize("python,django,asgiref", BRIDGED)
+def bridge(session: nox.Session, django: str, asgiref: str) -> None:
+    """The asgiref bridge, with the oldest and newest asgiref; and asgiref's own tests, in a process that has it."""
+    exactly = "asgiref" if asgiref == "newest" else f"asgiref=={asgiref}"
+    session.install("-e", ".[test,redis,crypto]", "pytest-asyncio", f"django~={django}.0", exactly)
+    session.run("python", "-m", "pytest", "-p", "no:asyncio", "tests/bridge", *session.posargs)
+    sources = Path(session.create_tmp()) / "asgiref"
+    shutil.rmtree(sources, ignore_errors=True)
+    session.run(
+        "pip", "download", "-q", "--no-deps", "--no-binary", "asgiref", "-d", str(sources), exactly, silent=True
+    )
+    for archive in sources.glob("*.tar.gz"):
+        shutil.unpack_archive(archive, sources)
+    (unpacked,) = sources.glob("asgiref-*/")
+    session.chdir(unpacked)
+    session.run(
+        *("python", "-m", "pytest", "-q", "-p", "install_bridge", "tests", "--ignore=tests/test_benchmark_local.py"),
+        # It is about asyncio alone; and the plugins of our own tests would take its tests for theirs.
+        *("-p", "no:trio", "-p", "no:django", "-p", "no:trio_channels"),
+        env={"PYTHONPATH": str(HERE / "tests" / "bridge"), "PYTHONWARNINGS": "ignore"},
+    )
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, and the habits that ruff can check."""

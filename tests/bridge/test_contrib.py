@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def request_with_session() -> HttpRequest:
     request = AsyncRequestFactory().get("/")
     request.session = import_module("django.contrib.sessions.backends.db").SessionStore()
     request.user = AnonymousUser()
+    request.auser = partial(auth.aget_user, request)
     return request
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 
-from . import _conf, bridge
+from . import _conf, bridge, checks
+from .exceptions import ConfigurationError
 
 
 class TrioChannelsConfig(AppConfig):
@@ -14,6 +15,11 @@ class TrioChannelsConfig(AppConfig):
     verbose_name = "trio-channels"
 
     def ready(self) -> None:
-        """Install the asgiref bridge, unless the settings say otherwise."""
-        if _conf.get("ASGIREF_BRIDGE"):
+        """Register the system checks, and install the asgiref bridge unless the settings say otherwise."""
+        checks.register()
+        try:
+            wanted = _conf.get("ASGIREF_BRIDGE")
+        except ConfigurationError:
+            return  # a system check says it; get_asgi_application() raises it
+        if wanted:
             bridge.install()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import django
 
+from . import _conf
 from ._hardening import harden_hypercorn
 from .handlers import DjangoHandler
 
@@ -14,7 +15,11 @@ def get_asgi_application() -> DjangoHandler:
     """Set Django up, and return the ASGI application that serves its views.
 
     Call it before importing consumers that import models.
+
+    Raises:
+        ConfigurationError: ``TRIO_CHANNELS`` is wrong.
     """
     django.setup(set_prefix=False)
+    _conf.limits()  # reads the setting: a wrong one ends the start, not the first request
     harden_hypercorn()
     return DjangoHandler()

@@ -162,6 +162,7 @@ class ClusterSetup(_Setup):
         self._options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *options)
         self._masters = masters
         self._replicas = replicas
+        self._moved: dict[int, RedisServer] = {}
         self.nodes: list[RedisServer] = []
 
     def _set_up(self) -> None:
@@ -195,8 +196,10 @@ class ClusterSetup(_Setup):
         return SLOTS * number // self._masters, SLOTS * (number + 1) // self._masters
 
     def owner(self, slot: int) -> RedisServer:
-        """The master that has had a slot from the beginning."""
-        return next(node for n, node in enumerate(self.masters) if slot in range(*self._slots(n)))
+        """The master that has a slot, unless it was replaced by its replica."""
+        return self._moved.get(slot) or next(
+            node for n, node in enumerate(self.masters) if slot in range(*self._slots(n))
+        )
 
     @staticmethod
     def id(node: RedisServer) -> str:
@@ -224,3 +227,4 @@ class ClusterSetup(_Setup):
         """Give the slot to its new owner, in the eyes of all masters; of the new one first, or keys could be lost."""
         for node in (target, *(other for other in self.masters if other is not target)):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
+        self._moved[slot] = target

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels.layers.redis._back_off import LAST_BACK_OFF, BackOff
-from trio_channels.layers.redis._hosts import Host
+from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._link import IN_FLIGHT, is_elsewhere_or_later
-from trio_channels.layers.redis._topology import SLOTS, key_slot, shard_of
+from trio_channels.layers.redis._topology import SLOTS, Cluster, Hosts, key_slot, shard_of
 from trio_channels.layers.redis._window import MEMORY, WIDTH, DuplicateFilter
 from trio_channels.layers.redis._wire import encode, open_wire
 
@@ -82,6 +82,13 @@ def test_names_spread_over_the_shards() -> None:
     for number in range(4000):
         counts[shard_of(f"room-{number}", 4)] += 1
     assert min(counts) > 800
+
+
+def test_a_topology_shows_its_hosts_and_no_password() -> None:
+    hosts = [parse_host("redis://:hunter2@one"), parse_host("redis://:hunter2@two:1")]
+    sentinel = parse_host({"sentinels": ["s"], "master_name": "m", "password": "hunter2"})
+    assert repr(Hosts([*hosts, sentinel])) == "<Hosts one:6379, two:1, sentinel master 'm'>"
+    assert repr(Cluster(hosts, "asgi", 4)) == "<Cluster of 4 shards, through one:6379, two:1>"
 
 
 async def test_a_slot_is_the_one_that_redis_says(redis_server: RedisServer) -> None:

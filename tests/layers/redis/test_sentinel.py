@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 
-from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _link
 from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._topology import Hosts
@@ -96,10 +95,8 @@ async def test_when_no_sentinel_helps_the_error_says_of_each_why(
 
 async def test_a_service_name_that_no_sentinel_knows_is_a_clear_error(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
-    [layer] = make_layers({**setup.host, "master_name": "another"}, timeout=0.5)
-    with pytest.raises(ChannelLayerUnavailable, match="knows no master of the name 'another'"):
-        async with layer:
-            pytest.fail("opened on an unknown service")
+    with pytest.raises(LinkLost, match="knows no master of the name 'another'"):
+        await locate({**setup.host, "master_name": "another"})
 
 
 async def test_a_server_that_is_named_and_is_a_replica_is_not_used(sentinel_setup: Setup) -> None:
@@ -149,6 +146,7 @@ async def check_a_fail_over(setup: SentinelSetup, fail_over: Callable[[], Any], 
         assert await redis(setup.replica.url, "EXISTS", f"{{{first.prefix}:0}}:g:room") == 1
 
 
+@pytest.mark.faults
 async def test_a_fail_over_by_command_in_traffic_is_a_gap_and_delivery_resumes(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +176,9 @@ async def test_a_master_killed_together_with_a_sentinel_is_replaced(sentinel_set
 # -- a replica that has missed something ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("knows_the_inbox", [True, False], ids=["stale", "empty"])
+@pytest.mark.parametrize(
+    "knows_the_inbox", [True, pytest.param(False, marks=pytest.mark.faults)], ids=["stale", "empty"]
+)
 async def test_a_stale_replica_that_takes_over_is_a_gap_for_everybody_and_memberships_return(
     sentinel_setup: Setup, knows_the_inbox: bool
 ) -> None:
@@ -247,6 +247,25 @@ async def test_a_receiver_leaves_a_detached_master_that_still_answers(
         assert received == [{"type": "job"}]
 
 
+async def test_that_no_sentinel_answers_is_no_reason_to_leave_the_master(
+    sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_link, "LOOK_INTERVAL", 0.01)
+    setup = sentinel_setup()
+    async with open_proxy(setup.sentinels[0].port) as proxy:
+        [layer] = make_layers({**setup.host, "sentinels": [("127.0.0.1", proxy.port)]})
+        async with layer, traffic([layer]) as world:
+            setup.sentinels[0].kill()
+            looks = proxy.connections
+            await until(lambda: proxy.connections > looks + 2)
+            await world.publish(5)
+            await world.settle()
+            assert layer._opened().shards[0].link.statistics().connections == 1
+            assert world.checker.faults() == []
+            assert world.gaps == {}
+
+
+@pytest.mark.faults
 async def test_a_master_that_takes_nothing_without_its_replica_is_left(sentinel_setup: Setup) -> None:
     setup = sentinel_setup(options=("--min-replicas-to-write", "1"))
     [sentinel] = setup.sentinels

@@ -107,7 +107,9 @@ async def serve_by_redis(
 SERVERS = {"proxy": serve_by_proxy} | ({"redis": serve_by_redis} if speaks_tls() else {})
 
 
-@pytest.fixture(params=list(SERVERS))
+@pytest.fixture(
+    params=["proxy", *(pytest.param(name, marks=pytest.mark.faults) for name in SERVERS if name != "proxy")]
+)
 def serve(request: pytest.FixtureRequest, certificates: Certificates, redis_server: RedisServer) -> Serve:
     """Starts a server that speaks TLS, with a certificate for these names; gives its port."""
 

@@ -23,6 +23,7 @@ COVERED = [
     "trio_channels/_*.py",
     "trio_channels/abc.py",
     "trio_channels/exceptions.py",
+    "trio_channels/log.py",
     "trio_channels/proxy_headers.py",
     "trio_channels/websocket.py",
     "trio_channels/layers/_*.py",

@@ -27,6 +27,7 @@ BANDS: dict[str, str] = {
     "_names": "A",
     "_refusal": "A",
     "exceptions": "A",
+    "log": "A",
     "middleware": "A",
     "proxy_headers": "A",
     # -- B: Trio

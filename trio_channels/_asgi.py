@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from .exceptions import IllegalMessage, ServerProtocolError
+from .log import number_of
 
 Scope = MutableMapping[str, Any]
 Message = dict[str, Any]
@@ -293,8 +294,11 @@ def address(scope: Scope) -> str:
 
 
 def describe(scope: Scope) -> str:
-    """The connection for log lines: ``websocket /ws/chat/lobby/ from 127.0.0.1:50412``."""
+    """The connection for log lines: ``websocket /ws/chat/lobby/ from 127.0.0.1:50412 #38``, the number the server's."""
     place = scope.get("path") or scope.get("channel") or ""
     shown = f"{scope['type']} {place} from {address(scope)}" if scope.get("client") else f"{scope['type']} {place}"
+    number = number_of(scope)
+    if number is not None:
+        shown += f" #{number}"
     # The path is the client's, percent-decoded: a line break in it would forge log lines.
     return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")

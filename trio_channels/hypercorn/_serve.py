@@ -19,6 +19,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanSta
 from hypercorn.utils import repr_socket_addr, wrap_app
 
 from ._limits import ServerLimits
+from ._log import use_our_log
 from ._server import Server, ServerStatistics
 
 _servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.hypercorn.servers")
@@ -91,6 +92,7 @@ async def worker_serve(
     Args, raises and cancellation: as of :func:`serve`.
     """
     config.set_statsd_logger_class(StatsdLogger)
+    use_our_log(config)
     limits = ServerLimits.of(config)
     state: LifespanState = {}
     lifespan = Lifespan(app, config, state)
@@ -117,6 +119,7 @@ async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any)
 
     Args, raises and cancellation: as of :func:`worker_serve`.
     """
+    use_our_log(config)
     await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
     await worker_serve(app, config, **options)
 

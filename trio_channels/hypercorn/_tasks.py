@@ -11,6 +11,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, Scope
 
 from ..exceptions import ConnectionClosed
+from ..log import current_connection, number_of
 from ._inbox import Inbox
 
 Send = Callable[[Any], Awaitable[None]]
@@ -44,6 +45,7 @@ class ConnectionTasks(TaskGroup):
 
 
 async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send: Send) -> None:
+    current_connection.set(number_of(scope))
     try:
         await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except ClientGone:

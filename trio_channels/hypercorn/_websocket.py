@@ -19,6 +19,7 @@ from wsproto.utilities import LocalProtocolError
 
 from .._connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from ._frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from ._log import ServerLog
 from ._tasks import ClientGone
 
 if TYPE_CHECKING:
@@ -185,6 +186,8 @@ class WebSocketStream(WSStream):
         self._wire.served.websockets.discard(self)
         if self.app_put is not None:
             code, reason = self._why or (ABNORMAL, "")
+            if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
+                await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
             await self.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     # -- from the application ----------------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""hypercorn's access log, with the connection's number and the end of WebSockets, and safe to read.
+
+hypercorn's own writes a path as the client sent it, percent-decoded: a line break in it forges a line. And it copies
+the process' environment for each request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from hypercorn.config import Config
+from hypercorn.logging import Logger
+
+from ..log import number_of
+
+#: Instead of hypercorn's own, where that was not changed. The time is the handler's.
+FORMAT = '%(h)s "%(r)s" %(s)s %(b)s %(L)s #%(i)s'
+
+_PHRASES = {str(status.value): status.phrase for status in HTTPStatus}
+
+
+class ServerLog(Logger):
+    """hypercorn's logger; access lines go to ``trio_channels.access``.
+
+    They are written if hypercorn's option `accesslog` says where to, or if that logger has a level of its own, as from
+    Django's ``LOGGING``.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.access_log_format == Config.access_log_format:
+            self.access_log_format = FORMAT
+        ours = logging.getLogger("trio_channels.access")
+        if isinstance(config.accesslog, str) and self.access_logger is not None:
+            ours.handlers, ours.propagate = self.access_logger.handlers, False
+            ours.setLevel(logging.INFO)
+        if not isinstance(config.accesslog, logging.Logger):
+            self.access_logger = ours if ours.level else None
+
+    def atoms(self, request: Any, response: Any, request_time: float) -> Atoms:
+        """What a format may name."""
+        return Atoms(request, response, request_time)
+
+    async def websocket_ended(self, scope: Any, code: int, seconds: float) -> None:
+        """Log the end of a WebSocket: its close code in the place of the status. Cancellation: none happens here."""
+        await self.access(scope, {"status": code, "headers": []}, seconds)
+
+
+def use_our_log(config: Config) -> None:
+    """Have a configuration log as above, unless it has a logger class of its own."""
+    if config.logger_class is Logger:
+        config.logger_class = ServerLog
+        config._log = None
+
+
+class Atoms(dict[str, Any]):
+    """What an access line may name: as in hypercorn's documentation, and ``%(i)s``, the connection's number.
+
+    Headers and variables of the environment are looked up when a format names them; what is not there is ``-``.
+
+    Args:
+        scope: of the request or WebSocket.
+        response: status and headers, or None where the client left before there was one.
+        seconds: that it took.
+    """
+
+    def __init__(self, scope: Any, response: Any, seconds: float) -> None:
+        method = scope.get("method", "GET")
+        path, query = _safe(scope.get("path", "")), _safe(scope.get("query_string", b"").decode("latin-1"))
+        full = f"{path}?{query}" if query else path
+        version = scope.get("http_version", "-")
+        status = "-" if response is None else str(response["status"])
+        client = scope.get("client")
+        self._received = scope.get("headers", ())
+        self._sent = () if response is None else response.get("headers", ())
+        super().__init__(
+            h=f"{client[0]}:{client[1]}" if client else "-",
+            l="-",
+            t=time.strftime("[%d/%b/%Y:%H:%M:%S %z]"),
+            r=f"{method} {path} {version}",
+            R=f"{method} {full} {version}",
+            s=status,
+            st=_PHRASES.get(status, "-"),
+            S=scope.get("scheme", "-"),
+            m=method,
+            U=path,
+            Uq=full,
+            q=query,
+            H=version,
+            b=_header(self._sent, "content-length"),
+            B=_header(self._sent, "content-length"),
+            f=_header(self._received, "referer"),
+            a=_header(self._received, "user-agent"),
+            T=int(seconds),
+            D=int(seconds * 1_000_000),
+            L=f"{seconds:.6f}",
+            p=f"<{os.getpid()}>",
+            i=number_of(scope) or "-",
+        )
+
+    def __missing__(self, key: str) -> str:
+        name, kind = key[1:-2].lower(), key[-2:]
+        if not key.startswith("{"):
+            return "-"
+        if kind == "}e":
+            return next((value for known, value in os.environ.items() if known.lower() == name), "-")
+        return _header(self._received if kind == "}i" else self._sent, name)
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], wanted: str) -> str:
+    name = wanted.encode("latin-1", "replace")
+    return next((_safe(value.decode("latin-1")) for known, value in headers if known.lower() == name), "-")
+
+
+def _safe(text: str) -> str:
+    """Without what ends a line, moves a terminal's cursor or ends a quotation."""
+    shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return shown.replace('"', '\\"')

@@ -395,7 +395,7 @@ async def test_bare_hypercorn_keeps_a_peer_that_has_vanished(clock: trio.testing
     application = Application()
     async with serving_bare(application, websocket_ping_interval=20) as server:
         client = await open_h1(server)
-        await trio.sleep(1000)
+        await trio.sleep(200)
         assert application.ended == []
         await client.aclose()
 
@@ -428,7 +428,7 @@ async def test_a_peer_that_answers_stays(clock: trio.testing.MockClock) -> None:
 async def test_a_slow_application_is_not_its_clients_fault(clock: trio.testing.MockClock) -> None:
     class Sleeps(Application):
         async def talk(self, receive: Any, send: Any) -> None:
-            await trio.sleep(500)
+            await trio.sleep(200)
             await super().talk(receive, send)
 
     application = Sleeps()
@@ -436,7 +436,7 @@ async def test_a_slow_application_is_not_its_clients_fault(clock: trio.testing.M
         client = await open_h1(server)
         await client.send(frame(1, b"x") * 100)  # more than the queue to the application holds
         await client.send(frame(10))
-        await trio.sleep(490)
+        await trio.sleep(190)
         assert statistics().ended == {}
         await client.aclose()
 

@@ -290,6 +290,7 @@ class Connection(TCPServer):
         """Close a connection that nothing is asked on, once the server is to end."""
         idle = self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered
         if self.served.ending and not self._closing and idle:
+            await self.protocol.farewell()
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:

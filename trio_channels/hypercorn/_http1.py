@@ -55,6 +55,9 @@ class Http1(H11Protocol):
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
+    async def farewell(self) -> None:
+        """There is nothing to say between requests. Cancellation: atomic."""
+
     async def refuse(self, status: int) -> None:
         """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
         if self.unanswered:

@@ -18,10 +18,12 @@ from hypercorn.protocol.h2 import (
     H2Protocol,
     StreamBuffer,
 )
+from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DuplicateStreamError, PriorityError
 
 from ._http import HttpStream
+from ._limits import LINGER
 from ._patience import Waiting
 from ._websocket import WebSocketStream
 
@@ -34,7 +36,15 @@ _RESETS = 100
 
 
 class Buffer(StreamBuffer):
-    """D18: what a stream has to send, up to a bound; in hypercorn a closed window does not hold an application back."""
+    """D18: what a stream has to send, up to a bound; in hypercorn a closed window does not hold an application back.
+
+    Attributes:
+        gone: set when all of it has been sent, and the end of the stream.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(EventWrapper)
+        self.gone = trio.Event()
 
     async def push(self, data: bytes) -> None:
         """Add data, and wait while there is too much. Cancellation: the data has been added."""
@@ -96,11 +106,7 @@ class Http2(H2Protocol):
 
     async def refuse(self, status: int) -> None:
         """Say that the connection ends. Cancellation: may be sent in part."""
-        try:
-            self.connection.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
-        except h2.exceptions.ProtocolError:
-            return
-        await self._flush()
+        await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         """As hypercorn's, one event at a time, with those it does not survive taken out."""
@@ -162,7 +168,7 @@ class Http2(H2Protocol):
         if kind is WebSocketStream:
             self._uploading.discard(stream_id)
         self.streams[stream_id] = stream = kind(self._wire, self.stream_send, stream_id)
-        self.stream_buffers[stream_id] = Buffer(self.context.event_class)
+        self.stream_buffers[stream_id] = Buffer()
         await stream.handle(
             Request(
                 stream_id=stream_id,
@@ -194,10 +200,13 @@ class Http2(H2Protocol):
 
     async def _send_data(self, stream_id: int) -> None:
         """D1: a stream whose buffer has gone meanwhile."""
-        if stream_id in self.stream_buffers:
-            await super()._send_data(stream_id)
-        else:
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None:
             self.priority.block(stream_id)
+            return
+        await super()._send_data(stream_id)
+        if stream_id not in self.stream_buffers and isinstance(buffer, Buffer):
+            buffer.gone.set()
 
     async def stream_send(self, event: StreamEvent) -> None:
         """As hypercorn's; and D3: a client that opens no window is waited for as one that does not read.
@@ -212,19 +221,37 @@ class Http2(H2Protocol):
             return
         if isinstance(event, StreamClosed):
             self._uploading.discard(event.stream_id)
-            if event.stream_id in self.stream_buffers and isinstance(
-                self.streams.get(event.stream_id), WebSocketStream
-            ):
-                self._finish(event.stream_id)
+            await self._finish(event.stream_id)
         await super().stream_send(event)
 
-    def _finish(self, stream_id: int) -> None:
-        """End a WebSocket's stream when what is buffered for it has been sent; hypercorn leaves it half open."""
-        self.stream_buffers[stream_id].set_complete()
+    async def _finish(self, stream_id: int) -> None:
+        """Have what is buffered for a stream sent before it ends, and the end too.
+
+        hypercorn leaves the stream of a WebSocket half open, and a GOAWAY may overtake what is buffered.
+        """
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None or stream_id not in self.streams or self.closed:
+            return
+        buffer.set_complete()
         try:
             self.priority.unblock(stream_id)
         except PriorityError:
             return
+        await self.has_data.set()
+        if isinstance(buffer, Buffer):
+            with trio.move_on_after(LINGER):
+                await buffer.gone.wait()
+
+    async def farewell(self) -> None:
+        """Say that no more requests are taken. Cancellation: may be sent in part."""
+        await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
+
+    async def _go_away(self, why: h2.errors.ErrorCodes) -> None:
+        try:
+            self.connection.close_connection(why)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
 
     async def _reset(self, stream_id: int) -> None:
         self._wire.served.count("slow")

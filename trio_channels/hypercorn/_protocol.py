@@ -38,6 +38,10 @@ class Protocol(ProtocolWrapper):
         """Whether a request has begun that is not answered yet."""
         return self.protocol.unanswered
 
+    async def farewell(self) -> None:
+        """Say that no more requests are taken. Cancellation: may be sent in part."""
+        await self.protocol.farewell()
+
     async def refuse(self, status: int) -> None:
         """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
         await self.protocol.refuse(status)

@@ -190,6 +190,6 @@ def _address(stream: trio.SocketStream) -> str:
         address = ipaddress.ip_address(name[0].partition("%")[0])
     except ValueError:
         return str(name[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
     return str(address)

@@ -20,12 +20,13 @@ import trio.testing
 from django.contrib.auth.models import User
 from django.db.models.signals import post_save
 from django.http import HttpResponse
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from django.urls import path
 from trio.testing import MockClock
 from trio_websocket import open_websocket_url
 
 from trio_channels import _conf
+from trio_channels.handlers import DjangoHandler
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
@@ -202,6 +203,17 @@ async def test_a_long_poll_is_answered_with_the_next_item(load: Load, layer: InM
         await trio.testing.wait_all_tasks_blocked()
         await layer.group_send("news", {"type": "news.item", "text": "hello"})
         assert (await client.get_response())["body"] == b"hello"
+
+
+async def test_an_async_view_waits_for_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
+    with override_settings(ROOT_URLCONF=(path("news/", load("async_view").news),)):
+        client = HttpCommunicator(DjangoHandler(), "GET", "/news/")
+        await client.send_request()
+        with trio.fail_after(30):
+            while not layer.statistics().groups:
+                await trio.lowlevel.checkpoint()
+        await layer.group_send("news", {"type": "news.item", "text": "first"})
+        assert (await client.get_response(timeout=30))["body"] == b"first"
 
 
 async def test_a_long_poll_without_news_is_answered_with_204(

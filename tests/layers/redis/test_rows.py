@@ -1,0 +1,257 @@
+"""Slow members, tampered inboxes, many groups, much churn, a clock that is set, a loop that must go on."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import trio
+import trio.testing
+
+from trio_channels._mailbox import Mailbox
+from trio_channels.abc import Gap
+from trio_channels.exceptions import ChannelLayerUnavailable
+from trio_channels.layers._hub import Hub
+from trio_channels.layers.redis import _delivery
+from trio_channels.layers.redis._delivery import Delivery
+from trio_channels.layers.redis._entry import GROUP, EntryCodec
+
+from ..test_contract import tables
+from .proxy import open_proxy
+from .world import keys, make_layers, redis, traffic, until
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def test_a_slow_member_misses_messages_and_nobody_else_does(url: str) -> None:
+    first, second = make_layers(url, url, capacity=1000)
+    async with first, second, traffic([first, second]) as world:
+        with second.open_mailbox(prefix="slow") as slow:
+            await second.group_add("room", slow.name)
+            for _ in range(12):
+                await world.publish(100)
+            await world.settle()
+            assert world.checker.faults() == []
+            assert world.gaps == {}
+            assert slow.statistics().waiting == 1000
+            assert slow.statistics().dropped >= 2400 - 1000
+
+
+# -- tampering --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_place(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        first, second = make_layers(url, proxy.url)
+        async with first, second, traffic([first, second]) as world:
+            [shard] = second._opened().shards
+            await world.publish(50)
+            await world.settle()
+            proxy.stall()
+            for _ in range(50):
+                await first.group_send("room", world.checker.stamp("p0", "room"))
+            assert await redis(url, "XTRIM", shard.keys.inbox, "MAXLEN", 10) > 30
+            proxy.resume()
+            await world.settle()
+            assert world.checker.faults() == []
+            assert set(world.gaps) == {"l1-m0", "l1-m1", "l1-m2"}
+            assert all(gaps == [Gap(None, "somebody has trimmed the inbox")] for gaps in world.gaps.values())
+
+
+async def test_forged_entries_in_traffic_reach_nobody_and_cost_nothing(url: str) -> None:
+    first, second = make_layers(url, url, symmetric_encryption_keys=["secret"])
+    forgeries = [
+        ("t", "x-1", "b", EntryCodec().pack(GROUP, "room", {"type": "forged"})),
+        ("t", "x-2", "b", EntryCodec(keys=["guessed"]).pack(GROUP, "room", {"type": "forged"})),
+        ("x", "y"),
+    ]
+    async with first, second, traffic([first, second]) as world:
+        [shard] = second._opened().shards
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.publish, 100)
+            for number in range(30):
+                await until(lambda number=number: world.delivered >= 20 * number)
+                await redis(url, "XADD", shard.keys.inbox, "*", *forgeries[number % 3])
+        await world.settle()
+        assert world.checker.faults() == []
+        assert world.gaps == {}
+        assert [shard.undecodable for shard in second.shard_statistics()] == [30]
+
+
+# -- many groups ------------------------------------------------------------------------------------------------------
+
+
+async def test_ten_thousand_groups_of_one_process_return_after_redis_has_forgotten_them(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url)
+        groups = [f"group-{number}" for number in range(10_000)]
+        async with layer:
+            [shard] = layer._opened().shards
+            with layer.open_mailbox() as mailbox:
+                async with trio.open_nursery() as nursery:
+                    for group in groups:
+                        nursery.start_soon(layer.group_add, group, mailbox.name)
+                assert {f"g:{group}" for group in groups} <= await keys(url, layer)
+                await redis(url, "FLUSHALL")
+                proxy.cut()
+                await until(lambda: shard.reader.attachments == 2 and shard.memberships.settled)
+                assert {f"g:{group}" for group in groups} <= await keys(url, layer)
+                assert (await mailbox.get()) == Gap(None, "the inbox was gone")
+                await layer.group_send("group-9999", {"type": "x"})
+                with trio.fail_after(20):
+                    assert await mailbox.get() == {"type": "x"}
+            await until(lambda: shard.memberships.settled)
+            assert not {key for key in await keys(url, layer) if key.startswith("g:")}
+
+
+async def churn(url: str, changes: int) -> None:
+    first, second = make_layers(url, url)
+    async with first, second, traffic([first, second]) as world:
+        [shard] = second._opened().shards
+        await world.settle()
+        before = tables(second), len(await keys(url, second)), trio.lowlevel.current_statistics().tasks_living
+
+        async def come_and_go(worker: int) -> None:
+            with second.open_mailbox() as mailbox:
+                for number in range(changes // 20):
+                    group = f"churn-{(worker + number) % 97}"
+                    await second.group_add(group, mailbox.name)
+                    if number % 3:
+                        await second.group_discard(group, mailbox.name)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.publish, changes // 250)
+            for worker in range(10):
+                nursery.start_soon(come_and_go, worker)
+        await world.settle()
+        assert world.checker.faults() == []
+        assert world.gaps == {}
+        await until(lambda: shard.memberships.settled)
+        gc.collect()
+        after = tables(second), len(await keys(url, second)), trio.lowlevel.current_statistics().tasks_living
+        assert after == before
+        assert shard.memberships._told == {"room"}
+
+
+async def test_groups_that_come_and_go_beside_traffic_leave_nothing(url: str) -> None:
+    await churn(url, 2_000)
+
+
+@pytest.mark.faults
+async def test_fifty_thousand_joins_and_leaves_beside_traffic_leave_nothing(url: str) -> None:
+    await churn(url, 50_000)
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------------
+
+HOUR = 3600.0
+
+
+class Clocks:
+    """A delivery into one mailbox, and a Redis whose clock can be set."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        self._hub = Hub()
+        self._codec = EntryCodec()
+        self._numbers = iter(range(1000))
+        self.delivery = Delivery(
+            name="clocks",
+            hub=self._hub,
+            codec=self._codec,
+            mine=lambda group: True,
+            is_home=True,
+            expiry=60.0,
+            on_probe=lambda number: None,
+            on_flush=lambda: None,
+        )
+        self.mailbox = self._hub.open(Mailbox("m", capacity=10, overflow="drop_newest", counters=self._hub.counters))
+        self._hub.join("room", self.mailbox)
+        self.look()
+
+    def look(self) -> None:
+        """The reader learns what Redis' clock says."""
+        seconds, fraction = divmod(self.now, 1)
+        self.delivery.see_time([b"%d" % seconds, b"%d" % (fraction * 1e6)])
+
+    def write(self) -> tuple[bytes, list[bytes]]:
+        """An entry, with the id that Redis gives it."""
+        number = next(self._numbers)
+        blob = self._codec.pack(GROUP, "room", {"type": "x", "n": number})
+        return b"%d-0" % (self.now * 1000), [b"t", b"a-%d" % number, b"b", blob]
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+async def test_a_clock_that_is_set_by_an_hour_expires_nothing(step: float) -> None:
+    clocks = Clocks()
+    before = clocks.write()
+    clocks.now += step
+    clocks.look()
+    clocks.delivery.deliver(*before)
+    clocks.delivery.deliver(*clocks.write())
+    assert [clocks.mailbox.get_nowait()["n"] for _ in range(2)] == [0, 1]  # type: ignore[index]
+
+
+async def test_what_has_waited_too_long_expires_after_a_clock_was_set_as_before(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    clocks = Clocks()
+    for _ in range(2):
+        entry = clocks.write()
+        await trio.sleep(61)
+        clocks.now += 61
+        clocks.look()
+        clocks.delivery.deliver(*entry)
+        assert clocks.mailbox.get_nowait() == Gap(1, "expired")
+        clocks.now += HOUR
+        clocks.look()
+
+
+async def test_a_redis_whose_clock_is_an_hour_off_ours_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, ahead = Delivery.see_time, 0
+
+    def see_time(delivery: Delivery, time: list[bytes]) -> None:
+        original(delivery, [b"%d" % (int(time[0]) + ahead), time[1]])
+
+    monkeypatch.setattr(_delivery.Delivery, "see_time", see_time)
+    first, second = make_layers(url, url)
+    async with first, second, traffic([first, second]) as world:
+        for ahead in (0, 3600):  # noqa: B007 - read by what stands above
+            await world.publish(50)
+            await world.settle()
+        assert world.checker.faults() == []
+        assert world.gaps == {}
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+
+
+async def test_while_redis_is_a_black_hole_the_loop_goes_on(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url, timeout=0.5)
+        async with layer:
+            proxy.stall()
+            turns, longest, last = 0, 0.0, trio.current_time()
+
+            async def send() -> None:
+                with pytest.raises(ChannelLayerUnavailable):
+                    await layer.group_send("room", {"type": "x"})
+
+            async def turn() -> None:
+                nonlocal turns, longest, last
+                while True:
+                    await trio.sleep(0.001)
+                    now = trio.current_time()
+                    turns, longest, last = turns + 1, max(longest, now - last), now
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(turn)
+                async with trio.open_nursery() as senders:
+                    for _ in range(500):
+                        senders.start_soon(send)
+                nursery.cancel_scope.cancel()
+            assert turns > 20
+            assert longest < 0.4  # shorter than the time that the callers wait: nobody has waited in the loop
+            proxy.resume()

@@ -96,7 +96,9 @@ async def test_ten_thousand_groups_of_one_process_return_after_redis_has_forgott
                 assert {f"g:{group}" for group in groups} <= await keys(url, layer)
                 await redis(url, "FLUSHALL")
                 proxy.cut()
-                await until(lambda: shard.reader.attachments == 2 and shard.memberships.settled)
+                await until(
+                    lambda: shard.reader.attachments == 2 and shard.reader.connected and shard.memberships.settled
+                )
                 assert {f"g:{group}" for group in groups} <= await keys(url, layer)
                 assert (await mailbox.get()) == Gap(None, "the inbox was gone")
                 await layer.group_send("group-9999", {"type": "x"})

@@ -95,12 +95,13 @@ class Delivery:
             if b"l" in content:
                 self._pass_mark(int(content[b"l"]), flushed=b"f" in content)
                 return
-            if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
-                return
             parcel: Parcel = self._codec.unpack(content[b"b"])
             if parcel.kind not in (GROUP, CHANNEL, PROBE):
                 raise UndecodableEntry(f"an entry of an unknown kind, {parcel.kind}")
             probe = int(parcel.name) if parcel.kind == PROBE else 0
+            # Only now: a forged entry must not make one with the same token look as if it had come before.
+            if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
+                return
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return

@@ -448,22 +448,6 @@ async def test_in_another_database(own_redis: Any) -> None:
         assert len(await redis(f"{server.url}/5", "KEYS", "*")) > 0
 
 
-async def test_as_an_acl_user_who_may_do_no_more_than_the_layer_needs(own_redis: Any) -> None:
-    server = own_redis()
-    may = (
-        "+@stream +@set +@hash +@string +@sortedset +@keyspace +@scripting +@transaction +@connection +time -@dangerous"
-    )
-    await redis(server.url, "ACL", "SETUSER", "bob", "on", ">hunter2", "~*", *may.split())
-    await redis(server.url, "ACL", "SETUSER", "default", "off")
-    host = f"127.0.0.1:{server.port}"
-    await check_that_it_works(f"redis://bob:hunter2@{host}")
-    for wrong in (f"redis://bob:wrong@{host}", f"redis://{host}"):
-        with pytest.raises(ChannelLayerUnavailable, match=r"WRONGPASS|NOAUTH") as caught:
-            await check_that_it_works(wrong, timeout=0.2)
-        assert "wrong@" not in str(caught.value)
-        assert "hunter2" not in str(caught.value)
-
-
 async def test_the_wire_form_of_a_password_is_in_no_error(own_redis: Any) -> None:
     server = own_redis()
     await redis(server.url, "CONFIG", "SET", "requirepass", "hunter2")

@@ -62,6 +62,7 @@ BANDS: dict[str, str] = {
     "_lifespan": "C",
     "_transactions": "C",
     "_workers": "C",
+    "_recheck": "C",
     "apps": "C",
     "asgi": "C",
     "auth": "C",

@@ -80,6 +80,7 @@ SETTINGS: dict[str, _Setting] = {
     "MAX_CONNECTIONS_PER_ADDRESS": _count(0, least=0),
     "SHUTDOWN_GRACE": _seconds(30.0),
     "TRANSACTION_TIMEOUT": _seconds(30.0),
+    "SESSION_RECHECK": _Setting(0.0, "a number of seconds, or 0 for never", lambda v: _is_number(v) and v >= 0),
 }
 
 

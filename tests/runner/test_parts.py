@@ -290,11 +290,10 @@ def test_a_worker_finds_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone() -> None:
     parent, worker = socket.socketpair()
-    lifeline = Lifeline(worker.detach())
-    await lifeline.ready()
-    assert parent.recv(10) == READY
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lifeline.wait_closed)
-        parent.close()
-    await lifeline.ready()
-    await lifeline.aclose()
+    async with Lifeline(worker.detach()) as lifeline:
+        await lifeline.ready()
+        assert parent.recv(10) == READY
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lifeline.wait_closed)
+            parent.close()
+        await lifeline.ready()

@@ -10,6 +10,7 @@ import os
 import socket
 from dataclasses import asdict, dataclass
 from itertools import chain
+from typing import Self
 
 import trio
 
@@ -51,11 +52,17 @@ def inherited() -> Place | None:
 
 
 class Lifeline:
-    """The worker's end."""
+    """The worker's end; ``async with`` closes it."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stream.aclose()
 
     async def ready(self) -> None:
         """Tell the parent that this worker serves."""
@@ -73,7 +80,3 @@ class Lifeline:
             await self._stream.receive_some()
         except trio.BrokenResourceError:
             pass
-
-    async def aclose(self) -> None:
-        """Close it."""
-        await self._stream.aclose()

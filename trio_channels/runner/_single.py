@@ -19,6 +19,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 from .._asgi import ASGIApplication, Message, Receive, Scope, Send
 from ..exceptions import CannotStart
 from ..hypercorn._serve import worker_serve
+from ..layers import InMemoryChannelLayer, channel_layers
 from ._exit import CRASHED
 from ._lifeline import Lifeline, Place
 from ._load import load
@@ -72,6 +73,8 @@ def _run(options: Options, place: Place | None) -> int:
         raise CannotStart(f"the TLS certificate cannot be used: {error}") from None
     application = load(options.application)
     open_log(config)
+    if place is not None and place.number == 1:
+        warn_of_islands(options.workers)
     process = _Process(application, config, place)
     try:
         trio.run(process.run)
@@ -81,6 +84,18 @@ def _run(options: Options, place: Place | None) -> int:
         logger.critical("the server failed", exc_info=error)
         return CRASHED
     return 0
+
+
+def warn_of_islands(workers: int) -> None:
+    """Say that a layer which is one per process does not join the workers; once, by the first of them."""
+    for alias in channel_layers.configs:
+        if isinstance(channel_layers[alias], InMemoryChannelLayer):
+            logger.warning(
+                "the channel layer %r is one in each of the %d workers: members of a group do not hear those of "
+                "another. Use a layer that joins processes, or one worker",
+                alias,
+                workers,
+            )
 
 
 def _why_not_started(error: Exception) -> CannotStart:
@@ -114,7 +129,13 @@ class _Process:
 
         Cancellation: the server is cancelled, without a drain.
         """
-        lifeline = None if self._place is None else Lifeline(self._place.lifeline)
+        if self._place is None:
+            await self._run(None)
+        else:
+            async with Lifeline(self._place.lifeline) as lifeline:
+                await self._run(lifeline)
+
+    async def _run(self, lifeline: Lifeline | None) -> None:
         starting = trio.CancelScope()
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             async with trio.open_nursery() as helpers:

@@ -123,6 +123,7 @@ class _SessionKeeper:
         self._session = session
         self._send = send
         self._failed = False
+        self._key_of_client = session.session_key
 
     async def run(self, inner: ASGIApplication, receive: Receive) -> None:
         try:
@@ -154,6 +155,7 @@ class _SessionKeeper:
 
     def _set_cookie(self, message: Message) -> None:
         session = self._session
+        self._key_of_client = session.session_key
         until_exit = session.get_expire_at_browser_close()
         CookieMiddleware.set_cookie(
             message,
@@ -171,7 +173,13 @@ class _SessionKeeper:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_TIMEOUT) as scope:
             before = never_refused.set(True)
             try:
-                await self._save()
+                if await self._save() and self._session.session_key != self._key_of_client:
+                    # A login changes the key, and with signed cookies each change does: the key is the data.
+                    logger.warning(
+                        "the session of %s got a new key after its cookie could be sent; its client does not know it. "
+                        "Log in, and change signed cookies, before accepting",
+                        describe(self._scope),
+                    )
             finally:
                 never_refused.reset(before)
         if scope.cancelled_caught:

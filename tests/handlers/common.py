@@ -24,13 +24,29 @@ class Signals:
         self.sent.append("finished")
 
 
+class PatientCommunicator(HttpCommunicator):
+    """Waits as long as a busy machine may need."""
+
+    async def receive_output(self, timeout: float = 30) -> dict[str, Any]:
+        return await super().receive_output(timeout)
+
+    async def get_response(self, timeout: float = 30) -> dict[str, Any]:
+        return await super().get_response(timeout)
+
+    async def wait(self, timeout: float = 30) -> None:
+        await super().wait(timeout)
+
+    async def disconnect(self, timeout: float = 30) -> None:
+        await super().disconnect(timeout)
+
+
 def client(where: str, method: str = "GET", body: bytes = b"", headers: Any = ()) -> HttpCommunicator:
-    return HttpCommunicator(get_asgi_application(), method, where, body, headers)
+    return PatientCommunicator(get_asgi_application(), method, where, body, headers)
 
 
 async def fetch(where: str, method: str = "GET", body: bytes = b"", headers: Any = ()) -> dict[str, Any]:
     async with client(where, method, body, headers) as http:
-        return await http.get_response(timeout=10)
+        return await http.get_response(timeout=30)
 
 
 def header(response: dict[str, Any], name: str) -> bytes | None:
@@ -40,6 +56,6 @@ def header(response: dict[str, Any], name: str) -> bytes | None:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition that a worker thread brings about."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not condition():
             await trio.lowlevel.checkpoint()

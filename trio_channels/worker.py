@@ -1,5 +1,7 @@
 """Workers: run an ASGI application for the messages of named channels.
 
+What runs::
+
     worker nursery
       one task per channel       takes messages, as many as there are free handlers
         one task per message     the application, in a `channel` scope; then the message is settled

@@ -172,6 +172,22 @@ async def test_views_of_both_kinds_reach_a_group(load: Load, layer: InMemoryChan
         assert await anext(events) == {"type": "news.item", "text": "hello"}
 
 
+async def test_the_worker_of_the_guide_does_what_the_view_orders(
+    load: Load, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = load("jobs")
+    made: list[str] = []
+    monkeypatch.setattr(jobs, "make_thumbnail", made.append)
+    order = RequestFactory().post("/", {"path": "1.png"})
+    with trio.fail_after(30):
+        async with layer.subscribe("pages") as events, trio.open_nursery() as nursery:
+            nursery.start_soon(jobs.work, layer)
+            assert (await sync_to_async(jobs.order_thumbnail)(order)).status_code == 202
+            assert await anext(events) == {"type": "thumbnail.made", "path": "1.png"}
+            nursery.cancel_scope.cancel()
+    assert made == ["1.png"]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_signal_reaches_a_group_from_a_thread_without_trio(load: Load, layer: InMemoryChannelLayer) -> None:
     outside = load("outside")

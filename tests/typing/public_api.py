@@ -7,7 +7,7 @@ from typing import Any, assert_type
 
 from trio_channels import WebSocket, websocket
 from trio_channels._asgi import ASGIApplication
-from trio_channels.abc import ChannelLayer, Gap, LayerStatistics
+from trio_channels.abc import ChannelLayer, DeadLetter, Gap, LayerStatistics
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import AsyncConsumer, SyncConsumer
 from trio_channels.db import database_sync_to_async
@@ -19,6 +19,7 @@ from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import AllowedHostsOriginValidator
 from trio_channels.sync import async_to_sync, sync_to_async
 from trio_channels.testing import WebsocketCommunicator
+from trio_channels.worker import Worker, WorkerStatistics
 
 
 class AsyncChat(AsyncJsonWebsocketConsumer):
@@ -79,6 +80,14 @@ async def communicates() -> None:
     async with WebsocketCommunicator(AsyncChat.as_asgi(), "/ws/") as ws:
         assert_type(ws, WebsocketCommunicator)
         assert_type(await ws.receive_from(), str | bytes)
+
+
+async def works(layer: ChannelLayer) -> None:
+    worker = Worker(AsyncConsumer.as_asgi(), ["jobs"], layer, concurrency=2, ack="on-receive")
+    assert_type(worker.statistics(), WorkerStatistics)
+    assert_type(await worker.run(), None)
+    assert_type(await layer.work_queue("jobs").dead_letters(), list[DeadLetter])
+    Worker(AsyncConsumer.as_asgi(), ["jobs"], layer, ack="never")  # type: ignore[arg-type]
 
 
 applications: list[ASGIApplication] = [

@@ -57,6 +57,17 @@ async def use_everything(hosts: Any, **options: Any) -> None:
             assert await layer.receive(channel) == LAST
             await layer.send("jobs", LAST)
             assert await layer.receive("jobs") == LAST
+            queue = layer.work_queue("jobs")
+            for settle in ("done", "bury", "retry"):
+                await layer.send("jobs", LAST)
+                async with queue.serve(claim_after=0.1) as source:
+                    [delivery] = await source.take(1)
+                    await trio.sleep(0.05)  # so long that it is renewed
+                    await getattr(source, settle)(delivery, *{"done": (), "bury": ("why",), "retry": (0,)}[settle])
+            assert await queue.requeue() == 1
+            async with queue.serve(claim_after=0.1) as source:
+                assert len([*await source.take(1), *await source.take(1)]) == 2
+            assert await queue.discard() == 0
             # A batch goes out as a transaction.
             async with trio.open_nursery() as nursery:
                 for _ in range(10):

@@ -13,7 +13,7 @@ from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 from trio_channels.layers.redis._hosts import parse_host
-from trio_channels.layers.redis._topology import Cluster, key_slot, shard_of
+from trio_channels.layers.redis._topology import Cluster, Hosts, key_slot, shard_of
 from trio_channels.layers.redis._wire import LinkLost
 
 from ...redis_server import RedisServer, free_port
@@ -118,6 +118,25 @@ async def test_a_node_that_knows_no_owner_is_not_the_last_word(own_redis: Any, r
     both = Cluster([parse_host(alone.url), parse_host(redis_cluster.nodes[0].url)], "asgi", SHARDS)
     owner = redis_cluster.owner(key_slot("asgi:0"))
     assert (await both.locate(0)).address == ("127.0.0.1", owner.port)
+
+
+async def test_something_else_that_answers_is_not_in_the_way(redis_cluster: ClusterSetup) -> None:
+    async def agree(client: trio.SocketStream) -> None:
+        async for data in client:
+            await client.send_all(b"+OK\r\n" * data.count(b"*"))
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, agree, [listener])
+        host = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        seeds = [parse_host(f"redis://{host}"), parse_host(redis_cluster.nodes[0].url)]
+        with pytest.raises(LinkLost, match=f"{host} does not answer as Redis does"):
+            await Cluster(seeds[:1], "asgi", SHARDS).locate(0)
+        with pytest.raises(LinkLost, match=f"{host} does not answer as Redis does"):
+            await Hosts([parse_host({"sentinels": [host.split(":")], "master_name": "m"})]).locate(0)
+        owner = redis_cluster.owner(key_slot("asgi:0"))
+        assert (await Cluster(seeds, "asgi", SHARDS).locate(0)).address == ("127.0.0.1", owner.port)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_node_that_does_not_know_its_own_address_is_where_it_was_asked(own_redis: Any) -> None:
@@ -300,5 +319,5 @@ async def test_a_named_channel_whose_slot_moves_loses_and_doubles_nothing(redis_
 
 
 @pytest.mark.faults
-async def test_a_slot_that_moves_six_times_in_traffic_costs_nothing(own_cluster: Setup) -> None:
-    await check_a_move(own_cluster(), messages=100, moves=6, members=20)
+async def test_a_slot_that_moves_four_times_in_traffic_costs_nothing(own_cluster: Setup) -> None:
+    await check_a_move(own_cluster(), messages=100, moves=4, members=10)

@@ -12,7 +12,8 @@ from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
 from trio_channels.layers.redis._entry import PROBE, EntryCodec
-from trio_channels.layers.redis._wire import encode
+from trio_channels.layers.redis._hosts import Host, parse_host
+from trio_channels.layers.redis._wire import LinkLost, encode, open_wire
 
 from ..test_contract import cancelled_at_checkpoint, tables
 from .proxy import open_proxy
@@ -169,18 +170,16 @@ async def test_a_server_that_speaks_another_language_is_a_clear_error() -> None:
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, web_server, [listener])
-        [layer] = make_layers(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}", timeout=0.3)
-        with pytest.raises(ChannelLayerUnavailable, match="Protocol error"):
-            async with layer:
-                pytest.fail("opened on a web server")
+        wire = await open_wire(Host(listener.socket.getsockname()))
+        with pytest.raises(LinkLost, match="Protocol error"):
+            await wire.exchange(("HELLO",))
+        await wire.aclose()
         nursery.cancel_scope.cancel()
 
 
 async def test_a_host_name_that_is_none_is_a_clear_error() -> None:
-    [layer] = make_layers("redis://a..b", timeout=0.2)
-    with pytest.raises(ChannelLayerUnavailable, match=r"a\.\.b"):
-        async with layer:
-            pytest.fail("opened on nothing")
+    with pytest.raises(LinkLost, match=r"a\.\.b"):
+        await open_wire(parse_host("redis://a..b"))
 
 
 # -- what Redis refuses -----------------------------------------------------------------------------------------------
@@ -449,11 +448,10 @@ async def test_in_another_database(own_redis: Any) -> None:
 
 
 async def test_the_wire_form_of_a_password_is_in_no_error(own_redis: Any) -> None:
-    server = own_redis()
-    await redis(server.url, "CONFIG", "SET", "requirepass", "hunter2")
+    server = own_redis("--requirepass", "hunter2")
     await check_that_it_works(f"redis://:hunter2@127.0.0.1:{server.port}")
-    with pytest.raises(ChannelLayerUnavailable) as caught:
-        await check_that_it_works(f"redis://:hunter3@127.0.0.1:{server.port}", timeout=0.2)
+    with pytest.raises(LinkLost, match="WRONGPASS") as caught:
+        await open_wire(parse_host(f"redis://:hunter3@127.0.0.1:{server.port}"))
     assert "hunter3" not in str(caught.value)
     assert b"hunter3" in encode("AUTH", "hunter3")
 

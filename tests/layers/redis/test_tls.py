@@ -128,9 +128,9 @@ async def check_that_it_works(host: Any) -> None:
         assert world.gaps == {}
 
 
-async def ping(host: Any) -> Any:
+async def ping(host: Any, patience: float = 10) -> Any:
     """Connect, and ask for one answer: with TLS 1.3, a client learns as late as that that it is refused."""
-    wire = await open_wire(host if isinstance(host, Host) else parse_host(host), 0.5)
+    wire = await open_wire(host if isinstance(host, Host) else parse_host(host), patience)
     try:
         [reply] = await wire.exchange(("PING",))
     finally:
@@ -138,10 +138,10 @@ async def ping(host: Any) -> Any:
     return reply.decode()
 
 
-async def refusal_of(host: Any) -> str:
+async def refusal_of(host: Any, patience: float = 10) -> str:
     """Why there is no connection."""
     with pytest.raises(LinkLost) as caught:
-        await ping(host)
+        await ping(host, patience)
     return str(caught.value)
 
 
@@ -159,7 +159,7 @@ async def test_a_server_of_another_name_is_refused_unless_names_do_not_matter(
 ) -> None:
     async with serve("redis.example.org") as port:
         uri = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
-        [layer] = make_layers(uri, timeout=0.5)
+        [layer] = make_layers(uri, timeout=1)
         with pytest.raises(ChannelLayerUnavailable, match="certificate is not valid for 'localhost'"):
             async with layer:
                 pytest.fail("opened")
@@ -173,7 +173,7 @@ async def test_a_certificate_that_nobody_trusted_has_signed_is_refused_unless_to
 
 
 async def test_a_server_that_does_not_speak_tls_is_a_clear_error(redis_server: RedisServer) -> None:
-    error = await refusal_of(f"rediss://127.0.0.1:{redis_server.port}?ssl_cert_reqs=none")
+    error = await refusal_of(f"rediss://127.0.0.1:{redis_server.port}?ssl_cert_reqs=none", 0.3)
     assert f"Redis at 127.0.0.1:{redis_server.port} did not answer" in error  # it waits for the end of a line
 
 

@@ -19,7 +19,7 @@ from trio_channels.layers.redis._wire import ReplyError, open_wire
 from ...faults.checker import DeliveryChecker, Receiver
 
 #: Seconds in which what must happen has to; only a failing test waits as long.
-DEADLINE = 20.0
+DEADLINE = 30.0
 
 _prefixes = (f"fault-{number}" for number in itertools.count())
 

@@ -160,6 +160,10 @@ async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], 
         except LinkLost as error:
             problems.append(str(error))
             failed.set()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            # Something else answers there. One such must not be in the way of the others.
+            problems.append(f"{node} does not answer as Redis does: {error}")
+            failed.set()
         else:
             nursery.cancel_scope.cancel()
 

@@ -11,7 +11,8 @@ import logging
 import signal
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import cast
 
 import trio
@@ -40,6 +41,7 @@ class DevelopmentServer:
         request_handler_class: as Django passes it; not used.
         ipv6: whether the host is one of IPv6.
         allow_reuse_address: whether a port that was closed a moment ago is free.
+        around: makes an async context manager, inside which the application runs.
 
     Raises:
         OSError: the address cannot be bound.
@@ -52,6 +54,7 @@ class DevelopmentServer:
         *,
         ipv6: bool = False,
         allow_reuse_address: bool = True,
+        around: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     ) -> None:
         self._socket = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
         try:
@@ -63,6 +66,7 @@ class DevelopmentServer:
             raise
         self.server_address = self._socket.getsockname()
         self.server_port: int = self.server_address[1]
+        self._around = around or nullcontext
         self._application: ASGIApplication | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._stop: trio.Event | None = None
@@ -73,8 +77,11 @@ class DevelopmentServer:
         """Say what is served."""
         self._application = application
 
-    def serve_forever(self) -> None:
+    def serve_forever(self, started: Callable[[], object] = lambda: None) -> None:
         """Serve until :meth:`shutdown`, or, in the main thread, until SIGINT or SIGTERM.
+
+        Args:
+            started: called when the application has started, and connections are accepted.
 
         Raises:
             KeyboardInterrupt: it was a signal.
@@ -82,7 +89,7 @@ class DevelopmentServer:
         # The thread may be a daemon, as the autoreloader's is: have clients told when the process exits under it.
         atexit.register(self.shutdown)
         try:
-            signalled = trio.run(self._main)
+            signalled = trio.run(self._main, started)
         finally:
             self._ended.set()
             atexit.unregister(self.shutdown)
@@ -101,18 +108,21 @@ class DevelopmentServer:
         """Let go of the address."""
         self._socket.close()
 
-    async def _main(self) -> bool:
+    async def _main(self, started: Callable[[], object]) -> bool:
+        self._served = trio.Event()
         stop = self._stop = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
         if not self._wanted:
             return False
         signals: list[int] = []
-        async with trio.open_nursery() as nursery:
+        async with self._around(), trio.open_nursery() as nursery:
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(self._wait_for_signal, stop, signals)
-            with trio.CancelScope() as scope:
-                nursery.start_soon(_limit_after, stop, scope)
-                await serve(cast(Framework, self._application), self._config(), shutdown_trigger=stop.wait)
+            await nursery.start(self._serve, stop)
+            started()
+            await stop.wait()
+            nursery.cancel_scope.deadline = trio.current_time() + GRACE
+            await self._served.wait()
             nursery.cancel_scope.cancel()
         return bool(signals)
 
@@ -126,6 +136,11 @@ class DevelopmentServer:
                 seen.append(number)
                 stop.set()
 
+    async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        application = cast(Framework, self._application)
+        await serve(application, self._config(), shutdown_trigger=stop.wait, task_status=task_status)
+        self._served.set()
+
     def _config(self) -> Config:
         config = Config()
         config.bind = [f"fd://{self._socket.detach()}"]
@@ -134,11 +149,6 @@ class DevelopmentServer:
         config.access_log_format = ACCESS_LOG
         config.errorlog = logging.getLogger("hypercorn.error")
         return config
-
-
-async def _limit_after(stop: trio.Event, scope: trio.CancelScope) -> None:
-    await stop.wait()
-    scope.deadline = trio.current_time() + GRACE
 
 
 def with_static_files(application: ASGIApplication) -> ASGIApplication:

@@ -11,9 +11,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .application import ApplicationCommunicator
 from .http import HttpCommunicator
 from .scripted import ScriptedConnection
 from .websocket import WebsocketCommunicator
 
-__all__ = ["ApplicationCommunicator", "HttpCommunicator", "ScriptedConnection", "WebsocketCommunicator"]
+if TYPE_CHECKING:
+    from .live import ChannelsLiveServerTestCase, LiveServer
+
+__all__ = [
+    "ApplicationCommunicator",
+    "ChannelsLiveServerTestCase",
+    "HttpCommunicator",
+    "LiveServer",
+    "ScriptedConnection",
+    "WebsocketCommunicator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The live servers: who does not ask for them does not import a server."""
+    if name not in ("ChannelsLiveServerTestCase", "LiveServer"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import live
+
+    return getattr(live, name)

@@ -6,6 +6,7 @@ Installed with the package; works together with pytest-trio.
   ``@pytest.mark.time_limit(5)`` for a single test) is cancelled, and fails with what its tasks were waiting for. The
   seconds are real ones, whatever clock the test runs on. A test that cannot be cancelled, because it has frozen Trio's
   loop, ends the session, after the stacks of all threads have been printed.
+- Two fixtures for tests that use the database: ``trio_db`` and ``trio_live_server``; they need pytest-django.
 - A failure that pytest-trio wraps in an exception group of one is unwrapped, so that ``xfail(raises=...)`` works.
 """
 
@@ -16,12 +17,15 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+
+if TYPE_CHECKING:
+    from .live import LiveServer
 
 from .._groups import leaves
 
@@ -81,6 +85,30 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
         if others:
             raise
     raise leaf
+
+
+@pytest.fixture
+async def trio_db(db: None) -> AsyncIterator[None]:  # noqa: ARG001 - it is set up first
+    """The database, for an async test: worker threads see the test's transaction, which is rolled back after it.
+
+    Like pytest-django's ``db``, which it depends on. Calls to the ORM are made one after the other, on one thread.
+    """
+    # Not at the top: a plugin is imported before Django can be.
+    from django.db import connections
+
+    from ._connections import shared_connections
+
+    async with shared_connections({connection.alias: connection for connection in connections.all()}):
+        yield
+
+
+@pytest.fixture
+def trio_live_server(transactional_db: None) -> Iterator[LiveServer]:  # noqa: ARG001 - it is set up first
+    """``ASGI_APPLICATION``, served by hypercorn on Trio in a thread, on a free port, with static files."""
+    from .live import live_server
+
+    with live_server() as server:
+        yield server
 
 
 def _limit_of(item: pytest.Item) -> float:

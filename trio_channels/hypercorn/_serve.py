@@ -99,8 +99,12 @@ async def worker_serve(
     context = WorkerContext(_max_requests(config))
     server = Server(app, config, limits, context, state)
     async with trio.open_nursery() as lifespan_nursery:
-        await lifespan_nursery.start(lifespan.handle_lifespan)
+        ended = await lifespan_nursery.start(_handle, lifespan)
         await lifespan.wait_for_startup()
+        if lifespan.shutdown.is_set():
+            # It has ended already. If it has failed, then this is where we are cancelled, before anything is bound.
+            await ended.wait()
+            await trio.lowlevel.checkpoint()
         with _registered(server):
             async with trio.open_nursery() as connections:
                 if sockets is None:
@@ -122,6 +126,15 @@ async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any)
     use_our_log(config)
     await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
     await worker_serve(app, config, **options)
+
+
+async def _handle(lifespan: Lifespan, task_status: trio.TaskStatus[trio.Event]) -> None:
+    ended = trio.Event()
+    task_status.started(ended)
+    try:
+        await lifespan.handle_lifespan()
+    finally:
+        ended.set()
 
 
 def _max_requests(config: Config) -> int | None:

@@ -18,6 +18,7 @@ from trio_channels.hypercorn._server import _address
 
 from .clients import (
     GET,
+    HANDSHAKE,
     Application,
     Http2,
     close_code,
@@ -164,6 +165,21 @@ async def test_a_tls_handshake_that_does_not_come_ends_the_connection(
         assert await read_all(stream) == b""
         assert 9 < trio.current_time() < 12
         assert statistics().ended == {"handshake timeout": 1}
+
+
+async def test_a_handshake_that_the_application_does_not_answer_is_a_503_and_a_disconnect(clock: Clock) -> None:
+    class Sleeps(Application):
+        async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            self.ended.append(await receive())
+
+    application = Sleeps()
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(HANDSHAKE % (b"/", b""))
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 503")
+        assert 10 < trio.current_time() < 13
+        assert statistics().ended == {"not accepted": 1}
+    assert application.ended[0]["code"] == 1006
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------

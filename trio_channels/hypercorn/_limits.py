@@ -33,6 +33,7 @@ class ServerLimits:
     ping_interval: float
     pong_timeout: float
     handshake_timeout: float
+    accept_timeout: float
     header_timeout: float
     body_timeout: float
     write_timeout: float
@@ -54,6 +55,7 @@ class ServerLimits:
             ping_interval=_of(config, "websocket_ping_interval", "PING_INTERVAL"),
             pong_timeout=_conf.get("PONG_TIMEOUT"),
             handshake_timeout=_of(config, "ssl_handshake_timeout", "HANDSHAKE_TIMEOUT"),
+            accept_timeout=_conf.get("ACCEPT_TIMEOUT"),
             header_timeout=_conf.get("HEADER_TIMEOUT"),
             body_timeout=_of(config, "read_timeout", "BODY_TIMEOUT"),
             write_timeout=_conf.get("WRITE_TIMEOUT"),

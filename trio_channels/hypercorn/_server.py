@@ -44,8 +44,8 @@ class ServerStatistics:
         requests: being answered now.
         accepted: connections so far, without those refused.
         refused: connections so far that were one too many.
-        ended: how many were cut, by reason: "slow", "silent", "slow request", "handshake timeout", "bad input",
-            "errors" (those of protocol code) and "closed <code>" for WebSockets.
+        ended: how many were cut, by reason: "slow", "silent", "slow request", "handshake timeout", "not accepted",
+            "bad input", "errors" (those of protocol code) and "closed <code>" for WebSockets.
         ending: whether a shutdown is under way.
     """
 

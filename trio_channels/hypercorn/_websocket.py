@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: RFC 6455, section 7.4.1.
 POLICY_VIOLATION = 1008
 
+#: Seconds that an application has beyond ``ACCEPT_TIMEOUT``: ours denies by itself by then, and with a better reason.
+_AFTER_THE_APPLICATION = 1.0
+
 #: Seconds that a client has to take the close frame of a shutdown.
 _LAST_WORD = 2.0
 
@@ -71,6 +74,7 @@ class WebSocketStream(WSStream):
         self._deaf = False
         self._why: tuple[int, str] | None = None
         self._beat = trio.CancelScope()
+        self._answered = trio.Event()
         self._allowance = float(self._limits.messages_per_second)
         self._counted_at = 0.0
 
@@ -105,6 +109,7 @@ class WebSocketStream(WSStream):
         else:
             self.scope["extensions"].update(self._wire.extensions)
             self._wire.served.websockets.add(self)
+            self.task_group.spawn(self._watch)
 
     async def _refuse_early_frame(self) -> None:
         """D7, and D1 in the same packet (hypercorn issue 225): 400, a disconnect, and the end of the connection.
@@ -250,7 +255,7 @@ class WebSocketStream(WSStream):
             self._wire.frames_to = self
         await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
-        self.task_group.spawn(self._heartbeat)
+        self._answered.set()
 
     async def _send_event(self, event: Any) -> None:
         try:
@@ -267,6 +272,18 @@ class WebSocketStream(WSStream):
 
     # -- from the server ---------------------------------------------------------------------------------------------
 
+    async def _watch(self) -> None:
+        """Have the application answer the handshake in time, then the client the pings."""
+        with self._beat:
+            with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
+                await self._answered.wait()
+            if self._answered.is_set():
+                await self._heartbeat()
+        if not self.closed and self.state is _HANDSHAKE:
+            self._wire.served.count("not accepted")
+            await self._send_error_response(503)
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
     async def _heartbeat(self) -> None:
         """Ping; and cut a client from which nothing has come for the time of a pong.
 
@@ -276,19 +293,17 @@ class WebSocketStream(WSStream):
         interval, pong = self._limits.ping_interval, self._limits.pong_timeout
         step = min(interval, pong)
         silent = 0.0
-        with self._beat:
-            # Not all at once after a restart.
-            await trio.sleep(interval * random.uniform(0.5, 1))
-            while True:
-                heard = self._wire.reads
-                await self._send_event(Ping())
-                await trio.sleep(step)
-                silent = 0.0 if self._wire.reads != heard or not self._wire.listening else silent + step
-                if silent >= pong:
-                    self._wire.served.count("silent")
-                    self._wire.abort()
-                    return
-                await trio.sleep(interval - step)
+        await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
+        while True:
+            heard = self._wire.reads
+            await self._send_event(Ping())
+            await trio.sleep(step)
+            silent = 0.0 if self._wire.reads != heard or not self._wire.listening else silent + step
+            if silent >= pong:
+                self._wire.served.count("silent")
+                self._wire.abort()
+                return
+            await trio.sleep(interval - step)
 
     async def go_away(self) -> None:
         """Tell client and application that the server is about to end.

@@ -15,6 +15,7 @@ import asgiref
 import django
 import pytest
 import trio
+import trio.testing
 from asgiref import sync as asgiref_sync
 from asgiref.local import Local
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async

@@ -9,10 +9,12 @@ from typing import Any
 import django
 import pytest
 import trio
+import trio.testing
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 
 from trio_channels._worker_thread import in_worker
+from trio_channels.bridge._parallel import run_parallel
 from trio_channels.exceptions import BridgeError
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -174,3 +176,15 @@ async def test_what_a_receiver_sets_in_the_context_comes_back_as_the_django_vers
 
     await signal.asend(None)
     assert variable.get() == ("changed" if django.VERSION >= (6, 0) else "unset")
+
+
+async def test_calls_in_parallel_each_add_what_they_changed_in_the_context() -> None:
+    other: contextvars.ContextVar[str] = contextvars.ContextVar("other", default="unset")
+
+    async def change(which: contextvars.ContextVar[str]) -> str:
+        await trio.lowlevel.checkpoint()
+        which.set("changed")
+        return which.name
+
+    assert await run_parallel(change(variable), change(other)) == ["variable", "other"]
+    assert (variable.get(), other.get()) == ("changed", "changed")

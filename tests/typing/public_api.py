@@ -10,7 +10,7 @@ from trio_channels._asgi import ASGIApplication
 from trio_channels.abc import ChannelLayer, DeadLetter, Gap, LayerStatistics
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import AsyncConsumer, SyncConsumer
-from trio_channels.db import database_sync_to_async
+from trio_channels.db import aatomic, database_sync_to_async, pinned
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from trio_channels.health import HealthApplication, health
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -106,3 +106,14 @@ def serving(application: ASGIApplication) -> None:
     ProxyHeadersMiddleware(application, trusted=["10.0.0.0/8", "unix"], headers="forwarded", host=True)
     HealthApplication({"default": InMemoryChannelLayer()})
     assert_type(health, HealthApplication)
+
+
+@aatomic()
+async def transfer(amount: int) -> str:
+    async with aatomic("default", savepoint=False, timeout=5), pinned() as nothing:
+        assert_type(nothing, None)
+    return str(amount)
+
+
+async def call_transfer() -> None:
+    assert_type(await transfer(1), str)

@@ -14,8 +14,8 @@ import trio
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Seconds after which something has gone wrong; no test is about time.
-SAFETY = 60.0
+#: Seconds after which something has gone wrong, on a busy machine too; no test is about time.
+SAFETY = 200.0
 
 
 class Program:

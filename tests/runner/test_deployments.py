@@ -20,7 +20,7 @@ from ..redis_server import free_port
 from .clients import RawClient
 from .serving import serving
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
 
 BEHIND_PROXY = "tests.runner.application:behind_proxy"
 

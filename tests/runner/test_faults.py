@@ -11,7 +11,7 @@ import trio
 from ..server.conftest import Server
 from .serving import close_code, serving
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
 
 
 async def test_a_worker_that_crashes_is_replaced_and_the_others_go_on() -> None:

@@ -32,7 +32,7 @@ async def send(workers: Workers, *messages: dict[str, Any]) -> None:
 # -- signals ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
 async def test_a_signal_lets_running_handlers_finish_and_takes_nothing_more(
     workers: Workers, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from trio_channels.abc import Delivery, WorkSource
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidNameError
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _work
 from trio_channels.layers.redis._work import RedisWorkSource
+from trio_channels.worker import Worker
 
 from .proxy import open_proxy
 from .test_named import job, port_of, stream_of
@@ -68,19 +71,21 @@ async def test_what_a_dead_worker_had_is_taken_over_once_and_names_it(url: str) 
         assert await backlog(url, layer) == (0, 0)
 
 
-async def test_what_a_living_worker_has_in_hand_is_not_taken_over(url: str) -> None:
-    first, second = make_layers(url, url)
-    async with first, second:
-        await first.send("jobs", job(0))
-        async with (
-            first.work_queue("jobs").serve(claim_after=0.6) as holder,
-            second.work_queue("jobs").serve(claim_after=0.6) as other,
-        ):
-            [held] = await take(holder, 1)
-            with trio.move_on_after(1.5):
-                await other.take(1)
-                pytest.fail("taken over from a living worker")
-            assert await holder.done(held) is True
+async def test_what_a_living_worker_has_in_hand_stays_fresh_and_counts_as_one_delivery(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.work_queue("jobs").serve(claim_after=0.15) as source:
+        await layer.send("jobs", job(0))
+        [held] = await take(source, 1)
+        idle = [0]
+
+        async def renewed_twice() -> bool:
+            [[_id, _owner, now, count]] = await redis(url, "XPENDING", stream_of(layer), "w", "-", "+", 1)
+            assert count == 1
+            idle.append(now)
+            return sum(later < earlier for earlier, later in itertools.pairwise(idle)) >= 2
+
+        await until(renewed_twice)
+        assert await source.done(held) is True
 
 
 async def test_who_was_taken_for_dead_is_told_when_it_settles(url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,7 +217,8 @@ async def test_an_outage_is_waited_for_and_told_once(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(_work, "SETTLE_AGAIN", 0.01)
     async with open_proxy(port_of(url)) as proxy:
-        sender, worker = make_layers(url, proxy.url, timeout=0.3)
+        [worker] = make_layers(proxy.url, timeout=1.0)
+        sender = RedisStreamsChannelLayer(hosts=[url], prefix=worker.prefix)
         async with sender, worker, worker.work_queue("jobs").serve(claim_after=0.3) as source:
             await sender.send("jobs", job(0))
             [held] = await take(source, 1)
@@ -226,7 +232,6 @@ async def test_an_outage_is_waited_for_and_told_once(
                 nursery.start_soon(source.done, held)
                 nursery.start_soon(take_one)
                 await until(lambda: "the worker cannot reach Redis" in caplog.text)
-                await trio.sleep(1)
                 proxy.resume()
                 await sender.send("jobs", job(1))
             assert [each.message["n"] for each in got] == [1]
@@ -243,7 +248,8 @@ async def test_leaving_without_redis_ends_within_the_time_limit_and_says_what_is
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_proxy(port_of(url)) as proxy:
-        sender, worker = make_layers(url, proxy.url, timeout=0.2)
+        [worker] = make_layers(proxy.url, timeout=1.0)
+        sender = RedisStreamsChannelLayer(hosts=[url], prefix=worker.prefix)
         async with sender, worker:
             await sender.send("jobs", job(0))
             with trio.fail_after(10):
@@ -368,3 +374,143 @@ async def test_the_repr_of_a_source_tells_what_is_in_hand(url: str) -> None:
         await take(source, 1)
         assert repr(source).startswith("<RedisWorkSource jobs as ")
         assert repr(source).endswith(", 1 in hand>")
+
+
+async def test_a_key_of_another_kind_is_waited_for_and_named(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.work_queue("jobs").serve() as source, trio.open_nursery() as nursery:
+        await redis(url, "SET", stream_of(layer), "no stream")
+        got: list[Delivery] = []
+
+        async def take_one() -> None:
+            got.extend(await take(source, 1))
+
+        nursery.start_soon(take_one)
+        await until(lambda: "WRONGTYPE" in caplog.text)
+        await redis(url, "DEL", stream_of(layer))
+        await layer.send("jobs", job(0))
+        await until(lambda: got)
+        await redis(url, "DEL", stream_of(layer))
+        await redis(url, "SET", stream_of(layer), "no stream")
+        nursery.start_soon(take_one)
+        await until(lambda: caplog.text.count("WRONGTYPE") == 2)
+        await redis(url, "DEL", stream_of(layer))
+        await layer.send("jobs", job(1))
+        await until(lambda: len(got) == 2)
+    assert [each.message["n"] for each in got] == [0, 1]
+
+
+async def test_a_reader_without_a_connection_says_so(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        reader = layer._opened().make_reader("jobs", "somebody")
+        with pytest.raises(ChannelLayerUnavailable, match="has no connection"):
+            await reader.ask(("PING",))
+
+
+async def test_a_receiver_skips_what_was_deleted_while_it_was_pending(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        for number in range(2):
+            await layer.send("jobs", job(number))
+        named = await layer._opened().named("jobs")
+        entry = await named._read()
+        assert entry is not None
+        await redis(url, "XDEL", stream_of(layer), entry[0])
+        assert repr(named).endswith("connected, none held>")
+        await named.disconnect()  # the next look is at what is pending
+        with trio.fail_after(20):
+            assert (await layer.receive("jobs"))["n"] == 1
+        assert await backlog(url, layer) == (0, 0)
+
+
+# -- the worker over it -----------------------------------------------------------------------------------------------
+
+
+async def drain_when(worker: Worker, condition: Callable[[], Any]) -> None:
+    """Run a worker until a condition is met."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run)
+            await until(condition)
+            worker.drain()
+
+
+async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    [layer] = make_layers(url)
+    async with layer:
+        await layer.send("jobs", job(0))
+        await take(dead := dying(layer), 1)
+        await dead._reader.disconnect()
+        seen: list[Any] = []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            seen.append((await receive(), scope["delivery"]["count"]))
+
+        worker = Worker(application, ["jobs"], layer, claim_after=0.1)
+        await drain_when(worker, lambda: seen)
+    assert seen == [(job(0), 2)]
+    assert worker.statistics().channels["jobs"].taken_over == 1
+    assert f"of type 'job' (delivery 2 of 5) from {dead._worker}, which is gone" in caplog.text
+
+
+async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handled(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [layer] = make_layers(url)
+    handled: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        handled.append((await receive())["n"])
+
+    async def taken_over(self: RedisWorkSource, delivery: Delivery) -> bool:
+        if delivery.message["n"] == 0:
+            [row] = await redis(url, "XRANGE", stream_of(layer), delivery.id, delivery.id)
+            await redis(url, "XCLAIM", stream_of(layer), "w", "another", "0", row[0])
+        return await done(self, delivery)
+
+    done = RedisWorkSource.done
+    monkeypatch.setattr(RedisWorkSource, "done", taken_over)
+    async with layer:
+        for number in range(2):
+            await layer.send("jobs", job(number))
+        worker = Worker(application, ["jobs"], layer, ack="on-receive")
+        await drain_when(worker, lambda: handled and worker.statistics().channels["jobs"].superseded)
+        assert await backlog(url, layer) == (1, 1)
+    assert handled == [1]
+
+
+@pytest.mark.faults
+async def test_a_worker_cancelled_again_and_again_loses_no_message_and_leaves_no_connection(url: str) -> None:
+    [layer] = make_layers(url)
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        begun.append(message["n"])
+        await trio.sleep(0.001)
+        ended.append(message["n"])
+
+    async with layer:
+        for number in range(90):
+            await layer.send("jobs", job(number))
+        before = await connections(url)
+        for limit in itertools.count(1):
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(Worker(application, ["jobs"], layer, concurrency=4).run)
+                    # At another moment each time: after so many more messages, in the middle of the others.
+                    goal = min(len(begun) + limit % 7, len(begun) + 90 - len(set(ended)))
+                    await until(lambda goal=goal: len(begun) >= goal)
+                    nursery.cancel_scope.cancel()
+            if (await backlog(url, layer))[0] == 0:
+                break
+        assert set(ended) == set(range(90))
+        assert len(ended) == 90
+
+        async def as_before() -> bool:
+            return await connections(url) == before
+
+        await until(as_before)

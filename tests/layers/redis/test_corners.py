@@ -1,0 +1,232 @@
+"""What happens seldom: replies that nobody asked for, refusals in the wrong place, keys that vanish, full inboxes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import hiredis
+import pytest
+import trio
+
+from trio_channels.abc import Gap
+from trio_channels.exceptions import InvalidChannelLayerError
+from trio_channels.layers.redis import _keys, _probe
+from trio_channels.layers.redis._entry import EntryCodec
+from trio_channels.layers.redis._hosts import Host
+from trio_channels.layers.redis._link import CommandLink, _results
+from trio_channels.layers.redis._wire import ReplyError, open_wire
+
+from ...redis_server import RedisServer
+from .proxy import open_proxy
+from .world import keys, make_layers, redis, until
+
+OwnRedis = Callable[..., RedisServer]
+LAST = {"type": "last"}
+
+
+async def next_of(events: Any) -> Any:
+    with trio.fail_after(20):
+        return await anext(events)
+
+
+# -- a server with answers of its own ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[CommandLink]:
+    """A running link to a server that answers what this says to each command on its n-th connection."""
+    connections = 0
+
+    async def serve(client: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        number, commands = connections, hiredis.Reader()
+        async for data in client:
+            commands.feed(bytes(data))
+            while (command := commands.gets()) is not False:
+                await client.send_all(answer(command, number))
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        host = Host(("127.0.0.1", listener.socket.getsockname()[1]))
+
+        async def locate() -> Host:
+            return host
+
+        link = CommandLink("a link", locate, 20)
+        nursery.start_soon(link.run)
+        await until(lambda: link.statistics().connected)
+        yield link
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reply_that_nobody_asked_for_ends_the_connection_and_no_command() -> None:
+    def answer(command: list[bytes], connection: int) -> bytes:
+        return b"+ONE\r\n+TWO\r\n" if command == [b"GET", b"x"] and connection == 1 else b"+OK\r\n"
+
+    async with link_to(answer) as link:
+        assert await link.call("GET", "x") == b"OK"
+        assert link.statistics().connections == 2
+
+
+async def test_a_transaction_that_is_not_begun_is_sent_again() -> None:
+    def answer(command: list[bytes], connection: int) -> bytes:
+        if command == [b"MULTI"] and connection == 1 and answer.prepared:  # type: ignore[attr-defined]
+            return b"-NOPERM this user has no permissions\r\n"
+        answer.prepared |= command == [b"EXEC"]  # type: ignore[attr-defined]
+        return b"*2\r\n+a\r\n+b\r\n" if command == [b"EXEC"] else b"+OK\r\n"
+
+    answer.prepared = False  # type: ignore[attr-defined]
+    async with link_to(answer) as link:
+        replies: list[bytes] = []
+
+        async def call(name: str) -> None:
+            replies.append(await link.call("GET", name))
+
+        async with trio.open_nursery() as nursery:
+            for name in ("first", "a", "b"):
+                nursery.start_soon(call, name)
+        assert len(replies) == 3
+        assert link.statistics().connections == 2
+
+
+def test_a_transaction_that_is_refused_as_a_whole_is_refused_to_each() -> None:
+    refused = ReplyError("EXECABORT Transaction discarded because of: OOM command not allowed")
+    assert _results([b"OK", b"QUEUED", b"QUEUED", refused]) == [refused, refused]
+
+
+async def test_a_connection_that_is_gone_takes_nothing_and_does_not_raise() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    wire = await open_wire(Host(("127.0.0.1", listener.socket.getsockname()[1])))
+    server = await listener.accept()
+    assert wire.send_nowait(b"hello") == b""
+    await trio.aclose_forcefully(server)
+    await trio.aclose_forcefully(listener)
+
+    def is_gone() -> bool:
+        return wire.send_nowait(b"x") == b"x"
+
+    await until(is_gone)
+    await wire.aclose()
+
+
+# -- Redis behind the layer's back ------------------------------------------------------------------------------------
+
+
+async def test_a_group_that_somebody_deletes_in_redis_is_renewed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_keys, "LEASE", 2.0)
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room"):
+        await redis(url, "DEL", f"{{{layer.prefix}:0}}:g:room")
+
+        async def renewed() -> bool:
+            return "g:room" in await keys(url, layer)
+
+        await until(renewed)
+
+
+async def test_a_flush_by_another_process_is_told_and_memberships_return(url: str) -> None:
+    first, second = make_layers(url, url)
+    async with first, second, second.subscribe(*(f"room-{number}" for number in range(3000))) as events:
+        await first.flush()
+        assert await next_of(events) == Gap(0, "flushed")
+        [shard] = second._opened().shards
+        await until(lambda: shard.memberships.settled)
+        await first.group_send("room-1", LAST)
+        assert await next_of(events) == LAST
+
+
+async def test_a_message_to_a_process_that_has_ended_is_counted(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        await layer.send("specific.0123456789abcdef!abc", LAST)
+        await layer.send(f"specific.{layer._opened().process}!abc", LAST)
+        await until(lambda: layer.statistics().gone == 2)
+
+
+async def test_a_refused_farewell_does_not_keep_the_layer_from_closing(own_redis: OwnRedis) -> None:
+    server = own_redis()
+    [layer] = make_layers(server.url, timeout=1)
+    async with layer, layer.subscribe("room"):
+        await redis(server.url, "ACL", "SETUSER", "default", "-del", "-evalsha")
+    assert not layer._open
+
+
+async def test_an_older_redis_that_does_not_count_entries_is_read_from_all_the_same(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trio_channels.layers.redis._reader import Reader
+
+    original = Reader._check_inbox
+
+    def as_before_7(reader: Reader, wire: Any, reply: Any) -> None:
+        original(reader, wire, [*reply[:2], -1])
+
+    monkeypatch.setattr(Reader, "_check_inbox", as_before_7)
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        await layer.group_send("room", LAST)
+        assert await next_of(events) == LAST
+
+
+# -- probes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_probe, "INTERVAL", 0.02)
+    async with open_proxy(int(url.rpartition(":")[2])) as proxy:
+        first, second = make_layers(url, proxy.url, timeout=0.2)
+        async with first, second, second.subscribe("room") as events:
+            connections = proxy.connections
+            proxy.stall()
+            await until(lambda: proxy.connections > connections)  # the link has given up one connection
+            proxy.resume()
+            await first.group_send("room", LAST)
+            while await next_of(events) != LAST:
+                pass
+            assert second.statistics().healthy
+
+
+async def test_a_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_probe, "INTERVAL", 0.001)
+    [layer] = make_layers(url, inbox_capacity=1)
+    async with layer:
+        [shard] = layer._opened().shards
+        call, answers = shard.link.call, []
+
+        async def recording(*command: Any) -> Any:
+            answers.append(await call(*command))
+            return answers[-1]
+
+        shard.link.call = recording  # type: ignore[method-assign]
+
+        async def probe_refused() -> bool:
+            for _ in range(50):
+                await redis(url, "XADD", shard.keys.inbox, "*", "rubbish", "x")
+            return 0 in answers
+
+        await until(probe_refused)
+        assert shard.reader.attachments == 1
+
+
+# -- and the rest -----------------------------------------------------------------------------------------------------
+
+
+def test_without_cryptography_encryption_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
+    with pytest.raises(InvalidChannelLayerError, match=r"trio-channels\[crypto\]"):
+        EntryCodec(keys=["secret"])
+
+
+async def test_everything_can_be_looked_at(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        opened = layer._opened()
+        [shard] = opened.shards
+        parts = (layer, opened, shard, shard.keys, shard.keeper, shard.link, shard.memberships, shard.delivery)
+        for part in (*parts, shard.reader, shard._prober, shard.delivery._duplicates):
+            assert repr(part).startswith(f"<{type(part).__name__}")

@@ -176,17 +176,20 @@ class Shard:
         inboxes = self.keys.inboxes.encode()
         pattern = "".join(f"\\{letter}" if letter in "*?[]\\^-" else letter for letter in self.tag) + ":*"
         cursor: bytes | int = 0
+        found: set[bytes] = set()
         try:
             while True:
                 cursor, keys = await self.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-                for key in keys:
-                    if not key.startswith(inboxes):
-                        await self.link.call("DEL", key)
-                    elif not key.endswith(b":state"):
-                        told = int(key != self.keys.inbox.encode())
-                        await self.link.call(*EMPTY(key, key + b":state", args=(told,)))
+                others = [key for key in keys if not key.startswith(inboxes)]
+                if others:
+                    await self.link.call("DEL", *others)
+                found.update(key for key in keys if key.startswith(inboxes) and not key.endswith(b":state"))
                 if int(cursor) == 0:
                     break
+            # Last: whose inbox it is tells Redis of its memberships again, which must not be deleted then.
+            for key in found:
+                told = int(key != self.keys.inbox.encode())
+                await self.link.call(*EMPTY(key, key + b":state", args=(told,)))
         finally:
             # What this process still holds when it is over is told again.
             self.memberships.tell_all_again()

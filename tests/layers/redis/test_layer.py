@@ -194,6 +194,16 @@ async def test_a_command_that_redis_refuses_raises_the_layers_error(url: str) ->
         await layer.group_send("other", LAST)
 
 
+async def test_an_inbox_that_is_none_is_an_error_and_not_tried_again(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        keys = layer._opened().shards[0].keys
+        await redis(url, "SADD", keys.group("room"), "a-stranger")
+        await redis(url, "SET", f"{keys.inboxes}a-stranger", "a string")
+        with pytest.raises(ChannelLayerUnavailable, match=r"refuses.*WRONGTYPE"):
+            await layer.group_send("room", LAST)
+
+
 async def test_scripts_that_redis_has_forgotten_are_loaded_again(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:

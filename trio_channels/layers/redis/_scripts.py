@@ -135,7 +135,10 @@ if come_before and number > late_until then return {sent, full, dead} end
 local moved
 local function look(...)
     local answer = redis.pcall(...)
-    if type(answer) == 'table' then moved = answer.err end
+    if type(answer) == 'table' then
+        if not string.find(answer.err, 'non local key', 1, true) then error(answer.err) end
+        moved = answer.err
+    end
     return answer
 end
 local capacity = tonumber(ARGV[5])
@@ -148,7 +151,8 @@ for i, process in ipairs(processes) do
     if not moved and lengths[i] >= capacity then look('EXISTS', inbox .. ':state') end
     if moved then
         local highest = string.match(note, '^%d+')
-        redis.call('SET', KEYS[1], string.format('%s %.0f', highest, number + 1000000), 'PX', ARGV[3])
+        late_until = math.max(late_until, number)
+        redis.call('SET', KEYS[1], string.format('%s %.0f', highest, late_until), 'PX', ARGV[3])
         return redis.error_reply('TRYAGAIN an inbox cannot be looked at: ' .. moved)
     end
 end

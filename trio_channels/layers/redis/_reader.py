@@ -171,8 +171,9 @@ class Reader:
                         # It is not read again: it would crash the next session, too. So it may be missing.
                         self._doubt = "a message could not be delivered"
                         raise
-                    # A batch may be longer than a mailbox holds: its members get their turn.
-                    await trio.lowlevel.checkpoint()
+                    if len(entries) > 1:
+                        # A batch may be longer than a mailbox holds: its members get their turn.
+                        await trio.lowlevel.checkpoint()
         raise LinkLost(f"{wire.host} is not where the commands go any more")
 
     async def _read_once(self, wire: Wire) -> list[Any]:
@@ -184,7 +185,9 @@ class Reader:
         read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", self._keys.inbox, last_id)
         replies: list[Any] = []
         with trio.move_on_after(BLOCK + self._timeout):
-            await wire.send(encode(*ack) + encode(*read))
+            rest = wire.send_nowait(encode(*ack) + encode(*read))
+            if rest:
+                await wire.send(rest)
             replies += await wire.receive()
             # Not only once the read is over: it would wait for an inbox that is gone.
             self._check_inbox(wire, replies[0])

@@ -31,6 +31,7 @@ def test_a_script_sends_with_no_set_up_and_ends_without_a_hang_or_a_warning(room
     assert texts(receiver.messages()) == ["hello"]
 
 
+@pytest.mark.faults
 def test_from_the_shell_of_manage_py(room: Room) -> None:
     receiver = room.listen()
     for text, kind in ("hello", "said"), ("", "last"):
@@ -42,6 +43,7 @@ def test_from_the_shell_of_manage_py(room: Room) -> None:
     assert texts(receiver.messages()) == ["hello"]
 
 
+@pytest.mark.faults
 def test_what_a_script_leaves_in_redis_is_gone_when_it_has_ended(room: Room) -> None:
     room.run(SETUP + "say('hello')")
     left = room.run(
@@ -57,6 +59,7 @@ def test_what_a_script_leaves_in_redis_is_gone_when_it_has_ended(room: Room) -> 
     assert left == "[]\n"
 
 
+@pytest.mark.faults
 def test_a_script_whose_redis_is_away_gets_an_error_and_ends(room: Room) -> None:
     room.environment["TEST_REDIS"] = "unix:///nowhere/redis.sock"
     script = SETUP + (
@@ -127,6 +130,7 @@ def test_exit_does_not_wait_for_a_daemon_thread_in_the_middle_of_a_call(room: Ro
     assert room.run(script) == ""
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
 def test_a_wsgi_site_under_gunicorns_threads_sends_from_its_views(room: Room, preload: tuple[str, ...]) -> None:
     receiver = room.listen()

@@ -133,6 +133,7 @@ def test_inside_a_trio_run_it_must_be_opened_as_before(room: Room) -> None:
     trio.run(main)
 
 
+@pytest.mark.faults
 def test_a_redis_that_is_away_is_an_error_and_one_that_comes_back_is_used_again() -> None:
     server = RedisServer()
     layer = RedisStreamsChannelLayer(hosts=[server.url], timeout=0.5)

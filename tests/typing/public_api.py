@@ -17,8 +17,10 @@ from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
 from trio_channels.proxy_headers import ProxyHeadersMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import AllowedHostsOriginValidator
+from trio_channels.staticfiles import StaticFilesHandler
 from trio_channels.sync import async_to_sync, sync_to_async
-from trio_channels.testing import WebsocketCommunicator
+from trio_channels.testing import ChannelsLiveServerTestCase, LiveServer, WebsocketCommunicator
+from trio_channels.testing.live import live_server
 from trio_channels.worker import Worker, WorkerStatistics
 
 
@@ -102,7 +104,15 @@ applications: list[ASGIApplication] = [
 ]
 
 
+def lives(case: ChannelsLiveServerTestCase) -> None:
+    with live_server() as server:
+        assert_type(server, LiveServer)
+        assert_type(server + "/chat/", str)
+    assert_type(case.live_server_ws_url, str)
+
+
 def serving(application: ASGIApplication) -> None:
+    StaticFilesHandler(application)
     ProxyHeadersMiddleware(application, trusted=["10.0.0.0/8", "unix"], headers="forwarded", host=True)
     HealthApplication({"default": InMemoryChannelLayer()})
     assert_type(health, HealthApplication)

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from trio_channels.layers import channel_layers
+from trio_channels.sync import async_to_sync
+
 from ..layers.conftest import redis_server
 from ..redis_server import RedisServer
 
@@ -111,4 +114,7 @@ def room(redis_server: RedisServer) -> Iterator[Room]:
     room = Room(redis_server.url)
     with override_settings(CHANNEL_LAYERS=room.layers):
         yield room
+        # Left open, it would outlive Redis in this process' background run, and say so in the logs of later tests.
+        for layer in channel_layers.backends.values():
+            async_to_sync(layer.close)()
     room.close()

@@ -103,14 +103,16 @@ def test_every_operation_opens_the_layer_in_the_background_run(room: Room) -> No
     def layer() -> RedisStreamsChannelLayer:
         return RedisStreamsChannelLayer(**room.layers["default"]["CONFIG"])
 
-    assert async_to_sync(round_trip)(layer()) == [{"type": "one"}]
-    fresh = layer()
+    first, fresh, last = layer(), layer(), layer()
+    assert async_to_sync(round_trip)(first) == [{"type": "one"}]
     channel = async_to_sync(fresh.new_channel)()
     async_to_sync(fresh.group_add)("room", channel)
     async_to_sync(fresh.group_discard)("room", channel)
     async_to_sync(fresh.send)(channel, {"type": "two"})
     assert async_to_sync(fresh.receive)(channel) == {"type": "two"}
-    async_to_sync(layer().flush)()
+    async_to_sync(last.flush)()
+    for each in first, fresh, last:
+        async_to_sync(each.close)()
 
 
 def test_a_layer_that_was_closed_by_hand_is_opened_again(room: Room) -> None:

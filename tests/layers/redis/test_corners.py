@@ -131,7 +131,7 @@ async def test_a_group_that_somebody_deletes_in_redis_is_renewed(url: str, monke
 
 async def test_a_flush_by_another_process_is_told_and_memberships_return(url: str) -> None:
     first, second = make_layers(url, url)
-    async with first, second, second.subscribe(*(f"room-{number}" for number in range(3000))) as events:
+    async with first, second, second.subscribe(*(f"room-{number}" for number in range(1500))) as events:
         await first.flush()
         assert await next_of(events) == Gap(0, "flushed")
         [shard] = second._opened().shards

@@ -83,6 +83,7 @@ async def test_forged_entries_in_traffic_reach_nobody_and_cost_nothing(url: str)
 # -- many groups ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.faults
 async def test_ten_thousand_groups_of_one_process_return_after_redis_has_forgotten_them(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)

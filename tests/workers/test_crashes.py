@@ -74,10 +74,11 @@ async def test_a_worker_stopped_for_too_long_loses_its_message_to_another_and_sa
 ) -> None:
     gate = tmp_path / "gate"
     await send(workers, job("until", 0, path=str(gate)))
-    stopped = workers.start("--claim-after", "1")
+    # Long enough for a loaded machine: the other one must not count as dead.
+    stopped = workers.start("--claim-after", "4")
     await workers.until(lambda: workers.numbers("begin") == [0])
     stopped.send_signal(signal.SIGSTOP)
-    other = workers.start("--claim-after", "1")
+    other = workers.start("--claim-after", "4")
     await workers.until(lambda: workers.numbers("begin") == [0, 0])
     stopped.send_signal(signal.SIGCONT)
     await trio.to_thread.run_sync(_read_until, stopped, "another worker has taken message")

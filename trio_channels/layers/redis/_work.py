@@ -284,12 +284,12 @@ class RedisWorkSource(WorkSource):
             except ChannelLayerUnavailable as error:
                 self._outage.goes_on(error)
                 await trio.sleep(SETTLE_AGAIN)
-        self._in_hand.pop(delivery.id, None)
+        # Who has taken it over may have settled it before us.
+        ours = self._in_hand.pop(delivery.id, True) and answer != _ALREADY_ANOTHERS
         if answer == _DEAD_LETTER_LOST:
             logger.warning("%s has %d dead letters; the oldest was lost", self._context.channel, DEAD_LETTERS)
-        elif answer == _ALREADY_ANOTHERS:
-            self.settled.superseded += 1
-        return bool(answer != _ALREADY_ANOTHERS)
+        self.settled.superseded += not ours
+        return ours
 
     # -- keeping --------------------------------------------------------------------------------------------------
 

@@ -417,3 +417,20 @@ async def test_an_owner_is_offered_nothing_after_the_first_loss() -> None:
     assert drain(mailbox) == [1]
     assert not mailbox.put(envelope(3))
     assert len(offered) == 1
+
+
+async def test_of_two_that_ask_at_once_for_one_message_the_other_waits_for_the_next() -> None:
+    mailbox = Mailbox("specific!x", capacity=10, overflow="close", counters=Counters())
+    got: list[object] = []
+
+    async def ask() -> None:
+        got.append(await mailbox.get())
+
+    mailbox.put(Envelope({"type": "one"}, trio.current_time() + 60))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [{"type": "one"}]
+        mailbox.put(Envelope({"type": "two"}, trio.current_time() + 60))
+    assert got == [{"type": "one"}, {"type": "two"}]

@@ -311,12 +311,13 @@ class Mailbox:
 
         Cancellation: loses nothing.
         """
-        await trio.lowlevel.checkpoint()
-        item = self.get_nowait()
-        if item is not None:
-            return item
-        if self._closed:
-            raise trio.EndOfChannel
+        if self._entries or self._hole or self._closed:  # else the wait is the checkpoint, at half the task switches
+            await trio.lowlevel.checkpoint()
+            item = self.get_nowait()
+            if item is not None:
+                return item
+            if self._closed:
+                raise trio.EndOfChannel
         task = trio.lowlevel.current_task()
         self._receivers[task] = None
 

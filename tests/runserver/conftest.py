@@ -123,7 +123,7 @@ class Project:
         self.wait_until_it_listens()
 
     def wait_until_it_listens(self) -> None:
-        self.port = int(self.wait_for(r"Starting development server at http://.*:(\d+)/"))
+        self.port = int(self.wait_for(r"Starting .*development server.* at http://.*:(\d+)/"))
 
     def get(self, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
         """Status and body of a page."""

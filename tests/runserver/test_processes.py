@@ -30,6 +30,7 @@ def test_it_serves_pages_websockets_and_static_files_and_ctrl_c_ends_it(project:
     assert project.get("/static/none.css")[0] == 404
     assert trio.run(echo) == "an echo"
     assert project.stop() == 0
+    assert "Starting ASGI development server on Trio" in project.output
     assert '"GET /hello/ HTTP/1.1" 200' in project.output
     assert "Traceback" not in project.output
 

@@ -24,6 +24,9 @@ from ...routing import get_default_application
 class Command(StaticFilesCommand):
     """Serves ``ASGI_APPLICATION`` with hypercorn on Trio; with ``--noasgi``, as Django's own command does."""
 
+    addr: str  # this and the next are Django's
+    _raw_ipv6: bool
+
     help = "Starts a development server on Trio, for HTTP and WebSockets."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -49,6 +52,19 @@ class Command(StaticFilesCommand):
                 "'mysite.asgi.application'. With --noasgi, Django's own server serves WSGI_APPLICATION."
             )
         super().handle(*args, **options)
+
+    def on_bind(self, server_port: int) -> None:
+        """Say where it serves, and what: Django 6.1 would say that it is a WSGI server."""
+        if self.server_cls is WSGIServer:
+            super().on_bind(server_port)
+            return
+        host = f"[{self.addr}]" if self._raw_ipv6 else "0.0.0.0" if self.addr == "0" else self.addr
+        self.stdout.write(
+            f"Django version {self.get_version()}, using settings {settings.SETTINGS_MODULE!r}\n"
+            f"Starting ASGI development server on Trio at http://{host}:{server_port}/\n"
+            "Quit the server with CONTROL-C. It is for development, and not for production."
+        )
+        self.stdout.flush()
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
         """The application, behind its static files unless these are not wanted."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import override_settings
 
 from trio_channels._threads import current_pool
@@ -102,6 +102,16 @@ async def test_a_nested_call_keeps_the_connection_of_the_outer_one() -> None:
         return async_to_sync(run_in_worker)(opened) is outer and connection.connection is outer
 
     assert await run_in_worker(query)
+
+
+async def test_a_connection_in_an_atomic_block_is_not_closed_under_it() -> None:
+    def query() -> bool:
+        with transaction.atomic():
+            opened()
+            async_to_sync(aclose_old_connections)()
+            return connection.closed_in_transaction
+
+    assert not await run_in_worker(query)
 
 
 async def test_old_connections_can_be_closed_by_hand() -> None:

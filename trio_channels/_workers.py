@@ -1,8 +1,8 @@
 """The worker pool as Django needs it: sized by the settings, with database connections cared for.
 
 At the start and at the end of a call, in the same hop, connections that are unusable or older than ``CONN_MAX_AGE`` are
-closed; inside a lease never, but at its start and its end, and Django leaves connections in an atomic block alone. A
-worker that ends closes its connections.
+closed; inside a lease never, but at its start and its end, and none that is in an atomic block. A worker that ends
+closes its connections.
 """
 
 from __future__ import annotations
@@ -86,10 +86,15 @@ connection_created.connect(_remember, dispatch_uid="trio_channels")
 
 
 def refresh_connections() -> None:
-    """Close this thread's connections that are unusable or too old."""
+    """Close this thread's connections that are unusable or too old; never one that is in an atomic block.
+
+    Django itself closes one of those too: in an atomic block the connection is not in the mode of its settings.
+    """
     opened = _open_connections.opened
     if opened:
         for connection in list(opened):
+            if connection.in_atomic_block:
+                continue
             connection.close_if_unusable_or_obsolete()
             if connection.connection is None:
                 opened.discard(connection)

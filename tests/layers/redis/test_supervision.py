@@ -216,7 +216,7 @@ def native(layer: RedisStreamsChannelLayer) -> Any:
 async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refused_with_503(
     url: str, crash: Callable[..., list[int]]
 ) -> None:
-    [layer] = make_layers(url, timeout=0.5)
+    [layer] = make_layers(url, timeout=1.5)
     consumer = type("Here", (Member,), {"channel_layer": layer, "codes": []})
     page = type("Page", (Page,), {"channel_layer": layer})
     async with layer:

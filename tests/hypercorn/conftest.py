@@ -9,4 +9,4 @@ import trio.testing
 @pytest.fixture
 def clock() -> trio.testing.MockClock:
     """Jumps when nothing has happened for a moment: bytes in a socket need one on a machine with much to do."""
-    return trio.testing.MockClock(autojump_threshold=0.2)
+    return trio.testing.MockClock(autojump_threshold=0.05)

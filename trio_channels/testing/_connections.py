@@ -30,7 +30,7 @@ async def shared_connections(shared: Mapping[str, BaseDatabaseWrapper]) -> Async
     pool = current_pool(1, _conf.get("WORKER_QUEUE"))
     for connection in shared.values():
         connection.inc_thread_sharing()
-        # It does not spare a connection in a transaction, and requests have it called at their start and end.
+        # Ours spares a connection in a transaction; Django itself, at the start and end of every request, does not.
         connection.close_if_unusable_or_obsolete = _leave_open  # type: ignore[method-assign]
     try:
         await pool.run_sync(_take, shared)

@@ -91,7 +91,8 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
 async def trio_db(db: None) -> AsyncIterator[None]:  # noqa: ARG001 - it is set up first
     """The database, for an async test: worker threads see the test's transaction, which is rolled back after it.
 
-    Like pytest-django's ``db``, which it depends on. Calls to the ORM are made one after the other, on one thread.
+    Like pytest-django's ``db``, which it depends on. Calls to the ORM are made one after the other, on one thread: a
+    task that holds it (``pinned()``, ``aatomic()``, a synchronous handler) must not wait for one that calls the ORM.
     """
     # Not at the top: a plugin is imported before Django can be.
     from django.db import connections

@@ -9,35 +9,17 @@ It is short for these two commands, given in this folder::
 
 import argparse
 import os
-import socket
 import sys
 from pathlib import Path
 
 import django
 from django.core.management import call_command
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of all examples
+
+from processes import HOST, port_number, refuse_taken_port
+
 HERE = Path(__file__).resolve().parent
-HOST = "127.0.0.1"
-
-
-def port_number(text: str) -> int:
-    """The command's argument as a port."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535; got {text!r}")
-    return int(text)
-
-
-def refuse_taken_port(port: int) -> None:
-    """Say so in one sentence, where the server would give a traceback."""
-    with socket.socket() as probe:
-        # As the server does it: a port that was closed a moment ago is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise SystemExit(
-                f"Cannot serve on port {port}: {error.strerror}. Try another: python serve.py {port % 65535 + 1}"
-            ) from None
 
 
 def main() -> None:

@@ -361,7 +361,8 @@ def test_a_taken_port_is_explained_in_a_sentence(server: ChatServer) -> None:
 
     assert process.returncode == 1
     assert output == (
-        f"Cannot serve on port {port}: Address already in use. Try another: python serve.py {port % 65535 + 1}\n"
+        f"Cannot serve on port {port}: Address already in use. "
+        f"Give another as the argument, such as {port % 65535 + 1}.\n"
     )
 
 

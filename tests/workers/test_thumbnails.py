@@ -93,7 +93,7 @@ def gallery(tmp_path: Path) -> Iterator[Gallery]:
     """A running gallery."""
     gallery = Gallery(tmp_path)
     try:
-        gallery.read_until(r"Running on http", r"working on thumbnails", r"thumbnails \(process (\d+)\)")
+        gallery.read_until(r"Running on http", r"working on thumbnails", r"thumbnails  \(process (\d+)\)")
         yield gallery
     finally:
         if gallery.process.poll() is None:
@@ -142,7 +142,7 @@ async def test_a_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(galle
         )
 
         # The worker dies; the next one does what it left, or what came meanwhile.
-        worker = int(gallery.read_until(r"thumbnails \(process (\d+)\)")[1])
+        worker = int(gallery.read_until(r"thumbnails  \(process (\d+)\)")[1])
         os.kill(worker, signal.SIGKILL)
         assert await trio.to_thread.run_sync(gallery.upload, "again.jpg", picture()) == 302
         assert (await result(page))["name"] == "again.jpg"

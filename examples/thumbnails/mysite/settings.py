@@ -28,8 +28,8 @@ SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only-for-development-71c0a4e85
 DEBUG = os.environ.get("DJANGO_DEBUG", "1") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
-# "trio_channels" brings the command runworker.
-INSTALLED_APPS = ["django.contrib.staticfiles", "trio_channels", "gallery"]
+# "trio_channels" brings the commands runworker and runserver; the latter goes before that of staticfiles.
+INSTALLED_APPS = ["trio_channels", "django.contrib.staticfiles", "gallery"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",

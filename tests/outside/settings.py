@@ -3,7 +3,10 @@
 import os
 
 from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS
 
+SILENCED_SYSTEM_CHECKS = ["trio_channels.W001"]  # no ASGI application: these sites do not receive
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.outside"]
 ROOT_URLCONF = "tests.outside.wsgi"
 CHANNEL_LAYERS = {
     "default": {

@@ -88,6 +88,16 @@ def test_a_call_at_the_exit_after_the_background_run_has_ended_is_an_error(room:
     assert "while the process is ending" in room.run(script + SETUP)
 
 
+@pytest.mark.faults  # for its length alone
+def test_a_site_under_asyncio_sends_from_its_views_with_one_trio_run_beside_its_own_loops(room: Room) -> None:
+    receiver = room.listen()
+    process = room.start("-m", "tests.outside.asyncio_site")
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output, errors) == (0, "asyncio asyncio trio\n", "")
+    said = [f"{kind} {number}" for kind in ("sync", "async") for number in range(10)]
+    assert sorted(texts(receiver.messages())) == sorted(2 * said)
+
+
 INTERRUPTED = (
     SETUP
     + """

@@ -337,3 +337,10 @@ def test_the_servers_version_of_the_specification_is_compared_as_numbers(said: s
 
 def test_a_server_that_does_not_say_follows_the_first_version_of_the_specification() -> None:
     assert _asgi.spec_version({"type": "http"}) == (2, 0)
+
+
+def test_an_exceptions_connection_is_noted_once_by_the_innermost() -> None:
+    error = LookupError()
+    _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("192.0.2.7", 4711)})
+    _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("10.0.0.1", 80)})
+    assert error.__notes__ == ["on websocket /chat/ from 192.0.2.7:4711"]

@@ -341,3 +341,17 @@ def test_a_setting_that_cannot_be_imported_is_an_error_with_its_cause() -> None:
     ):
         get_default_application()
     assert isinstance(raised.value.__cause__, ImportError)
+
+
+async def test_an_error_that_no_consumer_has_seen_says_which_connection_it_was_on() -> None:
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("the database is away")
+
+    router = ProtocolTypeRouter({"websocket": middleware, "lifespan": middleware})
+    for server, notes in (
+        (ScriptedConnection.websocket(path="/chat/"), ["on websocket /chat/"]),
+        (ScriptedConnection({"type": "lifespan"}), []),
+    ):
+        with pytest.raises(LookupError) as caught:
+            await server.run(router)
+        assert getattr(caught.value, "__notes__", []) == notes

@@ -302,3 +302,10 @@ def describe(scope: Scope) -> str:
         shown += f" #{number}"
     # The path is the client's, percent-decoded: a line break in it would forge log lines.
     return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
+
+
+def note_connection(error: BaseException, scope: Scope) -> None:
+    """Add to an exception on which connection it was raised, unless somebody further in has; the server logs it."""
+    known = f"on {scope['type']} "  # the rest may differ: behind a proxy the client's address does
+    if not any(note.startswith(known) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"on {describe(scope)}")

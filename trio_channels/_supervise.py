@@ -76,7 +76,7 @@ async def supervise(
         failure = _abnormal(raised, connection, known=failure)
     if failure is not None:
         if isinstance(failure, Exception):
-            failure.add_note(f"on {_asgi.describe(connection.scope)}")
+            _asgi.note_connection(failure, connection.scope)
         raise failure
 
 

@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
-from ._asgi import ASGIApplication, Receive, Scope, Send, address
+from ._asgi import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._hardening import harden_hypercorn
 from ._lifespan import lifespan
 from ._refusal import deny_websocket, respond_plainly
@@ -60,10 +60,16 @@ class ProtocolTypeRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application for the scope's type."""
         application = self.application_mapping.get(scope["type"])
-        if application is not None:
-            await application(scope, receive, send)
-        else:
+        if application is None:
             await _no_route(f"no application for the scope type {scope['type']!r}", scope, receive, send)
+            return
+        try:
+            await application(scope, receive, send)
+        except Exception as error:
+            # Of a middleware, for one: a session's, whose database is away.
+            if scope["type"] != "lifespan":
+                note_connection(error, scope)
+            raise
 
 
 class _Route(NamedTuple):

@@ -35,7 +35,7 @@ from django.utils import translation
 from django.utils.log import log_response
 
 from .. import _conf
-from .._asgi import Receive, Scope, Send, describe
+from .._asgi import Receive, Scope, Send, describe, note_connection
 from .._census import counted
 from .._refusal import respond_plainly
 from .._threads import never_refused
@@ -100,7 +100,7 @@ class DjangoHandler(BaseHandler):
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:
-            error.add_note(f"on {describe(scope)}")
+            note_connection(error, scope)
             raise
 
     async def _serve(self, client: Client) -> None:

@@ -776,6 +776,40 @@ async def test_a_connection_that_is_cut_tells_the_client_why(autojump_clock: Moc
     assert trio.current_time() == pytest.approx(3)
 
 
+@pytest.mark.parametrize("event_first", [True, False])
+async def test_a_cut_in_the_middle_of_a_write_ends_with_the_code_of_the_cut(
+    event_first: bool, autojump_clock: MockClock
+) -> None:
+    """A server that has written a part of a message can only reset the connection, and says so by 1006 or an error."""
+    server, ending, reset = Server(CONNECT), Endings(), trio.Event()
+
+    async def receive() -> Message:
+        if server.read:
+            await reset.wait()
+            return {"type": "websocket.disconnect", "code": 1006}
+        return await server.receive()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            raise OSError("reset")
+        if message["type"] == "websocket.send":
+            try:
+                await trio.sleep_forever()
+            finally:
+                if event_first:
+                    reset.set()
+                    with trio.CancelScope(shield=True):
+                        await wait_all_tasks_blocked()
+
+    async def body(connection: Connection) -> None:
+        await connection.send(ACCEPT)
+        connection.cut(1013, "too slow", after=2)
+        await connection.send({"type": "websocket.send", "text": "which the client does not read"})
+
+    await application(body, ending, Limits(close_timeout=1))(server.scope, receive, send)
+    assert [(event["code"], event["reason"]) for event in ending.events] == [(1013, "too slow")]
+
+
 async def test_an_accept_does_not_lift_the_deadline_of_a_cut(autojump_clock: MockClock) -> None:
     server = Server(CONNECT)
 

@@ -308,20 +308,25 @@ class Connection:
             why = self._why_closed()
             self._events.append({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
 
-    def _set_closed(self, why: ConnectionClosed) -> None:
+    def _set_closed(self, why: ConnectionClosed) -> ConnectionClosed:
+        """Note why the connection is closed, unless that is known; returns what is known then."""
         if self.closed is None:
+            if why.code == ABNORMAL and self.parting is not None and self.application_scope.cancel_called:
+                why = self.parting  # it was cut in the middle of a write, which nothing can follow, not even a close
             self.closed = why
             if self.on_closed is not None:
                 self.on_closed()
+        return self.closed
 
     def _client_gone(self, event: Message) -> Message:
         """Draw the consequences; returns the event with what this side closed with, if it did.
 
         Servers confirm that with codes of their own: hypercorn with 1000 whatever was sent.
         """
-        if self.closed is not None:
-            event = {**event, "code": self.closed.code, "reason": self.closed.reason}
-        self._set_closed(ConnectionClosed(event.get("code"), event.get("reason") or ""))
+        told = ConnectionClosed(event.get("code"), event.get("reason") or "")
+        closed = self._set_closed(told)
+        if closed is not told:
+            event = {**event, "code": closed.code, "reason": closed.reason}
         self.disconnected.set()
         # An endpoint need not take the handshake's event, which comes first.
         unread = any(waiting["type"] != "websocket.connect" for waiting in self._events)

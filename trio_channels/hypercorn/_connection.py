@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +185,8 @@ class Connection(TCPServer):
             if self.frames_to is not None or self._closing:
                 return await self._wait_for_data()
             return await self._wait_patiently()
-        except _BROKEN:
+        except _BROKEN as error:
+            self._note(error)
             return b""
 
     async def _wait_for_data(self) -> bytes:
@@ -266,10 +268,16 @@ class Connection(TCPServer):
             sent = self._transport.send_nowait(data)
             if sent < len(data):
                 await self._write_in_time(memoryview(data)[sent:])
-        except _BROKEN:
+        except _BROKEN as error:
+            self._note(error)
             self.abort()
         finally:
             self.send_lock.release()
+
+    def _note(self, broken: BaseException) -> None:
+        """Count a peer that the kernel has given up, ``TCP_USER_TIMEOUT``: it tells the first who asks."""
+        if getattr(broken.__cause__, "errno", None) == errno.ETIMEDOUT:
+            self.served.count("slow")
 
     async def _write_in_time(self, data: bytes | memoryview) -> None:
         self._immediate = 0

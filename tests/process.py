@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -48,6 +49,10 @@ class Program:
         """Where it serves."""
         return int((await self.said(r"Running on https?://\S+:(\d+) "))[0])
 
+    def memory(self, what: str = "VmHWM") -> int:
+        """Resident bytes of the process, at their highest so far or (VmRSS) now."""
+        return memory_of(self.process.pid, what)
+
     async def ends(self) -> int:
         """Wait until it, and everything that it has started, has ended; returns its exit code."""
         while not self._ended:
@@ -79,6 +84,21 @@ async def program(*arguments: str, **environment: str) -> AsyncIterator[Program]
                     end_group(process.pid)
                     await process.wait()
                 nursery.cancel_scope.cancel()
+
+
+def memory_of(pid: int, what: str) -> int:
+    """A line of the process' ``status`` that is about memory, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(what))
+
+
+def allow_descriptors(count: int) -> None:
+    """Raise the limit of open files, of this process and of those that it starts, to so many at least."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    assert hard == unlimited or hard >= count, f"raise the hard limit of open files (ulimit -Hn) to {count}"
+    if soft != unlimited and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def end_group(pid: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from tests.hypercorn.clients import Http1WebSocket, Server, close_code, frame, read_all
+from tests.process import memory_of
 
 pytestmark = pytest.mark.faults
 
@@ -32,8 +33,7 @@ class Bombed(Server):
 
     def memory(self, what: str = "VmHWM") -> int:
         """Resident bytes, at their highest so far or (VmRSS) now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(what))
+        return memory_of(self.process.pid, what)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sqlite3
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ..process import program
+from ..process import allow_descriptors, program
 from .clients import RawClient, connected
 from .serving import APPLICATION
 
@@ -30,9 +29,7 @@ HYPERCORN = ("-m", "hypercorn", "--worker-class", "trio")
 @pytest.fixture(autouse=True)
 def descriptors() -> None:
     """A thousand sockets need as many descriptors, here and there."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert most == resource.RLIM_INFINITY or most > 2 * CLIENTS, "raise the hard limit of open files (ulimit -Hn)"
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 2 * CLIENTS), most))
+    allow_descriptors(2 * CLIENTS + 100)
 
 
 @pytest.mark.parametrize(

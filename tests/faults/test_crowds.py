@@ -1,0 +1,177 @@
+"""Crowds at a real server process: who does not read, who floods, who all come at once, and who say nothing."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+import pytest
+import trio
+
+from ..hypercorn.clients import frame
+from ..redis_server import free_port
+from ..runner.clients import RawClient, connected
+from .crowds import MIB, crowd, gather
+
+pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
+
+
+async def hears(client: RawClient, *wanted: str) -> None:
+    for text in wanted:
+        assert await client.hear() == text
+
+
+# -- who does not read -----------------------------------------------------------------------------------------------
+
+READERS, DEAF = 950, 50
+
+
+async def test_fifty_of_a_thousand_do_not_read_and_are_cut_while_the_others_miss_nothing() -> None:
+    # Neither the deadline of a write nor the missing pong is to come first, however slow the machine is.
+    async with crowd(READERS + DEAF, DISCONNECT_TIMEOUT=1, WRITE_TIMEOUT=200, PING_INTERVAL=200) as server:
+        readers = await server.clients(READERS, "/room/")
+        await server.clients(DEAF, "/room/", receive_buffer=4096)
+        speaker, *_ = readers
+
+        async def broadcast(number: int, text: str) -> None:
+            await speaker.stream.send_all(frame(1, f"{number} {text}".encode()))
+            await gather(lambda reader: hears(reader, f"{number} {text}"), readers)
+
+        await broadcast(0, "")
+        before = server.server.memory("VmRSS")
+        number, text = 0, "x" * 8_000
+        while (await server.figures())["websockets"] > READERS:
+            for _ in range(10):
+                number += 1
+                await broadcast(number, text)
+        assert server.server.memory() - before < DEAF * 2 * MIB
+        figures = await server.becomes(lambda figures: sum(figures["disconnected"].values()) == DEAF)
+        assert figures["disconnected"] == {"1013": DEAF}
+        assert figures["layer"]["channels"] == READERS
+        server.leave()
+        await server.forgets_everybody()
+    assert "Traceback" not in server.server.text
+
+
+# -- who floods ------------------------------------------------------------------------------------------------------
+
+CALM, FLOODERS = 490, 10
+
+
+async def flood(client: RawClient) -> None:
+    """Send without end, until the server does not want any more."""
+    try:
+        while True:
+            await client.stream.send_all(frame(1, b"x" * 1_000) * 100)
+    except trio.BrokenResourceError:
+        pass
+
+
+async def drain(client: RawClient) -> None:
+    """Take what comes, and forget it."""
+    try:
+        while await client.stream.receive_some(65_536):
+            pass
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+async def talks(client: RawClient) -> None:
+    for number in range(10):
+        await client.say(f"{number}")
+        await hears(client, f"{number}")
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["who read the echo", "who read nothing"])
+async def test_ten_who_flood_meet_back_pressure_while_the_others_are_served(reads: bool) -> None:
+    async with crowd(CALM + FLOODERS) as server:
+        calm = await server.clients(CALM, "/echo/")
+        flooders = await server.clients(FLOODERS, "/echo/")
+        await gather(talks, calm)
+        before = server.server.memory("VmRSS")
+        async with trio.open_nursery() as nursery:
+            for flooder in flooders:
+                nursery.start_soon(flood, flooder)
+                if reads:
+                    nursery.start_soon(drain, flooder)
+            await gather(talks, calm)
+            await gather(talks, calm)
+            nursery.cancel_scope.cancel()
+        assert server.server.memory() - before < FLOODERS * 2 * MIB
+        server.leave()
+        await server.forgets_everybody()
+
+
+async def test_who_floods_beyond_the_rate_is_told_1008_while_the_others_are_served() -> None:
+    async with crowd(CALM + FLOODERS, MESSAGES_PER_SECOND=100) as server:
+        calm = await server.clients(CALM, "/echo/")
+        flooders = await server.clients(FLOODERS, "/echo/")
+        codes: list[int | None] = []
+
+        async def is_told(client: RawClient) -> None:
+            await client.stream.send_all(frame(1, b"x") * 500)
+            codes.append(await client.close_code())
+
+        async with trio.open_nursery() as nursery:
+            for flooder in flooders:
+                nursery.start_soon(is_told, flooder)
+            await gather(talks, calm)
+        assert codes == [1008] * FLOODERS
+        figures = await server.figures()
+        assert figures["ended"] == {"closed 1008": FLOODERS}
+        assert figures["websockets"] == CALM
+        server.leave()
+        await server.forgets_everybody()
+
+
+# -- who all come at once --------------------------------------------------------------------------------------------
+
+STORM = 1_000
+
+
+async def test_a_thousand_who_come_back_at_once_after_each_end_of_the_server_are_all_served() -> None:
+    port = free_port()
+    clients: list[RawClient] = []
+
+    async def comes_back(_: int) -> RawClient:
+        while True:
+            await trio.sleep(random.uniform(0, 1))
+            try:
+                client = RawClient(await connected(port))
+                await client.shake_hands("/room/")
+            except (OSError, EOFError, trio.BrokenResourceError):
+                continue  # the server is not there yet, or not any more
+            return client
+
+    async def is_told(client: RawClient) -> int | None:
+        async with client.stream:
+            return await client.close_code()
+
+    for how, code in ((signal.SIGTERM, 1012), (signal.SIGKILL, None), (signal.SIGTERM, 1012)):
+        async with crowd(STORM, port=port, SHUTDOWN_GRACE=2) as server:
+            clients = await gather(comes_back, range(STORM))
+            await clients[0].say("all here")
+            await gather(lambda client: hears(client, "all here"), clients)
+            figures = await server.figures()
+            assert (figures["websockets"], figures["layer"]["channels"]) == (STORM, STORM)
+            server.server.process.send_signal(how)
+            assert await gather(is_told, clients) == [code] * STORM
+            assert await server.server.ends() == (0 if code else -signal.SIGKILL)
+
+
+# -- who say nothing -------------------------------------------------------------------------------------------------
+
+IDLE = 2_000
+
+
+async def test_two_thousand_who_say_nothing_cost_fifty_kibibytes_each() -> None:
+    async with crowd(IDLE) as server:
+        server.leave()
+        await server.forgets_everybody()
+        before = server.server.memory("VmRSS")
+        clients = await server.clients(IDLE, "/room/")
+        assert (server.server.memory("VmRSS") - before) / IDLE < 50 * 1024
+        await clients[0].say("hello")
+        await gather(lambda client: hears(client, "hello"), clients)
+        server.leave()
+        await server.forgets_everybody()

@@ -68,9 +68,11 @@ class Crowd:
 
     async def becomes(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until the server's figures are so."""
-        while not condition(figures := await self.figures()):
+        while True:
+            figures = await self.figures()
+            if condition(figures):
+                return figures
             await trio.sleep(0.1)
-        return figures
 
     async def forgets_everybody(self) -> dict[str, Any]:
         """Wait until there is nothing left of any client."""

@@ -927,7 +927,7 @@ async def test_a_client_that_reads_on_gets_everything(flood: type[Any], nursery:
 async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_as_slow(
     flood: type[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    flood.limits = Limits(outbox=4, send_timeout=0.01, close_timeout=0.001)
+    flood.limits = Limits(outbox=4, send_timeout=0.01, close_timeout=0.05)
     for _ in range(20):  # the writer and the handler race for the end
         client = SlowClient("10")
         await client.run(flood.as_asgi())
@@ -943,7 +943,7 @@ async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_a
 
 async def test_a_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> None:
     class Closes(WebsocketConsumer):
-        limits = Limits(outbox=1, send_timeout=0.01, close_timeout=0.001)
+        limits = Limits(outbox=1, send_timeout=0.01, close_timeout=0.05)
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.send(text_data="x")

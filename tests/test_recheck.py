@@ -205,6 +205,27 @@ async def test_what_the_application_raises_stays_bare(session: SessionStore, moc
         await fail()
 
 
+async def test_an_application_that_is_not_receiving_learns_of_it_when_it_does(
+    user: User, session: SessionStore, mock_clock: MockClock
+) -> None:
+    may_receive = trio.Event()
+    got: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await may_receive.wait()
+        got.append(await receive())
+
+    async with WebsocketCommunicator(AuthMiddlewareStack(application), "/", headers=cookie_of(session)) as ws:
+        await ws.connect()
+        await sync_to_async(forget_session)(user, session)
+        await next_question(mock_clock)
+        may_receive.set()
+        await ws.send_input({"type": "websocket.disconnect", "code": 1000})
+        await ws.wait()
+    assert got == [{"type": "websocket.disconnect", "code": 1008, "reason": "the session has ended"}]
+
+
 async def test_an_application_that_goes_on_sending_reaches_nobody_and_what_the_client_sends_is_taken(
     user: User, session: SessionStore, mock_clock: MockClock
 ) -> None:

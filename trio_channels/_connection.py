@@ -122,7 +122,7 @@ class Connection:
         # Whether the server may still have events that somebody must read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
         # A worker takes a message for done when the next is asked for, so that it must not be read ahead.
-        self._dealt_with = Bell() if self.protocol.kind == "channel" else None
+        self._dealt_with = Bell()
 
     def __repr__(self) -> str:
         return (
@@ -187,8 +187,7 @@ class Connection:
 
     def dealt_with(self) -> None:
         """Say that an event has been handled; of a worker's messages the next is read only then."""
-        if self._dealt_with is not None:
-            self._dealt_with.ring()
+        self._dealt_with.ring()
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send an ASGI message.
@@ -342,7 +341,7 @@ class Connection:
         try:
             while not self.disconnected.is_set():
                 await self._read_one()
-                if self._dealt_with is not None:
+                if self.protocol.kind == "channel":
                     await self._dealt_with.wait()
         except Exception:
             # The application is cancelled for it; that is no restart.

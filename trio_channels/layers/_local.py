@@ -81,7 +81,7 @@ class LocalDelivery(ChannelLayer):
         """
         try:
             if hub.process != os.getpid():
-                raise trio.RunFinishedError
+                raise trio.RunFinishedError  # pragma: no cover - in forked children
             hub.token.run_sync_soon(function)
         except trio.RunFinishedError:
             self._hubs.pop(hub.token, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,3 +131,19 @@ async def test_a_server_that_cancels_the_lifespan_has_the_layers_closed() -> Non
             await lifespan.send_input({"type": "lifespan.startup"})
             await lifespan.receive_output()
         assert happened == ["default opened", "default closed"]
+
+
+def test_a_server_on_asyncio_does_not_start_and_says_why() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with layers(default={}):
+        asyncio.run(ProtocolTypeRouter({})({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert "use `trio-channels serve`, or `hypercorn --worker-class trio`" in sent[0]["message"]
+    assert happened == []

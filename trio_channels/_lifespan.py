@@ -6,10 +6,18 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import trio
+
 from ._asgi import Receive, Scope, Send
 from .layers import channel_layers
 
 logger = logging.getLogger("trio_channels.lifespan")
+
+#: To servers that would start, and then fail in every request.
+NOT_TRIO = (
+    "trio-channels needs a server that runs on Trio, and this one does not: use `trio-channels serve`, "
+    "or `hypercorn --worker-class trio`"
+)
 
 
 @asynccontextmanager
@@ -25,11 +33,15 @@ async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
     """An ASGI application for the ``lifespan`` scope.
 
     Every layer of ``CHANNEL_LAYERS`` is open between start-up and shutdown, with its tasks in this task's nurseries. A
-    layer that cannot be opened is logged with its traceback, and reported to the server, which then does not start.
+    layer that cannot be opened is logged with its traceback, and reported to the server, which then does not start. Nor
+    does one on asyncio.
 
     Cancellation: the layers are closed.
     """
     await receive()
+    if not trio.lowlevel.in_trio_run():
+        await send({"type": "lifespan.startup.failed", "message": NOT_TRIO})
+        return
     async with AsyncExitStack() as layers:
         try:
             await layers.enter_async_context(open_layers())

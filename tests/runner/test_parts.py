@@ -184,6 +184,7 @@ def test_the_working_directory_is_on_the_path(tmp_path: Path, monkeypatch: pytes
     ("name", "message"),
     [
         ("nowhere:application", "there is no module 'nowhere'"),
+        ("tests.settings.application", "expected module:attribute, as 'mysite.asgi:application'"),
         ("tests.nowhere.asgi:application", "there is no module 'tests.nowhere'"),
         ("tests.runner.application:nothing", "has no attribute 'nothing'; expected module:attribute"),
         ("tests.runner.application:not_callable", "must be an ASGI application; got int"),

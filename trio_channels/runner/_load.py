@@ -24,12 +24,14 @@ def load(name: str) -> ASGIApplication:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    module_name, _, attribute = name.partition(":")
+    module_name, colon, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            raise CannotStart(f"there is no module {error.name!r}, of {name!r}, in {here} or on the path") from None
+            why = f"there is no module {error.name!r}, of {name!r}, in {here} or on the path"
+            hint = "" if colon else "; expected module:attribute, as 'mysite.asgi:application'"
+            raise CannotStart(why + hint) from None
         raise CannotStart(f"importing {module_name!r} failed") from error
     except Exception as error:
         raise CannotStart(f"importing {module_name!r} failed") from error

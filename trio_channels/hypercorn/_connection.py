@@ -313,9 +313,13 @@ class Connection(TCPServer):
             self._reading.cancel()  # TLS has no half-closed connections
 
     def abort(self) -> None:
-        """Close without another word; whoever waits for the socket is woken."""
+        """Close without another word; whoever waits for the socket is woken, and applications are told.
+
+        The reader may wait for an application that takes nothing, which would never hear of the end.
+        """
         self._closing = True
         self._transport.abort()
+        self._reading.cancel()
 
     async def _close(self) -> None:
         """Close the socket; with TLS after a farewell, for which a client that does not read is not waited."""

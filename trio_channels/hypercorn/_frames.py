@@ -75,8 +75,11 @@ class BoundedDeflate(PerMessageDeflate):
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """As wsproto's; and a message begins to be counted."""
-        if not opcode.iscontrol() and opcode is not Opcode.CONTINUATION:
+        """As wsproto's, which takes a control frame for the message's; and a message begins to be counted."""
+        if opcode.iscontrol():
+            self._inbound_is_compressible = False
+            return CloseReason.PROTOCOL_ERROR if rsv.rsv1 else _NOTHING_RESERVED
+        if opcode is not Opcode.CONTINUATION:
             self._inflated = 0
         return super().frame_inbound_header(proto, opcode, rsv, payload_length)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import h11
 from hypercorn.protocol.events import Request
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 
 from ._http import HttpStream
 from ._patience import Waiting
@@ -62,6 +62,16 @@ class Http1(H11Protocol):
         """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
         if self.unanswered:
             await self._send_error_response(status)
+            await self._close_stream()  # or the application would answer as well
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """D19: hypercorn's, without the upgrade to HTTP/2, of which a client of HTTP/2 has no need (RFC 9113).
+
+        A reverse proxy that passes ``Upgrade`` on for the sake of WebSockets would let the client through after it,
+        past all of its rules, and with forwarding headers of its own making.
+        """
+        if event.method == b"PRI" and event.target == b"*" and event.http_version == b"2.0":
+            raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
 
     async def _create_stream(self, request: h11.Request) -> None:
         """As hypercorn's, with our own streams."""

@@ -8,7 +8,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import trio
-from hypercorn.events import Closed
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import (
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
 #: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset").
 _RESETS = 100
+
+#: Bytes that are parsed before other tasks are let run: some hundred frames, or a part of a large one.
+_AT_ONCE = 2048
 
 
 class Buffer(StreamBuffer):
@@ -107,6 +110,21 @@ class Http2(H2Protocol):
     async def refuse(self, status: int) -> None:
         """Say that the connection ends. Cancellation: may be sent in part."""
         await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+
+    async def handle(self, event: Event) -> None:
+        """As hypercorn's, a part at a time: what is read at once may be thousands of frames that say nothing.
+
+        Cancellation: events may be lost.
+        """
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            return
+        for start in range(0, len(event.data), _AT_ONCE):
+            if self.closed:
+                return
+            await super().handle(RawData(event.data[start : start + _AT_ONCE]))
+            if len(event.data) > _AT_ONCE:
+                await trio.lowlevel.checkpoint()
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         """As hypercorn's, one event at a time, with those it does not survive taken out."""

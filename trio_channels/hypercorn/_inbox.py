@@ -40,13 +40,14 @@ class Inbox:
             if self._last is None:
                 self._last = event
             self._writers.unpark_all()
+            self._readers.unpark_all()
         else:
             while len(self._events) >= self._capacity and self._last is None:
                 await self._writers.park()
             if self._last is not None:
                 return
             self._events.append(event)
-        self._readers.unpark()
+            self._readers.unpark()
 
     async def receive(self) -> Message:
         """The next event; after the last one, that again. Cancellation: nothing is lost."""

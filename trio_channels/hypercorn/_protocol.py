@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hypercorn.events import Event, RawData
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedError
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
 
 from ._http1 import Http1
 from ._http2 import Http2
@@ -51,14 +51,6 @@ class Protocol(ProtocolWrapper):
         try:
             await self.protocol.handle(event)
         except H2ProtocolAssumedError as assumed:
-            await self._go_on_with_http2(assumed.data)
-        except H2CProtocolRequiredError as required:
-            await self._go_on_with_http2(required.data, required.headers, required.settings)
-
-    async def _go_on_with_http2(
-        self, data: bytes, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
-    ) -> None:
-        self.protocol = Http2(self._wire)
-        await self.protocol.initiate(headers, settings)
-        if data:
-            await self.protocol.handle(RawData(data))
+            self.protocol = Http2(self._wire)
+            await self.protocol.initiate()
+            await self.protocol.handle(RawData(assumed.data))

@@ -50,12 +50,19 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
         await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except ClientGone:
         pass  # no error of the application's
-    except Exception:
-        await config.log.exception("Error in ASGI Framework")
+    except Exception as error:
+        if not _means_gone(error):
+            await config.log.exception("Error in ASGI Framework")
     except BaseExceptionGroup as group:
         _, others = group.split(trio.Cancelled)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
-        await config.log.exception("Error in ASGI Framework")
+        if not _means_gone(others):
+            await config.log.exception("Error in ASGI Framework")
     finally:
         await send(None)
+
+
+def _means_gone(error: Exception) -> bool:
+    """Whether all that an application's tasks have raised is that the client has gone."""
+    return isinstance(error, ExceptionGroup) and error.split(ClientGone)[1] is None

@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from typing import cast
 
 import trio
+
+#: The most milliseconds that fit into a socket option; who allows more than these three weeks has no such limit.
+_LONGEST = 2**31 - 1
 
 #: Linux' option; elsewhere there is none, and the deadline of a write is all there is.
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
@@ -28,8 +32,10 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
     def unacknowledged_for_at_most(self, seconds: float) -> None:
         """Have the kernel give up on a peer that acknowledges nothing for so long (``TCP_USER_TIMEOUT``)."""
-        if _USER_TIMEOUT is not None and self.socket.family in (socket.AF_INET, socket.AF_INET6):
-            self.socket.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
+        milliseconds = max(1, seconds * 1000)  # 0 would be the system's own
+        known = _USER_TIMEOUT is not None and self.socket.family in (socket.AF_INET, socket.AF_INET6)
+        if known and milliseconds <= _LONGEST:
+            self.socket.setsockopt(socket.IPPROTO_TCP, cast(int, _USER_TIMEOUT), int(milliseconds))
 
     def receive_nowait(self, max_bytes: int) -> bytes:
         """What has come, b"" at the end.

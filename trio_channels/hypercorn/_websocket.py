@@ -34,6 +34,9 @@ _AFTER_THE_APPLICATION = 1.0
 #: Seconds that a client has to take the close frame of a shutdown.
 _LAST_WORD = 2.0
 
+#: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
+_YIELD_EVERY = 64
+
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
 
@@ -77,6 +80,7 @@ class WebSocketStream(WSStream):
         self._answered = trio.Event()
         self._allowance = float(self._limits.messages_per_second)
         self._counted_at = 0.0
+        self._events = 0
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
@@ -110,6 +114,8 @@ class WebSocketStream(WSStream):
             self.scope["extensions"].update(self._wire.extensions)
             self._wire.served.websockets.add(self)
             self.task_group.spawn(self._watch)
+            if self._wire.served.ending:  # it was on its way when the others were told
+                await self.go_away()
 
     async def _refuse_early_frame(self) -> None:
         """D7, and D1 in the same packet (hypercorn issue 225): 400, a disconnect, and the end of the connection.
@@ -127,6 +133,9 @@ class WebSocketStream(WSStream):
             return
         self.connection.receive_data(data)
         for event in self.connection.events():
+            self._events += 1
+            if self._events % _YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:
@@ -253,7 +262,12 @@ class WebSocketStream(WSStream):
         self.state = _CONNECTED
         if self._alone:
             self._wire.frames_to = self
-        await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
+        try:
+            await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
+        except Exception:  # a header that none may be: nothing has been sent
+            self._wire.frames_to = None
+            self.state = _HANDSHAKE
+            raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         self._answered.set()
 

@@ -256,6 +256,10 @@ class WorkerPool(trio.abc.Instrument):
         else:
             self._idle.append(worker)
 
+    def after_io_wait(self, timeout: float) -> None:
+        """Have what the threads have said heard at once: one round of Trio's scheduler earlier than by a task."""
+        self._way_back.make_calls()
+
     def after_run(self) -> None:
         """At the end of the Trio run: end and join the threads. Every call has ended by then."""
         self._closed = True

@@ -161,6 +161,10 @@ class WayBack:
         await trio.lowlevel.wait_readable(self._reader)
         self._reader.recv(4096)
         self._notified = False  # before the queue is looked at: what comes from now on sends a byte
+        self.make_calls()
+
+    def make_calls(self) -> None:
+        """In the Trio thread: call what the worker threads want called."""
         while self._calls:
             function, args = self._calls.popleft()
             function(*args)

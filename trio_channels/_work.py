@@ -131,15 +131,31 @@ class WorkQueue(abc.ABC):
 
     @abc.abstractmethod
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """The oldest dead letters.
+
+        Args:
+            limit: how many at the most.
+
+        Raises:
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: changes nothing.
+        """
 
     @abc.abstractmethod
     async def requeue(self, *ids: str) -> int:
         """Send dead letters to their channel again, as new messages; all of them where no id is given.
 
-        Returns how many there were.
+        Returns how many there were. Raises as :meth:`dead_letters`.
+
+        Cancellation: each one is either a dead letter or in the channel.
         """
 
     @abc.abstractmethod
     async def discard(self, *ids: str) -> int:
-        """Forget dead letters; all of them where no id is given. Returns how many there were."""
+        """Forget dead letters; all of them where no id is given. Returns how many there were.
+
+        Raises as :meth:`dead_letters`.
+
+        Cancellation: some may have gone.
+        """

@@ -149,10 +149,17 @@ class ChannelLayer(abc.ABC):
     async def send(self, channel: str, message: Message) -> None:
         """Send a message to one channel.
 
+        Args:
+            channel: of a connection (its ``channel_name``), of :meth:`new_channel`, or a named one.
+            message: a dict whose ``type`` names the handler.
+
         Raises:
             ChannelFull: the channel holds as many messages as it may; this one was not accepted.
             InvalidNameError: the channel name breaks the rules.
             MessageNotEncodable: the message cannot travel.
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: in memory atomic. With a backend, a message that is on its way may arrive.
         """
 
     @abc.abstractmethod
@@ -160,6 +167,15 @@ class ChannelLayer(abc.ABC):
         """Wait for the next message on a channel of this process, or on a named channel.
 
         Several tasks may wait on one channel; each message goes to one of them.
+
+        Args:
+            channel: of :meth:`new_channel`, or a named one.
+
+        Raises:
+            InvalidNameError: the channel name breaks the rules.
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: loses no message.
         """
 
     @abc.abstractmethod
@@ -168,21 +184,54 @@ class ChannelLayer(abc.ABC):
 
         Connections and subscribers do not need it: theirs end with them. One made here is forgotten when nobody has
         used it for ``group_expiry`` seconds.
+
+        Args:
+            prefix: the first part of the name.
+
+        Cancellation: makes none.
         """
 
     # -- groups ---------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     async def group_add(self, group: str, channel: str) -> None:
-        """Make a channel a member of a group; a member once, however often it is added."""
+        """Make a channel a member of a group; a member once, however often it is added.
+
+        Args:
+            group: 1 to 99 ASCII letters, digits, hyphens, underscores and periods.
+            channel: of a connection, or of :meth:`new_channel`.
+
+        Raises:
+            InvalidNameError: a name breaks the rules.
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: in memory atomic. With a backend, the membership may stand.
+        """
 
     @abc.abstractmethod
     async def group_discard(self, group: str, channel: str) -> None:
-        """End a membership; nothing happens where there is none."""
+        """End a membership; nothing happens where there is none.
+
+        Args and Raises: as of :meth:`group_add`.
+
+        Cancellation: atomic.
+        """
 
     @abc.abstractmethod
     async def group_send(self, group: str, message: Message) -> None:
-        """Send a message to every member of a group. Never fails because of a member that is full."""
+        """Send a message to every member of a group. Never fails because of a member that is full.
+
+        Args:
+            group: its name. A group without members is no error.
+            message: a dict whose ``type`` names the handler.
+
+        Raises:
+            InvalidNameError: the group name breaks the rules.
+            MessageNotEncodable: the message cannot travel.
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
+        """
 
     # -- owners of mailboxes --------------------------------------------------------------------------------------
 
@@ -213,6 +262,10 @@ class ChannelLayer(abc.ABC):
 
         Yields the groups' messages, and a :class:`Gap` where some are missing.
 
+        Args:
+            groups: whose messages to get.
+            overflow: instead of the layer's rule.
+
         Raises:
             MailboxOverflow: from the iteration, with ``overflow="close"``, when the subscriber fell behind.
 
@@ -237,11 +290,17 @@ class ChannelLayer(abc.ABC):
 
     @abc.abstractmethod
     async def flush(self) -> None:
-        """Forget every message and group membership; who loses messages is told with a :class:`Gap`."""
+        """Forget every message and group membership; who loses messages is told with a :class:`Gap`.
+
+        Cancellation: seen before it begins; then it is completed.
+        """
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Release what the layer holds in this Trio run. Idempotent."""
+        """Release what the layer holds in this Trio run. Idempotent.
+
+        Cancellation: what a backend still holds expires by itself.
+        """
 
     @abc.abstractmethod
     def statistics(self) -> LayerStatistics:

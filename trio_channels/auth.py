@@ -78,6 +78,8 @@ async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None
     Raises:
         ConfigurationError: there is no session in the scope.
         ValueError: `backend` is needed.
+
+    Cancellation: waiting for a thread can be cancelled; once it has begun, the user is logged in.
     """
     await run_in_worker(auth.login, _Request(scope), user, backend)  # type: ignore[arg-type]
     scope["user"] = user
@@ -86,8 +88,13 @@ async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None
 async def logout(scope: Scope) -> None:
     """Log the user out: the session's data is deleted, and ``scope["user"]`` becomes anonymous.
 
+    Args:
+        scope: the connection's, with a session.
+
     Raises:
         ConfigurationError: there is no session in the scope.
+
+    Cancellation: waiting for a thread can be cancelled; once it has begun, the user is logged out.
     """
     from django.contrib.auth.models import AnonymousUser
 

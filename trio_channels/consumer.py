@@ -228,6 +228,10 @@ class AsyncConsumer(Consumer):
         """Start a background task in the connection's nursery: it ends with the connection at the latest.
 
         Its exception closes the connection, as a handler's does.
+
+        Args:
+            function: an async function, called with `args`.
+            name: of the task, in error messages; the function's by default.
         """
         self._connection.start_soon(function, *args, name=name)
 
@@ -280,6 +284,10 @@ class SyncConsumer(Consumer):
         """Run a plain function on a worker thread in the background. It is waited for at the end of the connection.
 
         Its exception closes the connection, as a handler's does. To be called from a handler or such a function.
+
+        Args:
+            function: a plain function, called with `args`.
+            name: of the task, in error messages; the function's by default.
         """
 
         @functools.wraps(function)

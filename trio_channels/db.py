@@ -21,6 +21,8 @@ async def aclose_old_connections() -> None:
     """Close the unusable and too old database connections of one worker thread.
 
     Not needed: every call to a worker does it at its start and end. Kept for Channels' users.
+
+    Cancellation: waiting for a thread can be cancelled.
     """
     await run_in_worker(refresh_connections)
 

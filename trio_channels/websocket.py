@@ -68,7 +68,12 @@ class WebSocket:
         return self._connection.closed.code if self._connection.closed is not None else None
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
-        """Start a background task that ends with the endpoint. ``ConnectionClosed`` ends only the task."""
+        """Start a background task that ends with the endpoint. ``ConnectionClosed`` ends only the task.
+
+        Args:
+            function: an async function, called with `args`.
+            name: of the task, in error messages; the function's by default.
+        """
         self._connection.start_soon(function, *args, name=name)
 
     async def accept(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -102,6 +107,8 @@ class WebSocket:
         """Send each message of an async iterable; a task for :meth:`start_soon`. Raises as :meth:`send`.
 
         An async generator is closed at the end, whatever the end was.
+
+        Cancellation: as :meth:`send`; a message that was taken from the iterable may be lost.
         """
         try:
             async for message in messages:
@@ -155,8 +162,14 @@ class WebSocket:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, or deny it if it was not accepted; does nothing once it is closed.
 
+        Args:
+            code: a close code that may be sent (RFC 6455, section 7.4).
+            reason: at most 123 bytes of UTF-8.
+
         Raises:
             IllegalMessage: the code or reason must not be sent.
+
+        Cancellation: as :meth:`send`.
         """
         await self._connection.close(code, reason)
 

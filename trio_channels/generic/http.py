@@ -65,20 +65,31 @@ class AsyncHttpConsumer(AsyncConsumer):
 
         Args:
             body: the whole request body.
+
+        Cancellation: when the client has gone, ``DISCONNECT_TIMEOUT`` later or, with ``cancel_on_disconnect``, at once.
         """
         raise NotImplementedError(f"{type(self).__name__} must have a method: async def handle(self, body)")
 
     async def disconnect(self) -> None:
-        """Override: called once at the end of the request, whatever the end was. Nothing can be sent any more."""
+        """Override: called once at the end of the request, whatever the end was. Nothing can be sent any more.
+
+        Cancellation: shielded from the server's, for ``DISCONNECT_TIMEOUT`` seconds.
+        """
 
     async def send_headers(
         self, *, status: int = 200, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
         """Start the response. Servers send the headers together with the first part of the body.
 
+        Args:
+            status: the HTTP status.
+            headers: names and values, as bytes.
+
         Raises:
             IllegalMessage: the response has been started already, or an argument is malformed.
             ConnectionClosed: the client has gone.
+
+        Cancellation: seen before the message goes to the server; later it may or may not arrive.
         """
         pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
@@ -86,7 +97,7 @@ class AsyncHttpConsumer(AsyncConsumer):
     async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
         """Send a part of the body; the last one, unless `more_body`.
 
-        Raises: as :meth:`send_headers`.
+        Raises and cancellation: as of :meth:`send_headers`.
         """
         await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
 
@@ -95,7 +106,12 @@ class AsyncHttpConsumer(AsyncConsumer):
     ) -> None:
         """Send a whole response.
 
-        Raises: as :meth:`send_headers`.
+        Args:
+            status: the HTTP status.
+            body: all of it.
+            headers: names and values, as bytes.
+
+        Raises and cancellation: as of :meth:`send_headers`; its client may get a part.
         """
         await self.send_headers(status=status, headers=headers)
         await self.send_body(body)

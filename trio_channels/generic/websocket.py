@@ -133,6 +133,8 @@ class _WebsocketProtocol:
         """Override: called once on every way out, with the close code (1011 after an error here).
 
         It has ``DISCONNECT_TIMEOUT`` seconds.
+
+        Cancellation of an async one: shielded from the server's, until its time is over.
         """
 
     async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
@@ -145,6 +147,8 @@ class _WebsocketProtocol:
         Raises:
             IllegalMessage: it is accepted already, or an argument is malformed.
             ConnectionClosed: the client has gone.
+
+        Cancellation of an async one: as of ``send``.
         """
         message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
         if headers is not None:
@@ -177,6 +181,8 @@ class _WebsocketProtocol:
 
         Raises:
             IllegalMessage: the code or reason must not be sent.
+
+        Cancellation of an async one: as of ``send``.
         """
         if self._connection.over:
             return
@@ -222,9 +228,16 @@ class _JsonProtocol(_WebsocketProtocol):
     async def send_json(self, content: Any, close: bool | int = False) -> None:
         """Send an object as JSON.
 
+        Args:
+            content: what :func:`json.dumps` takes.
+            close: close afterwards; a number is the close code.
+
         Raises:
             TypeError: it holds something that JSON has no type for.
             ValueError: it refers to itself.
+            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+
+        Cancellation of an async one: as of ``send``.
         """
         await self._call(self.send, text_data=await self._call(self.encode_json, content), close=close)
 

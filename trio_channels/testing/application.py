@@ -27,8 +27,11 @@ class ApplicationCommunicator:
     if need be, when the block is left. Without the block it runs in a system task, started by the first call that needs
     it, which lives until :meth:`wait` has ended it, or until the end of the Trio run.
 
-    A time-out raises :exc:`trio.TooSlowError` and ends the wait, never the application. The application's own exception
-    is raised, once, by the call that finds it has ended: any of these methods, or the end of the block.
+    A time-out raises :exc:`trio.TooSlowError` and ends the wait, and not the application, unless :meth:`wait` waits for
+    that. The application's own exception is raised, once, by the call that finds it has ended: any of these methods, or
+    the end of the block.
+
+    Cancellation of a method ends the wait and not the application, and loses no message that was not received yet.
     """
 
     def __init__(self, application: ASGIApplication, scope: Scope) -> None:
@@ -134,6 +137,9 @@ class ApplicationCommunicator:
     async def send_input(self, message: Message) -> None:
         """Give the application an event. What is sent to one that has ended is not read by anybody.
 
+        Args:
+            message: the ASGI event.
+
         Raises:
             Exception: what the application raised, if it has ended.
         """
@@ -143,6 +149,9 @@ class ApplicationCommunicator:
 
     async def receive_output(self, timeout: float = TIMEOUT) -> Message:
         """Wait for the application's next message.
+
+        Args:
+            timeout: in seconds.
 
         Raises:
             trio.TooSlowError: none came in time; the application goes on.

@@ -64,6 +64,10 @@ class HttpCommunicator(ApplicationCommunicator):
 
         Returns:
             ``status``, ``headers`` and ``body``.
+
+        Raises:
+            AssertionError: the application sent something else.
+            trio.TooSlowError, EOFError, Exception: as :meth:`receive_output`.
         """
         await self.send_request()
         start = await self.receive_output(timeout)
@@ -81,6 +85,6 @@ class HttpCommunicator(ApplicationCommunicator):
         return {"status": start["status"], "headers": list(start.get("headers", ())), "body": bytes(body)}
 
     async def disconnect(self, timeout: float = TIMEOUT) -> None:
-        """Leave, as the client, and wait for the application to end."""
+        """Leave, as the client, and wait for the application to end; see :meth:`wait`."""
         await self.send_input({"type": "http.disconnect"})
         await self.wait(timeout)

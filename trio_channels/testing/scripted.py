@@ -62,6 +62,8 @@ class ScriptedConnection:
 
         Raises:
             Exception: what the application raised.
+
+        Cancellation: is the application's.
         """
         await application(self.scope, self.receive, self.send)
         return self.sent

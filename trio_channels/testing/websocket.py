@@ -71,6 +71,9 @@ class WebsocketCommunicator(ApplicationCommunicator):
     async def connect(self, timeout: float = TIMEOUT) -> tuple[bool, str | int | None]:
         """Open the WebSocket.
 
+        Args:
+            timeout: in seconds.
+
         Returns:
             (True, the chosen subprotocol or None), or (False, the close code, or the HTTP status of a denial response).
         """
@@ -85,7 +88,11 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return True, response.get("subprotocol")
 
     async def send_to(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send one message, text or bytes, as the client."""
+        """Send one message, text or bytes, as the client.
+
+        Raises:
+            TypeError: it is not exactly one of the two, or of another type.
+        """
         if (text_data is None) == (bytes_data is None):
             raise TypeError("send_to() takes exactly one of text_data and bytes_data")
         if text_data is not None:
@@ -98,11 +105,14 @@ class WebsocketCommunicator(ApplicationCommunicator):
             await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
 
     async def send_json_to(self, data: Any) -> None:
-        """Send an object as JSON, as the client."""
+        """Send an object as JSON, as the client. Raises TypeError for what JSON has no type for."""
         await self.send_to(text_data=json.dumps(data))
 
     async def receive_from(self, timeout: float = TIMEOUT) -> str | bytes:
         """Wait for one message to the client.
+
+        Args:
+            timeout: in seconds.
 
         Raises:
             AssertionError: the application closed instead.
@@ -116,7 +126,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return text if text is not None else bytes(response["bytes"])
 
     async def receive_json_from(self, timeout: float = TIMEOUT) -> Any:
-        """Wait for one text message to the client, and decode it."""
+        """Wait for one text message to the client, and decode it. Raises as :meth:`receive_from`."""
         payload = await self.receive_from(timeout)
         if not isinstance(payload, str):
             raise AssertionError(  # noqa: TRY004 - it is the application that is wrong
@@ -125,7 +135,12 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return json.loads(payload)
 
     async def disconnect(self, code: int = 1000, timeout: float = TIMEOUT) -> None:
-        """Leave, as the client, and wait for the application to end."""
+        """Leave, as the client, and wait for the application to end; see :meth:`wait`.
+
+        Args:
+            code: the close code.
+            timeout: in seconds.
+        """
         if not self._disconnect_sent:
             self._disconnect_sent = True
             await self.send_input({"type": "websocket.disconnect", "code": code, "reason": ""})

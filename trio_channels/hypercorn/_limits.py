@@ -24,7 +24,7 @@ ROUND = 3.0
 class ServerLimits:
     """The limits of the server; the reference page of the settings gives units and reasons.
 
-    Where hypercorn has an option for the same thing and it was set, that goes before the setting.
+    Where hypercorn has an option for the same thing, and not its default value, that goes before the setting.
     """
 
     max_message_size: int

@@ -278,6 +278,20 @@ async def test_consumers_and_django_are_routed_to_by_path(
         assert (await client.get_response())["body"] == b"from a view"
 
 
+async def test_the_application_behind_a_proxy_is_well_and_knows_the_client_and_the_scheme(
+    load: Load, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = (
+        path("who/", lambda request: HttpResponse(f"{request.META['REMOTE_ADDR']} {request.scheme}")),
+    )
+    application = load("production").application
+    async with HttpCommunicator(application, "GET", "/healthz") as client:
+        assert (await client.get_response())["status"] == 200
+    headers = [(b"host", b"localhost"), (b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+    async with HttpCommunicator(application, "GET", "/who/", headers=headers) as client:
+        assert (await client.get_response())["body"] == b"203.0.113.9 https"
+
+
 async def test_the_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:
     small = InMemoryChannelLayer(capacity=2)
     gate = trio.Event()

@@ -22,7 +22,7 @@ from django.core.management import call_command
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of all examples
 
 from private_redis import private_redis
-from processes import HOST, port_number, refuse_taken_port, run, server
+from processes import HOST, port_number, refuse_taken_port, run, say, server
 
 HERE = Path(__file__).resolve().parent
 # What a worker that was killed had in hand is done again after 5 seconds.
@@ -44,6 +44,7 @@ def main() -> None:
         django.setup()
         settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0)
+        say(f"For manage.py in another terminal: export GALLERY_REDIS={url}")
         run((f"The gallery is on http://{HOST}:{port}/", server(port)), ("A worker makes the thumbnails", WORKER))
 
 

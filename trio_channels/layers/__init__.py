@@ -33,6 +33,7 @@ __all__ = [
     "get_channel_layer",
 ]
 
+#: The alias of the layer that consumers use unless their class names another one.
 DEFAULT_CHANNEL_LAYER = "default"
 
 #: The name that Channels users know.
@@ -142,6 +143,7 @@ def _foreign(name: str, path: str) -> InvalidChannelLayerError:
     )
 
 
+#: The layers of ``CHANNEL_LAYERS``, by alias: ``channel_layers["default"]``; each is made when it is first asked for.
 channel_layers = ChannelLayerManager()
 
 

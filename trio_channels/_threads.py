@@ -267,6 +267,7 @@ class WorkerPool(trio.abc.Instrument):
             worker.inbox.put(None)
         for worker in self._workers:
             worker.thread.join()
+            worker.inbox.close()
         self._way_back.close()
 
 

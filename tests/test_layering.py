@@ -23,6 +23,7 @@ BANDS: dict[str, str] = {
     "_gap": "A",
     "_groups": "A",
     "_handlers": "A",
+    "_last_resort": "A",
     "_limits": "A",
     "_names": "A",
     "_refusal": "A",

@@ -41,11 +41,23 @@ class Slow(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         assert text_data is not None
         await self.send(text_data="begins")
-        await sync_to_async(time.sleep)(float(text_data))
+        await sync_to_async(take_time)(float(text_data))
         say("call finished")
 
     async def disconnect(self, code: int) -> None:
         say(f"disconnected {code}")
+
+
+def take_time(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class Frozen(AsyncWebsocketConsumer):
+    """Blocks the event loop, and with it everything."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        say("freezes")
+        take_time(3600)
 
 
 class Deaf(AsyncWebsocketConsumer):
@@ -104,6 +116,7 @@ application = ProtocolTypeRouter(
             [
                 path("echo/", Echo.as_asgi()),
                 path("slow/", Slow.as_asgi()),
+                path("frozen/", Frozen.as_asgi()),
                 path("deaf/", Deaf.as_asgi()),
                 path("writing/", Writing.as_asgi()),
             ]
@@ -119,6 +132,12 @@ async def fails(scope: Any, receive: Any, send: Any) -> None:
     """An application whose start-up fails."""
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database today"})
+
+
+async def fails_later(scope: Any, receive: Any, send: Any) -> None:
+    """An application whose start-up fails as soon as there is a certain file."""
+    broken = scope["type"] == "lifespan" and await trio.Path(os.environ["TESTS_BROKEN"]).exists()
+    await (fails if broken else application)(scope, receive, send)
 
 
 async def hangs(scope: Any, receive: Any, send: Any) -> None:

@@ -12,11 +12,14 @@ from ..process import Program, program
 APPLICATION = "tests.runner.application:application"
 
 
-def serving(*arguments: str, app: str = APPLICATION) -> AbstractAsyncContextManager[Program]:
+def serving(
+    *arguments: str, app: str = APPLICATION, command: tuple[str, ...] = ("-m", "trio_channels"), **environment: str
+) -> AbstractAsyncContextManager[Program]:
     """``trio-channels serve``, on a free port of 127.0.0.1 unless it is told another address."""
     if not any(argument.startswith("--bind") for argument in arguments):
         arguments = ("--bind=127.0.0.1:0", *arguments)
-    return program("-m", "trio_channels", "serve", app, *arguments, DJANGO_SETTINGS_MODULE="tests.runner.settings")
+    environment["DJANGO_SETTINGS_MODULE"] = "tests.runner.settings"
+    return program(*command, "serve", app, *arguments, **environment)
 
 
 async def close_code(client: Any) -> int | None:

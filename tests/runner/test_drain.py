@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
@@ -32,16 +34,27 @@ def descriptors() -> None:
     allow_descriptors(2 * CLIENTS + 100)
 
 
+def terminate(pid: int) -> None:
+    """As a supervisor does."""
+    os.kill(pid, signal.SIGTERM)
+
+
+def interrupt(pid: int) -> None:
+    """As a terminal does: everybody gets it."""
+    os.killpg(pid, signal.SIGINT)
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("command", "send", "clients"),
     [
-        pytest.param((*RUNNER, "--workers=1"), id="one process"),
-        pytest.param((*RUNNER, "--workers=2"), id="two workers"),
-        pytest.param((*HYPERCORN, "--workers=1"), id="plain hypercorn"),
+        pytest.param((*RUNNER, "--workers=1"), terminate, CLIENTS, id="one process"),
+        pytest.param((*RUNNER, "--workers=2"), terminate, CLIENTS, id="two workers"),
+        pytest.param((*RUNNER, "--workers=2"), interrupt, 200, id="200 clients of two workers, Ctrl-C"),
+        pytest.param((*HYPERCORN, "--workers=1"), terminate, CLIENTS, id="plain hypercorn"),
     ],
 )
 async def test_all_who_read_are_told_1012_and_everything_ends_in_order(
-    command: tuple[str, ...], tmp_path: Path
+    command: tuple[str, ...], send: Callable[[int], None], clients: int, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_text(f'graceful_timeout = {GRACE}\nbacklog = 1000\nbind = "127.0.0.1:0"\n')
     database = str(tmp_path / "db.sqlite3")
@@ -75,19 +88,19 @@ async def test_all_who_read_are_told_1012_and_everything_ends_in_order(
                 if kind != "deaf":
                     await raw.hear()
                 ready[kind] += 1
-                if ready.total() == CLIENTS:
+                if ready.total() == clients:
                     all_ready.set()
             if kind != "deaf":
                 codes[await raw.close_code()] += 1
 
-        for number in range(CLIENTS):
+        for number in range(clients):
             nursery.start_soon(client, number)
         await all_ready.wait()
         await server.said("sends without end", times=DEAF)
-        server.process.send_signal(signal.SIGTERM)
+        send(server.process.pid)
         assert await server.ends() == 0
-    assert codes == {1012: CLIENTS - DEAF}
-    assert server.text.count("disconnected ") == CLIENTS
+    assert codes == {1012: clients - DEAF}
+    assert server.text.count("disconnected ") == clients
     assert "Traceback" not in server.text, server.text.partition("Traceback")[2]
     with closing(sqlite3.connect(database)) as tables:
         written = tables.execute("SELECT count(*) FROM django_content_type WHERE app_label = 'drain'")

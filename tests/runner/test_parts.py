@@ -292,9 +292,9 @@ def test_a_worker_finds_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone() -> None:
     parent, worker = socket.socketpair()
     async with Lifeline(worker.detach()) as lifeline:
-        await lifeline.ready()
-        assert parent.recv(10) == READY
+        await lifeline.ready(2.5)
+        assert READY.unpack(parent.recv(10)) == (2.5,)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lifeline.wait_closed)
             parent.close()
-        await lifeline.ready()
+        await lifeline.ready(2.5)

@@ -1,6 +1,7 @@
 """What joins a worker to its parent: the sockets it inherits, and the pair of sockets by which each knows the other.
 
-On the pair the worker says, with one byte, that it serves. The parent says nothing; that its end closes means: drain.
+On the pair the worker says once that it serves, and how long it may take to end. The parent says nothing; that its end
+closes means: drain.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Self
@@ -19,7 +21,8 @@ from ._sockets import Descriptors
 #: Where a worker finds its place; taken out of the environment at once, for processes of its own.
 _VARIABLE = "TRIO_CHANNELS_WORKER"
 
-READY = b"r"
+#: What a worker says: seconds.
+READY = struct.Struct("!d")
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,10 @@ class Lifeline:
     async def __aexit__(self, *_exc: object) -> None:
         await self._stream.aclose()
 
-    async def ready(self) -> None:
-        """Tell the parent that this worker serves."""
+    async def ready(self, patience: float) -> None:
+        """Tell the parent that this worker serves, and that it ends by itself within so many seconds when told to."""
         try:
-            await self._stream.send_all(READY)
+            await self._stream.send_all(READY.pack(patience))
         except trio.BrokenResourceError:
             pass  # the parent is gone, which wait_closed() tells
 

@@ -28,6 +28,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STEADY = 60.0
 #: Starts in a row that may fail before the parent gives up, and leaves it to the supervisor.
 MAX_FAILED_STARTS = 5
+#: Seconds that a worker which does not serve yet may take to end.
+START_PATIENCE = 30.0
 
 
 def run_parent(options: Options) -> int:
@@ -44,19 +46,30 @@ def run_parent(options: Options) -> int:
 
 
 class _Worker:
-    """One worker process, and the parent's end of its lifeline."""
+    """One worker process, and the parent's end of its lifeline.
+
+    Attributes:
+        patience: seconds that it may take to end when it is told to.
+    """
 
     def __init__(self, process: trio.Process, lifeline: trio.SocketStream) -> None:
         self.process = process
+        self.patience = START_PATIENCE
         self._lifeline = lifeline
         self._began = trio.current_time()
 
     async def serves(self) -> bool:
         """Wait until it serves, or has ended without."""
+        said = b""
         try:
-            return bool(await self._lifeline.receive_some(len(READY)))
+            while len(said) < READY.size and (more := await self._lifeline.receive_some(READY.size - len(said))):
+                said += more
         except trio.BrokenResourceError:
+            pass
+        if len(said) < READY.size:
             return False
+        (self.patience,) = READY.unpack(said)
+        return True
 
     def drain(self) -> None:
         """Have it end in an orderly way."""
@@ -129,7 +142,7 @@ class _Parent:
         pauses = Pauses()
         failed_starts: int | None = None  # since it last served; None before it ever has
         while not self._stop.is_set():
-            async with self._running(number) as worker:
+            async with self._running(number) as worker, self._killed_if_it_stays(worker):
                 serves = await worker.serves()
                 if serves:
                     failed_starts = 0
@@ -167,6 +180,20 @@ class _Parent:
                 yield worker
             finally:
                 self._workers.discard(worker)
+
+    @asynccontextmanager
+    async def _killed_if_it_stays(self, worker: _Worker) -> AsyncIterator[None]:
+        """In the block, kill a worker that has not ended long after it was told to: its loop is frozen."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._kill_at_last, worker)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _kill_at_last(self, worker: _Worker) -> None:
+        await self._stop.wait()
+        await trio.sleep(worker.patience)
+        logger.error("worker %d does not end; killing it", worker.process.pid)
+        worker.process.kill()
 
     async def _pause(self, worker: _Worker, pauses: Pauses, *, orderly: bool) -> None:
         """Wait before the next start: not after an orderly end, of which `max_requests` makes many."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import trio
@@ -16,8 +17,11 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
+from .. import _conf
 from .._asgi import ASGIApplication, Message, Receive, Scope, Send
+from .._last_resort import LastResort
 from ..exceptions import CannotStart
+from ..hypercorn._limits import ServerLimits
 from ..hypercorn._serve import worker_serve
 from ..layers import InMemoryChannelLayer, channel_layers
 from ._exit import CRASHED
@@ -30,6 +34,8 @@ from ._sockets import descriptors, listening, use
 logger = logging.getLogger("trio_channels.runner")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds beyond the time that the settings give: what is then still there is a thread that hangs, or a frozen loop.
+FAREWELL = 1.0
 
 
 def run_single(options: Options) -> int:
@@ -75,14 +81,15 @@ def _run(options: Options, place: Place | None) -> int:
     open_log(config)
     if place is not None and place.number == 1:
         warn_of_islands(options.workers)
-    process = _Process(application, config, place)
-    try:
-        trio.run(process.run)
-    except Exception as error:
-        if not process.started:
-            raise _why_not_started(error) from None
-        logger.critical("the server failed", exc_info=error)
-        return CRASHED
+    with LastResort(logger) as last_resort:
+        process = _Process(application, config, place, last_resort)
+        try:
+            trio.run(process.run)
+        except Exception as error:
+            if not process.started:
+                raise _why_not_started(error) from None
+            logger.critical("the server failed", exc_info=error)
+            return CRASHED
     return 0
 
 
@@ -116,19 +123,25 @@ class _Process:
         started: whether it has come to serve.
     """
 
-    def __init__(self, application: ASGIApplication, config: Config, place: Place | None) -> None:
+    def __init__(
+        self, application: ASGIApplication, config: Config, place: Place | None, last_resort: LastResort
+    ) -> None:
         self.started = False
         self._refused = False
         self._stop = trio.Event()
         self._application = application
         self._config = config
         self._place = place
+        self._last_resort = last_resort
+        self._drain_time = 0.0
 
     async def run(self) -> None:
         """Serve, to the end of the drain.
 
         Cancellation: the server is cancelled, without a drain.
         """
+        grace = ServerLimits.of(self._config).shutdown_grace
+        self._drain_time = grace + _conf.limits().disconnect_timeout + FAREWELL
         if self._place is None:
             await self._run(None)
         else:
@@ -138,6 +151,7 @@ class _Process:
     async def _run(self, lifeline: Lifeline | None) -> None:
         starting = trio.CancelScope()
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+            self._obey_even_if_frozen()
             async with trio.open_nursery() as helpers:
                 helpers.start_soon(self._obey_signals, signals)
                 helpers.start_soon(self._stop_starting, starting)
@@ -150,38 +164,71 @@ class _Process:
     async def _serve(self, lifeline: Lifeline | None) -> None:
         async with trio.open_nursery() as nursery:
             application = ASGIWrapper(cast(Any, self._watched))
-            await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._stop.wait))
+            await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._until_end))
             if self._refused:
                 return  # hypercorn says that it serves, and fails a moment later
             self.started = True
             if lifeline is not None:
-                await lifeline.ready()
+                await lifeline.ready(self._drain_time + self._config.shutdown_timeout + 2 * FAREWELL)
 
     def _watched(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The application; not as a coroutine of its own, which would be on the way of every message."""
-        return self._application(scope, receive, self._noting(send) if scope["type"] == "lifespan" else send)
+        if scope["type"] == "lifespan":
+            return self._application(scope, self._noting_end(receive), self._noting_refusal(send))
+        return self._application(scope, receive, send)
 
-    def _noting(self, send: Send) -> Send:
+    def _noting_end(self, receive: Receive) -> Receive:
+        async def noted() -> Message:
+            message: Message = await receive()
+            if message["type"] == "lifespan.shutdown":  # the connections have ended; hypercorn waits so long for this
+                self._last_resort.within(self._config.shutdown_timeout + FAREWELL, CRASHED)
+            return message
+
+        return noted
+
+    def _noting_refusal(self, send: Send) -> Send:
         async def noted(message: Message) -> None:
             self._refused = self._refused or message["type"] == "lifespan.startup.failed"
             await send(message)
 
         return noted
 
+    async def _until_end(self) -> None:
+        try:
+            await self._stop.wait()
+        finally:  # or the worker has had its `max_requests`
+            self._limit_drain()
+
+    def _limit_drain(self) -> None:
+        """Have the process end, if need be by force, when everybody has had the time that the settings give them."""
+        self._last_resort.within(self._drain_time, CRASHED)
+
     async def _stop_starting(self, starting: trio.CancelScope) -> None:
         await self._stop.wait()
         if not self.started:
+            self._limit_drain()
             starting.cancel()
 
     async def _obey_parent(self, lifeline: Lifeline) -> None:
         await lifeline.wait_closed()
         self._stop.set()
 
+    def _obey_even_if_frozen(self) -> None:
+        """Have a signal limit the time that is left, and the next one end it, be the loop as busy as it may."""
+        tell_trio = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+        def obey(number: int, frame: FrameType | None) -> None:
+            self._limit_drain()
+            # Not a worker: a terminal and some supervisors send to the parent and to its workers, and the parent is
+            # who counts.
+            for each in STOP_SIGNALS:
+                signal.signal(each, signal.SIG_DFL if self._place is None else signal.SIG_IGN)
+            cast(Callable[[int, FrameType | None], None], tell_trio[signal.Signals(number)])(number, frame)
+
+        for number in STOP_SIGNALS:
+            signal.signal(number, obey)
+
     async def _obey_signals(self, signals: AsyncIterator[int]) -> None:
         number = await anext(signals)
-        # From now on a signal ends the process at once, be the loop as busy as it may. Not a worker: a terminal and
-        # some supervisors send to the parent and to its workers, and the parent is who counts.
-        for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL if self._place is None else signal.SIG_IGN)
         logger.info("%s: draining; another one ends it at once", signal.Signals(number).name)
         self._stop.set()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
-import threading
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import trio
 from django.core.management.base import BaseCommand, CommandError
 
+from ..._last_resort import LastResort
 from ..._lifespan import open_layers
 from ..._work import CLAIM_AFTER, MAX_DELIVERIES
 from ...exceptions import TrioChannelsError
@@ -76,7 +76,6 @@ class Command(BaseCommand):
         """Run the worker."""
         _log_to_stderr(options["verbosity"])
         layer = shared_layer(options["layer"])
-        ends = _LastResorts()
         try:
             worker = Worker(
                 get_default_application(),
@@ -87,16 +86,24 @@ class Command(BaseCommand):
                 max_deliveries=options["max_deliveries"],
                 claim_after=options["claim_after"],
             )
-            trio.run(_work_until_told, worker, ends)
+            with LastResort(logger) as last_resort:
+                ends = _Ends(last_resort)
+                trio.run(_work_until_told, worker, ends)
         except TrioChannelsError as error:
             raise CommandError(str(error)) from error
-        finally:
-            ends.withdraw()
         if ends.code:
             sys.exit(ends.code)
 
 
-async def _work_until_told(worker: Worker, ends: _LastResorts) -> None:
+@dataclass
+class _Ends:
+    """How the process ends: by force, or by itself with this exit code."""
+
+    last_resort: LastResort
+    code: int = 0
+
+
+async def _work_until_told(worker: Worker, ends: _Ends) -> None:
     """Run a worker by the process' signals."""
     failure: Exception | None = None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -112,46 +119,16 @@ async def _work_until_told(worker: Worker, ends: _LastResorts) -> None:
         raise failure
 
 
-async def _obey(signals: AsyncIterator[int], worker: Worker, everything: trio.CancelScope, ends: _LastResorts) -> None:
+async def _obey(signals: AsyncIterator[int], worker: Worker, everything: trio.CancelScope, ends: _Ends) -> None:
     first = signal.Signals(await anext(signals))
     logger.info("%s: no more messages are taken; %r", first.name, worker)
     worker.drain()
-    ends.within(worker.grace + FAREWELL, 1)
+    ends.last_resort.within(worker.grace + FAREWELL, 1)
     second = signal.Signals(await anext(signals))
     logger.warning("%s again: ending at once; %r", second.name, worker)
     ends.code = 128 + second
-    ends.within(AT_ONCE, ends.code)
+    ends.last_resort.within(AT_ONCE, ends.code)
     everything.cancel()
-
-
-class _LastResorts:
-    """Ends the process where Trio cannot, because a thread goes on and on.
-
-    Attributes:
-        code: the exit code where that is not needed.
-    """
-
-    def __init__(self) -> None:
-        self.code = 0
-        self._timers: list[threading.Timer] = []
-
-    def within(self, seconds: float, code: int) -> None:
-        """End the process in so many seconds, whatever it does."""
-        timer = threading.Timer(seconds, _end_process, (code,))
-        timer.daemon = True
-        timer.start()
-        self._timers.append(timer)
-
-    def withdraw(self) -> None:
-        """They are not needed any more."""
-        for timer in self._timers:
-            timer.cancel()
-
-
-def _end_process(code: int) -> None:
-    logger.critical("a handler's thread does not end; the process ends without it, with exit code %d", code)
-    logging.shutdown()
-    os._exit(code)
 
 
 def _log_to_stderr(verbosity: int) -> None:

@@ -263,3 +263,17 @@ async def test_other_scopes_and_scopes_without_such_headers_pass_untouched() -> 
 def test_an_impossible_argument_is_refused_when_the_middleware_is_made(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ProxyHeadersMiddleware(None, **options)  # type: ignore[arg-type]
+
+
+# -- what only looks like a header of a proxy -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [b"x_forwarded_for", b"x-forwarded_proto", b"x-forwarded-port", b"x-real-ip"])
+async def test_a_stranger_cannot_have_believed_what_some_code_would_take_for_a_proxys(name: bytes) -> None:
+    assert (await seen([(name, b"1")], STRANGER))["headers"] == [(b"host", b"inside")]
+
+
+async def test_a_trusted_proxy_does_not_pass_on_a_name_with_an_underscore() -> None:
+    scope = await seen([(b"x_forwarded_proto", b"https"), (b"x-real-ip", b"198.51.100.7")])
+    assert scope["scheme"] == "http"
+    assert scope["headers"] == [(b"host", b"inside"), (b"x-real-ip", b"198.51.100.7")]

@@ -15,6 +15,7 @@ from django.contrib.sessions.models import Session
 from django.test import override_settings
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_channels._recheck import Recheck
 from trio_channels._workers import worker_pool
 from trio_channels.auth import AuthMiddlewareStack, login, logout
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
@@ -245,3 +246,27 @@ async def test_an_application_that_goes_on_sending_reaches_nobody_and_what_the_c
         await ws.send_input({"type": "websocket.disconnect", "code": 1008})
         await ws.wait()
         assert await ws.receive_nothing()
+
+
+async def test_a_client_that_leaves_at_the_moment_of_the_close_is_no_error() -> None:
+    """A server may raise for a close that comes too late; the application still has its disconnect to handle."""
+    sent: list[str] = []
+    ended: list[Any] = []
+
+    class Session(dict[str, str]):
+        session_key = "key"
+
+    async def receive() -> Any:
+        await trio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        raise OSError("the client has gone")
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        ended.append(await receive())
+
+    scope = {"type": "websocket", "path": "/", "user": User(), "session": Session(_auth_user_id="1")}
+    await Recheck(scope, receive, send, lambda scope: False, 0.01).run(application)
+    assert sent == ["websocket.close"]
+    assert [event["code"] for event in ended] == [1008]

@@ -322,7 +322,70 @@ async def test_acknowledged_on_receive_a_failed_message_is_lost_and_the_log_says
     assert await layer.work_queue("jobs").dead_letters() == []
 
 
+async def test_a_handler_that_ends_with_system_exit_has_failed_and_the_worker_goes_on(
+    layer: InMemoryChannelLayer, autojump_clock: MockClock
+) -> None:
+    async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
+        if message["n"] == 0:
+            raise SystemExit(3)
+
+    await send(layer, 0, 1)
+    worker = Worker(application(handler), ["jobs"], layer, max_deliveries=1)
+    await drained(worker)
+    assert (only(worker).failed, only(worker).handled, only(worker).dead) == (1, 1, 1)
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
+
+
+async def _fails_to_clean_up(message: dict[str, Any], scope: dict[str, Any]) -> None:
+    async def part() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("in the clean-up")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(part)
+        nursery.start_soon(trio.sleep_forever)
+
+
+@pytest.mark.parametrize(("ack", "fate"), [("after-handler", "again in 1 s"), ("on-receive", "it is lost")])
+async def test_handlers_that_are_cancelled_and_fail_to_clean_up_do_not_end_the_worker(
+    ack: Any, fate: str, layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await send(layer, 0)
+    worker = Worker(application(_fails_to_clean_up), ["jobs"], layer, ack=ack, grace=3)
+    await drained(worker)
+    assert only(worker).failed == 1
+    assert fate in caplog.text
+
+
+async def test_a_handler_that_exits_in_one_of_its_tasks_ends_the_worker(
+    layer: InMemoryChannelLayer, autojump_clock: MockClock
+) -> None:
+    async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+
+    await send(layer, 0)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await drained(Worker(application(handler), ["jobs"], layer))
+    assert caught.group_contains(SystemExit)
+
+
+async def test_cancelled_handlers_whose_messages_are_lost_are_said_to_be(
+    layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
+        await trio.sleep_forever()
+
+    await send(layer, 0)
+    await drained(Worker(application(handler), ["jobs"], layer, ack="on-receive", grace=3))
+    assert "Their messages are lost: acknowledged on receive" in caplog.text
 
 
 async def test_draining_takes_nothing_more_and_waits_for_what_runs(

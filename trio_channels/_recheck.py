@@ -104,7 +104,10 @@ class Recheck:
         )
         self._over.set()
         with trio.move_on_after(_conf.get("CLOSE_TIMEOUT")):
-            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
+            try:
+                await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
+            except Exception as error:  # the client has left, or the application has closed, at this very moment
+                logger.debug("%s needed not be closed: %r", describe(self._scope), error)
         if self._receiving is not None:
             self._receiving.cancel()
 

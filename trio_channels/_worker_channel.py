@@ -126,10 +126,11 @@ class WorkerChannel:
             if self._handling.cancelled_caught:
                 logger.warning(
                     "%s: %d handlers were cancelled: they took longer than %g seconds after the end was asked for "
-                    "(SHUTDOWN_GRACE). Their messages go to other workers.",
+                    "(SHUTDOWN_GRACE). Their messages %s.",
                     self.name,
                     self._counts["cancelled"],
                     rules.grace,
+                    "go to other workers" if rules.ack == "after-handler" else "are lost: acknowledged on receive",
                 )
 
     async def _take(self, source: WorkSource, handlers: trio.Nursery) -> None:
@@ -160,17 +161,27 @@ class WorkerChannel:
         settles = self._rules.ack == "after-handler"
         try:
             await self._run(delivery)
-        except Exception as error:
-            self._counts["failed"] += 1
-            if settles:
-                await self._try_again(source, delivery, error)
-            else:
-                logger.exception("%s failed; it is lost, as it was acknowledged on receive", self._called(delivery))
+        except (Exception, SystemExit) as error:  # one that ended the worker would end the next one, too
+            await self._failed(source, delivery, error)
+        except BaseExceptionGroup as group:
+            _, failure = group.split(trio.Cancelled)
+            if not isinstance(failure, Exception):
+                raise
+            await self._failed(source, delivery, failure)  # it was cancelled, and then failed to clean up
         else:
             ours = not settles or await source.done(delivery)
             self._counts["handled"] += ours
 
-    async def _try_again(self, source: WorkSource, delivery: Delivery, error: Exception) -> None:
+    async def _failed(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
+        self._counts["failed"] += 1
+        if self._rules.ack == "after-handler":
+            await self._try_again(source, delivery, error)
+        else:
+            logger.error(
+                "%s failed; it is lost, as it was acknowledged on receive", self._called(delivery), exc_info=error
+            )
+
+    async def _try_again(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
         if delivery.count >= self._rules.max_deliveries:
             logger.error("%s failed; it is a dead letter now", self._called(delivery), exc_info=error)
             self._counts["buried"] += 1

@@ -3,7 +3,7 @@
 The rules:
 
 - Headers count only if the peer, the other end of the socket, is a trusted proxy. From any other peer they are taken
-  out of the scope, so that nothing further in believes them.
+  out of the scope, so that nothing further in believes them; ``X-Forwarded-Port`` and ``X-Real-IP`` too.
 - One family of headers is read, the one that the proxy sets: what it does not set, the client may have.
 - Addresses are read from the right, the end that the nearest proxy wrote. The first that is not a trusted proxy is the
   client; everything to the left of it is the client's own claim. What cannot be parsed ends the search there.
@@ -35,7 +35,10 @@ _FAMILIES = {
     "x-forwarded": (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
     "forwarded": (b"forwarded",),
 }
-_ALL_NAMES = frozenset(name for names in _FAMILIES.values() for name in names)
+#: No proxy is believed in these two, but Django has a setting for the one, and much code reads the other.
+_NEVER_READ = (b"x-forwarded-port", b"x-real-ip")
+
+_ALL_NAMES = frozenset([name for names in _FAMILIES.values() for name in names] + [*_NEVER_READ])
 
 _SCHEMES = {
     "http": {"http": "http", "https": "https", "ws": "http", "wss": "https"},
@@ -103,10 +106,13 @@ class ProxyHeadersMiddleware(BaseMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the inner application with a scope of its own where something has to be changed."""
-        if scope["type"] not in _SCHEMES or _ALL_NAMES.isdisjoint(name for name, _ in scope["headers"]):
+        if scope["type"] not in _SCHEMES or not any(_is_claim(name) for name, _ in scope["headers"]):
             return await self.inner(scope, receive, send)
-        changed = self._rewritten(scope) if self._trusts_peer(scope.get("client")) else _without_claims(scope)
-        return await self.inner(changed, receive, send)
+        trusted = self._trusts_peer(scope.get("client"))
+        # An underscore is never a proxy's, but was a hyphen to CGI, and to Django before 5.2.13.
+        kept = [each for each in scope["headers"] if not _is_claim(each[0]) or (trusted and b"_" not in each[0])]
+        changed = {**scope, "headers": kept}
+        return await self.inner(self._rewritten(changed) if trusted else changed, receive, send)
 
     def _trusts_peer(self, client: Any) -> bool:
         if self._trusts_all:
@@ -182,8 +188,8 @@ def _at(values: list[str], place: int) -> str:
     return values[-min(place, len(values))] if values else ""
 
 
-def _without_claims(scope: Scope) -> Scope:
-    return {**scope, "headers": [header for header in scope["headers"] if header[0] not in _ALL_NAMES]}
+def _is_claim(name: bytes) -> bool:
+    return name.replace(b"_", b"-") in _ALL_NAMES
 
 
 def _x_forwarded(headers: Headers) -> _Claims:

@@ -35,6 +35,7 @@ from .common import Signals, client, fetch, header
 
 polls: list[trio.Event] = []
 made: list[str] = []
+running: list[trio.CancelScope] = []
 
 
 async def long_poll(request: HttpRequest) -> HttpResponse:
@@ -79,6 +80,13 @@ async def sync_stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(str(number) for number in range(3))
 
 
+async def cancelling(request: HttpRequest) -> HttpResponseBase:
+    running.pop().cancel()
+    response = StreamingHttpResponse(iter("012")) if "streamed" in request.GET else HttpResponse("whole")
+    response._resource_closers.append(lambda: made.append("closed"))  # type: ignore[attr-defined]
+    return response
+
+
 async def etag(request: HttpRequest) -> HttpResponse:
     return HttpResponse("content", headers={"ETag": '"one"'})
 
@@ -120,7 +128,7 @@ class Adapted(MiddlewareMixin):
         return response
 
 
-VIEWS = (long_poll, quick, thread_held, blocking_query, awaited_query, rendered, sync_stream, etag)
+VIEWS = (long_poll, quick, thread_held, blocking_query, awaited_query, rendered, sync_stream, cancelling, etag)
 urlpatterns = [*(path(f"{view.__name__}/", view) for view in VIEWS), *i18n_patterns(path("language/", language))]
 
 #: Those of a new Django project that need no database.
@@ -293,6 +301,27 @@ async def test_a_request_that_is_cancelled_while_it_waits_for_a_thread_never_beg
                 assert worker_pool().statistics().waiting == 1
             nursery.cancel_scope.cancel()
     assert sent_signals.sent == []
+
+
+@pytest.mark.parametrize("kind", ["whole", "streamed"])
+async def test_a_response_that_comes_together_with_a_cancellation_is_closed(kind: str, sent_signals: Signals) -> None:
+    parts = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        if not parts:
+            await trio.sleep_forever()
+        return parts.pop()
+
+    async def send(message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    http = client(f"/cancelling/?{kind}")
+    with trio.CancelScope() as scope:
+        running.append(scope)
+        await http.application(http.scope, receive, send)
+    assert scope.cancelled_caught
+    assert made == ["closed"]
+    assert sent_signals.sent == ["started", "finished"]
 
 
 # -- without the bridge -----------------------------------------------------------------------------------------------

@@ -315,8 +315,15 @@ async def _deliver(client: Client, response: HttpResponseBase) -> None:
     if not isinstance(response, StreamingHttpResponse):
         await send_whole(client, response)
     elif needs_its_thread(response):
-        async with pinned() as lease:
-            await _stream(client, response, lease.run_sync)
+        begun = False
+        try:
+            async with pinned() as lease:
+                begun = True
+                await _stream(client, response, lease.run_sync)
+        except BaseException:
+            if not begun:
+                await _at_the_end(run_in_worker, response.close)
+            raise
     else:
         await _stream(client, response, run_in_worker)
 

@@ -97,7 +97,7 @@ class Client:
             ClientLeft: it left before the function had ended.
             ServerProtocolError: the server delivered something after the end of the request.
 
-        Cancellation: as the function's.
+        Cancellation: as the function's; one that comes too late for it is seen at the next checkpoint.
         """
         results: list[T] = []
         failure: BaseException = ClientLeft()
@@ -113,13 +113,18 @@ class Client:
                 failure = error
             nursery.cancel_scope.cancel()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            try:
-                results.append(await function(*args))
-            except (Exception, ClientLeft, SystemExit, KeyboardInterrupt) as error:
-                failure = error  # raised below, where no nursery puts it into a group
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                try:
+                    results.append(await function(*args))
+                except (Exception, ClientLeft, SystemExit, KeyboardInterrupt) as error:
+                    failure = error  # raised below, where no nursery puts it into a group
+                nursery.cancel_scope.cancel()
+        except* trio.Cancelled:
+            if not results:
+                raise
+            # What the function has returned may be a response, to be closed: the next checkpoint is soon enough.
         if results:
             return results[0]
         raise failure

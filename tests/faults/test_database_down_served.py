@@ -113,7 +113,7 @@ async def site(database: None, postgres: PostgresServer, nursery: trio.Nursery) 
     )
     stop = trio.Event()
     cookie = await sync_to_async(_cookie_of_ada)()
-    start: Any = partial(serve, application, config_for_tests(), shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    start: Any = partial(serve, application, config_for_tests(), shutdown_trigger=stop.wait)
     (address,) = await nursery.start(start)
     yield Site(Server(int(address.rpartition(":")[2])), postgres, cookie)
     stop.set()

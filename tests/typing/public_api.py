@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
-from trio_channels import WebSocket, websocket
+import trio
+from hypercorn.config import Config
+
+from trio_channels import WebSocket, bridge, runner, websocket
+from trio_channels import hypercorn as hardened
 from trio_channels._asgi import ASGIApplication
 from trio_channels.abc import ChannelLayer, DeadLetter, Gap, LayerStatistics
+from trio_channels.asgi import get_asgi_application
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import AsyncConsumer, SyncConsumer
-from trio_channels.db import aatomic, database_sync_to_async, pinned
+from trio_channels.db import aatomic, aclose_old_connections, database_sync_to_async, pinned
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from trio_channels.health import HealthApplication, health
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
+from trio_channels.log import ConnectionFilter
 from trio_channels.proxy_headers import ProxyHeadersMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import AllowedHostsOriginValidator
@@ -21,7 +28,7 @@ from trio_channels.staticfiles import StaticFilesHandler
 from trio_channels.sync import async_to_sync, sync_to_async
 from trio_channels.testing import ChannelsLiveServerTestCase, LiveServer, WebsocketCommunicator
 from trio_channels.testing.live import live_server
-from trio_channels.worker import Worker, WorkerStatistics
+from trio_channels.worker import Acknowledge, ChannelStatistics, Worker, WorkerStatistics
 
 
 class AsyncChat(AsyncJsonWebsocketConsumer):
@@ -87,7 +94,15 @@ async def communicates() -> None:
 async def works(layer: ChannelLayer) -> None:
     worker = Worker(AsyncConsumer.as_asgi(), ["jobs"], layer, concurrency=2, ack="on-receive")
     assert_type(worker.statistics(), WorkerStatistics)
+    assert_type(worker.statistics().draining, bool)
+    assert_type(worker.statistics().channels, dict[str, ChannelStatistics])
+    assert_type(worker.statistics().channels["jobs"].handled, int)
+    assert_type(worker.statistics().channels["jobs"].oldest, float)
+    assert_type(worker.grace, float)
     assert_type(await worker.run(), None)
+    assert_type(worker.drain(), None)
+    how: Acknowledge = "after-handler"
+    Worker(AsyncConsumer.as_asgi(), "jobs", layer, ack=how, max_deliveries=3, claim_after=10, grace=5)
     assert_type(await layer.work_queue("jobs").dead_letters(), list[DeadLetter])
     Worker(AsyncConsumer.as_asgi(), ["jobs"], layer, ack="never")  # type: ignore[arg-type]
 
@@ -100,6 +115,9 @@ applications: list[ASGIApplication] = [
     WebsocketConsumer.as_asgi(),
     AsyncConsumer.as_asgi(),
     SyncConsumer.as_asgi(),
+    get_asgi_application(),
+    health,
+    ProxyHeadersMiddleware(health, trusted=["unix"]),
     ProtocolTypeRouter({"websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([])))}),
 ]
 
@@ -114,14 +132,43 @@ def lives(case: ChannelsLiveServerTestCase) -> None:
 def serving(application: ASGIApplication) -> None:
     StaticFilesHandler(application)
     ProxyHeadersMiddleware(application, trusted=["10.0.0.0/8", "unix"], headers="forwarded", host=True)
-    HealthApplication({"default": InMemoryChannelLayer()})
+    ProxyHeadersMiddleware(application, trusted=["10.0.0.0/8"], headers="via")  # type: ignore[arg-type]
+    ProxyHeadersMiddleware(application, ["10.0.0.0/8"])
+    HealthApplication({"default": InMemoryChannelLayer()}, tolerate_outages=True)
     assert_type(health, HealthApplication)
+    assert_type(health.report(), dict[str, Any])
+    logging.getLogger().handlers[0].addFilter(ConnectionFilter())
+
+
+async def embedding(nursery: trio.Nursery, stop: trio.Event) -> None:
+    for application in applications:
+        assert_type(await hardened.serve(application, Config(), shutdown_trigger=stop.wait), None)
+    await hardened.serve(health, Config())
+    await nursery.start(hardened.serve, get_asgi_application(), Config())
+    seen = hardened.statistics()
+    assert_type(seen, hardened.ServerStatistics)
+    assert_type(
+        (seen.connections, seen.websockets, seen.requests, seen.accepted, seen.refused), tuple[int, int, int, int, int]
+    )
+    assert_type(seen.ended, dict[str, int])
+    assert_type(seen.ending, bool)
+    await hardened.serve(health)  # type: ignore[call-arg]
+    await hardened.serve(health.report, Config())  # type: ignore[arg-type]
+
+
+def process_wide() -> None:
+    assert_type(hardened.install(), bool)
+    assert_type(bridge.install(), None)
+    assert_type(bridge.installed(), bool)
+    assert_type(runner.main(["serve", "mysite.asgi"]), int)
+    assert_type((runner.CANNOT_START, runner.CRASHED), tuple[int, int])
 
 
 @aatomic()
 async def transfer(amount: int) -> str:
     async with aatomic("default", savepoint=False, timeout=5), pinned() as nothing:
         assert_type(nothing, None)
+    await aclose_old_connections()
     return str(amount)
 
 

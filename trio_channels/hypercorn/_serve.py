@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from random import randint
-from typing import Any
+from typing import Any, cast
 
 import trio
 from hypercorn.config import Config, Sockets
@@ -18,6 +18,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanState
 from hypercorn.utils import repr_socket_addr, wrap_app
 
+from .._asgi import ASGIApplication
 from ._limits import ServerLimits
 from ._log import use_our_log
 from ._server import Server, ServerStatistics
@@ -28,7 +29,7 @@ Trigger = Callable[[], Awaitable[object]]
 
 
 async def serve(
-    app: Framework,
+    app: ASGIApplication | Framework,
     config: Config,
     *,
     shutdown_trigger: Trigger | None = None,
@@ -37,7 +38,7 @@ async def serve(
     """Serve an ASGI application until the trigger returns; as ``hypercorn.trio.serve``, which is left as it is.
 
     Args:
-        app: the application.
+        app: the application, as any of trio-channels, or as hypercorn types it.
         config: hypercorn's configuration. ``workers`` and what else concerns processes is ignored.
         shutdown_trigger: when it returns, the server shuts down: no more connections, 1012 to every WebSocket, requests
             are left to end, and after ``SHUTDOWN_GRACE`` seconds what is left is cancelled.
@@ -50,7 +51,7 @@ async def serve(
     Cancellation: everything is cut at once; applications see a cancellation, and their clean-up is run.
     """
     await worker_serve(
-        wrap_app(app, config.wsgi_max_body_size, None),
+        wrap_app(cast(Framework, app), config.wsgi_max_body_size, None),
         config,
         shutdown_trigger=shutdown_trigger,
         task_status=task_status,

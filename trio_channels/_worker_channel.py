@@ -165,7 +165,7 @@ class WorkerChannel:
             await self._failed(source, delivery, error)
         except BaseExceptionGroup as group:
             _, failure = group.split(trio.Cancelled)
-            if not isinstance(failure, Exception):
+            if not isinstance(failure, ExceptionGroup):
                 raise
             await self._failed(source, delivery, failure)  # it was cancelled, and then failed to clean up
         else:

@@ -12,7 +12,12 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from trio_channels.testing import ApplicationCommunicator
+
 from .postgres import PostgresServer
+
+#: Tests run side by side, beside servers and databases: what takes long is late, and not lost.
+ApplicationCommunicator.timeout = 30.0
 
 #: The table of Django's database cache, which is not among the migrations.
 CACHE_TABLE = "cache_table"

@@ -157,7 +157,10 @@ def test_without_a_block_the_end_of_the_run_ends_the_application() -> None:
 # -- time-outs --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_time_out_ends_the_wait_and_not_the_application(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_time_out_ends_the_wait_and_not_the_application(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ApplicationCommunicator, "timeout", 1.0)
     async with ApplicationCommunicator(echo, SCOPE) as app:
         with pytest.raises(trio.TooSlowError, match="sent nothing within"):
             await app.receive_output()

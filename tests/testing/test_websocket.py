@@ -186,7 +186,7 @@ async def test_connect_gives_up_after_its_time(autojump_clock: trio.testing.Mock
 
     async with WebsocketCommunicator(Ponders.as_asgi(), "/") as ws:
         with pytest.raises(trio.TooSlowError):
-            await ws.connect()
+            await ws.connect(timeout=1)
         assert (await ws.receive_output(timeout=3))["type"] == "websocket.accept"
 
 

@@ -12,9 +12,6 @@ import trio
 
 from .._asgi import ASGIApplication, Message, Scope
 
-#: Seconds to wait for something that should happen, as in Channels.
-TIMEOUT = 1.0
-
 
 class ApplicationCommunicator:
     """Runs an ASGI application, and exchanges messages with it.
@@ -32,7 +29,13 @@ class ApplicationCommunicator:
     the end of the block.
 
     Cancellation of a method ends the wait and not the application, and loses no message that was not received yet.
+
+    Attributes:
+        timeout: seconds to wait for something that should happen, where a call does not say; 1 as in Channels. Give the
+            class another value, in a ``conftest.py``, for machines that have more to do.
     """
+
+    timeout: float = 1.0
 
     def __init__(self, application: ASGIApplication, scope: Scope) -> None:
         self.application = application
@@ -100,16 +103,17 @@ class ApplicationCommunicator:
         if result is not None:
             result.unwrap()
 
-    async def wait(self, timeout: float = TIMEOUT) -> None:
+    async def wait(self, timeout: float | None = None) -> None:
         """Wait for the application to end by itself; cancel it if it does not.
 
         Args:
-            timeout: in seconds.
+            timeout: in seconds; :attr:`timeout` by default.
 
         Raises:
             trio.TooSlowError: it did not end in time.
             Exception: what the application raised.
         """
+        timeout = self.timeout if timeout is None else timeout
         self._start()
         with trio.move_on_after(timeout):
             await self._ended.wait()
@@ -147,17 +151,18 @@ class ApplicationCommunicator:
         self._raise_failure()
         await self._to_application.send(message)
 
-    async def receive_output(self, timeout: float = TIMEOUT) -> Message:
+    async def receive_output(self, timeout: float | None = None) -> Message:
         """Wait for the application's next message.
 
         Args:
-            timeout: in seconds.
+            timeout: in seconds; :attr:`timeout` by default.
 
         Raises:
             trio.TooSlowError: none came in time; the application goes on.
             Exception: what the application raised, if it has ended.
             EOFError: it has ended without another message.
         """
+        timeout = self.timeout if timeout is None else timeout
         self._start()
         with trio.move_on_after(timeout):
             try:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .._asgi import ASGIApplication
-from .application import TIMEOUT, ApplicationCommunicator
+from .application import ApplicationCommunicator
 
 
 class HttpCommunicator(ApplicationCommunicator):
@@ -56,7 +56,7 @@ class HttpCommunicator(ApplicationCommunicator):
             self._request_sent = True
             await self.send_input({"type": "http.request", "body": self.body, "more_body": False})
 
-    async def get_response(self, timeout: float = TIMEOUT) -> dict[str, Any]:
+    async def get_response(self, timeout: float | None = None) -> dict[str, Any]:
         """Send the request, and wait for the whole response.
 
         Args:
@@ -84,7 +84,7 @@ class HttpCommunicator(ApplicationCommunicator):
         await self.wait(timeout)
         return {"status": start["status"], "headers": list(start.get("headers", ())), "body": bytes(body)}
 
-    async def disconnect(self, timeout: float = TIMEOUT) -> None:
+    async def disconnect(self, timeout: float | None = None) -> None:
         """Leave, as the client, and wait for the application to end; see :meth:`wait`."""
         await self.send_input({"type": "http.disconnect"})
         await self.wait(timeout)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .._asgi import ASGIApplication, Message
-from .application import TIMEOUT, ApplicationCommunicator
+from .application import ApplicationCommunicator
 
 
 class WebsocketCommunicator(ApplicationCommunicator):
@@ -68,11 +68,11 @@ class WebsocketCommunicator(ApplicationCommunicator):
             self._disconnect_sent = True
             self._to_application.send_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
 
-    async def connect(self, timeout: float = TIMEOUT) -> tuple[bool, str | int | None]:
+    async def connect(self, timeout: float | None = None) -> tuple[bool, str | int | None]:
         """Open the WebSocket.
 
         Args:
-            timeout: in seconds.
+            timeout: in seconds; :attr:`timeout` by default.
 
         Returns:
             (True, the chosen subprotocol or None), or (False, the close code, or the HTTP status of a denial response).
@@ -108,7 +108,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         """Send an object as JSON, as the client. Raises TypeError for what JSON has no type for."""
         await self.send_to(text_data=json.dumps(data))
 
-    async def receive_from(self, timeout: float = TIMEOUT) -> str | bytes:
+    async def receive_from(self, timeout: float | None = None) -> str | bytes:
         """Wait for one message to the client.
 
         Args:
@@ -125,7 +125,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         text: str | None = response.get("text")
         return text if text is not None else bytes(response["bytes"])
 
-    async def receive_json_from(self, timeout: float = TIMEOUT) -> Any:
+    async def receive_json_from(self, timeout: float | None = None) -> Any:
         """Wait for one text message to the client, and decode it. Raises as :meth:`receive_from`."""
         payload = await self.receive_from(timeout)
         if not isinstance(payload, str):
@@ -134,7 +134,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
             )
         return json.loads(payload)
 
-    async def disconnect(self, code: int = 1000, timeout: float = TIMEOUT) -> None:
+    async def disconnect(self, code: int = 1000, timeout: float | None = None) -> None:
         """Leave, as the client, and wait for the application to end; see :meth:`wait`.
 
         Args:

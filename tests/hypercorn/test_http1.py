@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
@@ -114,6 +115,14 @@ async def test_a_body_that_is_asked_for_before_it_is_sent_is_read() -> None:
         await read_until(stream, b"HTTP/1.1 100 \r\n")
         await stream.send_all(asked[-3:])
         assert (await read_all(stream)).endswith(b"hello")
+
+
+async def test_a_tunnel_is_not_built(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving_ours(Application()) as server:
+        for host in (b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", b"CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\nTLS"):
+            assert (await answers(server, host)).startswith(b"HTTP/1.1 501")
+        await server.still_serves()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_host_that_is_not_served_is_a_404_and_one_that_is_no_ascii_a_400() -> None:

@@ -64,7 +64,7 @@ async def a_connection_header_that_is_no_ascii(server: Server) -> None:
 async def rubbish_in_the_settings_of_an_upgrade_to_http2(server: Server) -> None:
     await send(
         server,
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: A\r\n\r\n",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import h11
+from hypercorn.events import Closed
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 
@@ -74,7 +75,11 @@ class Http1(H11Protocol):
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """As hypercorn's, with our own streams."""
+        """As hypercorn's, with our own streams; tunnels are not built, and no application is asked for one."""
+        if request.method == b"CONNECT":
+            await self._send_error_response(501)
+            await self.send(Closed())
+            return
         self.stream = stream = self._stream_for(request)
         if isinstance(stream, WebSocketStream):
             self.connection = H11WSConnection(cast(h11.Connection, self.connection))

@@ -118,6 +118,8 @@ class Http2(H2Protocol):
         """
         if not isinstance(event, RawData):
             await super().handle(event)
+            for stream_id in list(self.stream_buffers):
+                await self._forget_buffer(stream_id)
             return
         for start in range(0, len(event.data), _AT_ONCE):
             if self.closed:
@@ -143,7 +145,16 @@ class Http2(H2Protocol):
                     await self.send(Closed())
                     return
                 await super()._handle_events([event])
+                if isinstance(event, h2.events.StreamReset):
+                    await self._forget_buffer(event.stream_id)
         await self._flush()
+
+    async def _forget_buffer(self, stream_id: int) -> None:
+        """D18: an application that waits for a window is not kept waiting for one that can never open."""
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is not None:
+            await buffer.close()
+            await self.has_data.set()
 
     def _forget_data(self, event: h2.events.DataReceived) -> None:
         """D1 (hypercorn issue 329): data after an early response counts for flow control and nothing else."""

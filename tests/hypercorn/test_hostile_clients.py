@@ -152,6 +152,15 @@ async def test_a_client_that_leaves_a_nursery_of_senders_is_no_error(caplog: pyt
     assert not [record for record in caplog.records if record.exc_info]
 
 
+async def test_a_request_whose_end_a_proxy_may_see_elsewhere_is_refused_and_nothing_after_it_is_heard() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving_ours(Application()) as server, await server.connect() as stream:
+        await stream.send_all(head + b"0\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = await read_all(stream)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 async def test_whoever_waits_for_an_event_hears_of_the_end() -> None:
     inbox = Inbox(1)
     heard: list[Any] = []

@@ -75,7 +75,13 @@ class Http1(H11Protocol):
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """As hypercorn's, with our own streams; tunnels are not built, and no application is asked for one."""
+        """As hypercorn's, with our own streams; tunnels are not built, and no application is asked for one.
+
+        D20: a request that says in two ways where its body ends, one of them to a proxy, is refused.
+        """
+        names = {name for name, _ in request.headers}
+        if b"content-length" in names and b"transfer-encoding" in names:
+            raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding in one request")
         if request.method == b"CONNECT":
             await self._send_error_response(501)
             await self.send(Closed())

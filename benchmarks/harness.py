@@ -22,8 +22,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,21 @@ ROUNDS = 7
 #: Seconds after which a side is stuck: work was lost, or the machine is far too slow to measure on.
 SIDE_TIMEOUT = 300
 
-_DISTRIBUTIONS = ("trio-channels", "trio", "django", "channels", "asgiref")
+_DISTRIBUTIONS = ("trio-channels", "trio", "django", "channels", "channels-redis", "asgiref")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a side measured: so many operations, in so many seconds, of which so many on a processor."""
+    """What a side measured: so many operations, in so many seconds, of which so many on a processor.
+
+    Args:
+        more: further figures by name, in microseconds per operation; a comparison may be of one of them.
+    """
 
     operations: int
     seconds: float
     cpu_seconds: float
+    more: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def us(self) -> float:
@@ -67,8 +72,8 @@ class Stopwatch:
     def __exit__(self, *_exception: object) -> None:
         self._wall, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
 
-    def timing(self, operations: int) -> Timing:
-        return Timing(operations, self._wall, self._cpu)
+    def timing(self, operations: int, **more: float) -> Timing:
+        return Timing(operations, self._wall, self._cpu, more)
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,13 @@ class Side:
         run: does the work that often, after a warm-up, and verifies that all of it was done.
         count: how often; enough for about a second.
         needs: modules it imports that may not be installed.
+        trial: the same with as little as shows that it works, for the tests; None: that is `run` with a small count.
     """
 
     run: Callable[[int], Timing]
     count: int
     needs: tuple[str, ...] = ()
+    trial: Callable[[int], Timing] | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -100,7 +107,7 @@ class Comparison:
         ours, peer: names of sides.
         faster: our target is the peer's time divided by ours, at least; or
         slower: ours divided by the peer's, at most; or neither, for a figure without a claim.
-        of: "us", the time; or "cpu_us", that on a processor, where the side's process does not do all of the work.
+        of: "us", the time; "cpu_us", that on a processor; or a figure that both sides measure besides.
     """
 
     title: str
@@ -208,7 +215,8 @@ def environment() -> dict[str, Any]:
 
 
 def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
-    """Run a side in a fresh process; returns microseconds per operation, "us", and of them on a processor, "cpu_us".
+    """Run a side in a fresh process; returns microseconds per operation, "us", of them on a processor, "cpu_us"; and
+    what else it measures.
 
     Raises:
         RuntimeError: it failed, work was lost in it, or it is stuck.
@@ -330,7 +338,8 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
     if len(workloads) == 1 and options.side:
         side = workloads[0].sides[options.side]
         timing = side.run(options.count or side.count)
-        print(json.dumps({"side": options.side, "us": timing.us, "cpu_us": timing.cpu_us, **asdict(timing)}))
+        figures = {"us": timing.us, "cpu_us": timing.cpu_us, **timing.more}
+        print(json.dumps({"side": options.side, **figures, "operations": timing.operations}))
         return 0
     known = {workload.name: workload for workload in workloads}
     if unknown := set(options.names) - known.keys():

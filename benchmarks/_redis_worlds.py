@@ -94,7 +94,7 @@ class Ours(World):
             async with layer.subscribe(GROUP) as events:
                 task_status.started()
                 async for message in events:
-                    take(message)  # type: ignore[arg-type]  # a gap would make it fail
+                    take(message)  # a gap would make it fail
 
         async with layer, trio.open_nursery() as nursery:
             for _ in range(number):

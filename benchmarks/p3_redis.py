@@ -28,7 +28,7 @@ from functools import partial
 from examples.private_redis import private_redis
 
 from ._redis_receiver import Audience, message
-from ._redis_worlds import DEADLINE, GROUP, WORLDS, World
+from ._redis_worlds import DEADLINE, GROUP, WORLDS, Flag, World
 from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
 
 SENDERS = 10
@@ -204,10 +204,11 @@ def idle(name: str, count: int) -> Timing:
                     for number in numbers:
                         await world.sleep(PAUSE)
                         arrived = world.flag()
+                        started = time.perf_counter()
 
-                        def report(arrived: object = arrived.set, started: float = time.perf_counter()) -> None:
+                        def report(arrived: Flag = arrived, started: float = started) -> None:
                             took.append(time.perf_counter() - started)
-                            arrived()  # type: ignore[operator]
+                            arrived.set()
 
                         audience.report = report
                         await layer.group_send(GROUP, message(0, number))

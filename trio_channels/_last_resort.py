@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from itertools import takewhile
 from types import FrameType
 from typing import Self
 
@@ -81,11 +82,12 @@ def threads_at_work() -> str:
     return "".join(
         f"{thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
         for thread in threading.enumerate()
-        if thread.ident in frames and not _idle(frames[thread.ident])
+        if thread.ident in frames and not is_idle(frames[thread.ident])
     )
 
 
-def _idle(innermost: FrameType) -> bool:
-    if (innermost.f_globals.get("__name__"), innermost.f_code.co_name) in _IDLE:
-        return True
-    return any(frame.f_globals is globals() for frame, _line in traceback.walk_stack(innermost))
+def is_idle(innermost: FrameType) -> bool:
+    """Whether the thread with this innermost frame waits for work, or is one of this module's."""
+    stack = [(frame.f_globals.get("__name__"), frame.f_code.co_name) for frame, _ in traceback.walk_stack(innermost)]
+    ours = takewhile(lambda place: place[0] == stack[0][0], stack)  # up to who called into that module
+    return not _IDLE.isdisjoint(ours) or any(module == __name__ for module, _ in stack)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +16,12 @@ import trio
 from hypercorn.config import Config
 
 from trio_channels.exceptions import CannotStart
-from trio_channels.runner import CANNOT_START, main
+from trio_channels.runner import CANNOT_START, CRASHED, main
 from trio_channels.runner._lifeline import READY, Lifeline, Place, inherited
 from trio_channels.runner._load import load
 from trio_channels.runner._log import open_log
-from trio_channels.runner._parent import FIRST_PAUSE, LONGEST_PAUSE, STEADY, Pauses
+from trio_channels.runner._options import Options
+from trio_channels.runner._parent import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, Pauses, _Parent
 from trio_channels.runner._single import pid_file
 from trio_channels.runner._sockets import descriptors, listening, use
 
@@ -298,3 +301,30 @@ async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone
             nursery.start_soon(lifeline.wait_closed)
             parent.close()
         await lifeline.ready(2.5)
+
+
+# -- the parent -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("served", [0, 1])
+async def test_a_system_that_has_no_process_left_is_tried_again_and_given_up_in_an_orderly_way(
+    served: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_process = trio.lowlevel.open_process
+    calls = 0
+
+    async def failing(command: list[str], *, env: dict[str, str], pass_fds: list[int]) -> trio.Process:
+        nonlocal calls
+        calls += 1
+        if calls > served:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        says_ready = f"import os; os.write({pass_fds[0]}, {READY.pack(1)!r}); os._exit(1)"
+        return await open_process([sys.executable, "-c", says_ready], pass_fds=pass_fds)
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", failing)
+    monkeypatch.setattr("trio_channels.runner._parent.FIRST_PAUSE", 0.01)
+    parent = _Parent(Options("x:y", Config(), 1, ("serve", "x:y")), [])
+    await parent.run()
+    assert parent.code == CRASHED
+    assert calls == (1 if not served else 1 + MAX_FAILED_STARTS)
+    assert "stopping: worker 1 cannot be started" in caplog.text

@@ -8,10 +8,11 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from ..exceptions import CannotStart
 from ._exit import CRASHED
 from ._lifeline import READY, Place
 from ._log import open_log
@@ -142,12 +143,20 @@ class _Parent:
         pauses = Pauses()
         failed_starts: int | None = None  # since it last served; None before it ever has
         while not self._stop.is_set():
-            async with self._running(number) as worker, self._killed_if_it_stays(worker):
-                serves = await worker.serves()
-                if serves:
-                    failed_starts = 0
-                    self._first_is_known.set()
-                code = await worker.process.wait()
+            try:
+                async with self._running(number) as worker, self._killed_if_it_stays(worker):
+                    serves = await worker.serves()
+                    if serves:
+                        failed_starts = 0
+                        self._first_is_known.set()
+                    code = await worker.process.wait()
+            except CannotStart as error:  # no process, or no descriptors, for the moment: no reason to end the others
+                failed_starts = MAX_FAILED_STARTS if failed_starts is None else failed_starts + 1
+                if failed_starts >= MAX_FAILED_STARTS:
+                    self._give_up(str(error), CRASHED)
+                else:
+                    await self._pause_for(pauses.after(0), logging.ERROR, str(error))
+                continue
             if self._stop.is_set():
                 self._ended_while_stopping(worker, served=serves)
             elif not serves and failed_starts is None:
@@ -161,17 +170,19 @@ class _Parent:
 
     @asynccontextmanager
     async def _running(self, number: int) -> AsyncIterator[_Worker]:
-        """A new worker process, for as long as somebody looks after it."""
-        ours, theirs = socket.socketpair()
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as lifeline:
-            with theirs:
-                place = Place(number, theirs.fileno(), descriptors(self._listeners))
-                warnings = [f"-W{option}" for option in sys.warnoptions]
-                process = await trio.lowlevel.open_process(
-                    [sys.executable, *warnings, "-m", "trio_channels", *self._options.arguments],
-                    env=place.environment(),
-                    pass_fds=place.descriptors(),
-                )
+        """A new worker process, for as long as somebody looks after it.
+
+        Raises:
+            CannotStart: the system has no process, or no descriptors, for it.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                ours, theirs = socket.socketpair()
+                lifeline = await stack.enter_async_context(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+                with theirs:
+                    process = await self._start(Place(number, theirs.fileno(), descriptors(self._listeners)))
+            except OSError as error:
+                raise CannotStart(f"worker {number} cannot be started: {error}") from None
             worker = _Worker(process, lifeline)
             self._workers.add(worker)
             if self._stop.is_set():
@@ -195,13 +206,22 @@ class _Parent:
         logger.error("worker %d does not end; killing it", worker.process.pid)
         worker.process.kill()
 
+    async def _start(self, place: Place) -> trio.Process:
+        warnings = [f"-W{option}" for option in sys.warnoptions]
+        return await trio.lowlevel.open_process(
+            [sys.executable, *warnings, "-m", "trio_channels", *self._options.arguments],
+            env=place.environment(),
+            pass_fds=place.descriptors(),
+        )
+
     async def _pause(self, worker: _Worker, pauses: Pauses, *, orderly: bool) -> None:
         """Wait before the next start: not after an orderly end, of which `max_requests` makes many."""
         lived = worker.lived
         pause = 0.0 if orderly and lived > FIRST_PAUSE else pauses.after(lived)
-        logger.log(
-            logging.INFO if orderly else logging.ERROR, "%s; starting another in %.1f seconds", worker.end, pause
-        )
+        await self._pause_for(pause, logging.INFO if orderly else logging.ERROR, worker.end)
+
+    async def _pause_for(self, pause: float, level: int, why: str) -> None:
+        logger.log(level, "%s; starting another in %.1f seconds", why, pause)
         with trio.move_on_after(pause):
             await self._stop.wait()
 

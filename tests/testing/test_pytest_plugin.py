@@ -82,7 +82,7 @@ async def test_stuck(nursery):
 
 
 def test_the_limit_is_an_ini_option_too(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "async def test_stuck(): await trio.sleep_forever()", "-o", "trio_channels_time_limit=0.05")
+    result = run(pytester, "async def test_stuck(): await trio.sleep_forever()", "-o", "trio_channels_time_limit=0.5")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*was cancelled: still running after 0.5 seconds"])
 

@@ -7,7 +7,7 @@ is that tag, ``{prefix:shard}``.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ._wire import Argument
 
@@ -18,14 +18,17 @@ class Script:
 
     Args:
         source: the Lua text; ``KEYS`` and ``ARGV`` as Redis gives them.
+
+    Attributes:
+        sha: what ``SCRIPT LOAD`` answers.
     """
 
     source: str
+    sha: str = field(init=False)
 
-    @property
-    def sha(self) -> str:
-        """What ``SCRIPT LOAD`` answers."""
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+    def __post_init__(self) -> None:
+        sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", sha)
 
     def __call__(self, *keys: str | bytes, args: tuple[Argument, ...] = ()) -> tuple[Argument, ...]:
         """The command that runs it."""

@@ -7,9 +7,8 @@ as :class:`LinkLost`. Replies of the server that are errors come out as values, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import hiredis
 import trio
@@ -37,33 +36,43 @@ class CommandRefused(ChannelLayerUnavailable):
     """Redis is there, and answered a command with an error: out of memory, no permission, a key of another type."""
 
 
-@contextmanager
-def translated_errors(host: Host) -> Iterator[None]:
-    """Everything that a connection can end with, as :class:`LinkLost`."""
-    try:
-        yield
-    except (
-        OSError,
-        UnicodeError,  # what IDNA raises about a host name that is none
-        trio.BrokenResourceError,
-        trio.ClosedResourceError,
-        hiredis.ProtocolError,
-    ) as error:
-        # Trio's errors are without words; what TLS said is their cause.
-        text = str(error) or str(error.__cause__ or "") or type(error).__name__
-        raise LinkLost(f"the connection to Redis at {host} failed: {text}") from error
+class TranslatedErrors:
+    """A ``with`` block: everything that a connection can end with, as :class:`LinkLost`.
+
+    A class, as it is on every message's way: made of a generator it would take four times as long.
+    """
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, _LINK_ERRORS):
+            # Trio's errors are without words; what TLS said is their cause.
+            text = str(error) or str(error.__cause__ or "") or type(error).__name__
+            raise LinkLost(f"the connection to Redis at {self._host} failed: {text}") from error
+
+
+_LINK_ERRORS = (
+    OSError,
+    UnicodeError,  # what IDNA raises about a host name that is none
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    hiredis.ProtocolError,
+)
+
+
+#: As its annotation has it, hiredis would pack tuples of one.
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis.pack_command)
 
 
 def encode(*arguments: Argument) -> bytes:
     """A command in RESP."""
-    parts = [b"*%d\r\n" % len(arguments)]
-    for argument in arguments:
-        if isinstance(argument, int):
-            data = b"%d" % argument
-        else:
-            data = argument.encode() if isinstance(argument, str) else argument
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+    return _pack(arguments)
 
 
 class Wire:
@@ -85,7 +94,7 @@ class Wire:
 
         Cancellation: a part may have been written; the wire must then be closed.
         """
-        with translated_errors(self.host):
+        with TranslatedErrors(self.host):
             await self._stream.send_all(data)
 
     def send_nowait(self, data: bytes) -> bytes:
@@ -109,7 +118,7 @@ class Wire:
         Cancellation: loses nothing.
         """
         replies: list[Any] = []
-        with translated_errors(self.host):
+        with TranslatedErrors(self.host):
             while not replies:
                 data = await self._stream.receive_some(RECEIVE_SIZE)
                 if not data:
@@ -171,7 +180,7 @@ async def open_wire(host: Host, patience: float = CONNECT_TIMEOUT) -> Wire:
     Cancellation: leaves nothing open.
     """
     with trio.move_on_after(patience):
-        with translated_errors(host):
+        with TranslatedErrors(host):
             stream = await _open_stream(host)
         wire = Wire(host, stream)
         try:

@@ -98,7 +98,7 @@ PACKAGES = {
 BORDERS = {
     "_context": {"asgiref"},  # the context variables of asgiref's Local
     # What hypercorn is made of.
-    "hypercorn._connection": {"h11", "h2", "priority", "wsproto"},
+    "hypercorn._blame": {"h11", "h2", "priority", "wsproto"},
     "hypercorn._frames": {"wsproto"},
     "hypercorn._http1": {"h11"},
     "hypercorn._http2": {"h2", "priority"},

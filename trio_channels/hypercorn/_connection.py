@@ -6,16 +6,13 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any
 
-import h2.exceptions
-import h11
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
-from priority.priority import PriorityError
-from wsproto.utilities import ProtocolError as WebSocketError
 
+from ._blame import clients_doing
 from ._limits import LINGER, SLOWEST
 from ._patience import Patience, Waiting
 from ._protocol import Protocol
@@ -32,15 +29,6 @@ logger = logging.getLogger("trio_channels.hypercorn")
 
 #: Reads and writes that did not have to wait, after which other tasks are let run. A switch costs several of them.
 _YIELD_EVERY = 16
-
-#: What protocol code raises for what a client has sent; anything else is a mistake of ours or of a library.
-_CLIENTS_DOING = (
-    ValueError,
-    h11.RemoteProtocolError,
-    h2.exceptions.ProtocolError,
-    PriorityError,
-    WebSocketError,
-)
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -136,10 +124,10 @@ class Connection(TCPServer):
 
     def _report(self, error: BaseException) -> None:
         """One line for what a client has done; a traceback for what is nobody's intention."""
-        errors = list(_leaves(error))
-        if all(isinstance(one, _CLIENTS_DOING) for one in errors):
+        theirs = clients_doing(error)
+        if theirs is not None:
             self.served.count("bad input")
-            logger.info("closing the connection of %s, which sent what is none of HTTP: %r", self.client, errors[0])
+            logger.info("closing the connection of %s, which sent what is none of HTTP: %r", self.client, theirs)
         else:
             self.served.count("errors")
             logger.error(
@@ -331,9 +319,3 @@ class Connection(TCPServer):
                 except (*_BROKEN, trio.BusyResourceError):
                     pass
         self._transport.socket.close()
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]

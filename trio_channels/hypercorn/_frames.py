@@ -6,6 +6,7 @@ import zlib
 
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.handshake import server_extensions_handshake
 
 TEXT, BINARY = 1, 2
 
@@ -110,3 +111,11 @@ class BoundedDeflate(PerMessageDeflate):
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated += len(inflated)
         return CloseReason.MESSAGE_TOO_BIG if self._inflated > self._most else inflated
+
+
+def agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
+    """D1: an offer of compression that makes no sense is declined."""
+    try:
+        return server_extensions_handshake(offered, [deflate])
+    except ValueError:
+        return None

@@ -9,6 +9,7 @@ import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
+from ._alike import begin, for_stream
 from ._tasks import ClientGone
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ class HttpStream(HTTPStream):
     """
 
     def __init__(self, wire: Connection, send: Callable[[Event], Awaitable[None]], stream_id: int) -> None:
-        super().__init__(
-            wire.app, wire.config, wire.context, wire.tasks, wire.secure, wire.client, wire.server, send, stream_id
-        )
+        super().__init__(*for_stream(wire, send, stream_id))
         self._wire = wire
 
     async def handle(self, event: Event) -> None:
@@ -35,25 +34,13 @@ class HttpStream(HTTPStream):
         if self.closed:
             return
         if isinstance(event, Request):
-            await self._begin(event)
+            unknown = {"type": "http", "path": "", "method": "", "headers": []}
+            if await begin(self, self._wire, super().handle(event), unknown):
+                self._wire.served.requests.add(self)
         else:
             if isinstance(event, StreamClosed):
                 self._wire.served.requests.discard(self)
             await super().handle(event)
-
-    async def _begin(self, request: Request) -> None:
-        """D1: a path or a host that is no ASCII is answered with 400."""
-        try:
-            await super().handle(request)
-        except UnicodeDecodeError:
-            self.scope = {"type": "http", "path": "", "method": "", "headers": []}  # type: ignore[typeddict-item]
-            self.closed = True
-            await self._send_error_response(400)
-        if self.closed:
-            await self.send(StreamClosed(stream_id=self.stream_id))
-        else:
-            self.scope["extensions"].update(self._wire.extensions)
-            self._wire.served.requests.add(self)
 
     async def app_send(self, message: Any) -> None:
         """Take a message of the application.

@@ -9,6 +9,7 @@ from hypercorn.events import Closed
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 
+from ._alike import for_protocol
 from ._http import HttpStream
 from ._patience import Waiting
 from ._websocket import WebSocketStream
@@ -25,17 +26,7 @@ class Http1(H11Protocol):
     """
 
     def __init__(self, wire: Connection) -> None:
-        super().__init__(
-            wire.app,
-            wire.config,
-            wire.context,
-            wire.tasks,
-            wire.connection_state,
-            wire.secure,
-            wire.client,
-            wire.server,
-            wire.protocol_send,
-        )
+        super().__init__(*for_protocol(wire))
         self._wire = wire
 
     @property

@@ -22,6 +22,7 @@ from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DuplicateStreamError, PriorityError
 
+from ._alike import for_protocol
 from ._http import HttpStream
 from ._limits import LINGER
 from ._patience import Waiting
@@ -78,17 +79,7 @@ class Http2(H2Protocol):
     """
 
     def __init__(self, wire: Connection) -> None:
-        super().__init__(
-            wire.app,
-            wire.config,
-            wire.context,
-            wire.tasks,
-            wire.connection_state,
-            wire.secure,
-            wire.client,
-            wire.server,
-            wire.protocol_send,
-        )
+        super().__init__(*for_protocol(wire))
         self._wire = wire
         self._uploading: set[int] = set()
         self._resets = 0

@@ -14,12 +14,13 @@ from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.extensions import Extension
-from wsproto.handshake import server_extensions_handshake
 from wsproto.utilities import LocalProtocolError
 
 from .._connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
-from ._frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from ._alike import begin, for_stream
+from ._frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
 from ._log import ServerLog
+from ._rate import Rate
 from ._tasks import ClientGone
 
 if TYPE_CHECKING:
@@ -57,17 +58,7 @@ class WebSocketStream(WSStream):
         stream_id: int,
         write: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(
-            wire.app,
-            wire.config,
-            wire.context,
-            wire.tasks,
-            wire.secure,
-            wire.client,
-            wire.server,
-            send,
-            stream_id,
-        )
+        super().__init__(*for_stream(wire, send, stream_id))
         self._wire = wire
         self._limits = wire.limits
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
@@ -78,8 +69,7 @@ class WebSocketStream(WSStream):
         self._why: tuple[int, str] | None = None
         self._beat = trio.CancelScope()
         self._answered = trio.Event()
-        self._allowance = float(self._limits.messages_per_second)
-        self._counted_at = 0.0
+        self._rate = Rate(self._limits.messages_per_second)
         self._events = 0
 
     # -- from the client ---------------------------------------------------------------------------------------------
@@ -101,17 +91,8 @@ class WebSocketStream(WSStream):
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _begin(self, request: Request) -> None:
-        """D1: a header that is no ASCII is answered with 400."""
-        try:
-            await super().handle(request)
-        except UnicodeDecodeError:
-            self.scope = {"type": "websocket", "path": "", "headers": request.headers}  # type: ignore[typeddict-item]
-            self.closed = True
-            await self._send_error_response(400)
-        if self.closed:
-            await self.send(StreamClosed(stream_id=self.stream_id))
-        else:
-            self.scope["extensions"].update(self._wire.extensions)
+        unknown = {"type": "websocket", "path": "", "headers": request.headers}
+        if await begin(self, self._wire, super().handle(request), unknown):
             self._wire.served.websockets.add(self)
             self.task_group.spawn(self._watch)
             if self._wire.served.ending:  # it was on its way when the others were told
@@ -139,13 +120,13 @@ class WebSocketStream(WSStream):
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:
-                    if self._limits.messages_per_second and not self._within_rate():
+                    if self._rate.exceeded():
                         await self._refuse_flood()
                         return
                     await self.app_put(self.buffer.to_message())  # type: ignore[misc]
                     self.buffer.clear()
             elif isinstance(event, Ping):
-                if self._limits.messages_per_second and not self._within_rate():
+                if self._rate.exceeded():
                     await self._refuse_flood()
                     return
                 await self._send_event(event.response())
@@ -183,15 +164,8 @@ class WebSocketStream(WSStream):
         await self._send_event(CloseConnection(code=code, reason=reason))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
-    def _within_rate(self) -> bool:
-        """Whether the client has sent no more than so many messages in each second."""
-        now, rate = trio.current_time(), self._limits.messages_per_second
-        self._allowance = min(rate, self._allowance + (now - self._counted_at) * rate) - 1
-        self._counted_at = now
-        return self._allowance >= 0
-
     async def _refuse_flood(self) -> None:
-        await self._fail(POLICY_VIOLATION, f"more than {self._limits.messages_per_second} messages a second")
+        await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
 
     async def _end(self) -> None:
         """Draw the consequences of the end: D5, and D15, the pings end with the connection."""
@@ -254,7 +228,7 @@ class WebSocketStream(WSStream):
         extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
         headers = list(message.get("headers", []))
         offered, self.handshake.extensions = self.handshake.extensions, None
-        if limits.compression and offered and (agreed := _agree(offered, deflate)):
+        if limits.compression and offered and (agreed := agree(offered, deflate)):
             headers.append((b"sec-websocket-extensions", agreed))
             self._plain = False
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
@@ -334,11 +308,3 @@ class WebSocketStream(WSStream):
             elif self.state is _HANDSHAKE:
                 await self._send_error_response(503)
         await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-def _agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
-    """D1: an offer of compression that makes no sense is declined."""
-    try:
-        return server_extensions_handshake(offered, [deflate])
-    except ValueError:
-        return None

@@ -15,6 +15,7 @@ from trio_channels.hypercorn._inbox import Inbox
 from trio_channels.hypercorn._serve import _servers
 
 from .clients import (
+    GET,
     HANDSHAKE,
     Application,
     Http2,
@@ -258,3 +259,31 @@ PRIORITY = b"\x00\x00\x05\x02\x00\x00\x00\x00\x01" + bytes(4) + b"\x01"
 def _server() -> Any:
     (server,) = _servers.get()
     return server
+
+
+async def test_who_has_the_server_reset_the_streams_is_sent_away_as_who_resets_them() -> None:
+    """CVE-2025-8671: a frame that may not be on a stream ends it, and the application instance has been started."""
+
+    class Counts(Application):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            self.events.append(scope)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    application = Counts()
+    async with serving_ours(application) as server, await Http2.open(server) as client:
+        with pytest.raises(trio.BrokenResourceError):
+            await _overflow_for_ever(client)
+    assert len(application.events) < 300
+
+
+async def _overflow_for_ever(client: Http2) -> None:
+    while True:
+        number = await client.request(*GET, (b":path", b"/"))
+        await client.stream.send_all(b"\x00\x00\x04\x08\x00" + number.to_bytes(4, "big") + OVERFLOW)
+        with trio.move_on_after(0):
+            await client.stream.receive_some()
+
+
+#: By how much no window may grow.
+OVERFLOW = b"\x7f\xff\xff\xff"

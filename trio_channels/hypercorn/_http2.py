@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ._connection import Connection
 
 #: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
-#: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset").
+#: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset"). Who has
+#: the server reset them, by a frame that may not be, does the same (CVE-2025-8671, "made you reset").
 _RESETS = 100
 
 #: Bytes that are parsed before other tasks are let run: some hundred frames, or a part of a large one.
@@ -131,7 +132,7 @@ class Http2(H2Protocol):
             else:
                 if isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
                     self._uploading.discard(event.stream_id)
-                if isinstance(event, h2.events.StreamReset) and event.remote_reset and self._too_many_resets():
+                if isinstance(event, h2.events.StreamReset) and self._too_many_resets():
                     await self.refuse(0)
                     await self.send(Closed())
                     return

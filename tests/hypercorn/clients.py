@@ -46,6 +46,24 @@ class Server(BaseServer):
             await client.send_message("still there?")
             assert await client.get_message() == "still there?"
 
+    @asynccontextmanager
+    async def served_meanwhile(self) -> AsyncIterator[None]:
+        """A healthy client, there already, is answered all through the block and after it; a new one after it too."""
+        over = trio.Event()
+
+        async def talk(client: Any) -> None:
+            number = 0
+            while not over.is_set() or number < 2:
+                await client.send_message(f"{number}")
+                assert await client.get_message() == f"{number}"
+                number += 1
+
+        async with self.websocket("/healthy") as client, trio.open_nursery() as nursery:
+            nursery.start_soon(talk, client)
+            yield
+            over.set()
+        await self.still_serves()
+
 
 @asynccontextmanager
 async def serving(how: Callable[..., Any], application: Any, **options: Any) -> AsyncIterator[Server]:

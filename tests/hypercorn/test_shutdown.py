@@ -130,6 +130,34 @@ async def test_what_goes_on_is_cancelled_at_the_end_of_the_grace(settings: Any, 
     assert application.cancelled
 
 
+async def test_what_fails_while_it_is_cancelled_is_logged_and_does_not_fail_the_server(
+    caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    class Fails(Waits):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            async def fail() -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise ValueError("while it cleaned up")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                await super().http(scope, receive, send)
+
+    application = Fails()
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await application.begun.wait()
+        server.stop.set()
+        await server.died.wait()
+    assert server.error is None
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], BaseExceptionGroup)
+    assert record.exc_info[1].subgroup(ValueError) is not None
+
+
 async def test_a_handshake_that_is_not_answered_yet_is_denied_with_503(settings: Any) -> None:
     class Hesitates(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:

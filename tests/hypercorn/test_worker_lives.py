@@ -134,9 +134,8 @@ async def test_one_client_ends_bare_hypercorn(attack: Attack) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_one_client_ends_nothing_but_its_connection(attack: Attack, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving_ours(Application()) as server:
+    async with serving_ours(Application()) as server, server.served_meanwhile():
         await attack(server)
-        await server.still_serves()
     assert server.error is None
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -170,15 +169,15 @@ async def test_a_bad_frame_is_answered_with_its_code_and_ends_its_connection(
     connect: Callable[[Server], Awaitable[Any]], data: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     application = Application()
-    async with serving_ours(application) as server:
+    async with serving_ours(application) as server, server.served_meanwhile():
         client = await connect(server)
         await client.send(data)
         answer = await client.rest()
         await client.aclose()
         assert int.from_bytes(answer[2:4], "big") == code
         assert answer[0] == 0x88
-        await server.still_serves()
-    assert application.ended[0]["code"] == code
+        await application.over.wait()
+        assert application.ended[0]["code"] == code
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -12,8 +12,10 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.protocol.h2 import BufferCompleteError
+from priority import MissingStreamError
 
 from trio_channels.hypercorn._http2 import Buffer
+from trio_channels.hypercorn._http2 import Http2 as Http2Protocol
 
 from .clients import GET, Application, Http2, Server, serving_ours
 
@@ -106,6 +108,28 @@ async def test_an_application_that_waits_for_a_window_does_not_wait_for_a_client
             await still_answers(client)
         await server.still_serves()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_nothing_is_kept_of_streams_that_were_cut_because_their_client_opens_no_window(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Http2Protocol] = []
+    initiate = Http2Protocol.initiate
+
+    async def noted(protocol: Http2Protocol, *arguments: Any) -> None:
+        made.append(protocol)
+        await initiate(protocol, *arguments)
+
+    monkeypatch.setattr(Http2Protocol, "initiate", noted)
+    async with connected(Endless()) as (_, client):
+        number = await client.request(*GET, (b":path", b"/endless"))
+        assert await client.until(h2.events.StreamReset, number)
+        await still_answers(client)
+        await trio.testing.wait_all_tasks_blocked()
+        assert number not in made[0].streams
+        assert number not in made[0].stream_buffers
+        with pytest.raises(MissingStreamError):
+            made[0].priority.unblock(number)
 
 
 async def test_a_buffer_that_is_complete_takes_nothing_more() -> None:

@@ -144,9 +144,14 @@ class Http2(H2Protocol):
     async def _forget_buffer(self, stream_id: int) -> None:
         """D18: an application that waits for a window is not kept waiting for one that can never open."""
         buffer = self.stream_buffers.get(stream_id)
-        if buffer is not None:
-            await buffer.close()
-            await self.has_data.set()
+        if buffer is None:
+            return
+        await buffer.close()
+        try:
+            self.priority.unblock(stream_id)  # the task that sends takes it out, and out of the tree
+        except PriorityError:
+            pass  # it has been
+        await self.has_data.set()
 
     def _forget_data(self, event: h2.events.DataReceived) -> None:
         """D1 (hypercorn issue 329): data after an early response counts for flow control and nothing else."""
@@ -282,3 +287,4 @@ class Http2(H2Protocol):
             return
         await self._flush()
         await self._close_stream(stream_id)
+        await self._forget_buffer(stream_id)

@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -222,13 +223,17 @@ def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
         RuntimeError: it failed, work was lost in it, or it is stuck.
     """
     command = [sys.executable, "-m", f"benchmarks.{workload.name}", "--side", side, "--count", str(count)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SIDE_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{workload.name} {side} did not end within {SIDE_TIMEOUT} seconds") from None
-    if done.returncode != 0:
-        raise RuntimeError(f"{workload.name} {side} ended with status {done.returncode}:\n{done.stderr}")
-    line: dict[str, float] = json.loads(done.stdout)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        try:
+            told, errors = process.communicate(timeout=SIDE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # As Ctrl-C does: it may have servers, which it ends then.
+            process.send_signal(signal.SIGINT)
+            raise RuntimeError(f"{workload.name} {side} did not end within {SIDE_TIMEOUT} seconds") from None
+    if process.returncode != 0:
+        raise RuntimeError(f"{workload.name} {side} ended with status {process.returncode}:\n{errors}")
+    line: dict[str, float] = json.loads(told)
     return line
 
 

@@ -6,6 +6,8 @@ import importlib
 import json
 import multiprocessing
 import multiprocessing.context
+import os
+import signal
 import traceback
 from multiprocessing.connection import Connection
 
@@ -59,8 +61,10 @@ def test_a_side_does_all_its_work(
         assert results.poll(120), "it is stuck"
         timing = results.recv()
     finally:
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)  # as Ctrl-C does: it may have servers, which it ends then
+        process.join(30)
         process.kill()
-        process.join()
         results.close()
     assert isinstance(timing, Timing), timing
     assert timing.operations > 0

@@ -74,7 +74,8 @@ def tests(session: nox.Session, django: str) -> None:
     if (session.python, django) != ENVIRONMENTS[0].args:
         session.run("python", "-m", "pytest", *side_by_side)
         return
-    data = {"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")}
+    # Not in create_tmp(): that makes it everybody's temporary directory, whose name is too long for a unix socket.
+    data = {"COVERAGE_FILE": str(Path(session.virtualenv.location) / "coverage")}
     session.run("coverage", "erase", env=data)
     session.run("coverage", "run", "-m", "pytest", *side_by_side, env=data)
     session.run("coverage", "combine", "-q", env=data)

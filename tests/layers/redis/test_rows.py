@@ -42,6 +42,12 @@ async def test_a_slow_member_misses_messages_and_nobody_else_does(url: str) -> N
 # -- tampering --------------------------------------------------------------------------------------------------------
 
 
+async def counts_what_was_added(url: str) -> bool:
+    """Whether streams know how many entries were ever added to them: from Redis 7.0 on."""
+    info = await redis(url, "INFO", "server")
+    return int(info.partition(b"redis_version:")[2].partition(b".")[0]) >= 7
+
+
 async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_place(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url)
@@ -55,9 +61,13 @@ async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_pla
             assert await redis(url, "XTRIM", shard.keys.inbox, "MAXLEN", 10) > 30
             proxy.resume()
             await world.settle()
-            assert world.checker.faults() == [], (dict(world.gaps), second.shard_statistics())
-            assert set(world.gaps) == {"l1-m0", "l1-m1", "l1-m2"}
-            assert all(gaps == [Gap(None, "somebody has trimmed the inbox")] for gaps in world.gaps.values())
+            members = ["l1-m0", "l1-m1", "l1-m2"]
+            if await counts_what_was_added(url):
+                assert world.checker.faults() == []
+                assert world.gaps == dict.fromkeys(members, [Gap(None, "somebody has trimmed the inbox")])
+            else:  # as the reference says: before Redis 7.0 nobody can tell
+                assert [fault.partition(":")[0] for fault in world.checker.faults()] == members
+                assert world.gaps == {}
 
 
 async def test_forged_entries_in_traffic_reach_nobody_and_cost_nothing(url: str) -> None:

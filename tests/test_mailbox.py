@@ -301,10 +301,14 @@ async def test_the_task_that_has_waited_longest_is_served_first() -> None:
 
 async def test_a_cancelled_wait_leaves_the_next_message_to_others() -> None:
     mailbox = make()
-    with trio.move_on_after(0):
+
+    async def receive() -> None:
         await mailbox.get()
+
+    with trio.move_on_after(0):
+        await receive()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(mailbox.get)
+        nursery.start_soon(receive)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert not mailbox.waited_for

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import outcome
@@ -303,21 +303,31 @@ class Mailbox:
         self._waiting -= 1
         return self._deliver(self._entries.popleft())  # type: ignore[arg-type]  # holes at the front are gone
 
-    async def get(self) -> Message | Gap:
+    def get(self) -> Awaitable[Message | Gap]:
         """Wait for the next message or gap. Several tasks may wait; the one that has waited longest is served first.
+
+        To be awaited at once, in the task that called it: it is not a coroutine function, of which there would be one
+        more to wake for each receiver of a message.
 
         Raises:
             trio.EndOfChannel: the mailbox was closed.
 
         Cancellation: loses nothing.
         """
-        if self._entries or self._hole or self._closed:  # else the wait is the checkpoint, at half the task switches
-            await trio.lowlevel.checkpoint()
-            item = self.get_nowait()
-            if item is not None:
-                return item
-            if self._closed:
-                raise trio.EndOfChannel
+        if self._entries or self._hole or self._closed:
+            return self._get_what_is_there()
+        return self._wait()
+
+    async def _get_what_is_there(self) -> Message | Gap:
+        await trio.lowlevel.checkpoint()
+        item = self.get_nowait()
+        if item is not None:
+            return item
+        if self._closed:
+            raise trio.EndOfChannel
+        return await self._wait()
+
+    def _wait(self) -> Awaitable[Message | Gap]:
         task = trio.lowlevel.current_task()
         self._receivers[task] = None
 
@@ -325,8 +335,7 @@ class Mailbox:
             del self._receivers[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        handed_over: Message | Gap = await trio.lowlevel.wait_task_rescheduled(abort)
-        return handed_over
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105  # by the caller
 
     def _deliver(self, envelope: Envelope) -> Message:
         self._counters.delivered += 1

@@ -117,9 +117,9 @@ class Dispatcher:
                 elif event is None:
                     if finished and not self._running:
                         return None
-                    given = await bell.wait()
-                    # By far the most frequent case of all: a message comes while nothing is to do.
-                    if isinstance(given, Envelope) and not finished:
+                    # By far the most frequent case: a message comes while nothing is to do, and then another one.
+                    # Whatever else there may be to look at meanwhile has rung.
+                    while isinstance(given := await bell.wait(), Envelope) and not finished:
                         if (handling := start(self._from_layer, given.message.copy())) is not None:
                             await handling
                         connection.activity = None

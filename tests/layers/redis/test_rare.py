@@ -1,0 +1,138 @@
+"""What is too rare to be met by chance: streams that break in their farewell, marks that come again, quiet outages."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_channels.exceptions import ChannelLayerUnavailable
+from trio_channels.layers.redis import _open
+from trio_channels.layers.redis._hosts import Host
+from trio_channels.layers.redis._wire import LinkLost, Wire, open_wire
+from trio_channels.layers.redis._work import RedisWorkSource, WorkContext
+
+from .test_corners import link_to
+from .test_rows import Clocks
+from .world import make_layers, until
+
+HOST = Host(("127.0.0.1", 6379))
+
+
+async def test_a_server_that_refuses_the_scripts_is_not_available_and_says_why() -> None:
+    refused = False
+
+    def answer(command: list[bytes], connection: int) -> bytes:
+        return b"-NOPERM no scripts\r\n" if refused and command[0] == b"SCRIPT" else b"+OK\r\n"
+
+    async with link_to(answer) as link:
+        refused = True
+        await trio.aclose_forcefully(link._wire._stream)  # type: ignore[union-attr]
+        await until(lambda: "refused a script or a transaction: NOPERM no scripts" in repr(link))
+
+
+async def test_nobody_is_connected_to_who_has_no_address() -> None:
+    with pytest.raises(LinkLost, match="nobody has said yet where"):
+        await open_wire(Host(None))
+
+
+class Encrypted(trio.abc.Stream):
+    """A stream that cannot be closed in one direction only, as with TLS."""
+
+    closed = False
+
+    async def send_all(self, data: Any) -> None:
+        """Take it."""
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Never."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Nothing comes."""
+        return b""
+
+    async def aclose(self) -> None:
+        """Close."""
+        self.closed = True
+        await trio.lowlevel.checkpoint()
+
+
+class Broken(Encrypted, trio.abc.HalfCloseableStream):
+    """A stream whose other side has gone."""
+
+    async def send_eof(self) -> None:
+        """Find out."""
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError
+
+
+@pytest.mark.parametrize("kind", [Encrypted, Broken])
+async def test_a_connection_that_cannot_say_farewell_is_closed(kind: type[Encrypted]) -> None:
+    stream = kind()
+    wire = Wire(HOST, stream)
+    await wire.farewell(5)
+    assert stream.closed
+    assert repr(wire) == f"<Wire to {HOST}>"
+
+
+async def test_a_mark_that_has_been_passed_before_is_no_gap() -> None:
+    clocks = Clocks()
+    clocks.delivery.deliver(b"1-0", [b"l", b"3"])
+    clocks.delivery.deliver(b"2-0", [b"l", b"3"])
+    assert clocks.delivery.gaps == 1
+
+
+async def test_a_named_channel_that_is_received_on_keeps_its_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_open, "IDLE_NAMED_CHANNELS", 0)
+    [layer] = make_layers(url)
+    got: list[int] = []
+
+    async def receive() -> None:
+        got.append((await layer.receive("waited-for"))["n"])
+
+    async with layer, trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await until(lambda: "waited-for" in layer._opened()._named and layer._opened()._named["waited-for"].in_use)
+        await layer.send("other", {"type": "x"})
+        await layer.receive("other")
+        assert "waited-for" in layer._opened()._named
+        await layer.send("waited-for", {"type": "x", "n": 1})
+    assert got == [1]
+
+
+class AwayThenBack:
+    """A link whose Redis is away twice, and then says that somebody else has two messages."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def call(self, *arguments: Any) -> list[bytes]:
+        """Answer RENEW."""
+        self.calls += 1
+        await trio.lowlevel.checkpoint()
+        if self.calls < 3:
+            raise ChannelLayerUnavailable("away")
+        return [b"1-0", b"2-0"]
+
+
+async def test_a_worker_that_cannot_renew_its_claims_says_so_once_and_tries_again(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trio_channels")
+    link: Any = AwayThenBack()
+    nothing: Any = None
+    context = WorkContext("jobs", "stream", link, nothing, 60.0, 60.0, lambda name: nothing, nothing, "p")
+    source = RedisWorkSource(context, 5, 3.0)
+    source._in_hand["1-0"] = True  # and 2-0 was settled while the question was on its way
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(source.keep)
+        await trio.sleep(3.5)  # it asks each second
+        nursery.cancel_scope.cancel()
+    assert not source._in_hand["1-0"]
+    assert caplog.text.count("cannot reach Redis") == 1
+    assert caplog.text.count("another worker has taken message") == 1

@@ -9,6 +9,7 @@ import multiprocessing.context
 import os
 import signal
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import pytest

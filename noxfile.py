@@ -46,6 +46,7 @@ SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 
 #: What takes long, as it starts servers and processes, or reads source code: with the oldest and the newest versions.
 AT_BOTH_ENDS = (
+    "bridge",
     "docs",
     "hypercorn",
     "layers/redis",
@@ -54,7 +55,10 @@ AT_BOTH_ENDS = (
     "runserver",
     "server",
     "test_benchmarks.py",
+    "test_codec.py",
     "test_layering.py",
+    "test_mailbox.py",
+    "testing",
     "workers",
 )
 

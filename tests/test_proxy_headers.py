@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypercorn.middleware import ProxyFixMiddleware
 
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.proxy_headers import ProxyHeadersMiddleware
@@ -277,3 +278,23 @@ async def test_a_trusted_proxy_does_not_pass_on_a_name_with_an_underscore() -> N
     scope = await seen([(b"x_forwarded_proto", b"https"), (b"x-real-ip", b"198.51.100.7")])
     assert scope["scheme"] == "http"
     assert scope["headers"] == [(b"host", b"inside"), (b"x-real-ip", b"198.51.100.7")]
+
+
+# -- what it is instead of --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("middleware", "copied"), [(ProxyFixMiddleware, True), (ProxyHeadersMiddleware, False)])
+async def test_hypercorns_own_copies_what_the_lifespan_has_put_into_the_state_and_ours_does_not(
+    middleware: Any, copied: bool
+) -> None:
+    """D17."""
+    pool: list[str] = []
+    scopes: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+
+    scope = {"type": "http", "client": PROXY, "scheme": "http", "headers": x_for("198.51.100.7"), "state": {"p": pool}}
+    await middleware(application)(scope, None, None)
+    assert scopes[0]["client"][0] == "198.51.100.7"
+    assert (scopes[0]["state"]["p"] is not pool) is copied

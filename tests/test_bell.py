@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import outcome
 import pytest
 import trio
 import trio.testing
@@ -112,11 +113,11 @@ async def test_a_waiter_gets_what_is_handed_over() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take)
         await trio.testing.wait_all_tasks_blocked()
-        assert bell.hand_over("a message")
+        assert bell.hand_over(outcome.Value("a message"))
     assert got == ["a message"]
 
 
 async def test_nothing_is_kept_for_nobody() -> None:
     bell = Bell()
-    assert not bell.hand_over("a message")
+    assert not bell.hand_over(outcome.Value("a message"))
     assert repr(bell) == "<Bell quiet>"

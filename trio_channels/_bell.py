@@ -51,13 +51,13 @@ class Bell:
             self._waiter = None
             trio.lowlevel.reschedule(waiter)
 
-    def hand_over(self, item: object) -> bool:
-        """Wake the waiter with something for it; returns whether there was one. Nothing is kept if not."""
+    def hand_over(self, result: outcome.Outcome[object]) -> bool:
+        """Wake the waiter with what it shall get; returns whether there was one. Nothing is kept if not."""
         waiter = self._waiter
         if waiter is None:
             return False
         self._waiter = None
-        trio.lowlevel.reschedule(waiter, outcome.Value(item))
+        trio.lowlevel.reschedule(waiter, result)
         return True
 
     def wait(self) -> Awaitable[object]:

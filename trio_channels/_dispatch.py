@@ -16,7 +16,7 @@ from ._asgi import DISCONNECTS, Message
 from ._bell import Bell
 from ._connection import SERVICE_RESTART, TRY_AGAIN_LATER, Connection
 from ._gap import Gap
-from ._mailbox import Envelope, Mailbox
+from ._mailbox import Mailbox
 from .exceptions import ConnectionClosed, StopConsumer
 
 logger = logging.getLogger("trio_channels.connection")
@@ -119,8 +119,8 @@ class Dispatcher:
                         return None
                     # By far the most frequent case: a message comes while nothing is to do, and then another one.
                     # Whatever else there may be to look at meanwhile has rung.
-                    while isinstance(given := await bell.wait(), Envelope) and not finished:
-                        if (handling := start(self._from_layer, given.message.copy())) is not None:
+                    while isinstance(message := await bell.wait(), dict) and not finished:
+                        if (handling := start(self._from_layer, message)) is not None:
                             await handling
                         connection.activity = None
             except Exception as error:

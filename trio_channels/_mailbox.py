@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import outcome
 import trio
@@ -23,6 +24,8 @@ import trio
 from ._codec import Message
 from ._gap import Gap, Overflow
 from .exceptions import InvalidChannelLayerError
+
+T = TypeVar("T")
 
 logger = logging.getLogger("trio_channels.mailbox")
 
@@ -64,14 +67,33 @@ class MailboxStatistics:
     groups: int
 
 
-class Envelope:
-    """One message on its way, shared by every mailbox that it was put into."""
+class Envelope(outcome.Outcome[Message]):
+    """One message on its way, shared by every mailbox that it was put into.
+
+    It is what Trio wakes a waiting owner with, too: each unwraps its own shallow copy, and a fan-out makes no object for
+    each of a thousand members.
+    """
 
     __slots__ = ("expires_at", "message")
 
     def __init__(self, message: Message, expires_at: float) -> None:
         self.message = message
         self.expires_at = expires_at
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.message.get('type')!r:.60}>"
+
+    def unwrap(self) -> Message:
+        """A shallow copy of the message, as often as it is asked for."""
+        return self.message.copy()
+
+    def send(self, gen: Generator[T, Message, object]) -> T:
+        """Send a copy into a generator."""
+        return gen.send(self.unwrap())
+
+    async def asend(self, agen: AsyncGenerator[T, Message]) -> T:
+        """Send a copy into an async generator. Cancellation: the generator's."""
+        return await agen.asend(self.unwrap())
 
 
 class Mailbox:
@@ -87,6 +109,7 @@ class Mailbox:
 
     Attributes:
         groups: the names of the groups it is a member of; the hub's to change.
+        end: makes what a receiver gets when the mailbox is closed, :exc:`trio.EndOfChannel`; the owner's to set.
         on_overflow: called when it overflows the first time with ``overflow="close"``; the owner's to set.
         overflowed: whether an ``overflow="close"`` mailbox was full; its owner must end.
         on_failure: called when the layer has failed; the owner's to set.
@@ -110,6 +133,7 @@ class Mailbox:
         "_ring",
         "_waiting",
         "capacity",
+        "end",
         "failure",
         "groups",
         "last_used",
@@ -138,6 +162,7 @@ class Mailbox:
         self.capacity = capacity
         self.overflow = overflow
         self.overflowed = False
+        self.end: Callable[[], Exception] = trio.EndOfChannel
         self.on_overflow: Callable[[], None] | None = None
         self.on_failure: Callable[[], None] | None = None
         self.failure: str | None = None
@@ -179,6 +204,12 @@ class Mailbox:
 
     def put(self, envelope: Envelope) -> bool:
         """Put a message in, or apply the overflow rule. Returns whether the message was accepted."""
+        if self._receivers and not self.overflowed:  # nothing waits before it then
+            self._wake(envelope)
+            self._counters.delivered += 1
+            if self._ring is not None:
+                self._ring()
+            return True
         if self._offer is not None and not self._waiting and not self._hole and self._offer(envelope):
             self._counters.delivered += 1
             return True
@@ -186,11 +217,8 @@ class Mailbox:
             return False
         accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
         if accepted:
-            if self._receivers:
-                self._hand_over(self._deliver(envelope))
-            else:
-                self._waiting += 1
-                self._entries.append(envelope)
+            self._waiting += 1
+            self._entries.append(envelope)
         if self._ring is not None:
             self._ring()
         return accepted
@@ -198,7 +226,7 @@ class Mailbox:
     def put_gap(self, gap: Gap) -> None:
         """Tell the owner that something is missing here."""
         if self._receivers:
-            self._hand_over(gap)
+            self._wake(outcome.Value(gap))
         else:
             self._add_hole(gap.lost, gap.reason)
         if self._ring is not None:
@@ -214,13 +242,13 @@ class Mailbox:
         return forgotten
 
     def close(self) -> None:
-        """End the mailbox: waiting receivers get :exc:`trio.EndOfChannel`. Idempotent."""
+        """End the mailbox: its receivers get what :attr:`end` makes. Idempotent."""
         self._closed = True
         self._offer = None
         self.clear()
         self._hole = {}
         while self._receivers:
-            self._wake(outcome.Error(trio.EndOfChannel()))
+            self._wake(outcome.Error(self.end()))
 
     def fail(self, reason: str) -> None:
         """End the mailbox because its layer has failed: nothing comes any more, and its owner is told."""
@@ -301,7 +329,8 @@ class Mailbox:
         if not self._entries:
             return None
         self._waiting -= 1
-        return self._deliver(self._entries.popleft())  # type: ignore[arg-type]  # holes at the front are gone
+        self._counters.delivered += 1
+        return self._entries.popleft().unwrap()  # type: ignore[union-attr]  # holes at the front are gone
 
     def get(self) -> Awaitable[Message | Gap]:
         """Wait for the next message or gap. Several tasks may wait; the one that has waited longest is served first.
@@ -310,7 +339,7 @@ class Mailbox:
         more to wake for each receiver of a message.
 
         Raises:
-            trio.EndOfChannel: the mailbox was closed.
+            Exception: the mailbox was closed; what :attr:`end` makes.
 
         Cancellation: loses nothing.
         """
@@ -324,25 +353,26 @@ class Mailbox:
         if item is not None:
             return item
         if self._closed:
-            raise trio.EndOfChannel
+            raise self.end()
         return await self._wait()
 
     def _wait(self) -> Awaitable[Message | Gap]:
         task = trio.lowlevel.current_task()
-        self._receivers[task] = None
+        receivers = self._receivers
+        receivers[task] = None
+        if len(receivers) == 1:  # nearly always; it stays the first until it is woken or gives up
+            abort = self._first_gives_up
+        else:
 
-        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-            del self._receivers[task]
-            return trio.lowlevel.Abort.SUCCEEDED
+            def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+                del receivers[task]
+                return trio.lowlevel.Abort.SUCCEEDED
 
         return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105  # by the caller
 
-    def _deliver(self, envelope: Envelope) -> Message:
-        self._counters.delivered += 1
-        return envelope.message.copy()
-
-    def _hand_over(self, item: Message | Gap) -> None:
-        self._wake(outcome.Value(item))
+    def _first_gives_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        del self._receivers[next(iter(self._receivers))]
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _wake(self, result: outcome.Outcome[Message | Gap]) -> None:
         task = next(iter(self._receivers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Unpack
 
@@ -24,6 +24,7 @@ class Subscription:
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
+        mailbox.end = self._end
 
     def __repr__(self) -> str:
         return f"<Subscription to {sorted(self._mailbox.groups)} through {self._mailbox!r}>"
@@ -31,19 +32,22 @@ class Subscription:
     def __aiter__(self) -> Subscription:
         return self
 
-    async def __anext__(self) -> Message | Gap:
+    def __anext__(self) -> Awaitable[Message | Gap]:
+        # Awaited at once, as ``async for`` does: a coroutine function would be one more to wake for each subscriber of a
+        # group, with each message.
         mailbox = self._mailbox
         if mailbox.overflowed:
             raise MailboxOverflow(
                 f"a subscriber fell more than {mailbox.capacity} messages behind; read faster, subscribe with "
                 f"overflow='drop_oldest' or 'drop_newest', or give the layer more capacity"
             )
-        try:
-            return await mailbox.get()
-        except trio.EndOfChannel:
-            if mailbox.failure is not None:
-                raise ChannelLayerUnavailable(f"the channel layer is broken: {mailbox.failure}") from None
-            raise StopAsyncIteration from None
+        return mailbox.get()
+
+    def _end(self) -> Exception:
+        failure = self._mailbox.failure
+        if failure is None:
+            return StopAsyncIteration()
+        return ChannelLayerUnavailable(f"the channel layer is broken: {failure}")
 
 
 class LocalDelivery(ChannelLayer):

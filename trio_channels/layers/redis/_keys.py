@@ -25,6 +25,9 @@ class ShardKeys:
         done: the number of this process' last command that was carried out.
         refused: the latest messages of this process that were refused.
         lease_ms: for which an inbox lives without its reader.
+        process: this process' id.
+        next_number: counts this process' commands; see :meth:`stamp`.
+        memory_ms: for which a number is remembered.
     """
 
     def __init__(self, tag: str, process: str, next_number: Callable[[], int], timeout: float) -> None:
@@ -35,9 +38,9 @@ class ShardKeys:
         self.done = f"{tag}:done:{process}"
         self.refused = f"{tag}:refused:{process}"
         self.lease_ms = int(LEASE * 1000)
-        self._process = process
-        self._next_number = next_number
-        self._memory = int(max(LEASE, 2 * timeout) * 1000)
+        self.process = process
+        self.next_number = next_number
+        self.memory_ms = int(max(LEASE, 2 * timeout) * 1000)
 
     def __repr__(self) -> str:
         return f"<ShardKeys of {self.inbox}>"
@@ -56,4 +59,4 @@ class ShardKeys:
         The command must be given to the link at once, without letting other tasks run: commands are known to have
         been carried out by a higher number's having been.
         """
-        return self._process, self._next_number(), self._memory
+        return self.process, self.next_number(), self.memory_ms

@@ -19,7 +19,7 @@ from .._hub import Hub
 from .._local import LocalDelivery
 from ._entry import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from ._open import OpenLayer, stream_of
-from ._scripts import GSEND, NSEND, SEND
+from ._scripts import NSEND, SEND
 from ._shard import ShardStatistics
 from ._topology import parse_topology
 from ._work import RedisWorkQueue, WorkContext
@@ -245,12 +245,12 @@ class RedisStreamsChannelLayer(LocalDelivery):
         Cancellation: before it is sent, nothing is; later it may arrive.
         """
         _names.check_group_name(group)
-        opened = await self._ready()
+        opened = self._open.get(trio.lowlevel.current_trio_token()) or await self._open_or_broken()
+        opened.check()
         shard = opened.shard_for(group)
-        keys = shard.keys
         blob = self._codec.pack(GROUP, group, message)
-        arguments = (*keys.stamp(), keys.inboxes, self.inbox_capacity, keys.lease_ms, blob)
-        await shard.link.call(*GSEND(keys.done, keys.group(group), args=arguments))
+        part = shard.group_sends.part(group, blob)
+        await shard.link.call_combined(shard.group_sends, part, len(blob))
         opened.hub.counters.group_sent += 1
 
     # -- groups -----------------------------------------------------------------------------------------------------

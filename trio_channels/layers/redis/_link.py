@@ -16,8 +16,10 @@ The rules:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import operator
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,15 +86,31 @@ class LinkStatistics:
     connections: int
 
 
-class _Command:
-    """One command, from the call to its answer."""
+#: Makes one command of several calls' parts; its reply is a list, with an answer to each.
+Combine = Callable[[list[Any]], tuple[Argument, ...]]
 
-    __slots__ = ("abandoned", "bell", "data", "reply", "sent")
+_NO_ANSWER = object()
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.bell = Bell()
-        self.reply: Any = None
+
+class _Call(Bell):
+    """One call, from its beginning to its answer, which rings.
+
+    Args:
+        request: the encoded command, or a part of one.
+        size: bytes that it takes on the way, about.
+        combine: makes a command of such parts, for those calls that need none of their own.
+        deadline: Trio time at which its caller gives up.
+    """
+
+    __slots__ = ("abandoned", "combine", "deadline", "reply", "request", "sent", "size")
+
+    def __init__(self, request: Any, size: int, combine: Combine | None, deadline: float) -> None:
+        super().__init__()
+        self.request = request
+        self.size = size
+        self.combine = combine
+        self.deadline = deadline
+        self.reply: Any = _NO_ANSWER
         self.sent = False
         self.abandoned = False
 
@@ -113,8 +131,9 @@ class CommandLink:
         self.name = name
         self._locate = locate
         self._timeout = timeout
-        self._waiting: dict[_Command, None] = {}
-        self._batch: list[_Command] = []  # sent, and not answered yet
+        self._waiting: dict[_Call, None] = {}
+        self._batch: list[_Call] = []  # sent, and not answered yet
+        self._commands: list[int | None] = []  # of how many of them each command was made, or None if of a single one
         self._sent_at = math.inf
         self._wire: Wire | None = None
         self._gathering = False
@@ -137,8 +156,10 @@ class CommandLink:
 
     # -- the callers' side ----------------------------------------------------------------------------------------
 
-    async def call(self, *arguments: Argument) -> Any:
+    def call(self, *arguments: Argument) -> Awaitable[Any]:
         """Have Redis run a command; returns its reply. Calls are carried out in the order in which they are made.
+
+        To be awaited at once.
 
         Raises:
             ChannelLayerUnavailable: there was no answer in time. A command that had been sent may yet take effect.
@@ -146,43 +167,85 @@ class CommandLink:
 
         Cancellation: as after a time-out.
         """
+        data = encode(*arguments)
+        return self._answer(_Call(data, len(data), None, trio.current_time() + self._timeout))
+
+    def call_combined(self, combine: Combine, part: Any, size: int) -> Awaitable[Any]:
+        """As :meth:`call`, for commands that can be one: calls that follow each other are, if they wait together.
+
+        Args:
+            combine: makes a command of parts; the same object for all that can be combined.
+            part: this call's.
+            size: bytes that it takes on the way, about.
+        """
+        return self._answer(_Call(part, size, combine, trio.current_time() + self._timeout))
+
+    async def _answer(self, call: _Call) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
-        command = _Command(encode(*arguments))
-        self._waiting[command] = None
+        self._waiting[call] = None
         self._send_batch()
         try:
-            with trio.move_on_after(self._timeout):
-                await command.bell.wait()
-                if isinstance(command.reply, ReplyError):
-                    raise CommandRefused(f"{self.name} refuses: {command.reply}")
-                return command.reply
+            await call.wait()
         finally:
-            command.abandoned = True
-            self._waiting.pop(command, None)
-        raise ChannelLayerUnavailable(
-            f"{self.name} did not answer within {self._timeout:g} seconds"
-            f" ({'sent, it may yet take effect' if command.sent else 'not sent'}); "
-            f"{'connected' if self._wire else self._last_error}"
-        )
+            call.abandoned = True
+            self._waiting.pop(call, None)
+        if call.reply is _NO_ANSWER:
+            raise ChannelLayerUnavailable(
+                f"{self.name} did not answer within {self._timeout:g} seconds"
+                f" ({'sent, it may yet take effect' if call.sent else 'not sent'}); "
+                f"{'connected' if self._wire else self._last_error}"
+            )
+        if isinstance(call.reply, ReplyError):
+            raise CommandRefused(f"{self.name} refuses: {call.reply}")
+        return call.reply
+
+    async def watch_callers(self) -> None:
+        """Tell those who have waited too long, until cancelled; also while nothing is connected.
+
+        One task for all: a cancel scope for each would be a tenth of what a call costs.
+        """
+        while True:
+            now = trio.current_time()
+            next_look = now + self._timeout
+            for call in [*self._batch, *self._waiting]:
+                if call.deadline > now:
+                    next_look = min(next_look, call.deadline)
+                elif not call.abandoned:
+                    call.ring()
+            await trio.sleep_until(next_look)
 
     def _send_batch(self) -> None:
         """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""
         if self._wire is None or self._batch or self._gathering or not self._waiting:
             return
         batch, size = self._batch, 0
-        for command in self._waiting:
-            size += len(command.data)
+        for call in self._waiting:
+            size += call.size
             if batch and (size > BATCH_BYTES or len(batch) >= IN_FLIGHT):
                 break
-            batch.append(command)
-        for command in batch:
-            del self._waiting[command]
-            command.sent = True
-        data = batch[0].data if len(batch) == 1 else b"".join([MULTI, *(command.data for command in batch), EXEC])
+            batch.append(call)
+        for call in batch:
+            del self._waiting[call]
+            call.sent = True
+        data = self._encode_batch()
         self._sent_at = trio.current_time()
         self._rest = self._wire.send_nowait(data)
         if self._rest:
             self._rest_bell.ring()
+
+    def _encode_batch(self) -> bytes:
+        """The batch as commands, and how many calls each answers."""
+        self._commands = commands = []
+        encoded = []
+        for combine, calls in itertools.groupby(self._batch, _combine_of):
+            requests = [call.request for call in calls]
+            if combine is None:
+                encoded += requests
+                commands += [None] * len(requests)
+            else:
+                encoded.append(encode(*combine(requests)))
+                commands.append(len(requests))
+        return encoded[0] if len(encoded) == 1 else b"".join([MULTI, *encoded, EXEC])
 
     # -- the connection's side ------------------------------------------------------------------------------------
 
@@ -234,9 +297,9 @@ class CommandLink:
                 raise (inner[0] if len(inner) == 1 else others) from None
             raise LinkLost(str(next(leaves(group)))) from group
 
-    def _take_back(self, commands: list[_Command]) -> None:
-        """Have commands wait again, before all others."""
-        again = {command: None for command in commands if not command.abandoned}
+    def _take_back(self, calls: list[_Call]) -> None:
+        """Have calls wait again, before all others."""
+        again = {call: None for call in calls if not call.abandoned}
         self._batch = []
         self._waiting = again | self._waiting
 
@@ -250,17 +313,19 @@ class CommandLink:
         replies: list[Any] = []
         while True:
             replies += await wire.receive()
-            expected = len(self._batch) + 2 * (len(self._batch) > 1)
+            expected = len(self._commands) + 2 * (len(self._commands) > 1) if self._batch else 0
             if len(replies) > expected:
                 raise LinkLost(f"{wire.host} sent what nobody had asked for: {replies[-1]!r:.100}")
             if len(replies) == expected:
-                several = expected > 1
+                several = len(self._batch) > 1
                 self._settle(wire, replies)
                 self._answered(wire)
                 replies = []
                 if several:
-                    # Who has been answered may have more to send: a write of all that is better than two.
+                    # Who has been answered may have more to send: a write of all that is better than two. Twice, as
+                    # this task may come before them the first time.
                     self._gathering = True
+                    await trio.lowlevel.checkpoint()
                     await trio.lowlevel.checkpoint()
                     self._gathering = False
                 self._send_batch()
@@ -272,16 +337,22 @@ class CommandLink:
             results = _results(replies)
             if isinstance(replies[0], ReplyError):
                 raise LinkLost(f"{wire.host} says: {replies[0]}")
-        for reply in results:
-            if isinstance(reply, ReplyError) and is_elsewhere_or_later(reply):
-                raise LinkLost(f"{wire.host} says: {reply}")
-        batch, again = self._batch, []
-        for command, reply in zip(batch, results, strict=True):
-            if reply is _NOT_CARRIED_OUT:
-                again.append(command)
+        answers: list[Any] = []
+        for count, reply in zip(self._commands, results, strict=True):
+            if count is None:
+                answers.append(reply)
             else:
-                command.reply = reply
-                command.bell.ring()
+                answers += reply if isinstance(reply, list) else [reply] * count
+        for answer in answers:
+            if isinstance(answer, ReplyError) and is_elsewhere_or_later(answer):
+                raise LinkLost(f"{wire.host} says: {answer}")
+        again = []
+        for call, answer in zip(self._batch, answers, strict=True):
+            if answer is _NOT_CARRIED_OUT:
+                again.append(call)
+            else:
+                call.reply = answer
+                call.ring()
         self._take_back(again)
 
     async def _watch(self) -> None:
@@ -304,6 +375,7 @@ class CommandLink:
 
 
 _NOT_CARRIED_OUT = object()
+_combine_of = operator.attrgetter("combine")
 
 
 def _results(replies: list[Any]) -> list[Any]:

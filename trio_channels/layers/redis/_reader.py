@@ -11,6 +11,7 @@ The rules:
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -81,6 +82,7 @@ class Reader:
         self._ack = self._ack_answered = 0
         self._left: int | None = None  # entries that have left the inbox, and not by being read
         self._read_so_far = 0
+        self._look_at = -math.inf  # when the inbox must be looked at again
         self._address: object = None
         self._doubt: str | None = None
         self._session = trio.CancelScope()
@@ -145,6 +147,7 @@ class Reader:
             self._delivery.report_loss(doubt)
         self._address = wire.host.address
         self._ack_answered = ack
+        self._look_at = -math.inf
         self._on_attached()
         self.attached.set()
 
@@ -180,9 +183,13 @@ class Reader:
         """Acknowledge what has been read, and wait for more; returns the replies to both."""
         last_id = self._last_id or NOTHING_READ
         self._ack += 1
-        ack = ACK(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, _successor(last_id), self._ack))
+        keys, now = self._keys, trio.current_time()
+        look = now >= self._look_at
+        if look:
+            self._look_at = now + BLOCK
+        ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
         block = int(BLOCK * 1000)
-        read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", self._keys.inbox, last_id)
+        read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
         replies: list[Any] = []
         with trio.move_on_after(BLOCK + self._timeout):
             rest = wire.send_nowait(encode(*ack) + encode(*read))
@@ -199,6 +206,8 @@ class Reader:
     def _check_inbox(self, wire: Wire, reply: Any) -> None:
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{wire.host} says: {reply}")
+        if not reply:
+            return  # it has not been looked at
         alive, time, left = reply
         if not alive:
             raise LinkLost("the lease of the inbox has lapsed")

@@ -60,43 +60,42 @@ local state = redis.call('HMGET', KEYS[2], 'lost', 'ack')
 return {existed, last, redis.call('TIME'), tonumber(state[1]) or 0, tonumber(state[2]) or 0}
 """)
 
-#: KEYS: inbox, its state. ARGV: lease in ms, the first id that has not been read, the number of this ACK.
-#: Returns: 0 if the inbox is gone, else 1; the server's time; and how many entries have left the inbox so far in other
-#: ways than by one of these scripts or unknown (-1, before Redis 7.0): more than were read, if somebody trims it.
+#: KEYS: inbox, its state. ARGV: the first id that has not been read, the number of this ACK, lease in ms, 1 if the inbox
+#: is to be looked at. It is looked at, too, when there is nothing to trim.
+#: Returns: nothing if it has not been looked at; else 0 if the inbox is gone and else 1; the server's time; and how many
+#: entries have left the inbox so far in other ways than by one of these scripts or unknown (-1, before Redis 7.0): more
+#: than were read, if somebody trims it.
 #: The number stands there for ATTACH: a server that has an older one has lost what came later.
 ACK = Script("""
-local alive = redis.call('PEXPIRE', KEYS[1], ARGV[1])
+local trimmed = redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])
+local look = ARGV[4] == '1' or trimmed == 0
+if look and redis.call('PEXPIRE', KEYS[1], ARGV[3]) == 0 then return {0, redis.call('TIME'), -1} end
+redis.call('HSET', KEYS[2], 'ack', ARGV[2])
+if not look then return {} end
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 local left = -1
-if alive == 1 then
-    redis.call('XTRIM', KEYS[1], 'MINID', ARGV[2])
-    redis.call('HSET', KEYS[2], 'ack', ARGV[3])
-    redis.call('PEXPIRE', KEYS[2], ARGV[1])
-    local info = redis.call('XINFO', 'STREAM', KEYS[1])
-    for i = 1, #info, 2 do
-        if info[i] == 'entries-added' then
-            local taken = tonumber(redis.call('HGET', KEYS[2], 'taken')) or 0
-            left = info[i + 1] - redis.call('XLEN', KEYS[1]) - taken
-        end
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+for i = 1, #info, 2 do
+    if info[i] == 'entries-added' then
+        local taken = tonumber(redis.call('HGET', KEYS[2], 'taken')) or 0
+        left = info[i + 1] - redis.call('XLEN', KEYS[1]) - taken
     end
 end
-return {alive, redis.call('TIME'), left}
+return {1, redis.call('TIME'), left}
 """)
 
 #: A command may come twice: when the answer to it was lost, or over a connection that was thought dead. Commands of a
 #: process come in the order of their numbers, so that one number tells what has been carried out.
 #: KEYS[1]: that number, perhaps with another one; see GSEND. ARGV: the process, the number of this command, ms for
 #: which that is remembered.
-_HAS_COME = """
+_COME_BEFORE = """
 local number = tonumber(ARGV[2])
 local note = redis.call('GET', KEYS[1]) or '0'
 local come_before = tonumber(string.match(note, '^%d+')) >= number
-"""
-_NOTE = """
 if not come_before then
     redis.call('SET', KEYS[1], ARGV[2] .. (string.match(note, ' %d+') or ''), 'PX', ARGV[3])
 end
 """
-_COME_BEFORE = _HAS_COME + _NOTE
 
 #: KEYS: see above, groups. ARGV: see above, group expiry in ms.
 GADD = Script(
@@ -121,69 +120,87 @@ return #KEYS - 1
 """
 )
 
-#: KEYS: see above, group. ARGV: see above, the inboxes' common prefix, their capacity, the lease in ms, blob.
-#: Returns: to how many processes it went, how many were full, how many were dead (and have been removed); zeros if it
-#: has come before.
+#: Sends several messages, in order. KEYS: as above, groups. ARGV: the process, ms for which the numbers are remembered,
+#: the inboxes' common prefix, their capacity, the lease in ms; and for each message its number, which of the keys is its
+#: group, its blob. The numbers rise.
+#: Returns, for each: to how many processes it went, 0 if it has come before; or why it was refused, which does not
+#: concern the others.
 #: A full inbox gets a mark behind its last message: how many were ever refused. Further refusals replace it, so that it
 #: stands where they are missing, and is read, and read again, as safely as the messages are.
-#: While the slot moves to another node of a cluster, keys that have gone already cannot be looked at. Then nothing is
-#: sent; but commands behind this one may be carried out, and their numbers are higher. So it is noted up to which
-#: number a message may come late. Such messages are sent whenever they come; receivers know them by their tokens.
-GSEND = Script(
-    _HAS_COME
-    + """
-local sent, full, dead = 0, 0, 0
+#: While the slot moves to another node of a cluster, keys that have gone already cannot be looked at. Then a message is
+#: not sent; but others behind it may be, and their numbers are higher. So it is noted up to which number a message may
+#: come late. Such messages are sent whenever they come; receivers know them by their tokens.
+GSEND = Script("""
+local note = redis.call('GET', KEYS[1]) or '0'
+local highest = tonumber(string.match(note, '^%d+'))
 local late_until = tonumber(string.match(note, ' (%d+)')) or 0
-if come_before and number > late_until then return {sent, full, dead} end
-local moved
-local function look(...)
-    local answer = redis.pcall(...)
-    if type(answer) == 'table' then
-        if not string.find(answer.err, 'non local key', 1, true) then error(answer.err) end
-        moved = answer.err
-    end
-    return answer
-end
-local capacity = tonumber(ARGV[5])
-local token = ARGV[1] .. '-' .. ARGV[2]
-local processes = redis.call('SMEMBERS', KEYS[2])
-local lengths = {}
-for i, process in ipairs(processes) do
-    local inbox = ARGV[4] .. process
-    lengths[i] = look('XLEN', inbox)
-    if not moved and lengths[i] >= capacity then look('EXISTS', inbox .. ':state') end
-    if moved then
-        local highest = string.match(note, '^%d+')
-        late_until = math.max(late_until, number)
-        redis.call('SET', KEYS[1], string.format('%s %.0f', highest, late_until), 'PX', ARGV[3])
-        return redis.error_reply('TRYAGAIN an inbox cannot be looked at: ' .. moved)
-    end
-end
-"""
-    + _NOTE
-    + """
-for i, process in ipairs(processes) do
-    local inbox = ARGV[4] .. process
-    if lengths[i] >= capacity then
-        local state = inbox .. ':state'
-        local lost = redis.call('HINCRBY', state, 'lost', 1)
-        redis.call('PEXPIRE', state, ARGV[6])
-        local last = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1]
-        if last and last[2][1] == 'l' then
-            redis.call('HINCRBY', state, 'taken', redis.call('XDEL', inbox, last[1]))
+local prefix, capacity, last, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[#ARGV - 2]), (#ARGV - 5) / 3
+local members, lengths = {}, {}
+local function look(group)
+    members[group] = redis.pcall('SMEMBERS', KEYS[tonumber(group)])
+    for _, process in ipairs(members[group]) do
+        local inbox = prefix .. process
+        local length = redis.pcall('XLEN', inbox)
+        if type(length) == 'number' and length + count > capacity then
+            local state = redis.pcall('EXISTS', inbox .. ':state')
+            if type(state) == 'table' then length = state end
         end
-        redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'l', lost)
-        full = full + 1
-    elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[7]) then
-        sent = sent + 1
-    else
-        redis.call('SREM', KEYS[2], process)
-        dead = dead + 1
+        if type(length) == 'table' then
+            members[group] = length
+            if string.find(length.err, 'non local key', 1, true) then
+                members[group] = redis.error_reply('TRYAGAIN an inbox cannot be looked at: ' .. length.err)
+                members[group].moves = true
+            end
+            return
+        end
+        lengths[process] = length
     end
 end
-return {sent, full, dead}
-"""
-)
+local late = late_until
+for at = 6, #ARGV, 3 do
+    local group = ARGV[at + 1]
+    if not members[group] then look(group) end
+    if members[group].moves then late = math.max(late, tonumber(ARGV[at])) end
+end
+if last > highest or late > late_until then
+    note = string.format(late > 0 and '%.0f %.0f' or '%.0f', math.max(last, highest), late)
+    redis.call('SET', KEYS[1], note, 'PX', ARGV[2])
+end
+local function refuse(process)
+    local inbox = prefix .. process
+    local state = inbox .. ':state'
+    local lost = redis.call('HINCRBY', state, 'lost', 1)
+    redis.call('PEXPIRE', state, ARGV[5])
+    local newest = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1]
+    if newest and newest[2][1] == 'l' then
+        redis.call('HINCRBY', state, 'taken', redis.call('XDEL', inbox, newest[1]))
+    end
+    redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'l', lost)
+end
+local answers = {}
+for at = 6, #ARGV, 3 do
+    local number, group, token, sent = tonumber(ARGV[at]), ARGV[at + 1], ARGV[1] .. '-' .. ARGV[at], 0
+    if members[group].err then
+        sent = members[group]
+    elseif number > highest or number <= late_until then
+        for place, process in ipairs(members[group]) do
+            if not process then
+                -- It was found dead a moment ago.
+            elseif lengths[process] >= capacity then
+                refuse(process)
+            elseif redis.call('XADD', prefix .. process, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[at + 2]) then
+                lengths[process] = lengths[process] + 1
+                sent = sent + 1
+            else
+                redis.call('SREM', KEYS[tonumber(group)], process)
+                members[group][place] = false
+            end
+        end
+    end
+    answers[#answers + 1] = sent
+end
+return answers
+""")
 
 #: KEYS: inbox, see above, this sender's latest refusals. ARGV: see above, capacity, blob.
 #: Returns: 1 accepted, 0 full, -1 no such inbox; the same if it has come before. Of refusals, that needs a note: four

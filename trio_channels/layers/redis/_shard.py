@@ -18,6 +18,7 @@ import trio
 from .._hub import Hub
 from ._delivery import Delivery
 from ._entry import EntryCodec
+from ._group_sends import GroupSends
 from ._hosts import Host
 from ._keeper import Keeper
 from ._keys import ShardKeys
@@ -93,6 +94,7 @@ class Shard:
         self.tag = tag
         self.keys = ShardKeys(tag, options.process, options.next_number, options.timeout)
         self.link = CommandLink(name, locate, options.timeout)
+        self.group_sends = GroupSends(self.keys, options.inbox_capacity)
         self.keeper = Keeper(name, options.on_broken)
         self.memberships = Memberships(
             keys=self.keys,
@@ -156,6 +158,7 @@ class Shard:
         """Serve the shard until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keeper.keep, "the command link", self.link.run)
+            nursery.start_soon(self.keeper.keep, "the clock of the command link", self.link.watch_callers)
             with self._working:
                 async with trio.open_nursery() as workers:
                     workers.start_soon(self.keeper.keep, "the reader", self.reader.run)

@@ -174,9 +174,11 @@ class Reader:
                         # It is not read again: it would crash the next session, too. So it may be missing.
                         self._doubt = "a message could not be delivered"
                         raise
-                    # The members get their turn: before the next message, as a batch may be longer than a mailbox
-                    # holds; and before the next read is asked for, which they would have to wait for.
+                    # The members get their turn before the next message: a batch may be longer than a mailbox holds.
                     await trio.lowlevel.checkpoint()
+                # And before the next read is asked for, which they would have to wait for. Of two tasks that may run,
+                # either may be first; but none is before another twice.
+                await trio.lowlevel.checkpoint()
         raise LinkLost(f"{wire.host} is not where the commands go any more")
 
     async def _read_once(self, wire: Wire) -> list[Any]:

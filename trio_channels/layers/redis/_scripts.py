@@ -131,43 +131,44 @@ return #KEYS - 1
 #: not sent; but others behind it may be, and their numbers are higher. So it is noted up to which number a message may
 #: come late. Such messages are sent whenever they come; receivers know them by their tokens.
 GSEND = Script("""
-local note = redis.call('GET', KEYS[1]) or '0'
-local highest = tonumber(string.match(note, '^%d+'))
-local late_until = tonumber(string.match(note, ' (%d+)')) or 0
-local prefix, capacity, last, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[#ARGV - 2]), (#ARGV - 5) / 3
-local members, lengths = {}, {}
-local function look(group)
-    members[group] = redis.pcall('SMEMBERS', KEYS[tonumber(group)])
-    for _, process in ipairs(members[group]) do
-        local inbox = prefix .. process
-        local length = redis.pcall('XLEN', inbox)
-        if type(length) == 'number' and length + count > capacity then
-            local state = redis.pcall('EXISTS', inbox .. ':state')
-            if type(state) == 'table' then length = state end
-        end
-        if type(length) == 'table' then
-            members[group] = length
-            if string.find(length.err, 'non local key', 1, true) then
-                members[group] = redis.error_reply('TRYAGAIN an inbox cannot be looked at: ' .. length.err)
-                members[group].moves = true
-            end
-            return
-        end
-        lengths[process] = length
-    end
+local sender, prefix, capacity = ARGV[1], ARGV[3], tonumber(ARGV[4])
+local last, count = ARGV[#ARGV - 2], (#ARGV - 5) / 3
+local note = redis.call('SET', KEYS[1], last, 'PX', ARGV[2], 'GET') or '0'
+local highest, late_until = tonumber(note), 0
+if not highest then
+    highest = tonumber(string.match(note, '^%d+'))
+    late_until = tonumber(string.match(note, ' (%d+)'))
 end
 local late = late_until
+local members, lengths = {}, {}
 for at = 6, #ARGV, 3 do
     local group = ARGV[at + 1]
-    if not members[group] then look(group) end
-    if members[group].moves then late = math.max(late, tonumber(ARGV[at])) end
+    local found = members[group]
+    if not found then
+        found = redis.pcall('SMEMBERS', KEYS[tonumber(group)])
+        for _, process in ipairs(found) do
+            local inbox = prefix .. process
+            local length = redis.pcall('XLEN', inbox)
+            lengths[process] = length
+            if type(length) == 'number' and length + count > capacity then
+                length = redis.pcall('EXISTS', inbox .. ':state')
+            end
+            if type(length) == 'table' then
+                found = length
+                found.moves = string.find(found.err, 'non local key', 1, true)
+                if found.moves then found.err = 'TRYAGAIN an inbox cannot be looked at: ' .. found.err end
+                break
+            end
+        end
+        members[group] = found
+    end
+    if found.moves then late = math.max(late, tonumber(ARGV[at])) end
 end
-if last > highest or late > late_until then
-    note = string.format(late > 0 and '%.0f %.0f' or '%.0f', math.max(last, highest), late)
+if late > 0 or highest > tonumber(last) then
+    note = string.format(late > 0 and '%.0f %.0f' or '%.0f', math.max(tonumber(last), highest), late)
     redis.call('SET', KEYS[1], note, 'PX', ARGV[2])
 end
-local function refuse(process)
-    local inbox = prefix .. process
+local function refuse(inbox)
     local state = inbox .. ':state'
     local lost = redis.call('HINCRBY', state, 'lost', 1)
     redis.call('PEXPIRE', state, ARGV[5])
@@ -179,21 +180,24 @@ local function refuse(process)
 end
 local answers = {}
 for at = 6, #ARGV, 3 do
-    local number, group, token, sent = tonumber(ARGV[at]), ARGV[at + 1], ARGV[1] .. '-' .. ARGV[at], 0
-    if members[group].err then
-        sent = members[group]
-    elseif number > highest or number <= late_until then
-        for place, process in ipairs(members[group]) do
-            if not process then
-                -- It was found dead a moment ago.
+    local number, group, sent = ARGV[at], ARGV[at + 1], 0
+    local found = members[group]
+    if found.err then
+        sent = found
+    elseif tonumber(number) > highest or tonumber(number) <= late_until then
+        local token = sender .. '-' .. number
+        for _, process in ipairs(found) do
+            local inbox = prefix .. process
+            if lengths[process] == 'dead' then
+                redis.call('SREM', KEYS[tonumber(group)], process)
             elseif lengths[process] >= capacity then
-                refuse(process)
-            elseif redis.call('XADD', prefix .. process, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[at + 2]) then
+                refuse(inbox)
+            elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[at + 2]) then
                 lengths[process] = lengths[process] + 1
                 sent = sent + 1
             else
+                lengths[process] = 'dead'
                 redis.call('SREM', KEYS[tonumber(group)], process)
-                members[group][place] = false
             end
         end
     end

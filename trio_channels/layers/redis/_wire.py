@@ -7,7 +7,7 @@ as :class:`LinkLost`. Replies of the server that are errors come out as values, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import hiredis
@@ -81,6 +81,7 @@ class Wire:
     def __init__(self, host: Host, stream: trio.abc.Stream) -> None:
         self.host = host
         self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._parser = hiredis.Reader()
 
     def __repr__(self) -> str:
@@ -102,10 +103,10 @@ class Wire:
 
         Never raises: a connection that is gone takes nothing.
         """
-        if not isinstance(self._stream, trio.SocketStream):
+        if self._socket is None:
             return data  # TLS has more to do than to write
         try:
-            return data[os.write(self._stream.socket.fileno(), data) :]
+            return data[os.write(self._socket.fileno(), data) :]
         except OSError:
             return data
 
@@ -120,13 +121,26 @@ class Wire:
         replies: list[Any] = []
         with TranslatedErrors(self.host):
             while not replies:
-                data = await self._stream.receive_some(RECEIVE_SIZE)
+                data = await self._receive_some()
                 if not data:
                     raise LinkLost(f"Redis at {self.host} closed the connection")
-                self._parser.feed(bytes(data))
+                self._parser.feed(data)
                 while (reply := self._parser.gets()) is not False:
                     replies.append(reply)
         return replies
+
+    def _receive_some(self) -> Awaitable[bytes | bytearray]:
+        # TLS has more to do than to read.
+        return self._stream.receive_some(RECEIVE_SIZE) if self._socket is None else self._read(self._socket)
+
+    async def _read(self, socket: trio.socket.SocketType) -> bytes:
+        # A SocketStream would try to read before it waits. Of what has only been asked for, nothing is there.
+        while True:
+            await trio.lowlevel.wait_readable(socket)
+            try:
+                return os.read(socket.fileno(), RECEIVE_SIZE)
+            except BlockingIOError:
+                pass  # it was not ready after all, which systems allow themselves
 
     async def exchange(self, *commands: tuple[Argument, ...], patience: float = EXCHANGE_TIMEOUT) -> list[Any]:
         """Send commands, and wait `patience` seconds for their replies, with nothing else under way.

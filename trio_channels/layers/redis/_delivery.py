@@ -88,6 +88,12 @@ class Delivery:
             self._clock_set_at = (now - (offset - self._clock_offset) / 2) * 1000
         self._clock_offset = offset
 
+    def written_at(self, entry_id: bytes) -> float:
+        """When an entry was written, as Trio time."""
+        milliseconds = int(entry_id.partition(b"-")[0])
+        offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
+        return milliseconds / 1000 - offset
+
     def deliver(self, entry_id: bytes, fields: list[bytes] | None) -> None:
         """Deliver an entry, whatever it is; never raises for what is in it."""
         try:
@@ -115,9 +121,7 @@ class Delivery:
             self._hub.counters.gone += 1
 
     def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
-        milliseconds = int(entry_id.partition(b"-")[0])
-        offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
-        return Envelope(parcel.message, milliseconds / 1000 - offset + self._expiry)
+        return Envelope(parcel.message, self.written_at(entry_id) + self._expiry)
 
     def count_undecodable(self, where: str, error: Exception) -> None:
         """Count an entry that is skipped, and log it once a minute."""

@@ -6,6 +6,7 @@ The rules:
   that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
 - Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on.
 - It reads from the id that it has read up to, never from "now".
+- What has been read and not been acknowledged is still there. Or else the server has gone back in time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ logger = logging.getLogger("trio_channels.layers.redis")
 BLOCK = 0.75
 #: Entries that one read returns at the most.
 BATCH = 500
+#: What has been read may stay in a busy inbox until so many more have come, but no more than this part of its capacity,
+#: which is for what waits; and for so many seconds. To acknowledge takes as long as to read.
+STAY, STAY_PART, LINGER = 64, 0.01, 0.05
 
 NOTHING_READ = b"0-0"
 
@@ -45,6 +49,7 @@ class Reader:
         locate: says where to connect to, anew each time.
         link: carries the commands. When it goes on at another server, the reader follows.
         delivery: takes what is read.
+        capacity: of the inbox.
         timeout: seconds in which an answer must come.
         on_attached: called each time that the inbox is known to exist, before anything is read.
 
@@ -63,6 +68,7 @@ class Reader:
         locate: Callable[[], Awaitable[Host]],
         link: CommandLink,
         delivery: Delivery,
+        capacity: int,
         timeout: float,
         on_attached: Callable[[], None],
     ) -> None:
@@ -83,6 +89,9 @@ class Reader:
         self._left: int | None = None  # entries that have left the inbox, and not by being read
         self._read_so_far = 0
         self._look_at = -math.inf  # when the inbox must be looked at again
+        self._unacknowledged = 0  # entries that have been read, and are still there
+        self._may_stay = min(STAY, int(capacity * STAY_PART))
+        self._quiet = False  # whether the last read found nothing
         self._address: object = None
         self._doubt: str | None = None
         self._session = trio.CancelScope()
@@ -125,8 +134,9 @@ class Reader:
         await check_version(wire, self._timeout)
         await self._ask(wire, ATTACH.load)
         await self._ask(wire, ACK.load)
-        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms,))
-        existed, last, time, lost, ack = await self._ask(wire, command)
+        remains = self._last_id if self._unacknowledged and self._last_id else b""
+        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, remains))
+        existed, last, time, lost, ack, remained = await self._ask(wire, command)
         self._delivery.see_time(time)
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
@@ -137,7 +147,7 @@ class Reader:
         elif _order(last) < _order(self._last_id):
             self._last_id = NOTHING_READ
             doubt = "Redis went back in time"
-        elif ack < self._ack_answered:
+        elif ack < self._ack_answered or (remains and not remained):
             doubt = "Redis went back in time"
         elif wire.host.address != self._address:
             doubt = "another Redis has taken over"
@@ -158,16 +168,14 @@ class Reader:
         return reply
 
     async def _read(self, wire: Wire) -> None:
-        while self._moves == self._link.moves:
-            replies = await self._read_once(wire)
-            self._ack_answered = self._ack
-            streams = replies[1]
-            if isinstance(streams, ReplyError):
-                raise LinkLost(f"{wire.host} says: {streams}")
-            for _name, entries in streams or ():
+        with trio.CancelScope() as patience:
+            while self._moves == self._link.moves:
+                entries = await self._read_once(wire, patience)
+                read_at = trio.current_time()
                 for entry_id, fields in entries:
                     self._last_id = entry_id
                     self._read_so_far += 1
+                    self._unacknowledged += 1
                     try:
                         self._delivery.deliver(entry_id, fields)
                     except Exception:
@@ -179,31 +187,45 @@ class Reader:
                 # And before the next read is asked for, which they would have to wait for. Of two tasks that may run,
                 # either may be first; but none is before another twice.
                 await trio.lowlevel.checkpoint()
-        raise LinkLost(f"{wire.host} is not where the commands go any more")
+                if entries and self._delivery.written_at(entries[-1][0]) < read_at - LINGER:
+                    self._look_at = -math.inf  # more may be waiting, and whoever trims an inbox trims what waits
+            raise LinkLost(f"{wire.host} is not where the commands go any more")
+        raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
 
-    async def _read_once(self, wire: Wire) -> list[Any]:
-        """Acknowledge what has been read, and wait for more; returns the replies to both."""
-        last_id = self._last_id or NOTHING_READ
-        self._ack += 1
-        keys, now = self._keys, trio.current_time()
+    async def _read_once(self, wire: Wire, patience: trio.CancelScope) -> list[tuple[bytes, list[bytes] | None]]:
+        """Acknowledge what has been read, if it is time, and wait for more; returns the entries.
+
+        Args:
+            patience: cancelled when the answer takes too long.
+        """
+        keys, now, last_id = self._keys, trio.current_time(), self._last_id or NOTHING_READ
+        patience.deadline = now + BLOCK + self._timeout
         look = now >= self._look_at
-        if look:
-            self._look_at = now + BLOCK
-        ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
-        block = int(BLOCK * 1000)
-        read: tuple[Argument, ...] = ("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
-        replies: list[Any] = []
-        with trio.move_on_after(BLOCK + self._timeout):
-            rest = wire.send_nowait(encode(*ack) + encode(*read))
-            if rest:
-                await wire.send(rest)
-            replies += await wire.receive()
+        acknowledges = look or self._quiet or self._unacknowledged > self._may_stay
+        block = int((BLOCK if acknowledges else LINGER) * 1000)
+        data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
+        if acknowledges:
+            self._ack += 1
+            self._unacknowledged = 0
+            if look:
+                self._look_at = now + BLOCK
+            ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
+            data = encode(*ack) + data
+        rest = wire.send_nowait(data)
+        if rest:
+            await wire.send(rest)
+        replies = await wire.receive()
+        if acknowledges:
             # Not only once the read is over: it would wait for an inbox that is gone.
             self._check_inbox(wire, replies[0])
             while len(replies) < 2:
                 replies += await wire.receive()
-            return replies
-        raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
+            self._ack_answered = self._ack
+        streams = replies[-1]
+        if isinstance(streams, ReplyError):
+            raise LinkLost(f"{wire.host} says: {streams}")
+        self._quiet = not streams
+        return streams[0][1] if streams else []
 
     def _check_inbox(self, wire: Wire, reply: Any) -> None:
         if isinstance(reply, ReplyError):

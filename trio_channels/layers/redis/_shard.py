@@ -119,6 +119,7 @@ class Shard:
             locate=locate,
             link=self.link,
             delivery=self.delivery,
+            capacity=options.inbox_capacity,
             timeout=options.timeout,
             on_attached=self._attached,
         )

@@ -119,8 +119,8 @@ class Dispatcher:
                         return None
                     # By far the most frequent case: a message comes while nothing is to do, and then another one.
                     # Whatever else there may be to look at meanwhile has rung.
-                    while isinstance(message := await bell.wait(), dict) and not finished:
-                        if (handling := start(self._from_layer, message)) is not None:
+                    while isinstance(given := await bell.wait(), dict) and not finished:
+                        if (handling := start(self._from_layer, given)) is not None:
                             await handling
                         connection.activity = None
             except Exception as error:

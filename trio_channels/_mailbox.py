@@ -70,8 +70,8 @@ class MailboxStatistics:
 class Envelope(outcome.Outcome[Message]):
     """One message on its way, shared by every mailbox that it was put into.
 
-    It is what Trio wakes a waiting owner with, too: each unwraps its own shallow copy, and a fan-out makes no object for
-    each of a thousand members.
+    It is what Trio wakes a waiting owner with, too: each unwraps its own shallow copy, and a fan-out makes no object
+    for each of a thousand members.
     """
 
     __slots__ = ("expires_at", "message")

@@ -33,8 +33,8 @@ class Subscription:
         return self
 
     def __anext__(self) -> Awaitable[Message | Gap]:
-        # Awaited at once, as ``async for`` does: a coroutine function would be one more to wake for each subscriber of a
-        # group, with each message.
+        # Awaited at once, as ``async for`` does: a coroutine function would be one more to wake for each subscriber of
+        # a group, with each message.
         mailbox = self._mailbox
         if mailbox.overflowed:
             raise MailboxOverflow(

@@ -15,6 +15,7 @@ from trio_channels.layers._hub import Hub
 from trio_channels.layers.redis import _delivery
 from trio_channels.layers.redis._delivery import Delivery
 from trio_channels.layers.redis._entry import GROUP, EntryCodec
+from trio_channels.layers.redis._reader import LATE
 
 from ..test_contract import tables
 from .proxy import open_proxy
@@ -59,6 +60,7 @@ async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_pla
             for _ in range(50):
                 await first.group_send("room", world.checker.stamp("p0", "room"))
             assert await redis(url, "XTRIM", shard.keys.inbox, "MAXLEN", 10) > 30
+            await trio.sleep(2 * LATE)
             proxy.resume()
             await world.settle()
             members = ["l1-m0", "l1-m1", "l1-m2"]

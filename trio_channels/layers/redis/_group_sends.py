@@ -10,7 +10,6 @@ from ._keys import ShardKeys
 from ._scripts import GSEND
 from ._wire import Argument
 
-
 #: A message on its way to a group: its number (see :class:`ShardKeys`), the group's key, the blob.
 Part = tuple[int, str, bytes]
 

@@ -235,7 +235,7 @@ class CommandLink:
 
     def _encode_batch(self) -> bytes:
         """The batch as commands, and how many calls each answers."""
-        self._commands = commands = []
+        commands: list[int | None] = []
         encoded = []
         for combine, calls in itertools.groupby(self._batch, _combine_of):
             requests = [call.request for call in calls]
@@ -245,6 +245,7 @@ class CommandLink:
             else:
                 encoded.append(encode(*combine(requests)))
                 commands.append(len(requests))
+        self._commands = commands
         return encoded[0] if len(encoded) == 1 else b"".join([MULTI, *encoded, EXEC])
 
     # -- the connection's side ------------------------------------------------------------------------------------

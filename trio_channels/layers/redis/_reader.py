@@ -4,7 +4,8 @@ The rules:
 
 - A lease that lapsed, an inbox that is gone, a server that has gone back in time or has taken another's place: all mean
   that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
-- Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on.
+- Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on: before the next message is
+  delivered if the one before was late, as it is where others wait; else soon after.
 - It reads from the id that it has read up to, never from "now".
 - What has been read and not been acknowledged is still there. Or else the server has gone back in time.
 """
@@ -36,6 +37,8 @@ BATCH = 500
 #: What has been read may stay in a busy inbox until so many more have come, but no more than this part of its capacity,
 #: which is for what waits; and for so many seconds. To acknowledge takes as long as to read.
 STAY, STAY_PART, LINGER = 64, 0.01, 0.05
+#: Seconds after which an entry counts as late: more may wait behind it.
+LATE = 0.01
 
 NOTHING_READ = b"0-0"
 
@@ -153,6 +156,7 @@ class Reader:
             doubt = "another Redis has taken over"
         if doubt is not None:
             self._left = None
+            self._unacknowledged = 0
             self._delivery.forget_marks(lost)
             self._delivery.report_loss(doubt)
         self._address = wire.host.address
@@ -187,8 +191,8 @@ class Reader:
                 # And before the next read is asked for, which they would have to wait for. Of two tasks that may run,
                 # either may be first; but none is before another twice.
                 await trio.lowlevel.checkpoint()
-                if entries and self._delivery.written_at(entries[-1][0]) < read_at - LINGER:
-                    self._look_at = -math.inf  # more may be waiting, and whoever trims an inbox trims what waits
+                if entries and self._delivery.written_at(entries[-1][0]) < read_at - LATE:
+                    self._look_at = -math.inf  # whoever trims an inbox trims what waits: so look before reading on
             raise LinkLost(f"{wire.host} is not where the commands go any more")
         raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
 

@@ -40,8 +40,8 @@ class Script:
         return ("SCRIPT", "LOAD", self.source)
 
 
-#: KEYS: inbox, its state. ARGV: lease in ms, the id of an entry or nothing. Makes the inbox if there is none, and renews
-#: its lease.
+#: KEYS: inbox, its state. ARGV: lease in ms, the id of an entry or nothing. Makes the inbox if there is none, and
+#: renews its lease.
 #: Returns: whether there was one, the id of its last entry ever, the server's time, how many messages were ever
 #: refused, the number of the last ACK, whether that entry is there.
 ATTACH = Script("""
@@ -62,10 +62,10 @@ local there = ARGV[2] ~= '' and #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
 return {existed, last, redis.call('TIME'), tonumber(state[1]) or 0, tonumber(state[2]) or 0, there}
 """)
 
-#: KEYS: inbox, its state. ARGV: the first id that has not been read, the number of this ACK, lease in ms, 1 if the inbox
-#: is to be looked at. It is looked at, too, when there is nothing to trim.
-#: Returns: nothing if it has not been looked at; else 0 if the inbox is gone and else 1; the server's time; and how many
-#: entries have left the inbox so far in other ways than by one of these scripts or unknown (-1, before Redis 7.0): more
+#: KEYS: inbox, its state. ARGV: the first id that has not been read, the number of this ACK, lease in ms, 1 if the
+#: inbox is to be looked at. It is looked at, too, when there is nothing to trim.
+#: Returns: nothing if it has not been looked at; else 0 if the inbox is gone and else 1; the server's time; and how
+#: many entries have left the inbox so far in other ways than by one of these scripts or unknown (-1, before Redis 7.0): more
 #: than were read, if somebody trims it.
 #: The number stands there for ATTACH: a server that has an older one has lost what came later.
 ACK = Script("""
@@ -123,8 +123,8 @@ return #KEYS - 1
 )
 
 #: Sends several messages, in order. KEYS: as above, groups. ARGV: the process, ms for which the numbers are remembered,
-#: the inboxes' common prefix, their capacity, the lease in ms; and for each message its number, which of the keys is its
-#: group, its blob. The numbers rise.
+#: the inboxes' common prefix, their capacity, the lease in ms; and for each message its number, which of the keys is
+#: its group, its blob. The numbers rise.
 #: Returns, for each: to how many processes it went, 0 if it has come before; or why it was refused, which does not
 #: concern the others.
 #: A full inbox gets a mark behind its last message: how many were ever refused. Further refusals replace it, so that it

@@ -124,7 +124,7 @@ class Wire:
                 data = await self._receive_some()
                 if not data:
                     raise LinkLost(f"Redis at {self.host} closed the connection")
-                self._parser.feed(data)
+                self._parser.feed(bytes(data))
                 while (reply := self._parser.gets()) is not False:
                     replies.append(reply)
         return replies

@@ -65,8 +65,8 @@ return {existed, last, redis.call('TIME'), tonumber(state[1]) or 0, tonumber(sta
 #: KEYS: inbox, its state. ARGV: the first id that has not been read, the number of this ACK, lease in ms, 1 if the
 #: inbox is to be looked at. It is looked at, too, when there is nothing to trim.
 #: Returns: nothing if it has not been looked at; else 0 if the inbox is gone and else 1; the server's time; and how
-#: many entries have left the inbox so far in other ways than by one of these scripts or unknown (-1, before Redis 7.0): more
-#: than were read, if somebody trims it.
+#: many entries have left the inbox so far in other ways than by one of these scripts or unknown (-1, before Redis
+#: 7.0): more than were read, if somebody trims it.
 #: The number stands there for ATTACH: a server that has an older one has lost what came later.
 ACK = Script("""
 local trimmed = redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import trio
@@ -316,6 +317,48 @@ async def test_a_cancelled_wait_leaves_the_next_message_to_others() -> None:
     assert drain(mailbox) == [1]
 
 
+@pytest.mark.parametrize("leaving", [["a"], ["b"], ["a", "b"], ["b", "a"], ["c", "a"]])
+async def test_of_several_who_wait_any_may_give_up(leaving: list[str]) -> None:
+    mailbox, got = make(), []
+    scopes = {name: trio.CancelScope() for name in "abcd"}
+
+    async def receive(name: str) -> None:
+        with scopes[name]:
+            got.append((name, await mailbox.get()))
+
+    async with trio.open_nursery() as nursery:
+        for name in "abc":
+            nursery.start_soon(receive, name)
+            await trio.testing.wait_all_tasks_blocked()
+        for name in leaving:
+            scopes[name].cancel()
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(receive, "d")
+        await trio.testing.wait_all_tasks_blocked()
+        staying = [name for name in "abcd" if name not in leaving]
+        for number in range(len(staying)):
+            mailbox.put(envelope(number))
+            await trio.testing.wait_all_tasks_blocked()
+    assert got == [(name, {"n": number}) for number, name in enumerate(staying)]
+    assert not mailbox.waited_for
+
+
+async def test_who_waits_is_who_awaits_and_only_then() -> None:
+    mailbox, got = make(), []
+    receiving = mailbox.get()
+    assert not mailbox.waited_for
+    mailbox.put(envelope(1))
+    mailbox.put(envelope(2))
+
+    async def receive() -> None:
+        got.append(await receiving)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+    assert got == [{"n": 1}]
+    assert drain(mailbox) == [2]
+
+
 async def test_get_is_a_checkpoint_where_a_message_waits() -> None:
     mailbox = make()
     mailbox.put(envelope(1))
@@ -359,6 +402,32 @@ async def test_each_owner_gets_a_copy_of_a_shared_message() -> None:
     assert isinstance(item, dict)
     item["n"] = 2
     assert drain(second) == [1]
+
+
+async def test_an_envelope_is_an_outcome_that_gives_a_copy_as_often_as_it_is_asked() -> None:
+    def keep() -> Generator[list[Any], Any, None]:
+        items: list[Any] = []
+        while True:
+            items.append((yield items))
+
+    async def keep_too() -> AsyncGenerator[list[Any], Any]:
+        items: list[Any] = []
+        while True:
+            items.append((yield items))
+
+    shared, generator = envelope(1), keep()
+    next(generator)
+    assert shared.send(generator) == [{"n": 1}]
+    async with contextlib.aclosing(keep_too()) as another:
+        await anext(another)
+        assert await shared.asend(another) == [{"n": 1}]
+    assert shared.unwrap() == shared.unwrap() == {"n": 1}
+    assert shared.unwrap() is not shared.unwrap()
+
+
+async def test_envelopes_are_equal_to_nothing_but_themselves() -> None:
+    assert len({envelope(1), envelope(1), envelope(2)}) == 3
+    assert repr(Envelope({"type": "chat.message"}, NEVER)) == "<Envelope 'chat.message'>"
 
 
 async def test_the_repr_tells_the_state() -> None:

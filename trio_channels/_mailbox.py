@@ -14,9 +14,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import outcome
 import trio
@@ -75,6 +75,9 @@ class Envelope(outcome.Outcome[Message]):
     """
 
     __slots__ = ("expires_at", "message")
+    # An outcome is equal to every other that has the same fields, of which it knows none here.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __init__(self, message: Message, expires_at: float) -> None:
         self.message = message
@@ -109,7 +112,7 @@ class Mailbox:
 
     Attributes:
         groups: the names of the groups it is a member of; the hub's to change.
-        end: makes what a receiver gets when the mailbox is closed, :exc:`trio.EndOfChannel`; the owner's to set.
+        end: makes what a receiver gets when the mailbox is closed, of :attr:`failure`; the owner's to set.
         on_overflow: called when it overflows the first time with ``overflow="close"``; the owner's to set.
         overflowed: whether an ``overflow="close"`` mailbox was full; its owner must end.
         on_failure: called when the layer has failed; the owner's to set.
@@ -162,7 +165,7 @@ class Mailbox:
         self.capacity = capacity
         self.overflow = overflow
         self.overflowed = False
-        self.end: Callable[[], Exception] = trio.EndOfChannel
+        self.end: Callable[[str | None], Exception] = _end_of_channel
         self.on_overflow: Callable[[], None] | None = None
         self.on_failure: Callable[[], None] | None = None
         self.failure: str | None = None
@@ -248,7 +251,7 @@ class Mailbox:
         self.clear()
         self._hole = {}
         while self._receivers:
-            self._wake(outcome.Error(self.end()))
+            self._wake(outcome.Error(self.end(self.failure)))
 
     def fail(self, reason: str) -> None:
         """End the mailbox because its layer has failed: nothing comes any more, and its owner is told."""
@@ -335,17 +338,19 @@ class Mailbox:
     def get(self) -> Awaitable[Message | Gap]:
         """Wait for the next message or gap. Several tasks may wait; the one that has waited longest is served first.
 
-        To be awaited at once, in the task that called it: it is not a coroutine function, of which there would be one
-        more to wake for each receiver of a message.
-
         Raises:
             Exception: the mailbox was closed; what :attr:`end` makes.
 
         Cancellation: loses nothing.
         """
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Message | Gap]:
+        # Not a coroutine function: that would be one more to wake for each receiver of a message. But nothing happens
+        # before it is awaited, as with a coroutine: only then is it known which task waits.
         if self._entries or self._hole or self._closed:
-            return self._get_what_is_there()
-        return self._wait()
+            return self._get_what_is_there().__await__()
+        return self._wait().__await__()
 
     async def _get_what_is_there(self) -> Message | Gap:
         await trio.lowlevel.checkpoint()
@@ -353,10 +358,10 @@ class Mailbox:
         if item is not None:
             return item
         if self._closed:
-            raise self.end()
+            raise self.end(self.failure)
         return await self._wait()
 
-    def _wait(self) -> Awaitable[Message | Gap]:
+    def _wait(self) -> Coroutine[Any, Any, Message | Gap]:
         task = trio.lowlevel.current_task()
         receivers = self._receivers
         receivers[task] = None
@@ -378,6 +383,10 @@ class Mailbox:
         task = next(iter(self._receivers))
         del self._receivers[task]
         trio.lowlevel.reschedule(task, result)
+
+
+def _end_of_channel(_failure: str | None) -> Exception:
+    return trio.EndOfChannel()
 
 
 def _join(hole: Hole, more: Hole) -> None:

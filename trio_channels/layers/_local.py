@@ -24,7 +24,7 @@ class Subscription:
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        mailbox.end = self._end
+        mailbox.end = _end_of_subscription
 
     def __repr__(self) -> str:
         return f"<Subscription to {sorted(self._mailbox.groups)} through {self._mailbox!r}>"
@@ -33,21 +33,20 @@ class Subscription:
         return self
 
     def __anext__(self) -> Awaitable[Message | Gap]:
-        # Awaited at once, as ``async for`` does: a coroutine function would be one more to wake for each subscriber of
-        # a group, with each message.
+        # A coroutine function would be one more to wake for each subscriber of a group, with each message.
         mailbox = self._mailbox
         if mailbox.overflowed:
             raise MailboxOverflow(
                 f"a subscriber fell more than {mailbox.capacity} messages behind; read faster, subscribe with "
                 f"overflow='drop_oldest' or 'drop_newest', or give the layer more capacity"
             )
-        return mailbox.get()
+        return mailbox
 
-    def _end(self) -> Exception:
-        failure = self._mailbox.failure
-        if failure is None:
-            return StopAsyncIteration()
-        return ChannelLayerUnavailable(f"the channel layer is broken: {failure}")
+
+def _end_of_subscription(failure: str | None) -> Exception:
+    if failure is None:
+        return StopAsyncIteration()
+    return ChannelLayerUnavailable(f"the channel layer is broken: {failure}")
 
 
 class LocalDelivery(ChannelLayer):

@@ -94,12 +94,19 @@ class Delivery:
         offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
         return milliseconds / 1000 - offset
 
-    def deliver(self, entry_id: bytes, fields: list[bytes] | None) -> None:
-        """Deliver an entry, whatever it is; never raises for what is in it."""
+    def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> None:
+        """Deliver an entry, whatever it is; never raises for what is in it.
+
+        Args:
+            entry_id: in the stream.
+            fields: names and values.
+            already: entries that have been delivered, and that whoever empties the inbox finds there nevertheless.
+        """
         try:
             content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
             if b"l" in content:
-                self._pass_mark(int(content[b"l"]), flushed=b"f" in content)
+                flushed = b"f" in content
+                self._pass_mark(int(content[b"l"]), already if flushed else 0, flushed=flushed)
                 return
             parcel: Parcel = self._codec.unpack(content[b"b"])
             if parcel.kind not in (GROUP, CHANNEL, PROBE):
@@ -148,9 +155,9 @@ class Delivery:
         # Those sent to single channels may be missing, too.
         self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
 
-    def _pass_mark(self, lost: int, *, flushed: bool) -> None:
+    def _pass_mark(self, lost: int, already: int, *, flushed: bool) -> None:
         """The place where messages are missing that were refused or flushed; `lost` counts all that ever were."""
-        more, self._lost = lost - self._lost, max(lost, self._lost)
+        more, self._lost = lost - already - self._lost, max(lost, self._lost)
         if more > 0 or flushed:
             self._report(max(more, 0), "flushed" if flushed else "the inbox was full", self._members())
         if flushed:

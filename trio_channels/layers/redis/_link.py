@@ -7,8 +7,9 @@ The rules:
   says so to all of it or to nothing: no command can succeed that stands behind one that has to be sent again.
 - What was sent and not answered when the connection broke is sent again, in order, on the next one. The scripts know
   by a number that they have been carried out before.
-- A caller waits at most ``timeout`` seconds, and can be cancelled. Neither touches the connection: a command that was
-  sent keeps its place, and its answer is dropped; one that was not sent yet is withdrawn.
+- A caller waits at most ``timeout`` seconds, no longer than the layer is open, and can be cancelled. Nothing of that
+  touches the connection: a command that was sent keeps its place, and its answer is dropped; one that was not sent yet
+  is withdrawn.
 - A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
   that the next one is opened where the topology says.
 - The topology is asked now and then, too: a primary that was cut off and replaced goes on to answer as if nothing were.
@@ -141,6 +142,7 @@ class CommandLink:
         self._rest_bell = Bell()
         self._back_off = BackOff()
         self._in_outage = False
+        self._closed = False
         self._connections = 0
         self._address: object = None
         self.moves = 0
@@ -182,6 +184,8 @@ class CommandLink:
 
     async def _answer(self, call: _Call) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed:
+            call.ring()
         self._waiting[call] = None
         self._send_batch()
         try:
@@ -191,7 +195,7 @@ class CommandLink:
             self._waiting.pop(call, None)
         if call.reply is _NO_ANSWER:
             raise ChannelLayerUnavailable(
-                f"{self.name} did not answer within {self._timeout:g} seconds"
+                f"{self.name} did not answer {self._until_when()}"
                 f" ({'sent, it may yet take effect' if call.sent else 'not sent'}); "
                 f"{'connected' if self._wire else self._last_error}"
             )
@@ -207,12 +211,23 @@ class CommandLink:
         while True:
             now = trio.current_time()
             next_look = now + self._timeout
-            for call in [*self._batch, *self._waiting]:
+            for call in itertools.chain(self._batch, self._waiting):
                 if call.deadline > now:
-                    next_look = min(next_look, call.deadline)
-                elif not call.abandoned:
+                    next_look = call.deadline  # those behind it have begun later
+                    break
+                if not call.abandoned:
                     call.ring()
             await trio.sleep_until(next_look)
+
+    def close(self) -> None:
+        """Tell everybody that no answer will come any more; to be called when :meth:`run` has ended for good."""
+        self._closed = True
+        for call in itertools.chain(self._batch, self._waiting):
+            if not call.abandoned:
+                call.ring()
+
+    def _until_when(self) -> str:
+        return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
 
     def _send_batch(self) -> None:
         """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""

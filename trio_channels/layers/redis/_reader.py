@@ -137,10 +137,11 @@ class Reader:
         await check_version(wire, self._timeout)
         await self._ask(wire, ATTACH.load)
         await self._ask(wire, ACK.load)
-        remains = self._last_id if self._unacknowledged and self._last_id else b""
-        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, remains))
+        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._last_id or NOTHING_READ))
         existed, last, time, lost, ack, remained = await self._ask(wire, command)
         self._delivery.see_time(time)
+        if self._ack_answered < self._ack <= ack:
+            self._unacknowledged = 0  # the answer to the last one was lost, and not the ACK
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
             self._last_id = last
@@ -150,7 +151,7 @@ class Reader:
         elif _order(last) < _order(self._last_id):
             self._last_id = NOTHING_READ
             doubt = "Redis went back in time"
-        elif ack < self._ack_answered or (remains and not remained):
+        elif ack < self._ack_answered or (self._unacknowledged and not remained):
             doubt = "Redis went back in time"
         elif wire.host.address != self._address:
             doubt = "another Redis has taken over"
@@ -177,11 +178,12 @@ class Reader:
                 entries = await self._read_once(wire, patience)
                 read_at = trio.current_time()
                 for entry_id, fields in entries:
+                    already = self._unacknowledged
                     self._last_id = entry_id
                     self._read_so_far += 1
                     self._unacknowledged += 1
                     try:
-                        self._delivery.deliver(entry_id, fields)
+                        self._delivery.deliver(entry_id, fields, already)
                     except Exception:
                         # It is not read again: it would crash the next session, too. So it may be missing.
                         self._doubt = "a message could not be delivered"
@@ -210,7 +212,6 @@ class Reader:
         data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
         if acknowledges:
             self._ack += 1
-            self._unacknowledged = 0
             if look:
                 self._look_at = now + BLOCK
             ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
@@ -225,6 +226,8 @@ class Reader:
             while len(replies) < 2:
                 replies += await wire.receive()
             self._ack_answered = self._ack
+            self._unacknowledged = 0
+        patience.deadline = math.inf  # for the members, who take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
             raise LinkLost(f"{wire.host} says: {streams}")

@@ -40,8 +40,8 @@ class Script:
         return ("SCRIPT", "LOAD", self.source)
 
 
-#: KEYS: inbox, its state. ARGV: lease in ms, the id of an entry or nothing. Makes the inbox if there is none, and
-#: renews its lease.
+#: KEYS: inbox, its state. ARGV: lease in ms, the id of an entry. Makes the inbox if there is none, and renews its
+#: lease.
 #: Returns: whether there was one, the id of its last entry ever, the server's time, how many messages were ever
 #: refused, the number of the last ACK, whether that entry is there.
 ATTACH = Script("""
@@ -58,7 +58,7 @@ for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then last = info[i + 1] end
 end
 local state = redis.call('HMGET', KEYS[2], 'lost', 'ack')
-local there = ARGV[2] ~= '' and #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) or 0
+local there = #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
 return {existed, last, redis.call('TIME'), tonumber(state[1]) or 0, tonumber(state[2]) or 0, there}
 """)
 

@@ -157,16 +157,19 @@ class Shard:
 
     async def run(self) -> None:
         """Serve the shard until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.keeper.keep, "the command link", self.link.run)
-            nursery.start_soon(self.keeper.keep, "the clock of the command link", self.link.watch_callers)
-            with self._working:
-                async with trio.open_nursery() as workers:
-                    workers.start_soon(self.keeper.keep, "the reader", self.reader.run)
-                    await self.reader.attached.wait()
-                    workers.start_soon(self.keeper.keep, "the membership task", self.memberships.sync)
-                    workers.start_soon(self.keeper.keep, "the refreshing task", self.memberships.refresh)
-                    workers.start_soon(self.keeper.keep, "the probing task", self._prober.run)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.keeper.keep, "the command link", self.link.run)
+                nursery.start_soon(self.keeper.keep, "the clock of the command link", self.link.watch_callers)
+                with self._working:
+                    async with trio.open_nursery() as workers:
+                        workers.start_soon(self.keeper.keep, "the reader", self.reader.run)
+                        await self.reader.attached.wait()
+                        workers.start_soon(self.keeper.keep, "the membership task", self.memberships.sync)
+                        workers.start_soon(self.keeper.keep, "the refreshing task", self.memberships.refresh)
+                        workers.start_soon(self.keeper.keep, "the probing task", self._prober.run)
+        finally:
+            self.link.close()  # who still waits there has no clock any more
 
     async def leave(self) -> None:
         """At a graceful end: remove this process from Redis."""

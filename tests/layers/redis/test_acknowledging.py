@@ -1,0 +1,155 @@
+"""What has been read and not been acknowledged yet: how much stays, what it tells, what it must not be counted as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_channels.abc import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _reader
+from trio_channels.layers.redis._scripts import ACK
+
+from .proxy import open_proxy
+from .world import make_layers, redis, until
+
+WENT_BACK = Gap(None, "Redis went back in time")
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def next_of(events: Any) -> Any:
+    with trio.fail_after(30):
+        return await anext(events)
+
+
+@pytest.fixture
+def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Nothing is acknowledged before a part of the capacity has been read, or the inbox has to be looked at."""
+    monkeypatch.setattr(_reader, "BLOCK", 1000.0)
+    monkeypatch.setattr(_reader, "LINGER", 1000.0)
+    monkeypatch.setattr(_reader, "LATE", 1000.0)
+    return monkeypatch
+
+
+async def length(url: str, layer: RedisStreamsChannelLayer) -> Any:
+    [shard] = layer._opened().shards
+    return await redis(url, "XLEN", shard.keys.inbox)
+
+
+async def pass_messages(layer: RedisStreamsChannelLayer, events: Any, *numbers: int) -> None:
+    for number in numbers:
+        await layer.group_send("room", {"type": "x", "n": number})
+        assert await next_of(events) == {"type": "x", "n": number}
+
+
+@pytest.mark.usefixtures("lingering")
+async def test_a_hundredth_of_the_capacity_may_stay_in_the_inbox(url: str) -> None:
+    [layer] = make_layers(url, inbox_capacity=1000)
+    async with layer, layer.subscribe("room") as events:
+        await pass_messages(layer, events, *range(10))
+        assert await length(url, layer) == 10
+        await pass_messages(layer, events, 10)
+
+        async def empty() -> bool:
+            return bool(await length(url, layer) == 0)
+
+        await until(empty)
+
+
+async def test_nothing_stays_in_an_inbox_where_nothing_happens(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        await pass_messages(layer, events, *range(10))
+
+        async def empty() -> bool:
+            return bool(await length(url, layer) == 0)
+
+        await until(empty)
+
+
+@pytest.mark.usefixtures("lingering")
+@pytest.mark.parametrize("acknowledged", [False, True])
+@pytest.mark.parametrize("remains", [True, False])
+async def test_what_was_read_and_has_gone_tells_that_the_server_went_back(
+    url: str, remains: bool, acknowledged: bool
+) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url)
+        async with layer, layer.subscribe("room") as events:
+            [shard] = layer._opened().shards
+            await pass_messages(layer, events, 1, 2)
+            if not remains:
+                [_, (entry_id, _)] = await redis(url, "XRANGE", shard.keys.inbox, "-", "+")
+                assert await redis(url, "XDEL", shard.keys.inbox, entry_id) == 1
+            shard.reader._ack += acknowledged  # sent, and lost on the way
+            proxy.cut()
+            await until(lambda: shard.reader.attachments == 2 and shard.reader.connected)
+            if not remains:
+                assert await next_of(events) == WENT_BACK
+            await pass_messages(layer, events, 3)
+            proxy.cut()
+            await until(lambda: shard.reader.attachments == 3 and shard.reader.connected)
+            await pass_messages(layer, events, 4)
+
+
+async def test_an_acknowledgement_whose_answer_was_lost_is_no_sign_of_anything(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url)
+        async with layer, layer.subscribe("room") as events:
+            [shard] = layer._opened().shards
+            for number in range(5):
+                await pass_messages(layer, events, number)
+                proxy.lose_reply_to(ACK.sha.encode())
+                await until(lambda number=number: proxy.lost_replies == number + 1)
+                await until(lambda number=number: shard.reader.attachments == number + 2 and shard.reader.connected)
+            await pass_messages(layer, events, 5)
+            assert shard.delivery.gaps == 0
+
+
+@pytest.mark.usefixtures("lingering")
+async def test_what_was_read_before_a_flush_is_not_lost_by_it(url: str) -> None:
+    first, second = make_layers(url, url)
+    async with first, second, second.subscribe("room") as events:
+        await pass_messages(first, events, *range(7))
+        assert await length(url, second) == 7
+        await first.flush()
+        assert await next_of(events) == Gap(0, "flushed")
+
+
+async def test_what_comes_late_is_acknowledged_at_once_as_more_may_wait(
+    url: str, lingering: pytest.MonkeyPatch
+) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        await pass_messages(layer, events, 1)
+        assert await length(url, layer) == 1
+        lingering.setattr(_reader, "LATE", -1000.0)
+        await pass_messages(layer, events, 2)
+
+        async def empty() -> bool:
+            return bool(await length(url, layer) == 0)
+
+        await until(empty)
+
+
+async def test_members_may_take_longer_for_a_batch_than_redis_for_an_answer(
+    url: str, mock_clock: trio.testing.MockClock
+) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        first, second = make_layers(url, proxy.url)
+        async with first, second, second.subscribe("room") as events:
+            [shard] = second._opened().shards
+            proxy.stall()
+            for number in range(5):
+                await first.group_send("room", {"type": "x", "n": number})
+            proxy.resume()
+            for number in range(5):  # the first comes alone, as somebody waited for it
+                assert await anext(events) == {"type": "x", "n": number}
+                if number == 1:
+                    mock_clock.jump(6.0)
+            assert shard.reader.attachments == 1

@@ -1,0 +1,239 @@
+"""Messages to groups that go as one command: each is answered by itself, carried out once, and withdrawn by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_channels.abc import Gap
+from trio_channels.exceptions import ChannelLayerUnavailable
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
+from trio_channels.layers.redis._link import IN_FLIGHT
+from trio_channels.layers.redis._scripts import GSEND
+
+from .proxy import open_proxy
+from .world import make_layers, redis, until
+
+DEADLINE = 30.0
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+class Commands:
+    """How many messages each command of a layer's shard carries, from now on."""
+
+    def __init__(self, layer: RedisStreamsChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        [shard] = layer._opened().shards
+        encode = shard.link._encode_batch
+
+        def encode_batch() -> bytes:
+            data = encode()
+            self.sizes += [count for count in shard.link._commands if count]
+            return data
+
+        monkeypatch.setattr(shard.link, "_encode_batch", encode_batch)
+
+
+async def send_at_once(
+    layer: RedisStreamsChannelLayer, *messages: tuple[str, int], gives_up: int | None = None
+) -> list[Any]:
+    """Send to groups, as one command if it can be; what became of each: None, or what was raised.
+
+    Args:
+        gives_up: the place of one who is cancelled when the command is on its way, and gets no answer.
+    """
+    results: list[Any] = ["no answer"] * len(messages)
+    scopes = [trio.CancelScope() for _ in messages]
+    [shard] = layer._opened().shards
+
+    async def send(place: int, group: str, number: int) -> None:
+        with scopes[place]:
+            try:
+                results[place] = await layer.group_send(group, {"type": "x", "n": number})  # type: ignore[func-returns-value]
+            except ChannelLayerUnavailable as error:
+                results[place] = error
+
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            shard.link._gathering = True  # as if answers had just come
+            for place, (group, number) in enumerate(messages):
+                nursery.start_soon(send, place, group, number)
+                await trio.lowlevel.checkpoint()
+            await until(lambda: shard.link.statistics().waiting == len(messages))
+            shard.link._gathering = False
+            shard.link._send_batch()
+            if gives_up is not None:
+                scopes[gives_up].cancel()
+    return results
+
+
+async def numbers_of(events: Any, count: int) -> list[Any]:
+    with trio.fail_after(DEADLINE):
+        items = [await anext(events) for _ in range(count)]
+    return [item if isinstance(item, Gap) else item["n"] for item in items]
+
+
+async def test_a_message_that_is_refused_does_not_concern_those_in_the_same_command(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("good") as events:
+        commands = Commands(layer, monkeypatch)
+        await redis(url, "SET", f"{{{layer.prefix}:0}}:g:bad", "no set")
+        results = await send_at_once(layer, *(("good" if n % 2 else "bad", n) for n in range(20)))
+        assert max(commands.sizes) == 20
+        assert all(result is None for result in results[1::2])
+        assert all("WRONGTYPE" in str(result) for result in results[::2])
+        assert await numbers_of(events, 10) == list(range(1, 20, 2))
+        assert layer.statistics().group_sent == 10
+        assert layer.shard_statistics()[0].link.connections == 1
+
+
+async def test_an_inbox_of_another_type_refuses_its_groups_only(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("good", "bad") as events:
+        tag = f"{{{layer.prefix}:0}}"
+        await redis(url, "SET", f"{tag}:i:forged", "no stream")
+        await redis(url, "SADD", f"{tag}:g:bad", "forged")
+        results = await send_at_once(layer, *(("good" if n % 2 else "bad", n) for n in range(20)))
+        assert [result is None for result in results] == [False, True] * 10
+        assert await numbers_of(events, 10) == list(range(1, 20, 2))
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_messages_of_one_command_whose_answer_was_lost_arrive_once(url: str, lost: int) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        first, second = make_layers(proxy.url, url)
+        async with first, second, second.subscribe("a", "b") as events:
+            await first.group_send("a", {"type": "x", "n": -1})
+            proxy.lose_reply_to(GSEND.sha.encode(), lost)
+            assert await send_at_once(first, *(("ab"[n % 2], n) for n in range(40))) == [None] * 40
+            assert proxy.lost_replies == lost
+            await first.group_send("b", {"type": "x", "n": 40})
+            assert await numbers_of(events, 42) == list(range(-1, 41))
+            assert second.shard_statistics()[0].gaps == 0
+
+
+async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_counted_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_probe, "INTERVAL", 1000)  # a probe takes a place, too
+    async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
+        first, second = make_layers(before.url, behind.url, inbox_capacity=30)
+        async with first, second, second.subscribe("a", "b") as events:
+            [shard] = second._opened().shards
+            behind.stall()
+            before.lose_reply_to(GSEND.sha.encode(), 2)
+            assert await send_at_once(first, *(("ab"[n % 2], n) for n in range(100))) == [None] * 100
+            assert before.lost_replies == 2
+            assert await redis(url, "XLEN", shard.keys.inbox) == 31
+            behind.resume()
+            assert await numbers_of(events, 31) == [*range(30), Gap(70, "the inbox was full")]
+
+
+async def test_a_dead_process_in_several_groups_of_one_command_leaves_all_of_them(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("a", "b") as events:
+        tag = f"{{{layer.prefix}:0}}"
+        for group in "ab":
+            await redis(url, "SADD", f"{tag}:g:{group}", "dead")
+        assert await send_at_once(layer, *(("ab"[n % 2], n) for n in range(20))) == [None] * 20
+        assert await numbers_of(events, 20) == list(range(20))
+        for group in "ab":
+            assert await redis(url, "SCARD", f"{tag}:g:{group}") == 1
+
+
+async def test_two_thousand_groups_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    [layer] = make_layers(url)
+    groups = [f"group-{number}" for number in range(2 * IN_FLIGHT)]
+    async with layer, layer.subscribe(*groups) as events:
+        commands = Commands(layer, monkeypatch)
+        assert set(await send_at_once(layer, *((group, n) for n, group in enumerate(groups)))) == {None}
+        assert max(commands.sizes) == IN_FLIGHT
+        assert await numbers_of(events, len(groups)) == list(range(len(groups)))
+
+
+async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        first, second = make_layers(proxy.url, url)
+        async with first, second, second.subscribe("room") as events:
+            [shard] = first._opened().shards
+            proxy.stall()
+            scopes = [trio.CancelScope() for _ in range(12)]
+
+            async def send(number: int) -> None:
+                with scopes[number]:
+                    await first.group_send("room", {"type": "x", "n": number})
+
+            with trio.fail_after(DEADLINE):
+                async with trio.open_nursery() as nursery:
+                    for number in range(12):
+                        nursery.start_soon(send, number)
+                        await trio.testing.wait_all_tasks_blocked()
+                    assert (shard.link.statistics().unanswered, shard.link.statistics().waiting) == (1, 11)
+                    for number in (0, 5):  # one that is sent, one that is not
+                        scopes[number].cancel()
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert shard.link.statistics().waiting == 10
+                    proxy.resume()
+                    await until(lambda: shard.link.statistics().unanswered == 0)
+            assert await numbers_of(events, 11) == [n for n in range(12) if n != 5]
+
+
+async def test_who_gives_up_when_his_command_is_on_its_way_leaves_the_others_their_answers(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        results = await send_at_once(layer, *(("room", n) for n in range(12)), gives_up=3)
+        assert results == [None] * 3 + ["no answer"] + [None] * 8
+        assert await numbers_of(events, 12) == list(range(12))
+
+
+# -- callers who wait --------------------------------------------------------------------------------------------------
+
+
+async def test_callers_are_told_in_time_while_the_link_is_down(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url, timeout=0.5)
+        async with layer:
+            proxy.stall()
+            results = await send_at_once(layer, *(("room", n) for n in range(50)))
+            assert all("did not answer within 0.5 seconds" in str(result) for result in results)
+            [shard] = layer._opened().shards
+            assert shard.link.statistics().waiting == 0
+            proxy.resume()
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, connected: bool) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url)
+        raised: list[str] = []
+
+        async def send() -> None:
+            with pytest.raises(ChannelLayerUnavailable) as caught:
+                await layer.group_send("room", {"type": "x"})
+            raised.append(str(caught.value))
+
+        with trio.fail_after(DEADLINE):
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    async with layer:
+                        [shard] = layer._opened().shards
+                        proxy.stall()
+                        if not connected:
+                            proxy.cut()
+                            await until(lambda: not shard.link.statistics().connected)
+                        for _ in range(3):
+                            nursery.start_soon(send)
+                        await trio.testing.wait_all_tasks_blocked()
+                        scope.cancel()  # so that leaving takes no time
+                with pytest.raises(ChannelLayerUnavailable, match="before the layer was closed"):
+                    await shard.link.call("PING")
+        assert len(raised) == 3
+        assert all("did not answer before the layer was closed" in text for text in raised)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from trio_channels.abc import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _reader
 from trio_channels.layers.redis._scripts import ACK
 
+from ...redis_server import RedisServer
 from .proxy import open_proxy
 from .world import make_layers, redis, until
+
+OwnRedis = Callable[..., RedisServer]
 
 WENT_BACK = Gap(None, "Redis went back in time")
 
@@ -95,6 +99,25 @@ async def test_what_was_read_and_has_gone_tells_that_the_server_went_back(
             proxy.cut()
             await until(lambda: shard.reader.attachments == 3 and shard.reader.connected)
             await pass_messages(layer, events, 4)
+
+
+@pytest.mark.usefixtures("lingering")
+async def test_a_server_that_has_lost_what_was_read_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
+    server = own_redis("--dbfilename", "copy.rdb")
+    async with open_proxy(port_of(server.url)) as proxy:
+        first, second = make_layers(server.url, proxy.url)
+        async with first, second, second.subscribe("room") as events:
+            [shard] = second._opened().shards
+            await redis(server.url, "SAVE")
+            await pass_messages(first, events, 1, 2, 3)
+            proxy.stall()
+            server.kill()
+            await trio.to_thread.run_sync(server.start)
+            await first.group_send("room", {"type": "x", "n": 4})
+            assert shard.reader._ack == shard.reader._ack_answered == 1  # which the server remembers
+            proxy.resume()
+            assert await next_of(events) == WENT_BACK
+            assert await next_of(events) == {"type": "x", "n": 4}
 
 
 async def test_an_acknowledgement_whose_answer_was_lost_is_no_sign_of_anything(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import trio.testing
 
 from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _link, _probe
+from trio_channels.layers.redis._group_sends import GroupSends
+from trio_channels.layers.redis._keys import ShardKeys
 from trio_channels.layers.redis._link import IN_FLIGHT
-from trio_channels.layers.redis._scripts import GSEND
+from trio_channels.layers.redis._scripts import GADD, GSEND
 
 from .proxy import open_proxy
 from .world import make_layers, redis, until
@@ -159,6 +162,46 @@ async def test_two_thousand_groups_at_once(url: str, monkeypatch: pytest.MonkeyP
         assert await numbers_of(events, len(groups)) == list(range(len(groups)))
 
 
+# -- the numbers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("note", "numbers", "sent", "noted"),
+    [
+        (None, [3, 4], [3, 4], "4"),
+        ("4", [3, 4, 5, 9], [5, 9], "9"),
+        ("9", [3, 4], [], "9"),  # over a connection that was thought dead
+        ("9 4", [3, 4, 5], [3, 4], "9 4"),  # 4 was too early, and may come late; receivers know the others
+        ("9 4", [10], [10], "10 4"),
+        ("9 12", [11], [11], "11 12"),
+    ],
+)
+async def test_which_messages_have_come_before(
+    url: str, note: str | None, numbers: list[int], sent: list[int], noted: str
+) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        [shard] = layer._opened().shards
+        tag = shard.tag
+        await redis(url, "XADD", f"{tag}:i:them", "*", "first", "1")
+        await redis(url, "SADD", f"{tag}:g:room", "them")
+        sends = GroupSends(ShardKeys(tag, "us", lambda: 0, 5), 100)
+        if note is not None:
+            await redis(url, "SET", f"{tag}:done:us", note)
+        messages = [(number, f"{tag}:g:room", b"blob") for number in numbers]
+        assert await shard.link.call(*sends(messages)) == [int(number in sent) for number in numbers]
+        entries = await redis(url, "XRANGE", f"{tag}:i:them", "-", "+")
+        assert [fields[1] for _, fields in entries[1:]] == [f"us-{number}".encode() for number in sent]
+        assert await redis(url, "GET", f"{tag}:done:us") == noted.encode()
+        # Others' commands leave the part of the note that is not theirs.
+        await shard.link.call(*GADD(f"{tag}:done:us", f"{tag}:g:other", args=("us", 99, 1000, 1000)))
+        _, *late = noted.split()
+        assert await redis(url, "GET", f"{tag}:done:us") == " ".join(["99", *late]).encode()
+
+
+# -- who gives up ------------------------------------------------------------------------------------------------------
+
+
 async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(proxy.url, url)
@@ -207,6 +250,26 @@ async def test_callers_are_told_in_time_while_the_link_is_down(url: str) -> None
             [shard] = layer._opened().shards
             assert shard.link.statistics().waiting == 0
             proxy.resume()
+
+
+async def test_callers_are_told_in_time_while_the_link_crashes(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "trio_channels.layers.redis")
+    async with open_proxy(port_of(url)) as proxy:
+        [layer] = make_layers(proxy.url, timeout=0.5)
+        async with layer:
+            [shard] = layer._opened().shards
+
+            async def crash(*_: object) -> None:
+                raise RuntimeError("nobody has foreseen it")
+
+            monkeypatch.setattr(_link, "_prepare", crash)
+            proxy.cut()
+            await until(lambda: shard.keeper.crashes > 0)
+            results = await send_at_once(layer, *(("room", n) for n in range(20)))
+            assert all("did not answer within 0.5 seconds (not sent)" in str(result) for result in results)
+            monkeypatch.undo()
 
 
 @pytest.mark.parametrize("connected", [True, False])

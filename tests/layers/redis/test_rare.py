@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import trio.testing
 
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import _open
-from trio_channels.layers.redis._hosts import Host
+from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._wire import LinkLost, Wire, open_wire
 from trio_channels.layers.redis._work import RedisWorkSource, WorkContext
 
@@ -37,6 +38,32 @@ async def test_a_server_that_refuses_the_scripts_is_not_available_and_says_why()
 async def test_nobody_is_connected_to_who_has_no_address() -> None:
     with pytest.raises(LinkLost, match="nobody has said yet where"):
         await open_wire(Host(None))
+
+
+async def test_a_connection_that_was_closed_on_this_side_is_lost() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    wire = await open_wire(Host(("127.0.0.1", listener.socket.getsockname()[1])))
+    await wire.aclose()
+    with pytest.raises(LinkLost, match="closed on this side"):
+        await wire.receive()
+    await listener.aclose()
+
+
+async def test_a_connection_that_was_not_ready_after_all_is_waited_for_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire, read, vain = await open_wire(parse_host(url)), os.read, [True, True]
+
+    def not_yet(file: int, size: int) -> bytes:
+        if file == wire._socket.fileno() and vain:  # type: ignore[union-attr]
+            vain.pop()
+            raise BlockingIOError
+        return read(file, size)
+
+    monkeypatch.setattr(os, "read", not_yet)
+    assert await wire.exchange(("PING",)) == [b"PONG"]
+    assert vain == []
+    await wire.aclose()
 
 
 class Encrypted(trio.abc.Stream):

@@ -26,9 +26,6 @@ class GroupSends:
         self._keys = keys
         self._inbox_capacity = inbox_capacity
 
-    def __repr__(self) -> str:
-        return f"<GroupSends of {self._keys!r}>"
-
     def part(self, group: str, blob: bytes) -> Part:
         """A message, with a number. It must be given to the link at once; see :meth:`ShardKeys.stamp`."""
         return self._keys.next_number(), self._keys.group(group), blob

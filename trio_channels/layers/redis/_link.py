@@ -185,6 +185,7 @@ class CommandLink:
     async def _answer(self, call: _Call) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
+            await trio.lowlevel.checkpoint()  # for those who would try again at once
             call.ring()
         self._waiting[call] = None
         self._send_batch()

@@ -136,6 +136,8 @@ class Wire:
     async def _read(self, socket: trio.socket.SocketType) -> bytes:
         # A SocketStream would try to read before it waits. Of what has only been asked for, nothing is there.
         while True:
+            if socket.fileno() < 0:  # which nobody can wait for
+                raise trio.ClosedResourceError("the connection has been closed on this side")
             await trio.lowlevel.wait_readable(socket)
             try:
                 return os.read(socket.fileno(), RECEIVE_SIZE)

@@ -11,7 +11,7 @@ import trio
 
 from trio_channels.abc import ChannelLayer, Delivery, WorkSource
 from trio_channels.exceptions import InvalidChannelLayerError, InvalidNameError
-from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.layers import InMemoryChannelLayer, _memory_work
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _work
 
 from ..redis_server import RedisServer
@@ -141,6 +141,20 @@ async def test_dead_letters_can_be_forgotten(layer: ChannelLayer) -> None:
     assert [letter.message["n"] for letter in await queue.dead_letters() if letter.message] == [1, 2]
     assert await queue.discard() == 2
     assert await queue.dead_letters() == []
+
+
+async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_says_so(
+    layer: ChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_memory_work, _work):
+        monkeypatch.setattr(module, "DEAD_LETTERS", 2)
+    queue = layer.work_queue("jobs")
+    async with queue.serve() as source:
+        await send(layer, *range(3))
+        for delivery in await take(source, 3):
+            await source.bury(delivery, "")
+    assert [letter.message["n"] for letter in await queue.dead_letters() if letter.message] == [1, 2]
+    assert caplog.text.count("jobs has 2 dead letters; the oldest was lost") == 1
 
 
 async def test_cancelled_at_any_checkpoint_taking_and_settling_lose_nothing(layer: ChannelLayer) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from .._work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, Settled, 
 
 if TYPE_CHECKING:
     from .memory import InMemoryChannelLayer
+
+logger = logging.getLogger("trio_channels.layers.memory")
 
 #: Dead letters that a channel keeps, the newest.
 DEAD_LETTERS = 10_000
@@ -83,7 +86,9 @@ class MemoryWorkQueue(WorkQueue):
         return self._again[0].due if self._again else math.inf
 
     def add_dead(self, letter: DeadLetter) -> None:
-        """Keep a dead letter."""
+        """Keep a dead letter; the oldest goes where there are too many."""
+        if len(self._dead) == self._dead.maxlen:
+            logger.warning("%s has %d dead letters; the oldest was lost", self.channel, self._dead.maxlen)
         self._dead.append(letter)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:

@@ -301,22 +301,6 @@ async def test_why_a_letter_is_dead_is_encrypted_as_its_message_is(url: str) -> 
         assert b"4711" not in b"".join((await redis(url, "XRANGE", f"{stream_of(layer)}:dead", "-", "+"))[0][1])
 
 
-async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_says_so(
-    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_work, "DEAD_LETTERS", 2)
-    [layer] = make_layers(url)
-    async with layer:
-        queue = layer.work_queue("jobs")
-        async with queue.serve() as source:
-            for number in range(3):
-                await layer.send("jobs", job(number))
-            for delivery in await take(source, 3):
-                await source.bury(delivery, "")
-        assert [letter.message for letter in await queue.dead_letters()] == [job(1), job(2)]
-    assert "jobs has 2 dead letters; the oldest was lost" in caplog.text
-
-
 @pytest.mark.parametrize("wrong", ["", "x", "1-0 2-0"])
 async def test_what_is_no_id_of_a_dead_letter_is_refused(url: str, wrong: str) -> None:
     [layer] = make_layers(url)

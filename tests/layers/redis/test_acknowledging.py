@@ -102,6 +102,25 @@ async def test_what_was_read_and_has_gone_tells_that_the_server_went_back(
 
 
 @pytest.mark.usefixtures("lingering")
+async def test_a_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str) -> None:
+    async with open_proxy(port_of(url)) as proxy:
+        first, second = make_layers(url, proxy.url, inbox_capacity=3)
+        async with first, second, second.subscribe("room") as events:
+            [shard] = second._opened().shards
+            shard.reader._may_stay = 10
+            await pass_messages(first, events, 1, 2, 3)
+            for _ in range(2):
+                await first.group_send("room", {"type": "x", "n": 4})
+                assert await next_of(events) == Gap(1, "the inbox was full")
+            proxy.stall()
+            await first.group_send("room", {"type": "x", "n": 5})  # replaces the mark that has been read
+            proxy.cut()
+            proxy.resume()
+            assert await next_of(events) == Gap(1, "the inbox was full")
+            assert shard.delivery.gaps == 3
+
+
+@pytest.mark.usefixtures("lingering")
 async def test_a_server_that_has_lost_what_was_read_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
     server = own_redis("--dbfilename", "copy.rdb")
     async with open_proxy(port_of(server.url)) as proxy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from trio_channels.layers.redis._keys import ShardKeys
 from trio_channels.layers.redis._link import IN_FLIGHT
 from trio_channels.layers.redis._scripts import GADD, GSEND
 
+from ...redis_server import RedisServer
 from .proxy import open_proxy
 from .world import make_layers, redis, until
+
+OwnRedis = Callable[..., RedisServer]
 
 DEADLINE = 30.0
 
@@ -107,6 +111,19 @@ async def test_an_inbox_of_another_type_refuses_its_groups_only(url: str) -> Non
         results = await send_at_once(layer, *(("good" if n % 2 else "bad", n) for n in range(20)))
         assert [result is None for result in results] == [False, True] * 10
         assert await numbers_of(events, 10) == list(range(1, 20, 2))
+
+
+async def test_a_server_without_memory_refuses_all_of_a_command_and_forgets_it(own_redis: OwnRedis) -> None:
+    url = own_redis().url
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("a", "b") as events:
+        await redis(url, "CONFIG", "SET", "maxmemory", "1")
+        results = await send_at_once(layer, *(("ab"[n % 2], n) for n in range(20)))
+        assert all("OOM command not allowed" in str(result) for result in results)
+        await redis(url, "CONFIG", "SET", "maxmemory", "0")
+        assert await send_at_once(layer, *(("ab"[n % 2], n) for n in range(20, 40))) == [None] * 20
+        assert await numbers_of(events, 20) == list(range(20, 40))
+        assert layer.shard_statistics()[0].link.connections == 1
 
 
 @pytest.mark.parametrize("lost", [1, 3])

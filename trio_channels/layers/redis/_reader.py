@@ -93,6 +93,7 @@ class Reader:
         self._read_so_far = 0
         self._look_at = -math.inf  # when the inbox must be looked at again
         self._unacknowledged = 0  # entries that have been read, and are still there
+        self._remains: bytes | None = None  # the last of them that is a message: marks replace each other
         self._may_stay = min(STAY, int(capacity * STAY_PART))
         self._quiet = False  # whether the last read found nothing
         self._address: object = None
@@ -137,11 +138,11 @@ class Reader:
         await check_version(wire, self._timeout)
         await self._ask(wire, ATTACH.load)
         await self._ask(wire, ACK.load)
-        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._last_id or NOTHING_READ))
+        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ))
         existed, last, time, lost, ack, remained = await self._ask(wire, command)
         self._delivery.see_time(time)
         if self._ack_answered < self._ack <= ack:
-            self._unacknowledged = 0  # the answer to the last one was lost, and not the ACK
+            self._acknowledged()  # it was the answer that was lost
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
             self._last_id = last
@@ -151,13 +152,13 @@ class Reader:
         elif _order(last) < _order(self._last_id):
             self._last_id = NOTHING_READ
             doubt = "Redis went back in time"
-        elif ack < self._ack_answered or (self._unacknowledged and not remained):
+        elif ack < self._ack_answered or (self._remains is not None and not remained):
             doubt = "Redis went back in time"
         elif wire.host.address != self._address:
             doubt = "another Redis has taken over"
         if doubt is not None:
             self._left = None
-            self._unacknowledged = 0
+            self._acknowledged()
             self._delivery.forget_marks(lost)
             self._delivery.report_loss(doubt)
         self._address = wire.host.address
@@ -182,6 +183,8 @@ class Reader:
                     self._last_id = entry_id
                     self._read_so_far += 1
                     self._unacknowledged += 1
+                    if fields and fields[0] != b"l":
+                        self._remains = entry_id
                     try:
                         self._delivery.deliver(entry_id, fields, already)
                     except Exception:
@@ -226,13 +229,17 @@ class Reader:
             while len(replies) < 2:
                 replies += await wire.receive()
             self._ack_answered = self._ack
-            self._unacknowledged = 0
+            self._acknowledged()
         patience.deadline = math.inf  # for the members, who take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
             raise LinkLost(f"{wire.host} says: {streams}")
         self._quiet = not streams
         return streams[0][1] if streams else []
+
+    def _acknowledged(self) -> None:
+        self._unacknowledged = 0
+        self._remains = None
 
     def _check_inbox(self, wire: Wire, reply: Any) -> None:
         if isinstance(reply, ReplyError):

@@ -444,6 +444,25 @@ async def test_a_gap_rings() -> None:
     assert len(rings) == 1
 
 
+async def test_what_is_handed_to_a_waiting_task_does_not_ring() -> None:
+    rings: list[None] = []
+    mailbox, got = make(ring=lambda: rings.append(None)), []
+
+    async def receive() -> None:
+        got.append(await mailbox.get())
+
+    for item in (envelope(1), Gap(1, "backend")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+            if isinstance(item, Gap):
+                mailbox.put_gap(item)
+            else:
+                mailbox.put(item)
+    assert got == [{"n": 1}, Gap(1, "backend")]
+    assert rings == []
+
+
 async def test_an_owner_that_takes_what_it_is_offered_finds_nothing_in_the_box() -> None:
     taken: list[Envelope] = []
     counters = Counters()

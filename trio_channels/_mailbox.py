@@ -107,7 +107,7 @@ class Mailbox:
         capacity: how many messages may wait.
         overflow: what happens beyond that; see :data:`~trio_channels._gap.Overflow`.
         counters: the layer's, counted up along with the mailbox' own.
-        ring: called after each change that the owner should look at.
+        ring: called after each change that the owner should look at, unless a task that waits in :meth:`get` has it.
         offer: asked first, with a message that nothing waits before; says whether the owner was waiting and has it now.
 
     Attributes:
@@ -210,8 +210,6 @@ class Mailbox:
         if self._receivers and not self.overflowed:  # nothing waits before it then
             self._wake(envelope)
             self._counters.delivered += 1
-            if self._ring is not None:
-                self._ring()
             return True
         if self._offer is not None and not self._waiting and not self._hole and self._offer(envelope):
             self._counters.delivered += 1
@@ -230,8 +228,8 @@ class Mailbox:
         """Tell the owner that something is missing here."""
         if self._receivers:
             self._wake(outcome.Value(gap))
-        else:
-            self._add_hole(gap.lost, gap.reason)
+            return
+        self._add_hole(gap.lost, gap.reason)
         if self._ring is not None:
             self._ring()
 

@@ -247,7 +247,8 @@ class ChannelLayer(abc.ABC):
         """A mailbox for the length of a ``with`` block; its memberships end with it.
 
         Args:
-            ring: called after something was put in, in the mailbox' Trio run; it must not block.
+            ring: called after something was put in, in the mailbox' Trio run; it must not block. What a task that waits
+                in ``get`` is given is not put in.
             offer: called instead, in the mailbox' Trio run, with a message that nothing waits before; returns whether
                 the owner was waiting for it and has it now. If not it is put in.
             overflow: instead of the layer's default.

@@ -191,6 +191,21 @@ async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.Monk
             assert second.statistics().healthy
 
 
+async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_probe, "INTERVAL", 0.01)
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        [shard] = layer._opened().shards
+        monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if read somewhere else
+        assert await next_of(events) == Gap(None, "messages to oneself did not arrive")
+        monkeypatch.undo()
+        await layer.group_send("room", LAST)
+        while await next_of(events) != LAST:
+            pass
+
+
 async def test_a_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_probe, "INTERVAL", 0.001)
     [layer] = make_layers(url, inbox_capacity=1)

@@ -195,3 +195,14 @@ async def test_members_may_take_longer_for_a_batch_than_redis_for_an_answer(
                 if number == 1:
                     mock_clock.jump(6.0)
             assert shard.reader.attachments == 1
+
+
+async def test_where_an_acknowledgement_is_refused_reading_goes_on_once_it_is_not(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.subscribe("room") as events:
+        [shard] = layer._opened().shards
+        await redis(url, "SET", shard.keys.state, "of another type")
+        await until(lambda: "WRONGTYPE" in (layer.shard_statistics()[0].problem or ""))
+        await redis(url, "DEL", shard.keys.state)
+        assert await next_of(events) == WENT_BACK  # what was known of the inbox is lost
+        await pass_messages(layer, events, *range(3))

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from trio_channels.abc import Gap
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _reader
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _keys, _reader
 from trio_channels.layers.redis._scripts import ACK
 
 from ...redis_server import RedisServer
@@ -34,6 +34,7 @@ async def next_of(events: Any) -> Any:
 @pytest.fixture
 def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is acknowledged before a part of the capacity has been read, or the inbox has to be looked at."""
+    monkeypatch.setattr(_keys, "LEASE", 5000.0)
     monkeypatch.setattr(_reader, "BLOCK", 1000.0)
     monkeypatch.setattr(_reader, "LINGER", 1000.0)
     monkeypatch.setattr(_reader, "LATE", 1000.0)

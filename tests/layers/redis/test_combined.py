@@ -13,6 +13,7 @@ import trio.testing
 from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _link, _probe
+from trio_channels.layers.redis._batch import Batch, Call
 from trio_channels.layers.redis._group_sends import GroupSends
 from trio_channels.layers.redis._keys import ShardKeys
 from trio_channels.layers.redis._link import IN_FLIGHT
@@ -37,14 +38,15 @@ class Commands:
     def __init__(self, layer: RedisStreamsChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
         [shard] = layer._opened().shards
-        encode = shard.link._encode_batch
+        sizes = self.sizes
 
-        def encode_batch() -> bytes:
-            data = encode()
-            self.sizes += [count for count in shard.link._commands if count]
-            return data
+        class Recorded(Batch):
+            def __init__(self, calls: list[Call]) -> None:
+                super().__init__(calls)
+                if any(call.combine is shard.group_sends for call in calls):
+                    sizes.extend(count for count in self._counts if count)
 
-        monkeypatch.setattr(shard.link, "_encode_batch", encode_batch)
+        monkeypatch.setattr(_link, "Batch", Recorded)
 
 
 async def send_at_once(

@@ -14,9 +14,10 @@ import trio
 from trio_channels.abc import Gap
 from trio_channels.exceptions import InvalidChannelLayerError
 from trio_channels.layers.redis import _keys, _probe
+from trio_channels.layers.redis._batch import results_of_transaction
 from trio_channels.layers.redis._entry import EntryCodec
 from trio_channels.layers.redis._hosts import Host
-from trio_channels.layers.redis._link import CommandLink, _results
+from trio_channels.layers.redis._link import CommandLink
 from trio_channels.layers.redis._wire import ReplyError, open_wire
 
 from ...redis_server import RedisServer
@@ -96,7 +97,7 @@ async def test_a_transaction_that_is_not_begun_is_sent_again() -> None:
 
 def test_a_transaction_that_is_refused_as_a_whole_is_refused_to_each() -> None:
     refused = ReplyError("EXECABORT Transaction discarded because of: OOM command not allowed")
-    assert _results([b"OK", b"QUEUED", b"QUEUED", refused]) == [refused, refused]
+    assert results_of_transaction([b"OK", b"QUEUED", b"QUEUED", refused]) == [refused, refused]
 
 
 async def test_a_connection_that_is_gone_takes_nothing_and_does_not_raise() -> None:

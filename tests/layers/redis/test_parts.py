@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels.layers.redis._back_off import LAST_BACK_OFF, BackOff
+from trio_channels.layers.redis._batch import Batch, Call, is_elsewhere_or_later
 from trio_channels.layers.redis._hosts import Host, parse_host
-from trio_channels.layers.redis._link import IN_FLIGHT, is_elsewhere_or_later
+from trio_channels.layers.redis._link import IN_FLIGHT
 from trio_channels.layers.redis._topology import SLOTS, Cluster, Hosts, key_slot, shard_of
 from trio_channels.layers.redis._window import MEMORY, WIDTH, DuplicateFilter
 from trio_channels.layers.redis._wire import encode, open_wire
@@ -168,3 +169,13 @@ def test_a_command_is_what_a_resp_parser_reads(arguments: list[bytes | str | int
     parser = hiredis.Reader()
     parser.feed(encode(*arguments))
     assert parser.gets() == [item if isinstance(item, bytes) else str(item).encode() for item in arguments]
+
+
+async def test_the_repr_of_a_batch_tells_how_many_calls_go_in_how_many_commands() -> None:
+    def combine(parts: list[bytes]) -> tuple[bytes, ...]:
+        return (b"SADD", b"key", *parts)
+
+    batch = Batch([Call(part, 1, combine, 0.0) for part in (b"a", b"b")] + [Call(encode("PING"), 14, None, 0.0)])
+    assert repr(batch) == "<Batch of 3 calls in 2 commands>"
+    assert batch.data == encode("MULTI") + encode("SADD", "key", "a", "b") + encode("PING") + encode("EXEC")
+    assert batch.replies == 4

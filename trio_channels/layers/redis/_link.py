@@ -3,8 +3,6 @@
 The rules:
 
 - One batch is under way at a time: everything that waited when the answers to the last one had come, in one write.
-- A batch of several is a transaction (``MULTI``). A server that is loading, is a replica, has lost a script or a slot
-  says so to all of it or to nothing: no command can succeed that stands behind one that has to be sent again.
 - What was sent and not answered when the connection broke is sent again, in order, on the next one. The scripts know
   by a number that they have been carried out before.
 - A caller waits at most ``timeout`` seconds, no longer than the layer is open, and can be cancelled. Nothing of that
@@ -20,7 +18,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import operator
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +28,7 @@ from ..._bell import Bell
 from ..._groups import leaves
 from ...exceptions import ChannelLayerUnavailable
 from ._back_off import BackOff
+from ._batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
 from ._hosts import Host
 from ._scripts import ALL
 from ._window import WIDTH
@@ -46,36 +44,6 @@ IN_FLIGHT = WIDTH
 #: Bytes in one batch, unless a single command has more: Redis does nothing else while it carries one out.
 BATCH_BYTES = 256 * 1024
 
-MULTI, EXEC = encode("MULTI"), encode("EXEC")
-
-#: Errors after which the command may succeed on another connection, or later.
-_ELSEWHERE_OR_LATER = (
-    "MOVED",
-    "ASK",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "NOREPLICAS",  # a primary that is cut off, and told (min-replicas-to-write) to take nothing then
-    "NOSCRIPT",
-    "UNBLOCKED",
-    "BUSY ",
-    "ERR Script attempted to access a non local key",
-    "ERR Script attempted to execute a",  # (write) command while the cluster is down
-    "ERR Error running script",  # followed by one of the above, from inside
-)
-_FROM_INSIDE = ("READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "non local key", "cluster is down")
-_ABORTED = "EXECABORT Transaction discarded because of: "
-
-
-def is_elsewhere_or_later(error: Exception) -> bool:
-    """Whether an error reply asks for another try rather than for another command."""
-    text = str(error).removeprefix(_ABORTED)
-    if text.startswith("ERR Error running script"):
-        return any(mark in text for mark in _FROM_INSIDE)
-    return text.startswith(_ELSEWHERE_OR_LATER)
-
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
@@ -85,35 +53,6 @@ class LinkStatistics:
     waiting: int
     unanswered: int
     connections: int
-
-
-#: Makes one command of several calls' parts; its reply is a list, with an answer to each.
-Combine = Callable[[list[Any]], tuple[Argument, ...]]
-
-_NO_ANSWER = object()
-
-
-class _Call(Bell):
-    """One call, from its beginning to its answer, which rings.
-
-    Args:
-        request: the encoded command, or a part of one.
-        size: bytes that it takes on the way, about.
-        combine: makes a command of such parts, for those calls that need none of their own.
-        deadline: Trio time at which its caller gives up.
-    """
-
-    __slots__ = ("abandoned", "combine", "deadline", "reply", "request", "sent", "size")
-
-    def __init__(self, request: Any, size: int, combine: Combine | None, deadline: float) -> None:
-        super().__init__()
-        self.request = request
-        self.size = size
-        self.combine = combine
-        self.deadline = deadline
-        self.reply: Any = _NO_ANSWER
-        self.sent = False
-        self.abandoned = False
 
 
 class CommandLink:
@@ -132,9 +71,8 @@ class CommandLink:
         self.name = name
         self._locate = locate
         self._timeout = timeout
-        self._waiting: dict[_Call, None] = {}
-        self._batch: list[_Call] = []  # sent, and not answered yet
-        self._commands: list[int | None] = []  # of how many of them each command was made, or None if of a single one
+        self._waiting: dict[Call, None] = {}
+        self._batch: Batch | None = None  # sent, and not answered yet
         self._sent_at = math.inf
         self._wire: Wire | None = None
         self._gathering = False
@@ -150,11 +88,15 @@ class CommandLink:
 
     def __repr__(self) -> str:
         state = "connected" if self._wire else f"not connected: {self._last_error}"
-        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._batch)} unanswered>"
+        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._unanswered)} unanswered>"
 
     def statistics(self) -> LinkStatistics:
         """An immutable snapshot."""
-        return LinkStatistics(self._wire is not None, len(self._waiting), len(self._batch), self._connections)
+        return LinkStatistics(self._wire is not None, len(self._waiting), len(self._unanswered), self._connections)
+
+    @property
+    def _unanswered(self) -> list[Call]:
+        return [] if self._batch is None else self._batch.calls
 
     # -- the callers' side ----------------------------------------------------------------------------------------
 
@@ -170,7 +112,7 @@ class CommandLink:
         Cancellation: as after a time-out.
         """
         data = encode(*arguments)
-        return self._answer(_Call(data, len(data), None, trio.current_time() + self._timeout))
+        return self._answer(Call(data, len(data), None, trio.current_time() + self._timeout))
 
     def call_combined(self, combine: Combine, part: Any, size: int) -> Awaitable[Any]:
         """As :meth:`call`, for commands that can be one: calls that follow each other are, if they wait together.
@@ -180,9 +122,9 @@ class CommandLink:
             part: this call's.
             size: bytes that it takes on the way, about.
         """
-        return self._answer(_Call(part, size, combine, trio.current_time() + self._timeout))
+        return self._answer(Call(part, size, combine, trio.current_time() + self._timeout))
 
-    async def _answer(self, call: _Call) -> Any:
+    async def _answer(self, call: Call) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             await trio.lowlevel.checkpoint()  # for those who would try again at once
@@ -194,7 +136,7 @@ class CommandLink:
         finally:
             call.abandoned = True
             self._waiting.pop(call, None)
-        if call.reply is _NO_ANSWER:
+        if call.reply is NO_ANSWER:
             raise ChannelLayerUnavailable(
                 f"{self.name} did not answer {self._until_when()}"
                 f" ({'sent, it may yet take effect' if call.sent else 'not sent'}); "
@@ -212,7 +154,7 @@ class CommandLink:
         while True:
             now = trio.current_time()
             next_look = now + self._timeout
-            for call in itertools.chain(self._batch, self._waiting):
+            for call in itertools.chain(self._unanswered, self._waiting):
                 if call.deadline > now:
                     next_look = call.deadline  # those behind it have begun later
                     break
@@ -223,7 +165,7 @@ class CommandLink:
     def close(self) -> None:
         """Tell everybody that no answer will come any more; to be called when :meth:`run` has ended for good."""
         self._closed = True
-        for call in itertools.chain(self._batch, self._waiting):
+        for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
                 call.ring()
 
@@ -232,37 +174,23 @@ class CommandLink:
 
     def _send_batch(self) -> None:
         """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""
-        if self._wire is None or self._batch or self._gathering or not self._waiting:
+        if self._wire is None or self._batch is not None or self._gathering or not self._waiting:
             return
-        batch, size = self._batch, 0
+        calls: list[Call] = []
+        size = 0
         for call in self._waiting:
             size += call.size
-            if batch and (size > BATCH_BYTES or len(batch) >= IN_FLIGHT):
+            if calls and (size > BATCH_BYTES or len(calls) >= IN_FLIGHT):
                 break
-            batch.append(call)
-        for call in batch:
+            calls.append(call)
+        for call in calls:
             del self._waiting[call]
             call.sent = True
-        data = self._encode_batch()
+        self._batch = Batch(calls)
         self._sent_at = trio.current_time()
-        self._rest = self._wire.send_nowait(data)
+        self._rest = self._wire.send_nowait(self._batch.data)
         if self._rest:
             self._rest_bell.ring()
-
-    def _encode_batch(self) -> bytes:
-        """The batch as commands, and how many calls each answers."""
-        commands: list[int | None] = []
-        encoded = []
-        for combine, calls in itertools.groupby(self._batch, _combine_of):
-            requests = [call.request for call in calls]
-            if combine is None:
-                encoded += requests
-                commands += [None] * len(requests)
-            else:
-                encoded.append(encode(*combine(requests)))
-                commands.append(len(requests))
-        self._commands = commands
-        return encoded[0] if len(encoded) == 1 else b"".join([MULTI, *encoded, EXEC])
 
     # -- the connection's side ------------------------------------------------------------------------------------
 
@@ -296,7 +224,8 @@ class CommandLink:
 
     async def _serve(self, wire: Wire) -> None:
         # What was not answered goes first. For what was abandoned nobody waits any more; it may have been carried out.
-        self._take_back(self._batch)
+        unanswered, self._batch = self._unanswered, None
+        self._wait_again(unanswered)
         self._gathering, self._rest = False, b""
         self._wire = wire
         try:
@@ -314,11 +243,10 @@ class CommandLink:
                 raise (inner[0] if len(inner) == 1 else others) from None
             raise LinkLost(str(next(leaves(group)))) from group
 
-    def _take_back(self, calls: list[_Call]) -> None:
+    def _wait_again(self, calls: list[Call]) -> None:
         """Have calls wait again, before all others."""
-        again = {call: None for call in calls if not call.abandoned}
-        self._batch = []
-        self._waiting = again | self._waiting
+        if calls:
+            self._waiting = {call: None for call in calls if not call.abandoned} | self._waiting
 
     async def _write_rest(self, wire: Wire) -> None:
         while True:
@@ -330,15 +258,14 @@ class CommandLink:
         replies: list[Any] = []
         while True:
             replies += await wire.receive()
-            expected = len(self._commands) + 2 * (len(self._commands) > 1) if self._batch else 0
-            if len(replies) > expected:
+            batch = self._batch
+            if batch is None or len(replies) > batch.replies:
                 raise LinkLost(f"{wire.host} sent what nobody had asked for: {replies[-1]!r:.100}")
-            if len(replies) == expected:
-                several = len(self._batch) > 1
-                self._settle(wire, replies)
+            if len(replies) == batch.replies:
+                self._settle(wire, batch, replies)
                 self._answered(wire)
                 replies = []
-                if several:
+                if len(batch.calls) > 1:
                     # Who has been answered may have more to send: a write of all that is better than two. Twice, as
                     # this task may come before them the first time.
                     self._gathering = True
@@ -347,36 +274,27 @@ class CommandLink:
                     self._gathering = False
                 self._send_batch()
 
-    def _settle(self, wire: Wire, replies: list[Any]) -> None:
+    def _settle(self, wire: Wire, batch: Batch, replies: list[Any]) -> None:
         """Give a batch its answers."""
-        results = replies
-        if len(replies) > 1:
-            results = _results(replies)
-            if isinstance(replies[0], ReplyError):
-                raise LinkLost(f"{wire.host} says: {replies[0]}")
-        answers: list[Any] = []
-        for count, reply in zip(self._commands, results, strict=True):
-            if count is None:
-                answers.append(reply)
-            else:
-                answers += reply if isinstance(reply, list) else [reply] * count
-        for answer in answers:
-            if isinstance(answer, ReplyError) and is_elsewhere_or_later(answer):
-                raise LinkLost(f"{wire.host} says: {answer}")
+        try:
+            answers = batch.answers(replies)
+        except LinkLost as error:
+            raise LinkLost(f"{wire.host} says: {error}") from None
         again = []
-        for call, answer in zip(self._batch, answers, strict=True):
-            if answer is _NOT_CARRIED_OUT:
+        for call, answer in zip(batch.calls, answers, strict=True):
+            if answer is NOT_CARRIED_OUT:
                 again.append(call)
             else:
                 call.reply = answer
                 call.ring()
-        self._take_back(again)
+        self._batch = None
+        self._wait_again(again)
 
     async def _watch(self) -> None:
         """Give up a connection that has gone silent: it may be half open, and would never say so."""
         while True:
             await trio.sleep(self._timeout / 4)
-            if self._batch and self._sent_at < trio.current_time() - self._timeout:
+            if self._batch is not None and self._sent_at < trio.current_time() - self._timeout:
                 raise LinkLost(f"no answer for {self._timeout:g} seconds")
 
     async def _watch_place(self, wire: Wire) -> None:
@@ -389,25 +307,6 @@ class CommandLink:
                 continue  # who could say so is not there, which is no reason to leave
             if host.address != wire.host.address:
                 raise LinkLost(f"{wire.host} has been replaced by {host}")
-
-
-_NOT_CARRIED_OUT = object()
-_combine_of = operator.attrgetter("combine")
-
-
-def _results(replies: list[Any]) -> list[Any]:
-    """What each command of a transaction is answered.
-
-    Args:
-        replies: to ``MULTI``, to each command (``QUEUED``, or why not), and to ``EXEC``.
-    """
-    queued, executed = replies[1:-1], replies[-1]
-    if not isinstance(executed, ReplyError):
-        return list(executed)
-    if any(isinstance(reply, ReplyError) for reply in queued):
-        # One that may not even be queued takes all others with it; they can be sent again without it.
-        return [reply if isinstance(reply, ReplyError) else _NOT_CARRIED_OUT for reply in queued]
-    return [executed] * len(queued)
 
 
 async def _prepare(wire: Wire, patience: float) -> None:

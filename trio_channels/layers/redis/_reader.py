@@ -211,12 +211,13 @@ class Reader:
         patience.deadline = now + BLOCK + self._timeout
         look = now >= self._look_at
         acknowledges = look or self._quiet or self._unacknowledged > self._may_stay
-        block = int((BLOCK if acknowledges else LINGER) * 1000)
+        cycle = min(BLOCK, keys.lease_ms / 4000)  # a lease that one renewal misses must not lapse
+        block = int((cycle if acknowledges else LINGER) * 1000)
         data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
         if acknowledges:
             self._ack += 1
             if look:
-                self._look_at = now + BLOCK
+                self._look_at = now + cycle
             ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
             data = encode(*ack) + data
         rest = wire.send_nowait(data)

@@ -207,3 +207,20 @@ async def test_where_an_acknowledgement_is_refused_reading_goes_on_once_it_is_no
         await redis(url, "DEL", shard.keys.state)
         assert await next_of(events) == WENT_BACK  # what was known of the inbox is lost
         await pass_messages(layer, events, *range(3))
+
+
+async def test_an_inbox_whose_ids_are_older_than_what_was_read_is_read_from_its_beginning(url: str) -> None:
+    [layer] = make_layers(url)
+    older = """
+        redis.call('DEL', KEYS[1])
+        redis.call('XADD', KEYS[1], '1-1', 'new', '1')
+        redis.call('XDEL', KEYS[1], '1-1')
+        redis.call('PEXPIRE', KEYS[1], 30000)
+    """
+    async with layer, layer.subscribe("room") as events:
+        [shard] = layer._opened().shards
+        await pass_messages(layer, events, *range(3))
+        await redis(url, "EVAL", older, 1, shard.keys.inbox)
+        await redis(url, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert await next_of(events) == WENT_BACK
+        await pass_messages(layer, events, *range(3))

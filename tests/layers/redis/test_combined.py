@@ -319,3 +319,29 @@ async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, c
                     await shard.link.call("PING")
         assert len(raised) == 3
         assert all("did not answer before the layer was closed" in text for text in raised)
+
+
+async def test_what_redis_would_not_queue_does_not_keep_the_others_of_its_batch(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        [shard] = layer._opened().shards
+        results: dict[str, Any] = {}
+
+        async def call(command: str) -> None:
+            try:
+                results[command] = await shard.link.call(command)
+            except ChannelLayerUnavailable as error:
+                results[command] = str(error)
+
+        with trio.fail_after(DEADLINE):
+            async with trio.open_nursery() as nursery:
+                shard.link._gathering = True  # as if answers had just come
+                for command in ("PING", "NO-SUCH-COMMAND", "TIME"):
+                    nursery.start_soon(call, command)
+                await until(lambda: shard.link.statistics().waiting == 3)
+                shard.link._gathering = False
+                shard.link._send_batch()
+        assert results["PING"] == b"PONG"
+        assert "unknown command" in results["NO-SUCH-COMMAND"]
+        assert len(results["TIME"]) == 2
+        assert shard.link.statistics().connections == 1

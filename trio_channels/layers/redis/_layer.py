@@ -245,6 +245,7 @@ class RedisStreamsChannelLayer(LocalDelivery):
         Cancellation: before it is sent, nothing is; later it may arrive.
         """
         _names.check_group_name(group)
+        # As in _ready(), without a coroutine for each message of a layer that is open.
         opened = self._open.get(trio.lowlevel.current_trio_token()) or await self._open_or_broken()
         opened.check()
         shard = opened.shard_for(group)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from . import _django
+from ._clients import answered
 from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
 
 CLIENTS = 50
@@ -59,11 +60,10 @@ def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
     config.loglevel = "ERROR"
 
     async def echo(clients: trio.Process, how_often: int) -> None:
-        if clients.stdin is None or clients.stdout is None:
-            raise RuntimeError("the clients have no pipes")
+        if clients.stdin is None:
+            raise RuntimeError("the clients have no pipe to be told by")
         await clients.stdin.send_all(b"%d\n" % how_often)
-        if await clients.stdout.receive_some() != b"done\n":
-            raise RuntimeError("the clients failed")
+        await answered(clients.stdout, b"done\n")
 
     async def run() -> Timing:
         stop = trio.Event()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _django
+from ._clients import answered
 from ._idle_client import allow_descriptors
 from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
 
@@ -64,15 +65,6 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
     allow_descriptors(count)
     quiet = QUIET * count / 1000
 
-    async def said(clients: trio.Process, wanted: bytes) -> None:
-        line = b""
-        while clients.stdout is not None and not line.endswith(b"\n"):
-            if not (more := await clients.stdout.receive_some()):
-                break
-            line += more
-        if line != wanted:
-            raise RuntimeError(f"expected {wanted!r} of the clients; got {line!r}")
-
     async def run() -> Timing:
         stop = trio.Event()
         with trio.fail_after(DEADLINE):
@@ -83,7 +75,7 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
                 async def connected(number: int) -> trio.Process:
                     command = [sys.executable, "-m", "benchmarks._idle_client", bind.rsplit(":", 1)[1], str(number)]
                     clients: trio.Process = await nursery.start(partial(trio.run_process, command, cwd=ROOT, **pipes))
-                    await said(clients, b"connected\n")
+                    await answered(clients.stdout, b"connected\n")
                     return clients
 
                 few = await connected(10)
@@ -95,7 +87,7 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
                 idle = (time.process_time() - cpu) / quiet / count
                 with Stopwatch() as watch:
                     await clients.stdin.send_all(b"\n")  # type: ignore[union-attr]
-                    await said(clients, b"done\n")
+                    await answered(clients.stdout, b"done\n")
                 await few.stdin.aclose()  # type: ignore[union-attr]
                 await clients.stdin.aclose()  # type: ignore[union-attr]
                 stop.set()

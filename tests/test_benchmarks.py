@@ -13,9 +13,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import pytest
+import trio
+import trio.testing
 
 from benchmarks import _redis_receiver, p1_fan_out, p2_echo, p6_connect
 from benchmarks.__main__ import workloads
+from benchmarks._clients import answered
 from benchmarks.harness import Comparison, Result, Side, Timing, Workload, main, run_side, table
 
 SIDES = [(workload, name) for workload in workloads() for name in workload.sides]
@@ -157,3 +160,21 @@ def test_a_receiver_fails_if_a_message_is_lost_or_comes_again() -> None:
 def test_a_connection_that_was_not_accepted_fails() -> None:
     with pytest.raises(RuntimeError, match="expected an accept and no more; got \\[\\]"):
         p6_connect.Visit("sessionid=none", None).verify()
+
+
+async def test_what_clients_say_may_come_in_pieces() -> None:
+    clients, server = trio.testing.memory_stream_one_way_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answered, server, b"done\n")
+        for piece in (b"done", b"\n"):
+            await trio.testing.wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            await clients.send_all(piece)
+
+
+async def test_clients_that_say_something_else_have_failed() -> None:
+    clients, server = trio.testing.memory_stream_one_way_pair()
+    await clients.send_all(b"do")
+    await clients.aclose()
+    with pytest.raises(RuntimeError, match=r"expected b'done\\n' of the clients; got b'do'"):
+        await answered(server, b"done\n")

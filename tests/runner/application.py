@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -107,7 +109,13 @@ def about(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{request.META.get('REMOTE_ADDR')} {request.scheme} {request.get_host()}")
 
 
-urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about)]
+def cores(request: HttpRequest) -> HttpResponse:
+    """Which cores each thread of this process may use."""
+    threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+    return HttpResponse(json.dumps([sorted(os.sched_getaffinity(thread)) for thread in threads]))
+
+
+urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about), path("cores/", cores)]
 
 application = ProtocolTypeRouter(
     {

@@ -1,10 +1,10 @@
 """Option ``--pin``: each process that serves keeps to one core.
 
 Python's lock has the loop and its worker threads take turns, however many cores there are. On several, each hop to a
-worker thread and back wakes another core twice, and drags along what is in the caches. On one it is a change of threads,
-for a third to a half of the time. The price: C code that lets go of the lock shares the core with the loop, and a process
-cannot move away from a neighbour on its core. So it is for machines that serve with about as many processes as they have
-cores, and off unless it is asked for.
+worker thread and back wakes another core twice, and drags along what is in the caches. On one core it is a change of
+threads, for a third to a half of the time. The price: C code that lets go of the lock shares the core with the loop,
+and a process cannot move away from a neighbour on its core. So it is for machines that serve with about as many
+processes as they have cores, and off unless it is asked for.
 
 A core is what the system counts as one: hyper-threads are cores here.
 """

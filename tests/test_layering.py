@@ -20,6 +20,7 @@ ROOT = Path(trio_channels.__file__).parent
 BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi": "A",
+    "_counters": "A",
     "_gap": "A",
     "_groups": "A",
     "_handlers": "A",
@@ -40,6 +41,7 @@ BANDS: dict[str, str] = {
     "_connection": "B",
     "_context": "B",
     "_dispatch": "B",
+    "_envelope": "B",
     "_mailbox": "B",
     "_on_demand": "B",
     "_outage": "B",

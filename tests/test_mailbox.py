@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from trio_channels._mailbox import LOG_INTERVAL, Counters, Envelope, Mailbox
+from trio_channels._counters import Counters
+from trio_channels._envelope import Envelope
+from trio_channels._mailbox import LOG_INTERVAL, Mailbox
 from trio_channels.abc import Gap, Overflow
 from trio_channels.exceptions import InvalidChannelLayerError
 

@@ -6,7 +6,7 @@ The rules:
 - At most ``capacity`` messages wait. Beyond that the overflow rule decides, and everything lost is counted.
 - With ``overflow="close"`` nothing is accepted after the first loss: what the owner reads has no hole in it.
 - Wherever messages are missing, the owner is given a :class:`~trio_channels.abc.Gap` in their place.
-- An entry is shared by all mailboxes of a fan-out; each owner gets its own shallow copy of the message.
+- An envelope is shared by all mailboxes of a fan-out; each owner gets its own shallow copy of the message.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import outcome
 import trio
 
 from ._codec import Message
+from ._counters import Counters
+from ._envelope import Envelope
 from ._gap import Gap, Overflow
 from .exceptions import InvalidChannelLayerError
-
-T = TypeVar("T")
 
 logger = logging.getLogger("trio_channels.mailbox")
 
@@ -43,19 +43,6 @@ _CONSEQUENCE: dict[Overflow, str] = {
 Hole = dict[str, int | None]
 
 
-@dataclass(slots=True)
-class Counters:
-    """What one layer has done so far; shared by its mailboxes."""
-
-    sent: int = 0
-    group_sent: int = 0
-    delivered: int = 0
-    dropped: int = 0
-    expired: int = 0
-    full: int = 0
-    gone: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class MailboxStatistics:
     """A snapshot of one mailbox: what waits, what it may hold, what it has lost."""
@@ -65,38 +52,6 @@ class MailboxStatistics:
     dropped: int
     expired: int
     groups: int
-
-
-class Envelope(outcome.Outcome[Message]):
-    """One message on its way, shared by every mailbox that it was put into.
-
-    It is what Trio wakes a waiting owner with, too: each unwraps its own shallow copy, and a fan-out makes no object
-    for each of a thousand members.
-    """
-
-    __slots__ = ("expires_at", "message")
-    # An outcome is equal to every other that has the same fields, of which it knows none here.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-    def __init__(self, message: Message, expires_at: float) -> None:
-        self.message = message
-        self.expires_at = expires_at
-
-    def __repr__(self) -> str:
-        return f"<Envelope {self.message.get('type')!r:.60}>"
-
-    def unwrap(self) -> Message:
-        """A shallow copy of the message, as often as it is asked for."""
-        return self.message.copy()
-
-    def send(self, gen: Generator[T, Message, object]) -> T:
-        """Send a copy into a generator."""
-        return gen.send(self.unwrap())
-
-    async def asend(self, agen: AsyncGenerator[T, Message]) -> T:
-        """Send a copy into an async generator. Cancellation: the generator's."""
-        return await agen.asend(self.unwrap())
 
 
 class Mailbox:

@@ -18,7 +18,8 @@ from .exceptions import InvalidChannelLayerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._mailbox import Envelope, Mailbox
+    from ._envelope import Envelope
+    from ._mailbox import Mailbox
 
 __all__ = [
     "ChannelLayer",

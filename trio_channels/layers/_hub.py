@@ -13,8 +13,10 @@ from contextlib import contextmanager
 
 import trio
 
+from .._counters import Counters
+from .._envelope import Envelope
 from .._gap import Gap
-from .._mailbox import Counters, Envelope, Mailbox
+from .._mailbox import Mailbox
 
 #: Seconds between two looks for ownerless mailboxes that nobody uses.
 SWEEP_INTERVAL = 60.0

@@ -12,8 +12,10 @@ import trio
 
 from .. import _names
 from .._codec import Message
+from .._counters import Counters
+from .._envelope import Envelope
 from .._gap import Gap, Overflow
-from .._mailbox import Counters, Envelope, Mailbox
+from .._mailbox import Mailbox
 from ..abc import ChannelLayer, LayerOptions, LayerStatistics
 from ..exceptions import ChannelLayerUnavailable, InvalidNameError, MailboxOverflow
 from ._hub import Hub, random_channel_name

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import trio
 
+from ..._envelope import Envelope
 from ..._gap import Gap
-from ..._mailbox import Envelope, Mailbox
+from ..._mailbox import Mailbox
 from .._hub import Hub
 from ._entry import CHANNEL, GROUP, PROBE, EntryCodec, Parcel, UndecodableEntry
 from ._window import DuplicateFilter

@@ -23,7 +23,7 @@ from typing import Any
 
 import trio
 
-from ..._mailbox import Counters
+from ..._counters import Counters
 from ..._work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 from ...exceptions import ChannelLayerUnavailable, InvalidNameError
 from ._back_off import BackOff

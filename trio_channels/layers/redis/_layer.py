@@ -22,7 +22,8 @@ from ._open import OpenLayer, stream_of
 from ._scripts import NSEND, SEND
 from ._shard import ShardStatistics
 from ._topology import parse_topology
-from ._work import RedisWorkQueue, WorkContext
+from ._work import WorkContext
+from ._work_queue import RedisWorkQueue
 from ._work_scripts import ALL as WORK_SCRIPTS
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)

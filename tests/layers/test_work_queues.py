@@ -12,7 +12,7 @@ import trio
 from trio_channels.abc import ChannelLayer, Delivery, WorkSource
 from trio_channels.exceptions import InvalidChannelLayerError, InvalidNameError
 from trio_channels.layers import InMemoryChannelLayer, _memory_work
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _work
+from trio_channels.layers.redis import RedisStreamsChannelLayer, _work_source
 
 from ..redis_server import RedisServer
 from .test_contract import cancelled_at_checkpoint
@@ -33,7 +33,7 @@ async def layer(request: pytest.FixtureRequest, redis_server: RedisServer) -> As
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_work, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(_work_source, "LOOK_INTERVAL", 0.05)
 
 
 async def send(layer: ChannelLayer, *numbers: int) -> None:
@@ -146,7 +146,7 @@ async def test_dead_letters_can_be_forgotten(layer: ChannelLayer) -> None:
 async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_says_so(
     layer: ChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (_memory_work, _work):
+    for module in (_memory_work, _work_source):
         monkeypatch.setattr(module, "DEAD_LETTERS", 2)
     queue = layer.work_queue("jobs")
     async with queue.serve() as source:

@@ -14,7 +14,7 @@ from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import _open
 from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._wire import LinkLost, Wire, open_wire
-from trio_channels.layers.redis._work import RedisWorkSource, WorkContext
+from trio_channels.layers.redis._work_source import RedisWorkSource, WorkContext
 
 from .test_corners import link_to
 from .test_rows import Clocks

@@ -22,9 +22,9 @@ from ._open import OpenLayer, stream_of
 from ._scripts import NSEND, SEND
 from ._shard import ShardStatistics
 from ._topology import parse_topology
-from ._work import WorkContext
 from ._work_queue import RedisWorkQueue
 from ._work_scripts import ALL as WORK_SCRIPTS
+from ._work_source import WorkContext
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.

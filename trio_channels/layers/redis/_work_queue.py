@@ -12,8 +12,8 @@ import trio
 from ..._work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, WorkQueue, WorkSource
 from ...exceptions import InvalidNameError
 from ._entry import EntryCodec, UndecodableEntry
-from ._work import DEAD_LETTERS, RedisWorkSource, WorkContext
 from ._work_scripts import REQUEUE
+from ._work_source import DEAD_LETTERS, RedisWorkSource, WorkContext
 
 
 class RedisWorkQueue(WorkQueue):

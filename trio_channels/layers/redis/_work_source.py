@@ -1,4 +1,4 @@
-"""A named channel as work for workers: messages stay pending in its consumer group until they are settled.
+"""What one worker takes of a named channel: messages that stay pending in its consumer group until they are settled.
 
 The rules:
 

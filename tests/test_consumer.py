@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -616,6 +617,30 @@ async def test_stop_consumer_ends_concurrent_handlers_connection_although_more_h
 
     await ScriptedConnection.websocket(*"abcdefghijklmnopqrst", code=None).run(Consumer.as_asgi())
     assert set(log) == {"a", "b"}
+
+
+@pytest.mark.parametrize("error", [StopConsumer, LookupError])
+@pytest.mark.parametrize("where", ["handler", "background task"])
+async def test_an_end_by_an_exception_is_not_logged_as_a_lack_of_time(
+    error: type[Exception], where: str, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    class Consumer(AsyncWebsocketConsumer):
+        limits = Limits(close_timeout=1)
+
+        async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            self.start_soon(trio.sleep_forever)
+            if where == "handler":
+                raise error
+            self.start_soon(self.fail)
+            await trio.sleep_forever()
+
+        async def fail(self) -> None:
+            await trio.sleep(0.1)
+            raise error
+
+    with suppress(LookupError):
+        await ScriptedConnection.websocket("go", code=None).run(Consumer.as_asgi())
+    assert "was cancelled" not in caplog.text
 
 
 async def test_a_disconnect_handler_that_fails_is_reported_with_the_handlers_error(

@@ -54,8 +54,11 @@ class Connection:
         parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
         receiving: whether the application is about to take an event, although not waiting for the bell now.
+        application_scope: cancelled to end the application early; its nursery's, from :meth:`open` on.
         activity: what the application is doing now, for log lines; the dispatcher's to set.
     """
+
+    application_scope: trio.CancelScope
 
     __slots__ = (
         "_accepted",
@@ -104,7 +107,6 @@ class Connection:
         self.on_closed: Callable[[], None] | None = None
         self.receiving = False
         self.activity: str | None = None
-        self.application_scope = trio.CancelScope()
         self.disconnected = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._receive = receive
@@ -129,6 +131,17 @@ class Connection:
             f"<Connection {_asgi.describe(self.scope)}: {self.protocol.state.value}, {len(self._events)} events waiting"
             f"{', ' + str(self.closed) if self.closed else ''}>"
         )
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Begin the application's life, in its nursery: from now on it may be cut. A WebSocket is to be answered."""
+        self._nursery = nursery
+        self.application_scope = nursery.cancel_scope
+        if self.protocol.state is State.CONNECTING:
+            self.application_scope.deadline = trio.current_time() + self.limits.accept_timeout
+
+    def end(self) -> None:
+        """End it: no background task can be started any more."""
+        self._nursery = None
 
     # -- what the application uses --------------------------------------------------------------------------------
 
@@ -292,6 +305,11 @@ class Connection:
         self.parting = ConnectionClosed(code, reason)
         self.expire(after)
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether the application's time has run out. Its nursery cancels itself for other reasons, too."""
+        return trio.current_time() >= self.application_scope.deadline
+
     # -- the state ------------------------------------------------------------------------------------------------
 
     def _closed_by_us(self, code: int, reason: str) -> None:
@@ -310,7 +328,7 @@ class Connection:
     def _set_closed(self, why: ConnectionClosed) -> ConnectionClosed:
         """Note why the connection is closed, unless that is known; returns what is known then."""
         if self.closed is None:
-            if why.code == ABNORMAL and self.parting is not None and self.application_scope.cancel_called:
+            if why.code == ABNORMAL and self.parting is not None and self.cut_short:
                 why = self.parting  # it was cut in the middle of a write, which nothing can follow, not even a close
             self.closed = why
             if self.on_closed is not None:

@@ -71,7 +71,8 @@ async def supervise(
                 finally:  # a cancellation meanwhile must not hide what went wrong
                     if failure is not None:
                         raise failure
-                outer.cancel_scope.cancel()
+                if outer.child_tasks:  # the pump has usually ended, and cancelling costs a twentieth of a connect
+                    outer.cancel_scope.cancel()
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
     if failure is not None:
@@ -84,31 +85,29 @@ async def _run_body(
     connection: Connection, body: Callable[[], Awaitable[Message | None]], final: _Ending
 ) -> BaseException | None:
     """Run the body and, where it ends by itself, the ending; return what went wrong."""
-    scope = connection.application_scope
-    if connection.protocol.state is State.CONNECTING:
-        scope.deadline = trio.current_time() + connection.limits.accept_timeout
     failure: BaseException | None = None
     try:
-        with scope:
-            async with trio.open_nursery() as nursery:
-                connection._nursery = nursery
-                # A task of its own: a task is woken through all its coroutines, and those here would be on the way of
-                # every message. With a thousand connections that is a third of the time of a fan-out.
-                nursery.start_soon(_main, connection, body, final, name=body)
+        async with trio.open_nursery() as nursery:
+            connection.open(nursery)
+            # A task of its own: a task is woken through all its coroutines, and those here would be on the way of
+            # every message. With a thousand connections that is a third of the time of a fan-out.
+            nursery.start_soon(_main, connection, body, final, name=body)
     except BaseException as raised:
         failure = _abnormal(raised, connection)
-    connection._nursery = None
-    if scope.cancelled_caught:
+    connection.end()
+    if nursery.cancel_scope.cancelled_caught and connection.cut_short:
         _explain_cancellation(connection)
     return failure
 
 
 async def _main(connection: Connection, body: Callable[[], Awaitable[Message | None]], final: _Ending) -> None:
     event = await body()
-    connection.application_scope.deadline = math.inf
+    nursery = connection.nursery
+    nursery.cancel_scope.deadline = math.inf
     if event is not None:
         await final.run(event)
-    connection.nursery.cancel_scope.cancel()
+    if len(nursery.child_tasks) > 1:  # background tasks, beside this one
+        nursery.cancel_scope.cancel()
 
 
 async def _clean_up(connection: Connection, final: _Ending, failure: BaseException | None) -> BaseException | None:

@@ -176,6 +176,7 @@ def test_a_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: 
             raise ImproperlyConfigured("the settings module needs the variable REDIS_URL")
 
     monkeypatch.setattr(layers, "settings", Failing())
+    monkeypatch.setattr(layers, "channel_layers", layers.ChannelLayerManager())  # which has not read them yet
     with pytest.raises(ImproperlyConfigured, match="REDIS_URL"):
         get_channel_layer("elsewhere")
 

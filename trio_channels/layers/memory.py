@@ -25,7 +25,8 @@ class InMemoryChannelLayer(LocalDelivery):
     several at once included; ``group_send`` and ``send`` reach the members in every run of the process.
 
     A ``group_send`` checks and copies its message once, then costs one ``put`` per member, whatever else the layer
-    holds. Within one Trio run a group has one total order.
+    holds. A large group gets it in parts, between which other tasks run. Within one Trio run all messages have one
+    total order: what is sent meanwhile waits its turn.
 
     Args: see :class:`~trio_channels.abc.ChannelLayer`.
 
@@ -44,7 +45,12 @@ class InMemoryChannelLayer(LocalDelivery):
         _names.check_channel_name(channel)
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._send(channel, copy)
+        here = self._hub()
+        if here.delivers_at_once():
+            self._send(channel, copy)
+        else:
+            async with here.turn():
+                self._send(channel, copy)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _send(self, channel: str, message: Message) -> None:
@@ -62,7 +68,7 @@ class InMemoryChannelLayer(LocalDelivery):
                 here.counters.full += 1
                 self._in_run_of(home, partial(getattr, mailbox, "full"))  # it forgets what has expired
                 raise _full(channel, mailbox.capacity)
-            self._in_run_of(home, partial(self._deliver_in_its_run, channel, message))
+            self._in_run_of(home, partial(home.in_turn, partial(self._deliver_in_its_run, channel, message)))
 
     def _deliver_in_its_run(self, channel: str, message: Message) -> None:
         hub = self._hub()
@@ -99,22 +105,33 @@ class InMemoryChannelLayer(LocalDelivery):
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def group_send(self, group: str, message: Message) -> None:
-        """See :meth:`ChannelLayer.group_send`. Cancellation: atomic; a cancelled call has sent nothing."""
+        """See :meth:`ChannelLayer.group_send`.
+
+        Cancellation: a cancelled call has sent nothing; one that has begun sends to all.
+        """
         _names.check_group_name(group)
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
         here = self._hub()
+        if here.delivers_at_once(group):
+            self._fan_out_elsewhere(here, group, copy)
+            here.fan_out(group, self._envelope(copy))
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            async with here.turn():
+                self._fan_out_elsewhere(here, group, copy)
+                await here.fan_out_in_parts(group, self._envelope(copy))
+
+    def _fan_out_elsewhere(self, here: Hub, group: str, message: Message) -> None:
         here.counters.group_sent += 1
-        here.fan_out(group, self._envelope(copy))
         if len(self._hubs) > 1:
             for hub in self._all_hubs():
                 if hub is not here:
-                    self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, copy))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+                    self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, message))
 
     def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message) -> None:
         # Its own clock gives the expiry: each Trio run's starts somewhere else.
-        hub.fan_out(group, self._envelope(message))
+        hub.in_turn(partial(hub.fan_out, group, self._envelope(message)))
 
     def work_queue(self, channel: str) -> WorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Workers, and what they have not done yet, end with this process."""

@@ -618,3 +618,49 @@ async def test_a_message_that_is_refused_in_ones_turn_does_not_keep_the_turn(cro
         assert small.take() == [[1]] * MANY
         await small.send(3)
         assert small.take() == [[3]] * MANY
+
+
+@pytest.mark.parametrize("then", ["leaves", "is flushed"])
+async def test_what_another_run_does_after_its_message_waits_with_it(crowd: Crowd, other: OtherRun, then: str) -> None:
+    layer, last = crowd._layer, crowd.mailboxes[-1]
+    done = threading.Event()
+
+    async def from_there() -> None:
+        await layer.send(last.name, message(2))
+        await layer.group_send("crowd", message(3))
+        if then == "leaves":
+            await layer.group_discard("crowd", last.name)
+        else:
+            await layer.flush()
+        done.set()
+
+    async def hold_up() -> None:
+        await crowd.at(0)
+        other.token.run_sync_soon(trio.lowlevel.spawn_system_task, from_there)
+        assert done.wait(DEADLINE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crowd.send, 1)
+        nursery.start_soon(hold_up)
+    with trio.fail_after(DEADLINE):
+        while "crowd" in last.groups:
+            await trio.lowlevel.checkpoint()
+    if then == "leaves":
+        assert [last.get_nowait() for _ in range(4)] == [message(1), message(2), message(3), None]
+    else:
+        assert [last.get_nowait() for _ in range(2)] == [Gap(3, "flushed"), None]
+
+
+async def test_those_who_send_all_the_time_do_not_wait_for_each_other_after_a_large_group(crowd: Crowd) -> None:
+    layer = crowd._layer
+
+    async def send_on(name: str) -> None:
+        while True:
+            await layer.group_send(name, message(0))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(send_on, f"nobody-{number}")
+        await crowd.send(1)
+        assert not layer._hub().has_turn
+        nursery.cancel_scope.cancel()

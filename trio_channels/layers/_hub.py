@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import outcome
 import trio
 
 from .._counters import Counters
@@ -119,9 +120,14 @@ class Hub:
                     mailbox.put(envelope)
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def delivers_at_once(self, group: str | None = None) -> bool:
-        """Whether a message, to that group or to a single channel, can be delivered without a :meth:`turn`."""
-        return not self._turn.locked() and (group is None or len(self.groups.get(group, ())) <= PART)
+    @property
+    def has_turn(self) -> bool:
+        """Whether somebody has a :meth:`turn` now, so that nobody else delivers."""
+        return self._turn.locked()
+
+    def is_large(self, group: str) -> bool:
+        """Whether a group is to be sent to in parts."""
+        return len(self.groups.get(group, ())) > PART
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -137,8 +143,28 @@ class Hub:
                 while self._afterwards:
                     self._afterwards.popleft()()
 
+    async def after_turn(self, function: Callable[[], object]) -> None:
+        """Have a function that delivers called at the end of the turn that somebody has now; raises what it does.
+
+        All who wait so are served at once, and take no turn of their own: one each, one after the other, would let
+        those who send all the time wait for each other for ever.
+
+        Cancellation: atomic; a cancelled call has not called it.
+        """
+        task = trio.lowlevel.current_task()
+
+        def call() -> None:
+            trio.lowlevel.reschedule(task, outcome.capture(function))
+
+        def give_up(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._afterwards.remove(call)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._afterwards.append(call)
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+
     def in_turn(self, function: Callable[[], object]) -> None:
-        """Call a function that delivers; after the turn that somebody has now, if there is one."""
+        """Call a function that delivers, or that must not overtake one; after the turn that somebody has now."""
         if self._turn.locked():
             self._afterwards.append(function)
         else:

@@ -46,11 +46,10 @@ class InMemoryChannelLayer(LocalDelivery):
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
         here = self._hub()
-        if here.delivers_at_once():
-            self._send(channel, copy)
+        if here.has_turn:
+            await here.after_turn(partial(self._send, channel, copy))
         else:
-            async with here.turn():
-                self._send(channel, copy)
+            self._send(channel, copy)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _send(self, channel: str, message: Message) -> None:
@@ -113,14 +112,20 @@ class InMemoryChannelLayer(LocalDelivery):
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
         here = self._hub()
-        if here.delivers_at_once(group):
-            self._fan_out_elsewhere(here, group, copy)
-            here.fan_out(group, self._envelope(copy))
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
+        if here.is_large(group):
             async with here.turn():
                 self._fan_out_elsewhere(here, group, copy)
                 await here.fan_out_in_parts(group, self._envelope(copy))
+            return
+        if here.has_turn:
+            await here.after_turn(partial(self._fan_out, here, group, copy))
+        else:
+            self._fan_out(here, group, copy)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _fan_out(self, here: Hub, group: str, message: Message) -> None:
+        self._fan_out_elsewhere(here, group, message)
+        here.fan_out(group, self._envelope(message))
 
     def _fan_out_elsewhere(self, here: Hub, group: str, message: Message) -> None:
         here.counters.group_sent += 1
@@ -167,7 +172,8 @@ class InMemoryChannelLayer(LocalDelivery):
         if hub is self._hub():
             function()  # type: ignore[operator]
         else:
-            self._in_run_of(hub, function)  # type: ignore[arg-type]
+            # Not before what the caller has sent there.
+            self._in_run_of(hub, partial(hub.in_turn, function))  # type: ignore[arg-type]
 
 
 def _put(hub: Hub, mailbox: Mailbox, layer: LocalDelivery, message: Message) -> None:

@@ -365,3 +365,43 @@ def test_the_application_has_the_endpoints_name() -> None:
         """Chats."""
 
     assert (chat.__name__, chat.__doc__) == ("chat", "Chats.")  # type: ignore[attr-defined]
+
+
+async def test_a_deadline_of_the_nursery_holds_although_the_connection_was_accepted_after(
+    autojump_clock: MockClock,
+) -> None:
+    @websocket
+    async def endpoint(ws: WebSocket) -> None:
+        ws.nursery.cancel_scope.deadline = trio.current_time() + 3600
+        await ws.accept()
+        async for _ in ws:
+            pass
+
+    async with WebsocketCommunicator(endpoint, "/") as client:
+        await client.connect()
+        output = await client.receive_output(timeout=3700)
+    assert output["type"] == "websocket.close"
+    assert trio.current_time() == pytest.approx(3600)
+
+
+async def test_a_deadline_of_the_nursery_does_not_put_off_the_limits(autojump_clock: MockClock) -> None:
+    ended: list[float] = []
+
+    @websocket(limits=Limits(accept_timeout=5, disconnect_timeout=7))
+    async def endpoint(ws: WebSocket) -> None:
+        try:
+            if ws.scope["path"] == "/accepted":
+                await ws.accept()
+                await ws.receive()
+            ws.nursery.cancel_scope.deadline = trio.current_time() + 3600
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with WebsocketCommunicator(endpoint, "/") as client:
+        assert (await client.connect(timeout=60))[0] is False
+    async with WebsocketCommunicator(endpoint, "/accepted") as client:
+        await client.connect()
+        await client.send_to(text_data="a")
+        await client.disconnect(timeout=60)
+    assert ended == pytest.approx([5, 5 + 7])

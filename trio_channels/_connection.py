@@ -54,7 +54,7 @@ class Connection:
         parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
         receiving: whether the application is about to take an event, although not waiting for the bell now.
-        application_scope: cancelled to end the application early; its nursery's, from :meth:`open` on.
+        application_scope: cancelled to end the application early; known from :meth:`open` on.
         activity: what the application is doing now, for log lines; the dispatcher's to set.
     """
 
@@ -132,10 +132,15 @@ class Connection:
             f"{', ' + str(self.closed) if self.closed else ''}>"
         )
 
-    def open(self, nursery: trio.Nursery) -> None:
-        """Begin the application's life, in its nursery: from now on it may be cut. A WebSocket is to be answered."""
+    def open(self, nursery: trio.Nursery, scope: trio.CancelScope | None = None) -> None:
+        """Begin the application's life, in its nursery: from now on it may be cut. A WebSocket is to be answered.
+
+        Args:
+            nursery: the application's.
+            scope: around the nursery, for the limits; None: they are put on the nursery's own.
+        """
         self._nursery = nursery
-        self.application_scope = nursery.cancel_scope
+        self.application_scope = scope or nursery.cancel_scope
         if self.protocol.state is State.CONNECTING:
             self.application_scope.deadline = trio.current_time() + self.limits.accept_timeout
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import trio
 
@@ -42,6 +43,8 @@ async def supervise(
     connection: Connection,
     body: Callable[[], Awaitable[Message | None]],
     ending: Callable[[Message], Awaitable[object]] | None = None,
+    *,
+    scope: trio.CancelScope | None = None,
 ) -> None:
     """Run an application's side of a connection by the module's rules.
 
@@ -50,6 +53,8 @@ async def supervise(
         body: the application; ends when it has nothing more to do with the client, and returns the client's disconnect
             event if it came to it.
         ending: called once with the disconnect event, the server's or, where there was none, one made here.
+        scope: what the limits are put on, for a body that shows its nursery, whose own scope is then not to be touched.
+            One less costs less.
 
     Raises:
         Exception: what the body, a background task or the ending raised, bare if it is one.
@@ -63,7 +68,7 @@ async def supervise(
         with counted(connection.protocol.kind):
             async with trio.open_nursery() as outer:
                 outer.start_soon(connection.pump)
-                failure = await answer_outage(connection, await _run_body(connection, body, final))
+                failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)
                 try:
                     if not isinstance(failure, trio.Cancelled):
@@ -82,30 +87,34 @@ async def supervise(
 
 
 async def _run_body(
-    connection: Connection, body: Callable[[], Awaitable[Message | None]], final: _Ending
+    connection: Connection,
+    body: Callable[[], Awaitable[Message | None]],
+    final: _Ending,
+    scope: trio.CancelScope | None,
 ) -> BaseException | None:
     """Run the body and, where it ends by itself, the ending; return what went wrong."""
     failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            connection.open(nursery)
-            # A task of its own: a task is woken through all its coroutines, and those here would be on the way of
-            # every message. With a thousand connections that is a third of the time of a fan-out.
-            nursery.start_soon(_main, connection, body, final, name=body)
+        with scope or nullcontext():
+            async with trio.open_nursery() as nursery:
+                connection.open(nursery, scope)
+                # A task of its own: a task is woken through all its coroutines, and those here would be on the way of
+                # every message. With a thousand connections that is a third of the time of a fan-out.
+                nursery.start_soon(_main, connection, body, final, name=body)
     except BaseException as raised:
         failure = _abnormal(raised, connection)
     connection.end()
-    if nursery.cancel_scope.cancelled_caught and connection.cut_short:
+    if connection.application_scope.cancelled_caught and connection.cut_short:
         _explain_cancellation(connection)
     return failure
 
 
 async def _main(connection: Connection, body: Callable[[], Awaitable[Message | None]], final: _Ending) -> None:
     event = await body()
-    nursery = connection.nursery
-    nursery.cancel_scope.deadline = math.inf
+    connection.application_scope.deadline = math.inf
     if event is not None:
         await final.run(event)
+    nursery = connection.nursery
     if len(nursery.child_tasks) > 1:  # background tasks, beside this one
         nursery.cancel_scope.cancel()
 

@@ -214,7 +214,8 @@ def _application(endpoint: Endpoint, *, limits: Limits | None, cancel_on_disconn
         connection = Connection(
             scope, receive, send, limits, cancel_on_disconnect=cancel_on_disconnect, finish_reading=True
         )
-        await supervise(connection, functools.partial(_run, endpoint, WebSocket(connection)))
+        body = functools.partial(_run, endpoint, WebSocket(connection))
+        await supervise(connection, body, scope=trio.CancelScope())
 
     return application
 

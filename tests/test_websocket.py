@@ -387,7 +387,7 @@ async def test_a_deadline_of_the_nursery_holds_although_the_connection_was_accep
 async def test_a_deadline_of_the_nursery_does_not_put_off_the_limits(autojump_clock: MockClock) -> None:
     ended: list[float] = []
 
-    @websocket(limits=Limits(accept_timeout=5, disconnect_timeout=7))
+    @websocket(limits=Limits(accept_timeout=5, disconnect_timeout=7), cancel_on_disconnect=False)
     async def endpoint(ws: WebSocket) -> None:
         try:
             if ws.scope["path"] == "/accepted":

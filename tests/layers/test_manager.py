@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from trio_channels import layers
@@ -232,3 +233,13 @@ def test_a_setting_of_another_shape_is_refused_without_showing_it(
     with pytest.raises(InvalidChannelLayerError, match="must be a dict of dicts") as caught:
         manager["default"]
     assert "secret" not in str(caught.value)
+
+
+def test_settings_that_are_changed_without_a_signal_are_seen_where_there_were_any(
+    manager: ChannelLayerManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "other" not in manager
+    monkeypatch.setattr(django_settings, "CHANNEL_LAYERS", {"other": {"BACKEND": MEMORY}})
+    assert isinstance(manager["other"], InMemoryChannelLayer)
+    django_settings.CHANNEL_LAYERS["third"] = {"BACKEND": MEMORY}
+    assert "third" in manager

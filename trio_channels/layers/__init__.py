@@ -45,7 +45,7 @@ class ChannelLayerManager:
 
     def __init__(self) -> None:
         self.backends: dict[str, ChannelLayer] = {}
-        self._configs: dict[str, dict[str, Any]] | None = None
+        self._lacking = False  # whether the settings have been found to have no CHANNEL_LAYERS
         # Worker threads ask, too: were two to make a layer each, members of one would not hear the other's senders.
         # Re-entrant, since a layer may be made of other configured layers.
         self._making = threading.RLock()
@@ -61,21 +61,23 @@ class ChannelLayerManager:
     def _reset(self, *, setting: str, **_kwargs: object) -> None:
         if setting in ("CHANNEL_LAYERS", _conf.NAME):
             self.backends = {}
-            self._configs = None
+            self._lacking = False
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
         """``settings.CHANNEL_LAYERS``, or nothing where there is none or no settings."""
-        if self._configs is not None:  # every connection asks, and Django's settings are slow to say what they lack
-            return self._configs
-        if not _conf.available():
+        # Every connection asks, and Django's settings are slow to say what they lack. What they have is read anew: not
+        # everybody who changes it sends the signal.
+        if self._lacking or not _conf.available():
             return {}
-        configs = getattr(settings, "CHANNEL_LAYERS", {})
+        if not hasattr(settings, "CHANNEL_LAYERS"):
+            self._lacking = True
+            return {}
+        configs = settings.CHANNEL_LAYERS
         if not isinstance(configs, Mapping) or not all(isinstance(entry, Mapping) for entry in configs.values()):
             # Without what came: it may hold passwords and keys.
             raise InvalidChannelLayerError("the setting CHANNEL_LAYERS must be a dict of dicts, one for each alias")
-        self._configs = dict(configs)
-        return self._configs
+        return dict(configs)
 
     def make_backend(self, name: str) -> ChannelLayer:
         """A new layer from an entry's ``CONFIG``."""

@@ -106,8 +106,8 @@ class Hub:
                 mailbox.put(envelope)
 
     async def fan_out_in_parts(self, group: str, envelope: Envelope) -> None:
-        """As :meth:`fan_out`, with a turn of the scheduler after every :data:`PART` members. To be called in one's
-        :meth:`turn`. A member that leaves meanwhile gets nothing any more; nor does one that joins.
+        """As :meth:`fan_out`, with a round of the scheduler after every :data:`PART` members. To be called in one's
+        :meth:`turn`. Who leaves meanwhile gets nothing any more, nor does who has not been a member before.
 
         Cancellation: none; it takes as long as the members' handlers take to their first waits.
         """

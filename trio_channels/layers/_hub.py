@@ -1,7 +1,8 @@
 """Who is a member of what, in one process and one Trio run: the tables that every layer delivers through.
 
-Everything here is synchronous and runs in one Trio run, so that there is no lock, and no await between a look-up and
-its use.
+Everything runs in one Trio run, with no await between a look-up and its use, so that the tables need no lock.
+Delivering is synchronous, but for groups that are sent to in parts: meanwhile one sender has the *turn*, and all that
+others want delivered comes after it.
 """
 
 from __future__ import annotations

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import outcome
 import pytest
 import trio
 import trio.testing
 
+from trio_channels import _bell
 from trio_channels._bell import Bell
+
+
+@pytest.fixture(params=["Trio's message, made once", "Trio's function"], autouse=True)
+def way_to_park(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in which a bell may wait."""
+    if request.param == "Trio's function":
+        monkeypatch.setattr(_bell, "_MESSAGE", None)
+    else:
+        assert _bell._MESSAGE is not None, "this Trio parks its tasks in a way that trio_channels._park does not know"
 
 
 async def wait(bell: Bell) -> None:
@@ -64,6 +76,57 @@ async def test_a_cancelled_wait_consumes_no_ring() -> None:
     bell.ring()
     with trio.testing.assert_no_checkpoints():
         await bell.wait()
+
+
+async def test_a_ring_after_the_cancellation_of_a_wait_is_kept() -> None:
+    bell, cancelled = Bell(), trio.Event()
+
+    async def wait() -> None:
+        try:
+            await bell.wait()
+        except trio.Cancelled:
+            cancelled.set()
+            raise
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        assert not cancelled.is_set()
+        assert not bell.waited_for  # although its task has not run yet
+        assert not bell.hand_over(outcome.Value("a message"))
+        bell.ring()
+    assert cancelled.is_set()
+    with trio.testing.assert_no_checkpoints():
+        await bell.wait()
+
+
+async def test_who_waits_elsewhere_meanwhile_is_not_woken() -> None:
+    bell, other, heard = Bell(), Bell(), []
+
+    async def wait() -> None:
+        await bell.wait()
+        heard.append("bell")
+        with trio.move_on_after(math.inf) as scope:
+            scopes.append(scope)
+            await bell.wait()
+        await other.wait()
+        heard.append("other")
+
+    scopes: list[trio.CancelScope] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        bell.ring()
+        await trio.testing.wait_all_tasks_blocked()
+        scopes[0].cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        bell.ring()
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == ["bell"]
+        assert other.waited_for
+        other.ring()
+    assert heard == ["bell", "other"]
 
 
 async def test_a_waiter_that_is_rung_and_then_cancelled_has_heard_the_ring() -> None:

@@ -46,6 +46,7 @@ BANDS: dict[str, str] = {
     "_on_demand": "B",
     "_outage": "B",
     "_outbox": "B",
+    "_park": "B",
     "_supervise": "B",
     "_threads": "B",
     "_work": "B",

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+import types
+from collections.abc import Generator
+from typing import Any
 
 import outcome
 import trio
 
-
-class _AlreadyRung:
-    """What is awaited where there is nothing to wait for."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, bool]:
-        yield from ()
-        return True
-
-
-_ALREADY_RUNG = _AlreadyRung()
+from . import _park
 
 
 class Bell:
@@ -28,6 +19,8 @@ class Bell:
     on every message's path. Rings do not add up: after waking, the waiter looks at everything that may have changed.
     """
 
+    # Whether a task is waiting is said by the task: Trio forgets `custom_sleep_data` whenever it reschedules one, for
+    # its cancellation, too. So there is nothing to be done about a cancelled wait, and nothing to make for one.
     __slots__ = ("_rung", "_waiter")
 
     def __init__(self) -> None:
@@ -35,38 +28,31 @@ class Bell:
         self._rung = False
 
     def __repr__(self) -> str:
-        return f"<Bell {'waited for' if self._waiter else 'rung' if self._rung else 'quiet'}>"
+        return f"<Bell {'waited for' if self.waited_for else 'rung' if self._rung else 'quiet'}>"
 
     @property
     def waited_for(self) -> bool:
         """Whether a task is waiting now."""
-        return self._waiter is not None
+        return self._waiter is not None and self._waiter.custom_sleep_data is self
 
     def ring(self) -> None:
         """Wake the waiter. Must be called in the waiter's Trio run; see :func:`trio.lowlevel.TrioToken`."""
-        waiter = self._waiter
-        if waiter is None:
+        if not self.hand_over(_park.WOKEN):
             self._rung = True
-        else:
-            self._waiter = None
-            trio.lowlevel.reschedule(waiter)
 
     def hand_over(self, result: outcome.Outcome[object]) -> bool:
         """Wake the waiter with what it shall get; returns whether there was one. Nothing is kept if not."""
         waiter = self._waiter
-        if waiter is None:
+        if waiter is None or waiter.custom_sleep_data is not self:
             return False
-        self._waiter = None
         trio.lowlevel.reschedule(waiter, result)
         return True
 
-    def wait(self) -> Awaitable[object]:
+    @types.coroutine
+    def wait(self) -> Generator[Any, Any, object]:
         """Wait for a ring; returns at once, without a checkpoint, if one is kept.
 
         Returns: True if a ring was kept; what was handed over; or None.
-
-        To be awaited at once, in the task that called it, as it is not a coroutine function: of those there would be
-        one more to wake, and to hold in memory meanwhile, for each connection that a message goes to.
 
         Raises:
             trio.BusyResourceError: another task is waiting.
@@ -75,12 +61,18 @@ class Bell:
         """
         if self._rung:
             self._rung = False
-            return _ALREADY_RUNG
-        if self._waiter is not None:
+            return True
+        if self.waited_for:
             raise trio.BusyResourceError("another task is already waiting for this bell")
-        self._waiter = trio.lowlevel.current_task()
-        return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105  # by the caller
+        self._waiter = task = trio.lowlevel.current_task()
+        task.custom_sleep_data = self
+        if _MESSAGE is None:
+            return (yield from trio.lowlevel.wait_task_rescheduled(_give_up).__await__())  # noqa: ASYNC105
+        return (yield _MESSAGE).unwrap()
 
-    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._waiter = None
-        return trio.lowlevel.Abort.SUCCEEDED
+
+def _give_up(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+_MESSAGE = _park.message(_give_up)

@@ -124,25 +124,26 @@ class Dispatcher:
                             await handling
                         connection.activity = None
             except Exception as error:
-                await self._failed(error, connection.activity)
-                connection.activity = None
+                if not await self._is_normal(error, connection.activity):
+                    raise
+                connection.activity = None  # then the rest of what the client sent is handled
 
     def _start_handling(self, handler: Handler, message: Message) -> Awaitable[object] | None:
         self._connection.activity = message.get("type")
         return handler(message)
 
-    async def _failed(self, error: Exception, activity: str | None) -> None:
-        """Raise what a handler raised, unless it is a normal end; then the rest of what the client sent is handled."""
+    async def _is_normal(self, error: Exception, activity: str | None) -> bool:
+        """Whether what was raised is how a handler may end; a note is added to what is not."""
         if activity is None:  # no handler's
-            raise error
+            return False
         if isinstance(error, ConnectionClosed):
             if self._connection.ending:
                 logger.debug("the handler of %r ended: the connection is closed", activity)
-                return
+                return True
             await trio.lowlevel.checkpoint_if_cancelled()  # then that is why, and the more precise answer
         elif not isinstance(error, StopConsumer):
             error.add_note(f"in the handler of {activity!r}")
-        raise error
+        return False
 
     async def _handle_beside(self, handler: Handler, message: Message) -> None:
         await self._wait_for_handlers(self._concurrency - 1)
@@ -162,7 +163,8 @@ class Dispatcher:
         except StopConsumer:
             self._stopped = True
         except Exception as error:
-            await self._failed(error, message.get("type"))
+            if not await self._is_normal(error, message.get("type")):
+                raise
         finally:
             self._running -= 1
             self._handler_done.ring()

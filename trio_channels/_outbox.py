@@ -112,6 +112,7 @@ class Outbox:
                 await self._bell.wait()
         finally:
             self._writer_runs = False
+            self._connection.on_closed = None  # the threads are woken here; and nothing is left in a cycle
             self._drained.unpark_all()
             self._wake_threads()
 

@@ -83,7 +83,10 @@ async def supervise(
     if failure is not None:
         if isinstance(failure, Exception):
             _asgi.note_connection(failure, connection.scope)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame
 
 
 async def _run_body(

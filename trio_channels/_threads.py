@@ -104,7 +104,10 @@ class Lease:
             lease_of_task.set(before)  # what was run had the thread's; this task has its own
             worker.inbox.put(message)
         adopt(job.context)
-        return cast(T, message.result.unwrap())
+        try:
+            return cast(T, message.result.unwrap())
+        finally:
+            del message  # which holds the exception, whose traceback holds this frame
 
     def job_done(self, task: trio.lowlevel.Task, done: Done[Any]) -> None:
         """End the lease of one call, and wake its task."""

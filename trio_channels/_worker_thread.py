@@ -66,10 +66,10 @@ class Job(Generic[T]):
         outer = _this_thread.job
         _this_thread.job = self
         try:
-            result = self.context.run(self._run)
+            # No variable here holds the outcome: its exception's traceback holds this frame.
+            self._way_back.call_soon(self._lease.job_done, self._task, Done(self.context.run(self._run)))
         finally:
             _this_thread.job = outer
-        self._way_back.call_soon(self._lease.job_done, self._task, Done(result))
 
     def _run(self) -> outcome.Outcome[T]:
         take_over()
@@ -229,6 +229,7 @@ class Worker:
         try:
             while (item := self.inbox.get()) is not None:
                 item.process()
+                del item  # a thread that waits for work keeps nothing of the last
         finally:
             for callback in self.exit_callbacks:
                 callback()

@@ -145,7 +145,12 @@ class Consumer:
                 concurrency=self.handler_concurrency,
                 finished=self._finished,
             )
-            await supervise(connection, self._application(), self._end)
+            try:
+                await supervise(connection, self._application(), self._end)
+            finally:
+                # It refers back to this consumer. What no cycle holds is freed at once, and not by a pass of the
+                # garbage collector, which stops all connections for as long as there are many of them.
+                del self._dispatcher
 
     def _application(self) -> Callable[[], Awaitable[Message | None]]:
         return self._dispatcher.run

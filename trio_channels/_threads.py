@@ -92,22 +92,7 @@ class Lease:
         if self.closed:
             raise WorkerPoolClosed("this lease of a worker thread has ended")
         await trio.lowlevel.checkpoint_if_cancelled()
-        pool, worker = self._pool, self._worker
-        job: Job[T] = Job(Lease(pool, worker), pool._way_back, call, args)
-        pool._calls += 1
-        pool._under_way += 1
-        worker.jobs += 1
-        worker.inbox.put(job)
-        while not isinstance(message := await trio.lowlevel.wait_task_rescheduled(_never_abandon), Done):
-            before = lease_of_task.get()
-            await message.run()
-            lease_of_task.set(before)  # what was run had the thread's; this task has its own
-            worker.inbox.put(message)
-        adopt(job.context)
-        try:
-            return cast(T, message.result.unwrap())
-        finally:
-            del message  # which holds the exception, whose traceback holds this frame
+        return await self._pool._call(self._worker, call, args)
 
     def job_done(self, task: trio.lowlevel.Task, done: Done[Any]) -> None:
         """End the lease of one call, and wake its task."""
@@ -197,11 +182,30 @@ class WorkerPool(trio.abc.Instrument):
         held = current_lease()
         if held is not None:
             return await held.run_sync(call, *args)
-        lease = Lease(self, await self._acquire(), holders=1)
+        worker = await self._acquire()
+        worker.held = False  # by this task; from here on the call has it
+        return await self._call(worker, call, args)
+
+    async def _call(self, worker: Worker, call: Callable[..., T], args: tuple[Any, ...]) -> T:
+        """Make a call on a worker that is held, or idle and to be had again when the call has ended.
+
+        Cancellation: none; the call is waited for.
+        """
+        job: Job[T] = Job(Lease(self, worker), self._way_back, call, args)
+        self._calls += 1
+        self._under_way += 1
+        worker.jobs += 1
+        worker.inbox.put(job)
+        while not isinstance(message := await trio.lowlevel.wait_task_rescheduled(_never_abandon), Done):
+            before = lease_of_task.get()
+            await message.run()
+            lease_of_task.set(before)  # what was run had the thread's; this task has its own
+            worker.inbox.put(message)
+        adopt(job.context)
         try:
-            return await lease.run_sync(call, *args)
+            return cast(T, message.result.unwrap())
         finally:
-            lease.end()
+            del message  # which holds the exception, whose traceback holds this frame
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:

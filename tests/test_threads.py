@@ -818,5 +818,5 @@ async def test_every_call_cancelled_anywhere_leaves_nothing_behind() -> None:
         for number in range(200):
             nursery.start_soon(one, number % 40)
     assert idle(pool)
-    assert pool._under_way == 0
+    assert not any(worker.jobs for worker in pool._workers)
     assert all(worker.jobs == 0 and not worker.held for worker in pool._workers)

@@ -31,7 +31,7 @@ import outcome
 import trio
 
 from ._context import adopt
-from ._worker_thread import Done, Job, WayBack, Worker, lease_of_task
+from ._worker_thread import Done, Job, Worker, lease_of_task
 from .exceptions import ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
 
 T = TypeVar("T")
@@ -94,13 +94,11 @@ class Lease:
         await trio.lowlevel.checkpoint_if_cancelled()
         return await self._pool._call(self._worker, call, args)
 
-    def job_done(self, task: trio.lowlevel.Task, done: Done[Any]) -> None:
-        """End the lease of one call, and wake its task."""
+    def call_done(self) -> None:
+        """End the lease of one call."""
         self.closed = True
-        self._pool._under_way -= 1
         self._worker.jobs -= 1
         self._pool._release_if_free(self._worker)
-        trio.lowlevel.reschedule(task, outcome.Value(done))
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -124,10 +122,6 @@ class Lease:
         self._pool._release_if_free(self._worker)
 
 
-def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
-
-
 class WorkerPool(trio.abc.Instrument):
     """At most `limit` worker threads for the tasks of one Trio run; see the module's rules.
 
@@ -149,8 +143,6 @@ class WorkerPool(trio.abc.Instrument):
         self._idle: list[Worker] = []
         self._waiting: deque[trio.lowlevel.Task] = deque()
         self._calls = 0
-        self._under_way = 0
-        self._way_back = WayBack(lambda: self._under_way > 0)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -191,21 +183,30 @@ class WorkerPool(trio.abc.Instrument):
 
         Cancellation: none; the call is waited for.
         """
-        job: Job[T] = Job(Lease(self, worker), self._way_back, call, args)
+        job: Job[T] = Job(Lease(self, worker), worker.way_back, call, args)
         self._calls += 1
-        self._under_way += 1
         worker.jobs += 1
         worker.inbox.put(job)
-        while not isinstance(message := await trio.lowlevel.wait_task_rescheduled(_never_abandon), Done):
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                message = await worker.way_back.wait_for_message(job)
+            except KeyboardInterrupt as error:  # for the main task, which has to wait like any other
+                interrupt = error
+                continue
+            if isinstance(message, Done):
+                break
             before = lease_of_task.get()
             await message.run()
             lease_of_task.set(before)  # what was run had the thread's; this task has its own
             worker.inbox.put(message)
         adopt(job.context)
         try:
-            return cast(T, message.result.unwrap())
+            if interrupt is not None:
+                raise interrupt
+            return message.result.unwrap()
         finally:
-            del message  # which holds the exception, whose traceback holds this frame
+            del message, interrupt  # exceptions, whose tracebacks hold this frame
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
@@ -263,19 +264,13 @@ class WorkerPool(trio.abc.Instrument):
         else:
             self._idle.append(worker)
 
-    def after_io_wait(self, timeout: float) -> None:
-        """Have what the threads have said heard at once: one round of Trio's scheduler earlier than by a task."""
-        self._way_back.make_calls()
-
     def after_run(self) -> None:
         """At the end of the Trio run: end and join the threads. Every call has ended by then."""
         self._closed = True
         for worker in self._workers:
             worker.inbox.put(None)
         for worker in self._workers:
-            worker.thread.join()
-            worker.inbox.close()
-        self._way_back.close()
+            worker.join()
 
 
 def existing_pool() -> WorkerPool | None:

@@ -1,7 +1,8 @@
 """One worker thread, and how calls travel to it and back.
 
-How a call travels: the task puts a job in the worker's inbox and parks; the worker's answer reschedules it. While the
-thread runs it may ask its task to run an async function (:func:`run_in_trio`), and serves its inbox meanwhile.
+How a call travels: the task puts a job in the worker's inbox and listens on the worker's way back, until the answer
+comes. While the thread runs it may ask its task to run an async function (:func:`run_in_trio`), and serves its inbox
+meanwhile; so several tasks may wait for one thread, one of whom listens for all.
 """
 
 from __future__ import annotations
@@ -51,15 +52,16 @@ os.register_at_fork(after_in_child=_serve_nobody)
 class Job(Generic[T]):
     """One call on its way to a worker thread and back."""
 
-    __slots__ = ("_args", "_call", "_lease", "_task", "_way_back", "context")
+    __slots__ = ("_args", "_call", "_lease", "_way_back", "context", "message", "task")
 
     def __init__(self, lease: Lease, way_back: WayBack, call: Callable[..., T], args: tuple[Any, ...]) -> None:
         self._lease = lease
         self._way_back = way_back
         self._call = call
         self._args = args
-        self._task = trio.lowlevel.current_task()
+        self.task = trio.lowlevel.current_task()
         self.context = contextvars.copy_context()
+        self.message: Done[T] | AsyncCall[Any] | None = None
 
     def process(self) -> None:
         """In the worker thread: make the call, and wake the task with its outcome."""
@@ -67,7 +69,7 @@ class Job(Generic[T]):
         _this_thread.job = self
         try:
             # No variable here holds the outcome: its exception's traceback holds this frame.
-            self._way_back.call_soon(self._lease.job_done, self._task, Done(self.context.run(self._run)))
+            self._way_back.call_soon(self._end, Done(self.context.run(self._run)))
         finally:
             _this_thread.job = outer
 
@@ -80,9 +82,13 @@ class Job(Generic[T]):
         finally:
             lease_of_task.reset(before)
 
+    def _end(self, done: Done[T]) -> None:
+        self._lease.call_done()
+        self._way_back.deliver(self, done)
+
     def ask(self, request: AsyncCall[Any]) -> None:
-        """From the worker thread: hand a request to the parked task."""
-        self._way_back.call_soon(trio.lowlevel.reschedule, self._task, outcome.Value(request))
+        """From the worker thread: hand a request to the task that waits."""
+        self._way_back.call_soon(self._way_back.deliver, self, request)
 
 
 class Done(Generic[T]):
@@ -116,62 +122,81 @@ class AsyncCall(Generic[T]):
 
 
 class WayBack:
-    """From the worker threads back to Trio: a queue of calls, and a socket pair that wakes a system task.
+    """From one worker thread back to the tasks that wait for it: a queue of calls, and a socket pair that wakes them.
 
-    What :meth:`trio.lowlevel.TrioToken.run_sync_soon` does, at three quarters of its cost per hop.
-
-    Args:
-        expected: whether a worker may still have something to say.
+    One of the tasks listens and makes the calls, among which are the deliveries to the others. So there is no task
+    between, which would be one more to wake, and one more wait for I/O to begin, with every call.
     """
 
-    def __init__(self, expected: Callable[[], bool]) -> None:
-        self._expected = expected
+    __slots__ = ("_calls", "_listens", "_notified", "_reader", "_waiting", "_writer")
+
+    def __init__(self) -> None:
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._token = trio.lowlevel.current_trio_token()
-        self._open = True
-        self._notified = False  # a byte is in the socket that the reader has not seen
-        trio.lowlevel.spawn_system_task(self._serve, name="trio-channels way back from workers")
+        self._notified = False  # a byte is in the socket that the listener has not seen
+        self._listens = False
+        self._waiting: dict[Job[Any], None] = {}  # those that do not listen; the first waits longest
 
     def call_soon(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
-        """From a worker thread that serves a call: have a function called in the Trio thread. It must not raise."""
-        if not self._open:  # the run is ending, and some other system task has come late
-            self._token.run_sync_soon(function, *args)
-            return
+        """From the thread, while it serves a call: have a function called in the Trio thread. It must not raise."""
         self._calls.append((function, args))
         # Besides its own cost, a system call gives the interpreter's lock away in the middle of a handler.
         if not self._notified:
             self._notified = True
             self._writer.send(b"\0")
 
-    async def _serve(self) -> None:
-        try:
-            while True:
-                await self._serve_some()
-        finally:
-            with trio.CancelScope(shield=True):
-                while self._expected():
-                    await self._serve_some()
-            self._open = False
+    async def wait_for_message(self, job: Job[T]) -> Done[T] | AsyncCall[Any]:
+        """Wait for what the thread next has to say to a job's task.
 
-    async def _serve_some(self) -> None:
-        await trio.lowlevel.wait_readable(self._reader)
+        Cancellation: none; it is delivered at the task's next checkpoint.
+        """
+        while job.message is None:
+            if self._listens:
+                self._waiting[job] = None
+                await trio.lowlevel.wait_task_rescheduled(_never_abandon)
+            else:
+                self._listens = True
+                try:
+                    await self._listen()
+                finally:
+                    self._listens = False
+        message, job.message = job.message, None
+        if self._waiting and not self._listens:
+            self._wake(next(iter(self._waiting)))  # to listen
+        return message
+
+    async def _listen(self) -> None:
+        try:
+            await trio.lowlevel.wait_readable(self._reader)
+        except trio.Cancelled:  # a call that has begun is waited for
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.wait_readable(self._reader)
         self._reader.recv(4096)
         self._notified = False  # before the queue is looked at: what comes from now on sends a byte
-        self.make_calls()
-
-    def make_calls(self) -> None:
-        """In the Trio thread: call what the worker threads want called."""
         while self._calls:
             function, args = self._calls.popleft()
             function(*args)
 
+    def deliver(self, job: Job[T], message: Done[T] | AsyncCall[Any]) -> None:
+        """In the Trio thread: give a job's task what it waits for."""
+        job.message = message
+        if job in self._waiting:
+            self._wake(job)
+
+    def _wake(self, job: Job[Any]) -> None:
+        del self._waiting[job]
+        trio.lowlevel.reschedule(job.task)
+
     def close(self) -> None:
-        """Close the sockets, after the run."""
+        """Close the sockets, when the thread has ended."""
         self._reader.close()
         self._writer.close()
+
+
+def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
 
 
 class Inbox:
@@ -205,7 +230,7 @@ class Inbox:
 
 
 class Worker:
-    """A thread and its inbox.
+    """A thread, its inbox, and its way back.
 
     Attributes:
         held: whether a lease holds it; the pool's to set.
@@ -213,10 +238,11 @@ class Worker:
             these may still be waiting when the lease ends.
     """
 
-    __slots__ = ("exit_callbacks", "held", "inbox", "jobs", "thread")
+    __slots__ = ("exit_callbacks", "held", "inbox", "jobs", "thread", "way_back")
 
     def __init__(self, name: str) -> None:
         self.inbox = Inbox()
+        self.way_back = WayBack()
         self.held = False
         self.jobs = 0
         self.exit_callbacks: dict[Callable[[], object], None] = {}
@@ -233,6 +259,12 @@ class Worker:
         finally:
             for callback in self.exit_callbacks:
                 callback()
+
+    def join(self) -> None:
+        """Wait for the end of the thread, which has been asked to end, and close what leads to it and back."""
+        self.thread.join()
+        self.inbox.close()
+        self.way_back.close()
 
 
 def in_worker() -> bool:

@@ -288,6 +288,86 @@ async def test_more_answers_than_the_pipe_back_holds_all_arrive() -> None:
     assert seen == count
 
 
+@pytest.mark.parametrize("cancelled", [(0,), (1,), (0, 2), (0, 1, 2)])
+async def test_of_tasks_that_wait_for_one_thread_any_may_be_cancelled(cancelled: tuple[int, ...]) -> None:
+    gates, scopes = [Gate() for _ in range(3)], [trio.CancelScope() for _ in range(3)]
+    answered, after = [], []
+
+    async def call(number: int) -> None:
+        with scopes[number]:
+            await lease.run_sync(gates[number])
+            answered.append(number)
+            await trio.lowlevel.checkpoint()
+            after.append(number)
+
+    async with current_pool().lease() as lease, trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(call, number)
+            await wait_all_tasks_blocked()  # the first listens, for the others, too
+        for number in cancelled:
+            scopes[number].cancel()
+        await wait_all_tasks_blocked()
+        for number in range(3):
+            assert answered == list(range(number))
+            gates[number].open()
+            while len(answered) == number:
+                await trio.lowlevel.checkpoint()
+    assert after == [number for number in range(3) if number not in cancelled]
+
+
+async def test_a_listener_that_is_woken_for_nothing_listens_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_readable, woken = trio.lowlevel.wait_readable, 0
+
+    async def wake_for_nothing(reader: int) -> None:
+        nonlocal woken
+        woken += 1
+        if woken <= 3:
+            await trio.lowlevel.checkpoint()
+        else:
+            gate.open()
+            await wait_readable(reader)
+
+    gate = Gate()
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", wake_for_nothing)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(current_pool().run_sync, gate)
+    assert woken >= 4
+
+
+#: In a process of its own, whose only thread that gets signals is the main one.
+INTERRUPT = """
+import os, signal, time, trio
+from trio_channels._threads import current_pool
+from trio_channels._worker_thread import run_in_trio
+
+def call():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    print(run_in_trio(work), flush=True)
+    return "result"
+
+async def work():
+    await current_pool().run_sync(time.sleep, 0)
+    return "worked"
+
+async def main():
+    try:
+        print(await current_pool().run_sync(call), flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    print(await current_pool().run_sync(str, "the next"), flush=True)
+
+trio.run(main)
+"""
+
+
+def test_an_interrupt_of_the_main_task_comes_when_its_call_has_ended() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (["worked", "interrupted", "the next"], "")
+
+
 # -- the end of the run -----------------------------------------------------------------------------------------------
 
 
@@ -353,7 +433,7 @@ def test_a_call_of_a_system_task_that_outlives_the_main_task_is_waited_for() -> 
     assert len(results) == 1
 
 
-def test_a_call_of_a_system_task_that_comes_after_the_way_back_has_closed_is_answered() -> None:
+def test_a_call_of_a_system_task_at_the_very_end_of_the_run_is_answered() -> None:
     results: list[bool] = []
 
     async def call_late() -> None:
@@ -361,7 +441,7 @@ def test_a_call_of_a_system_task_that_comes_after_the_way_back_has_closed_is_ans
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
-                for _ in range(20):  # the way back's own task has ended by then, in whatever order they are
+                for _ in range(20):  # every other system task has ended by then, in whatever order they are
                     await trio.lowlevel.checkpoint()
                 results.append(await current_pool().run_sync(in_worker))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import os
-import socket
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -122,7 +121,7 @@ class AsyncCall(Generic[T]):
 
 
 class WayBack:
-    """From one worker thread back to the tasks that wait for it: a queue of calls, and a socket pair that wakes them.
+    """From one worker thread back to the tasks that wait for it: a queue of calls, and a pipe that wakes them.
 
     One of the tasks listens and makes the calls, among which are the deliveries to the others. So there is no task
     between, which would be one more to wake, and one more wait for I/O to begin, with every call.
@@ -132,10 +131,9 @@ class WayBack:
 
     def __init__(self) -> None:
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._notified = False  # a byte is in the socket that the listener has not seen
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        self._notified = False  # a byte is in the pipe that the listener has not seen
         self._listens = False
         self._waiting: dict[Job[Any], None] = {}  # those that do not listen; the first waits longest
 
@@ -145,7 +143,7 @@ class WayBack:
         # Besides its own cost, a system call gives the interpreter's lock away in the middle of a handler.
         if not self._notified:
             self._notified = True
-            self._writer.send(b"\0")
+            os.write(self._writer, b"\0")
 
     async def wait_for_message(self, job: Job[T]) -> Done[T] | AsyncCall[Any]:
         """Wait for what the thread next has to say to a job's task.
@@ -173,7 +171,10 @@ class WayBack:
         except trio.Cancelled:  # a call that has begun is waited for
             with trio.CancelScope(shield=True):
                 await trio.lowlevel.wait_readable(self._reader)
-        self._reader.recv(4096)
+        try:
+            os.read(self._reader, 4096)
+        except BlockingIOError:  # woken for nothing
+            return
         self._notified = False  # before the queue is looked at: what comes from now on sends a byte
         while self._calls:
             function, args = self._calls.popleft()
@@ -190,9 +191,9 @@ class WayBack:
         trio.lowlevel.reschedule(job.task)
 
     def close(self) -> None:
-        """Close the sockets, when the thread has ended."""
-        self._reader.close()
-        self._writer.close()
+        """Close the pipe, when the thread has ended."""
+        os.close(self._writer)
+        os.close(self._reader)
 
 
 def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:

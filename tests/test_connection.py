@@ -309,7 +309,7 @@ async def test_a_message_checked_before_another_task_closed_is_not_sent_after_th
         connection.start_soon(connection.close)
         await wait_all_tasks_blocked()  # the server is slow with the close
         with pytest.raises(ConnectionClosed):
-            await connection.send_carefully(late, checked=True)
+            await connection.send_checked(late)
 
     async def slowly(message: Message) -> None:
         if message["type"] == "websocket.close":

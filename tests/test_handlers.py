@@ -146,6 +146,19 @@ def test_the_handlers_of_a_sync_consumer_are_plain_methods() -> None:
     assert find_handlers(Sync, (Framework,), must_be_async=False) == ({"chat_message"}, {"chat_message"})
 
 
+def test_what_the_framework_marks_may_return_what_is_to_be_awaited() -> None:
+    class Returns:
+        @handles_client_event
+        def websocket_receive(self, event: Any) -> Any: ...
+
+    class Overridden(Returns):
+        def websocket_receive(self, event: Any) -> Any: ...  # nothing says what it returns
+
+    assert find_handlers(Returns, (Returns,), must_be_async=True)[0] == {"websocket_receive"}
+    assert find_handlers(Returns, (Returns,), must_be_async=False)[0] == {"websocket_receive"}
+    assert find_handlers(Overridden, (Returns,), must_be_async=True)[0] == set()
+
+
 def test_inherited_handlers_count() -> None:
     class Mixin:
         async def from_mixin(self, event: Any) -> None: ...

@@ -231,9 +231,22 @@ class Connection:
             # By far the most frequent case, without a coroutine of our own: there is one for each member of a group
             # that is being sent to, and with a thousand of them that was a tenth of the whole.
             return self._send(message)
-        return self.send_carefully(message)
+        return self._send_carefully(message)
 
-    async def send_carefully(self, message: Message, *, checked: bool = False) -> None:
+    def send_checked(self, message: Message) -> Awaitable[None]:
+        """As :meth:`send`, of a message that :meth:`check` has been called for, by another thread and a while ago."""
+        self._sends += 1
+        if (
+            self._send_is_quiet
+            and self.closed is None
+            and not self._close_sent
+            and self._sends % _YIELD_EVERY
+            and message["type"] == "websocket.send"
+        ):
+            return self._send(message)
+        return self._send_carefully(message, checked=True)
+
+    async def _send_carefully(self, message: Message, *, checked: bool = False) -> None:
         """As :meth:`send`, and always a cancellation point of its own.
 
         Args:

@@ -76,7 +76,8 @@ def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
     is_async = inspect.iscoroutinefunction(value) or (
         must_be_async and inspect.iscoroutinefunction(inspect.unwrap(value))  # a decorator's plain function around one
     )
-    if inspect.isfunction(value) and is_async is not must_be_async:
+    # What the framework marks may be a plain function that returns what is to be awaited.
+    if inspect.isfunction(value) and is_async is not must_be_async and (is_async or not hasattr(value, _MARK)):
         return False
     try:
         inspect.signature(value).bind(None, None)

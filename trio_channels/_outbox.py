@@ -107,23 +107,21 @@ class Outbox:
         try:
             while True:
                 while self._messages:
-                    await self._write_one()
-                    self._drained.unpark_all()
+                    try:
+                        await self._connection.send_checked(self._messages[0])
+                    except ConnectionClosed:
+                        self._messages.clear()  # nobody is there to read the rest
+                    else:
+                        self._messages.popleft()
+                    if self._drained:
+                        self._drained.unpark_all()
+                    self._wake_threads()
                 await self._bell.wait()
         finally:
             self._writer_runs = False
             self._connection.on_closed = None  # the threads are woken here; and nothing is left in a cycle
             self._drained.unpark_all()
             self._wake_threads()
-
-    async def _write_one(self) -> None:
-        try:
-            await self._connection.send_carefully(self._messages[0], checked=True)
-        except ConnectionClosed:
-            self._messages.clear()  # nobody is there to read the rest
-        else:
-            self._messages.popleft()
-        self._wake_threads()
 
     async def drained(self, at_most: int = 0) -> None:
         """Wait until at most so many messages wait to be handed to the server, or nobody hands them over any more."""

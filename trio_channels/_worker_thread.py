@@ -157,20 +157,19 @@ class WayBack:
             else:
                 self._listens = True
                 try:
-                    await self._listen()
+                    await trio.lowlevel.wait_readable(self._reader)
+                except trio.Cancelled:  # a call that has begun is waited for
+                    with trio.CancelScope(shield=True):
+                        await trio.lowlevel.wait_readable(self._reader)
                 finally:
                     self._listens = False
+                self._hear()
         message, job.message = job.message, None
         if self._waiting and not self._listens:
             self._wake(next(iter(self._waiting)))  # to listen
         return message
 
-    async def _listen(self) -> None:
-        try:
-            await trio.lowlevel.wait_readable(self._reader)
-        except trio.Cancelled:  # a call that has begun is waited for
-            with trio.CancelScope(shield=True):
-                await trio.lowlevel.wait_readable(self._reader)
+    def _hear(self) -> None:
         try:
             os.read(self._reader, 4096)
         except BlockingIOError:  # woken for nothing

@@ -107,13 +107,10 @@ class _WebsocketProtocol:
         await self._emit({"type": "websocket.http.response.body", "body": denied.body})
 
     @handles_client_event
-    async def websocket_receive(self, message: Message) -> None:
-        """Calls ``receive`` with what came."""
+    def websocket_receive(self, message: Message) -> Any:
+        """Calls ``receive`` with what came; returns what it does, to be awaited where it is."""
         text = message.get("text")
-        if text is not None:
-            await self._call(self.receive, text_data=text)
-        else:
-            await self._call(self.receive, bytes_data=message["bytes"])
+        return self.receive(text_data=text) if text is not None else self.receive(bytes_data=message["bytes"])
 
     @handles_client_event
     async def websocket_disconnect(self, message: Message) -> None:
@@ -308,14 +305,24 @@ class WebsocketConsumer(SyncConsumer):
 
     _deny = _WebsocketProtocol._deny
     websocket_connect = _blocking(_WebsocketProtocol.websocket_connect)
-    websocket_receive = _blocking(_WebsocketProtocol.websocket_receive)
+    websocket_receive = _WebsocketProtocol.websocket_receive
     websocket_disconnect = _blocking(_WebsocketProtocol.websocket_disconnect)
     connect = _blocking(_WebsocketProtocol.connect)
     receive = _blocking(_WebsocketProtocol.receive)
     disconnect = _blocking(_WebsocketProtocol.disconnect)
     accept = _blocking(_WebsocketProtocol.accept)
-    send = _blocking(_WebsocketProtocol.send)  # type: ignore[arg-type]
     close = _blocking(_WebsocketProtocol.close)
+
+    def send(  # type: ignore[override]
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send one WebSocket message; returns when it is queued, in order.
+
+        Args and raises: as of :meth:`AsyncWebsocketConsumer.send`.
+        """
+        self._outbox.put(_data_message(text_data, bytes_data))
+        if close:
+            self.close(close)
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):

@@ -161,6 +161,30 @@ async def test_text_and_bytes_are_echoed(consumer: Consumer) -> None:
         await client.disconnect()
 
 
+class AsyncShouts(AsyncWebsocketConsumer):
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        await super().websocket_receive({**message, "text": message["text"].upper()})
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data=text_data)
+
+
+class SyncShouts(WebsocketConsumer):
+    def websocket_receive(self, message: dict[str, Any]) -> None:
+        super().websocket_receive({**message, "text": message["text"].upper()})
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.send(text_data=text_data)
+
+
+@both(AsyncShouts, SyncShouts)
+async def test_the_handler_of_the_servers_event_may_be_overridden(consumer: Consumer) -> None:
+    async with connected(consumer) as client:
+        await client.send_to(text_data="quiet")
+        assert await client.receive_from() == "QUIET"
+        await client.disconnect()
+
+
 @both(AsyncWebsocketConsumer, WebsocketConsumer)
 async def test_messages_are_ignored_by_default(consumer: Consumer) -> None:
     async with connected(consumer) as client:

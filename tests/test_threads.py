@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -334,38 +337,156 @@ async def test_a_listener_that_is_woken_for_nothing_listens_on(monkeypatch: pyte
     assert woken >= 4
 
 
-#: In a process of its own, whose only thread that gets signals is the main one.
+#: In a process of its own, as a signal interrupts the main thread.
 INTERRUPT = """
-import os, signal, time, trio
+import os, signal, sys, time, trio
 from trio_channels._threads import current_pool
 from trio_channels._worker_thread import run_in_trio
 
 def call():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.2)
-    print(run_in_trio(work), flush=True)
-    return "result"
-
-async def work():
-    await current_pool().run_sync(time.sleep, 0)
-    return "worked"
+    print("goes on", flush=True)
+    if sys.argv[1] == "nested":
+        try:
+            run_in_trio(trio.sleep_forever)
+        except KeyboardInterrupt:
+            print("told", flush=True)
+            raise
 
 async def main():
     try:
-        print(await current_pool().run_sync(call), flush=True)
+        await current_pool().run_sync(call)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
     print(await current_pool().run_sync(str, "the next"), flush=True)
+    print(current_pool(), flush=True)
 
 trio.run(main)
 """
 
 
-def test_an_interrupt_of_the_main_task_comes_when_its_call_has_ended() -> None:
+@pytest.mark.parametrize(("case", "told"), [("plain", []), ("nested", ["told"])])
+def test_an_interrupt_comes_at_the_end_of_a_call_or_out_of_what_it_has_run(case: str, told: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPT], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", INTERRUPT, case], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
-    assert (done.stdout.splitlines(), done.stderr) == (["worked", "interrupted", "the next"], "")
+    said = ["goes on", *told, "interrupted", "the next", "<WorkerPool 0 of 10 leased, 0 waiting>"]
+    assert (done.stdout.splitlines(), done.stderr) == (said, "")
+
+
+#: Interrupts the first run at the first line that the main thread runs of what a call is made of, the next at the next.
+INTERRUPT_ANYWHERE = """
+import itertools, os, signal, sys, trio
+from trio_channels import _threads, _worker_thread
+
+FILES = {_threads.__file__, _worker_thread.__file__}
+
+def interrupt(at):
+    seen = itertools.count(1)
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename not in FILES:
+            return None
+        if event == "line" and next(seen) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return trace
+
+    return trace
+
+async def calls(pool):
+    await pool.run_sync(_worker_thread.run_in_trio, trio.lowlevel.checkpoint)
+    async with pool.lease() as lease, trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(lease.run_sync, int)
+
+async def main(at):
+    pool = _threads.current_pool(2)
+    await pool.run_sync(int)
+    sys.settrace(interrupt(at))
+    interrupted = False
+    try:
+        await calls(pool)
+        await trio.lowlevel.checkpoint()
+    except* KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.settrace(None)
+    with trio.fail_after(20):
+        await pool.run_sync(int)
+    assert pool.statistics().leased == 0, (at, pool)
+    assert not any(worker.jobs for worker in pool._workers), at
+    return interrupted
+
+for at in itertools.count(1):
+    if not trio.run(main, at):
+        break
+print(at)
+"""
+
+
+def test_an_interrupt_between_any_two_lines_loses_no_message_and_no_worker() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT_ANYWHERE], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) > 100  # lines, or nothing has been tried
+
+
+async def test_what_a_thread_has_called_and_raises_is_logged_and_concerns_no_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard = []
+
+    def call() -> str:
+        call_soon_in_trio(int, "no number")
+        call_soon_in_trio(heard.append, "the next")
+        return "result"
+
+    assert await current_pool().run_sync(call) == "result"
+    assert heard == ["the next"]
+    assert [record.name for record in caplog.records] == ["trio_channels.threads"]
+    assert "'int'" in caplog.text
+    assert "no number" in caplog.text
+
+
+async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
+    class Thing:
+        pass
+
+    thing = Thing()
+    alive = weakref.ref(thing)
+    await current_pool().run_sync(id, thing)
+    del thing
+    with trio.fail_after(PATIENCE):
+        while alive() is not None:
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("missing", ["the first pipe", "the second pipe", "the thread"])
+async def test_a_worker_that_cannot_be_made_leaves_nothing_open(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipes, make_pipe = [], os.pipe
+
+    def pipe() -> tuple[int, int]:
+        if missing == ("the first pipe", "the second pipe", "")[min(len(pipes), 2)]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        pipes.append(make_pipe())
+        return pipes[-1]
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = current_pool()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", pipe)
+        if missing == "the thread":
+            patch.setattr(threading.Thread, "start", start)
+        with pytest.raises((OSError, RuntimeError)):
+            await pool.run_sync(int)
+    for end in itertools.chain(*pipes):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(end)
+    assert await pool.run_sync(int) == 0
 
 
 # -- the end of the run -----------------------------------------------------------------------------------------------
@@ -898,5 +1019,4 @@ async def test_every_call_cancelled_anywhere_leaves_nothing_behind() -> None:
         for number in range(200):
             nursery.start_soon(one, number % 40)
     assert idle(pool)
-    assert not any(worker.jobs for worker in pool._workers)
     assert all(worker.jobs == 0 and not worker.held for worker in pool._workers)

@@ -15,6 +15,8 @@ The rules:
   its own to the tasks that it starts: what outlives the call goes to the pool.
 - A worker goes back to the pool when it has done everything that it was given.
 - Context variables go in with a call, and what it changed comes back.
+- Ctrl-C waits for the end of the call, or comes out of the next async function that the call wants run. Between the
+  lines here it cannot come: whoever waits for a message that has just been taken would wait for ever.
 - How a call travels to its thread and back is in :mod:`trio_channels._worker_thread`.
 """
 
@@ -161,6 +163,7 @@ class WorkerPool(trio.abc.Instrument):
             calls=self._calls,
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a synchronous function on a worker thread: the held one inside a lease, else a free one.
 
@@ -178,10 +181,11 @@ class WorkerPool(trio.abc.Instrument):
         worker.held = False  # by this task; from here on the call has it
         return await self._call(worker, call, args)
 
+    @trio.lowlevel.enable_ki_protection
     async def _call(self, worker: Worker, call: Callable[..., T], args: tuple[Any, ...]) -> T:
         """Make a call on a worker that is held, or idle and to be had again when the call has ended.
 
-        Cancellation: none; the call is waited for.
+        Cancellation: none; the call is waited for. So is a KeyboardInterrupt, which is raised then.
         """
         job: Job[T] = Job(Lease(self, worker), worker.way_back, call, args)
         self._calls += 1
@@ -191,13 +195,14 @@ class WorkerPool(trio.abc.Instrument):
         while True:
             try:
                 message = await worker.way_back.wait_for_message(job)
-            except KeyboardInterrupt as error:  # for the main task, which has to wait like any other
-                interrupt = error
+            except KeyboardInterrupt as error:
+                interrupt = error  # for the next thing that this task does, if it is one that can be interrupted
                 continue
             if isinstance(message, Done):
                 break
             before = lease_of_task.get()
-            await message.run()
+            await message.run(interrupt)
+            interrupt = None
             lease_of_task.set(before)  # what was run had the thread's; this task has its own
             worker.inbox.put(message)
         adopt(job.context)
@@ -209,6 +214,7 @@ class WorkerPool(trio.abc.Instrument):
             del message, interrupt  # exceptions, whose tracebacks hold this frame
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def lease(self) -> AsyncIterator[Lease]:
         """Hold one worker for the length of the block; inside another lease, that one.
 

@@ -8,10 +8,12 @@ meanwhile; so several tasks may wait for one thread, one of whom listens for all
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
 
 import outcome
@@ -22,6 +24,8 @@ from .exceptions import BridgeError, WorkerPoolClosed
 
 if TYPE_CHECKING:
     from ._threads import Lease
+
+logger = logging.getLogger("trio_channels.threads")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -110,11 +114,22 @@ class AsyncCall(Generic[T]):
         self.context: contextvars.Context | None = None
         self.result: outcome.Outcome[T] | None = None
 
-    async def run(self) -> None:
-        """In the Trio task: run it, in the thread's context; keep the outcome and the context for the thread."""
+    async def run(self, interrupt: KeyboardInterrupt | None = None) -> None:
+        """In the Trio task: run it, in the thread's context; keep the outcome and the context for the thread.
+
+        Args:
+            interrupt: came while the thread was at work, and is what the thread gets in place of a result.
+        """
         adopt(self._context)
-        self.result = await outcome.acapture(self._call)
+        if interrupt is None:
+            self.result = await outcome.acapture(self._unprotected)
+        else:
+            self.result = outcome.Error(interrupt)
         self.context = contextvars.copy_context()
+
+    @trio.lowlevel.disable_ki_protection
+    async def _unprotected(self) -> T:
+        return await self._call()
 
     def process(self) -> None:
         """In the worker thread: being taken out of the inbox is all the waking there is."""
@@ -138,7 +153,7 @@ class WayBack:
         self._waiting: dict[Job[Any], None] = {}  # those that do not listen; the first waits longest
 
     def call_soon(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
-        """From the thread, while it serves a call: have a function called in the Trio thread. It must not raise."""
+        """From the thread, while it serves a call: have the Trio thread call a function. What it raises is logged."""
         self._calls.append((function, args))
         # Besides its own cost, a system call gives the interpreter's lock away in the middle of a handler.
         if not self._notified:
@@ -177,7 +192,10 @@ class WayBack:
         self._notified = False  # before the queue is looked at: what comes from now on sends a byte
         while self._calls:
             function, args = self._calls.popleft()
-            function(*args)
+            try:
+                function(*args)
+            except Exception:  # not this task's, whose call goes on; and there are others that wait for what is next
+                logger.exception("%r, which a call on a worker thread had asked for, failed", function)
 
     def deliver(self, job: Job[T], message: Done[T] | AsyncCall[Any]) -> None:
         """In the Trio thread: give a job's task what it waits for."""
@@ -241,14 +259,18 @@ class Worker:
     __slots__ = ("exit_callbacks", "held", "inbox", "jobs", "thread", "way_back")
 
     def __init__(self, name: str) -> None:
-        self.inbox = Inbox()
-        self.way_back = WayBack()
         self.held = False
         self.jobs = 0
         self.exit_callbacks: dict[Callable[[], object], None] = {}
         # A daemon, so that a crashed Trio run cannot keep the interpreter alive; a run that ends joins it.
         self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self.thread.start()
+        with ExitStack() as undo:  # where there are no file descriptors, or threads, to be had
+            self.inbox = Inbox()
+            undo.callback(self.inbox.close)
+            self.way_back = WayBack()
+            undo.callback(self.way_back.close)
+            self.thread.start()
+            undo.pop_all()
 
     def _serve(self) -> None:
         _this_thread.worker = self
@@ -297,7 +319,7 @@ def run_in_trio(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def call_soon_in_trio(function: Callable[[*Ts], object], *args: *Ts) -> None:
-    """From a worker thread: have a plain function called in the Trio thread, without waiting. It must not raise.
+    """From a worker thread: have the Trio thread call a plain function, without waiting. What it raises is logged.
 
     Raises:
         BridgeError: the current thread is not a worker.

@@ -159,6 +159,7 @@ async def test_the_disconnect_of_a_synchronous_consumer_waits_for_a_thread_altho
         ws.scope["codes"] = codes
         async with ws, trio.open_nursery() as nursery:
             assert await ws.connect(timeout=PATIENCE) == (True, None)
+            await until_seen(0, 0)  # accept() was read before connect() had returned and given its thread back
             for _ in range(THREADS + QUEUE):
                 nursery.start_soon(call)
             await until_seen(THREADS, QUEUE)

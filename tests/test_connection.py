@@ -95,7 +95,7 @@ async def accept_and_wait(connection: Connection) -> Message:
 
 async def until_left(connection: Connection) -> Message:
     while True:
-        event = connection.take_event()
+        event = connection.events.take()
         if event is None:
             await connection.bell.wait()
         elif event["type"].endswith(".disconnect"):
@@ -123,7 +123,7 @@ async def test_taking_an_event_lets_one_more_be_read(nursery: trio.Nursery) -> N
 
     async def body(connection: Connection) -> None:
         await wait_all_tasks_blocked()
-        taken.append(connection.take_event())
+        taken.append(connection.events.take())
         await trio.sleep_forever()
 
     nursery.start_soon(server.run, application(body, limits=Limits(read_ahead=2)))
@@ -140,7 +140,7 @@ async def test_no_event_is_lost_or_reordered_by_the_bound() -> None:
     async def body(connection: Connection) -> Message:
         await connection.send(ACCEPT)
         while not seen or seen[-1] != LEFT:
-            if event := connection.take_event():
+            if event := connection.events.take():
                 seen.append(event)
             else:
                 await connection.bell.wait()

@@ -42,6 +42,7 @@ BANDS: dict[str, str] = {
     "_context": "B",
     "_dispatch": "B",
     "_envelope": "B",
+    "_event_queue": "B",
     "_mailbox": "B",
     "_on_demand": "B",
     "_outage": "B",

@@ -14,7 +14,6 @@ The rules (what is built on them, and what happens at the end, is in :mod:`trio_
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ import trio
 from . import _asgi
 from ._asgi import Message, Receive, Scope, Send, State
 from ._bell import Bell
+from ._event_queue import EventQueue
 from ._limits import Limits
 from ._worker_thread import lease_of_task
 from .exceptions import ConnectionClosed
@@ -50,6 +50,7 @@ class Connection:
 
     Attributes:
         bell: rung whenever there may be something new to look at.
+        events: the client's, read and not yet taken; a worker's next is read when the last has been dealt with.
         closed: why nothing can be sent any more, or None.
         parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
@@ -63,13 +64,9 @@ class Connection:
     __slots__ = (
         "_accepted",
         "_close_sent",
-        "_dealt_with",
-        "_ended",
-        "_events",
         "_finish_reading",
         "_nursery",
         "_receive",
-        "_room",
         "_send",
         "_send_is_quiet",
         "_sends",
@@ -80,6 +77,7 @@ class Connection:
         "cancel_on_disconnect",
         "closed",
         "disconnected",
+        "events",
         "limits",
         "on_closed",
         "parting",
@@ -102,6 +100,7 @@ class Connection:
         self.limits = limits or Limits()
         self.protocol = _asgi.Protocol(scope)
         self.bell = Bell()
+        self.events = EventQueue(self.limits.read_ahead, self.bell)
         self.closed: ConnectionClosed | None = None
         self.parting: ConnectionClosed | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -113,22 +112,17 @@ class Connection:
         self._send = send
         self.cancel_on_disconnect = cancel_on_disconnect
         self._finish_reading = finish_reading
-        self._events: deque[Message] = deque()
-        self._room = Bell()
         self._sends = 0
         # Up to this version of the specification a server's send says nothing when the client has gone; see send().
         self._send_is_quiet = _asgi.spec_version(scope) < (2, 4)
-        self._ended = False
         self._close_sent = False
         self._accepted = False
         # Whether the server may still have events that somebody must read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
-        # A worker takes a message for done when the next is asked for, so that it must not be read ahead.
-        self._dealt_with = Bell()
 
     def __repr__(self) -> str:
         return (
-            f"<Connection {_asgi.describe(self.scope)}: {self.protocol.state.value}, {len(self._events)} events waiting"
+            f"<Connection {_asgi.describe(self.scope)}: {self.protocol.state.value}, {len(self.events)} events waiting"
             f"{', ' + str(self.closed) if self.closed else ''}>"
         )
 
@@ -189,23 +183,6 @@ class Connection:
         except Exception as error:
             error.add_note(f"in the background task {getattr(function, '__qualname__', function)}")
             raise
-
-    @property
-    def has_event(self) -> bool:
-        """Whether an event of the client waits."""
-        return bool(self._events)
-
-    def take_event(self) -> Message | None:
-        """The next event of the client, or None where none waits."""
-        if not self._events:
-            return None
-        event = self._events.popleft()
-        self._room.ring()
-        return event
-
-    def dealt_with(self) -> None:
-        """Say that an event has been handled; of a worker's messages the next is read only then."""
-        self._dealt_with.ring()
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send an ASGI message.
@@ -341,7 +318,7 @@ class Connection:
         if not self.disconnected.is_set():
             self.disconnected.set()
             why = self._why_closed()
-            self._events.append({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
+            self.events.add({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
 
     def _set_closed(self, why: ConnectionClosed) -> ConnectionClosed:
         """Note why the connection is closed, unless that is known; returns what is known then."""
@@ -363,9 +340,7 @@ class Connection:
         if closed is not told:
             event = {**event, "code": closed.code, "reason": closed.reason}
         self.disconnected.set()
-        # An endpoint need not take the handshake's event, which comes first.
-        unread = any(waiting["type"] != "websocket.connect" for waiting in self._events)
-        will_learn = self.bell.waited_for or self.receiving or (self._finish_reading and unread)
+        will_learn = self.bell.waited_for or self.receiving or (self._finish_reading and self.events.unread)
         if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
         else:  # who has closed by itself may have more to do
@@ -376,32 +351,25 @@ class Connection:
         """Read events from the server until the client has gone; see rule 1."""
         try:
             while not self.disconnected.is_set():
-                await self._read_one()
+                await self.events.put(self._received(await self._receive()))
+                # A worker takes a message for done when the next is asked for, so that it must not be read ahead.
                 if self.protocol.kind == "channel":
-                    await self._dealt_with.wait()
+                    await self.events.until_dealt_with()
         except Exception:
             # The application is cancelled for it; that is no restart.
             self.parting = ConnectionClosed(INTERNAL_ERROR)
             raise
 
-    async def _read_one(self) -> None:
-        event = await self._receive()
+    def _received(self, event: Message) -> Message:
+        """Draw the consequences of an event; returns what the application shall be given."""
         self.protocol.received(event)
         if self.protocol.kind == "http":
             self._unread = event.get("more_body", False)
-        if self.protocol.disconnected:
-            event = self._client_gone(event)
-        while len(self._events) >= self.limits.read_ahead and not self._ended:
-            await self._room.wait()
-        if not self._ended:
-            self._events.append(event)
-            self.bell.ring()
+        return self._client_gone(event) if self.protocol.disconnected else event
 
     async def drain(self) -> None:
         """After the end: have the pump read on, and forget, until the server confirms; at most ``close_timeout``."""
-        self._ended = True
-        self._events.clear()
-        self._room.ring()
+        self.events.close()
         # Of a handshake that nobody has answered, the server says nothing more before the application has returned.
         unanswered = self.protocol.state in (State.CONNECTING, State.DENYING)
         if self._unread and not unanswered and not self.disconnected.is_set():

@@ -91,7 +91,7 @@ class Dispatcher:
                 if self._stopped:
                     await self._wait_for_handlers(0)
                     return None
-                event = connection.take_event()
+                event = connection.events.take()
                 if event is not None:
                     if event["type"] in DISCONNECTS:
                         if connection.cancel_on_disconnect and self._running:

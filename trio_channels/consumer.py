@@ -167,7 +167,7 @@ class Consumer:
 
     async def _from_worker(self, message: Message) -> None:
         await self._from_client(message)
-        self._connection.dealt_with()
+        self._connection.events.dealt_with()
 
     def _from_layer(self, message: Message) -> Awaitable[object] | None:
         kind = message.get("type")

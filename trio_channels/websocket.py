@@ -132,12 +132,12 @@ class WebSocket:
         waited = False  # a wait is a checkpoint; a second switch would cost a fifth of an echo
         try:
             while True:
-                if self._last is None and not connection.has_event:
+                if self._last is None and not connection.events:
                     waited = not await connection.bell.wait() or waited
                     continue
                 if not waited:
                     await trio.lowlevel.checkpoint()
-                event = self._last or connection.take_event()
+                event = self._last or connection.events.take()
                 if event is None:
                     continue  # another task was quicker
                 if event["type"] in DISCONNECTS:

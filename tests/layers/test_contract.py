@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,9 +28,12 @@ from trio_channels.exceptions import (
     MessageNotEncodable,
 )
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.layers._hub import PART
+from trio_channels.layers._local import LocalDelivery
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 
 from .conftest import redis_cluster_hosts, redis_url
+from .crowd import MANY, Crowd
 
 
 @dataclass(frozen=True)
@@ -887,3 +891,52 @@ async def _works_after_each_cancelled(layer: ChannelLayer, call: str) -> None:
         assert replace(layer.statistics(), group_sent=0, delivered=0) == LayerStatistics(*[0] * 11)
         if not scope.cancel_called:
             break
+
+
+# -- large groups -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def crowd(case: LayerCase) -> AsyncIterator[Crowd]:
+    async with case.make(capacity=100) as layer:
+        assert isinstance(layer, LocalDelivery)
+        with ExitStack() as stack:
+            crowd = Crowd(layer, stack)
+            await crowd.join()
+            yield crowd
+
+
+async def test_a_large_group_gets_a_message_in_parts_between_which_others_run(crowd: Crowd) -> None:
+    seen = [0]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crowd.send, 1)
+        while seen[-1] < MANY:
+            await trio.lowlevel.checkpoint()
+            seen.append(sum(mailbox.statistics().waiting for mailbox in crowd.mailboxes))
+    # Between two turns of one task another one has at most two, as a scheduler's rounds have no order inside.
+    assert max(after - before for before, after in pairwise(seen)) <= 2 * PART
+    assert crowd.take() == [[1]] * MANY
+
+
+async def test_all_members_of_a_large_group_see_one_order(crowd: Crowd) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(crowd.send, number)
+    await crowd.at(-1, 20)
+    first, *others = crowd.take()
+    assert sorted(first) == list(range(20))
+    assert others == [first] * (MANY - 1)
+
+
+async def test_who_leaves_or_joins_a_large_group_while_it_is_sent_to_gets_nothing(crowd: Crowd) -> None:
+    *_, stays, leaves = crowd.mailboxes
+    with crowd.layer.open_mailbox() as newcomer:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crowd.send, 1)
+            await crowd.at(0)
+            await crowd.layer.group_discard("crowd", leaves.name)
+            await crowd.layer.group_add("crowd", newcomer.name)
+            assert not stays.statistics().waiting
+        await crowd.at(-2)
+        assert crowd.take() == [[1]] * (MANY - 1) + [[]]
+        assert newcomer.get_nowait() is None

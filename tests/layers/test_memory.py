@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,8 +16,9 @@ import trio.testing
 from trio_channels._gap import Gap
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError, InvalidNameError
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.layers._hub import PART, SWEEP_INTERVAL, Hub
+from trio_channels.layers._hub import SWEEP_INTERVAL, Hub
 
+from .crowd import MANY, Crowd
 from .test_contract import cancelled_at_checkpoint, message, tables, until
 
 DEADLINE = 10  # seconds of real time after which a test with threads gives up
@@ -458,32 +458,6 @@ async def test_the_tables_are_empty_after_an_unavailable_receive(layer: InMemory
 
 # -- large groups -----------------------------------------------------------------------------------------------------
 
-MANY = 9 * PART + 1
-
-
-class Crowd:
-    """A group too large to get a message at once, and what its members got, by their places in the group."""
-
-    def __init__(self, layer: InMemoryChannelLayer, stack: ExitStack, count: int = MANY) -> None:
-        self._layer = layer
-        self.mailboxes = [stack.enter_context(layer.open_mailbox()) for _ in range(count)]
-
-    async def join(self) -> None:
-        for mailbox in self.mailboxes:
-            await self._layer.group_add("crowd", mailbox.name)
-
-    def send(self, number: int) -> Awaitable[None]:
-        return self._layer.group_send("crowd", message(number))
-
-    def take(self) -> list[list[int]]:
-        """What has come to each member since the last time."""
-        return [[item["n"] for item in iter(mailbox.get_nowait, None)] for mailbox in self.mailboxes]
-
-    async def at(self, place: int) -> None:
-        """Wait until the member at that place has something."""
-        while not self.mailboxes[place].statistics().waiting:
-            await trio.lowlevel.checkpoint()
-
 
 @pytest.fixture
 async def crowd() -> AsyncIterator[Crowd]:
@@ -494,30 +468,9 @@ async def crowd() -> AsyncIterator[Crowd]:
         yield crowd
 
 
-async def test_a_large_group_gets_a_message_in_parts_between_which_others_run(crowd: Crowd) -> None:
-    seen = [0]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(crowd.send, 1)
-        while seen[-1] < MANY:
-            await trio.lowlevel.checkpoint()
-            seen.append(sum(mailbox.statistics().waiting for mailbox in crowd.mailboxes))
-    # Between two turns of one task another one has at most two, as a scheduler's rounds have no order inside.
-    assert max(after - before for before, after in pairwise(seen)) <= 2 * PART
-    assert crowd.take() == [[1]] * MANY
-
-
-async def test_all_members_of_a_large_group_see_one_order(crowd: Crowd) -> None:
-    async with trio.open_nursery() as nursery:
-        for number in range(20):
-            nursery.start_soon(crowd.send, number)
-    first, *others = crowd.take()
-    assert sorted(first) == list(range(20))
-    assert others == [first] * (MANY - 1)
-
-
 @pytest.mark.parametrize("how", ["to a channel", "to a small group", "to the same group"])
 async def test_no_member_of_a_large_group_sees_the_answer_before_the_question(crowd: Crowd, how: str) -> None:
-    layer, last = crowd._layer, crowd.mailboxes[-1]
+    layer, last = crowd.layer, crowd.mailboxes[-1]
     await layer.group_add("small", last.name)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.send, 1)
@@ -531,7 +484,7 @@ async def test_no_member_of_a_large_group_sees_the_answer_before_the_question(cr
 
 
 async def test_a_message_of_another_run_waits_for_a_large_group_too(crowd: Crowd, other: OtherRun) -> None:
-    layer, last = crowd._layer, crowd.mailboxes[-1]
+    layer, last = crowd.layer, crowd.mailboxes[-1]
     sent = threading.Event()
 
     async def from_there() -> None:
@@ -574,7 +527,7 @@ async def test_waiting_for_ones_turn_can_be_cancelled_and_then_nothing_has_been_
         async with trio.open_nursery() as waiting:
             for number in (2, 3):
                 waiting.start_soon(crowd.send, number)
-            waiting.start_soon(crowd._layer.send, crowd.mailboxes[-1].name, message(4))
+            waiting.start_soon(crowd.layer.send, crowd.mailboxes[-1].name, message(4))
             for _ in range(2):  # the first may come before what was just started
                 await trio.lowlevel.checkpoint()
             waiting.cancel_scope.cancel()
@@ -583,23 +536,11 @@ async def test_waiting_for_ones_turn_can_be_cancelled_and_then_nothing_has_been_
     assert crowd.take() == [[5]] * MANY
 
 
-async def test_who_leaves_or_joins_a_large_group_while_it_is_sent_to_gets_nothing(crowd: Crowd) -> None:
-    layer = crowd._layer
-    with layer.open_mailbox() as newcomer:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(crowd.send, 1)
-            await crowd.at(0)
-            await layer.group_discard("crowd", crowd.mailboxes[-1].name)
-            await layer.group_add("crowd", newcomer.name)
-        assert crowd.take() == [[1]] * (MANY - 1) + [[]]
-        assert newcomer.get_nowait() is None
-
-
 async def test_a_large_group_that_is_flushed_while_it_is_sent_to_gets_a_gap(crowd: Crowd) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.send, 1)
         await crowd.at(0)
-        await crowd._layer.flush()
+        await crowd.layer.flush()
     items = [mailbox.get_nowait() for mailbox in crowd.mailboxes]
     assert {(type(item), item.reason) for item in items} == {(Gap, "flushed")}
 
@@ -623,7 +564,7 @@ async def test_a_message_that_is_refused_in_ones_turn_does_not_keep_the_turn(cro
 
 @pytest.mark.parametrize("then", ["leaves", "is flushed"])
 async def test_what_another_run_does_after_its_message_waits_with_it(crowd: Crowd, other: OtherRun, then: str) -> None:
-    layer, last = crowd._layer, crowd.mailboxes[-1]
+    layer, last = crowd.layer, crowd.mailboxes[-1]
     done = threading.Event()
 
     async def from_there() -> None:
@@ -653,7 +594,7 @@ async def test_what_another_run_does_after_its_message_waits_with_it(crowd: Crow
 
 
 async def test_those_who_send_all_the_time_do_not_wait_for_each_other_after_a_large_group(crowd: Crowd) -> None:
-    layer = crowd._layer
+    layer = crowd.layer
 
     async def send_on(name: str) -> None:
         while True:

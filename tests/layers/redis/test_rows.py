@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from trio_channels._counters import Counters
 from trio_channels._mailbox import Mailbox
 from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers._hub import Hub
 from trio_channels.layers.redis import _delivery
 from trio_channels.layers.redis._delivery import Delivery
-from trio_channels.layers.redis._entry import GROUP, EntryCodec
+from trio_channels.layers.redis._entry import CHANNEL, GROUP, EntryCodec
 from trio_channels.layers.redis._reader import LATE
 
+from ..crowd import MANY, Crowd
 from ..test_contract import tables
 from .proxy import open_proxy
 from .world import keys, make_layers, redis, traffic, until
@@ -161,17 +165,84 @@ async def test_fifty_thousand_joins_and_leaves_beside_traffic_leave_nothing(url:
     await churn(url, 50_000)
 
 
+# -- large groups -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_reader_that_is_to_attach_again_first_delivers_to_all_of_a_large_group(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        with ExitStack() as stack:
+            crowd = Crowd(layer, stack)
+            await crowd.join()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(crowd.send, 1)
+                await crowd.at(0)
+                assert not crowd.mailboxes[-1].statistics().waiting
+                layer._opened().shards[0].reader.attach_again("a test")
+            await until(lambda: layer.shard_statistics()[0].gaps == 1)
+            assert crowd.take_items() == [[{"type": "test.message", "n": 1}, Gap(None, "a test")]] * MANY
+
+
+async def test_a_layer_that_is_closed_first_delivers_to_all_of_a_large_group(url: str) -> None:
+    [layer] = make_layers(url)
+    with ExitStack() as stack:
+        async with layer:
+            crowd = Crowd(layer, stack)
+            await crowd.join()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(crowd.send, 1)
+                await crowd.at(0)
+                assert not crowd.mailboxes[-1].statistics().waiting
+        assert crowd.take() == [[1]] * MANY
+
+
+@pytest.mark.parametrize("answer", ["to a channel", "to a small group", "to a large group"])
+async def test_what_comes_through_another_shard_waits_until_a_large_group_has_its_message(answer: str) -> None:
+    hub = Hub()
+    question, others = Clocks(hub), Clocks(hub)
+    first, *_, last = [hub.open(mailbox(f"specific!{number}")) for number in range(MANY)]
+    for member in hub.mailboxes.values():
+        hub.join("crowd", member)
+        hub.join("other crowd", member)
+    hub.join("small", last)
+    kind, name = {
+        "to a channel": (CHANNEL, last.name),
+        "to a small group": (GROUP, "small"),
+        "to a large group": (GROUP, "other crowd"),
+    }[answer]
+
+    async def deliver(clocks: Clocks, *entry: Any) -> None:
+        rest = clocks.delivery.deliver(*entry)
+        assert rest is not None
+        await rest
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(deliver, question, *question.write(GROUP, "crowd", number=1))
+        while not first.statistics().waiting:
+            await trio.lowlevel.checkpoint()
+        assert not last.statistics().waiting
+        with trio.CancelScope() as scope:
+            scope.cancel()  # for an entry that has been read nothing is
+            await deliver(others, *others.write(kind, name, number=2))
+    assert [item["n"] for item in iter(last.get_nowait, None)] == [1, 2]  # type: ignore[index]
+    assert others.delivery.deliver(*others.write(kind, "nobody", number=3)) is None
+
+
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 HOUR = 3600.0
 
 
+def mailbox(name: str) -> Mailbox:
+    return Mailbox(name, capacity=10, overflow="drop_newest", counters=Counters())
+
+
 class Clocks:
     """A delivery into one mailbox, and a Redis whose clock can be set."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub | None = None) -> None:
         self.now = 1_800_000_000.0
-        self._hub = Hub()
+        self._hub = hub or Hub()
         self._codec = EntryCodec()
         self._numbers = iter(range(1000))
         self.delivery = Delivery(
@@ -184,7 +255,7 @@ class Clocks:
             on_probe=lambda number: None,
             on_flush=lambda: None,
         )
-        self.mailbox = self._hub.open(Mailbox("m", capacity=10, overflow="drop_newest", counters=self._hub.counters))
+        self.mailbox = self._hub.open(mailbox("m"))
         self._hub.join("room", self.mailbox)
         self.look()
 
@@ -193,10 +264,10 @@ class Clocks:
         seconds, fraction = divmod(self.now, 1)
         self.delivery.see_time([b"%d" % seconds, b"%d" % (fraction * 1e6)])
 
-    def write(self) -> tuple[bytes, list[bytes]]:
+    def write(self, kind: int = GROUP, name: str = "room", number: int | None = None) -> tuple[bytes, list[bytes]]:
         """An entry, with the id that Redis gives it."""
-        number = next(self._numbers)
-        blob = self._codec.pack(GROUP, "room", {"type": "x", "n": number})
+        number = next(self._numbers) if number is None else number
+        blob = self._codec.pack(kind, name, {"type": "x", "n": number})
         return b"%d-0" % (self.now * 1000), [b"t", b"a-%d" % number, b"b", blob]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -95,38 +96,63 @@ class Delivery:
         offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
         return milliseconds / 1000 - offset
 
-    def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> None:
+    def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> Awaitable[None] | None:
         """Deliver an entry, whatever it is; never raises for what is in it.
 
         Args:
             entry_id: in the stream.
             fields: names and values.
             already: entries that have been delivered, and that whoever empties the inbox finds there nevertheless.
+
+        Returns:
+            What is to be awaited before the next entry: for a large group, and while another shard delivers to one.
+            It cannot be cancelled. None, nearly always: it has been delivered.
         """
         try:
             content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
             if b"l" in content:
                 flushed = b"f" in content
                 self._pass_mark(int(content[b"l"]), already if flushed else 0, flushed=flushed)
-                return
+                return None
             parcel: Parcel = self._codec.unpack(content[b"b"])
             if parcel.kind not in (GROUP, CHANNEL, PROBE):
                 raise UndecodableEntry(f"an entry of an unknown kind, {parcel.kind}")
             probe = int(parcel.name) if parcel.kind == PROBE else 0
             # Only now: a forged entry must not make one with the same token look as if it had come before.
             if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
-                return
+                return None
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
-            return
-        if parcel.kind == GROUP:
-            self._hub.fan_out(parcel.name, self._envelope(entry_id, parcel))
-        elif parcel.kind == PROBE:
+            return None
+        if parcel.kind == PROBE:
             self._on_probe(probe)
-        elif (mailbox := self._hub.mailboxes.get(parcel.name)) is not None:
-            mailbox.put(self._envelope(entry_id, parcel))
+            return None
+        envelope = self._envelope(entry_id, parcel)
+        if parcel.kind == GROUP and self._hub.is_large(parcel.name):
+            return self._to_large_group(parcel.name, envelope)
+        put = self._hub.fan_out if parcel.kind == GROUP else self._to_channel
+        if self._hub.has_turn:
+            return self._after_turn(partial(put, parcel.name, envelope))
+        put(parcel.name, envelope)
+        return None
+
+    def _to_channel(self, channel: str, envelope: Envelope) -> None:
+        mailbox = self._hub.mailboxes.get(channel)
+        if mailbox is not None:
+            mailbox.put(envelope)
         else:
             self._hub.counters.gone += 1
+
+    # What has been read is not read again, so that nothing may be cancelled on its way.
+
+    async def _to_large_group(self, group: str, envelope: Envelope) -> None:
+        with trio.CancelScope(shield=True):
+            async with self._hub.turn():
+                await self._hub.fan_out_in_parts(group, envelope)
+
+    async def _after_turn(self, put: Callable[[], object]) -> None:
+        with trio.CancelScope(shield=True):
+            await self._hub.after_turn(put)
 
     def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
         return Envelope(parcel.message, self.written_at(entry_id) + self._expiry)

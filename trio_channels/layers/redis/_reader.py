@@ -186,7 +186,8 @@ class Reader:
                     if fields and fields[0] != b"l":
                         self._remains = entry_id
                     try:
-                        self._delivery.deliver(entry_id, fields, already)
+                        if (rest := self._delivery.deliver(entry_id, fields, already)) is not None:
+                            await rest
                     except Exception:
                         # It is not read again: it would crash the next session, too. So it may be missing.
                         self._doubt = "a message could not be delivered"

@@ -197,7 +197,9 @@ def faults(session: nox.Session) -> None:
     session.install("-e", ".[test,redis,crypto,thumbnails]")
     # Here one file, the cancel storm, is half of all.
     spread = (*SIDE_BY_SIDE[:-1], "worksteal")
-    session.run("python", "-m", "pytest", "-m", "faults", *spread, *session.posargs)
+    # Some take half a minute alone, and two processors may be shared with other work.
+    patient = ("-o", "trio_channels_time_limit=180")
+    session.run("python", "-m", "pytest", "-m", "faults", *patient, *spread, *session.posargs)
 
 
 @nox.session

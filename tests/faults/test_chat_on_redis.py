@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
 SERVE = ROOT / "examples" / "chat" / "serve_redis.py"
 #: Seconds; only a test that fails waits as long.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Runner:

@@ -47,6 +47,28 @@ async def test_a_request_is_answered() -> None:
     assert response == {"status": 201, "headers": [(b"content-type", b"text/plain")], "body": b"hello Ada"}
 
 
+async def test_a_response_needs_no_headers() -> None:
+    class Greets(AsyncHttpConsumer):
+        async def handle(self, body: bytes) -> None:
+            await self.send_response(200, b"hello", headers=None)
+
+    response = await HttpCommunicator(Greets.as_asgi(), "GET", "/").get_response()
+    assert response == {"status": 200, "headers": [], "body": b"hello"}
+
+
+async def test_what_a_class_is_made_with_may_be_passed_on_to_the_base() -> None:
+    class Greets(AsyncHttpConsumer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.greeting: bytes = kwargs["greeting"]
+
+        async def handle(self, body: bytes) -> None:
+            await self.send_response(200, self.greeting)
+
+    response = await HttpCommunicator(Greets.as_asgi(greeting=b"hi"), "GET", "/").get_response()
+    assert response["body"] == b"hi"
+
+
 async def test_disconnect_runs_once_after_a_whole_response() -> None:
     class Greets(Recorder):
         async def handle(self, body: bytes) -> None:

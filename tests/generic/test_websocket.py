@@ -42,7 +42,7 @@ def both(asynchronous: Consumer, synchronous: Consumer) -> Callable[[Callable[..
     return pytest.mark.parametrize("consumer", [asynchronous, synchronous], ids=["async", "sync"])
 
 
-def plain(name: str, base: Consumer, **methods: Callable[..., Any]) -> Consumer:
+def plain(name: str, base: Consumer, **methods: Any) -> Consumer:
     """A sync consumer class."""
     return type(name, (base,), methods)
 
@@ -92,6 +92,30 @@ async def test_a_connection_is_accepted_by_default(consumer: Consumer) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/", subprotocols=["chat"]) as client:
         assert await client.connect() == (True, None)
         await client.disconnect()
+
+
+class AsyncOfKeywords(AsyncWebsocketConsumer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.greeting = kwargs["greeting"]
+
+    async def connect(self) -> None:
+        await self.accept(self.greeting)
+
+
+class SyncOfKeywords(WebsocketConsumer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.greeting = kwargs["greeting"]
+
+    def connect(self) -> None:
+        self.accept(self.greeting)
+
+
+@both(AsyncOfKeywords, SyncOfKeywords)
+async def test_what_a_class_is_made_with_may_be_passed_on_to_the_base(consumer: Consumer) -> None:
+    async with WebsocketCommunicator(consumer.as_asgi(greeting="hi"), "/", subprotocols=["hi"]) as client:
+        assert await client.connect() == (True, "hi")
 
 
 @pair(connect=lambda self: self.accept("chat", [(b"x-a", b"b")]))
@@ -349,6 +373,63 @@ async def test_joining_without_a_layer_does_nothing(consumer: Consumer) -> None:
         await result
 
 
+class AsyncNoGroups(AsyncWebsocketConsumer):
+    groups = None
+
+
+class SyncNoGroups(WebsocketConsumer):
+    groups = None
+
+
+@both(AsyncNoGroups, SyncNoGroups)
+async def test_groups_may_be_none(consumer: Consumer) -> None:
+    async with connected(consumer) as client:
+        await client.disconnect()
+
+
+def append_to_groups(self: Any) -> None:
+    type(self).__mro__[1].__init__(self)
+    self.groups.append("room")
+
+
+@both(
+    plain("Async", AsyncRoom, groups=None, __init__=append_to_groups),
+    plain("Sync", SyncRoom, groups=None, __init__=append_to_groups),
+)
+async def test_an_instance_may_add_to_its_groups(
+    consumer: Consumer, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "channel_layer", layer)
+    async with connected(consumer) as ada, connected(consumer) as bob:
+        await ada.send_to(text_data="hello")
+        assert [await ada.receive_from(), await bob.receive_from()] == ["hello", "hello"]
+        assert layer.statistics().memberships == 2
+
+
+@both(plain("Async", AsyncRoom, groups=["room"]), plain("Sync", SyncRoom, groups=["room"]))
+def test_what_an_instance_adds_to_its_groups_is_its_own(consumer: Consumer) -> None:
+    consumer().groups.append("lobby")
+    assert consumer().groups == consumer.groups == ["room"]
+
+
+def rooms_of_the_path(self: Any) -> list[str]:
+    return [self.scope["path"].strip("/")]
+
+
+@both(
+    plain("Async", AsyncRoom, groups=property(rooms_of_the_path)),
+    plain("Sync", SyncRoom, groups=property(rooms_of_the_path)),
+)
+async def test_groups_may_depend_on_the_scope(
+    consumer: Consumer, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "channel_layer", layer)
+    async with connected(consumer, "/room/") as ada, connected(consumer, "/lobby/") as bob:
+        await ada.send_to(text_data="hello")
+        assert await ada.receive_from() == "hello"
+        assert await bob.receive_nothing()
+
+
 # -- JSON -------------------------------------------------------------------------------------------------------------
 
 ECHO_JSON = pair(json_too=True, receive_json=lambda self, content: self.send_json(content))
@@ -457,6 +538,29 @@ async def test_decoder_and_encoder_can_be_replaced(consumer: Consumer) -> None:
         assert await client.receive_from() == "<ABC>"
         assert (await client.receive_output())["code"] == 4000
         await client.wait()
+
+
+class AsyncTagged(AsyncJsonWebsocketConsumer):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        await super().receive(text_data, bytes_data, tag="a", **kwargs)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.send_json([content, kwargs])
+
+
+class SyncTagged(JsonWebsocketConsumer):
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        super().receive(text_data, bytes_data, tag="a", **kwargs)
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        self.send_json([content, kwargs])
+
+
+@both(AsyncTagged, SyncTagged)
+async def test_what_receive_is_given_more_goes_on_to_receive_json(consumer: Consumer) -> None:
+    async with connected(consumer) as client:
+        await client.send_json_to(1)
+        assert await client.receive_json_from() == [1, {"tag": "a"}]
 
 
 class Echo(AsyncJsonWebsocketConsumer):

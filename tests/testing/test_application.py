@@ -109,17 +109,37 @@ async def test_what_cleaning_up_raises_at_the_end_of_the_block_is_seen() -> None
         await in_a_block(fails_late, "x")
 
 
-async def test_an_application_with_nurseries_of_its_own_is_cancelled_cleanly() -> None:
-    async def nested(scope: Any, receive: Any, send: Any) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            nursery.start_soon(trio.sleep_forever)
-            await trio.sleep_forever()
+async def nested(scope: Any, receive: Any, send: Any) -> None:
+    """Is cancelled with a group of exceptions."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        nursery.start_soon(trio.sleep_forever)
+        await trio.sleep_forever()
 
-    async with ApplicationCommunicator(nested, SCOPE) as app:
-        await app.send_input({"type": "x"})
-        await trio.testing.wait_all_tasks_blocked()
-    assert repr(app).endswith("ended>")
+
+def test_an_application_with_nurseries_of_its_own_is_cancelled_cleanly() -> None:
+    # In a run of its own: pytest-trio takes cancellations that come out of a test for its end.
+    trio.run(in_a_block, nested, "x")
+
+
+def test_waiting_for_an_application_with_nurseries_of_its_own_cancels_it_cleanly() -> None:
+    async def wait() -> None:
+        with pytest.raises(trio.TooSlowError):
+            await ApplicationCommunicator(nested, SCOPE).wait()
+
+    trio.run(wait, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_of_a_group_with_cancellations_only_the_rest_is_raised() -> None:
+    async def fails_late(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await nested(scope, receive, send)
+        except BaseExceptionGroup as group:
+            raise BaseExceptionGroup("", [*group.exceptions, LookupError("while cleaning up")]) from None
+
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(in_a_block, fails_late, "x")
+    assert [type(error) for error in caught.value.exceptions] == [LookupError]
 
 
 async def test_a_cancelled_test_cancels_its_application() -> None:

@@ -35,6 +35,13 @@ async def test_the_scope_is_that_of_the_request() -> None:
     assert http.scope["headers"] == [(b"x-mine", b"1")]
 
 
+async def test_a_path_may_be_written_as_people_read_it() -> None:
+    http = HttpCommunicator(Echo.as_asgi(), "GET", "/café au lait/?q=grüß")
+    assert http.scope["path"] == "/café au lait/"
+    assert http.scope["raw_path"] == b"/caf%C3%A9%20au%20lait/"
+    assert http.scope["query_string"] == "q=grüß".encode()
+
+
 async def test_the_parts_of_a_streamed_response_are_put_together() -> None:
     class Streams(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:

@@ -33,6 +33,11 @@ async def test_text_and_bytes_go_both_ways() -> None:
         await ws.disconnect()
 
 
+async def test_a_path_may_be_written_as_people_read_it() -> None:
+    ws = WebsocketCommunicator(Echo.as_asgi(), "/café/")
+    assert (ws.scope["path"], ws.scope["raw_path"]) == ("/café/", b"/caf%C3%A9/")
+
+
 async def test_empty_messages_are_messages() -> None:
     async with WebsocketCommunicator(Echo.as_asgi(), "/ws/") as ws:
         await ws.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .. import _conf
 from .._asgi import Message, State
@@ -11,6 +12,8 @@ from ..consumer import AsyncConsumer
 from ..exceptions import IllegalMessage, StopConsumer
 
 __all__ = ["AsyncHttpConsumer"]
+
+Headers = Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]
 
 
 class AsyncHttpConsumer(AsyncConsumer):
@@ -25,7 +28,8 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     max_body_size: int | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        # A subclass may pass on what as_asgi() was given.
         self._body: list[bytes] = []
         self._size = 0
 
@@ -76,9 +80,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         Cancellation: shielded from the server's, for ``DISCONNECT_TIMEOUT`` seconds.
         """
 
-    async def send_headers(
-        self, *, status: int = 200, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    async def send_headers(self, *, status: int = 200, headers: Headers | None = None) -> None:
         """Start the response. Servers send the headers together with the first part of the body.
 
         Args:
@@ -91,7 +93,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
         Cancellation: seen before the message goes to the server; later it may or may not arrive.
         """
-        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
@@ -101,9 +103,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         """
         await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
 
-    async def send_response(
-        self, status: int, body: bytes, headers: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    async def send_response(self, status: int, body: bytes, headers: Headers | None = None) -> None:
         """Send a whole response.
 
         Args:

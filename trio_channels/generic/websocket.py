@@ -64,11 +64,15 @@ class _WebsocketProtocol:
         groups: channel layer groups that every connection of the class joins before ``connect``.
     """
 
-    groups: Iterable[str] = ()
+    groups: Iterable[str] | None = None
 
     channel_layer: ChannelLayer | None
     channel_name: str
     _connection: Connection
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        # A subclass may pass on what as_asgi() was given.
+        _own_groups(self)
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Call a method that the consumer's class may have replaced."""
@@ -87,7 +91,7 @@ class _WebsocketProtocol:
                 f"{type(self).__name__}.groups needs a channel layer; CHANNEL_LAYERS has none of that alias"
             )
         try:
-            for group in self.groups:
+            for group in self.groups or ():
                 await self._call(self._join, group)
             await self._call(self.connect)
         except AcceptConnection as accepted:
@@ -191,6 +195,13 @@ class _WebsocketProtocol:
         await self._emit(message)
 
 
+def _own_groups(consumer: _WebsocketProtocol | WebsocketConsumer) -> None:
+    """Give an instance a list of its own, to which it may add until its groups are joined."""
+    groups: object = type(consumer).groups  # not the instance's, which may be a property that needs the scope
+    if groups is None or isinstance(groups, list):
+        consumer.groups = list(consumer.groups or ())
+
+
 def _data_message(text: str | None, data: bytes | None) -> Message:
     message: Message = {"type": "websocket.send"}
     if text is not None:
@@ -203,8 +214,13 @@ def _data_message(text: str | None, data: bytes | None) -> Message:
 class _JsonProtocol(_WebsocketProtocol):
     """JSON text messages, sync or async."""
 
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Decodes a text message for ``receive_json``; closes with 1003 for a binary one."""
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Decodes a text message for ``receive_json``; closes with 1003 for a binary one.
+
+        Args:
+            text_data, bytes_data: the message.
+            kwargs: for ``receive_json``, from a subclass that has more to say.
+        """
         if text_data is None:
             await self._call(self.close, UNSUPPORTED_DATA, "expected JSON in a text message")
             return
@@ -213,7 +229,7 @@ class _JsonProtocol(_WebsocketProtocol):
         except (ValueError, RecursionError) as error:
             await self._call(self.receive_invalid_json, text_data, error)
         else:
-            await self._call(self.receive_json, content)
+            await self._call(self.receive_json, content, **kwargs)
 
     async def receive_json(self, content: Any) -> None:
         """Override: called with each decoded message."""
@@ -291,7 +307,10 @@ class WebsocketConsumer(SyncConsumer):
     The methods are those of :class:`AsyncWebsocketConsumer`, without ``await``.
     """
 
-    groups: Iterable[str] = ()
+    groups: Iterable[str] | None = None
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        _own_groups(self)
 
     async def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return function(*args, **kwargs)

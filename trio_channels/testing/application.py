@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import quote, unquote, urlsplit
 
 import outcome
 import trio
@@ -81,10 +82,13 @@ class ApplicationCommunicator:
     async def _run(self) -> None:
         with self._cancel_scope:
             result = await outcome.acapture(self.application, self.scope, self._receive, self._send)
-            if isinstance(result, outcome.Error) and isinstance(result.error, trio.Cancelled):
-                self._ended.set()
-                raise result.error
-            self._outcome = result
+            if isinstance(result, outcome.Error):
+                cancellation, failure = _split(result.error)
+                if failure is not None:
+                    self._outcome = outcome.Error(failure)
+                if cancellation is not None:
+                    self._ended.set()
+                    raise cancellation
         self._ended.set()
         self._output.close()
 
@@ -185,3 +189,20 @@ class ApplicationCommunicator:
             await self._ended.wait()
             # It cannot send any more; what it did send may wait to be received.
         return self._from_application.statistics().current_buffer_used == 0
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """The cancellations in it, which an application with nurseries of its own has in a group, and the rest."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)
+    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
+
+
+def request_target(path: str) -> dict[str, Any]:
+    """What a scope says of a path and query, which may be percent-encoded or as people read them."""
+    parts = urlsplit(path)
+    return {
+        "path": unquote(parts.path),
+        "raw_path": quote(parts.path, safe="/%:@!$&'()*+,;=~").encode("ascii"),
+        "query_string": parts.query.encode(),
+    }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from .._asgi import ASGIApplication
-from .application import ApplicationCommunicator
+from .application import ApplicationCommunicator, request_target
 
 
 class HttpCommunicator(ApplicationCommunicator):
@@ -31,7 +30,6 @@ class HttpCommunicator(ApplicationCommunicator):
     ) -> None:
         if not isinstance(body, bytes):
             raise TypeError(f"body must be bytes; got {type(body).__name__}")
-        parts = urlsplit(path)
         super().__init__(
             application,
             {
@@ -40,9 +38,7 @@ class HttpCommunicator(ApplicationCommunicator):
                 "http_version": "1.1",
                 "method": method.upper(),
                 "scheme": "http",
-                "path": unquote(parts.path),
-                "raw_path": parts.path.encode("ascii"),
-                "query_string": parts.query.encode(),
+                **request_target(path),
                 "root_path": "",
                 "headers": list(headers or ()),
             },

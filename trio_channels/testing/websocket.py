@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from .._asgi import ASGIApplication, Message
-from .application import ApplicationCommunicator
+from .application import ApplicationCommunicator, request_target
 
 
 class WebsocketCommunicator(ApplicationCommunicator):
@@ -37,15 +36,12 @@ class WebsocketCommunicator(ApplicationCommunicator):
     ) -> None:
         if not isinstance(path, str):
             raise TypeError(f"path must be a str; got {type(path).__name__}")
-        parts = urlsplit(path)
         scope: dict[str, Any] = {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "ws",
-            "path": unquote(parts.path),
-            "raw_path": parts.path.encode("ascii"),
-            "query_string": parts.query.encode(),
+            **request_target(path),
             "root_path": "",
             "headers": list(headers or ()),
             "subprotocols": list(subprotocols or ()),

@@ -12,6 +12,7 @@ import pytest
 import trio
 from django.test import override_settings
 
+from trio_channels.exceptions import ConfigurationError
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.testing import ApplicationCommunicator
@@ -147,3 +148,13 @@ def test_a_server_on_asyncio_does_not_start_and_says_why() -> None:
     assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
     assert "use `trio-channels serve`, or `hypercorn --worker-class trio`" in sent[0]["message"]
     assert happened == []
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_server_on_asyncio_that_did_not_ask_is_told_with_each_connection(kind: str) -> None:
+    async def nothing(*_args: Any) -> None:
+        raise AssertionError("not called")
+
+    application = ProtocolTypeRouter({kind: nothing})
+    with pytest.raises(ConfigurationError, match="hypercorn --worker-class trio"):
+        asyncio.run(application({"type": kind, "path": "/"}, nothing, nothing))

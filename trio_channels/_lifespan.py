@@ -13,7 +13,7 @@ from .layers import channel_layers
 
 logger = logging.getLogger("trio_channels.lifespan")
 
-#: To servers that would start, and then fail in every request.
+#: To servers that would start, and then fail in every request; and in every request to those that have.
 NOT_TRIO = (
     "trio-channels needs a server that runs on Trio, and this one does not: use `trio-channels serve`, "
     "or `hypercorn --worker-class trio`"

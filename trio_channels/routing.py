@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import trio
 from django.conf import settings
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern, RoutePattern
@@ -13,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from ._asgi import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._hardening import harden_hypercorn
-from ._lifespan import lifespan
+from ._lifespan import NOT_TRIO, lifespan
 from ._refusal import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
 
@@ -58,7 +59,14 @@ class ProtocolTypeRouter:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application for the scope's type."""
+        """Run the application for the scope's type.
+
+        Raises:
+            ConfigurationError: the server does not run on Trio.
+            NoRouteFound: there is no application for a scope that cannot be answered.
+        """
+        if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)  # some servers have no lifespan to be told it in
         application = self.application_mapping.get(scope["type"])
         if application is None:
             await _no_route(f"no application for the scope type {scope['type']!r}", scope, receive, send)

@@ -198,7 +198,7 @@ def test_a_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: 
         ({"ROUTING": "project.routing"}, "ROUTING key, which is of Channels 1; set ASGI_APPLICATION"),
         ({"CONFIG": {"capcity": 5}}, r"\['CONFIG'\].*capcity"),
         ({"CONFIG": {"capacity": 0}}, "capacity of a channel layer must be"),
-        ({"CONFIG": None}, r"\['CONFIG'\]"),
+        ({"CONFIG": None}, r"\['CONFIG'\] must be a dict; got NoneType"),
     ],
     ids=repr,
 )

@@ -118,9 +118,14 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}") from error
         if isinstance(backend, type) and not issubclass(backend, ChannelLayer):
             raise _foreign(name, path)
+        config = entry.get(config_key, {})
+        if not isinstance(config, Mapping):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}][{config_key!r}] must be a dict; got {type(config).__name__}"
+            )
         options = {"capacity": _conf.get("MAILBOX_CAPACITY"), "overflow": _conf.get("MAILBOX_OVERFLOW")}
         try:
-            layer = backend(**options | entry.get(config_key, {}))
+            layer = backend(**{**options, **config})
         except TypeError as error:
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}][{config_key!r}]: {error}") from error
         if not isinstance(layer, ChannelLayer):

@@ -24,7 +24,7 @@ from trio_channels.exceptions import (
     StopConsumer,
     UnhandledMessage,
 )
-from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+from trio_channels.generic.websocket import AsyncWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from trio_channels.layers import Gap, InMemoryChannelLayer
 from trio_channels.testing import ApplicationCommunicator, ScriptedConnection, WebsocketCommunicator
 
@@ -125,6 +125,30 @@ async def test_the_layer_is_the_one_of_the_alias(settings: Any) -> None:
 def test_a_concurrency_below_one_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"Wrong\.handler_concurrency must be an int of at least 1; got 0"):
         type("Wrong", (AsyncConsumer,), {"handler_concurrency": 0})
+
+
+async def is_async(*_args: Any) -> None:
+    raise AssertionError("not called")
+
+
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [
+        (WebsocketConsumer, {"receive": is_async}),
+        (WebsocketConsumer, {"websocket_connect": is_async}),
+        (JsonWebsocketConsumer, {"receive_json": is_async}),
+        (JsonWebsocketConsumer, {"decode_json": classmethod(is_async)}),
+        (SyncConsumer, {"dispatch": is_async}),
+    ],
+)
+def test_an_async_method_in_place_of_a_synchronous_consumers_is_refused(base: type, method: dict[str, Any]) -> None:
+    (name,) = method
+    with pytest.raises(ConfigurationError, match=rf"Wrong\.{name} is async, .* is synchronous"):
+        type("Wrong", (base,), method)
+
+
+def test_a_synchronous_consumer_may_have_async_methods_of_its_own() -> None:
+    type("Right", (WebsocketConsumer,), {"for_async_to_sync": is_async})
 
 
 # -- order and concurrency --------------------------------------------------------------------------------------------
@@ -1109,6 +1133,15 @@ async def test_the_exception_of_a_background_function_closes_the_connection_and_
         await server.run(Consumer.as_asgi())
     assert server.sent[-1]["code"] == 1011
     assert "Consumer.fail" in caught.value.__notes__[0]
+
+
+async def test_an_async_background_function_of_a_synchronous_consumer_is_refused() -> None:
+    class Consumer(WebsocketConsumer):
+        def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            self.start_soon(is_async)
+
+    with pytest.raises(TypeError, match=r"takes a plain function; got <function is_async"):
+        await ScriptedConnection.websocket("a").run(Consumer.as_asgi())
 
 
 async def test_a_background_function_may_send() -> None:

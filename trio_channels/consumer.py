@@ -8,6 +8,7 @@ every way out of a connection.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +20,7 @@ from . import _asgi, _conf
 from ._asgi import Message, Receive, Scope, Send
 from ._connection import Connection
 from ._dispatch import Dispatcher
-from ._handlers import find_handlers, handler_name, why_unhandled
+from ._handlers import async_replacement, find_handlers, handler_name, why_unhandled
 from ._limits import Limits
 from ._mailbox import Mailbox
 from ._outbox import Outbox
@@ -80,6 +81,11 @@ class Consumer:
             return
         framework = tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
+        if not cls._handlers_are_async and (name := async_replacement(cls, framework)) is not None:
+            raise ConfigurationError(
+                f"{cls.__name__}.{name} is async, but {cls.__name__} is synchronous and would not await it: make it a "
+                f"plain method, or subclass the asynchronous consumer"
+            )
         if cls.handler_concurrency < 1:
             raise ConfigurationError(
                 f"{cls.__name__}.handler_concurrency must be an int of at least 1; got {cls.handler_concurrency!r}"
@@ -293,7 +299,12 @@ class SyncConsumer(Consumer):
         Args:
             function: a plain function, called with `args`.
             name: of the task, in error messages; the function's by default.
+
+        Raises:
+            TypeError: `function` is async.
         """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"start_soon() of a synchronous consumer takes a plain function; got {function!r}")
 
         @functools.wraps(function)
         async def run() -> None:

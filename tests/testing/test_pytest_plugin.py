@@ -81,6 +81,20 @@ async def test_stuck(nursery):
     )
 
 
+def test_the_seconds_of_a_limit_may_be_named(pytester: pytest.Pytester) -> None:
+    source = "@pytest.mark.time_limit(seconds=0.5)\nasync def test_stuck(): await trio.sleep_forever()"
+    result = run(pytester, source)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*was cancelled: still running after 0.5 seconds"])
+
+
+@pytest.mark.parametrize("arguments", ["", "()", "('soon')", "(1, 2)", "(0)", "(second=1)"])
+def test_a_limit_that_is_none_says_what_it_takes(pytester: pytest.Pytester, arguments: str) -> None:
+    result = run(pytester, f"@pytest.mark.time_limit{arguments}\nasync def test_any(): pass")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*time_limit takes a number of seconds above 0*test_any has *"])
+
+
 def test_the_limit_is_an_ini_option_too(pytester: pytest.Pytester) -> None:
     result = run(pytester, "async def test_stuck(): await trio.sleep_forever()", "-o", "trio_channels_time_limit=0.5")
     result.assert_outcomes(failed=1)

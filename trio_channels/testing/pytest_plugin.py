@@ -114,7 +114,16 @@ def trio_live_server(transactional_db: None) -> Iterator[LiveServer]:  # noqa: A
 
 def _limit_of(item: pytest.Item) -> float:
     marker = item.get_closest_marker("time_limit")
-    return float(marker.args[0] if marker else item.config.getini("trio_channels_time_limit"))
+    if marker is None:
+        return float(item.config.getini("trio_channels_time_limit"))
+    given = list(marker.args) or [marker.kwargs.get("seconds")]
+    seconds = given[0]
+    if len(given) != 1 or not isinstance(seconds, int | float) or not seconds > 0:
+        pytest.fail(
+            f"the marker time_limit takes a number of seconds above 0, such as time_limit(5); {item.name} has {marker}",
+            pytrace=False,
+        )
+    return float(seconds)
 
 
 def _limited(test: Callable[..., Any], watchdog: _Watchdog) -> Callable[..., Any]:

@@ -73,7 +73,7 @@ def threads(request: HttpRequest) -> HttpResponse:
 
 
 def cookies(request: HttpRequest) -> HttpResponse:
-    response = HttpResponse(",".join(f"{name}={value}" for name, value in sorted(request.COOKIES.items())))
+    response = HttpResponse(" and ".join(f"{name}={value}" for name, value in sorted(request.COOKIES.items())))
     response.set_cookie("first", "1", httponly=True)
     response.set_cookie("second", "2")
     return response
@@ -379,8 +379,9 @@ async def test_a_request_is_what_the_scope_says() -> None:
 
 
 async def test_cookies_come_in_and_go_out() -> None:
-    response = await fetch("/cookies/", headers=[(b"cookie", b"a=1"), (b"cookie", b"b=2")])
-    assert response["body"] == b"a=1,b=2"
+    # HTTP/2 splits them; Django 5.2 by itself takes "1,b=2" for the value of the first.
+    response = await fetch("/cookies/", headers=[(b"cookie", b"a=1"), (b"x-other", b"x"), (b"cookie", b"b=2")])
+    assert response["body"] == b"a=1 and b=2"
     assert [value.split(b";")[0] for name, value in response["headers"] if name == b"Set-Cookie"] == [
         b"first=1",
         b"second=2",

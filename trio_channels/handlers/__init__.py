@@ -43,7 +43,7 @@ from .._workers import pinned, refresh_connections, run_in_worker, worker_pool
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from ._body import read_body
-from ._client import Client, ClientLeft
+from ._client import Client, ClientLeft, with_one_cookie_header
 from ._middleware import Pending, Section, all_can_be_async, load_async, load_sync
 from ._response import FILE_BLOCK, Run, needs_its_thread, note_source, send_stream, send_whole
 
@@ -235,7 +235,7 @@ class DjangoHandler(BaseHandler):
         signals.request_started.send(sender=self.__class__, scope=client.scope)
         response: HttpResponseBase
         try:
-            request = self.request_class(client.scope, body)
+            request = self.request_class(with_one_cookie_header(client.scope), body)
         except UnicodeDecodeError:
             logger.warning("Bad Request (UnicodeDecodeError)", exc_info=True, extra={"status_code": 400})
             response = HttpResponseBadRequest()

@@ -23,6 +23,15 @@ Ts = TypeVarTuple("Ts")
 YIELD_EVERY = 16
 
 
+def with_one_cookie_header(scope: Scope) -> Scope:
+    """The scope, its cookies in one header: HTTP/2 splits them (RFC 9113, 8.2.3), and Django 5.2 reads only one."""
+    cookies = [value for name, value in scope.get("headers", ()) if name == b"cookie"]
+    if len(cookies) < 2:
+        return scope
+    others = [pair for pair in scope["headers"] if pair[0] != b"cookie"]
+    return {**scope, "headers": [*others, (b"cookie", b"; ".join(cookies))]}
+
+
 class ClientLeft(BaseException):
     """The client has gone. No middleware should take it for a failure of the view, and answer it."""
 

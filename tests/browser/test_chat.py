@@ -246,6 +246,22 @@ def test_pages_come_back_by_themselves_after_a_restart_without_duplicates(visito
     expect(texts(ada)).to_have_text(["before", "after"])
 
 
+def test_a_message_with_what_only_the_server_takes_for_a_blank_is_not_sent_again_after_a_restart(
+    visitor: Arrive, server: ChatServer
+) -> None:
+    ada = visitor().enter("garden", "Ada")
+    ada.get_by_label("Message to").fill("once\u0085")
+    ada.keyboard.press("Enter")
+    expect(texts(ada)).to_have_text(["once"])
+
+    server.stop()
+    expect(ada.get_by_text("Reconnecting…")).to_be_visible()
+    server.start()
+    connected(ada)
+    say(ada, "twice")
+    expect(texts(ada)).to_have_text(["once", "twice"])
+
+
 def test_a_message_under_way_when_the_server_dies_arrives_once_after_the_restart(
     visitor: Arrive, server: ChatServer
 ) -> None:

@@ -217,6 +217,9 @@ element("newest").addEventListener("click", () => {
 // the reconnect tells, and only what is not in it is sent again.
 const unconfirmed = [];
 
+// As in Python, which takes some control characters for blanks: what comes back must be what was sent.
+const BLANKS_AROUND = /^[\s\x1c-\x1f\x85]+|[\s\x1c-\x1f\x85]+$/g;
+
 function send(text) {
   unconfirmed.push(text);
   socket.send(JSON.stringify({ message: text }));
@@ -233,7 +236,7 @@ function resend() {
 
 composer.addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = input.value.trim();
+  const text = input.value.replace(BLANKS_AROUND, "");
   if (!text || element("send").disabled) return;
   showError("");
   send(text);

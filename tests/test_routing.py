@@ -14,6 +14,7 @@ from django.urls.exceptions import NoReverseMatch, Resolver404
 
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.exceptions import ConfigurationError, NoRouteFound
+from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.middleware import BaseMiddleware
 from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter, get_default_application
 from trio_channels.security.websocket import OriginValidator
@@ -355,3 +356,20 @@ async def test_an_error_that_no_consumer_has_seen_says_which_connection_it_was_o
         with pytest.raises(LookupError) as caught:
             await server.run(router)
         assert getattr(caught.value, "__notes__", []) == notes
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        lambda consumer: ProtocolTypeRouter({"websocket": consumer}),
+        lambda consumer: URLRouter([path("", consumer)]),
+        lambda consumer: URLRouter([path("", include([path("", consumer)]))]),
+        lambda consumer: ChannelNameRouter({"thumbnails": consumer}),
+    ],
+    ids=["by type", "by path", "in an include", "by channel"],
+)
+def test_a_consumer_class_in_place_of_its_application_is_refused(router: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"AsyncWebsocketConsumer is a class .*AsyncWebsocketConsumer\.as_asgi\(\)"
+    ):
+        router(AsyncWebsocketConsumer)

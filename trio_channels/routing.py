@@ -48,12 +48,16 @@ class ProtocolTypeRouter:
         application_mapping: scope type -> ASGI application. ``lifespan`` is answered by opening and closing the
             configured channel layers, unless the mapping has it.
 
+    Raises:
+        ConfigurationError: an application is a consumer class, and not what its ``as_asgi()`` returns.
+
     A request or WebSocket without an application is answered with 404 or denied; any other scope raises NoRouteFound.
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
         harden_hypercorn()
         self.application_mapping = {"lifespan": lifespan, **application_mapping}
+        _refuse_classes(application_mapping.values())
 
     def __repr__(self) -> str:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
@@ -108,7 +112,7 @@ class URLRouter:
             middleware that keeps it as ``inner`` or ``application``, matches a prefix of the path.
 
     Raises:
-        ConfigurationError: a route is of another kind.
+        ConfigurationError: a route is of another kind, or leads to a consumer class.
 
     The application finds ``url_route`` (``args``, ``kwargs``) in its scope, and ``path_remaining``. Where no route
     matches: a nested router lets the outer one go on; the outermost answers 404 or denies, with one log line.
@@ -149,10 +153,14 @@ class ChannelNameRouter:
 
     Args:
         application_mapping: channel name -> ASGI application.
+
+    Raises:
+        ConfigurationError: an application is a consumer class, and not what its ``as_asgi()`` returns.
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
         self.application_mapping = dict(application_mapping)
+        _refuse_classes(application_mapping.values())
 
     def __repr__(self) -> str:
         return f"<ChannelNameRouter for {', '.join(self.application_mapping)}>"
@@ -199,6 +207,13 @@ def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) 
             application.application_for(channel)
 
 
+def _refuse_classes(applications: Iterable[object]) -> None:
+    for application in applications:
+        if isinstance(application, type) and hasattr(application, "as_asgi"):
+            name = application.__name__
+            raise ConfigurationError(f"{name} is a class and not an application; route to {name}.as_asgi()")
+
+
 def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
     for route in routes:
         pattern = getattr(route, "pattern", None)
@@ -207,6 +222,7 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
         if isinstance(route, URLResolver):
             yield _Route(pattern, None, route.default_kwargs, tuple(_compiled(route.url_patterns)))
         else:
+            _refuse_classes([route.callback])
             if _leads_to_router(route.callback):
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
             yield _Route(pattern, route.callback, route.default_args, ())

@@ -154,6 +154,11 @@ def test_on_an_asyncio_thread_it_is_an_error_that_says_what_to_do() -> None:
     asyncio.run(main())
 
 
+def test_synchronous_code_has_no_worker_threads_on_asyncio_and_is_told_so() -> None:
+    with pytest.raises(BridgeError, match="worker threads belong to a Trio run, and there is none in this thread"):
+        asyncio.run(sync_to_async(int)())
+
+
 def test_in_an_executor_thread_of_asyncio_it_runs_in_the_background_run() -> None:
     async def main() -> tuple[str, int]:
         return await asyncio.to_thread(async_to_sync(where))

@@ -34,7 +34,7 @@ import trio
 
 from ._context import adopt
 from ._worker_thread import Done, Job, Worker, lease_of_task
-from .exceptions import ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
+from .exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -280,8 +280,17 @@ class WorkerPool(trio.abc.Instrument):
 
 
 def existing_pool() -> WorkerPool | None:
-    """This Trio run's pool, if it has been made."""
-    return _pool_of_run.get()
+    """This Trio run's pool, if it has been made.
+
+    Raises:
+        BridgeError: no Trio run is here.
+    """
+    try:
+        return _pool_of_run.get()
+    except RuntimeError:
+        raise BridgeError(
+            "worker threads belong to a Trio run, and there is none in this thread; on asyncio, use asgiref's functions"
+        ) from None
 
 
 def current_pool(limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> WorkerPool:

@@ -42,6 +42,7 @@ def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T
 
     Raises:
         TypeError: `function` is async, or cannot be called.
+        BridgeError: (the call) made where no Trio runs.
         WorkerPoolBusy: (the call) too many calls wait already.
 
     Cancellation of a call: waiting for a thread can be cancelled; a call that has begun is waited for.

@@ -208,9 +208,8 @@ async def test_skips():
     result.assert_outcomes(skipped=1)
 
 
-def test_a_test_that_freezes_the_loop_ends_the_session_with_the_stacks_of_its_threads(
-    pytester: pytest.Pytester,
-) -> None:
+def impatient(pytester: pytest.Pytester) -> None:
+    """Have tests that cannot be cancelled end soon."""
     # Whoever started this session in the background may have it, and what it starts, ignore Ctrl-C.
     pytester.makeconftest(
         """
@@ -220,6 +219,52 @@ pytest_plugin.GRACE = 0.05
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """
     )
+
+
+def test_a_test_that_waits_for_a_thread_for_ever_ends_the_session_and_is_named(pytester: pytest.Pytester) -> None:
+    impatient(pytester)
+    pytester.makepyfile(
+        """
+import threading
+import pytest
+from trio_channels.sync import sync_to_async
+
+@pytest.mark.time_limit(0.5)
+async def test_stuck():
+    await sync_to_async(threading.Event().wait)(60)
+"""
+    )
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stderr.fnmatch_lines(
+        ["*::test_stuck was cancelled: *", "*<test 'test_stuck'> at *", "*most recent call first*", "* in wait"]
+    )
+
+
+def test_a_test_whose_fixture_waits_for_ever_ends_the_session_and_is_named(pytester: pytest.Pytester) -> None:
+    impatient(pytester)
+    pytester.makepyfile(
+        """
+import pytest, trio
+
+@pytest.fixture
+async def stuck():
+    yield await trio.sleep_forever()
+
+@pytest.mark.time_limit(0.5)
+async def test_any(stuck):
+    pass
+"""
+    )
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stderr.fnmatch_lines(["*::test_any has not ended after 0.5 seconds, and could not be cancelled*"])
+
+
+def test_a_test_that_freezes_the_loop_ends_the_session_with_the_stacks_of_its_threads(
+    pytester: pytest.Pytester,
+) -> None:
+    impatient(pytester)
     pytester.makepyfile(
         """
 import threading
@@ -235,5 +280,7 @@ async def test_never_reached():
     )
     result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stderr.fnmatch_lines(["*most recent call first*", "*in test_frozen"])
+    result.stderr.fnmatch_lines(
+        ["*::test_frozen has not ended after 0.5 seconds*", "*most recent call first*", "*in test_frozen"]
+    )
     assert "reached" not in result.stdout.str().replace("test_never_reached", "")

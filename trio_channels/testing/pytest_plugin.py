@@ -5,7 +5,8 @@ Installed with the package; works together with pytest-trio.
 - A test that is still running after ``trio_channels_time_limit`` seconds (an ini option, 60 by default; a marker
   ``@pytest.mark.time_limit(5)`` for a single test) is cancelled, and fails with what its tasks were waiting for. The
   seconds are real ones, whatever clock the test runs on. A test that cannot be cancelled, because it has frozen Trio's
-  loop, ends the session, after the stacks of all threads have been printed.
+  loop, waits for a thread, or has a fixture that hangs, ends the session, after its name and the stacks of all threads
+  have been printed.
 - Two fixtures for tests that use the database: ``trio_db`` and ``trio_live_server``; they need pytest-django.
 - A failure that pytest-trio wraps in an exception group of one is unwrapped, so that ``xfail(raises=...)`` works.
 """
@@ -174,6 +175,11 @@ class _Watchdog:
             except trio.RunFinishedError:
                 return
         if not self._done.wait(GRACE):
+            report = self.report or (
+                f"{self._name} has not ended after {self._limit:g} seconds, and could not be cancelled: its loop is "
+                f"frozen, or one of its fixtures waits"
+            )
+            os.write(self._stderr, f"\n{report}\n\n".encode())
             faulthandler.dump_traceback(self._stderr, all_threads=True)
             # A true signal: it also ends a call that blocks, which _thread.interrupt_main() waits for.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

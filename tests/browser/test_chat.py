@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ try:
 except ImportError:
     sync_api = None  # type: ignore[assignment]
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, WebSocketRoute
 
 pytestmark = [
     pytest.mark.browser,
@@ -276,6 +277,35 @@ def test_a_message_under_way_when_the_server_dies_arrives_once_after_the_restart
 
     for page in ada, tom:
         expect(texts(page)).to_have_text(["before", "into the void"])
+
+
+def test_a_message_under_way_is_not_sent_again_when_the_server_tells_anew_how_things_are(visitor: Arrive) -> None:
+    ada, welcomes = visitor(), []
+
+    def between(page: WebSocketRoute) -> None:
+        server = page.connect_to_server()
+
+        def from_server(message: str | bytes) -> None:
+            if not welcomes:
+                welcomes.append(message)
+            page.send(message)
+
+        def from_page(message: str | bytes) -> None:
+            if len(welcomes) == 1:
+                welcomes.append(message)
+                page.send(welcomes[0])  # as after messages that were lost; it does not know this one yet
+            server.send(message)
+
+        server.on_message(from_server)
+        page.on_message(from_page)
+
+    ada.context.route_web_socket("**/ws/chat/**", between)
+    page = ada.enter("garden", "Ada")
+    say(page, "once")
+    say(page, "twice")
+    expect(texts(page)).to_have_text(["once", "twice"])
+    assert json.loads(welcomes[0])["kind"] == "welcome"
+    assert json.loads(welcomes[1]) == {"message": "once"}
 
 
 def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server: ChatServer) -> None:

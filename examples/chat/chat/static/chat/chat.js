@@ -19,10 +19,12 @@ address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
 let socket;
 let failures = 0;
 let retry; // the timer, while one waits
+let welcomed; // whether the server has said something on this socket
 
 function connect() {
   clearTimeout(retry);
   retry = undefined;
+  welcomed = false;
   socket = new WebSocket(address);
   socket.onmessage = (event) => {
     const { kind, ...rest } = JSON.parse(event.data);
@@ -62,7 +64,9 @@ const handlers = {
     for (const message of history) showMessage(message);
     element("empty").hidden = shown.size > 0;
     log.setAttribute("aria-live", "polite"); // from now on; the history is not read out
-    resend();
+    // Later ones come when messages to us were lost. Ours are not: what this socket was given is on its way.
+    if (!welcomed) resend();
+    welcomed = true;
   },
   message(message) {
     showMessage(message);

@@ -122,9 +122,44 @@ async def test_the_layer_is_the_one_of_the_alias(settings: Any) -> None:
     assert seen == [None, False]
 
 
-def test_a_concurrency_below_one_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"Wrong\.handler_concurrency must be an int of at least 1; got 0"):
-        type("Wrong", (AsyncConsumer,), {"handler_concurrency": 0})
+@pytest.mark.parametrize("wrong", [0, "2"])
+def test_a_concurrency_below_one_is_refused(wrong: object) -> None:
+    expected = rf"Wrong\.handler_concurrency must be an int of at least 1; got {wrong!r}"
+    with pytest.raises(ConfigurationError, match=expected):
+        type("Wrong", (AsyncConsumer,), {"handler_concurrency": wrong})
+
+
+def test_an_overflow_rule_that_is_none_is_refused_when_the_class_is_made() -> None:
+    expected = r"Wrong\.mailbox_overflow must be None or one of \('close', .*\); got 'drop'"
+    with pytest.raises(ConfigurationError, match=expected):
+        type("Wrong", (AsyncConsumer,), {"mailbox_overflow": "drop"})
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer, AsyncWebsocketConsumer, WebsocketConsumer])
+def test_arguments_that_a_class_has_no_use_for_are_refused_when_it_is_routed_to(base: type[AsyncConsumer]) -> None:
+    class Plain(base):  # type: ignore[misc, valid-type]
+        pass
+
+    with pytest.raises(ConfigurationError, match="room"):
+        Plain.as_asgi(room="lobby")
+    Plain.as_asgi()
+
+
+def test_arguments_that_a_class_does_not_take_are_refused_when_it_is_routed_to() -> None:
+    class Needs(WebsocketConsumer):
+        def __init__(self, room: str) -> None:
+            super().__init__()
+            self.room = room
+
+    class Inherits(Needs):
+        pass
+
+    for consumer in Needs, Inherits:
+        with pytest.raises(ConfigurationError, match=rf"{consumer.__name__} cannot .*'room'"):
+            consumer.as_asgi()
+        with pytest.raises(ConfigurationError, match=rf"{consumer.__name__} cannot .*'rooom'"):
+            consumer.as_asgi(room="lobby", rooom="lobby")
+        assert consumer.as_asgi(room="lobby").consumer_initkwargs == {"room": "lobby"}
 
 
 async def is_async(*_args: Any) -> None:

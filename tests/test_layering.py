@@ -20,6 +20,7 @@ ROOT = Path(trio_channels.__file__).parent
 BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi": "A",
+    "_class_checks": "A",
     "_counters": "A",
     "_gap": "A",
     "_groups": "A",

@@ -67,19 +67,6 @@ def find_handlers(
     return frozenset(candidates), frozenset(candidates - servers)
 
 
-def async_replacement(cls: type, framework: tuple[type, ...]) -> str | None:
-    """The name of a framework's method that a class replaces by an async one, if there is one.
-
-    In place of a plain method its coroutine would never run, and nobody would say so.
-    """
-    for name in dir(cls):
-        if not name.startswith("_") and any(name in vars(base) for base in framework):
-            value = inspect.getattr_static(cls, name)
-            if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
-                return name
-    return None
-
-
 def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
     value = inspect.getattr_static(cls, name)
     if isinstance(value, staticmethod | classmethod | property | type | functools.partial) or not callable(value):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import django
+from django.apps import apps
 
 from . import _conf
 from ._hardening import harden_hypercorn
 from .handlers import DjangoHandler
 
 __all__ = ["get_asgi_application"]
+
+logger = logging.getLogger("trio_channels.asgi")
 
 
 def get_asgi_application() -> DjangoHandler:
@@ -21,5 +26,10 @@ def get_asgi_application() -> DjangoHandler:
     """
     django.setup(set_prefix=False)
     _conf.limits()  # reads the setting: a wrong one ends the start, not the first request
+    if not apps.is_installed("trio_channels"):
+        logger.warning(
+            "trio_channels is not in INSTALLED_APPS: Django's async methods, such as aget(), will fail, and queries "
+            "that block everybody will not. Add it, before django.contrib.staticfiles"
+        )
     harden_hypercorn()
     return DjangoHandler()

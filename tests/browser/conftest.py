@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from ..ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -46,7 +47,7 @@ class ChatServer:
     servers = 1
 
     def __init__(self, database: Path) -> None:
-        self.port = free_port()
+        self.port = free_port(*range(1, self.servers))
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
         self._environment = os.environ | {
@@ -104,13 +105,6 @@ class ChatServer:
         """The end of a test, whatever state it left the server in."""
         if self._process is not None:
             self.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -6,16 +6,17 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from trio_websocket import WebSocketConnection, wrap_client_stream
+
+from ..ports import free_port
 
 pytestmark = pytest.mark.faults
 
@@ -109,24 +110,14 @@ async def page(port: int) -> AsyncIterator[Page]:
         yield Page(connection)
 
 
-def free_port_and_next() -> tuple[int, int]:
-    """Two ports that nobody listens on, one after the other."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            with suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + 1))
-                return port, port + 1
-
-
 def names(people: list[dict[str, Any]]) -> list[str]:
     return [person["id"] for person in people]
 
 
 @pytest.mark.time_limit(120)
 async def test_people_on_two_servers_talk_see_each_other_and_outlive_the_kill_of_one(tmp_path: Path) -> None:
-    first, second = free_port_and_next()
+    first = free_port(1)
+    second = first + 1
     with trio.fail_after(PATIENCE):
         async with running(tmp_path / "chat.sqlite3", first) as runner, page(first) as ada:
             me = (await ada.next("welcome"))["you"]

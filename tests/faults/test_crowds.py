@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from ..hypercorn.clients import frame
-from ..redis_server import free_port
+from ..ports import free_port
 from ..runner.clients import RawClient, connected
 from .crowds import MIB, crowd, gather
 

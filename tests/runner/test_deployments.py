@@ -15,8 +15,8 @@ import pytest
 import trio
 
 from ..certificate import make_certificate
+from ..ports import free_port
 from ..process import Program, program
-from ..redis_server import free_port
 from .clients import RawClient
 from .serving import serving
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -104,11 +103,3 @@ def workers(tmp_path: Path, redis_server: RedisServer) -> Iterator[Workers]:  # 
     workers = Workers(tmp_path, redis_server.url)
     yield workers
     workers.close()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

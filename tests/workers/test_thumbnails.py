@@ -19,8 +19,9 @@ import pytest
 import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
+from ..ports import free_port
 from ..server.conftest import SAFETY
-from .conftest import ROOT, free_port
+from .conftest import ROOT
 
 pytestmark = pytest.mark.faults
 

@@ -16,7 +16,8 @@ from trio_channels.layers.redis._hosts import parse_host
 from trio_channels.layers.redis._topology import Cluster, Hosts, key_slot, shard_of
 from trio_channels.layers.redis._wire import LinkLost
 
-from ...redis_server import RedisServer, free_port
+from ...ports import free_port
+from ...redis_server import RedisServer
 from ...redis_setups import ClusterSetup
 from .proxy import open_proxy
 from .world import Traffic, make_layers, traffic, until

@@ -13,7 +13,8 @@ from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._topology import Hosts
 from trio_channels.layers.redis._wire import LinkLost
 
-from ...redis_server import RedisServer, free_port
+from ...ports import free_port
+from ...redis_server import RedisServer
 from ...redis_setups import SERVICE, SentinelSetup
 from .proxy import open_proxy
 from .world import make_layers, redis, traffic, until

@@ -26,7 +26,8 @@ from trio_channels.layers.redis import RedisStreamsChannelLayer
 from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._wire import LinkLost, open_wire
 
-from ...redis_server import RedisServer, free_port, speaks_tls
+from ...ports import free_port
+from ...redis_server import CLUSTER_BUS, RedisServer, speaks_tls
 from ...redis_setups import ClusterSetup, SentinelSetup
 from .proxy import open_proxy
 from .world import make_layers, traffic, until
@@ -275,7 +276,7 @@ if "redis" in SERVERS:
 
     @pytest.mark.faults
     async def test_the_nodes_of_a_cluster_speak_tls(certificates: Certificates, redis_server: RedisServer) -> None:
-        port = free_port()
+        port = free_port(CLUSTER_BUS)
         certificate, key = certificates.server("127.0.0.1")
         options = (
             *("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key),

@@ -13,6 +13,7 @@ import trio
 from trio_channels.abc import Delivery, WorkSource
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidNameError
 from trio_channels.layers.redis import RedisStreamsChannelLayer, _work_source
+from trio_channels.layers.redis._entry import NAMED
 from trio_channels.layers.redis._work_source import RedisWorkSource
 from trio_channels.worker import Worker
 
@@ -313,32 +314,36 @@ async def test_what_is_no_id_of_a_dead_letter_is_refused(url: str, wrong: str) -
 # -- expiry -----------------------------------------------------------------------------------------------------------
 
 
+async def send_long_ago(url: str, layer: RedisStreamsChannelLayer, number: int) -> None:
+    """As if it had been sent in 1970."""
+    blob = layer._codec.pack(NAMED, "jobs", job(number))
+    await redis(url, "XADD", stream_of(layer), f"{number + 1}-0", "b", blob)
+
+
 async def test_a_message_that_nobody_took_in_time_is_lost_counted_and_logged(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [layer] = make_layers(url, expiry=0.2)
+    [layer] = make_layers(url, expiry=100)
     async with layer:
-        await layer.send("jobs", job(0))
-        await trio.sleep(0.3)
+        await send_long_ago(url, layer, 0)
         await layer.send("jobs", job(1))
         async with layer.work_queue("jobs").serve() as source:
             assert [each.message["n"] for each in await take(source, 1)] == [1]
             assert source.settled.expired == 1
         assert layer.statistics().expired == 1
-    assert "is lost: no worker took it within 0.2 seconds (the layer's 'expiry')" in caplog.text
+    assert "is lost: no worker took it within 100 seconds (the layer's 'expiry')" in caplog.text
 
 
 async def test_a_message_that_a_worker_has_does_not_expire_to_make_room(url: str) -> None:
-    [layer] = make_layers(url, expiry=0.2, capacity=2)
+    [layer] = make_layers(url, expiry=100, capacity=2)
     async with layer:
-        await layer.send("jobs", job(0))
-        await take(dead := dying(layer), 1)
-        await layer.send("jobs", job(1))
-        await trio.sleep(0.3)
+        for number in range(2):
+            await send_long_ago(url, layer, number)
+        await redis(url, "XGROUP", "CREATE", stream_of(layer), "w", "0")
+        await redis(url, "XREADGROUP", "GROUP", "w", "dead", "COUNT", 1, "STREAMS", stream_of(layer), ">")
         await layer.send("jobs", job(2))  # job 1 makes room
         with pytest.raises(ChannelFull):
             await layer.send("jobs", job(3))
-        await dead._reader.disconnect()
         async with layer.work_queue("jobs").serve(claim_after=0.01) as source:
             assert sorted(each.message["n"] for each in await take(source, 2)) == [0, 2]
 

@@ -79,8 +79,8 @@ class Crowd:
 
         def empty(figures: dict[str, Any]) -> bool:
             layer = figures["layer"]
-            # The connection that asks is one.
-            return figures["websockets"] == 0 and figures["connections"] == 1 and not layer["groups"]
+            # The connection that asks is one. A channel is the last that a consumer gives back.
+            return figures["websockets"] == 0 and figures["connections"] == 1 and layer["channels"] == 0
 
         return await self.becomes(empty)
 

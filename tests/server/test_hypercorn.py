@@ -349,12 +349,14 @@ async def test_a_client_that_leaves_in_the_middle_of_a_handler(serve: Serve) -> 
     layer = InMemoryChannelLayer()
     entered, go_on = trio.Event(), trio.Event()
     notes: list[str] = []
+    consumers: list[AsyncWebsocketConsumer] = []
 
     class Slow(Echo):
         channel_layer = layer
         groups = ("room",)
 
         async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            consumers.append(self)
             entered.set()
             await go_on.wait()
             notes.append("handler finished")
@@ -368,6 +370,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_handler(serve: Serve) -> 
     async with server.websocket("/") as client:
         await client.send_message("x")
         await entered.wait()
+    await consumers[0]._connection.disconnected.wait()  # the client is told before the application is
     assert notes == []
     go_on.set()
     await until(lambda: layer.statistics().channels == 0)

@@ -32,6 +32,12 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
+@pytest.fixture(autouse=True)
+def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer sends to itself now and then would be among the commands that are counted here."""
+    monkeypatch.setattr(_probe, "INTERVAL", 1000)
+
+
 class Commands:
     """How many messages each command of a layer's shard carries, from now on."""
 
@@ -142,10 +148,7 @@ async def test_messages_of_one_command_whose_answer_was_lost_arrive_once(url: st
             assert second.shard_statistics()[0].gaps == 0
 
 
-async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_counted_once(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 1000)  # a probe takes a place, too
+async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_counted_once(url: str) -> None:
     async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
         first, second = make_layers(before.url, behind.url, inbox_capacity=30)
         async with first, second, second.subscribe("a", "b") as events:

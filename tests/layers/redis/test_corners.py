@@ -18,6 +18,7 @@ from trio_channels.layers.redis._batch import results_of_transaction
 from trio_channels.layers.redis._entry import EntryCodec
 from trio_channels.layers.redis._hosts import Host
 from trio_channels.layers.redis._link import CommandLink
+from trio_channels.layers.redis._reader import Reader
 from trio_channels.layers.redis._wire import ReplyError, open_wire
 
 from ...redis_server import RedisServer
@@ -160,8 +161,6 @@ async def test_a_refused_farewell_does_not_keep_the_layer_from_closing(own_redis
 async def test_an_older_redis_that_does_not_count_entries_is_read_from_all_the_same(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trio_channels.layers.redis._reader import Reader
-
     original = Reader._check_inbox
 
     def as_before_7(reader: Reader, wire: Any, reply: Any) -> None:
@@ -199,6 +198,13 @@ async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         [shard] = layer._opened().shards
+        attach_again = Reader.attach_again
+
+        def attach_again_once(reader: Reader, doubt: str) -> None:
+            monkeypatch.setattr(_probe, "INTERVAL", 1000)  # on a slow machine, it would be told so before it has
+            attach_again(reader, doubt)
+
+        monkeypatch.setattr(Reader, "attach_again", attach_again_once)
         monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if read somewhere else
         assert await next_of(events) == Gap(None, "messages to oneself did not arrive")
         monkeypatch.undo()

@@ -15,7 +15,7 @@ from trio_channels.layers.redis._hosts import parse_host
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
-from .world import Traffic, keys, make_layers, redis, traffic, until
+from .world import DEADLINE, Traffic, keys, make_layers, redis, traffic, until
 
 OwnRedis = Callable[..., RedisServer]
 
@@ -104,10 +104,10 @@ async def test_a_member_that_no_group_has_is_told_of_lost_data_too(own_redis: Ow
     async with layer:
         with layer.open_mailbox() as mailbox:
             await redis(server.url, "FLUSHALL")
-            with trio.fail_after(5):
+            with trio.fail_after(DEADLINE):
                 assert await mailbox.get() == Gap(None, "the inbox was gone")
             await layer.send(mailbox.name, {"type": "after"})
-            with trio.fail_after(5):
+            with trio.fail_after(DEADLINE):
                 assert await mailbox.get() == {"type": "after"}
 
 
@@ -229,7 +229,7 @@ async def test_a_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -
                 with pytest.raises(ChannelLayerUnavailable):
                     await call()  # type: ignore[misc]
 
-            with trio.fail_after(5):
+            with trio.fail_after(DEADLINE):
                 async with trio.open_nursery() as nursery:
                     for call in calls[:-1]:
                         nursery.start_soon(refused, call)
@@ -243,14 +243,14 @@ async def test_a_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -
 async def test_a_layer_that_opened_and_closed_in_a_black_hole_hangs_in_neither(url: str) -> None:
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         [layer] = make_layers(proxy.url, timeout=0.3)
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE):
             async with layer:
                 proxy.stall()
             with pytest.raises(ChannelLayerUnavailable, match=r"within 0\.3 seconds"):
                 async with layer:
                     pytest.fail("opened in a black hole")
         proxy.resume()
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE):
             async with layer:
                 await layer.group_send("room", {"type": "x"})
 

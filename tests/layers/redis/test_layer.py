@@ -17,7 +17,7 @@ from trio_channels.layers.redis._wire import LinkLost, encode, open_wire
 
 from ..test_contract import cancelled_at_checkpoint, tables
 from .proxy import open_proxy
-from .world import connections, keys, make_layers, redis, traffic, until
+from .world import DEADLINE, connections, keys, make_layers, redis, traffic, until
 
 LAST = {"type": "last"}
 
@@ -41,7 +41,7 @@ async def until_trimmed(url: str, layer: RedisStreamsChannelLayer) -> None:
 
 
 async def next_of(events: Any) -> Any:
-    with trio.fail_after(5):
+    with trio.fail_after(DEADLINE):
         return await anext(events)
 
 
@@ -54,7 +54,10 @@ async def test_opening_without_redis_says_so_within_the_time_limit() -> None:
     port = listener.getsockname()[1]
     listener.close()
     [layer] = make_layers(f"redis://127.0.0.1:{port}", timeout=0.2)
-    with trio.fail_after(5), pytest.raises(ChannelLayerUnavailable, match=rf"within 0\.2 seconds.*127\.0\.0\.1:{port}"):
+    with (
+        trio.fail_after(DEADLINE),
+        pytest.raises(ChannelLayerUnavailable, match=rf"within 0\.2 seconds.*127\.0\.0\.1:{port}"),
+    ):
         async with layer:
             pytest.fail("opened without Redis")
     assert not layer._open
@@ -133,7 +136,7 @@ async def test_closing_leaves_nothing_in_redis(url: str) -> None:
 async def test_closing_without_redis_ends_within_the_time_limit(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url, timeout=0.2)
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE):
             async with layer, layer.subscribe("room"):
                 proxy.stall()
 
@@ -441,7 +444,7 @@ async def test_several_hosts_share_the_groups(url: str, own_redis: Any) -> None:
             assert await redis(place, "KEYS", "{several:*:g:*")
         channel = await layer.new_channel()
         await layer.send(channel, LAST)
-        with trio.fail_after(5):
+        with trio.fail_after(DEADLINE):
             assert await layer.receive(channel) == LAST
 
 

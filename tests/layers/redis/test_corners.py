@@ -179,7 +179,7 @@ async def test_an_older_redis_that_does_not_count_entries_is_read_from_all_the_s
 async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_probe, "INTERVAL", 0.02)
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
-        first, second = make_layers(url, proxy.url, timeout=0.2)
+        first, second = make_layers(url, proxy.url, timeout=1)
         async with first, second, second.subscribe("room") as events:
             connections = proxy.connections
             proxy.stall()

@@ -15,6 +15,7 @@ from trio_channels.layers.redis._entry import PROBE, EntryCodec
 from trio_channels.layers.redis._hosts import Host, parse_host
 from trio_channels.layers.redis._wire import LinkLost, encode, open_wire
 
+from ...ports import free_port
 from ..test_contract import cancelled_at_checkpoint, tables
 from .proxy import open_proxy
 from .world import DEADLINE, connections, keys, make_layers, redis, traffic, until
@@ -49,10 +50,7 @@ async def next_of(events: Any) -> Any:
 
 
 async def test_opening_without_redis_says_so_within_the_time_limit() -> None:
-    listener = trio.socket.socket()
-    await listener.bind(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.close()
+    port = free_port()
     [layer] = make_layers(f"redis://127.0.0.1:{port}", timeout=0.2)
     with (
         trio.fail_after(DEADLINE),
@@ -135,7 +133,7 @@ async def test_closing_leaves_nothing_in_redis(url: str) -> None:
 
 async def test_closing_without_redis_ends_within_the_time_limit(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
-        [layer] = make_layers(proxy.url, timeout=0.2)
+        [layer] = make_layers(proxy.url, timeout=1)
         with trio.fail_after(DEADLINE):
             async with layer, layer.subscribe("room"):
                 proxy.stall()

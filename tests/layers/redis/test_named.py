@@ -172,7 +172,7 @@ async def test_an_accepted_message_whose_reply_is_lost_comes_once(url: str) -> N
 async def test_a_message_in_an_outage_is_kept_for_the_next_receiver(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_named, "BLOCK", 0.1)
     async with open_proxy(port_of(url)) as proxy:
-        sender, receiver = make_layers(url, proxy.url, timeout=0.3)
+        sender, receiver = make_layers(url, proxy.url, timeout=1)
         async with sender, receiver:
             await sender.send("jobs", job(0))
             assert await receive(receiver) == 0

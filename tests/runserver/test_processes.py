@@ -68,7 +68,8 @@ def test_an_error_in_a_file_is_shown_and_a_repair_is_noticed(project: Project) -
     project.start("0")
     project.wait_for("(CommandError): ASGI_APPLICATION 'site_asgi.application' cannot be imported: No module named")
     with project.changing("site_asgi", ASGI):
-        project.wait_until_it_listens()
+        project.wait_for("(changed, reloading)")  # changed once more, it would begin again, at another port
+    project.wait_until_it_listens()
     assert project.get("/hello/") == (200, "hello")
     assert project.stop() == 0
 

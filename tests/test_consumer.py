@@ -885,11 +885,13 @@ async def test_what_was_sent_before_a_sync_handler_failed_is_sent() -> None:
             self.send(text_data="before")
             raise LookupError
 
-    server = ScriptedConnection.websocket("a", code=None)
-    Consumer.limits = Limits(close_timeout=0.001)
-    with pytest.raises(LookupError):
-        await server.run(Consumer.as_asgi())
-    assert [message.get("text", message["type"]) for message in server.sent[1:]] == ["before", "websocket.close"]
+    async with WebsocketCommunicator(Consumer.as_asgi(), "/") as client:
+        await client.connect()
+        await client.send_to(text_data="a")
+        assert await client.receive_output() == {"type": "websocket.send", "text": "before"}
+        assert await client.receive_output() == {"type": "websocket.close", "code": 1011}
+        with pytest.raises(LookupError):
+            await client.wait()
 
 
 async def test_a_malformed_message_raises_in_the_thread_that_made_it() -> None:
@@ -954,17 +956,28 @@ async def test_a_send_in_a_thread_raises_once_the_client_has_gone() -> None:
 
 
 class SlowClient(ScriptedConnection):
-    """A server whose client takes the handshake and nothing more, until it is told to."""
+    """A server whose client takes the handshake and nothing more, until it is told to; it confirms a close."""
 
     def __init__(self, *texts: str) -> None:
         events = [{"type": "websocket.connect"}, *({"type": "websocket.receive", "text": text} for text in texts)]
         super().__init__(dict(SCOPE), events)
         self.reads = trio.Event()
+        self._to_come = len(events)
+        self._closed = trio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._to_come:
+            self._to_come -= 1
+            return await super().receive()
+        await self._closed.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
 
     async def send(self, message: dict[str, Any]) -> None:
         if message["type"] == "websocket.send":
             await self.reads.wait()
         await super().send(message)
+        if message["type"] == "websocket.close":
+            self._closed.set()
 
 
 @pytest.fixture
@@ -972,7 +985,7 @@ def flood() -> Iterator[type[WebsocketConsumer]]:
     """A sync consumer that sends ten messages for one; its outbox holds four."""
 
     class Flood(WebsocketConsumer):
-        limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)
+        limits = Limits(outbox=4, send_timeout=PATIENCE)
         codes: list[int] = []
         sent = 0
 
@@ -1011,7 +1024,7 @@ async def test_a_client_that_reads_on_gets_everything(flood: type[Any], nursery:
 async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_as_slow(
     flood: type[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    flood.limits = Limits(outbox=4, send_timeout=0.01, close_timeout=0.05)
+    flood.limits = Limits(outbox=4, send_timeout=0.01)
     for _ in range(20):  # the writer and the handler race for the end
         client = SlowClient("10")
         await client.run(flood.as_asgi())
@@ -1027,7 +1040,7 @@ async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_a
 
 async def test_a_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> None:
     class Closes(WebsocketConsumer):
-        limits = Limits(outbox=1, send_timeout=0.01, close_timeout=0.05)
+        limits = Limits(outbox=1, send_timeout=0.01)
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.send(text_data="x")
@@ -1053,7 +1066,7 @@ async def test_nothing_can_be_sent_any_more_when_the_writer_has_ended(nursery: t
     raised: list[ConnectionClosed] = []
 
     class Stubborn(WebsocketConsumer):
-        limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)
+        limits = Limits(outbox=4, send_timeout=PATIENCE)
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             full.set()
@@ -1086,7 +1099,8 @@ async def test_a_handler_that_waits_for_room_is_woken_when_the_client_goes(flood
         gone.set()
         return {"type": "websocket.disconnect", "code": 4001}
 
-    flood.limits = Limits(outbox=4, send_timeout=PATIENCE, disconnect_timeout=0.05, close_timeout=0.001)
+    # This server's send goes on when the client has gone, and is waited for; the disconnect must begin within as long.
+    flood.limits = Limits(outbox=4, send_timeout=PATIENCE, disconnect_timeout=0.5)
     client.receive = receive_and_leave  # type: ignore[method-assign]
     await client.run(flood.as_asgi())
     assert flood.codes == [4001]
@@ -1094,6 +1108,7 @@ async def test_a_handler_that_waits_for_room_is_woken_when_the_client_goes(flood
 
 
 async def test_a_server_that_fails_in_the_writer_ends_the_connection(flood: type[Any]) -> None:
+    flood.limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)  # which this server does not confirm
     server = ScriptedConnection.websocket("10", code=None)
     send = server.send
 
@@ -1116,7 +1131,7 @@ async def test_a_full_mailbox_closes_a_sync_consumer_and_its_outbox_is_not_sent_
     class Consumer(WebsocketConsumer):
         channel_layer = layer
         groups = ("room",)
-        limits = Limits(outbox=100, close_timeout=0.05)
+        limits = Limits(outbox=100)
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             for _ in range(20):
@@ -1155,18 +1170,18 @@ async def test_a_background_function_runs_beside_the_handler_that_started_it() -
 
 async def test_the_exception_of_a_background_function_closes_the_connection_and_names_it() -> None:
     class Consumer(WebsocketConsumer):
-        limits = Limits(close_timeout=0.001)
-
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.start_soon(self.fail, text_data)
 
         def fail(self, text: str) -> None:
             raise LookupError(text)
 
-    server = ScriptedConnection.websocket("mine", code=None)
-    with pytest.raises(LookupError, match="mine") as caught:
-        await server.run(Consumer.as_asgi())
-    assert server.sent[-1]["code"] == 1011
+    async with WebsocketCommunicator(Consumer.as_asgi(), "/") as client:
+        await client.connect()
+        await client.send_to(text_data="mine")
+        assert (await client.receive_output())["code"] == 1011
+        with pytest.raises(LookupError, match="mine") as caught:
+            await client.wait()
     assert "Consumer.fail" in caught.value.__notes__[0]
 
 

@@ -178,7 +178,7 @@ async def test_a_node_killed_in_traffic_without_a_replica_costs_its_shards_only_
     own_cluster: Setup,
 ) -> None:
     setup = own_cluster("--cluster-require-full-coverage", "no")
-    async with cluster_traffic(setup, timeout=1.0) as (layers, world):
+    async with cluster_traffic(setup, timeout=3.0) as (layers, world):
         victim = setup.masters[1]
         lost = shards_on(setup, victim, layers[0])
         async with trio.open_nursery() as nursery:
@@ -199,7 +199,7 @@ async def test_a_node_killed_in_traffic_without_a_replica_costs_its_shards_only_
 @pytest.mark.faults
 async def test_a_cluster_that_is_down_as_a_whole_raises_and_comes_back(own_cluster: Setup) -> None:
     setup = own_cluster()
-    async with cluster_traffic(setup, timeout=0.5) as (layers, world):
+    async with cluster_traffic(setup, timeout=1.0) as (layers, world):
         await world.publish(5)
         victim = setup.masters[0]
         victim.kill()

@@ -14,7 +14,7 @@ from trio_channels._counters import Counters
 from trio_channels._mailbox import Mailbox
 from trio_channels.abc import Gap
 from trio_channels.layers._hub import Hub
-from trio_channels.layers.redis import _delivery
+from trio_channels.layers.redis import _delivery, _keys, _probe, _reader
 from trio_channels.layers.redis._delivery import Delivery
 from trio_channels.layers.redis._entry import CHANNEL, GROUP, EntryCodec
 from trio_channels.layers.redis._reader import LATE
@@ -52,13 +52,24 @@ async def counts_what_was_added(url: str) -> bool:
     return int(info.partition(b"redis_version:")[2].partition(b".")[0]) >= 7
 
 
-async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_place(url: str) -> None:
+async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_place(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A read that waits at Redis waits for a message, and for nothing else.
+    monkeypatch.setattr(_keys, "LEASE", 5000.0)
+    monkeypatch.setattr(_reader, "BLOCK", 1000.0)
+    monkeypatch.setattr(_probe, "INTERVAL", 1000)
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url)
         async with first, second, traffic([first, second]) as world:
             [shard] = second._opened().shards
             await world.publish(50)
             await world.settle()
+
+            async def acknowledged() -> bool:
+                return bool(await redis(url, "XLEN", shard.keys.inbox) == 0)
+
+            await until(acknowledged)  # the next read came with that, and waits
             proxy.stall()
             for _ in range(50):
                 await first.group_send("room", world.checker.stamp("p0", "room"))

@@ -114,7 +114,7 @@ async def test_forged_entries_in_traffic_reach_nobody_and_cost_nothing(url: str)
 @pytest.mark.faults
 async def test_ten_thousand_groups_of_one_process_return_after_redis_has_forgotten_them(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
-        [layer] = make_layers(proxy.url)
+        [layer] = make_layers(proxy.url, timeout=DEADLINE)
         groups = [f"group-{number}" for number in range(10_000)]
         async with layer:
             [shard] = layer._opened().shards

@@ -221,7 +221,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
     )
 
 
-def test_a_test_that_waits_for_a_thread_for_ever_ends_the_session_and_is_named(pytester: pytest.Pytester) -> None:
+def test_a_test_that_waits_for_a_thread_for_ever_ends_the_session_and_is_named(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)  # ours, which nobody finds from there
     impatient(pytester)
     pytester.makepyfile(
         """

@@ -1,8 +1,7 @@
 """WebSocket consumers: ``connect``, ``receive``, ``disconnect``, and JSON on top.
 
-The protocol is written once, as coroutines that call the consumer's hooks through ``_call`` and send through ``_emit``.
-In the asynchronous classes these await. In the synchronous ones they never suspend, so that :func:`_blocking` can run
-the same coroutines to their end in a worker thread.
+The protocol is the same for all of them: the synchronous classes have its coroutines, which never suspend there, run to
+their end in a worker thread by :func:`_blocking`.
 """
 
 from __future__ import annotations
@@ -13,21 +12,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .._asgi import Message
-from .._connection import NO_STATUS, Connection
-from .._handlers import handles_client_event
-from ..abc import ChannelLayer
 from ..consumer import AsyncConsumer, SyncConsumer
-from ..exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from ..sync import async_to_sync
+from ._websocket_protocol import JsonProtocol, WebsocketProtocol, data_message, dumps, own_groups
 
 __all__ = ["AsyncJsonWebsocketConsumer", "AsyncWebsocketConsumer", "JsonWebsocketConsumer", "WebsocketConsumer"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Headers = Iterable[tuple[bytes, bytes]]
-
-#: RFC 6455, section 7.4.1.
-UNSUPPORTED_DATA, INVALID_DATA = 1003, 1007
 
 
 def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
@@ -47,229 +39,11 @@ def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> 
     return call
 
 
-def _dumps(content: Any) -> str:
-    text = json.dumps(content, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # A client may send half of a surrogate pair, as an escape; an echo of it has to be an escape again.
-        return json.dumps(content)
-    return text
-
-
-class _WebsocketProtocol:
-    """What a WebSocket consumer does, sync or async.
-
-    Attributes:
-        groups: channel layer groups that every connection of the class joins before ``connect``.
-    """
-
-    groups: Iterable[str] | None = None
-
-    channel_layer: ChannelLayer | None
-    channel_name: str
-    _connection: Connection
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        # A subclass may pass on what as_asgi() was given.
-        _own_groups(self)
-
-    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """Call a method that the consumer's class may have replaced."""
-        result: Awaitable[Any] = function(*args, **kwargs)
-        return result
-
-    def _emit(self, message: Message) -> Awaitable[None]:
-        """Send an ASGI message."""
-        raise NotImplementedError  # pragma: no cover
-
-    @handles_client_event
-    async def websocket_connect(self, message: Message) -> None:
-        """Joins the class' groups, and calls ``connect``."""
-        if self.groups and self.channel_layer is None:
-            raise InvalidChannelLayerError(
-                f"{type(self).__name__}.groups needs a channel layer; CHANNEL_LAYERS has none of that alias"
-            )
-        try:
-            for group in self.groups or ():
-                await self._call(self._join, group)
-            await self._call(self.connect)
-        except AcceptConnection as accepted:
-            await self._call(self.accept, accepted.subprotocol)
-        except DenyConnection as denied:
-            await self._deny(denied)
-
-    async def _join(self, group: str) -> None:
-        if self.channel_layer is not None:
-            await self.channel_layer.group_add(group, self.channel_name)
-
-    async def _deny(self, denied: DenyConnection) -> None:
-        if denied.status is None or "websocket.http.response" not in (self._connection.scope.get("extensions") or ()):
-            await self._call(self.close)
-            return
-        await self._emit({"type": "websocket.http.response.start", "status": denied.status, "headers": denied.headers})
-        await self._emit({"type": "websocket.http.response.body", "body": denied.body})
-
-    @handles_client_event
-    def websocket_receive(self, message: Message) -> Any:
-        """Calls ``receive`` with what came; returns what it does, to be awaited where it is."""
-        text = message.get("text")
-        return self.receive(text_data=text) if text is not None else self.receive(bytes_data=message["bytes"])
-
-    @handles_client_event
-    async def websocket_disconnect(self, message: Message) -> None:
-        """Calls ``disconnect``. The connection's group memberships end after it."""
-        code = message.get("code")
-        await self._call(self.disconnect, NO_STATUS if code is None else code)
-        raise StopConsumer
-
-    async def connect(self) -> None:
-        """Override: accept or close, now or within ``ACCEPT_TIMEOUT``. Accepts by default."""
-        await self._call(self.accept)
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Override: called with each message, one of the two being None."""
-
-    async def disconnect(self, code: int) -> None:
-        """Override: called once on every way out, with the close code (1011 after an error here).
-
-        It has ``DISCONNECT_TIMEOUT`` seconds.
-
-        Cancellation of an async one: shielded from the server's, until its time is over.
-        """
-
-    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
-        """Accept the WebSocket.
-
-        Args:
-            subprotocol: one of those the client offered.
-            headers: (name, value) pairs of bytes for the handshake's response.
-
-        Raises:
-            IllegalMessage: it is accepted already, or an argument is malformed.
-            ConnectionClosed: the client has gone.
-
-        Cancellation of an async one: as of ``send``.
-        """
-        message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
-        if headers is not None:
-            message["headers"] = list(headers)
-        await self._emit(message)
-
-    async def send(
-        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
-    ) -> None:
-        """Send one WebSocket message.
-
-        Args:
-            text_data, bytes_data: the message; exactly one of the two.
-            close: close afterwards; a number is the close code.
-
-        Raises:
-            IllegalMessage: not exactly one was given, of the right type, or the WebSocket is not open.
-            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
-        """
-        await self._emit(_data_message(text_data, bytes_data))
-        if close:
-            await self._call(self.close, close)
-
-    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close the WebSocket, or deny it if it was not accepted; does nothing once it is closed.
-
-        Args:
-            code: a close code that may be sent (RFC 6455, section 7.4); 1000 by default.
-            reason: at most 123 bytes of UTF-8.
-
-        Raises:
-            IllegalMessage: the code or reason must not be sent.
-
-        Cancellation of an async one: as of ``send``.
-        """
-        if self._connection.over:
-            return
-        message: Message = {"type": "websocket.close"}
-        if code is not None and code is not True:
-            message["code"] = code
-        if reason:
-            message["reason"] = reason
-        await self._emit(message)
-
-
-def _own_groups(consumer: _WebsocketProtocol | WebsocketConsumer) -> None:
-    """Give an instance a list of its own, to which it may add until its groups are joined."""
-    groups: object = type(consumer).groups  # not the instance's, which may be a property that needs the scope
-    if groups is None or isinstance(groups, list):
-        consumer.groups = list(consumer.groups or ())
-
-
-def _data_message(text: str | None, data: bytes | None) -> Message:
-    message: Message = {"type": "websocket.send"}
-    if text is not None:
-        message["text"] = text
-    if data is not None:
-        message["bytes"] = data
-    return message
-
-
-class _JsonProtocol(_WebsocketProtocol):
-    """JSON text messages, sync or async."""
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
-        """Decodes a text message for ``receive_json``; closes with 1003 for a binary one.
-
-        Args:
-            text_data, bytes_data: the message.
-            kwargs: for ``receive_json``, from a subclass that has more to say.
-        """
-        if text_data is None:
-            await self._call(self.close, UNSUPPORTED_DATA, "expected JSON in a text message")
-            return
-        try:
-            content = await self._call(self.decode_json, text_data)
-        except (ValueError, RecursionError) as error:
-            await self._call(self.receive_invalid_json, text_data, error)
-        else:
-            await self._call(self.receive_json, content, **kwargs)
-
-    async def receive_json(self, content: Any) -> None:
-        """Override: called with each decoded message."""
-
-    async def receive_invalid_json(self, text_data: str, error: Exception) -> None:
-        """Called with text that is not JSON; closes with 1007 by default. Override to be more patient."""
-        await self._call(self.close, INVALID_DATA, "expected JSON")
-
-    async def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send an object as JSON.
-
-        Args:
-            content: what :func:`json.dumps` takes.
-            close: close afterwards; a number is the close code.
-
-        Raises:
-            TypeError: it holds something that JSON has no type for.
-            ValueError: it refers to itself.
-            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
-
-        Cancellation of an async one: as of ``send``.
-        """
-        await self._call(self.send, text_data=await self._call(self.encode_json, content), close=close)
-
-    @classmethod
-    async def decode_json(cls, text_data: str) -> Any:
-        """JSON text to an object; override for another decoder. Raises ValueError for what is not JSON."""
-        return json.loads(text_data)
-
-    @classmethod
-    async def encode_json(cls, content: Any) -> str:
-        """An object to JSON text; override for another encoder."""
-        return _dumps(content)
-
-
 # The public names. `send` of these classes takes a WebSocket's text or bytes, where that of their base takes a whole
 # ASGI message: Channels' API, which a subclass check cannot like.
 
 
-class AsyncWebsocketConsumer(_WebsocketProtocol, AsyncConsumer):
+class AsyncWebsocketConsumer(WebsocketProtocol, AsyncConsumer):
     """A WebSocket consumer with async methods. Override ``connect``, ``receive`` and ``disconnect``."""
 
     def send(  # type: ignore[override]
@@ -290,13 +64,13 @@ class AsyncWebsocketConsumer(_WebsocketProtocol, AsyncConsumer):
         if close:
             return super().send(text_data, bytes_data, close)
         # The same, with one coroutine less: there is one for each message on its way to a client who reads slowly.
-        return self._connection.send(_data_message(text_data, bytes_data))
+        return self._connection.send(data_message(text_data, bytes_data))
 
     def _emit(self, message: Message) -> Awaitable[None]:
         return self._connection.send(message)
 
 
-class AsyncJsonWebsocketConsumer(_JsonProtocol, AsyncWebsocketConsumer):
+class AsyncJsonWebsocketConsumer(JsonProtocol, AsyncWebsocketConsumer):
     """A WebSocket consumer that speaks JSON. Override ``receive_json``; use ``send_json``."""
 
 
@@ -310,7 +84,7 @@ class WebsocketConsumer(SyncConsumer):
     groups: Iterable[str] | None = None
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        _own_groups(self)
+        own_groups(self)
 
     async def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return function(*args, **kwargs)
@@ -322,15 +96,15 @@ class WebsocketConsumer(SyncConsumer):
         if self.channel_layer is not None:
             async_to_sync(self.channel_layer.group_add)(group, self.channel_name)
 
-    _deny = _WebsocketProtocol._deny
-    websocket_connect = _blocking(_WebsocketProtocol.websocket_connect)
-    websocket_receive = _WebsocketProtocol.websocket_receive
-    websocket_disconnect = _blocking(_WebsocketProtocol.websocket_disconnect)
-    connect = _blocking(_WebsocketProtocol.connect)
-    receive = _blocking(_WebsocketProtocol.receive)
-    disconnect = _blocking(_WebsocketProtocol.disconnect)
-    accept = _blocking(_WebsocketProtocol.accept)
-    close = _blocking(_WebsocketProtocol.close)
+    _deny = WebsocketProtocol._deny
+    websocket_connect = _blocking(WebsocketProtocol.websocket_connect)
+    websocket_receive = WebsocketProtocol.websocket_receive
+    websocket_disconnect = _blocking(WebsocketProtocol.websocket_disconnect)
+    connect = _blocking(WebsocketProtocol.connect)
+    receive = _blocking(WebsocketProtocol.receive)
+    disconnect = _blocking(WebsocketProtocol.disconnect)
+    accept = _blocking(WebsocketProtocol.accept)
+    close = _blocking(WebsocketProtocol.close)
 
     def send(  # type: ignore[override]
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
@@ -339,7 +113,7 @@ class WebsocketConsumer(SyncConsumer):
 
         Args and raises: as of :meth:`AsyncWebsocketConsumer.send`.
         """
-        self._outbox.put(_data_message(text_data, bytes_data))
+        self._outbox.put(data_message(text_data, bytes_data))
         if close:
             self.close(close)
 
@@ -347,10 +121,10 @@ class WebsocketConsumer(SyncConsumer):
 class JsonWebsocketConsumer(WebsocketConsumer):
     """A WebSocket consumer with plain methods that speaks JSON. Override ``receive_json``; use ``send_json``."""
 
-    receive = _blocking(_JsonProtocol.receive)
-    receive_json = _blocking(_JsonProtocol.receive_json)
-    receive_invalid_json = _blocking(_JsonProtocol.receive_invalid_json)
-    send_json = _blocking(_JsonProtocol.send_json)
+    receive = _blocking(JsonProtocol.receive)
+    receive_json = _blocking(JsonProtocol.receive_json)
+    receive_invalid_json = _blocking(JsonProtocol.receive_invalid_json)
+    send_json = _blocking(JsonProtocol.send_json)
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
@@ -360,4 +134,4 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     @classmethod
     def encode_json(cls, content: Any) -> str:
         """An object to JSON text; override for another encoder."""
-        return _dumps(content)
+        return dumps(content)

@@ -1,0 +1,240 @@
+"""What WebSocket consumers do, sync or async: handshake, messages, close, and JSON on top.
+
+It is written once, as coroutines that call the consumer's hooks through ``_call`` and send through ``_emit``. In the
+asynchronous classes of :mod:`trio_channels.generic.websocket` these await; in the synchronous ones they never suspend.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from .._asgi import Message
+from .._connection import NO_STATUS, Connection
+from .._handlers import handles_client_event
+from ..abc import ChannelLayer
+from ..exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+#: RFC 6455, section 7.4.1.
+UNSUPPORTED_DATA, INVALID_DATA = 1003, 1007
+
+
+def dumps(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A client may send half of a surrogate pair, as an escape; an echo of it has to be an escape again.
+        return json.dumps(content)
+    return text
+
+
+class WebsocketProtocol:
+    """What a WebSocket consumer does, sync or async.
+
+    Attributes:
+        groups: channel layer groups that every connection of the class joins before ``connect``.
+    """
+
+    groups: Iterable[str] | None = None
+
+    channel_layer: ChannelLayer | None
+    channel_name: str
+    _connection: Connection
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        # A subclass may pass on what as_asgi() was given.
+        own_groups(self)
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call a method that the consumer's class may have replaced."""
+        result: Awaitable[Any] = function(*args, **kwargs)
+        return result
+
+    def _emit(self, message: Message) -> Awaitable[None]:
+        """Send an ASGI message."""
+        raise NotImplementedError  # pragma: no cover
+
+    @handles_client_event
+    async def websocket_connect(self, message: Message) -> None:
+        """Joins the class' groups, and calls ``connect``."""
+        if self.groups and self.channel_layer is None:
+            raise InvalidChannelLayerError(
+                f"{type(self).__name__}.groups needs a channel layer; CHANNEL_LAYERS has none of that alias"
+            )
+        try:
+            for group in self.groups or ():
+                await self._call(self._join, group)
+            await self._call(self.connect)
+        except AcceptConnection as accepted:
+            await self._call(self.accept, accepted.subprotocol)
+        except DenyConnection as denied:
+            await self._deny(denied)
+
+    async def _join(self, group: str) -> None:
+        if self.channel_layer is not None:
+            await self.channel_layer.group_add(group, self.channel_name)
+
+    async def _deny(self, denied: DenyConnection) -> None:
+        if denied.status is None or "websocket.http.response" not in (self._connection.scope.get("extensions") or ()):
+            await self._call(self.close)
+            return
+        await self._emit({"type": "websocket.http.response.start", "status": denied.status, "headers": denied.headers})
+        await self._emit({"type": "websocket.http.response.body", "body": denied.body})
+
+    @handles_client_event
+    def websocket_receive(self, message: Message) -> Any:
+        """Calls ``receive`` with what came; returns what it does, to be awaited where it is."""
+        text = message.get("text")
+        return self.receive(text_data=text) if text is not None else self.receive(bytes_data=message["bytes"])
+
+    @handles_client_event
+    async def websocket_disconnect(self, message: Message) -> None:
+        """Calls ``disconnect``. The connection's group memberships end after it."""
+        code = message.get("code")
+        await self._call(self.disconnect, NO_STATUS if code is None else code)
+        raise StopConsumer
+
+    async def connect(self) -> None:
+        """Override: accept or close, now or within ``ACCEPT_TIMEOUT``. Accepts by default."""
+        await self._call(self.accept)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Override: called with each message, one of the two being None."""
+
+    async def disconnect(self, code: int) -> None:
+        """Override: called once on every way out, with the close code (1011 after an error here).
+
+        It has ``DISCONNECT_TIMEOUT`` seconds.
+
+        Cancellation of an async one: shielded from the server's, until its time is over.
+        """
+
+    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the WebSocket.
+
+        Args:
+            subprotocol: one of those the client offered.
+            headers: (name, value) pairs of bytes for the handshake's response.
+
+        Raises:
+            IllegalMessage: it is accepted already, or an argument is malformed.
+            ConnectionClosed: the client has gone.
+
+        Cancellation of an async one: as of ``send``.
+        """
+        message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
+        if headers is not None:
+            message["headers"] = list(headers)
+        await self._emit(message)
+
+    async def send(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send one WebSocket message.
+
+        Args:
+            text_data, bytes_data: the message; exactly one of the two.
+            close: close afterwards; a number is the close code.
+
+        Raises:
+            IllegalMessage: not exactly one was given, of the right type, or the WebSocket is not open.
+            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+        """
+        await self._emit(data_message(text_data, bytes_data))
+        if close:
+            await self._call(self.close, close)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the WebSocket, or deny it if it was not accepted; does nothing once it is closed.
+
+        Args:
+            code: a close code that may be sent (RFC 6455, section 7.4); 1000 by default.
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            IllegalMessage: the code or reason must not be sent.
+
+        Cancellation of an async one: as of ``send``.
+        """
+        if self._connection.over:
+            return
+        message: Message = {"type": "websocket.close"}
+        if code is not None and code is not True:
+            message["code"] = code
+        if reason:
+            message["reason"] = reason
+        await self._emit(message)
+
+
+def own_groups(consumer: Any) -> None:
+    """Give an instance a list of its own, to which it may add until its groups are joined."""
+    groups: object = type(consumer).groups  # not the instance's, which may be a property that needs the scope
+    if groups is None or isinstance(groups, list):
+        consumer.groups = list(consumer.groups or ())
+
+
+def data_message(text: str | None, data: bytes | None) -> Message:
+    message: Message = {"type": "websocket.send"}
+    if text is not None:
+        message["text"] = text
+    if data is not None:
+        message["bytes"] = data
+    return message
+
+
+class JsonProtocol(WebsocketProtocol):
+    """JSON text messages, sync or async."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
+        """Decodes a text message for ``receive_json``; closes with 1003 for a binary one.
+
+        Args:
+            text_data, bytes_data: the message.
+            kwargs: for ``receive_json``, from a subclass that has more to say.
+        """
+        if text_data is None:
+            await self._call(self.close, UNSUPPORTED_DATA, "expected JSON in a text message")
+            return
+        try:
+            content = await self._call(self.decode_json, text_data)
+        except (ValueError, RecursionError) as error:
+            await self._call(self.receive_invalid_json, text_data, error)
+        else:
+            await self._call(self.receive_json, content, **kwargs)
+
+    async def receive_json(self, content: Any) -> None:
+        """Override: called with each decoded message."""
+
+    async def receive_invalid_json(self, text_data: str, error: Exception) -> None:
+        """Called with text that is not JSON; closes with 1007 by default. Override to be more patient."""
+        await self._call(self.close, INVALID_DATA, "expected JSON")
+
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send an object as JSON.
+
+        Args:
+            content: what :func:`json.dumps` takes.
+            close: close afterwards; a number is the close code.
+
+        Raises:
+            TypeError: it holds something that JSON has no type for.
+            ValueError: it refers to itself.
+            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+
+        Cancellation of an async one: as of ``send``.
+        """
+        await self._call(self.send, text_data=await self._call(self.encode_json, content), close=close)
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        """JSON text to an object; override for another decoder. Raises ValueError for what is not JSON."""
+        return json.loads(text_data)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """An object to JSON text; override for another encoder."""
+        return dumps(content)

@@ -28,8 +28,8 @@ def get_asgi_application() -> DjangoHandler:
     _conf.limits()  # reads the setting: a wrong one ends the start, not the first request
     if not apps.is_installed("trio_channels"):
         logger.warning(
-            "trio_channels is not in INSTALLED_APPS: Django's async methods, such as aget(), will fail, and queries "
-            "that block everybody will not. Add it, before django.contrib.staticfiles"
+            "trio_channels is not in INSTALLED_APPS: Django's async methods, such as aget(), fail without it, and a "
+            "query that blocks the loop is not refused. Add it, before django.contrib.staticfiles"
         )
     harden_hypercorn()
     return DjangoHandler()

@@ -46,7 +46,7 @@ class ApplicationCommunicator:
         self._cancel_scope = trio.CancelScope()
         self._ended = trio.Event()
         self._started = False
-        self._outcome: outcome.Outcome[None] | None = None
+        self._failure: BaseException | None = None
         self._stack: AsyncExitStack | None = None
         self._nursery: trio.Nursery | None = None
 
@@ -83,9 +83,7 @@ class ApplicationCommunicator:
         with self._cancel_scope:
             result = await outcome.acapture(self.application, self.scope, self._receive, self._send)
             if isinstance(result, outcome.Error):
-                cancellation, failure = _split(result.error)
-                if failure is not None:
-                    self._outcome = outcome.Error(failure)
+                cancellation, self._failure = _split(result.error)
                 if cancellation is not None:
                     self._ended.set()
                     raise cancellation
@@ -103,9 +101,12 @@ class ApplicationCommunicator:
         """Called with each message of the application."""
 
     def _raise_failure(self) -> None:
-        result, self._outcome = self._outcome, None
-        if result is not None:
-            result.unwrap()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback holds this frame
 
     async def wait(self, timeout: float | None = None) -> None:
         """Wait for the application to end by itself; cancel it if it does not.

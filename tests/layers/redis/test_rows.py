@@ -178,16 +178,21 @@ async def test_fifty_thousand_joins_and_leaves_beside_traffic_leave_nothing(url:
 # -- large groups -----------------------------------------------------------------------------------------------------
 
 
+async def begin_to_send(crowd: Crowd, nursery: trio.Nursery) -> None:
+    """Return when the first has the message, and the last has not."""
+    await crowd.join()
+    nursery.start_soon(crowd.send, 1)
+    await crowd.at(0)
+    assert not crowd.mailboxes[-1].statistics().waiting
+
+
 async def test_a_reader_that_is_to_attach_again_first_delivers_to_all_of_a_large_group(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         with ExitStack() as stack:
             crowd = Crowd(layer, stack)
-            await crowd.join()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(crowd.send, 1)
-                await crowd.at(0)
-                assert not crowd.mailboxes[-1].statistics().waiting
+                await begin_to_send(crowd, nursery)
                 layer._opened().shards[0].reader.attach_again("a test")
             await until(lambda: layer.shard_statistics()[0].gaps == 1)
             assert crowd.take_items() == [[{"type": "test.message", "n": 1}, Gap(None, "a test")]] * MANY
@@ -198,11 +203,8 @@ async def test_a_layer_that_is_closed_first_delivers_to_all_of_a_large_group(url
     with ExitStack() as stack:
         async with layer:
             crowd = Crowd(layer, stack)
-            await crowd.join()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(crowd.send, 1)
-                await crowd.at(0)
-                assert not crowd.mailboxes[-1].statistics().waiting
+                await begin_to_send(crowd, nursery)
         assert crowd.take() == [[1]] * MANY
 
 

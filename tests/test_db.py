@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from django.test import override_settings
 
 from trio_channels._threads import current_pool
 from trio_channels._workers import run_in_worker, worker_pool
-from trio_channels.db import aclose_old_connections, database_sync_to_async
+from trio_channels.consumer import AsyncConsumer
+from trio_channels.db import aclose_old_connections, database_sync_to_async, pinned
 from trio_channels.sync import async_to_sync
+from trio_channels.testing import WebsocketCommunicator
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +115,26 @@ async def test_a_connection_in_an_atomic_block_is_not_closed_under_it() -> None:
             return connection.closed_in_transaction
 
     assert not await run_in_worker(query)
+
+
+class Handler(AsyncConsumer):
+    """Says whether it holds a thread after a call, and whether two calls of a block have the same one."""
+
+    async def websocket_connect(self, event: object) -> None:
+        get_thread = database_sync_to_async(threading.get_ident)
+        await get_thread()
+        leased = worker_pool().statistics().leased
+        async with pinned():
+            same = await get_thread() == await get_thread()
+        await self.send({"type": "websocket.close", "reason": f"{leased} {same}"})
+
+
+async def test_an_async_handler_has_one_thread_per_call_or_per_block() -> None:
+    """A handler that waits for its client must hold no thread, so that it is not one per handler."""
+    async with WebsocketCommunicator(Handler.as_asgi(), "/") as socket:
+        await socket.send_input({"type": "websocket.connect"})
+        assert (await socket.receive_output())["reason"] == "0 True"
+    assert worker_pool().statistics().leased == 0
 
 
 async def test_old_connections_can_be_closed_by_hand() -> None:

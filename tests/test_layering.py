@@ -35,6 +35,7 @@ BANDS: dict[str, str] = {
     "proxy_headers": "A",
     # -- B: Trio
     "": "B",
+    "_affinity": "B",
     "_background": "B",
     "_bell": "B",
     "_census": "B",
@@ -68,6 +69,7 @@ BANDS: dict[str, str] = {
     "_lifespan": "C",
     "_transactions": "C",
     "_workers": "C",
+    "_neutral": "C",
     "_recheck": "C",
     "apps": "C",
     "asgi": "C",

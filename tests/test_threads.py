@@ -6,6 +6,7 @@ import contextvars
 import errno
 import importlib.util
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from asgiref import local as asgiref_local
 from asgiref.local import Local
 from trio.testing import wait_all_tasks_blocked
 
+from trio_channels import _threads
 from trio_channels._threads import PoolStatistics, WorkerPool, current_lease, current_pool
 from trio_channels._worker_thread import at_worker_exit, call_soon_in_trio, in_worker, lease_of_task, run_in_trio
 from trio_channels.exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
@@ -85,7 +87,7 @@ def idle(pool: WorkerPool) -> bool:
 
 async def test_a_pool_has_no_thread_before_the_first_call() -> None:
     assert current_pool(3, 4).statistics() == PoolStatistics(
-        workers=0, leased=0, idle=0, waiting=0, limit=3, queue_limit=4, calls=0
+        workers=0, leased=0, held=0, idle=0, waiting=0, limit=3, queue_limit=4, calls=0
     )
 
 
@@ -119,7 +121,7 @@ async def test_never_more_threads_run_than_the_limit() -> None:
     assert most <= 3
     assert len(threads) <= 3
     assert pool.statistics() == PoolStatistics(
-        workers=len(threads), leased=0, idle=len(threads), waiting=0, limit=3, queue_limit=1_000, calls=50
+        workers=len(threads), leased=0, held=0, idle=len(threads), waiting=0, limit=3, queue_limit=1_000, calls=50
     )
 
 
@@ -168,7 +170,7 @@ async def test_a_full_queue_is_an_error_and_not_a_pile_up() -> None:
             await gate.begun()
             nursery.start_soon(pool.run_sync, int)
             await until(lambda: pool.statistics().waiting)
-            with pytest.raises(WorkerPoolBusy, match="all 1 worker threads are busy and 1 calls wait"):
+            with pytest.raises(WorkerPoolBusy, match="all 1 worker threads are taken and 1 calls wait"):
                 await pool.run_sync(int)
             gate.open()
     assert idle(pool)
@@ -188,6 +190,71 @@ async def test_waiting_for_a_worker_can_be_cancelled_and_then_nothing_has_run() 
             gate.open()
     assert ran == []
     assert idle(pool)
+
+
+async def test_a_call_that_waits_long_keeps_its_place(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, gate, ran = current_pool(1), Gate(), []
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run_sync, gate)
+            await gate.begun()
+            monkeypatch.setattr(_threads, "STARVING", 0.0)
+            nursery.start_soon(pool.run_sync, ran.append, 1)
+            await until(lambda: caplog.records)
+            monkeypatch.setattr(_threads, "STARVING", math.inf)
+            nursery.start_soon(pool.run_sync, ran.append, 2)
+            await until(lambda: pool.statistics().waiting == 2)
+            gate.open()
+    assert ran == [1, 2]
+    (message,) = caplog.messages
+    assert message == (
+        "all 1 worker threads are taken and 1 calls wait, one of them for 0 seconds; find the slow calls, or raise "
+        "WORKER_THREADS"
+    )
+    assert idle(pool)
+
+
+async def test_calls_that_wait_long_are_said_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, gate = current_pool(1), Gate()
+    monkeypatch.setattr(_threads, "STARVING", 0.0)
+    with opened_at_last(gate):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run_sync, gate)
+            await gate.begun()
+            for _ in range(5):
+                nursery.start_soon(pool.run_sync, int)
+            await until(lambda: pool.statistics().waiting == 5)
+            await wait_all_tasks_blocked()
+            gate.open()
+    assert len(caplog.records) == 1
+
+
+async def test_a_thread_that_comes_while_the_log_is_told_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, ran = current_pool(1), []
+    monkeypatch.setattr(_threads, "STARVING", 0.0)
+    lease = await pool.take()
+    monkeypatch.setattr(pool, "_warn", lease.end)
+    await pool.run_sync(ran.append, 1)
+    assert ran == [1]
+    assert idle(pool)
+
+
+async def test_a_thread_that_comes_to_a_cancelled_call_goes_on() -> None:
+    pool, ran = current_pool(1), []
+    lease = await pool.take()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run_sync, ran.append, 1)
+        await until(lambda: pool.statistics().waiting)
+        nursery.cancel_scope.cancel()
+        lease.end()
+    assert ran == []
+    assert idle(pool)
+    await pool.run_sync(ran.append, 2)
+    assert ran == [2]
 
 
 async def test_a_call_that_is_cancelled_before_it_begins_has_not_run() -> None:

@@ -55,6 +55,12 @@ _LIMITS = Limits()
 SETTINGS: dict[str, _Setting] = {
     "WORKER_THREADS": _count(10),
     "WORKER_QUEUE": _count(1_000, least=0),
+    "THREAD_PER_REQUEST": _switch(True),
+    "THREAD_NEUTRAL": _Setting(
+        (),
+        "a list or tuple of module names, such as ['corsheaders']",
+        lambda v: isinstance(v, list | tuple) and all(isinstance(name, str) and name for name in v),
+    ),
     "MAILBOX_CAPACITY": _count(CAPACITY),
     "MAILBOX_OVERFLOW": _Setting("close", f"one of {get_args(Overflow)}", lambda v: v in get_args(Overflow)),
     "READ_AHEAD": _count(_LIMITS.read_ahead),

@@ -23,18 +23,21 @@ The rules:
 from __future__ import annotations
 
 import contextvars
+import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple, cast
 
-import outcome
 import trio
 
 from ._context import adopt
-from ._worker_thread import Done, Job, Worker, lease_of_task
+from ._worker_thread import Done, Job, Worker, affinity_of_task, lease_of_task
 from .exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
+
+logger = logging.getLogger("trio_channels.threads")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -42,6 +45,13 @@ Ts = TypeVarTuple("Ts")
 WORKERS = 10
 #: Calls that may wait for a worker. A longer queue is a pile-up: at 10 ms a call, its end waits a second.
 QUEUE_LIMIT = 1_000
+
+#: Seconds of waiting for a thread after which the log says so; a call takes milliseconds.
+STARVING = 5.0
+#: Seconds between two such lines.
+WARN_EVERY = 60.0
+#: How many holders of threads the line names.
+NAMED = 3
 
 #: Set where a connection ends: what is called there waits for a worker however long the queue is.
 never_refused: contextvars.ContextVar[bool] = contextvars.ContextVar("trio_channels never refused", default=False)
@@ -51,10 +61,22 @@ _pool_of_run: trio.lowlevel.RunVar[WorkerPool | None] = trio.lowlevel.RunVar("tr
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """A snapshot of a pool: threads that exist, are leased, are idle; tasks that wait; the bounds; calls so far."""
+    """A snapshot of a pool: threads, tasks that wait, the bounds, calls so far.
+
+    Attributes:
+        workers: threads that exist.
+        leased: threads that are taken: by a call, a request or a block.
+        held: those of the taken threads on which no call runs: a request or a block keeps them for its next call.
+        idle: threads that are free.
+        waiting: tasks that wait for a thread.
+        limit: how many threads may exist.
+        queue_limit: how many tasks may wait.
+        calls: calls made so far.
+    """
 
     workers: int
     leased: int
+    held: int
     idle: int
     waiting: int
     limit: int
@@ -70,18 +92,19 @@ class Lease:
         holders: how many hold the worker; 0 for a call on a worker that is held by others.
     """
 
-    __slots__ = ("_pool", "_worker", "closed", "holders")
+    __slots__ = ("_around", "_pool", "_worker", "closed", "holders")
 
-    def __init__(self, pool: WorkerPool, worker: Worker, holders: int = 0) -> None:
+    def __init__(self, pool: WorkerPool, worker: Worker, holders: int = 0, around: Lease | None = None) -> None:
         self._pool = pool
         self._worker = worker
+        self._around = around  # for a call: the lease that holds the worker
         self.closed = False
         self.holders = holders
 
     @property
     def of_this_run(self) -> bool:
         """Whether it belongs to the current Trio run: a context may have been carried to another one."""
-        return self._pool is _pool_of_run.get()
+        return self._pool.of_this_run
 
     def __repr__(self) -> str:
         return f"<Lease of {self._worker.thread.name!r}{', closed' if self.closed else ''}>"
@@ -94,7 +117,7 @@ class Lease:
         if self.closed:
             raise WorkerPoolClosed("this lease of a worker thread has ended")
         await trio.lowlevel.checkpoint_if_cancelled()
-        return await self._pool._call(self._worker, call, args)
+        return await self._pool._call(self._worker, call, args, around=self)
 
     def call_done(self) -> None:
         """End the lease of one call."""
@@ -114,13 +137,25 @@ class Lease:
         finally:
             self.end()
 
+    def share(self, label: str) -> Lease:
+        """A lease of the same worker that lasts until its :meth:`end`, beyond this one; `label` names it in the log."""
+        if self._around is not None:
+            return self._around.share(label)
+        self._worker.holder = label
+        if self.holders:
+            self.holders += 1
+            return self
+        self._worker.held = True
+        return Lease(self._pool, self._worker, holders=1)
+
     def end(self) -> None:
-        """End one block's part in the lease; with the last one the lease ends."""
+        """End one holder's part in the lease; with the last one the lease ends."""
         self.holders -= 1
         if self.holders:
             return
         self.closed = True
         self._worker.held = False
+        self._worker.holder = None
         self._pool._release_if_free(self._worker)
 
 
@@ -143,9 +178,10 @@ class WorkerPool(trio.abc.Instrument):
         self._queue_limit = queue_limit
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
-        self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._waiting: deque[_Turn] = deque()
         self._calls = 0
         self._closed = False
+        self._warned = -math.inf
 
     def __repr__(self) -> str:
         seen = self.statistics()
@@ -156,12 +192,18 @@ class WorkerPool(trio.abc.Instrument):
         return PoolStatistics(
             workers=len(self._workers),
             leased=len(self._workers) - len(self._idle),
+            held=len(self._held()),
             idle=len(self._idle),
             waiting=len(self._waiting),
             limit=self._limit,
             queue_limit=self._queue_limit,
             calls=self._calls,
         )
+
+    @property
+    def of_this_run(self) -> bool:
+        """Whether it is the current Trio run's."""
+        return self is _pool_of_run.get()
 
     @trio.lowlevel.enable_ki_protection
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -182,12 +224,14 @@ class WorkerPool(trio.abc.Instrument):
         return await self._call(worker, call, args)
 
     @trio.lowlevel.enable_ki_protection
-    async def _call(self, worker: Worker, call: Callable[..., T], args: tuple[Any, ...]) -> T:
+    async def _call(
+        self, worker: Worker, call: Callable[..., T], args: tuple[Any, ...], around: Lease | None = None
+    ) -> T:
         """Make a call on a worker that is held, or idle and to be had again when the call has ended.
 
         Cancellation: none; the call is waited for. So is a KeyboardInterrupt, which is raised then.
         """
-        job: Job[T] = Job(Lease(self, worker), worker.way_back, call, args)
+        job: Job[T] = Job(Lease(self, worker, around=around), worker.way_back, call, args)
         self._calls += 1
         worker.jobs += 1
         worker.inbox.put(job)
@@ -225,7 +269,7 @@ class WorkerPool(trio.abc.Instrument):
             with held.joined():
                 yield held
             return
-        lease = Lease(self, await self._acquire(), holders=1)
+        lease = await self.take()
         # From here on the task is inside: what it calls must not wait for a second worker while it keeps this one.
         lease_of_task.set(lease)
         try:
@@ -233,6 +277,15 @@ class WorkerPool(trio.abc.Instrument):
         finally:
             lease.end()
             lease_of_task.set(None)
+
+    async def take(self, label: str | None = None) -> Lease:
+        """Take a thread until :meth:`Lease.end`; `label` names the holder in the log.
+
+        Raises and cancellation: as :meth:`run_sync`.
+        """
+        worker = await self._acquire()
+        worker.holder = label
+        return Lease(self, worker, holders=1)
 
     async def _acquire(self) -> Worker:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -249,24 +302,61 @@ class WorkerPool(trio.abc.Instrument):
             return worker
         if len(self._waiting) >= self._queue_limit and not never_refused.get():
             raise WorkerPoolBusy(
-                f"all {self._limit} worker threads are busy and {self._queue_limit} calls wait already; "
-                f"find the slow calls, or raise WORKER_THREADS"
+                f"all {self._limit} worker threads are taken and {self._queue_limit} calls wait already; "
+                f"{self._remedy()}"
             )
-        task = trio.lowlevel.current_task()
-        self._waiting.append(task)
+        turn = _Turn()
+        self._waiting.append(turn)
+        try:
+            with trio.move_on_after(STARVING):
+                return await turn.wait()
+            self._warn()
+            return await turn.wait()
+        except BaseException:
+            self._leave(turn)
+            raise
 
-        def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
-            self._waiting.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
+    def _leave(self, turn: _Turn) -> None:
+        """Give up a place in the queue, or the thread that it came to while its task was being cancelled."""
+        if turn.worker is None:
+            self._waiting.remove(turn)
+        else:
+            turn.worker.held = False
+            self._release_if_free(turn.worker)
 
-        return cast(Worker, await trio.lowlevel.wait_task_rescheduled(leave))
+    def _warn(self) -> None:
+        now = trio.current_time()
+        if now >= self._warned + WARN_EVERY:
+            self._warned = now
+            logger.warning(
+                "all %d worker threads are taken and %d calls wait, one of them for %g seconds; %s",
+                self._limit,
+                len(self._waiting),
+                STARVING,
+                self._remedy(),
+            )
+
+    def _remedy(self) -> str:
+        held = self._held()
+        if not held:
+            return "find the slow calls, or raise WORKER_THREADS"
+        holders = sorted({worker.holder for worker in held if worker.holder})
+        named = f" ({', '.join(holders[:NAMED])}{', ...' if len(holders) > NAMED else ''})" if holders else ""
+        return (
+            f"{len(held)} of the threads are held between two calls of a request or a block{named}: raise "
+            f"WORKER_THREADS, wait less after synchronous code in async views, or name the packages that leave nothing "
+            f"on a thread in THREAD_NEUTRAL"
+        )
+
+    def _held(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.held and not worker.jobs]
 
     def _release_if_free(self, worker: Worker) -> None:
         if worker.held or worker.jobs:
             return
         if self._waiting:
             worker.held = True
-            trio.lowlevel.reschedule(self._waiting.popleft(), outcome.Value(worker))
+            self._waiting.popleft().come(worker)
         else:
             self._idle.append(worker)
 
@@ -277,6 +367,33 @@ class WorkerPool(trio.abc.Instrument):
             worker.inbox.put(None)
         for worker in self._workers:
             worker.join()
+
+
+class _Turn:
+    """A place in the queue for a thread; kept while its task says that it has waited long."""
+
+    __slots__ = ("_task", "worker")
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+        self.worker: Worker | None = None
+
+    async def wait(self) -> Worker:
+        """Wait for the thread. Cancellation: the place is kept, and a thread that comes meanwhile too."""
+        if self.worker is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+        return cast(Worker, self.worker)
+
+    def _stop_waiting(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def come(self, worker: Worker) -> None:
+        """Hand over a thread, which is held."""
+        self.worker = worker
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
 
 
 def existing_pool() -> WorkerPool | None:
@@ -304,6 +421,9 @@ def current_pool(limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> Worker
 
 
 def current_lease() -> Lease | None:
-    """The lease that the current task runs in, if it is still open."""
+    """The lease that the current task runs in, if it is still open: a block's, a call's, or its request's."""
     lease = lease_of_task.get()
-    return None if lease is None or lease.closed or not lease.of_this_run else lease
+    if lease is not None and not lease.closed and lease.of_this_run:
+        return lease
+    affinity = affinity_of_task.get()
+    return affinity.lease if affinity is not None and not affinity.ended and affinity.of_this_run else None

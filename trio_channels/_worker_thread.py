@@ -23,6 +23,7 @@ from ._context import adopt, take_over
 from .exceptions import BridgeError, WorkerPoolClosed
 
 if TYPE_CHECKING:
+    from ._affinity import Affinity
     from ._threads import Lease
 
 logger = logging.getLogger("trio_channels.threads")
@@ -32,6 +33,11 @@ Ts = TypeVarTuple("Ts")
 
 #: The lease that a task, or a call in a worker thread, belongs to.
 lease_of_task: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("trio_channels lease", default=None)
+
+#: The request that a task, or a call in a worker thread, belongs to, and the request's thread.
+affinity_of_task: contextvars.ContextVar[Affinity | None] = contextvars.ContextVar(
+    "trio_channels affinity", default=None
+)
 
 
 class _ThisThread(threading.local):
@@ -252,14 +258,16 @@ class Worker:
 
     Attributes:
         held: whether a lease holds it; the pool's to set.
+        holder: names the holder in the log, if it has a name.
         jobs: how many calls it has been given and not finished. A task that a call has started may give it more, and
             these may still be waiting when the lease ends.
     """
 
-    __slots__ = ("exit_callbacks", "held", "inbox", "jobs", "thread", "way_back")
+    __slots__ = ("exit_callbacks", "held", "holder", "inbox", "jobs", "thread", "way_back")
 
     def __init__(self, name: str) -> None:
         self.held = False
+        self.holder: str | None = None
         self.jobs = 0
         self.exit_callbacks: dict[Callable[[], object], None] = {}
         # A daemon, so that a crashed Trio run cannot keep the interpreter alive; a run that ends joins it.

@@ -8,8 +8,8 @@ closes its connections.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from . import _conf
+from ._affinity import Affinity, current_affinity
 from ._threads import Lease, WorkerPool, current_lease, current_pool, existing_pool
 from ._worker_thread import at_worker_exit
 
@@ -30,15 +31,50 @@ def worker_pool() -> WorkerPool:
     return existing_pool() or current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
 
 
-async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
+async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
     """Run a synchronous function on a worker thread, with database connections cared for.
+
+    Args:
+        neutral: the call leaves nothing on its thread, so that its request need not keep the thread.
 
     Raises and cancellation: as :meth:`trio_channels._threads.WorkerPool.run_sync`.
     """
-    pool = worker_pool()
-    if current_lease() is not None:
-        return await pool.run_sync(call, *args)
-    return await pool.run_sync(_with_fresh_connections, call, *args)
+    pool, lease, affinity = worker_pool(), current_lease(), current_affinity()
+    if affinity is None or neutral:
+        if lease is None:
+            return await pool.run_sync(_with_fresh_connections, call, *args)
+    elif lease is None:
+        affinity.keep()
+        lease = await affinity.hold()
+        return await lease.run_sync(_refreshed, call, *args)
+    else:
+        affinity.keep_lease(lease)
+    return await pool.run_sync(call, *args)
+
+
+async def visit_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    """As :func:`run_in_worker` with a call that is neutral unless it comes to ``keep_thread()``."""
+    lease, affinity = current_lease(), current_affinity()
+    if affinity is None:
+        return await run_in_worker(call, *args)
+    if lease is None:
+        return await affinity.run_sync(_refreshed, call, *args)
+    try:
+        return await lease.run_sync(call, *args)
+    finally:
+        if affinity.kept:
+            affinity.keep_lease(lease)
+
+
+@contextmanager
+def request_thread(label: str) -> Iterator[Affinity]:
+    """In the block, which is a request, synchronous code shares one thread; see :mod:`trio_channels._affinity`.
+
+    Args:
+        label: names the request in the log.
+    """
+    with Affinity(worker_pool(), label, shared=not _conf.get("THREAD_PER_REQUEST")) as affinity:
+        yield affinity
 
 
 @asynccontextmanager
@@ -56,6 +92,11 @@ async def pinned() -> AsyncIterator[Lease]:
             if lease.holders == 1:
                 with trio.CancelScope(shield=True):
                     await lease.run_sync(refresh_connections)
+
+
+def _refreshed(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    refresh_connections()
+    return call(*args)
 
 
 def _with_fresh_connections(call: Callable[[*Ts], T], *args: *Ts) -> T:

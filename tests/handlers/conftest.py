@@ -8,12 +8,12 @@ import pytest
 from django.core import signals
 from django.test import override_settings
 
-from .common import Signals
+from .common import NEUTRAL, Signals
 
 
 @pytest.fixture(autouse=True)
 def project(request: pytest.FixtureRequest) -> Iterator[None]:
-    with override_settings(ROOT_URLCONF=request.module.__name__, MIDDLEWARE=[]):
+    with override_settings(ROOT_URLCONF=request.module.__name__, MIDDLEWARE=[], TRIO_CHANNELS=NEUTRAL):
         yield
 
 

@@ -29,7 +29,7 @@ from trio_channels._workers import worker_pool
 from trio_channels.handlers import DjangoHandler
 from trio_channels.testing import HttpCommunicator
 
-from .common import Signals, client, fetch, header
+from .common import NEUTRAL, Signals, client, fetch, header
 
 # -- a project in a module --------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ def _nothing_yet() -> None:
 
 
 async def test_eight_long_polls_on_four_threads_hold_none_and_delay_no_sync_view() -> None:
-    with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 4}, MIDDLEWARE=COMMON):
+    with override_settings(TRIO_CHANNELS=NEUTRAL | {"WORKER_THREADS": 4}, MIDDLEWARE=COMMON):
         handler = DjangoHandler()
         async with trio.open_nursery() as nursery:
             answers: list[bytes] = []

@@ -21,7 +21,7 @@ from trio_channels.exceptions import RequestTimeout, WorkerPoolBusy
 from trio_channels.handlers import DjangoHandler, _body, _client
 from trio_channels.testing import HttpCommunicator
 
-from .common import Signals, client, fetch, header, until
+from .common import NEUTRAL, Signals, client, fetch, header, until
 
 # -- a project in a module --------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ def scope_of(where: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("where", ["/file/", "/async_stream/"])
 async def test_a_slow_client_of_a_file_or_an_async_stream_holds_no_thread(where: str, sent_signals: Signals) -> None:
-    with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
+    with override_settings(TRIO_CHANNELS=NEUTRAL | {"WORKER_THREADS": 1}):
         async with trio.open_nursery() as nursery:
             slow = SlowClient()
             nursery.start_soon(DjangoHandler(), scope_of(where), slow.receive, slow.send)

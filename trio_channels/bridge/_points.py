@@ -17,7 +17,9 @@ from django.db.models import QuerySet
 from django.dispatch import dispatcher
 
 from .. import sync
+from .._affinity import current_affinity
 from .._context import adopt
+from .._neutral import is_neutral
 from .._worker_thread import in_worker
 from .._workers import run_in_worker
 from ._calls import handling, in_context, on_executor, restoring
@@ -77,7 +79,7 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
         executor = self._executor
         if executor is None and self._thread_sensitive:
             executor = getattr(SyncToAsync.thread_sensitive_context.get(None), "_executor", None)
-        make = run_in_worker if executor is None else functools.partial(on_executor, executor)
+        make = _in_worker(self) if executor is None else functools.partial(on_executor, executor)
         call = handling(functools.partial(self.func, *args, **kwargs))
         if (context := getattr(self, "context", None)) is None:
             return await make(call)
@@ -88,6 +90,15 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
             adopt(before)  # what the call changed stays in the chosen context, however deep it called back
 
     return __call__
+
+
+def _in_worker(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
+    """How the call is made: inside a request, one that may leave something on its thread has the request keep it."""
+    if current_affinity() is None:
+        return run_in_worker
+    # Of a function that is not thread-sensitive, its author says that it does not matter which thread it runs on.
+    neutral = not call._thread_sensitive or is_neutral(call.func)
+    return functools.partial(run_in_worker, neutral=neutral)
 
 
 def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:

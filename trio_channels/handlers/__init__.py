@@ -1,14 +1,17 @@
 """Django's HTTP side on Trio.
 
 A sync view is one call to a worker thread: the request's whole synchronous chain (signals, middleware, view, rendering,
-closing) runs in one hop, so that it costs one, and sees one thread with its database connection from beginning to end.
-The response is sent from the loop, without a thread.
+closing) runs in one hop. The response is sent from the loop, without a thread.
 
-An async view runs on Trio, and holds no thread: one hop before it, for the signal and what middleware does with the
-request, and one after it, for the response. It is cancelled when the client leaves; a sync view runs to its end.
+An async view runs on Trio: one hop before it, for the signal and the middleware's part before the view, and one after
+it, for the response. It is cancelled when the client leaves; a sync view runs to its end.
 
-A stream that a synchronous iterator makes keeps its thread, each part being one more call to it; a file is read by any
-thread; an asynchronous iterator runs on Trio. All end when the client leaves.
+All synchronous code of a request runs on one thread. The request holds that thread from its first call to its end; but
+while only code has run that leaves nothing on a thread, such as Django's own middleware, it holds none between calls.
+
+A stream of an iterator of the application's ends on the request's thread; a synchronous one is made there, each part
+being one more call. A file needs nothing of the request any more, and is read by any thread. All end when the client
+leaves.
 
 However a request ends, ``request_finished`` is sent once if ``request_started`` was.
 """
@@ -28,24 +31,26 @@ from django.core import signals
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import FileResponse, HttpResponse, HttpResponseBadRequest
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase, StreamingHttpResponse
 from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix, set_urlconf
 from django.utils import translation
 from django.utils.log import log_response
 
 from .. import _conf
+from .._affinity import Affinity, keep_thread
 from .._asgi import Receive, Scope, Send, describe, note_connection
 from .._census import counted
+from .._neutral import requests_are_neutral
 from .._refusal import respond_plainly
 from .._threads import never_refused
-from .._workers import pinned, refresh_connections, run_in_worker, worker_pool
+from .._workers import refresh_connections, request_thread, run_in_worker, visit_worker
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from ._body import read_body
 from ._client import Client, ClientLeft, with_one_cookie_header
-from ._middleware import Pending, Section, all_can_be_async, load_async, load_sync
-from ._response import FILE_BLOCK, Run, needs_its_thread, note_source, send_stream, send_whole
+from ._middleware import Pending, Section, all_are_neutral, all_can_be_async, load_async, load_sync
+from ._response import FILE_BLOCK, Run, close_file, detach_file, note_source, send_file, send_stream, send_whole
 
 __all__ = ["DjangoHandler"]
 
@@ -78,6 +83,7 @@ class DjangoHandler(BaseHandler):
         self._template_response_middleware = hooks.template_response
         self._exception_middleware = hooks.exception
         self._has_async_chain = all_can_be_async()
+        self._is_neutral = all_are_neutral()
         self._async_chain: Section | None = None
         self._async_chain_lock = threading.Lock()
 
@@ -114,10 +120,7 @@ class DjangoHandler(BaseHandler):
             return
         with body:  # the response closes it in the worker thread, unless the request never got one
             try:
-                if self._calls_async_view(client.scope):
-                    await self._serve_async(client, body)
-                else:
-                    await self._serve_sync(client, body)
+                await self._serve_request(client, body)
             except WorkerPoolBusy as error:
                 if client.answered:
                     raise
@@ -136,16 +139,23 @@ class DjangoHandler(BaseHandler):
         signals.request_started.send(sender=self.__class__, scope=scope)
         signals.request_finished.send(sender=self.__class__)
 
-    # -- sync views -----------------------------------------------------------------------------------------------
-
-    async def _serve_sync(self, client: Client, body: IO[bytes]) -> None:
-        # Django's own signals, in the hop, care for the database connections.
-        async with worker_pool().lease() as lease:
-            response = await lease.run_sync(self._respond, client, body)
-            if isinstance(response, StreamingHttpResponse) and needs_its_thread(response):
-                await _stream(client, response, lease.run_sync)
+    async def _serve_request(self, client: Client, body: IO[bytes]) -> None:
+        with request_thread(describe(client.scope)) as thread:
+            if self._calls_async_view(client.scope):
+                response = await self._respond_async(client, body)
+            else:
+                # Django's own signals, in the call, care for the database connections.
+                response = await thread.run_sync(self._respond, client, body)
+            if isinstance(response, StreamingHttpResponse) and not response.closed:
+                await _stream(client, response, thread)
                 return
-        await _deliver(client, response)
+        # Everything that is the request's has been done: it holds no thread while the client reads.
+        if isinstance(response, FileResponse):
+            await _send_file(client, response)
+        else:
+            await send_whole(client, response)
+
+    # -- sync views -----------------------------------------------------------------------------------------------
 
     def _respond(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
         """In the worker thread: the whole synchronous chain. A response that streams is left open."""
@@ -158,6 +168,8 @@ class DjangoHandler(BaseHandler):
             # Cancelled, or on its way out of the process: there is no response whose close() would do this.
             self._abandon(request)
             raise
+        if response.streaming and not (self._is_neutral and _was_async(request)):
+            keep_thread()
         return self._prepared(response)
 
     # -- async views ----------------------------------------------------------------------------------------------
@@ -176,18 +188,16 @@ class DjangoHandler(BaseHandler):
         except Exception:  # 404, or whatever a path converter raises: the chain will say it
             return False
 
-    async def _serve_async(self, client: Client, body: IO[bytes]) -> None:
-        section, request, entered = await run_in_worker(self._enter, client, body)
-        if isinstance(entered, Pending):
-            try:
-                result = await client.while_there(section.proceed, request, entered)
-            except BaseException:
-                await _at_the_end(run_in_worker, self._abandon, request)
-                raise
-            response = await _at_the_end(run_in_worker, self._leave, section, request, entered, result)
-        else:
-            response = entered
-        await _deliver(client, response)
+    async def _respond_async(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
+        section, request, entered = await visit_worker(self._enter, client, body)
+        if not isinstance(entered, Pending):
+            return entered
+        try:
+            result = await client.while_there(section.proceed, request, entered)
+        except BaseException:
+            await _at_the_end(visit_worker, self._abandon, request)
+            raise
+        return await _at_the_end(visit_worker, self._leave, section, request, entered, result)
 
     def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
         """In a worker thread: all that comes before the async view."""
@@ -230,6 +240,8 @@ class DjangoHandler(BaseHandler):
 
     def _begin(self, client: Client, body: IO[bytes]) -> ASGIRequest | HttpResponseBase:
         """Announce the request, and make it; the response, where it is malformed."""
+        if not requests_are_neutral():
+            keep_thread()
         refresh_connections()
         set_script_prefix(get_script_prefix(client.scope))
         signals.request_started.send(sender=self.__class__, scope=client.scope)
@@ -248,11 +260,11 @@ class DjangoHandler(BaseHandler):
         return self._prepared(response)
 
     def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:
-        """Close what is complete. A response that streams is left open."""
+        """Close what needs the application no more. A response whose parts the application makes is left open."""
         response._handler_class = self.__class__  # type: ignore[attr-defined]
         if isinstance(response, FileResponse):
             response.block_size = FILE_BLOCK
-        if not response.streaming:
+        if not response.streaming or (isinstance(response, FileResponse) and detach_file(response)):
             response.close()
         return response
 
@@ -291,6 +303,10 @@ class DjangoHandler(BaseHandler):
         note_source(response)
 
 
+def _was_async(request: HttpRequest) -> bool:
+    return request.resolver_match is not None and iscoroutinefunction(request.resolver_match.func)
+
+
 def _resolve(path: str, urlconf: Any) -> ResolverMatch:
     try:
         return get_resolver(urlconf).resolve(path)
@@ -311,29 +327,23 @@ def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
     return cancellable
 
 
-async def _deliver(client: Client, response: HttpResponseBase) -> None:
-    if not isinstance(response, StreamingHttpResponse):
-        await send_whole(client, response)
-    elif needs_its_thread(response):
-        begun = False
-        try:
-            async with pinned() as lease:
-                begun = True
-                await _stream(client, response, lease.run_sync)
-        except BaseException:
-            if not begun:
-                await _at_the_end(run_in_worker, response.close)
-            raise
-    else:
-        await _stream(client, response, run_in_worker)
-
-
-async def _stream(client: Client, response: StreamingHttpResponse, run: Run) -> None:
-    patience = _conf.limits().send_timeout
+async def _stream(client: Client, response: StreamingHttpResponse, thread: Affinity) -> None:
+    """Send a response whose parts are the application's, and close it on the request's thread."""
     try:
-        await client.while_there(send_stream, client, response, run, patience)
+        if not response.is_async:  # its iterator began on one thread, and has to go on there
+            thread.keep()
+            await thread.hold()
+        await client.while_there(send_stream, client, response, thread, _conf.limits().send_timeout)
     finally:
-        await _at_the_end(run, response.close)
+        await _at_the_end(visit_worker, response.close)
+
+
+async def _send_file(client: Client, response: FileResponse) -> None:
+    """Send a file, which any thread can read: its response is closed, and only the file is still open."""
+    try:
+        await client.while_there(send_file, client, response)
+    finally:
+        await _at_the_end(run_in_worker, close_file, response)
 
 
 async def _at_the_end(run: Run, function: Callable[[*Ts], T], *args: *Ts) -> T:

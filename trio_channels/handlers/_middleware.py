@@ -32,7 +32,9 @@ from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
-from .._workers import run_in_worker
+from .._affinity import keep_thread
+from .._neutral import middleware_is_neutral
+from .._workers import run_in_worker, visit_worker
 from ..sync import async_to_sync
 
 if TYPE_CHECKING:
@@ -47,20 +49,35 @@ AsyncFunction = Callable[..., Awaitable[Any]]
 
 @dataclass(slots=True)
 class Hooks:
-    """The methods of middleware that are called around the view, each list in the order of its calls."""
+    """The methods of middleware that are called around the view, each list in the order of its calls.
 
+    Attributes:
+        neutral: whether none of them leaves anything on its thread.
+    """
+
+    neutral: bool = True
     view: list[Callable[..., Any]] = field(default_factory=list)
     template_response: list[Callable[..., Any]] = field(default_factory=list)
     exception: list[Callable[..., Any]] = field(default_factory=list)
 
     def add(self, middleware: object, adapt: Callable[[Any], Callable[..., Any]]) -> None:
         """Take up what a middleware has; they come from the innermost to the outermost."""
+        if any(hasattr(middleware, name) for name in _HOOKS) and not middleware_is_neutral(middleware):
+            self.neutral = False
         if hasattr(middleware, "process_view"):
             self.view.insert(0, adapt(middleware.process_view))
         if hasattr(middleware, "process_template_response"):
             self.template_response.append(adapt(middleware.process_template_response))
         if hasattr(middleware, "process_exception"):
             self.exception.append(adapt(middleware.process_exception))
+
+
+_HOOKS = ("process_view", "process_template_response", "process_exception")
+
+
+def all_are_neutral() -> bool:
+    """Whether no middleware of the settings leaves anything on its thread."""
+    return all(middleware_is_neutral(import_string(path)) for path in settings.MIDDLEWARE)
 
 
 def all_can_be_async() -> bool:
@@ -179,6 +196,7 @@ class Section:
     def __init__(self, members: tuple[MiddlewareMixin, ...], inner: View | AsyncHandler) -> None:
         self._members = members
         self._inner = inner
+        self.neutral = all(map(middleware_is_neutral, members))
 
     def within(self, middleware: MiddlewareMixin) -> Section:
         """This section, with one more middleware around it."""
@@ -186,14 +204,16 @@ class Section:
 
     async def respond(self, request: HttpRequest) -> HttpResponseBase:
         """What the middleware around this section calls; Cancellation: as that of what is within."""
-        entered = await run_in_worker(self.enter, request)
+        entered = await visit_worker(self.enter, request)
         if not isinstance(entered, Pending):
             return entered
         result = await self.proceed(request, entered)
-        return await run_in_worker(self.leave, request, entered, result)
+        return await visit_worker(self.leave, request, entered, result)
 
     def enter(self, request: HttpRequest) -> HttpResponseBase | Pending:
         """In a worker thread: go in, as far as that goes without waiting; the response, where it is complete."""
+        if not self.neutral:
+            keep_thread()
         for depth, middleware in enumerate(self._members):
             process_request = getattr(middleware, "process_request", None)
             if process_request is not None:
@@ -217,6 +237,8 @@ class Section:
         self, request: HttpRequest, pending: Pending, result: outcome.Maybe[HttpResponseBase]
     ) -> HttpResponseBase:
         """In a worker thread: from the result of :meth:`proceed`, go out."""
+        if not self.neutral:
+            keep_thread()
         response = result.unwrap() if not isinstance(self._inner, View) else self._inner.end(request, pending, result)
         return self._climb(request, response, len(self._members))
 
@@ -241,6 +263,8 @@ class View:
 
     def begin(self, request: HttpRequest) -> HttpResponseBase | Pending:
         """Find the view; the response, unless the view is async."""
+        if not self._hooks.neutral:
+            keep_thread()
         try:
             callback, args, kwargs = self._handler.resolve_request(request)
             response = None
@@ -252,6 +276,7 @@ class View:
                 view = BaseHandler.make_view_atomic(self._handler, callback)
                 if iscoroutinefunction(view):
                     return Pending(view, args, kwargs, callback)
+                keep_thread()
                 try:
                     response = view(request, *args, **kwargs)
                 except Exception as error:
@@ -262,6 +287,8 @@ class View:
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
         """The response of an async view, from what awaiting it gave."""
+        if not self._hooks.neutral:
+            keep_thread()
         try:
             try:
                 response = result.unwrap()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import trio
+from django.core.files.base import File
 from django.http import FileResponse
 from django.http.response import HttpResponseBase, StreamingHttpResponse
 
+from .._affinity import Affinity
 from .._asgi import Message, describe
+from .._workers import run_in_worker
 from ._client import Client, ClientLeft
 
 logger = logging.getLogger("django.request")
@@ -21,18 +25,32 @@ FILE_BLOCK = 256 * 1024
 #: Runs a function on a worker thread.
 Run = Callable[..., Awaitable[Any]]
 
+#: Modules whose files any thread can read and close.
+_FILE_MODULES = ("_io", "io", "tempfile", "django.core.files.base", "django.core.files.temp")
 
-def needs_its_thread(response: StreamingHttpResponse) -> bool:
-    """Whether its parts are made by synchronous code, which began on one thread and has to go on there.
 
-    A file is read by any thread.
+def detach_file(response: FileResponse) -> bool:
+    """Have the response's file survive the response's ``close()``; whether it can be sent by any thread.
+
+    Not if it is not a file of Python's: a storage's may keep a connection to another server on its thread. Nor if the
+    request closes it, as an uploaded one.
     """
-    return not response.is_async and not _is_file(response)
+    file: Any = response.file_to_stream  # None where a middleware has put an iterator in the file's place
+    kept = getattr(file, "close", None)
+    inner = file
+    while isinstance(inner, File) and type(inner).__module__ in ("django.db.models.fields.files", *_FILE_MODULES):
+        inner = inner.file
+    closers: list[Any] = response._resource_closers  # type: ignore[attr-defined]
+    if type(inner).__module__ not in _FILE_MODULES or kept not in closers:
+        return False
+    closers.remove(kept)
+    return True
 
 
-def _is_file(response: HttpResponseBase) -> bool:
-    # None where a middleware has put something else, as a compressing generator, in the file's place.
-    return isinstance(response, FileResponse) and response.file_to_stream is not None
+def close_file(response: FileResponse) -> None:
+    """Close a file that was detached."""
+    file: Any = response.file_to_stream
+    file.close()
 
 
 def note_source(response: object) -> None:
@@ -61,8 +79,16 @@ async def send_whole(client: Client, response: HttpResponseBase) -> None:
     await client.send({"type": "http.response.body", "body": content})
 
 
-async def send_stream(client: Client, response: StreamingHttpResponse, run: Run, patience: float) -> None:
-    """Send a response part by part: asynchronous iterators run here, synchronous ones by `run`.
+async def send_file(client: Client, response: FileResponse) -> None:
+    """Send a file that was detached. Raises and cancellation: as :func:`send_whole`."""
+    await client.send(_start(response))
+    if client.scope["method"] != "HEAD":
+        await _send_parts(client, response, functools.partial(run_in_worker, neutral=True))
+    await client.send({"type": "http.response.body"})
+
+
+async def send_stream(client: Client, response: StreamingHttpResponse, thread: Affinity, patience: float) -> None:
+    """Send a response part by part: asynchronous iterators run here, synchronous ones on the request's thread.
 
     Args:
         patience: seconds that the client may take for a part while a thread is held for it.
@@ -72,12 +98,11 @@ async def send_stream(client: Client, response: StreamingHttpResponse, run: Run,
     await client.send(_start(response))
     # What answers HEAD has no body; an endless one would never end.
     if client.scope["method"] != "HEAD":
+        hurried = _Hurried(client, thread, patience)
         if response.is_async:
-            await _send_async_parts(client, response)
-        elif _is_file(response):
-            await _send_parts(client, response, run)
+            await _send_async_parts(hurried, response)
         else:
-            await _send_parts(_Hurried(client, patience), response, run)
+            await _send_parts(hurried, response, run_in_worker)
     await client.send({"type": "http.response.body"})
 
 
@@ -92,7 +117,7 @@ def _next_part(parts: Iterator[bytes]) -> bytes:
     return next(filter(None, parts), b"")
 
 
-async def _send_async_parts(client: Client, response: StreamingHttpResponse) -> None:
+async def _send_async_parts(client: _Hurried, response: StreamingHttpResponse) -> None:
     # Not by iterating over the response, which wraps this twice in generators that do not close it.
     parts: AsyncIterator[Any] = response._iterator  # type: ignore[attr-defined]
     try:
@@ -109,13 +134,17 @@ async def _send_async_parts(client: Client, response: StreamingHttpResponse) -> 
 
 
 class _Hurried:
-    """A client for whom a worker thread is held: it has to take what it is sent."""
+    """A client that has to take each message in time while its request holds a worker thread."""
 
-    def __init__(self, client: Client, patience: float) -> None:
+    def __init__(self, client: Client, thread: Affinity, patience: float) -> None:
         self._client = client
+        self._thread = thread
         self._patience = patience
 
     async def send(self, message: Message) -> None:
+        if self._thread.lease is None:
+            await self._client.send(message)
+            return
         with trio.move_on_after(self._patience):
             await self._client.send(message)
             return

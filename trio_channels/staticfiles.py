@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 
 from ._asgi import ASGIApplication, Receive, Scope, Send
 from .handlers import DjangoHandler
+from .handlers._client import Client
 
 __all__ = ["StaticFilesHandler"]
 
@@ -46,7 +47,7 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
     def load_middleware(self, is_async: bool = False) -> None:
         """There is none: the application has its own."""
 
-    def _calls_async_view(self, scope: Scope) -> bool:
+    def _calls_async_view(self, client: Client) -> bool:
         return False
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:

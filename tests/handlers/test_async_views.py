@@ -19,7 +19,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.test import override_settings
-from django.urls import path
+from django.urls import ResolverMatch, URLResolver, path
 from django.utils import translation
 from django.utils.deprecation import MiddlewareMixin
 
@@ -198,6 +198,21 @@ async def test_a_view_below_a_language_prefix_is_known_to_be_async() -> None:
 async def test_a_middleware_may_lead_to_another_kind_of_view_than_the_path_tells(where: str, body: bytes) -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.Elsewhere"]):
         assert (await fetch(where))["body"] == body
+
+
+@pytest.mark.parametrize("where", ["/quick/", "/thread_held/"])
+async def test_a_path_is_resolved_once(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    resolve = URLResolver.resolve
+
+    def counted(self: URLResolver, path: str) -> ResolverMatch:
+        asked.append(path)
+        return resolve(self, path)
+
+    monkeypatch.setattr(URLResolver, "resolve", counted)
+    with override_settings(MIDDLEWARE=COMMON):
+        assert (await fetch(where, headers=HOST))["status"] == 200
+    assert asked == [where]
 
 
 async def test_the_urls_of_the_request_class_are_asked() -> None:

@@ -33,8 +33,7 @@ from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase, StreamingHttpResponse
-from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix, set_urlconf
-from django.utils import translation
+from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
 from .. import _conf
@@ -50,6 +49,7 @@ from ..sync import async_to_sync, sync_to_async
 from ._body import read_body
 from ._client import Client, ClientLeft, with_one_cookie_header
 from ._middleware import Pending, Section, all_are_neutral, all_can_be_async, load_async, load_sync
+from ._resolving import Resolved, resolve
 from ._response import FILE_BLOCK, Run, close_file, detach_file, note_source, send_file, send_stream, send_whole
 
 __all__ = ["DjangoHandler"]
@@ -68,6 +68,8 @@ class DjangoHandler(BaseHandler):
     """
 
     request_class: type[ASGIRequest] = ASGIRequest
+
+    _is_neutral = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +143,7 @@ class DjangoHandler(BaseHandler):
 
     async def _serve_request(self, client: Client, body: IO[bytes]) -> None:
         with request_thread(describe(client.scope)) as thread:
-            if self._calls_async_view(client.scope):
+            if self._calls_async_view(client):
                 response = await self._respond_async(client, body)
             else:
                 # Django's own signals, in the call, care for the database connections.
@@ -174,19 +176,31 @@ class DjangoHandler(BaseHandler):
 
     # -- async views ----------------------------------------------------------------------------------------------
 
-    def _calls_async_view(self, scope: Scope) -> bool:
+    def _calls_async_view(self, client: Client) -> bool:
         """Whether the path is that of an async view, which can be called without a thread.
 
         It is a guess: middleware may change path or URLconf. The other chain serves the request as well, only slower.
         """
         if not self._has_async_chain:
             return False
-        prefix = get_script_prefix(scope).rstrip("/")
-        path = scope["path"].removeprefix(prefix)
+        prefix = get_script_prefix(client.scope).rstrip("/")
+        path = client.scope["path"].removeprefix(prefix)
         try:
-            return iscoroutinefunction(_resolve(path, getattr(self.request_class, "urlconf", None)).func)
-        except Exception:  # 404, or whatever a path converter raises: the chain will say it
+            client.resolved = resolve(path, getattr(self.request_class, "urlconf", None))
+        except Exception:  # 404, or the exception of a path converter: the chain will raise it again
             return False
+        return iscoroutinefunction(client.resolved.match.func)
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """The view and its arguments; not looked for again if nothing has changed since the request came."""
+        resolved: Resolved | None = request.trio_client.resolved  # type: ignore[attr-defined]
+        if resolved is None or not resolved.holds_for(request):
+            match: ResolverMatch = super().resolve_request(request)
+            return match
+        if resolved.urlconf is not None:
+            set_urlconf(resolved.urlconf)
+        request.resolver_match = resolved.match
+        return resolved.match
 
     async def _respond_async(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
         section, request, entered = await visit_worker(self._enter, client, body)
@@ -305,18 +319,6 @@ class DjangoHandler(BaseHandler):
 
 def _was_async(request: HttpRequest) -> bool:
     return request.resolver_match is not None and iscoroutinefunction(request.resolver_match.func)
-
-
-def _resolve(path: str, urlconf: Any) -> ResolverMatch:
-    try:
-        return get_resolver(urlconf).resolve(path)
-    except Resolver404:
-        # Language prefixes are matched against the active language, which a middleware will set.
-        language = translation.get_language_from_path(path) if settings.USE_I18N else None
-        if not language:
-            raise
-        with translation.override(language):
-            return get_resolver(urlconf).resolve(path)
 
 
 def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ import trio
 from .. import _asgi
 from .._asgi import Message, Receive, Scope, Send
 from ..exceptions import ServerProtocolError
+from ._resolving import Resolved
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -44,9 +45,10 @@ class Client:
 
     Attributes:
         answered: whether a response has been started.
+        resolved: the view that the path leads to, if it has been looked for.
     """
 
-    __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "scope")
+    __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "resolved", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -54,6 +56,7 @@ class Client:
         self._send = send
         self._sends = 0
         self.answered = False
+        self.resolved: Resolved | None = None
         self._protocol = _asgi.Protocol(scope)
 
     def __repr__(self) -> str:

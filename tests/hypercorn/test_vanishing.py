@@ -55,6 +55,7 @@ async def listening(
     """One server, on a TCP port, on a unix socket, and with TLS."""
     server = Server()
     config = config_for_tests(
+        backlog=1000,  # clients here block until they are connected
         insecure_bind=["127.0.0.1:0", f"unix:{folder}/socket"],
         certfile=str(certificate[0]),
         keyfile=str(certificate[1]),
@@ -210,7 +211,7 @@ async def test_whoever_vanishes_leaves_nothing(
 
 
 @pytest.mark.faults
-@pytest.mark.time_limit(300)
+@pytest.mark.time_limit(240)
 @BY_SCENARIO
 async def test_many_who_vanish_at_random_moments_leave_nothing(
     scenario: Any, table: dict[str, Any], certificate: Any, tmp_path: Path, caplog: Log
@@ -218,7 +219,7 @@ async def test_many_who_vanish_at_random_moments_leave_nothing(
     application = Notes()
     async with listening(application, certificate, tmp_path) as (server, places):
         for where in places.values():
-            await leave(where, partial(scenario, moments=Random(5)), table, application, 20)
+            await leave(where, partial(scenario, moments=Random(5)), table, application, 6)
         await server.still_serves()
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
@@ -239,7 +240,7 @@ async def test_they_give_back_their_places(settings: Any) -> None:
 
 async def test_a_drain_after_them_has_nothing_to_wait_for(clock: trio.testing.MockClock) -> None:
     application = Notes()
-    async with serving_ours(application, graceful_timeout=10_000.0) as server:
+    async with serving_ours(application, graceful_timeout=10_000.0, backlog=1000) as server:
         where = Place(("127.0.0.1", server.port))
         await run_all(websocket_1, cases(where, "waiting", FRAMES))
         await run_all(http_2, cases(where, "waiting", REQUESTS_2))

@@ -173,7 +173,7 @@ async def test_whoever_waits_for_an_event_hears_of_the_end() -> None:
         nursery.start_soon(listen)
         nursery.start_soon(listen)
         await trio.testing.wait_all_tasks_blocked()
-        await inbox.put({"type": "http.disconnect"})
+        inbox.end({"type": "http.disconnect"})
     assert heard == [{"type": "http.disconnect"}] * 2
 
 

@@ -11,7 +11,7 @@ import h2.events
 import pytest
 import trio
 import trio.testing
-from hypercorn.protocol.h2 import BufferCompleteError
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError
 from priority import MissingStreamError
 
 from trio_channels.hypercorn._http2 import Buffer
@@ -133,9 +133,18 @@ async def test_nothing_is_kept_of_streams_that_were_cut_because_their_client_ope
 
 
 async def test_a_buffer_that_is_complete_takes_nothing_more() -> None:
-    buffer = Buffer()
+    buffer = Buffer(lambda wait: wait())
     await buffer.push(b"all")
     buffer.set_complete()
     with pytest.raises(BufferCompleteError):
         await buffer.push(b"more")
     assert await buffer.pop(10) == b"all"
+
+
+async def test_all_who_wait_for_one_window_go_on_when_it_opens() -> None:
+    buffer = Buffer(lambda wait: wait())
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):  # an application, and the server with a close frame
+            nursery.start_soon(buffer.push, bytes(BUFFER_HIGH_WATER))
+            await trio.testing.wait_all_tasks_blocked()
+        await buffer.pop(2 * BUFFER_HIGH_WATER)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,3 +175,33 @@ async def test_websockets_and_requests_behind_nginx_are_drained(tmp_path: Path) 
             runner.process.send_signal(signal.SIGTERM)
             assert await client.close_code() == 1012
         assert await runner.ends() == 0
+
+
+async def test_clients_that_leave_behind_nginx_leave_nothing(tmp_path: Path) -> None:
+    """nginx closes the unix socket with what it has just passed on, a close frame mostly."""
+    rounds, crowd = 4, 100
+
+    async def leave(number: int) -> None:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        client = RawClient(stream)
+        await client.shake_hands("/echo/")
+        await client.say("hello")
+        if number % 3:
+            await client.hear()
+        if number % 2:
+            await stream.send_all(b"\x88\x82\0\0\0\0\x03\xe8")  # a close frame, 1000
+        if number % 5 == 0:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+
+    async with behind_nginx(tmp_path) as (runner, port):
+        for _ in range(rounds):
+            async with trio.open_nursery() as nursery:
+                for number in range(crowd):
+                    nursery.start_soon(leave, number)
+        await runner.said(r"disconnected \d+", times=rounds * crowd)
+        await echoes(await trio.open_tcp_stream("127.0.0.1", port))
+        runner.process.send_signal(signal.SIGTERM)
+        assert await runner.ends() == 0
+        assert runner.text.count("disconnected") == rounds * crowd + 1  # each of them once
+    assert "Traceback" not in runner.text

@@ -47,6 +47,7 @@ async def begin(
         stream.closed = True
         await stream._send_error_response(400)
     if stream.closed:
+        stream.hang_up()
         await stream.send(StreamClosed(stream_id=stream.stream_id))
         return False
     stream.scope["extensions"].update(wire.extensions)

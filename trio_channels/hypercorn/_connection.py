@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,6 +17,7 @@ from ._blame import clients_doing
 from ._limits import LINGER, SLOWEST
 from ._patience import Patience, Waiting
 from ._protocol import Protocol
+from ._streams import Streams
 from ._tasks import ConnectionTasks
 from ._transport import SocketTransport
 
@@ -29,6 +31,9 @@ logger = logging.getLogger("trio_channels.hypercorn")
 
 #: Reads and writes that did not have to wait, after which other tasks are let run. A switch costs several of them.
 _YIELD_EVERY = 16
+
+#: Seconds between looks at a client that is not read because its application takes nothing.
+_LOOK_EVERY = 1.0
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -46,6 +51,7 @@ class Connection(TCPServer):
         reads: how often something came from the client.
         listening: whether it waits for the client, and not for an application to take what the client has sent.
         frames_to: the WebSocket that the connection has become, if it has.
+        streams: the requests and WebSockets on it whose applications have not been told of their end.
         extensions: what scopes are given under ``extensions``.
     """
 
@@ -65,6 +71,7 @@ class Connection(TCPServer):
         self.reads = 0
         self.listening = False
         self.frames_to: WebSocketStream | None = None
+        self.streams = Streams()
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int] | None = None
         self._patience = Patience(served.limits, served.config.keep_alive_timeout)
@@ -140,10 +147,13 @@ class Connection(TCPServer):
 
     async def _read_data(self) -> None:
         """Read until the end, or until what is waited for takes too long; then applications are told."""
-        with self._reading:
-            await self._read_until_end()
-        if self._reading.cancelled_caught and not self._closing:
-            await self._lost_patience()
+        try:
+            with self._reading:
+                await self._read_until_end()
+            if self._reading.cancelled_caught and not self._closing:
+                await self._lost_patience()
+        finally:
+            await self.streams.hang_up()
         await self.protocol.handle(Closed())
 
     async def _read_until_end(self) -> None:
@@ -200,6 +210,23 @@ class Connection(TCPServer):
         self._patience.expect(self.protocol.waiting, now)
         if not self._closing:
             self._reading.deadline = self._patience.deadline
+
+    async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something while the client may not be read, and abort if that has gone meanwhile.
+
+        The application that is waited for may itself wait for nothing but the client's end.
+
+        Args:
+            wait: may be cancelled and called again.
+
+        Cancellation: as of ``wait``.
+        """
+        while True:
+            with trio.move_on_after(_LOOK_EVERY):
+                await wait()
+                return
+            if self._transport.has_hung_up():
+                self.abort()
 
     async def _lost_patience(self) -> None:
         if self._patience.waiting is not Waiting.REQUEST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -10,6 +11,7 @@ from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
 from ._alike import begin, for_stream
+from ._inbox import Inbox
 from ._tasks import ClientGone
 
 if TYPE_CHECKING:
@@ -25,22 +27,47 @@ class HttpStream(HTTPStream):
         stream_id: as of HTTP/2.
     """
 
+    app_put: Inbox | None  # type: ignore[assignment]
+
     def __init__(self, wire: Connection, send: Callable[[Event], Awaitable[None]], stream_id: int) -> None:
         super().__init__(*for_stream(wire, send, stream_id))
         self._wire = wire
+        self.closed = not wire.streams.enter(self)
 
     async def handle(self, event: Event) -> None:
         """Take an event of the protocol. Cancellation: the event may be lost."""
-        if self.closed:
+        if isinstance(event, StreamClosed):
+            if self.hang_up():
+                await self.log_end()
+        elif self.closed:
             return
-        if isinstance(event, Request):
+        elif isinstance(event, Request):
             unknown = {"type": "http", "path": "", "method": "", "headers": []}
             if await begin(self, self._wire, super().handle(event), unknown):
                 self._wire.served.requests.add(self)
         else:
-            if isinstance(event, StreamClosed):
-                self._wire.served.requests.discard(self)
+            if self.app_put is not None:
+                await self._wire.unread(self.app_put.room)
             await super().handle(event)
+
+    def hang_up(self) -> bool:
+        """Tell the application that there is no client any more; returns whether that is news.
+
+        Not async, so that no cancellation comes between.
+        """
+        self._wire.streams.discard(self)
+        self._wire.served.requests.discard(self)
+        if self.closed:
+            return False
+        self.closed = True
+        if self.app_put is not None:
+            self.app_put.end({"type": "http.disconnect"})
+        return True
+
+    async def log_end(self) -> None:
+        """Log a request whose client left before its answer was complete. Cancellation: as of the logger."""
+        if self.state is not ASGIHTTPState.CLOSED:
+            await self.config.log.access(self.scope, None, time() - self.start_time)  # type: ignore[arg-type]
 
     async def app_send(self, message: Any) -> None:
         """Take a message of the application.

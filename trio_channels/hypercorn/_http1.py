@@ -8,6 +8,7 @@ import h11
 from hypercorn.events import Closed
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
+from hypercorn.trio.worker_context import EventWrapper
 
 from ._alike import for_protocol
 from ._http import HttpStream
@@ -16,6 +17,22 @@ from ._websocket import WebSocketStream
 
 if TYPE_CHECKING:
     from ._connection import Connection
+
+
+class Answered(EventWrapper):
+    """Set when the next request may be taken; a client that has sent it too early is not read until then.
+
+    Args:
+        wire: the client's connection.
+    """
+
+    def __init__(self, wire: Connection) -> None:
+        super().__init__()
+        self._wire = wire
+
+    async def wait(self) -> None:
+        """Wait for that, or for the end of the client. Cancellation: nothing is lost."""
+        await self._wire.unread(super().wait)
 
 
 class Http1(H11Protocol):
@@ -27,6 +44,7 @@ class Http1(H11Protocol):
 
     def __init__(self, wire: Connection) -> None:
         super().__init__(*for_protocol(wire))
+        self.can_read = Answered(wire)
         self._wire = wire
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import h2.errors
@@ -43,12 +44,16 @@ _AT_ONCE = 2048
 class Buffer(StreamBuffer):
     """D18: what a stream has to send, up to a bound; in hypercorn a closed window does not hold an application back.
 
+    Args:
+        unread: waits for something as the connection does while its client may not be read.
+
     Attributes:
         gone: set when all of it has been sent, and the end of the stream.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unread: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
         super().__init__(EventWrapper)
+        self._unread = unread
         self.gone = trio.Event()
 
     async def push(self, data: bytes) -> None:
@@ -58,8 +63,13 @@ class Buffer(StreamBuffer):
         self.buffer.extend(data)
         await self._is_empty.clear()
         if len(self.buffer) >= BUFFER_HIGH_WATER:
-            await self._paused.clear()
-            await self._paused.wait()
+            if self._paused.is_set():  # else somebody waits already, whom hypercorn would forget here
+                await self._paused.clear()
+            await self._unread(self._paused.wait)
+
+    async def drain(self) -> None:
+        """Wait until all of it has been sent. Cancellation: the data is still there."""
+        await self._unread(super().drain)
 
     async def pop(self, max_length: int) -> bytes:
         """Take so many bytes, or as many as there are. Cancellation: atomic."""
@@ -194,7 +204,7 @@ class Http2(H2Protocol):
         if kind is WebSocketStream:
             self._uploading.discard(stream_id)
         self.streams[stream_id] = stream = kind(self._wire, self.stream_send, stream_id)
-        self.stream_buffers[stream_id] = Buffer()
+        self.stream_buffers[stream_id] = Buffer(self._wire.unread)
         await stream.handle(
             Request(
                 stream_id=stream_id,

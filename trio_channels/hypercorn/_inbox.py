@@ -1,6 +1,6 @@
 """The events of one request or WebSocket on their way to the application.
 
-As hypercorn's memory channel, at less cost, and with a last event that always has room.
+As hypercorn's memory channel, at less cost, and with a last event that always has room and cannot be lost.
 """
 
 from __future__ import annotations
@@ -30,24 +30,30 @@ class Inbox:
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
 
-    async def put(self, event: Message) -> None:
-        """Add an event; waits for room unless it is a disconnect, which frees whoever waits.
+    async def room(self) -> None:
+        """Wait until there is room for an event, or no more to come. Cancellation: nothing has happened."""
+        while len(self._events) >= self._capacity and self._last is None:
+            await self._writers.park()
 
-        Cancellation: the event is not added.
+    async def __call__(self, event: Message) -> None:
+        """Add an event; hypercorn calls what it is given for this. After the last one nothing is added.
+
+        Cancellation: seen while there is no room, and then the event is not added.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if event["type"].endswith(".disconnect"):
-            if self._last is None:
-                self._last = event
-            self._writers.unpark_all()
-            self._readers.unpark_all()
-        else:
-            while len(self._events) >= self._capacity and self._last is None:
-                await self._writers.park()
-            if self._last is not None:
-                return
+        await self.room()
+        if self._last is None:
             self._events.append(event)
             self._readers.unpark()
+
+    def end(self, event: Message) -> None:
+        """Add the last event, which frees whoever waits; the first one given counts.
+
+        Not async: a disconnect is mostly told while a cancellation is under way, and any checkpoint would lose it.
+        """
+        if self._last is None:
+            self._last = event
+        self._writers.unpark_all()
+        self._readers.unpark_all()
 
     async def receive(self) -> Message:
         """The next event; after the last one, that again. Cancellation: nothing is lost."""

@@ -35,13 +35,11 @@ class ConnectionTasks(TaskGroup):
         super().__init__()
         self._nursery: trio.Nursery = nursery
 
-    async def spawn_app(
-        self, app: AppWrapper, config: Config, scope: Scope, send: Send
-    ) -> Callable[[Any], Awaitable[None]]:
+    async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Send) -> Inbox:
         """Start an application instance; returns what its events are given to. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
         self._nursery.start_soon(_run, app, config, scope, inbox, send, name=app)
-        return inbox.put
+        return inbox
 
 
 async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send: Send) -> None:

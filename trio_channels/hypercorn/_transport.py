@@ -7,6 +7,7 @@ fairness; for an echo over hypercorn that was measured to save a third of the ti
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from typing import cast
@@ -18,6 +19,9 @@ _LONGEST = 2**31 - 1
 
 #: Linux' option; elsewhere there is none, and the deadline of a write is all there is.
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+#: What tells that a peer sends no more; elsewhere than on Linux, only that it has gone altogether.
+_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class SocketTransport(trio.abc.HalfCloseableStream):
@@ -63,6 +67,15 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             return 0
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
+
+    def has_hung_up(self) -> bool:
+        """Whether the connection has been closed or reset, however much of what it sent is not read yet."""
+        number = self.socket.fileno()
+        if number < 0:
+            return True  # closed on this side
+        poll = select.poll()
+        poll.register(number, _HUNG_UP)
+        return bool(poll.poll(0))
 
     async def wait_readable(self) -> None:
         """Wait until there is something to receive. Cancellation: nothing is lost."""

@@ -19,6 +19,7 @@ from wsproto.utilities import LocalProtocolError
 from .._connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from ._alike import begin, for_stream
 from ._frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
+from ._inbox import Inbox
 from ._log import ServerLog
 from ._rate import Rate
 from ._tasks import ClientGone
@@ -51,6 +52,8 @@ class WebSocketStream(WSStream):
         write: where the bytes of frames go if the connection is this WebSocket's alone, with HTTP/1.1.
     """
 
+    app_put: Inbox | None
+
     def __init__(
         self,
         wire: Connection,
@@ -71,22 +74,24 @@ class WebSocketStream(WSStream):
         self._answered = trio.Event()
         self._rate = Rate(self._limits.messages_per_second)
         self._events = 0
+        self.closed = not wire.streams.enter(self)
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
     async def handle(self, event: Event) -> None:
         """Take an event of the protocol. Cancellation: the event may be lost."""
-        if self.closed:
+        if isinstance(event, StreamClosed):
+            if self.hang_up():
+                await self.log_end()
+        elif self.closed:
             return
-        if isinstance(event, Body | Data):
+        elif isinstance(event, Body | Data):
             if self.handshake.accepted:
                 await self.receive_bytes(event.data)
             else:
                 await self._refuse_early_frame()
         elif isinstance(event, Request):
             await self._begin(event)
-        elif isinstance(event, StreamClosed):
-            await self._end()
         elif isinstance(event, EndBody):  # HTTP/2: the client will send no more, not even a close frame
             await self.send(StreamClosed(stream_id=self.stream_id))
 
@@ -103,9 +108,15 @@ class WebSocketStream(WSStream):
 
         RFC 6455, section 4.1, has a client wait for the server's answer.
         """
+        await self._deny(400)
+
+    async def _deny(self, status: int) -> None:
+        """Answer the handshake in the place of the application, which is told first: it may be about to answer."""
+        unanswered = self.state is _HANDSHAKE
         self._deaf = True
-        if self.state is _HANDSHAKE:
-            await self._send_error_response(400)
+        self.hang_up()
+        if unanswered:
+            await self._send_error_response(status)
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def receive_bytes(self, data: bytes) -> None:
@@ -167,16 +178,28 @@ class WebSocketStream(WSStream):
     async def _refuse_flood(self) -> None:
         await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
 
-    async def _end(self) -> None:
-        """Draw the consequences of the end: D5, and D15, the pings end with the connection."""
-        self.closed = True
+    def hang_up(self) -> bool:
+        """Draw the consequences of the end: D5, and D15, the pings end with it. Returns whether it is news.
+
+        Not async, so that no cancellation comes between.
+        """
         self._beat.cancel()
+        self._wire.streams.discard(self)
         self._wire.served.websockets.discard(self)
+        if self.closed:
+            return False
+        self.closed = True
+        self._why = self._why or (ABNORMAL, "")
         if self.app_put is not None:
-            code, reason = self._why or (ABNORMAL, "")
-            if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
-                await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
-            await self.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
+            code, reason = self._why
+            self.app_put.end({"type": "websocket.disconnect", "code": code, "reason": reason})
+        return True
+
+    async def log_end(self) -> None:
+        """Log the end of a WebSocket that was accepted. Cancellation: as of the logger."""
+        if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
+            code, _ = self._why or (ABNORMAL, "")
+            await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
 
     # -- from the application ----------------------------------------------------------------------------------------
 
@@ -269,8 +292,7 @@ class WebSocketStream(WSStream):
                 await self._heartbeat()
         if not self.closed and self.state is _HANDSHAKE:
             self._wire.served.count("not accepted")
-            await self._send_error_response(503)
-            await self.send(StreamClosed(stream_id=self.stream_id))
+            await self._deny(503)
 
     async def _heartbeat(self) -> None:
         """Ping; and cut a client from which nothing has come for the time of a pong.
@@ -306,5 +328,6 @@ class WebSocketStream(WSStream):
             if self.state is _CONNECTED:
                 await self._send_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
             elif self.state is _HANDSHAKE:
-                await self._send_error_response(503)
+                await self._deny(503)
+                return
         await self.send(StreamClosed(stream_id=self.stream_id))

@@ -46,7 +46,7 @@ class HttpStream(HTTPStream):
             if await begin(self, self._wire, super().handle(event), unknown):
                 self._wire.served.requests.add(self)
         else:
-            if self.app_put is not None:
+            if self.app_put is not None and self.app_put.full:
                 await self._wire.unread(self.app_put.room)
             await super().handle(event)
 

@@ -30,9 +30,14 @@ class Inbox:
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
 
+    @property
+    def full(self) -> bool:
+        """Whether an event has to wait for room."""
+        return len(self._events) >= self._capacity and self._last is None
+
     async def room(self) -> None:
         """Wait until there is room for an event, or no more to come. Cancellation: nothing has happened."""
-        while len(self._events) >= self._capacity and self._last is None:
+        while self.full:
             await self._writers.park()
 
     async def __call__(self, event: Message) -> None:

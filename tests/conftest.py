@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.core.management import call_command
 from django.db import connections
@@ -15,6 +16,16 @@ from django.db import connections
 from trio_channels.testing import ApplicationCommunicator
 
 from .postgres import PostgresServer
+
+# Every property test tries the same examples each time, and as long as it takes: a busy machine fails nothing.
+# Other examples: pytest --hypothesis-profile=explore
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "explore", hypothesis.settings.get_profile("tests"), derandomize=False, print_blob=True
+)
+hypothesis.settings.load_profile("tests")
 
 #: Tests run side by side, beside servers and databases: what takes long is late, and not lost.
 ApplicationCommunicator.timeout = 30.0

@@ -20,10 +20,11 @@ import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 from ..ports import free_port
+from ..redis_server import needs_redis
 from ..server.conftest import SAFETY
 from .conftest import ROOT
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, needs_redis]
 
 SERVE = ROOT / "examples" / "thumbnails" / "serve.py"
 

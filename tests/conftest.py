@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from django.db import connections
 from trio_channels.testing import ApplicationCommunicator
 
 from .postgres import WHY_NOT, PostgresServer, find_postgres
+
+# A script's background processes ignore Ctrl-C, and so would those that tests start in order to send it to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every property test tries the same examples each time, and as long as it takes: a busy machine fails nothing.
 # Other examples: pytest --hypothesis-profile=explore

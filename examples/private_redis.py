@@ -57,7 +57,11 @@ def private_redis() -> Iterator[str]:
         command = [program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", "", "--daemonize", "no"]
         # A session of its own: Ctrl-C in the terminal is for those who use it, who leave it in order.
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # or who reads the example's output would wait for the end of Redis, too
+            start_new_session=True,
         ) as server:
             try:
                 _wait_until_it_answers(server, path)

@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import shutil
+import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
 from trio_channels.testing import ApplicationCommunicator
 
-from .postgres import PostgresServer
+from .postgres import WHY_NOT, PostgresServer, find_postgres
+
+# A script's background processes ignore Ctrl-C, and so would those that tests start in order to send it to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Every property test tries the same examples each time, and as long as it takes: a busy machine fails nothing.
+# Other examples: pytest --hypothesis-profile=explore
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "explore", hypothesis.settings.get_profile("tests"), derandomize=False, print_blob=True
+)
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were skipped, in a line for each reason; ``-rs`` names the tests."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
+    for reason, number in reasons.items():
+        terminalreporter.write_line(f"{number} tests. {reason}")
+
 
 #: Tests run side by side, beside servers and databases: what takes long is late, and not lost.
 ApplicationCommunicator.timeout = 30.0
@@ -57,6 +82,8 @@ def _migrate(settings: dict[str, Any]) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL of this test session's own; a test that stops it must start it again."""
+    if find_postgres() is None:
+        pytest.skip(WHY_NOT)
     server = PostgresServer()
     try:
         server.start()

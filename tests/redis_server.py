@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+import pytest
 
 from trio_channels.layers.redis._wire import Argument, encode
 
@@ -22,6 +23,8 @@ from private_redis import WHY_NOT, find_redis_server
 
 sys.path.pop(0)
 
+#: For tests that start servers, or programs that do; others have the fixture ``redis_server``.
+needs_redis = pytest.mark.skipif(find_redis_server() is None, reason=WHY_NOT)
 #: Seconds in which a server must answer.
 PATIENCE = 20.0
 #: A cluster node listens so many ports further up, too.

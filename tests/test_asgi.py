@@ -6,15 +6,12 @@ import types
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels import _asgi
 from trio_channels._asgi import Protocol, State
 from trio_channels.exceptions import IllegalMessage, ServerProtocolError
-
-#: Time says nothing here: the machine may be busy.
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 WEBSOCKET = {"type": "websocket", "subprotocols": ["chat", "news"], "extensions": {"websocket.http.response": {}}}
 HTTP = {"type": "http", "extensions": {"http.response.push": {}, "http.response.trailers": {}}}
@@ -249,7 +246,6 @@ fields = st.fixed_dictionaries(
 )
 
 
-@untimed
 @given(
     st.sampled_from([WEBSOCKET, HTTP, {"type": "websocket"}, {"type": "channel"}]), st.lists(fields | junk, max_size=5)
 )
@@ -265,7 +261,6 @@ def test_any_message_is_legal_or_raises_our_error_and_keeps_the_state(
             assert protocol.state is before
 
 
-@untimed
 @given(st.sampled_from(["websocket", "http", "channel"]), junk | fields)
 def test_any_event_is_allowed_or_raises_our_error(kind: str, event: Any) -> None:
     try:

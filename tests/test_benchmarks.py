@@ -22,7 +22,19 @@ from benchmarks.__main__ import workloads
 from benchmarks._clients import answered
 from benchmarks.harness import Comparison, Result, Side, Timing, Workload, main, run_side, table
 
-SIDES = [(workload, name) for workload in workloads() for name in workload.sides]
+from .redis_server import needs_redis
+
+#: Each side of each workload, where its servers are.
+SIDES = [
+    pytest.param(
+        workload,
+        side,
+        id=f"{workload.name}-{side}",
+        marks=[needs_redis] if workload.name == "p3_redis" else [],
+    )
+    for workload in workloads()
+    for side in workload.sides
+]
 
 #: What most sides import, as far as it can be imported without settings: once, in the process that all are forked from.
 PRELOADED = (
@@ -52,7 +64,8 @@ def _try(module: str, side: str, results: Connection) -> None:
         results.send(traceback.format_exc())
 
 
-@pytest.mark.parametrize(("workload", "side"), SIDES, ids=[f"{workload.name}-{side}" for workload, side in SIDES])
+@pytest.mark.slow
+@pytest.mark.parametrize(("workload", "side"), SIDES)
 def test_a_side_does_all_its_work(
     workload: Workload, side: str, fork: multiprocessing.context.ForkServerContext
 ) -> None:

@@ -10,14 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels._codec import encode, round_trip
 from trio_channels.exceptions import MessageNotEncodable
-
-#: Time says nothing here: the machine may be busy.
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.one_of(
@@ -62,13 +59,11 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
-@untimed
 @given(st.dictionaries(text, values, max_size=5))
 def test_what_may_travel_arrives_as_it_was(message: dict[str, Any]) -> None:
     assert round_trip(message) == message
 
 
-@untimed
 @given(st.one_of(st.dictionaries(st.text(), anything, max_size=5), anything))
 def test_any_value_travels_or_is_refused_with_our_error(message: Any) -> None:
     try:

@@ -9,13 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels._handlers import find_handlers, handler_name, handles_client_event, why_unhandled
-
-#: Time says nothing here: the machine may be busy.
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Framework:
@@ -183,7 +180,6 @@ def test_a_dot_becomes_an_underscore(kind: object, name: str) -> None:
     assert handler_name(kind) == name
 
 
-@untimed
 @given(st.one_of(st.text(), st.integers(), st.none(), st.sampled_from(["close", "_private", "__class__", ".a"])))
 def test_no_type_reaches_what_is_no_handler(kind: object) -> None:
     handlers = find_handlers(Consumer, (Framework,), must_be_async=True)[1]

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -161,9 +161,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
 
 TestMailboxModel = MailboxMachine.TestCase
-TestMailboxModel.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestMailboxModel.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 # -- gaps -------------------------------------------------------------------------------------------------------------

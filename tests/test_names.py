@@ -5,14 +5,11 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_channels import _names
 from trio_channels.exceptions import InvalidNameError
-
-#: Time says nothing here: the machine may be busy.
-untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 LETTERS = string.ascii_letters + string.digits + "-_."
 
@@ -21,7 +18,6 @@ words = st.text(LETTERS, min_size=1, max_size=49)
 nearly = st.text(st.one_of(st.sampled_from(LETTERS + "! \n\u0663\u00e9"), st.characters()), max_size=110)
 
 
-@untimed
 @given(nearly)
 @example("a" * 99)
 @example("a" * 100)
@@ -31,7 +27,6 @@ def test_a_group_name_is_1_to_99_letters_of_the_alphabet(name: str) -> None:
     assert _names.is_group_name(name) is (1 <= len(name) <= 99 and set(name) <= set(LETTERS))
 
 
-@untimed
 @given(nearly)
 @example("a!")
 @example("!a")
@@ -42,7 +37,6 @@ def test_a_channel_name_may_hold_one_mark_after_the_first_letter(name: str) -> N
     assert _names.is_channel_name(name) is legal
 
 
-@untimed
 @given(words, words)
 def test_a_name_with_a_mark_is_process_local(process: str, rest: str) -> None:
     _names.check_channel_name(f"{process}!{rest}")

@@ -9,6 +9,8 @@ import pytest
 
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 
+from .redis_server import needs_redis
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import private_redis
@@ -16,6 +18,7 @@ import private_redis
 sys.path.pop(0)
 
 
+@needs_redis
 async def test_the_layer_works_with_it_and_it_is_gone_after_the_block() -> None:
     with private_redis.private_redis() as url:
         async with RedisStreamsChannelLayer(hosts=[url]) as layer, layer.subscribe("room") as events:

@@ -248,7 +248,7 @@ async def test_an_application_that_goes_on_sending_reaches_nobody_and_what_the_c
         assert await ws.receive_nothing()
 
 
-async def test_a_client_that_leaves_at_the_moment_of_the_close_is_no_error() -> None:
+async def test_a_client_that_leaves_at_the_moment_of_the_close_is_no_error(autojump_clock: MockClock) -> None:
     """A server may raise for a close that comes too late; the application still has its disconnect to handle."""
     sent: list[str] = []
     ended: list[Any] = []

@@ -176,7 +176,7 @@ async def test_tampered_data_in_the_database_is_an_empty_session(stored: Session
 
 
 # The database is only read, so that one of all examples is as good as one for each.
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=80))
 @example(b"abcdefgh' OR 1=1 --")
 @example(b"../../../../etc/passwd")

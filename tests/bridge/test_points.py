@@ -28,7 +28,7 @@ from trio_channels import bridge
 from trio_channels._worker_thread import in_worker
 from trio_channels._workers import worker_pool
 from trio_channels.apps import TrioChannelsConfig
-from trio_channels.bridge import _fitness
+from trio_channels.bridge import _fitness, _points
 from trio_channels.exceptions import BridgeError
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -297,3 +297,33 @@ def test_it_can_be_installed_by_hand_without_a_django_project() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
+
+
+# -- the points -------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_replaced_once() -> None:
+    class Owner:
+        def name(self) -> str:
+            return "original"
+
+    point = _points.Point(Owner, "name", lambda original: lambda self: f"replaced {original(self)}")
+    assert not point.replaced
+    point.replace()
+    point.replace()
+    assert point.replaced
+    assert Owner().name() == "replaced original"
+
+
+async def test_receivers_run_in_trio_in_parallel_whatever_djangos_version() -> None:
+    met = [trio.Event(), trio.Event()]
+
+    async def receiver(number: int) -> int:
+        met[number].set()
+        await met[1 - number].wait()  # they wait for each other
+        return number
+
+    async def original(*calls: Any) -> Any:
+        raise AssertionError("asyncio's, in a Trio run")
+
+    assert await _points._run_parallel(original)(receiver(0), receiver(1)) == [0, 1]

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ..redis_server import needs_redis
 from .conftest import CHROMIUM, SERVE, ChatServer, connected
 from .test_chat import Arrive, expect, people, say, sync_api, texts
 
 pytestmark = [
     pytest.mark.browser,
+    needs_redis,
     pytest.mark.skipif(sync_api is None, reason="needs the playwright package: pip install playwright"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH: apt-get install chromium"),
 ]

@@ -17,8 +17,9 @@ import trio
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from ..ports import free_port
+from ..redis_server import needs_redis
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, needs_redis]
 
 ROOT = Path(__file__).parents[2]
 SERVE = ROOT / "examples" / "chat" / "serve_redis.py"

@@ -574,7 +574,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text() | JSON.map(json.dumps) | JSON.map(json.dumps).map(lambda text: text[:-1]))
 async def test_whatever_a_client_sends_is_decoded_or_closed_with_1007(
     text: str, caplog: pytest.LogCaptureFixture

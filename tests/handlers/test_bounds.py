@@ -311,3 +311,26 @@ async def test_what_answers_head_is_not_read(where: str, sent_signals: Signals) 
         response = await http.get_response(timeout=30)
     assert (response["status"], response["body"]) == (200, b"")
     assert sent_signals.sent == ["started", "finished"]
+
+
+# -- the client -------------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_begun_for_a_client_that_has_left() -> None:
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def begin() -> None:
+        raise AssertionError("begun")
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    client = _client.Client({"type": "http", "method": "GET", "path": "/a/"}, receive, send)
+    assert "gone" not in repr(client)
+    with pytest.raises(_client.ClientLeft):
+        await client.next_part()
+    assert repr(client).endswith(", gone>")
+    assert "/a/" in repr(client)
+    with pytest.raises(_client.ClientLeft):
+        await client.while_there(begin)

@@ -243,3 +243,13 @@ def test_settings_that_are_changed_without_a_signal_are_seen_where_there_were_an
     assert isinstance(manager["other"], InMemoryChannelLayer)
     django_settings.CHANNEL_LAYERS["third"] = {"BACKEND": MEMORY}
     assert "third" in manager
+
+
+def test_a_fork_while_a_layer_is_made_leaves_no_lock_held(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": MEMORY}}
+    manager = ChannelLayerManager()
+    thread = threading.Thread(target=manager._making.acquire)  # it ends in the child: nobody releases its lock
+    thread.start()
+    thread.join()
+    manager._after_fork()
+    assert isinstance(manager["default"], InMemoryChannelLayer)

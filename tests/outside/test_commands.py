@@ -16,6 +16,8 @@ from .conftest import PATIENCE, Room
 from .management.commands.announce import Command
 from .test_processes import texts
 
+pytestmark = pytest.mark.slow
+
 
 def manage(room: Room, *arguments: str) -> str:
     process = room.start("-m", "django", *arguments)

@@ -12,6 +12,8 @@ import pytest
 
 from .conftest import PATIENCE, Room
 
+pytestmark = pytest.mark.slow
+
 SETUP = """
 import django; django.setup()
 from trio_channels.layers import get_channel_layer

@@ -16,7 +16,7 @@ from trio_channels.layers import get_channel_layer
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 from trio_channels.sync import async_to_sync, sync_to_async
 
-from ..redis_server import RedisServer
+from ..redis_server import RedisServer, needs_redis
 from .conftest import PATIENCE, Room
 
 THREADS, SENDS = 20, 50
@@ -135,6 +135,7 @@ def test_inside_a_trio_run_it_must_be_opened_as_before(room: Room) -> None:
     trio.run(main)
 
 
+@needs_redis
 @pytest.mark.faults
 def test_a_redis_that_is_away_is_an_error_and_one_that_comes_back_is_used_again() -> None:
     server = RedisServer()

@@ -92,7 +92,12 @@ async def test_tls_is_served_by_workers_and_drains(tmp_path: Path) -> None:
 
 # -- behind nginx -----------------------------------------------------------------------------------------------------
 
-NGINX = """
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+needs_nginx = pytest.mark.skipif(
+    NGINX is None, reason="There is no nginx: install it (Debian and Ubuntu: apt install nginx)."
+)
+
+CONFIGURATION = """
 daemon off;
 master_process off;
 pid {folder}/nginx.pid;
@@ -122,17 +127,15 @@ http {{
 @asynccontextmanager
 async def behind_nginx(folder: Path) -> AsyncIterator[tuple[Program, int]]:
     """Two workers on a unix socket, and nginx before them: the runner, and nginx' port."""
-    executable = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert executable, "install Debian's nginx"
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     port = free_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(
-        NGINX.format(
+        CONFIGURATION.format(
             folder=folder, port=port, temporary="".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
         )
     )
-    start = f"import os; os.execv({executable!r}, ['nginx', '-e', 'stderr', '-c', {str(configuration)!r}])"
+    start = f"import os; os.execv({NGINX!r}, ['nginx', '-e', 'stderr', '-c', {str(configuration)!r}])"
     async with (
         serving(f"--bind=unix:{folder}/socket", "--workers=2", app=BEHIND_PROXY) as runner,
         program("-c", start) as nginx,
@@ -147,6 +150,7 @@ async def behind_nginx(folder: Path) -> AsyncIterator[tuple[Program, int]]:
         yield runner, port
 
 
+@needs_nginx
 async def test_nginx_is_believed_and_the_client_behind_it_is_not(tmp_path: Path) -> None:
     lies = {
         "X-Forwarded-For": "6.6.6.6",
@@ -159,6 +163,7 @@ async def test_nginx_is_believed_and_the_client_behind_it_is_not(tmp_path: Path)
         assert answer == "127.0.0.1 http localhost"
 
 
+@needs_nginx
 async def test_websockets_and_requests_behind_nginx_are_drained(tmp_path: Path) -> None:
     async with behind_nginx(tmp_path) as (runner, port), trio.open_nursery() as nursery:
 

@@ -25,6 +25,8 @@ from trio_channels.runner._parent import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_
 from trio_channels.runner._single import pid_file
 from trio_channels.runner._sockets import descriptors, listening, use
 
+from ..ports import free_port
+
 
 def config_for(*addresses: str) -> Config:
     config = Config()
@@ -328,3 +330,10 @@ async def test_a_system_that_has_no_process_left_is_tried_again_and_given_up_in_
     assert parent.code == CRASHED
     assert calls == (1 if not served else 1 + MAX_FAILED_STARTS)
     assert "stopping: worker 1 cannot be started" in caplog.text
+
+
+def test_an_address_without_a_port_has_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr("trio_channels.runner._sockets._DEFAULT_PORT", port)
+    with listening(config_for("127.0.0.1")) as listeners:
+        assert [sock.getsockname() for _, sock in listeners] == [("127.0.0.1", port)]

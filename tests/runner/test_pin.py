@@ -20,6 +20,8 @@ from ..process import Program
 from ..server.conftest import Server
 from .serving import serving
 
+pytestmark = pytest.mark.slow
+
 #: What this process may use, and so what a server that it starts may use.
 ALLOWED = os.sched_getaffinity(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -78,3 +79,18 @@ def test_it_is_the_runserver_of_a_project_that_has_it_before_staticfiles() -> No
     with override_settings(**WITH_FILES):
         assert get_commands()["runserver"] == "trio_channels"
     get_commands.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("address", "ipv6", "url"),
+    [
+        ("127.0.0.1", False, "http://127.0.0.1:8000/"),
+        ("0", False, "http://0.0.0.0:8000/"),
+        ("::1", True, "http://[::1]:8000/"),
+    ],
+)
+def test_the_address_is_said_as_a_browser_takes_it(address: str, ipv6: bool, url: str) -> None:
+    command = Command(stdout=io.StringIO())
+    command.server_cls, command.addr, command._raw_ipv6 = DevelopmentServer, address, ipv6
+    command.on_bind(8000)
+    assert f"development server on Trio at {url}\n" in command.stdout.getvalue()

@@ -6,6 +6,8 @@ from importlib.metadata import entry_points
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 #: Installed, the package's entry point loads the plugin, and a second time would be an error of pytest's.
@@ -141,7 +143,7 @@ def test_one_example_beyond_its_time_fails_a_hypothesis_test(pytester: pytest.Py
 from hypothesis import given, settings, strategies as st
 
 @pytest.mark.time_limit(0.5)
-@settings(max_examples=2, deadline=None, database=None)
+@settings(max_examples=2)
 @given(st.booleans())
 async def test_stuck(x):
     await trio.sleep_forever()
@@ -159,7 +161,7 @@ from hypothesis import given, settings, strategies as st
 
 @pytest.mark.time_limit(0.5)
 @pytest.mark.parametrize("n", [0, 1, 2])
-@settings(max_examples=2, deadline=None, database=None)
+@settings(max_examples=2)
 @given(st.booleans())
 async def test_stuck(n, x):
     if n != 1:

@@ -12,6 +12,8 @@ import pytest
 from ..postgres import PostgresServer
 from .test_pytest_plugin import INSTALLED
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]

@@ -213,3 +213,20 @@ async def test_a_wrong_argument_is_the_tests_own_error(arguments: Any, message: 
 async def test_a_path_that_is_no_str_is_the_tests_own_error() -> None:
     with pytest.raises(TypeError, match="path must be a str; got bytes"):
         WebsocketCommunicator(Echo.as_asgi(), b"/")  # type: ignore[arg-type]
+
+
+async def test_a_close_after_the_client_has_left_is_not_a_second_disconnect() -> None:
+    events: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        events.append((await receive())["type"])
+        await send({"type": "websocket.close"})
+        with trio.move_on_after(0):
+            events.append((await receive())["type"])
+
+    async with WebsocketCommunicator(application, "/") as client:
+        await client.connect()
+        await client.disconnect()
+    assert events == ["websocket.disconnect"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from ..redis_server import RedisServer
+from ..redis_server import RedisServer, needs_redis
 from .conftest import Workers
 from .test_runworker import job, send
 
@@ -96,6 +96,7 @@ def _read_until(worker: Any, words: str) -> None:
         assert line, "the worker has ended"
 
 
+@needs_redis
 async def test_a_worker_outlives_its_redis_and_loses_nothing(tmp_path: Path) -> None:
     server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
     server.start()

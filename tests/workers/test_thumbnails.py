@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,15 @@ import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 from ..ports import free_port
+from ..redis_server import needs_redis
 from ..server.conftest import SAFETY
 from .conftest import ROOT
 
-pytestmark = pytest.mark.faults
+pytestmark = [
+    pytest.mark.faults,
+    needs_redis,
+    pytest.mark.skipif(find_spec("PIL") is None, reason="There is no Pillow: pip install pillow."),
+]
 
 SERVE = ROOT / "examples" / "thumbnails" / "serve.py"
 
@@ -46,7 +52,7 @@ class Gallery:
 
     def read_until(self, *words: str) -> re.Match[str]:
         """Read what the processes print until all of these have been there; returns the last one's match."""
-        watchdog = threading.Timer(2 * SAFETY, self.process.kill)
+        watchdog = threading.Timer(2 * SAFETY, os.killpg, [self.process.pid, signal.SIGTERM])
         watchdog.start()
         try:
             while not all(re.search(word, self.output) for word in words):

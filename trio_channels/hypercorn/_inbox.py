@@ -65,10 +65,8 @@ class Inbox:
         while not self._events:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
-                if not self._events:
-                    return self._last
-            else:
-                await self._readers.park()
+                return self._last
+            await self._readers.park()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
         self._writers.unpark()

@@ -20,6 +20,8 @@ from trio_channels.layers.redis._wire import LinkLost, check_version, open_wire
 from ...redis_server import RedisServer
 from ...redis_setups import SentinelSetup
 
+pytestmark = pytest.mark.slow
+
 OwnRedis = Callable[..., RedisServer]
 
 PACKAGE = Path(trio_channels.layers.redis.__file__).parent

@@ -22,6 +22,8 @@ from ...redis_setups import ClusterSetup
 from .proxy import open_proxy
 from .world import Traffic, make_layers, traffic, until
 
+pytestmark = pytest.mark.slow
+
 Setup = Callable[..., ClusterSetup]
 
 SHARDS = 4

@@ -23,6 +23,8 @@ from ...redis_server import RedisServer
 from .proxy import open_proxy
 from .world import make_layers, redis, until
 
+pytestmark = pytest.mark.slow
+
 OwnRedis = Callable[..., RedisServer]
 
 DEADLINE = 30.0

@@ -25,6 +25,8 @@ from ...redis_server import RedisServer
 from .proxy import open_proxy
 from .world import keys, make_layers, redis, until
 
+pytestmark = pytest.mark.slow
+
 OwnRedis = Callable[..., RedisServer]
 LAST = {"type": "last"}
 

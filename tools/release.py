@@ -76,7 +76,7 @@ def build(root: Path, version: str) -> None:
     """Step 3."""
     dist = root / DIST
     shutil.rmtree(dist, ignore_errors=True)
-    shutil.rmtree(root / "build", ignore_errors=True)  # setuptools would pack what an earlier build left there
+    shutil.rmtree(root / "build", ignore_errors=True)  # setuptools would pack files of an earlier build
     subprocess.run([sys.executable, "-m", "build"], cwd=root, check=True)
     files = sorted(path.name for path in dist.iterdir())
     expected = [f"trio_channels-{version}-py3-none-any.whl", f"trio_channels-{version}.tar.gz"]

@@ -219,3 +219,18 @@ def thumbnails(session: nox.Session) -> None:
     """Run the thumbnail example, with a private Redis, on http://127.0.0.1:8000/; another port by argument."""
     install(session, "-e", ".[redis,thumbnails]", *redis_server())
     run_example(session, "thumbnails", "serve.py")
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make .venv for work on trio-channels: the package, editable, with everything that its tests and docs need."""
+    session.run(sys.executable, "-m", "venv", ".venv")
+    python = str(HERE / ".venv" / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", "nox", "pre-commit", "-e", ".[test,redis,crypto,bench,docs]")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Check, build, commit and tag a release, without publishing it: nox -s release -- 0.1.0."""
+    session.install("build", "twine")
+    session.run("python", "tools/release.py", *session.posargs)

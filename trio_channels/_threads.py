@@ -34,7 +34,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 import trio
 
 from ._context import adopt
-from ._worker_thread import Done, Job, Worker, affinity_of_task, lease_of_task
+from ._worker_thread import Done, Job, Worker, lease_of_task
 from .exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
 
 logger = logging.getLogger("trio_channels.threads")
@@ -137,6 +137,17 @@ class Lease:
         finally:
             self.end()
 
+    @contextmanager
+    def inside(self) -> Iterator[Lease]:
+        """In the block, calls of the current task, and of tasks that it starts, run on the held thread."""
+        inner, before = Lease(self._pool, self._worker, around=self), lease_of_task.get()
+        lease_of_task.set(inner)
+        try:
+            yield inner
+        finally:
+            inner.closed = True
+            lease_of_task.set(before)
+
     def share(self, label: str) -> Lease:
         """A lease of the same worker that lasts until its :meth:`end`, beyond this one; `label` names it in the log."""
         if self._around is not None:
@@ -204,6 +215,11 @@ class WorkerPool(trio.abc.Instrument):
     def of_this_run(self) -> bool:
         """Whether it is the current Trio run's."""
         return self is _pool_of_run.get()
+
+    @property
+    def has_free_thread(self) -> bool:
+        """Whether the next call need not wait."""
+        return bool(self._idle) or len(self._workers) < self._limit
 
     @trio.lowlevel.enable_ki_protection
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -421,9 +437,6 @@ def current_pool(limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> Worker
 
 
 def current_lease() -> Lease | None:
-    """The lease that the current task runs in, if it is still open: a block's, a call's, or its request's."""
+    """The lease that the current task runs in, if it is still open: a block's or a call's."""
     lease = lease_of_task.get()
-    if lease is not None and not lease.closed and lease.of_this_run:
-        return lease
-    affinity = affinity_of_task.get()
-    return affinity.lease if affinity is not None and not affinity.ended and affinity.of_this_run else None
+    return lease if lease is not None and not lease.closed and lease.of_this_run else None

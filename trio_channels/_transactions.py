@@ -6,6 +6,7 @@ The rules:
   never through the pool's queue, and are shielded.
 - Blocks inside a block are savepoints, which a database keeps as a stack. So blocks of tasks beside each other, inside
   one block, take turns.
+- In a request, blocks of tasks beside each other take turns, as do other calls with them: they have one thread.
 - A block must not outlive the block around it. If it does, the outer one rolls back and says so.
 """
 
@@ -115,7 +116,7 @@ async def aatomic(
         outer = outer._outer
     if timeout is None:
         timeout = _conf.get("TRANSACTION_TIMEOUT") if outer is None else math.inf
-    async with pinned() as lease, _turn(outer):
+    async with pinned(alone=True) as lease, _turn(outer):
         block = _Block(lease, outer, transaction.atomic(using, savepoint, durable))
         with trio.move_on_after(timeout) as scope:
             await block.enter()

@@ -39,31 +39,33 @@ async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = Fa
 
     Raises and cancellation: as :meth:`trio_channels._threads.WorkerPool.run_sync`.
     """
-    pool, lease, affinity = worker_pool(), current_lease(), current_affinity()
-    if affinity is None or neutral:
-        if lease is None:
-            return await pool.run_sync(_with_fresh_connections, call, *args)
-    elif lease is None:
+    lease, affinity = current_lease(), current_affinity()
+    if lease is not None:
+        if affinity is not None and not neutral:
+            affinity.keep_lease(lease)
+        return await lease.run_sync(call, *args)
+    if affinity is None or (neutral and affinity.lease is None):
+        return await worker_pool().run_sync(_with_fresh_connections, call, *args)
+    if not neutral:
         affinity.keep()
-        lease = await affinity.hold()
-        return await lease.run_sync(_refreshed, call, *args)
-    else:
-        affinity.keep_lease(lease)
-    return await pool.run_sync(call, *args)
+    return await affinity.run_sync(call, *args)
+
+
+async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    """As :func:`run_in_worker` with a call that may run on any thread, beside the others of its request.
+
+    It does not wait for a thread while its request holds one: if none is free, it runs on that one.
+    """
+    pool = worker_pool()
+    if pool.has_free_thread and current_lease() is None:
+        return await pool.run_sync(_with_fresh_connections, call, *args)
+    return await run_in_worker(call, *args, neutral=True)
 
 
 async def visit_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
     """As :func:`run_in_worker` with a call that is neutral unless it comes to ``keep_thread()``."""
-    lease, affinity = current_lease(), current_affinity()
-    if affinity is None:
-        return await run_in_worker(call, *args)
-    if lease is None:
-        return await affinity.run_sync(_refreshed, call, *args)
-    try:
-        return await lease.run_sync(call, *args)
-    finally:
-        if affinity.kept:
-            affinity.keep_lease(lease)
+    affinity = current_affinity()
+    return await (run_in_worker(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
 @contextmanager
@@ -73,16 +75,29 @@ def request_thread(label: str) -> Iterator[Affinity]:
     Args:
         label: names the request in the log.
     """
-    with Affinity(worker_pool(), label, shared=not _conf.get("THREAD_PER_REQUEST")) as affinity:
+    outer = current_affinity()
+    if outer is not None:
+        yield outer
+        return
+    shared = not _conf.get("THREAD_PER_REQUEST")
+    with Affinity(worker_pool(), label, care=refresh_connections, shared=shared) as affinity:
         yield affinity
 
 
 @asynccontextmanager
-async def pinned() -> AsyncIterator[Lease]:
+async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
     """Hold one worker thread for the length of the block; inside another such block, or a call, that one.
+
+    Args:
+        alone: calls that the other tasks of the request make outside the block wait for its end.
 
     Raises and cancellation: as :func:`trio_channels.db.pinned`.
     """
+    affinity = current_affinity()
+    if affinity is not None and current_lease() is None:
+        async with affinity.block(alone=alone) as lease:
+            yield lease
+        return
     async with worker_pool().lease() as lease:
         if lease.holders == 1:
             await lease.run_sync(refresh_connections)
@@ -92,11 +107,6 @@ async def pinned() -> AsyncIterator[Lease]:
             if lease.holders == 1:
                 with trio.CancelScope(shield=True):
                     await lease.run_sync(refresh_connections)
-
-
-def _refreshed(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    refresh_connections()
-    return call(*args)
 
 
 def _with_fresh_connections(call: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -243,10 +243,10 @@ async def test_every_call_finds_the_tenant_of_its_request(view: str, stack: list
 
 
 async def test_the_freer_rule_mixes_threads_and_holds_none() -> None:
-    """Seen so that the tests above are known to be able to fail."""
+    """Seen so that the tests above are known to be able to fail; with one thread, it is no matter of chance."""
     with override_settings(MIDDLEWARE=[TENANT]):
-        got = await answers("called", THREAD_PER_REQUEST=False)
-    assert {body for _, body in got} != {expected.encode() for expected, _ in got}
+        got = await answers("called", THREAD_PER_REQUEST=False, WORKER_THREADS=1)
+    assert [body == expected.encode() for expected, body in got].count(True) == 1, "only the last to come is right"
 
 
 async def wait_for(view: str) -> PoolStatistics:

@@ -12,7 +12,7 @@ import outcome
 import trio
 
 from .._context import adopt, take_over
-from .._worker_thread import lease_of_task
+from .._worker_thread import affinity_of_task, lease_of_task
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -58,17 +58,18 @@ def in_context(context: contextvars.Context, call: Callable[[], T]) -> Callable[
     """Make the call in a context that somebody chose; hops inside it come back to the thread all the same."""
 
     def inside() -> T:
-        return context.run(_make, lease_of_task.get(), call)
+        return context.run(_make, lease_of_task.get(), affinity_of_task.get(), call)
 
     return inside
 
 
-def _make(lease: Any, call: Callable[[], T]) -> T:
+def _make(lease: Any, affinity: Any, call: Callable[[], T]) -> T:
     take_over()
-    before = lease_of_task.set(lease)
+    before, request_before = lease_of_task.set(lease), affinity_of_task.set(affinity)
     try:
         return call()
     finally:
+        affinity_of_task.reset(request_before)
         lease_of_task.reset(before)
 
 

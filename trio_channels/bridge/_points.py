@@ -21,7 +21,7 @@ from .._affinity import current_affinity
 from .._context import adopt
 from .._neutral import is_neutral
 from .._worker_thread import in_worker
-from .._workers import run_in_worker
+from .._workers import run_anywhere, run_in_worker
 from ._calls import handling, in_context, on_executor, restoring
 from ._iteration import iterate_on_one_worker
 from ._parallel import gather, run_parallel
@@ -96,9 +96,9 @@ def _in_worker(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
     """How the call is made: inside a request, one that may leave something on its thread has the request keep it."""
     if current_affinity() is None:
         return run_in_worker
-    # Of a function that is not thread-sensitive, its author says that it does not matter which thread it runs on.
-    neutral = not call._thread_sensitive or is_neutral(call.func)
-    return functools.partial(run_in_worker, neutral=neutral)
+    if not call._thread_sensitive:
+        return run_anywhere
+    return functools.partial(run_in_worker, neutral=is_neutral(call.func))
 
 
 def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:

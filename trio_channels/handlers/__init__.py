@@ -22,6 +22,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import IO, Any, TypeVar, TypeVarTuple
 
 import trio
@@ -43,7 +44,7 @@ from .._census import counted
 from .._neutral import requests_are_neutral
 from .._refusal import respond_plainly
 from .._threads import never_refused
-from .._workers import refresh_connections, request_thread, run_in_worker, visit_worker
+from .._workers import request_thread, run_in_worker, visit_worker
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from ._body import read_body
@@ -256,7 +257,6 @@ class DjangoHandler(BaseHandler):
         """Announce the request, and make it; the response, where it is malformed."""
         if not requests_are_neutral():
             keep_thread()
-        refresh_connections()
         set_script_prefix(get_script_prefix(client.scope))
         signals.request_started.send(sender=self.__class__, scope=client.scope)
         response: HttpResponseBase
@@ -332,12 +332,15 @@ def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
 async def _stream(client: Client, response: StreamingHttpResponse, thread: Affinity) -> None:
     """Send a response whose parts are the application's, and close it on the request's thread."""
     try:
-        if not response.is_async:  # its iterator began on one thread, and has to go on there
-            thread.keep()
-            await thread.hold()
-        await client.while_there(send_stream, client, response, thread, _conf.limits().send_timeout)
+        # A synchronous iterator begins on one thread, and has to go on and to end there.
+        async with nullcontext() if response.is_async else thread.block():
+            try:
+                await client.while_there(send_stream, client, response, thread, _conf.limits().send_timeout)
+            finally:
+                await _at_the_end(visit_worker, response.close)
     finally:
-        await _at_the_end(visit_worker, response.close)
+        if not response.closed:  # there was no thread to be had
+            await _at_the_end(visit_worker, response.close)
 
 
 async def _send_file(client: Client, response: FileResponse) -> None:

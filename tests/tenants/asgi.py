@@ -1,0 +1,6 @@
+"""What the server serves."""
+
+from trio_channels.asgi import get_asgi_application
+from trio_channels.routing import ProtocolTypeRouter
+
+application = ProtocolTypeRouter({"http": get_asgi_application()})

@@ -1,6 +1,6 @@
 """P7: echo over real sockets. Fifty WebSockets, each with one message on its way, served by hypercorn's Trio worker.
 
-The same application on both sides; ours serves it with ``trio_channels.hypercorn``. The clients are another process
+The same application on both sides; ours serves it with ``trio_channels.server``. The clients are another process
 (``_echo_client``), so that the processor time of the side is the server's alone.
 
 Applications: a plain ASGI loop, which shows the server; and our consumer, which shows what a user has of it.
@@ -87,7 +87,7 @@ def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
 def ours(count: int) -> Timing:
     """The plain application on ours."""
     _django.set_up(_django.OURS)
-    from trio_channels.hypercorn import serve
+    from trio_channels.server import serve
 
     return drive(serve, plain, count)
 
@@ -95,7 +95,7 @@ def ours(count: int) -> Timing:
 def ours_consumer(count: int) -> Timing:
     """The consumer on ours."""
     _django.set_up(_django.OURS)
-    from trio_channels.hypercorn import serve
+    from trio_channels.server import serve
 
     return drive(serve, consumer(), count)
 

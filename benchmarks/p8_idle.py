@@ -2,7 +2,7 @@
 a broadcast to all.
 
 The same consumer on both sides, all in one room of the in-memory layer; ours serves it with
-``trio_channels.hypercorn``, which pings each client every twenty seconds, and hypercorn does not. The clients are
+``trio_channels.server``, which pings each client every twenty seconds, and hypercorn does not. The clients are
 another process (``_idle_client``). Two thousand of them; ``--scale 5`` for ten thousand, which needs 10,100 open files
 (``ulimit -Hn``).
 """
@@ -100,7 +100,7 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
 def ours(count: int) -> Timing:
     """The room on ours."""
     _django.set_up(_django.OURS)
-    from trio_channels.hypercorn import serve
+    from trio_channels.server import serve
 
     return drive(serve, count)
 

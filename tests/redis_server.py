@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from trio_channels.layers.redis._wire import Argument, encode
+from trio_channels.layers.redis.connection import Argument, encode
 
 from .ports import free_port
 

@@ -42,7 +42,7 @@ PRELOADED = (
     "django.contrib.sessions.backends.db",
     "django.core.management",
     "trio_channels.generic.websocket",
-    "trio_channels.hypercorn",
+    "trio_channels.server",
     "trio_channels.layers.redis",
     "channels.generic.websocket",
 )

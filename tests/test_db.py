@@ -14,8 +14,8 @@ import trio
 from django.db import connection, connections, transaction
 from django.test import override_settings
 
-from trio_channels._threads import current_pool
-from trio_channels._workers import run_in_worker, worker_pool
+from trio_channels._threads.database import run_in_worker, worker_pool
+from trio_channels._threads.pool import current_pool
 from trio_channels.consumer import AsyncConsumer
 from trio_channels.db import aclose_old_connections, database_sync_to_async, pinned
 from trio_channels.sync import async_to_sync
@@ -149,7 +149,9 @@ async def test_the_pool_has_the_size_that_the_settings_say() -> None:
 
 
 def test_a_program_without_django_settings_can_use_workers() -> None:
-    program = "import trio; from trio_channels._workers import run_in_worker; print(trio.run(run_in_worker, int))"
+    program = (
+        "import trio; from trio_channels._threads.database import run_in_worker; print(trio.run(run_in_worker, int))"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import trio
 
-from trio_channels._census import connections
-from trio_channels.abc import LayerStatistics
+from trio_channels._connection.census import connections
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.health import HealthApplication, health
-from trio_channels.hypercorn import serve, statistics
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
+from trio_channels.layers.base import LayerStatistics
 from trio_channels.routing import ProtocolTypeRouter
+from trio_channels.server import serve, statistics
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 
-from .server.conftest import Server, config_for_tests
+from .integration.server.conftest import Server, config_for_tests
 
 
 async def ask(application: Any = health, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from trio_channels._asgi import describe
+from trio_channels._asgi.protocol import describe
 from trio_channels.log import ConnectionFilter, current_connection, number_of
 
 NUMBERED = {"type": "http", "path": "/", "extensions": {"trio_channels.connection": {"id": 7}}}

@@ -16,7 +16,7 @@ from django.test import override_settings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.sessions import CookieMiddleware, SessionMiddleware, SessionMiddlewareStack

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from trio_channels._asgi import Receive, Scope, Send
-from trio_channels._refusal import respond_plainly
+from trio_channels._asgi.protocol import Receive, Scope, Send
+from trio_channels._asgi.responses import respond_plainly
 from trio_channels.staticfiles import StaticFilesHandler
 from trio_channels.testing import HttpCommunicator
 

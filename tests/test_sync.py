@@ -18,7 +18,7 @@ import pytest
 import trio
 from asgiref.local import Local
 
-from trio_channels._threads import current_pool
+from trio_channels._threads.pool import current_pool
 from trio_channels.exceptions import BridgeError
 from trio_channels.sync import async_to_sync, sync_to_async
 
@@ -325,7 +325,7 @@ def test_a_child_forked_in_a_worker_starts_a_background_run_of_its_own() -> None
 def test_the_background_run_ends_at_the_exit_of_the_process_with_its_workers() -> None:
     script = (
         "import trio; from trio_channels.sync import async_to_sync, sync_to_async;"
-        "from trio_channels._worker_thread import at_worker_exit;"
+        "from trio_channels._threads.thread import at_worker_exit;"
         "async_to_sync(sync_to_async(at_worker_exit))(lambda: print('worker ended'))"
     )
     done = subprocess.run(

@@ -16,8 +16,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from ._limits import Limits
-from .abc import CAPACITY, Overflow
 from .exceptions import ConfigurationError
+from .layers.base import CAPACITY, Overflow
 
 NAME = "TRIO_CHANNELS"
 

@@ -8,9 +8,9 @@ from . import _conf
 
 
 def harden_hypercorn() -> None:
-    """Install :mod:`trio_channels.hypercorn` if hypercorn's Trio worker is importing the application, and if wanted."""
+    """Install :mod:`trio_channels.server` if hypercorn's Trio worker is importing the application, and if wanted."""
     if _imported_by_the_trio_worker() and _conf.get("HARDEN_HYPERCORN"):
-        from .hypercorn import install
+        from .server import install
 
         install()
 

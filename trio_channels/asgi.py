@@ -9,7 +9,7 @@ from django.apps import apps
 
 from . import _conf
 from ._hardening import harden_hypercorn
-from .handlers import DjangoHandler
+from ._http.handler import DjangoHandler
 
 __all__ = ["get_asgi_application"]
 

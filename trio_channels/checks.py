@@ -15,9 +15,9 @@ from django.core.checks import CheckMessage
 from django.utils.module_loading import import_string
 
 from . import _conf
-from .abc import ChannelLayer
 from .exceptions import ConfigurationError, InvalidChannelLayerError
 from .layers import InMemoryChannelLayer, channel_layers
+from .layers.base import ChannelLayer
 
 __all__ = ["register"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from . import _workers
-from ._transactions import aatomic
-from ._workers import refresh_connections, run_in_worker
+from ._threads import database
+from ._threads.database import refresh_connections, run_in_worker
+from ._threads.transactions import aatomic
 from .sync import sync_to_async
 
 __all__ = ["aatomic", "aclose_old_connections", "database_sync_to_async", "pinned"]
@@ -40,5 +40,5 @@ async def pinned() -> AsyncIterator[None]:
 
     Cancellation: waiting for a thread can be cancelled.
     """
-    async with _workers.pinned():
+    async with database.pinned():
         yield

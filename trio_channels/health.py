@@ -11,14 +11,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from . import _census
-from ._asgi import Receive, Scope, Send
-from ._refusal import deny_websocket, respond_plainly
-from ._threads import existing_pool
-from .abc import ChannelLayer
+from ._asgi.protocol import Receive, Scope, Send
+from ._asgi.responses import deny_websocket, respond_plainly
+from ._connection import census
+from ._threads.pool import existing_pool
 from .exceptions import ConfigurationError
-from .hypercorn import statistics
 from .layers import channel_layers
+from .layers.base import ChannelLayer
+from .server import statistics
 
 __all__ = ["HealthApplication", "health"]
 
@@ -86,7 +86,7 @@ class HealthApplication:
             "status": "ending" if server.ending else "ok" if all(map(self._is_well, layers.values())) else "unhealthy",
             "layers": layers,
             "pool": None if pool is None else _numbers(pool.statistics()),
-            "connections": _census.connections(),
+            "connections": census.connections(),
             "server": _numbers(server),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._asgi import ASGIApplication, Receive, Scope, Send
+from ._asgi.protocol import ASGIApplication, Receive, Scope, Send
 
 __all__ = ["BaseMiddleware"]
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Literal, NamedTuple
 
-from ._asgi import ASGIApplication, Receive, Scope, Send
+from ._asgi.protocol import ASGIApplication, Receive, Scope, Send
 from .exceptions import ConfigurationError
 from .middleware import BaseMiddleware
 

@@ -12,11 +12,11 @@ from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
-from ._asgi import ASGIApplication, Receive, Scope, Send, address, note_connection
+from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
+from ._asgi.responses import deny_websocket, respond_plainly
 from ._hardening import harden_hypercorn
-from ._lifespan import NOT_TRIO, lifespan
-from ._refusal import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
+from .layers.lifespan import NOT_TRIO, lifespan
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
 

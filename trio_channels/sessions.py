@@ -16,9 +16,9 @@ from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.http import HttpResponse, parse_cookie
 
-from ._asgi import ASGIApplication, Message, Receive, Scope, Send, describe
-from ._threads import never_refused
-from ._workers import run_in_worker
+from ._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send, describe
+from ._threads.database import run_in_worker
+from ._threads.pool import never_refused
 from .exceptions import ConfigurationError
 
 __all__ = ["CookieMiddleware", "SessionMiddleware", "SessionMiddlewareStack"]

@@ -10,9 +10,9 @@ from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from ._asgi import ASGIApplication, Receive, Scope, Send
-from .handlers import DjangoHandler
-from .handlers._client import Client
+from ._asgi.protocol import ASGIApplication, Receive, Scope, Send
+from ._http.client import Client
+from ._http.handler import DjangoHandler
 
 __all__ = ["StaticFilesHandler"]
 

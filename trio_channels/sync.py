@@ -22,10 +22,10 @@ import outcome
 import sniffio
 import trio
 
-from ._background import background
-from ._context import adopt, take_over
-from ._worker_thread import in_worker, run_in_trio
-from ._workers import run_in_worker
+from ._threads.background import background
+from ._threads.context import adopt, take_over
+from ._threads.database import run_in_worker
+from ._threads.thread import in_worker, run_in_trio
 from .exceptions import BridgeError
 
 __all__ = ["async_to_sync", "sync_to_async"]

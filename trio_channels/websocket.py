@@ -23,10 +23,10 @@ from typing import Any, Self, overload
 
 import trio
 
-from ._asgi import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send
-from ._connection import Connection
+from ._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send
+from ._connection.connection import Connection
+from ._connection.supervisor import supervise
 from ._limits import Limits
-from ._supervise import supervise
 from .exceptions import ConnectionClosed, ServerProtocolError
 
 __all__ = ["WebSocket", "websocket"]

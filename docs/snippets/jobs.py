@@ -5,9 +5,9 @@ from typing import Any
 
 import trio
 from django.http import HttpRequest, HttpResponse
-from trio_channels.abc import ChannelLayer
 from trio_channels.consumer import SyncConsumer
 from trio_channels.layers import get_channel_layer
+from trio_channels.layers.base import ChannelLayer
 from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from trio_channels.sync import async_to_sync
 from trio_channels.worker import Worker

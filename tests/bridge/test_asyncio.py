@@ -18,8 +18,8 @@ from django.db import connections
 from django.dispatch import Signal
 
 from trio_channels import bridge
-from trio_channels._worker_thread import in_worker
-from trio_channels._workers import run_in_worker
+from trio_channels._threads.database import run_in_worker
+from trio_channels._threads.thread import in_worker
 
 THREAD = sync_to_async(threading.current_thread)
 

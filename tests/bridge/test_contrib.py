@@ -20,7 +20,7 @@ from django.urls import path
 from django.utils import translation
 
 from tests.conftest import CACHE_TABLE
-from trio_channels._worker_thread import in_worker
+from trio_channels._threads.thread import in_worker
 
 #: Each with the cache it uses. (That of ``cached_db`` Django asks without ``await``: it must not be in the database.)
 BACKENDS = [("db", ""), ("cache", "database"), ("cached_db", "default"), ("file", ""), ("signed_cookies", "")]

@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, prefetch_related_objects
 from django.test import override_settings
 
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.db import database_sync_to_async
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -13,8 +13,8 @@ import trio.testing
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 
-from trio_channels._worker_thread import in_worker
-from trio_channels.bridge._parallel import run_parallel
+from trio_channels._threads.thread import in_worker
+from trio_channels.bridge.parallel import run_parallel
 from trio_channels.exceptions import BridgeError
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

@@ -26,7 +26,7 @@ from trio.testing import MockClock
 from trio_websocket import open_websocket_url
 
 from trio_channels import _conf
-from trio_channels.handlers import DjangoHandler
+from trio_channels._http.handler import DjangoHandler
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator

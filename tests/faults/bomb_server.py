@@ -32,7 +32,7 @@ async def main() -> None:
     if sys.argv[1] == "bare":
         from hypercorn.trio import serve
     else:
-        from trio_channels.hypercorn import serve  # type: ignore[assignment]
+        from trio_channels.server import serve  # type: ignore[assignment]
     async with trio.open_nursery() as nursery:
         (bind,) = await nursery.start(lambda task_status: serve(application, config, task_status=task_status))
         print(bind.rsplit(":", 1)[1], flush=True)

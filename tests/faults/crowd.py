@@ -11,9 +11,9 @@ from typing import Any
 from django.urls import path
 
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
-from trio_channels.hypercorn import statistics
 from trio_channels.layers import get_channel_layer
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
+from trio_channels.server import statistics
 
 #: How many ``disconnect`` handlers have run, by the code that they were told.
 disconnected: Counter[int] = Counter()

@@ -16,12 +16,12 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_channels._asgi import ASGIApplication, Message
-from trio_channels._worker_thread import in_worker
-from trio_channels.abc import ChannelLayer
+from trio_channels._asgi.protocol import ASGIApplication, Message
+from trio_channels._threads.thread import in_worker
 from trio_channels.generic.http import AsyncHttpConsumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.layers.base import ChannelLayer
 from trio_channels.sync import async_to_sync, sync_to_async
 from trio_channels.websocket import WebSocket, websocket
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.hypercorn.clients import Http1WebSocket, Server, close_code, frame, read_all
 from tests.process import memory_of
+from tests.server.clients import Http1WebSocket, Server, close_code, frame, read_all
 
 pytestmark = pytest.mark.faults
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.layers import InMemoryChannelLayer
 
 from .storm import Record, storm

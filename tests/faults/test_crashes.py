@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 
-from trio_channels._asgi import ASGIApplication, Message
+from trio_channels._asgi.protocol import ASGIApplication, Message
 from trio_channels._limits import Limits
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.generic.http import AsyncHttpConsumer
 from trio_channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,

@@ -8,9 +8,9 @@ import signal
 import pytest
 import trio
 
-from ..hypercorn.clients import frame
 from ..ports import free_port
 from ..runner.clients import RawClient, connected
+from ..server.clients import frame
 from .crowds import MIB, crowd, gather
 
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError, connection
 
 from tests.postgres import PostgresServer
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.db import aatomic, database_sync_to_async
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.testing import WebsocketCommunicator

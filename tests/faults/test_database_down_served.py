@@ -22,12 +22,12 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 from trio_channels.asgi import get_asgi_application
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
-from trio_channels.hypercorn import serve
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
+from trio_channels.server import serve
 from trio_channels.sync import sync_to_async
 
+from ..integration.server.conftest import Server, config_for_tests
 from ..postgres import PostgresServer
-from ..server.conftest import Server, config_for_tests
 
 pytestmark = pytest.mark.faults
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from ..hypercorn.clients import frame
 from ..layers.redis.proxy import open_proxy
 from ..runner.clients import RawClient
+from ..server.clients import frame
 from .crowds import crowd
 
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]

@@ -15,7 +15,7 @@ from django.db import connections
 from django.test import Client, override_settings
 
 from trio_channels import sessions
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.security.websocket import AllowedHostsOriginValidator
 from trio_channels.sync import sync_to_async

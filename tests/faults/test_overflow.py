@@ -11,12 +11,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_channels._asgi import Message
+from trio_channels._asgi.protocol import Message
 from trio_channels._limits import Limits
-from trio_channels.abc import ChannelLayer, Gap
 from trio_channels.exceptions import MailboxOverflow
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.layers.base import ChannelLayer, Gap
 
 from .checker import DeliveryChecker, Receiver
 

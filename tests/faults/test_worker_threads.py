@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from django.test import override_settings
 
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.exceptions import WorkerPoolBusy
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.sync import sync_to_async

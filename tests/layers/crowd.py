@@ -8,8 +8,8 @@ from typing import Any
 
 import trio
 
-from trio_channels.layers._hub import PART
-from trio_channels.layers._local import LocalDelivery
+from trio_channels.layers.hub import PART
+from trio_channels.layers.local import LocalDelivery
 
 MANY = 9 * PART + 1
 

@@ -18,7 +18,6 @@ import pytest
 import trio
 import trio.testing
 
-from trio_channels.abc import ChannelLayer, Gap, LayerStatistics
 from trio_channels.exceptions import (
     ChannelFull,
     ChannelLayerUnavailable,
@@ -28,8 +27,9 @@ from trio_channels.exceptions import (
     MessageNotEncodable,
 )
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.layers._hub import PART
-from trio_channels.layers._local import LocalDelivery
+from trio_channels.layers.base import ChannelLayer, Gap, LayerStatistics
+from trio_channels.layers.hub import PART
+from trio_channels.layers.local import LocalDelivery
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 
 from .conftest import redis_cluster_hosts, redis_url

@@ -8,7 +8,7 @@ import signal
 import pytest
 import trio
 
-from ..server.conftest import Server
+from ..integration.server.conftest import Server
 from .serving import close_code, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]

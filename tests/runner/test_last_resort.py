@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ..server.conftest import Server
+from ..integration.server.conftest import Server
 from .serving import close_code, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
@@ -21,8 +21,8 @@ SHORT = {"TESTS_DISCONNECT_TIMEOUT": "0.5"}
 #: The parent, with short pauses between starts.
 HURRIED = """
 import sys
-from trio_channels.runner import _parent, main
-_parent.FIRST_PAUSE = _parent.LONGEST_PAUSE = 0.05
+from trio_channels.runner import supervisor, main
+supervisor.FIRST_PAUSE = supervisor.LONGEST_PAUSE = 0.05
 sys.exit(main())
 """
 

@@ -17,13 +17,13 @@ from hypercorn.config import Config
 
 from trio_channels.exceptions import CannotStart
 from trio_channels.runner import CANNOT_START, CRASHED, main
-from trio_channels.runner._lifeline import READY, Lifeline, Place, inherited
-from trio_channels.runner._load import load
-from trio_channels.runner._log import open_log
-from trio_channels.runner._options import Options
-from trio_channels.runner._parent import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, Pauses, _Parent
-from trio_channels.runner._single import pid_file
-from trio_channels.runner._sockets import descriptors, listening, use
+from trio_channels.runner.cli import Options
+from trio_channels.runner.lifeline import READY, Lifeline, Place, inherited
+from trio_channels.runner.loading import load
+from trio_channels.runner.log import open_log
+from trio_channels.runner.serving import pid_file
+from trio_channels.runner.sockets import descriptors, listening, use
+from trio_channels.runner.supervisor import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, Pauses, _Parent
 
 from ..ports import free_port
 
@@ -324,7 +324,7 @@ async def test_a_system_that_has_no_process_left_is_tried_again_and_given_up_in_
         return await open_process([sys.executable, "-c", says_ready], pass_fds=pass_fds)
 
     monkeypatch.setattr(trio.lowlevel, "open_process", failing)
-    monkeypatch.setattr("trio_channels.runner._parent.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("trio_channels.runner.supervisor.FIRST_PAUSE", 0.01)
     parent = _Parent(Options("x:y", Config(), 1, ("serve", "x:y")), [])
     await parent.run()
     assert parent.code == CRASHED
@@ -334,6 +334,6 @@ async def test_a_system_that_has_no_process_left_is_tried_again_and_given_up_in_
 
 def test_an_address_without_a_port_has_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
-    monkeypatch.setattr("trio_channels.runner._sockets._DEFAULT_PORT", port)
+    monkeypatch.setattr("trio_channels.runner.sockets._DEFAULT_PORT", port)
     with listening(config_for("127.0.0.1")) as listeners:
         assert [sock.getsockname() for _, sock in listeners] == [("127.0.0.1", port)]

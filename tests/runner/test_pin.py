@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from trio_channels.exceptions import CannotStart
-from trio_channels.runner._options import parse
-from trio_channels.runner._pin import choose, keep_to, offset_of_server, warn_of_sharing
+from trio_channels.runner.cli import parse
+from trio_channels.runner.pin import choose, keep_to, offset_of_server, warn_of_sharing
 
+from ..integration.server.conftest import Server
 from ..process import Program
-from ..server.conftest import Server
 from .serving import serving
 
 pytestmark = pytest.mark.slow

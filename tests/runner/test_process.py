@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ..server.conftest import Server
+from ..integration.server.conftest import Server
 from .serving import close_code, serving
 
 

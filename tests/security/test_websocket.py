@@ -11,7 +11,7 @@ from django.test import override_settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trio_channels._workers import worker_pool
+from trio_channels._threads.database import worker_pool
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.security.websocket import AllowedHostsOriginValidator, Origin, OriginValidator, parse_origin

@@ -11,9 +11,9 @@ import h11
 import pytest
 import trio
 
+from ..integration.server.conftest import next_event
 from ..postgres import PostgresServer
 from ..process import program
-from ..server.conftest import next_event
 
 TENANTS = ("ada", "grace", "hedy", "mary", "rosa", "sofja")
 VIEWS = ("orm", "called", "in_blocks", "streamed", "streamed_in_sync", "plain")

@@ -18,10 +18,10 @@ from django.test import override_settings
 from django.urls import path
 from trio_websocket import open_websocket_url
 
+from trio_channels._http.handler import DjangoHandler
 from trio_channels.db import database_sync_to_async
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
-from trio_channels.handlers import DjangoHandler
 from trio_channels.layers import get_channel_layer
 from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.sync import async_to_sync

@@ -11,10 +11,10 @@ from django.http import HttpResponse
 from django.test import override_settings
 from django.urls import path
 
+from trio_channels._http.handler import DjangoHandler
 from trio_channels.db import database_sync_to_async
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import WebsocketConsumer
-from trio_channels.handlers import DjangoHandler
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 from trio_channels.testing._connections import shared_connections

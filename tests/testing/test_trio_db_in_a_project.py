@@ -38,7 +38,7 @@ from django.urls import path
 
 from trio_channels.db import aatomic, database_sync_to_async, pinned
 from trio_channels.generic.websocket import WebsocketConsumer
-from trio_channels.handlers import DjangoHandler
+from trio_channels._http.handler import DjangoHandler
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 
 
@@ -193,6 +193,4 @@ def test_in_a_project_on_postgresql_trio_db_is_the_transaction_of_db(run: Any, p
 def test_who_holds_the_one_worker_and_waits_for_another_task_is_ended_by_the_time_limit(run: Any) -> None:
     result = run(IN_MEMORY, HELD)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["*test_held was cancelled: still running after 2 seconds", "*.other at *_threads.py:*"]
-    )
+    result.stdout.fnmatch_lines(["*test_held was cancelled: still running after 2 seconds", "*.other at *pool.py:*"])

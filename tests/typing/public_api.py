@@ -10,9 +10,8 @@ import trio
 from hypercorn.config import Config
 
 from trio_channels import WebSocket, bridge, runner, websocket
-from trio_channels import hypercorn as hardened
-from trio_channels._asgi import ASGIApplication
-from trio_channels.abc import ChannelLayer, DeadLetter, Gap, LayerStatistics
+from trio_channels import server as hardened
+from trio_channels._asgi.protocol import ASGIApplication
 from trio_channels.asgi import get_asgi_application
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import AsyncConsumer, SyncConsumer
@@ -20,6 +19,7 @@ from trio_channels.db import aatomic, aclose_old_connections, database_sync_to_a
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from trio_channels.health import HealthApplication, health
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
+from trio_channels.layers.base import ChannelLayer, DeadLetter, Gap, LayerStatistics
 from trio_channels.log import ConnectionFilter
 from trio_channels.proxy_headers import ProxyHeadersMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter

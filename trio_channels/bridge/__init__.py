@@ -1,6 +1,6 @@
 """The bridge between asgiref and Trio: what Django has for asyncio works inside a Trio run too.
 
-:func:`install` replaces a handful of functions of asgiref and Django, which :mod:`trio_channels.bridge._points` lists.
+:func:`install` replaces a handful of functions of asgiref and Django, which :mod:`trio_channels.bridge.patches` lists.
 Each replacement asks first whether the current *thread* is in a Trio run at this moment, and otherwise does what was
 there before: asyncio in the same process, or even in the same thread (Trio's guest mode), is untouched.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from ._fitness import check
+from .compatibility import check
 
 __all__ = ["install", "installed"]
 
@@ -25,7 +25,7 @@ def install() -> None:
     if installed():
         return
     check()
-    from ._points import POINTS  # it imports what may be missing before the check
+    from .patches import POINTS  # it imports what may be missing before the check
 
     for point in POINTS:
         point.replace()
@@ -33,5 +33,5 @@ def install() -> None:
 
 def installed() -> bool:
     """Whether the bridge is installed in this process."""
-    points = sys.modules.get(f"{__name__}._points")
+    points = sys.modules.get(f"{__name__}.patches")
     return points is not None and all(point.replaced for point in points.POINTS)

@@ -10,11 +10,11 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from .._asgi import Message
-from .._connection import NO_STATUS, Connection
-from .._handlers import handles_client_event
-from ..abc import ChannelLayer
+from .._asgi.protocol import Message
+from .._connection.connection import NO_STATUS, Connection
+from ..consumer.handlers import handles_client_event
 from ..exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
+from ..layers.base import ChannelLayer
 
 Headers = Iterable[tuple[bytes, bytes]]
 

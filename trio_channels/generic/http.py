@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import _conf
-from .._asgi import Message, State
-from .._handlers import handles_client_event
+from .._asgi.protocol import Message, State
 from ..consumer import AsyncConsumer
+from ..consumer.handlers import handles_client_event
 from ..exceptions import IllegalMessage, StopConsumer
 
 __all__ = ["AsyncHttpConsumer"]

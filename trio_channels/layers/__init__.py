@@ -17,8 +17,8 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from .. import _conf
-from ..abc import ChannelLayer, Gap, LayerStatistics, Overflow
 from ..exceptions import InvalidChannelLayerError
+from .base import ChannelLayer, Gap, LayerStatistics, Overflow
 from .memory import InMemoryChannelLayer
 
 __all__ = [

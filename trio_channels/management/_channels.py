@@ -6,9 +6,9 @@ import argparse
 
 from django.core.management.base import CommandError
 
-from ..abc import ChannelLayer
 from ..exceptions import TrioChannelsError
 from ..layers import DEFAULT_CHANNEL_LAYER, InMemoryChannelLayer, channel_layers
+from ..layers.base import ChannelLayer
 
 
 def add_layer_argument(parser: argparse.ArgumentParser) -> None:

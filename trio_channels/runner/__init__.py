@@ -20,12 +20,12 @@ import logging
 from collections.abc import Sequence
 
 from ..exceptions import CannotStart
-from ._exit import CANNOT_START, CRASHED
-from ._lifeline import inherited
-from ._log import open_log
-from ._options import Options, parse
-from ._parent import run_parent
-from ._single import run_single, run_worker
+from .cli import Options, parse
+from .exit_codes import CANNOT_START, CRASHED
+from .lifeline import inherited
+from .log import open_log
+from .serving import run_single, run_worker
+from .supervisor import run_parent
 
 __all__ = ["CANNOT_START", "CRASHED", "main"]
 

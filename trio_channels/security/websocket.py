@@ -14,8 +14,8 @@ from typing import NamedTuple
 from django.conf import settings
 from django.utils.http import is_same_domain
 
-from .._asgi import ASGIApplication, Receive, Scope, Send, describe
-from .._refusal import deny_websocket
+from .._asgi.protocol import ASGIApplication, Receive, Scope, Send, describe
+from .._asgi.responses import deny_websocket
 from ..exceptions import ConfigurationError
 
 __all__ = ["AllowedHostsOriginValidator", "Origin", "OriginValidator"]

@@ -9,7 +9,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import _conf
-from .._threads import current_pool, existing_pool
+from .._threads.pool import current_pool, existing_pool
 from ..exceptions import ConfigurationError
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 import outcome
 import trio
 
-from .._asgi import ASGIApplication, Message, Scope
+from .._asgi.protocol import ASGIApplication, Message, Scope
 
 
 class ApplicationCommunicator:

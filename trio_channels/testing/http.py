@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._asgi import ASGIApplication
+from .._asgi.protocol import ASGIApplication
 from .application import ApplicationCommunicator, request_target
 
 

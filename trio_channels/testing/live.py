@@ -21,10 +21,10 @@ from django.test import LiveServerTestCase, modify_settings
 from django.test.testcases import LiveServerThread
 from django.utils.functional import classproperty
 
-from .._asgi import ASGIApplication
-from .._development import DevelopmentServer, with_static_files
+from .._asgi.protocol import ASGIApplication
 from ..exceptions import ConfigurationError
 from ..routing import get_default_application
+from ..server.development import DevelopmentServer, with_static_files
 from ._connections import shared_connections
 
 __all__ = ["ChannelsLiveServerTestCase", "LiveServer", "live_server"]

@@ -28,7 +28,7 @@ import trio
 if TYPE_CHECKING:
     from .live import LiveServer
 
-from .._groups import leaves
+from .._concurrency.exception_groups import leaves
 
 #: Seconds of real time that a test may take unless it says otherwise.
 TIME_LIMIT = 60.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from .._asgi import ASGIApplication, Message, Scope
+from .._asgi.protocol import ASGIApplication, Message, Scope
 
 
 class ScriptedConnection:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .._asgi import ASGIApplication, Message
+from .._asgi.protocol import ASGIApplication, Message
 from .application import ApplicationCommunicator, request_target
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _keys
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, keys
 
 from ...faults.checker import DeliveryChecker
 
@@ -174,7 +174,7 @@ async def other_process(
     checker: DeliveryChecker, url: str, *, name: str, members: int, **options: Any
 ) -> AsyncIterator[OtherProcess]:
     """A second process with so many members on the layer, until the end of the block."""
-    setup = json.dumps({"url": url, "name": name, "members": members, "lease": _keys.LEASE, "options": options})
+    setup = json.dumps({"url": url, "name": name, "members": members, "lease": keys.LEASE, "options": options})
     command = [sys.executable, "-m", "tests.layers.redis.process", setup]
     async with trio.open_nursery() as nursery:
         child: trio.Process = await nursery.start(
@@ -193,7 +193,7 @@ async def other_process(
 
 def main() -> None:
     setup = json.loads(sys.argv[1])
-    _keys.LEASE = setup["lease"]
+    keys.LEASE = setup["lease"]
     options = {"capacity": 100_000, "overflow": "drop_newest"} | setup["options"]
     layer = RedisStreamsChannelLayer(hosts=[setup["url"]], **options)
     trio.run(Child(setup["name"], setup["members"]).main, layer)

@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from trio_channels.abc import Gap
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _keys, _reader
-from trio_channels.layers.redis._scripts import ACK
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, inbox, keys
+from trio_channels.layers.redis.scripts import ACK
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -34,10 +34,10 @@ async def next_of(events: Any) -> Any:
 @pytest.fixture
 def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is acknowledged before a part of the capacity has been read, or the inbox has to be looked at."""
-    monkeypatch.setattr(_keys, "LEASE", 5000.0)
-    monkeypatch.setattr(_reader, "BLOCK", 1000.0)
-    monkeypatch.setattr(_reader, "LINGER", 1000.0)
-    monkeypatch.setattr(_reader, "LATE", 1000.0)
+    monkeypatch.setattr(keys, "LEASE", 5000.0)
+    monkeypatch.setattr(inbox, "BLOCK", 1000.0)
+    monkeypatch.setattr(inbox, "LINGER", 1000.0)
+    monkeypatch.setattr(inbox, "LATE", 1000.0)
     return monkeypatch
 
 
@@ -171,7 +171,7 @@ async def test_what_comes_late_is_acknowledged_at_once_as_more_may_wait(
     async with layer, layer.subscribe("room") as events:
         await pass_messages(layer, events, 1)
         assert await length(url, layer) == 1
-        lingering.setattr(_reader, "LATE", -1000.0)
+        lingering.setattr(inbox, "LATE", -1000.0)
         await pass_messages(layer, events, 2)
 
         async def empty() -> bool:

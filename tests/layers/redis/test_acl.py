@@ -13,9 +13,9 @@ import trio
 import trio_channels.layers.redis
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis._hosts import parse_host
-from trio_channels.layers.redis._topology import Hosts
-from trio_channels.layers.redis._wire import LinkLost, check_version, open_wire
+from trio_channels.layers.redis.connection import LinkLost, check_version, open_wire
+from trio_channels.layers.redis.hosts import parse_host
+from trio_channels.layers.redis.topology import Hosts
 
 from ...redis_server import RedisServer
 from ...redis_setups import SentinelSetup

@@ -10,11 +10,11 @@ import hiredis
 import pytest
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
-from trio_channels.layers.redis._scripts import ALL
-from trio_channels.layers.redis._wire import encode
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
+from trio_channels.layers.redis.connection import encode
+from trio_channels.layers.redis.scripts import ALL
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -146,7 +146,7 @@ async def test_one_command_that_redis_will_not_even_queue_does_not_take_the_othe
 async def test_a_message_to_a_full_inbox_that_is_sent_again_is_counted_once(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 1000)  # a probe takes a place, too
+    monkeypatch.setattr(probe, "INTERVAL", 1000)  # a probe takes a place, too
     async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
         first, second = make_layers(before.url, behind.url, inbox_capacity=50)
         async with first, second, traffic([second]) as world:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
-from trio_channels.layers.redis._hosts import parse_host
-from trio_channels.layers.redis._topology import Cluster, Hosts, key_slot, shard_of
-from trio_channels.layers.redis._wire import LinkLost
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
+from trio_channels.layers.redis.connection import LinkLost
+from trio_channels.layers.redis.hosts import parse_host
+from trio_channels.layers.redis.topology import Cluster, Hosts, key_slot, shard_of
 
 from ...ports import free_port
 from ...redis_server import RedisServer
@@ -262,7 +262,7 @@ async def test_a_message_that_meets_a_slot_half_moved_is_sent_later_whatever_was
     redis_cluster: ClusterSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A probe meets keys that are not there yet, and is sent again, with all that waits behind it, until they are.
-    monkeypatch.setattr(_probe, "INTERVAL", 1000)
+    monkeypatch.setattr(probe, "INTERVAL", 1000)
     first, second = make_layers(redis_cluster.hosts, redis_cluster.hosts)
     async with first, second, first.subscribe(GROUPS[0]) as mine, second.subscribe(GROUPS[0]) as theirs:
         slot = slot_of(first, 0)

@@ -10,14 +10,14 @@ import pytest
 import trio
 import trio.testing
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _link, _probe
-from trio_channels.layers.redis._batch import Batch, Call
-from trio_channels.layers.redis._group_sends import GroupSends
-from trio_channels.layers.redis._keys import ShardKeys
-from trio_channels.layers.redis._link import IN_FLIGHT
-from trio_channels.layers.redis._scripts import GADD, GSEND
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, pipeline, probe
+from trio_channels.layers.redis.batch import Batch, Call
+from trio_channels.layers.redis.group_sends import GroupSends
+from trio_channels.layers.redis.keys import ShardKeys
+from trio_channels.layers.redis.pipeline import IN_FLIGHT
+from trio_channels.layers.redis.scripts import GADD, GSEND
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -37,7 +37,7 @@ def port_of(url: str) -> int:
 @pytest.fixture(autouse=True)
 def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a layer sends to itself now and then would be among the commands that are counted here."""
-    monkeypatch.setattr(_probe, "INTERVAL", 1000)
+    monkeypatch.setattr(probe, "INTERVAL", 1000)
 
 
 class Commands:
@@ -54,7 +54,7 @@ class Commands:
                 if any(call.combine is shard.group_sends for call in calls):
                     sizes.extend(count for count in self._counts if count)
 
-        monkeypatch.setattr(_link, "Batch", Recorded)
+        monkeypatch.setattr(pipeline, "Batch", Recorded)
 
 
 async def send_at_once(
@@ -288,7 +288,7 @@ async def test_callers_are_told_in_time_while_the_link_crashes(
             async def crash(*_: object) -> None:
                 raise RuntimeError("nobody has foreseen it")
 
-            monkeypatch.setattr(_link, "_prepare", crash)
+            monkeypatch.setattr(pipeline, "_prepare", crash)
             proxy.cut()
             await until(lambda: shard.keeper.crashes > 0)
             results = await send_at_once(layer, *(("room", n) for n in range(20)))

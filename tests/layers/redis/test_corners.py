@@ -11,15 +11,16 @@ import hiredis
 import pytest
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import InvalidChannelLayerError
-from trio_channels.layers.redis import _keys, _probe
-from trio_channels.layers.redis._batch import results_of_transaction
-from trio_channels.layers.redis._entry import EntryCodec
-from trio_channels.layers.redis._hosts import Host
-from trio_channels.layers.redis._link import CommandLink
-from trio_channels.layers.redis._reader import Reader
-from trio_channels.layers.redis._wire import ReplyError, open_wire
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import keys as _keys
+from trio_channels.layers.redis import probe
+from trio_channels.layers.redis.batch import results_of_transaction
+from trio_channels.layers.redis.codec import EntryCodec
+from trio_channels.layers.redis.connection import ReplyError, open_wire
+from trio_channels.layers.redis.hosts import Host
+from trio_channels.layers.redis.inbox import Reader
+from trio_channels.layers.redis.pipeline import CommandLink
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -179,7 +180,7 @@ async def test_an_older_redis_that_does_not_count_entries_is_read_from_all_the_s
 
 
 async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 0.02)
+    monkeypatch.setattr(probe, "INTERVAL", 0.02)
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         first, second = make_layers(url, proxy.url, timeout=1)
         async with first, second, second.subscribe("room") as events:
@@ -196,14 +197,14 @@ async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.Monk
 async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 0.01)
+    monkeypatch.setattr(probe, "INTERVAL", 0.01)
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         [shard] = layer._opened().shards
         attach_again = Reader.attach_again
 
         def attach_again_once(reader: Reader, doubt: str) -> None:
-            monkeypatch.setattr(_probe, "INTERVAL", 1000)  # on a slow machine, it would be told so before it has
+            monkeypatch.setattr(probe, "INTERVAL", 1000)  # on a slow machine, it would be told so before it has
             attach_again(reader, doubt)
 
         monkeypatch.setattr(Reader, "attach_again", attach_again_once)
@@ -216,7 +217,7 @@ async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
 
 
 async def test_a_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 0.001)
+    monkeypatch.setattr(probe, "INTERVAL", 0.001)
     [layer] = make_layers(url, inbox_capacity=1)
     async with layer:
         [shard] = layer._opened().shards

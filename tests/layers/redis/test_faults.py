@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import _probe, _reader
-from trio_channels.layers.redis._hosts import parse_host
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import inbox as _reader
+from trio_channels.layers.redis import probe
+from trio_channels.layers.redis.hosts import parse_host
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -149,7 +150,7 @@ async def test_a_redis_restored_from_an_older_copy_is_noticed_behind_newer_messa
 async def test_a_reader_left_behind_on_a_detached_node_follows_the_commands(
     own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, has_the_inbox: bool
 ) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 0.1)
+    monkeypatch.setattr(probe, "INTERVAL", 0.1)
     old, new = own_redis(), own_redis()
     [layer] = make_layers(old.url)
     async with layer, traffic([layer]) as world:

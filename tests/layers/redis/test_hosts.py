@@ -9,7 +9,7 @@ import pytest
 
 from trio_channels.exceptions import InvalidChannelLayerError
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis._hosts import Host, Tls, parse_host
+from trio_channels.layers.redis.hosts import Host, Tls, parse_host
 
 SECRET = "hunter2"
 

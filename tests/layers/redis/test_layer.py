@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _probe
-from trio_channels.layers.redis._entry import PROBE, EntryCodec
-from trio_channels.layers.redis._hosts import Host, parse_host
-from trio_channels.layers.redis._wire import LinkLost, encode, open_wire
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
+from trio_channels.layers.redis.codec import PROBE, EntryCodec
+from trio_channels.layers.redis.connection import LinkLost, encode, open_wire
+from trio_channels.layers.redis.hosts import Host, parse_host
 
 from ...ports import free_port
 from ..test_contract import cancelled_at_checkpoint, tables
@@ -219,7 +219,7 @@ async def test_scripts_that_redis_has_forgotten_are_loaded_again(url: str) -> No
 async def test_what_a_full_inbox_refuses_is_counted_exactly_and_reported_in_its_place(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_probe, "INTERVAL", 1000)  # a probe takes a place, too
+    monkeypatch.setattr(probe, "INTERVAL", 1000)  # a probe takes a place, too
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url, inbox_capacity=600)  # more than one read takes
         async with first, second, traffic([second]) as world:

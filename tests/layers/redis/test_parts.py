@@ -9,13 +9,13 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_channels.layers.redis._back_off import LAST_BACK_OFF, BackOff
-from trio_channels.layers.redis._batch import Batch, Call, is_elsewhere_or_later
-from trio_channels.layers.redis._hosts import Host, parse_host
-from trio_channels.layers.redis._link import IN_FLIGHT
-from trio_channels.layers.redis._topology import SLOTS, Cluster, Hosts, key_slot, shard_of
-from trio_channels.layers.redis._window import MEMORY, WIDTH, DuplicateFilter
-from trio_channels.layers.redis._wire import encode, open_wire
+from trio_channels._concurrency.backoff import LAST_BACK_OFF, BackOff
+from trio_channels.layers.redis.batch import Batch, Call, is_elsewhere_or_later
+from trio_channels.layers.redis.connection import encode, open_wire
+from trio_channels.layers.redis.hosts import Host, parse_host
+from trio_channels.layers.redis.pipeline import IN_FLIGHT
+from trio_channels.layers.redis.topology import SLOTS, Cluster, Hosts, key_slot, shard_of
+from trio_channels.layers.redis.window import MEMORY, WIDTH, DuplicateFilter
 
 from ...redis_server import RedisServer
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _keys
+from trio_channels.layers.redis import RedisStreamsChannelLayer
+from trio_channels.layers.redis import keys as _keys
 
 from ...redis_server import RedisServer
 from .process import GROUP, OtherProcess, other_process

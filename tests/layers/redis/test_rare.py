@@ -11,10 +11,10 @@ import trio
 import trio.testing
 
 from trio_channels.exceptions import ChannelLayerUnavailable
-from trio_channels.layers.redis import _open
-from trio_channels.layers.redis._hosts import Host, parse_host
-from trio_channels.layers.redis._wire import LinkLost, Wire, open_wire
-from trio_channels.layers.redis._work_source import RedisWorkSource, WorkContext
+from trio_channels.layers.redis import session
+from trio_channels.layers.redis.connection import LinkLost, Wire, open_wire
+from trio_channels.layers.redis.hosts import Host, parse_host
+from trio_channels.layers.redis.work_source import RedisWorkSource, WorkContext
 
 from .test_corners import link_to
 from .test_rows import Clocks
@@ -115,7 +115,7 @@ async def test_a_mark_that_has_been_passed_before_is_no_gap() -> None:
 async def test_a_named_channel_that_is_received_on_keeps_its_connection(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_open, "IDLE_NAMED_CHANNELS", 0)
+    monkeypatch.setattr(session, "IDLE_NAMED_CHANNELS", 0)
     [layer] = make_layers(url)
     got: list[int] = []
 

@@ -10,14 +10,16 @@ import pytest
 import trio
 import trio.testing
 
-from trio_channels._counters import Counters
-from trio_channels._mailbox import Mailbox
-from trio_channels.abc import Gap
-from trio_channels.layers._hub import Hub
-from trio_channels.layers.redis import _delivery, _keys, _probe, _reader
-from trio_channels.layers.redis._delivery import Delivery
-from trio_channels.layers.redis._entry import CHANNEL, GROUP, EntryCodec
-from trio_channels.layers.redis._reader import LATE
+from trio_channels.layers.base import Gap
+from trio_channels.layers.counters import Counters
+from trio_channels.layers.hub import Hub
+from trio_channels.layers.mailbox import Mailbox
+from trio_channels.layers.redis import delivery as _delivery
+from trio_channels.layers.redis import inbox, probe
+from trio_channels.layers.redis import keys as _keys
+from trio_channels.layers.redis.codec import CHANNEL, GROUP, EntryCodec
+from trio_channels.layers.redis.delivery import Delivery
+from trio_channels.layers.redis.inbox import LATE
 
 from ..crowd import MANY, Crowd
 from ..test_contract import tables
@@ -57,8 +59,8 @@ async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_pla
 ) -> None:
     # A read that waits at Redis waits for a message, and for nothing else.
     monkeypatch.setattr(_keys, "LEASE", 5000.0)
-    monkeypatch.setattr(_reader, "BLOCK", 1000.0)
-    monkeypatch.setattr(_probe, "INTERVAL", 1000)
+    monkeypatch.setattr(inbox, "BLOCK", 1000.0)
+    monkeypatch.setattr(probe, "INTERVAL", 1000)
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url)
         async with first, second, traffic([first, second]) as world:

@@ -10,17 +10,17 @@ import pytest
 import trio
 import trio.testing
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.generic.http import AsyncHttpConsumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
-from trio_channels.layers.redis import RedisStreamsChannelLayer, _keeper
-from trio_channels.layers.redis._delivery import Delivery
-from trio_channels.layers.redis._keeper import CRASHES, LONG_PAUSE, STABLE, Keeper
-from trio_channels.layers.redis._link import CommandLink
-from trio_channels.layers.redis._memberships import Memberships
-from trio_channels.layers.redis._probe import Prober
-from trio_channels.layers.redis._reader import Reader
+from trio_channels.layers.base import Gap
+from trio_channels.layers.redis import RedisStreamsChannelLayer, supervision
+from trio_channels.layers.redis.delivery import Delivery
+from trio_channels.layers.redis.inbox import Reader
+from trio_channels.layers.redis.memberships import Memberships
+from trio_channels.layers.redis.pipeline import CommandLink
+from trio_channels.layers.redis.probe import Prober
+from trio_channels.layers.redis.supervision import CRASHES, LONG_PAUSE, STABLE, Keeper
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 from trio_channels.websocket import WebSocket, websocket
 
@@ -279,7 +279,7 @@ async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refuse
 async def test_a_layer_that_was_broken_and_is_whole_again_takes_connections(
     url: str, crash: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_keeper, "LONG_PAUSE", 0.05)
+    monkeypatch.setattr(supervision, "LONG_PAUSE", 0.05)
     [layer] = make_layers(url)
     async with layer:
         async with layer.subscribe("room") as events:
@@ -287,7 +287,7 @@ async def test_a_layer_that_was_broken_and_is_whole_again_takes_connections(
             with trio.fail_after(20), pytest.raises(ChannelLayerUnavailable, match="the reader"):
                 async for _ in events:
                     pass
-        monkeypatch.setattr(_keeper, "STABLE", 0.05)  # on a slow machine, the lives before that were as long
+        monkeypatch.setattr(supervision, "STABLE", 0.05)  # on a slow machine, the lives before that were as long
         await until(lambda: layer.statistics().healthy)
         async with layer.subscribe("room") as events:
             await layer.group_send("room", LAST)

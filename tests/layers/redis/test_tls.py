@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from trio_channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis._hosts import Host, parse_host
-from trio_channels.layers.redis._wire import LinkLost, open_wire
+from trio_channels.layers.redis.connection import LinkLost, open_wire
+from trio_channels.layers.redis.hosts import Host, parse_host
 
 from ...ports import free_port
 from ...redis_server import CLUSTER_BUS, RedisServer, speaks_tls

@@ -10,11 +10,11 @@ from typing import Any
 
 import trio
 
-from trio_channels.abc import Gap
 from trio_channels.exceptions import ChannelLayerUnavailable
+from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis._hosts import parse_host
-from trio_channels.layers.redis._wire import ReplyError, open_wire
+from trio_channels.layers.redis.connection import ReplyError, open_wire
+from trio_channels.layers.redis.hosts import parse_host
 
 from ...faults.checker import DeliveryChecker, Receiver
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ._layer import RedisStreamsChannelLayer
+from .layer import RedisStreamsChannelLayer
 
 __all__ = ["RedisStreamsChannelLayer"]

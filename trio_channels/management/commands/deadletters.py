@@ -8,8 +8,8 @@ from typing import Any
 import trio
 from django.core.management.base import BaseCommand, CommandError
 
-from ...abc import ChannelLayer, WorkQueue
 from ...exceptions import TrioChannelsError
+from ...layers.base import ChannelLayer, WorkQueue
 from .._channels import add_layer_argument, shared_layer
 
 

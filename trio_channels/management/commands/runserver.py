@@ -16,9 +16,9 @@ from django.core.management import CommandError, CommandParser
 from django.core.management.commands.runserver import Command as WSGICommand
 from django.core.servers.basehttp import WSGIServer
 
-from ..._development import DevelopmentServer, with_static_files
 from ...exceptions import ConfigurationError
 from ...routing import get_default_application
+from ...server.development import DevelopmentServer, with_static_files
 
 
 class Command(StaticFilesCommand):

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import trio
 from django.core.management.base import BaseCommand, CommandError
 
-from ..._last_resort import LastResort
-from ..._lifespan import open_layers
-from ..._work import CLAIM_AFTER, MAX_DELIVERIES
+from ..._concurrency.watchdog import LastResort
 from ...exceptions import TrioChannelsError
+from ...layers.lifespan import open_layers
+from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
 from ...routing import get_default_application
 from ...worker import CONCURRENCY, Acknowledge, Worker
 from .._channels import add_layer_argument, shared_layer

@@ -1,0 +1,155 @@
+"""Which calls of ``sync_to_async`` leave nothing on their thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.cache import SessionStore
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core import signals
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import connection
+from django.db.models import QuerySet, prefetch_related_objects
+from django.db.models.signals import ModelSignal, post_init, post_save
+from django.test import override_settings
+
+from trio_channels._threads.neutral import is_neutral, middleware_is_neutral, requests_are_neutral
+
+
+class Filtering(QuerySet[Any]):
+    def active(self) -> QuerySet[Any]:
+        return self.filter(is_active=True)
+
+
+class Routing(QuerySet[Any]):
+    def _fetch_all(self) -> None:
+        super()._fetch_all()  # type: ignore[misc]
+
+
+class Proxy(User):
+    class Meta:
+        proxy = True
+        app_label = "auth"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        super().save(*args, **kwargs)
+
+
+class Router:
+    """Sends each query to the default database."""
+
+
+class Cache(LocMemCache):
+    pass
+
+
+class Session(SessionStore):
+    pass
+
+
+NEUTRAL: dict[str, Callable[..., Any]] = {
+    "read": User.objects.all().get,
+    "iterate": User.objects.all()._fetch_all,  # type: ignore[attr-defined]
+    "write": User.objects.all().create,
+    "a query set with methods of its own": Filtering(User).count,
+    "save": User().save,
+    "prefetch": prefetch_related_objects,
+    "cache": LocMemCache("", {}).get,
+    "session": SessionStore().load,
+}
+OTHERS: dict[str, Callable[..., Any]] = {
+    "a function": lambda: None,
+    "a function of Django's": connection.cursor,
+    "raw SQL": User.objects.raw("SELECT 1")._fetch_all,  # type: ignore[attr-defined]
+    "a query set that overrides one of Django's": Routing(User).get,
+    "a model that overrides save": Proxy().save,
+    "an authentication backend": ModelBackend().authenticate,
+    "a cache of the project's": Cache("", {}).get,
+    "a session of the project's": Session().load,
+}
+
+
+@pytest.mark.parametrize("function", NEUTRAL.values(), ids=NEUTRAL)
+def test_djangos_own_is_neutral(function: Callable[..., Any]) -> None:
+    assert is_neutral(function)
+
+
+@pytest.mark.parametrize("function", OTHERS.values(), ids=OTHERS)
+def test_everything_else_is_not(function: Callable[..., Any]) -> None:
+    assert not is_neutral(function)
+
+
+@contextmanager
+def connected(signal: Any) -> Iterator[None]:
+    def receiver(**kwargs: Any) -> None: ...
+
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
+@pytest.mark.parametrize(
+    ("signal", "read", "write"), [(post_save, True, False), (post_init, False, False)], ids=["post_save", "post_init"]
+)
+def test_a_receiver_makes_its_senders_not_neutral(signal: ModelSignal, read: bool, write: bool) -> None:
+    with connected(signal):
+        assert is_neutral(User.objects.all().get) is read
+        assert is_neutral(prefetch_related_objects) is read
+        assert is_neutral(User().save) is write
+    assert is_neutral(User().save)
+
+
+def test_a_router_makes_the_orm_not_neutral() -> None:
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.Router"]):
+        assert not is_neutral(User.objects.all().get)
+
+
+def test_a_package_that_the_setting_names_is_neutral() -> None:
+    with override_settings(TRIO_CHANNELS={"THREAD_NEUTRAL": [__name__]}, DATABASE_ROUTERS=[Router()]):
+        assert is_neutral(Cache("", {}).get)
+        assert is_neutral(Routing(User).get)
+    assert not is_neutral(Cache("", {}).get)
+
+
+def test_the_name_of_a_package_is_not_the_beginning_of_another() -> None:
+    with override_settings(TRIO_CHANNELS={"THREAD_NEUTRAL": [__name__[:-1]]}):
+        assert not is_neutral(Cache("", {}).get)
+
+
+def test_djangos_middleware_is_neutral() -> None:
+    assert middleware_is_neutral(SessionMiddleware)
+    assert middleware_is_neutral(SessionMiddleware(lambda request: None))
+
+
+def test_a_subclass_of_djangos_middleware_is_not() -> None:
+    class Own(SessionMiddleware): ...
+
+    assert not middleware_is_neutral(Own)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"SESSION_ENGINE": "project.sessions"},
+        {"MESSAGE_STORAGE": "project.Messages"},
+        {"CACHES": {"default": {"BACKEND": "project.Cache"}}},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_request_that_the_project_stores_things_for_is_not(changed: dict[str, Any]) -> None:
+    assert requests_are_neutral()
+    with override_settings(**changed):
+        assert not requests_are_neutral()
+
+
+@pytest.mark.parametrize("signal", [signals.request_started, signals.request_finished])
+def test_a_receiver_makes_requests_not_neutral(signal: Any) -> None:
+    with connected(signal):
+        assert not requests_are_neutral()

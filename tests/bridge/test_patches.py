@@ -1,0 +1,329 @@
+"""What each replaced function of asgiref does in a Trio run, and when the bridge refuses to be installed."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import asgiref
+import django
+import pytest
+import trio
+import trio.testing
+from asgiref import sync as asgiref_sync
+from asgiref.local import Local
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.db.models import QuerySet
+from django.dispatch import dispatcher
+from django.test import override_settings
+from django.utils import asyncio as django_asyncio
+
+from trio_channels import bridge
+from trio_channels._threads.database import worker_pool
+from trio_channels._threads.thread import in_worker
+from trio_channels.apps import TrioChannelsConfig
+from trio_channels.bridge import compatibility, patches
+from trio_channels.exceptions import BridgeError
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+local = Local()
+
+#: From asgiref 3.10 on.
+TAKES_A_CONTEXT = "context" in inspect.signature(SyncToAsync).parameters
+#: From asgiref 3.13 on.
+TAKES_AN_EXECUTOR = "executor" in inspect.signature(ThreadSensitiveContext).parameters
+
+
+# -- sync_to_async ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thread_sensitive", [True, False])
+async def test_synchronous_code_runs_on_a_worker(thread_sensitive: bool) -> None:
+    assert await sync_to_async(in_worker, thread_sensitive=thread_sensitive)()
+    assert worker_pool().statistics().calls == 1
+
+
+async def test_what_synchronous_code_raises_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await sync_to_async(lambda: 1 // 0)()
+
+
+async def test_context_variables_and_local_data_go_in_and_come_back() -> None:
+    def change() -> tuple[str, str]:
+        seen = variable.get(), local.name
+        variable.set("changed")
+        local.name = "changed"
+        return seen
+
+    variable.set("set")
+    local.name = "set"
+    assert await sync_to_async(change)() == ("set", "set")
+    assert (variable.get(), local.name) == ("changed", "changed")
+
+
+async def test_context_variables_and_local_data_go_back_and_forth_through_both_bridges() -> None:
+    async def inner() -> None:
+        assert (variable.get(), local.name) == ("outer", "outer")
+        variable.set("inner")
+        local.name = "inner"
+
+    def outer() -> None:
+        variable.set("outer")
+        local.name = "outer"
+        async_to_sync(inner)()
+        assert (variable.get(), local.name) == ("inner", "inner")
+
+    await sync_to_async(outer)()
+    assert (variable.get(), local.name) == ("inner", "inner")
+
+
+async def test_the_exception_that_is_being_handled_is_known_on_the_other_side() -> None:
+    async def inner() -> BaseException | None:
+        return sys.exc_info()[1]
+
+    def outer() -> tuple[BaseException | None, BaseException | None]:
+        return sys.exc_info()[1], async_to_sync(inner)()
+
+    handled = LookupError("no")
+    try:
+        raise handled
+    except LookupError:
+        traceback, seen = handled.__traceback__, await sync_to_async(outer)()
+    assert seen == (handled, handled)
+    assert handled.__traceback__ is traceback
+    assert await sync_to_async(outer)() == (None, None)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_nested_calls_stay_on_their_thread(size: int) -> None:
+    async def inner() -> int:
+        return await sync_to_async(threading.get_ident)()
+
+    def outer() -> bool:
+        return async_to_sync(inner)() == threading.get_ident()
+
+    with override_settings(TRIO_CHANNELS={"WORKER_THREADS": size}):
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(sync_to_async(outer))
+        assert await sync_to_async(outer)()
+
+
+async def test_a_chosen_executor_gets_context_and_gives_it_back() -> None:
+    def change() -> str:
+        variable.set("changed")
+        local.name = "changed"
+        return threading.current_thread().name
+
+    with ThreadPoolExecutor(1, "mine") as executor:
+        name = await sync_to_async(change, thread_sensitive=False, executor=executor)()
+    assert name.startswith("mine")
+    assert (variable.get(), local.name) == ("changed", "changed")
+
+
+async def test_waiting_for_a_chosen_executor_can_be_cancelled_and_a_call_that_has_begun_cannot() -> None:
+    begun, go, ran = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        begun.set()
+        assert go.wait(30)
+        ran.append("first")
+
+    with ThreadPoolExecutor(1) as executor:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sync_to_async(first, thread_sensitive=False, executor=executor))
+            await trio.to_thread.run_sync(begun.wait)
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(
+                    sync_to_async(ran.append, thread_sensitive=False, executor=executor), "of a cancelled call"
+                )
+                await trio.testing.wait_all_tasks_blocked()
+                waiting.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+            go.set()
+    assert ran == ["first"]
+
+
+if TAKES_A_CONTEXT:
+
+    async def test_a_chosen_context_is_used_and_kept() -> None:
+        async def inner() -> int:
+            return await sync_to_async(threading.get_ident)()
+
+        def change() -> bool:
+            variable.set("changed")
+            return async_to_sync(inner)() == threading.get_ident()
+
+        variable.set("mine")
+        context = contextvars.copy_context()
+        assert await sync_to_async(change, context=context)()
+        assert variable.get() == "mine"
+        assert context[variable] == "changed"
+
+
+if TAKES_AN_EXECUTOR:
+
+    async def test_the_executor_of_a_thread_sensitive_context_is_used() -> None:
+        with ThreadPoolExecutor(1, "mine") as executor:
+            async with ThreadSensitiveContext(executor=executor):
+                thread = await sync_to_async(threading.current_thread)()
+                assert thread.name.startswith("mine")
+            assert thread.is_alive()
+
+
+async def test_a_thread_sensitive_context_can_be_entered_and_left() -> None:
+    async with ThreadSensitiveContext(), ThreadSensitiveContext():
+        assert await sync_to_async(in_worker)()
+
+
+# -- async_to_sync ----------------------------------------------------------------------------------------------------
+
+
+async def trio_code() -> str:
+    await trio.lowlevel.checkpoint()
+    return "trio"
+
+
+async def test_asynchronous_code_runs_in_the_task_that_waits() -> None:
+    assert await sync_to_async(async_to_sync(trio_code))() == "trio"
+
+
+async def test_a_thread_of_trios_own_comes_back_to_its_run() -> None:
+    assert await trio.to_thread.run_sync(async_to_sync(trio_code)) == "trio"
+
+
+async def test_blocking_the_trio_thread_is_refused() -> None:
+    with pytest.raises(BridgeError, match=r"async_to_sync\(trio_code\) was called on a thread that runs trio"):
+        async_to_sync(trio_code)()
+
+
+def test_the_bridged_functions_are_still_seen_for_what_they_are() -> None:
+    assert inspect.iscoroutinefunction(sync_to_async(int).__call__)
+    assert not inspect.iscoroutinefunction(async_to_sync(trio_code).__call__)
+
+
+# -- installing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_install_changes_nothing() -> None:
+    before = SyncToAsync.__call__
+    bridge.install()
+    assert SyncToAsync.__call__ is before
+
+
+def test_this_asgiref_and_django_fit() -> None:
+    compatibility.check()
+
+
+@pytest.mark.parametrize("version", ["3.8.0", "4.0.0", "2.1"])
+def test_an_asgiref_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(asgiref, "__version__", version)
+    with pytest.raises(BridgeError, match=rf"found asgiref {version} and Django .*: this asgiref is not known"):
+        compatibility.check()
+
+
+@pytest.mark.parametrize("version", [(5, 1, 0, "final", 0), (7, 0, 0, "final", 0)])
+def test_a_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: tuple[Any, ...]) -> None:
+    monkeypatch.setattr(django, "VERSION", version)
+    with pytest.raises(BridgeError, match=r"this Django is not known.*ASGIREF_BRIDGE"):
+        compatibility.check()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "said"),
+    [
+        (asgiref_sync, "SyncToAsync", "there is no asgiref.sync.SyncToAsync"),
+        (asgiref_sync.AsyncToSync, "__init__", "AsyncToSync cannot be made"),
+        (ThreadSensitiveContext, "__aexit__", "there is no ThreadSensitiveContext.__aexit__"),
+        (django_asyncio, "get_running_loop", "there is no django.utils.asyncio.get_running_loop"),
+        (QuerySet, "aiterator", "there is no QuerySet.aiterator"),
+    ],
+)
+def test_a_version_without_a_function_that_is_replaced_is_refused(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, said: str
+) -> None:
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(BridgeError, match=said):
+        compatibility.check()
+
+
+def test_a_dispatcher_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(dispatcher, "_run_parallel", raising=False)
+    monkeypatch.delattr(dispatcher, "asyncio")
+    with pytest.raises(BridgeError, match=r"there is no django\.dispatch\.dispatcher\.asyncio"):
+        compatibility.check()
+
+
+def test_a_function_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SyncToAsync, "__call__", lambda self: None)
+    with pytest.raises(BridgeError, match="is not asynchronous"):
+        compatibility.check()
+
+
+def test_an_instance_without_what_is_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SyncToAsync, "__init__", lambda self, func: None)
+    with pytest.raises(BridgeError, match="SyncToAsync has no 'func'; SyncToAsync has no '_executor'"):
+        compatibility.check()
+
+
+@pytest.mark.parametrize(("setting", "installed"), [({}, True), ({"ASGIREF_BRIDGE": False}, False)])
+def test_the_application_installs_the_bridge_unless_it_is_told_not_to(
+    monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], installed: bool
+) -> None:
+    calls = []
+    monkeypatch.setattr(bridge, "install", lambda: calls.append(True))
+    with override_settings(TRIO_CHANNELS=setting):
+        TrioChannelsConfig("trio_channels", sys.modules["trio_channels"]).ready()
+    assert calls == [True] * installed
+
+
+def test_it_can_be_installed_by_hand_without_a_django_project() -> None:
+    program = """if True:
+        import trio
+        from asgiref.sync import sync_to_async
+        from trio_channels import bridge
+
+        assert not bridge.installed()
+        bridge.install()
+        assert bridge.installed()
+        print(trio.run(sync_to_async(int)))
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
+# -- the points -------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_replaced_once() -> None:
+    class Owner:
+        def name(self) -> str:
+            return "original"
+
+    point = patches.Point(Owner, "name", lambda original: lambda self: f"replaced {original(self)}")
+    assert not point.replaced
+    point.replace()
+    point.replace()
+    assert point.replaced
+    assert Owner().name() == "replaced original"
+
+
+async def test_receivers_run_in_trio_in_parallel_whatever_djangos_version() -> None:
+    met = [trio.Event(), trio.Event()]
+
+    async def receiver(number: int) -> int:
+        met[number].set()
+        await met[1 - number].wait()  # they wait for each other
+        return number
+
+    async def original(*calls: Any) -> Any:
+        raise AssertionError("asyncio's, in a Trio run")
+
+    assert await patches._run_parallel(original)(receiver(0), receiver(1)) == [0, 1]

@@ -1,0 +1,96 @@
+"""What the command serves, by its options."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles.handlers import StaticFilesHandler as WSGIStaticFilesHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.management import CommandError, call_command, get_commands
+from django.core.servers.basehttp import WSGIServer
+from django.test import override_settings
+
+from trio_channels._asgi.protocol import Receive, Scope, Send
+from trio_channels.management.commands.runserver import Command
+from trio_channels.server.development import DevelopmentServer
+from trio_channels.staticfiles import StaticFilesHandler
+
+WITH_FILES = {"INSTALLED_APPS": ["trio_channels", "django.contrib.staticfiles"], "STATIC_URL": "static/"}
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """What ``ASGI_APPLICATION`` names in these tests."""
+
+
+def handler(*arguments: str, **settings: Any) -> tuple[Any, Any]:
+    """What is served, and by which server."""
+    command = Command()
+    seen: list[Any] = []
+    command.run = lambda **options: seen.append(command.get_handler(**options))  # type: ignore[method-assign]
+    with override_settings(**{"ASGI_APPLICATION": f"{__name__}.application", "DEBUG": True} | settings):
+        call_command(command, *arguments)
+    return seen[0], command.server_cls
+
+
+def test_the_application_of_the_settings_on_trio() -> None:
+    assert handler() == (application, DevelopmentServer)
+
+
+def test_its_static_files_before_it() -> None:
+    served, _ = handler(**WITH_FILES)
+    assert isinstance(served, StaticFilesHandler)
+    assert served.application is application
+
+
+@pytest.mark.parametrize(
+    ("arguments", "debug", "static"),
+    [((), True, True), (("--nostatic",), True, False), ((), False, False), (("--insecure",), False, True)],
+)
+def test_static_files_are_for_debug_or_insecure_and_can_be_left_out(
+    arguments: tuple[str, ...], debug: bool, static: bool
+) -> None:
+    settings = WITH_FILES | {"DEBUG": debug, "ALLOWED_HOSTS": ["localhost"]}
+    assert isinstance(handler(*arguments, **settings)[0], StaticFilesHandler) is static
+    served, server = handler(*arguments, "--noasgi", **settings)
+    assert isinstance(served, WSGIStaticFilesHandler) is static
+    assert server is WSGIServer
+
+
+def test_noasgi_needs_no_asgi_application() -> None:
+    served, server = handler("--noasgi", ASGI_APPLICATION=None)
+    assert isinstance(served, WSGIHandler)
+    assert server is WSGIServer
+
+
+def test_a_missing_asgi_application_is_said_at_once() -> None:
+    with pytest.raises(CommandError, match="The setting ASGI_APPLICATION is missing: the path of what is to be served"):
+        handler(ASGI_APPLICATION=None)
+
+
+def test_an_asgi_application_that_cannot_be_imported_is_said() -> None:
+    with pytest.raises(CommandError, match=r"'no\.such\.application' cannot be imported: No module named 'no'"):
+        handler(ASGI_APPLICATION="no.such.application")
+
+
+def test_it_is_the_runserver_of_a_project_that_has_it_before_staticfiles() -> None:
+    get_commands.cache_clear()
+    with override_settings(**WITH_FILES):
+        assert get_commands()["runserver"] == "trio_channels"
+    get_commands.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("address", "ipv6", "url"),
+    [
+        ("127.0.0.1", False, "http://127.0.0.1:8000/"),
+        ("0", False, "http://0.0.0.0:8000/"),
+        ("::1", True, "http://[::1]:8000/"),
+    ],
+)
+def test_the_address_is_said_as_a_browser_takes_it(address: str, ipv6: bool, url: str) -> None:
+    command = Command(stdout=io.StringIO())
+    command.server_cls, command.addr, command._raw_ipv6 = DevelopmentServer, address, ipv6
+    command.on_bind(8000)
+    assert f"development server on Trio at {url}\n" in command.stdout.getvalue()

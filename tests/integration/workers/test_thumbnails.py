@@ -1,0 +1,161 @@
+"""The thumbnail example: a real server, a real worker and a real Redis, started by its own script."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio_websocket import WebSocketConnection, open_websocket_url
+
+from ...ports import free_port
+from ...redis_server import needs_redis
+from ..server.conftest import SAFETY
+from .conftest import ROOT
+
+pytestmark = [
+    pytest.mark.faults,
+    needs_redis,
+    pytest.mark.skipif(find_spec("PIL") is None, reason="There is no Pillow: pip install pillow."),
+]
+
+SERVE = ROOT / "examples" / "thumbnails" / "serve.py"
+
+
+class Gallery:
+    """``serve.py`` as a process, and a visitor's requests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.output = ""
+        self.data = folder
+        self.process = subprocess.Popen(
+            [sys.executable, str(SERVE), str(self.port)],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "GALLERY_DATA": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def read_until(self, *words: str) -> re.Match[str]:
+        """Read what the processes print until all of these have been there; returns the last one's match."""
+        watchdog = threading.Timer(2 * SAFETY, os.killpg, [self.process.pid, signal.SIGTERM])
+        watchdog.start()
+        try:
+            while not all(re.search(word, self.output) for word in words):
+                line = self.process.stdout.readline()
+                self.output += line
+                assert line, f"the gallery has ended:\n{self.output}"
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+        return re.search(words[-1], self.output)
+
+    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any, bytes]:
+        """One HTTP request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SAFETY)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def upload(self, name: str, content: bytes) -> int:
+        """Post a file as the page's form does; returns the status."""
+        _, headers, page = self.request("GET", "/")
+        token = re.search(rb'csrfmiddlewaretoken" value="(\w+)"', page)
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        parts = [
+            b'--line\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n' + token[1],
+            b'--line\r\nContent-Disposition: form-data; name="picture"; filename="%b"\r\n\r\n%b'
+            % (name.encode(), content),
+            b"--line--\r\n",
+        ]
+        kind = "multipart/form-data; boundary=line"
+        return self.request("POST", "/", b"\r\n".join(parts), Content_Type=kind, Cookie=cookie)[0]
+
+    def end(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        self.output += self.process.communicate(timeout=2 * SAFETY)[0]
+        return self.process.returncode
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Iterator[Gallery]:
+    """A running gallery."""
+    gallery = Gallery(tmp_path)
+    try:
+        gallery.read_until(r"Running on http", r"working on thumbnails", r"thumbnails  \(process (\d+)\)")
+        yield gallery
+    finally:
+        if gallery.process.poll() is None:
+            os.killpg(gallery.process.pid, signal.SIGTERM)
+            gallery.process.communicate(timeout=2 * SAFETY)
+
+
+def picture() -> bytes:
+    from PIL import Image
+
+    data = BytesIO()
+    Image.effect_noise((800, 600), 50).convert("RGB").save(data, "JPEG")
+    return data.getvalue()
+
+
+async def pictures(page: WebSocketConnection) -> list[dict[str, str]]:
+    with trio.fail_after(SAFETY):
+        shown: list[dict[str, str]] = json.loads(await page.get_message())["pictures"]
+        return shown
+
+
+async def result(page: WebSocketConnection) -> dict[str, str]:
+    """The next picture that does not wait any more."""
+    while True:
+        for one in await pictures(page):
+            if one["state"] != "waiting":
+                return one
+
+
+async def test_a_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(gallery: Gallery) -> None:
+    address, origin = f"ws://127.0.0.1:{gallery.port}/ws/gallery/", f"http://127.0.0.1:{gallery.port}"
+    async with open_websocket_url(address, extra_headers=[(b"Origin", origin.encode())]) as page:
+        assert await pictures(page) == []
+        assert await trio.to_thread.run_sync(gallery.upload, "noise.jpg", picture()) == 302
+        made = await result(page)
+        assert (made["name"], made["state"]) == ("noise.jpg", "done")
+        status, headers, body = await trio.to_thread.run_sync(gallery.request, "GET", made["thumbnail"])
+        assert (status, headers["Content-Type"], body[8:12]) == (200, "image/webp", b"WEBP")
+
+        assert await trio.to_thread.run_sync(gallery.upload, "../../no.jpg", b"no picture") == 302
+        failed = await result(page)
+        assert (failed["name"], failed["state"], failed["why"][:26]) == (
+            "no.jpg",
+            "failed",
+            "UnidentifiedImageError: ca",
+        )
+
+        # The worker dies; the next one does what it left, or what came meanwhile.
+        worker = int(gallery.read_until(r"thumbnails  \(process (\d+)\)")[1])
+        os.kill(worker, signal.SIGKILL)
+        assert await trio.to_thread.run_sync(gallery.upload, "again.jpg", picture()) == 302
+        assert (await result(page))["name"] == "again.jpg"
+    async with open_websocket_url(address, extra_headers=[(b"Origin", origin.encode())]) as page:
+        assert [one["name"] for one in await pictures(page)] == ["noise.jpg", "no.jpg", "again.jpg"]
+    assert await trio.to_thread.run_sync(gallery.end) == 0, gallery.output
+    assert "Traceback" not in gallery.output, gallery.output
+    assert "has ended with code -9; it is started again." in gallery.output
+    assert "stopped: thumbnails: 1 handled, 0 failed, 0 running" in gallery.output

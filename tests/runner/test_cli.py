@@ -1,0 +1,98 @@
+"""The command line: what it makes of itself and of a file, and what it says when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trio_channels.runner.cli import parse
+
+APP = "mysite.asgi:application"
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What it says, before it exits with 2."""
+    with pytest.raises(SystemExit) as ended:
+        parse(["serve", APP, *arguments])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_without_options_it_is_one_process_on_hypercorns_own_port() -> None:
+    options = parse(["serve", APP])
+    assert (options.application, options.workers) == (APP, 1)
+    assert options.config.bind == ["127.0.0.1:8000"]
+    assert options.config.worker_class == "trio"
+    assert options.arguments == ("serve", APP)
+
+
+def test_without_arguments_it_reads_the_process_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["trio-channels", "serve", APP, "-w", "3"])
+    assert parse().workers == 3
+
+
+def test_every_option_of_hypercorn_can_stand_in_a_toml_file(tmp_path: Path) -> None:
+    file = tmp_path / "hypercorn.toml"
+    file.write_text('bind = ["[::1]:80"]\nworkers = 4\nh2_max_concurrent_streams = 7\nroot_path = "/a/"')
+    config = parse(["serve", APP, "--config", str(file)]).config
+    assert (config.bind, config.workers, config.h2_max_concurrent_streams) == (["[::1]:80"], 4, 7)
+    assert config.root_path == "/a"
+
+
+def test_or_in_a_python_file_or_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hypercorn_settings.py").write_text("keep_alive_timeout = 5 * 60\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for place in (f"file:{tmp_path}/hypercorn_settings.py", "python:hypercorn_settings"):
+        assert parse(["serve", APP, "--config", place]).config.keep_alive_timeout == 300
+
+
+def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "hypercorn.toml"
+    file.write_text('bind = "127.0.0.1:1"\nworkers = 4\naccesslog = "a"')
+    arguments = ["-c", str(file), "-b", "unix:/a", "-b", "127.0.0.1:2", "-w", "2", "--access-log", "-"]
+    config = parse(["serve", APP, *arguments]).config
+    assert (config.bind, config.workers, config.accesslog) == (["unix:/a", "127.0.0.1:2"], 2, "-")
+
+
+def test_an_option_that_hypercorn_does_not_have_is_refused_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "hypercorn.toml"
+    file.write_text("graceful_timout = 3")
+    assert "did you mean 'graceful_timeout'?" in refusal(capsys, "--config", str(file))
+
+
+@pytest.mark.parametrize("place", ["nowhere.toml", "file:nowhere.py", "python:nowhere.module"])
+def test_a_file_that_is_not_there_is_told(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"the configuration {place!r} cannot be read" in refusal(capsys, "--config", place)
+
+
+def test_a_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "hypercorn.toml"
+    file.write_text("bind: 1")
+    assert "cannot be read" in refusal(capsys, "--config", str(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "0"], "workers must be an int of at least 1"),
+        (["--workers", "many"], "invalid int"),
+        (["--certfile", "a"], "certfile and keyfile are needed together"),
+    ],
+)
+def test_an_impossible_option_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in refusal(capsys, *arguments)
+
+
+def test_the_reloader_is_not_for_this_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "hypercorn.toml"
+    file.write_text("use_reloader = true")
+    assert "runserver" in refusal(capsys, "--config", str(file))
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--version"])
+    assert capsys.readouterr().out.startswith("trio-channels ")

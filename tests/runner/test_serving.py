@@ -1,0 +1,101 @@
+"""The process that serves, in this very process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+import trio
+from hypercorn.utils import LifespanFailureError
+
+from trio_channels._concurrency.watchdog import LastResort
+from trio_channels.layers import channel_layers
+from trio_channels.runner import CRASHED
+from trio_channels.runner.lifeline import READY, Place
+from trio_channels.runner.serving import STOP_SIGNALS, _Process, _why_not_started, warn_of_islands
+
+from ..integration.server.conftest import config_for_tests
+from .application import application, fails
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """What signals do is as it was before, whatever happens."""
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    yield
+    for number, handler in zip(STOP_SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
+class Orders:
+    """A last resort that does nothing but take down what it is told."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def within(self, seconds: float, code: int) -> None:
+        assert code == CRASHED
+        self.seconds.append(seconds)
+
+
+def serving(application: Any, place: Place | None = None) -> tuple[_Process, Orders]:
+    orders = Orders()
+    return _Process(application, config_for_tests(shutdown_timeout=3), place, cast(LastResort, orders)), orders
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+async def test_the_first_signal_drains_and_leaves_the_second_to_the_system() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    process, orders = serving(application)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process.run)
+        await until(lambda: process.started)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: signal.getsignal(signal.SIGINT) is signal.SIG_DFL)
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    # The signal and the end of accepting: the grace, the time of disconnect handlers and a moment; then: of closing.
+    assert orders.seconds == [12.0, 12.0, 4.0]
+
+
+async def test_a_worker_says_that_it_serves_and_ends_with_its_lifeline() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        process, _orders = serving(application, Place(1, theirs.detach(), {}))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(process.run)
+            await until(lambda: process.started)
+            os.kill(os.getpid(), signal.SIGINT)
+            await until(lambda: signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
+            ours.shutdown(socket.SHUT_WR)
+        assert READY.unpack(ours.recv(10)) == (17.0,)
+
+
+async def test_a_start_that_fails_never_counts_as_serving() -> None:
+    process, _orders = serving(fails)
+    with pytest.raises(ExceptionGroup) as failure:
+        await process.run()
+    assert not process.started
+    assert "the application does not start: Lifespan failure" in str(_why_not_started(failure.value))
+
+
+def test_a_server_that_failed_before_it_served_says_why_with_a_traceback() -> None:
+    leaf = KeyError("a")
+    told = _why_not_started(ExceptionGroup("", [ExceptionGroup("", [leaf])]))
+    assert told.__cause__ is leaf
+    both = ExceptionGroup("", [leaf, LifespanFailureError("startup", "b")])
+    assert _why_not_started(both).__cause__ is both
+
+
+def test_a_layer_of_one_process_is_warned_of_where_there_are_several(caplog: pytest.LogCaptureFixture) -> None:
+    assert "default" in channel_layers
+    warn_of_islands(3)
+    (record,) = caplog.records
+    assert "the channel layer 'default' is one in each of the 3 workers" in record.getMessage()

@@ -1,5 +1,0 @@
-"""Settings of the process that ``application`` runs in."""
-
-from tests.settings import *  # noqa: F403
-
-ROOT_URLCONF = "tests.server.application"

@@ -1,0 +1,1 @@
+"""ASGI: its legal messages, and plain responses."""

@@ -1,0 +1,311 @@
+"""What ASGI allows: types, and the state of one connection's messages, without I/O.
+
+Sources: ASGI specification 3.0, HTTP and WebSocket message format 2.5, and the WebSocket Denial Response extension.
+
+The rules, all of which live in the tables below:
+
+- Every message is a mapping with a ``type`` that is a str.
+- What may be sent or received depends on the state; the tables give, for each state, the legal types and the state
+  each leads to. What is not in the table is illegal.
+- Each type's fields have types; optional fields may be missing. Of them ``subprotocol``, ``reason``, ``text`` and
+  ``bytes`` may be None; servers fail on a None elsewhere.
+- A protocol of a scope type without a table (``lifespan``, ``channel``, an application's own) passes everything that is
+  a message.
+
+:meth:`Protocol.sending` is called before a message leaves, :meth:`Protocol.received` after an event has come.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from ..exceptions import IllegalMessage, ServerProtocolError
+from ..log import number_of
+
+Scope = MutableMapping[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class State(enum.Enum):
+    """Where a connection stands."""
+
+    ANY = "any"
+    # WebSocket
+    CONNECTING = "connecting"
+    OPEN = "open"
+    DENYING = "denying"
+    # HTTP
+    REQUEST = "request"
+    RESPONDING = "responding"
+    # both
+    CLOSED = "closed"
+
+    # That of Enum is a Python function, and this is the key of the tables.
+    __hash__ = object.__hash__
+
+
+_SENDABLE: dict[State, dict[str, State]] = {
+    State.CONNECTING: {
+        "websocket.accept": State.OPEN,
+        "websocket.close": State.CLOSED,
+        "websocket.http.response.start": State.DENYING,
+    },
+    State.OPEN: {"websocket.send": State.OPEN, "websocket.close": State.CLOSED},
+    State.DENYING: {"websocket.http.response.body": State.CLOSED},
+    State.REQUEST: {"http.response.start": State.RESPONDING},
+    State.RESPONDING: {"http.response.body": State.CLOSED},
+    State.CLOSED: {},
+}
+
+#: A response body that says ``more_body`` leaves the state as it was.
+_CONTINUABLE = frozenset({"http.response.body", "websocket.http.response.body"})
+
+#: Extension messages, legal in the states given when the scope's ``extensions`` name them; they change no state.
+_EXTENSIONS: dict[str, tuple[str, frozenset[State]]] = {
+    "http.response.push": ("http.response.push", frozenset({State.REQUEST, State.RESPONDING})),
+    "http.response.early_hint": ("http.response.early_hint", frozenset({State.REQUEST})),
+    "http.response.debug": ("http.response.debug", frozenset({State.REQUEST})),
+    "http.response.trailers": ("http.response.trailers", frozenset({State.RESPONDING, State.CLOSED})),
+}
+
+_RECEIVABLE: dict[str, frozenset[str]] = {
+    "websocket": frozenset({"websocket.connect", "websocket.receive", "websocket.disconnect"}),
+    "http": frozenset({"http.request", "http.disconnect"}),
+}
+
+#: Every event that a server may deliver.
+CLIENT_EVENTS = frozenset().union(*_RECEIVABLE.values())
+
+_FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
+
+DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
+
+# Below 200 are interim responses, which no server takes for the answer.
+MIN_STATUS, MAX_STATUS = 200, 599
+
+#: What a message may be. A dict is recognised in a quarter of the time that the abstract class takes.
+_MAPPINGS = (dict, Mapping)
+
+#: A header's name: a token of RFC 9110, 5.6.2.
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+# -- fields: each check returns what is wrong, or None ----------------------------------------------------------------
+
+
+def _headers(value: object) -> str | None:
+    if not isinstance(value, list | tuple):
+        return f"headers must be a list of (bytes, bytes) pairs; got {value!r}"
+    for pair in value:
+        if (
+            not isinstance(pair, list | tuple)
+            or len(pair) != 2
+            or not isinstance(pair[0], bytes)
+            or not isinstance(pair[1], bytes)
+        ):
+            return f"a header must be a (bytes, bytes) pair; got {pair!r}"
+        if _TOKEN.fullmatch(pair[0]) is None:
+            return f"a header's name must be a token (RFC 9110, 5.6.2); got {pair!r}"
+        if any(mark in pair[1] for mark in (b"\r", b"\n", b"\0")):
+            return f"a header must not hold CR, LF or NUL; got {pair!r}"
+    return None
+
+
+def _utf8(text: str) -> bytes | None:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return None  # it holds a half of a surrogate pair
+
+
+def _accept(message: Message) -> str | None:
+    subprotocol = message.get("subprotocol")
+    if subprotocol is not None and not isinstance(subprotocol, str):
+        return f"subprotocol must be a str or None; got {subprotocol!r}"
+    return _headers(message.get("headers", ()))
+
+
+def _websocket_send(message: Message) -> str | None:
+    text, data = message.get("text"), message.get("bytes")
+    if (text is None) == (data is None):
+        return "exactly one of 'text' and 'bytes' must be given"
+    if text is not None:
+        if not isinstance(text, str):
+            return f"text must be a str; got {type(text).__name__}"
+        if not text.isascii() and _utf8(text) is None:
+            return "text must be encodable as UTF-8; got a str with a lone surrogate"
+        return None
+    return None if isinstance(data, bytes) else f"bytes must be bytes; got {type(data).__name__}"
+
+
+def is_data(message: object) -> bool:
+    """Whether this is a well-formed ``websocket.send``, the one message that changes no state."""
+    if not isinstance(message, dict) or message.get("type") != "websocket.send":
+        return False
+    text = message.get("text")
+    # Nearly all are plain text, and are seen to be so without another call.
+    return (text.__class__ is str and text.isascii() and len(message) == 2) or _websocket_send(message) is None
+
+
+def _close(message: Message) -> str | None:
+    code, reason = message.get("code", 1000), message.get("reason")
+    # RFC 6455 7.4: 1004 to 1006 and 1015 are never sent; below 1000 is unused, from 5000 on undefined.
+    if (
+        not isinstance(code, int)
+        or isinstance(code, bool)
+        or not 1000 <= code <= 4999
+        or code in (1004, 1005, 1006, 1015)
+    ):
+        return f"code must be a WebSocket close code that may be sent (1000-4999 without 1004-1006, 1015); got {code!r}"
+    if reason is not None and not isinstance(reason, str):
+        return f"reason must be a str or None; got {reason!r}"
+    encoded = _utf8(reason or "")
+    if encoded is None or len(encoded) > 123:  # a control frame holds 125 bytes, two of them the code
+        return f"reason must be at most 123 bytes of UTF-8; got {reason!r}"
+    return None
+
+
+def _response_start(message: Message) -> str | None:
+    status = message.get("status")
+    if not isinstance(status, int) or isinstance(status, bool) or not MIN_STATUS <= status <= MAX_STATUS:
+        return f"status must be an int from {MIN_STATUS} to {MAX_STATUS}; got {status!r}"
+    return _headers(message.get("headers", ()))
+
+
+def _response_body(message: Message) -> str | None:
+    body = message.get("body", b"")
+    return None if isinstance(body, bytes) else f"body must be bytes; got {type(body).__name__}"
+
+
+_FIELDS: dict[str, Callable[[Message], str | None]] = {
+    "websocket.accept": _accept,
+    "websocket.send": _websocket_send,
+    "websocket.close": _close,
+    "websocket.http.response.start": _response_start,
+    "websocket.http.response.body": _response_body,
+    "http.response.start": _response_start,
+    "http.response.body": _response_body,
+}
+
+
+def _kind_of(message: object) -> str | None:
+    """The type of a message; None where it is not a str, or this is no message."""
+    kind = message.get("type") if isinstance(message, _MAPPINGS) else None
+    return kind if isinstance(kind, str) else None
+
+
+class Protocol:
+    """The state of one connection's messages, both ways.
+
+    Args:
+        scope: the ASGI scope; its ``type`` and ``extensions`` are read.
+
+    Attributes:
+        state: where the connection stands; :attr:`State.ANY` for scope types without a table.
+        disconnected: whether the server has said that the client is gone.
+    """
+
+    __slots__ = ("_extensions", "_offered", "_receivable", "disconnected", "kind", "state")
+
+    def __init__(self, scope: Scope) -> None:
+        self.kind: str = scope["type"]
+        self.state = _FIRST_STATE.get(self.kind, State.ANY)
+        self.disconnected = False
+        self._extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        self._offered: list[str] | None = scope.get("subprotocols")
+        self._receivable = _RECEIVABLE.get(self.kind)
+
+    def __repr__(self) -> str:
+        return f"<Protocol {self.kind} {self.state.value}{' disconnected' if self.disconnected else ''}>"
+
+    def sending(self, message: Message) -> None:
+        """Check a message that is about to be sent, and advance the state.
+
+        Raises:
+            IllegalMessage: it is malformed, or not allowed now; the state is as before.
+        """
+        kind = _kind_of(message)
+        if kind is None:
+            raise IllegalMessage(f"a message must be a dict with a 'type' that is a str; got {message!r}")
+        if self.state is State.ANY:
+            return
+        after = _SENDABLE[self.state].get(kind)
+        if after is None:
+            self._check_extension(kind)
+            return
+        if kind == "websocket.http.response.start" and "websocket.http.response" not in self._extensions:
+            raise IllegalMessage(
+                "this server cannot send an HTTP response to a WebSocket handshake "
+                "(no 'websocket.http.response' extension); send 'websocket.close', which it answers with 403"
+            )
+        fault = _FIELDS[kind](message)
+        if fault is None and kind == "websocket.accept":
+            fault = self._unoffered(message)
+        if fault is not None:
+            raise IllegalMessage(f"{kind!r} is malformed: {fault}")
+        if not (kind in _CONTINUABLE and message.get("more_body")):
+            self.state = after
+
+    def _unoffered(self, message: Message) -> str | None:
+        chosen = message.get("subprotocol")
+        if chosen is None or self._offered is None or chosen in self._offered:
+            return None
+        return f"subprotocol must be one the client offered, {self._offered!r}, or None; got {chosen!r}"
+
+    def _check_extension(self, kind: str) -> None:
+        extension, states = _EXTENSIONS.get(kind, ("", frozenset()))
+        if extension in self._extensions and self.state in states:
+            return
+        legal = ", ".join(repr(name) for name in _SENDABLE[self.state]) or "nothing"
+        raise IllegalMessage(f"{kind!r} cannot be sent while the {self.kind} is {self.state.value}; expected {legal}")
+
+    def received(self, event: Message) -> None:
+        """Check an event that the server delivered.
+
+        Raises:
+            ServerProtocolError: the server broke the ASGI specification.
+        """
+        kind = _kind_of(event)
+        if kind is None:
+            raise ServerProtocolError(f"the server delivered an event without a type: {event!r}")
+        if self._receivable is not None and kind not in self._receivable:
+            raise ServerProtocolError(
+                f"the server delivered {kind!r} to a {self.kind} scope; expected one of {sorted(self._receivable)}"
+            )
+        if kind in DISCONNECTS:
+            self.disconnected = True
+
+
+def spec_version(scope: Scope) -> tuple[int, ...]:
+    """The version of the HTTP and WebSocket specification that the server follows; (2, 0) where it does not say."""
+    numbers = str((scope.get("asgi") or {}).get("spec_version", "2.0")).split(".")
+    return tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def address(scope: Scope) -> str:
+    """The client's address for log lines, ``host:port``, or ``?`` where the server does not know it."""
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else "?"
+
+
+def describe(scope: Scope) -> str:
+    """The connection for log lines: ``websocket /ws/chat/lobby/ from 127.0.0.1:50412 #38``, the number the server's."""
+    place = scope.get("path") or scope.get("channel") or ""
+    shown = f"{scope['type']} {place} from {address(scope)}" if scope.get("client") else f"{scope['type']} {place}"
+    number = number_of(scope)
+    if number is not None:
+        shown += f" #{number}"
+    # The path is the client's, percent-decoded: a line break in it would forge log lines.
+    return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
+
+
+def note_connection(error: BaseException, scope: Scope) -> None:
+    """Add to an exception on which connection it was raised, unless somebody further in has; the server logs it."""
+    known = f"on {scope['type']} "  # the rest may differ: behind a proxy the client's address does
+    if not any(note.startswith(known) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"on {describe(scope)}")

@@ -1,0 +1,28 @@
+"""How a connection is refused that no application will see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .protocol import Receive, Send
+
+
+async def deny_websocket(receive: Receive, send: Send) -> None:
+    """Deny a WebSocket; servers answer the handshake with 403.
+
+    Cancellation: the client may or may not be told.
+    """
+    event = await receive()
+    if event["type"] == "websocket.connect":
+        await send({"type": "websocket.close"})
+
+
+async def respond_plainly(send: Send, status: int, text: str, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer an HTTP request with a line of text, and perhaps more headers.
+
+    Cancellation: the client may get none or a part of it.
+    """
+    body = text.encode() + b"\n"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

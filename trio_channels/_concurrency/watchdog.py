@@ -1,0 +1,93 @@
+"""The end of a process that does not end by itself: because a thread hangs, or the loop is frozen.
+
+Trio never abandons a call in a thread. So what was asked to end, and was given its time, may still be there; then the
+process is ended by force, and the log says what was at work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from itertools import takewhile
+from types import FrameType
+from typing import Self
+
+#: Seconds for writing the last lines: what hangs may be the log.
+REPORTING = 5.0
+
+#: Where threads stand that wait for work: module and function.
+_IDLE = frozenset({("trio_channels._threads.thread", "_serve"), ("trio._core._thread_cache", "_work")})
+
+
+class LastResort:
+    """A thread that ends the process at a moment; for the length of a ``with`` block.
+
+    Its methods may be called from every thread, and from a signal handler.
+
+    Args:
+        logger: gets the last line.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        #: Its put() may interrupt itself, unlike that of all other queues.
+        self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._wait, name="trio-channels last resort", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._orders.put(None)
+        self._thread.join()
+
+    def within(self, seconds: float, code: int) -> None:
+        """End the process in so many seconds, with that exit code; instead of what was said before."""
+        self._orders.put((time.monotonic() + seconds, code))
+
+    def _wait(self) -> None:
+        order = self._orders.get()
+        while order is not None:
+            moment, code = order
+            try:
+                order = self._orders.get(timeout=max(0.0, moment - time.monotonic()))
+            except queue.Empty:
+                self._end(code)
+                return
+
+    def _end(self, code: int) -> None:
+        reporter = threading.Thread(target=self._report, args=(code,), daemon=True)
+        reporter.start()
+        reporter.join(REPORTING)
+        os._exit(code)
+
+    def _report(self, code: int) -> None:
+        self._logger.critical(
+            "the process does not end by itself: ending it, with exit code %d. What is still at work:\n%s",
+            code,
+            threads_at_work(),
+        )
+        logging.shutdown()
+
+
+def threads_at_work() -> str:
+    """The stacks of all threads but those that wait for work, and those of this module."""
+    frames = sys._current_frames()
+    return "".join(
+        f"{thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
+        for thread in threading.enumerate()
+        if thread.ident in frames and not is_idle(frames[thread.ident])
+    )
+
+
+def is_idle(innermost: FrameType) -> bool:
+    """Whether the thread with this innermost frame waits for work, or is one of this module's."""
+    stack = [(frame.f_globals.get("__name__"), frame.f_code.co_name) for frame, _ in traceback.walk_stack(innermost)]
+    ours = takewhile(lambda place: place[0] == stack[0][0], stack)  # up to who called into that module
+    return not _IDLE.isdisjoint(ours) or any(module == __name__ for module, _ in stack)

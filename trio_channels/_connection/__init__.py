@@ -1,0 +1,1 @@
+"""One connection: its events, its tasks, and its end."""

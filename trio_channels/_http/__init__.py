@@ -1,0 +1,1 @@
+"""Django's HTTP side on Trio."""

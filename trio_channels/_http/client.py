@@ -1,0 +1,149 @@
+"""The client of one HTTP request: whether it is still there, and what is sent to it.
+
+Nothing watches for a client that leaves while synchronous code runs, which could not be stopped anyway. So most
+requests have no task but the server's own; :meth:`Client.while_there` starts one for what can be cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from .._asgi import protocol
+from .._asgi.protocol import Message, Receive, Scope, Send
+from ..exceptions import ServerProtocolError
+from .resolving import Resolved
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+#: A server's send may neither wait nor raise when its client has gone: a loop of sends lets other tasks run, among them
+#: the one that learns of it, after so many.
+YIELD_EVERY = 16
+
+
+def with_one_cookie_header(scope: Scope) -> Scope:
+    """The scope, its cookies in one header: HTTP/2 splits them (RFC 9113, 8.2.3), and Django 5.2 reads only one."""
+    cookies = [value for name, value in scope.get("headers", ()) if name == b"cookie"]
+    if len(cookies) < 2:
+        return scope
+    others = [pair for pair in scope["headers"] if pair[0] != b"cookie"]
+    return {**scope, "headers": [*others, (b"cookie", b"; ".join(cookies))]}
+
+
+class ClientLeft(BaseException):
+    """The client has gone. No middleware should take it for a failure of the view, and answer it."""
+
+
+class Client:
+    """One client.
+
+    Args:
+        scope, receive, send: the ASGI triple.
+
+    Attributes:
+        answered: whether a response has been started.
+        resolved: the view that the path leads to, if it has been looked for.
+    """
+
+    __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "resolved", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._sends = 0
+        self.answered = False
+        self.resolved: Resolved | None = None
+        self._protocol = protocol.Protocol(scope)
+
+    def __repr__(self) -> str:
+        return f"<Client of {protocol.describe(self.scope)}{', gone' if self._protocol.disconnected else ''}>"
+
+    async def next_part(self) -> Message:
+        """The next event with a part of the request's body.
+
+        Raises:
+            ClientLeft: it has gone before its request was complete.
+            ServerProtocolError: the server broke the ASGI specification.
+
+        Cancellation: loses no event, if the server's ``receive`` does not.
+        """
+        event: Message = await self._receive()
+        self._protocol.received(event)
+        if self._protocol.disconnected:
+            raise ClientLeft
+        return event
+
+    async def drain(self) -> None:
+        """Read what the client still sends, so that it is not cut off before it has read the answer.
+
+        Cancellation: loses what has been read.
+        """
+        while (await self.next_part()).get("more_body"):
+            pass
+
+    async def send(self, message: Message) -> None:
+        """Send a message to a client that was there when last heard of.
+
+        Raises:
+            ClientLeft: the server says that it has gone.
+
+        Cancellation: the message may or may not have been sent.
+        """
+        self.answered = True
+        self._sends += 1
+        if self._sends % YIELD_EVERY == 0:
+            await trio.lowlevel.checkpoint()
+        try:
+            await self._send(message)
+        except OSError:  # what the specification demands of servers, from version 2.4 on
+            raise ClientLeft from None
+
+    async def while_there(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Run an async function, cancelled when the client leaves. The request's body has been read.
+
+        Raises:
+            ClientLeft: it left before the function had ended.
+            ServerProtocolError: the server delivered something after the end of the request.
+
+        Cancellation: as the function's; one that comes too late for it is seen at the next checkpoint.
+        """
+        results: list[T] = []
+        failure: BaseException = ClientLeft()
+        if self._protocol.disconnected:
+            raise failure
+
+        async def watch() -> None:
+            nonlocal failure
+            event = await self._receive()
+            try:
+                self._after_the_end(event)
+            except ServerProtocolError as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                try:
+                    results.append(await function(*args))
+                except (Exception, ClientLeft, SystemExit, KeyboardInterrupt) as error:
+                    failure = error  # raised below, where no nursery puts it into a group
+                nursery.cancel_scope.cancel()
+        except* trio.Cancelled:
+            if not results:
+                raise
+            # What the function has returned may be a response, to be closed: the next checkpoint is soon enough.
+        if results:
+            return results[0]
+        raise failure
+
+    def _after_the_end(self, event: Message) -> None:
+        self._protocol.received(event)
+        if not self._protocol.disconnected:
+            raise ServerProtocolError(
+                f"the server delivered {event['type']!r} after the whole request body; expected 'http.disconnect'"
+            )

@@ -1,0 +1,362 @@
+"""Django's HTTP side on Trio.
+
+A sync view is one call to a worker thread: the request's whole synchronous chain (signals, middleware, view, rendering,
+closing) runs in one hop. The response is sent from the loop, without a thread.
+
+An async view runs on Trio: one hop before it, for the signal and the middleware's part before the view, and one after
+it, for the response. It is cancelled when the client leaves; a sync view runs to its end.
+
+All synchronous code of a request runs on one thread. The request holds that thread from its first call to its end; but
+while only code has run that leaves nothing on a thread, such as Django's own middleware, it holds none between calls.
+
+A stream of an iterator of the application's ends on the request's thread; a synchronous one is made there, each part
+being one more call. A file needs nothing of the request any more, and is read by any thread. All end when the client
+leaves.
+
+However a request ends, ``request_finished`` is sent once if ``request_started`` was.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import IO, Any, TypeVar, TypeVarTuple
+
+import trio
+from asgiref.sync import iscoroutinefunction  # that of inspect does not know class-based views before Python 3.12
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http.response import HttpResponseBase, StreamingHttpResponse
+from django.urls import ResolverMatch, set_script_prefix, set_urlconf
+from django.utils.log import log_response
+
+from .. import _conf
+from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
+from .._asgi.responses import respond_plainly
+from .._connection.census import counted
+from .._threads.affinity import Affinity, keep_thread
+from .._threads.database import request_thread, run_in_worker, visit_worker
+from .._threads.neutral import requests_are_neutral
+from .._threads.pool import never_refused
+from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
+from ..sync import async_to_sync, sync_to_async
+from .client import Client, ClientLeft, with_one_cookie_header
+from .middleware import Pending, Section, all_are_neutral, all_can_be_async, load_async, load_sync
+from .request_body import read_body
+from .resolving import Resolved, resolve
+from .response import FILE_BLOCK, Run, close_file, detach_file, note_source, send_file, send_stream, send_whole
+
+__all__ = ["DjangoHandler"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+logger = logging.getLogger("django.request")
+
+
+class DjangoHandler(BaseHandler):
+    """The ASGI application for HTTP; made by :func:`trio_channels.asgi.get_asgi_application`.
+
+    Attributes:
+        request_class: what views get; a subclass of Django's.
+    """
+
+    request_class: type[ASGIRequest] = ASGIRequest
+
+    _is_neutral = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load_middleware()
+
+    def __repr__(self) -> str:
+        return f"<DjangoHandler of {settings.ROOT_URLCONF}>"
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Make the middleware of the settings. The asynchronous chain is made when an async view is first asked for."""
+        self._middleware_chain, hooks = load_sync(self)
+        self._view_middleware = hooks.view
+        self._template_response_middleware = hooks.template_response
+        self._exception_middleware = hooks.exception
+        self._has_async_chain = all_can_be_async()
+        self._is_neutral = all_are_neutral()
+        self._async_chain: Section | None = None
+        self._async_chain_lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            ConfigurationError: the scope is not of HTTP.
+
+        Cancellation: a sync view that has begun is waited for, an async one is cancelled; the response is dropped.
+        """
+        if scope["type"] != "http":
+            raise ConfigurationError(
+                f"Django serves 'http' scopes; got {scope['type']!r}. Put a ProtocolTypeRouter before it"
+            )
+        client = Client(scope, receive, send)
+        try:
+            with counted("http"):
+                await self._serve(client)
+        except ClientLeft:
+            logger.debug("the client of %s left", describe(scope))
+        except Exception as error:
+            note_connection(error, scope)
+            raise
+
+    async def _serve(self, client: Client) -> None:
+        try:
+            body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
+        except RequestBodyTooLarge as error:
+            await self._refuse(client, 413, "The request body is too large.", error)
+            return
+        except RequestTimeout as error:
+            await self._refuse(client, 408, "The request body did not come in time.", error)
+            return
+        with body:  # the response closes it in the worker thread, unless the request never got one
+            try:
+                await self._serve_request(client, body)
+            except WorkerPoolBusy as error:
+                if client.answered:
+                    raise
+                logger.error("%s: answering 503", error)
+                await respond_plainly(client.send, 503, "The server is busy.")
+
+    async def _refuse(self, client: Client, status: int, text: str, why: Exception) -> None:
+        """Answer without a view. It is a request all the same, for those who count them."""
+        logger.warning("%s: answering %d", why, status)
+        await _at_the_end(run_in_worker, self._signal_only, client.scope)
+        await respond_plainly(client.send, status, text)
+        with trio.move_on_after(_conf.limits().close_timeout):
+            await client.drain()
+
+    def _signal_only(self, scope: Scope) -> None:
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        signals.request_finished.send(sender=self.__class__)
+
+    async def _serve_request(self, client: Client, body: IO[bytes]) -> None:
+        with request_thread(describe(client.scope)) as thread:
+            if self._calls_async_view(client):
+                response = await self._respond_async(client, body)
+            else:
+                # Django's own signals, in the call, care for the database connections.
+                response = await thread.run_sync(self._respond, client, body)
+            if isinstance(response, StreamingHttpResponse) and not response.closed:
+                await _stream(client, response, thread)
+                return
+        # Everything that is the request's has been done: it holds no thread while the client reads.
+        if isinstance(response, FileResponse):
+            await _send_file(client, response)
+        else:
+            await send_whole(client, response)
+
+    # -- sync views -----------------------------------------------------------------------------------------------
+
+    def _respond(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
+        """In the worker thread: the whole synchronous chain. A response that streams is left open."""
+        request = self._begin(client, body)
+        if isinstance(request, HttpResponseBase):
+            return request
+        try:
+            response: HttpResponseBase = self.get_response(request)
+        except BaseException:
+            # Cancelled, or on its way out of the process: there is no response whose close() would do this.
+            self._abandon(request)
+            raise
+        if response.streaming and not (self._is_neutral and _was_async(request)):
+            keep_thread()
+        return self._prepared(response)
+
+    # -- async views ----------------------------------------------------------------------------------------------
+
+    def _calls_async_view(self, client: Client) -> bool:
+        """Whether the path is that of an async view, which can be called without a thread.
+
+        It is a guess: middleware may change path or URLconf. The other chain serves the request as well, only slower.
+        """
+        if not self._has_async_chain:
+            return False
+        prefix = get_script_prefix(client.scope).rstrip("/")
+        path = client.scope["path"].removeprefix(prefix)
+        try:
+            client.resolved = resolve(path, getattr(self.request_class, "urlconf", None))
+        except Exception:  # 404, or the exception of a path converter: the chain will raise it again
+            return False
+        return iscoroutinefunction(client.resolved.match.func)
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """The view and its arguments; not looked for again if nothing has changed since the request came."""
+        resolved: Resolved | None = request.trio_client.resolved  # type: ignore[attr-defined]
+        if resolved is None or not resolved.holds_for(request):
+            match: ResolverMatch = super().resolve_request(request)
+            return match
+        if resolved.urlconf is not None:
+            set_urlconf(resolved.urlconf)
+        request.resolver_match = resolved.match
+        return resolved.match
+
+    async def _respond_async(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
+        section, request, entered = await visit_worker(self._enter, client, body)
+        if not isinstance(entered, Pending):
+            return entered
+        try:
+            result = await client.while_there(section.proceed, request, entered)
+        except BaseException:
+            await _at_the_end(visit_worker, self._abandon, request)
+            raise
+        return await _at_the_end(visit_worker, self._leave, section, request, entered, result)
+
+    def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
+        """In a worker thread: all that comes before the async view."""
+        section, request = self._section(), self._begin(client, body)
+        if isinstance(request, HttpResponseBase):
+            return section, None, request
+        try:
+            set_urlconf(settings.ROOT_URLCONF)
+            entered = section.enter(request)
+            if not isinstance(entered, Pending):
+                entered = self._ended(request, entered)
+        except BaseException:
+            self._abandon(request)
+            raise
+        return section, request, entered if isinstance(entered, Pending) else self._prepared(entered)
+
+    def _leave(self, section: Section, request: ASGIRequest, entered: Pending, result: Any) -> HttpResponseBase:
+        """In a worker thread: all that comes after it."""
+        try:
+            response = self._ended(request, section.leave(request, entered, result))
+        except BaseException:
+            self._abandon(request)
+            raise
+        return self._prepared(response)
+
+    def _section(self) -> Section:
+        with self._async_chain_lock:
+            if self._async_chain is None:
+                self._async_chain = load_async(self)
+            return self._async_chain
+
+    def _ended(self, request: ASGIRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """What Django's get_response() does with the chain's response."""
+        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+        if response.status_code >= 400:
+            log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)  # type: ignore[arg-type]
+        return response
+
+    # -- both, in the worker thread -------------------------------------------------------------------------------
+
+    def _begin(self, client: Client, body: IO[bytes]) -> ASGIRequest | HttpResponseBase:
+        """Announce the request, and make it; the response, where it is malformed."""
+        if not requests_are_neutral():
+            keep_thread()
+        set_script_prefix(get_script_prefix(client.scope))
+        signals.request_started.send(sender=self.__class__, scope=client.scope)
+        response: HttpResponseBase
+        try:
+            request = self.request_class(with_one_cookie_header(client.scope), body)
+        except UnicodeDecodeError:
+            logger.warning("Bad Request (UnicodeDecodeError)", exc_info=True, extra={"status_code": 400})
+            response = HttpResponseBadRequest()
+        except RequestDataTooBig:
+            response = HttpResponse("413 Payload too large", status=413)
+        else:
+            request.trio_client = client  # type: ignore[attr-defined]
+            return request
+        body.close()
+        return self._prepared(response)
+
+    def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Close what needs the application no more. A response whose parts the application makes is left open."""
+        response._handler_class = self.__class__  # type: ignore[attr-defined]
+        if isinstance(response, FileResponse):
+            response.block_size = FILE_BLOCK
+        if not response.streaming or (isinstance(response, FileResponse) and detach_file(response)):
+            response.close()
+        return response
+
+    def _abandon(self, request: ASGIRequest) -> None:
+        """End a request that has no response whose close() would do this."""
+        request.close()
+        signals.request_finished.send(sender=self.__class__)
+
+    # -- what Django's chain calls, where Django's own goes through asgiref, which starts asyncio in the thread ------
+
+    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """The view as the synchronous chain calls it."""
+        atomic: Callable[..., Any] = super().make_view_atomic(view)
+        return async_to_sync(_while_client_is_there(atomic)) if iscoroutinefunction(atomic) else atomic
+
+    def adapt_method_mode(
+        self,
+        is_async: bool,
+        method: Callable[..., Any],
+        method_is_async: bool | None = None,
+        debug: bool = False,
+        name: str | None = None,
+    ) -> Callable[..., Any]:
+        """A middleware, or a method of one, as its neighbour calls it."""
+        if method_is_async is None:
+            method_is_async = iscoroutinefunction(method)
+        if is_async == method_is_async:
+            return method
+        if debug:
+            logger.debug("%s handler adapted for %s.", "Asynchronous" if method_is_async else "Synchronous", name)
+        return sync_to_async(method) if is_async else async_to_sync(method)
+
+    def check_response(self, response: Any, callback: Any, name: str | None = None) -> None:
+        """Raise ValueError unless a view or a hook has returned a response."""
+        super().check_response(response, callback, name)
+        note_source(response)
+
+
+def _was_async(request: HttpRequest) -> bool:
+    return request.resolver_match is not None and iscoroutinefunction(request.resolver_match.func)
+
+
+def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
+    # Without functools.wraps, which would copy the mark of a class-based view that says it is async to what is not.
+    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
+
+    return cancellable
+
+
+async def _stream(client: Client, response: StreamingHttpResponse, thread: Affinity) -> None:
+    """Send a response whose parts are the application's, and close it on the request's thread."""
+    try:
+        # A synchronous iterator begins on one thread, and has to go on and to end there.
+        async with nullcontext() if response.is_async else thread.block():
+            try:
+                await client.while_there(send_stream, client, response, thread, _conf.limits().send_timeout)
+            finally:
+                await _at_the_end(visit_worker, response.close)
+    finally:
+        if not response.closed:  # there was no thread to be had
+            await _at_the_end(visit_worker, response.close)
+
+
+async def _send_file(client: Client, response: FileResponse) -> None:
+    """Send a file, which any thread can read: its response is closed, and only the file is still open."""
+    try:
+        await client.while_there(send_file, client, response)
+    finally:
+        await _at_the_end(run_in_worker, close_file, response)
+
+
+async def _at_the_end(run: Run, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Call what has to be called, however many wait for a thread and whoever wants to cancel."""
+    before = never_refused.set(True)
+    try:
+        with trio.CancelScope(shield=True):
+            result: T = await run(function, *args)
+    finally:
+        never_refused.reset(before)
+    return result

@@ -1,0 +1,325 @@
+"""The settings' middleware, made into what the handler calls.
+
+Django has one loader for both kinds of request. This one gives the same results, with two differences:
+
+- What Django sends through asgiref, which needs asyncio, goes to Trio and its worker threads.
+- In the asynchronous chain, consecutive plain :class:`~django.utils.deprecation.MiddlewareMixin` middlewares, as all of
+  Django's are, are one *section*: all their ``process_request`` run in one call to a worker thread, and all their
+  ``process_response`` in another. Around the view, what happens beside it is in these two calls as well: finding it,
+  ``process_view``, ``process_exception``, ``process_template_response`` and rendering.
+
+A chain with a middleware that can only be synchronous is not asynchronous anywhere inside of it, so that there a thread
+is held as long as the view takes. Then nothing is gained by calling the others asynchronously: such a project has the
+synchronous chain alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import outcome
+from asgiref.sync import iscoroutinefunction  # that of inspect does not know class-based views before Python 3.12
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.core.handlers.base import BaseHandler
+from django.core.handlers.exception import convert_exception_to_response, response_for_exception
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.module_loading import import_string
+
+from .._threads.affinity import keep_thread
+from .._threads.database import run_in_worker, visit_worker
+from .._threads.neutral import middleware_is_neutral
+from ..sync import async_to_sync
+
+if TYPE_CHECKING:
+    from .handler import DjangoHandler
+
+logger = logging.getLogger("django.request")
+
+Handler = Callable[[HttpRequest], Any]
+AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+AsyncFunction = Callable[..., Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class Hooks:
+    """The methods of middleware that are called around the view, each list in the order of its calls.
+
+    Attributes:
+        neutral: whether none of them leaves anything on its thread.
+    """
+
+    neutral: bool = True
+    view: list[Callable[..., Any]] = field(default_factory=list)
+    template_response: list[Callable[..., Any]] = field(default_factory=list)
+    exception: list[Callable[..., Any]] = field(default_factory=list)
+
+    def add(self, middleware: object, adapt: Callable[[Any], Callable[..., Any]]) -> None:
+        """Take up what a middleware has; they come from the innermost to the outermost."""
+        if any(hasattr(middleware, name) for name in _HOOKS) and not middleware_is_neutral(middleware):
+            self.neutral = False
+        if hasattr(middleware, "process_view"):
+            self.view.insert(0, adapt(middleware.process_view))
+        if hasattr(middleware, "process_template_response"):
+            self.template_response.append(adapt(middleware.process_template_response))
+        if hasattr(middleware, "process_exception"):
+            self.exception.append(adapt(middleware.process_exception))
+
+
+_HOOKS = ("process_view", "process_template_response", "process_exception")
+
+
+def all_are_neutral() -> bool:
+    """Whether no middleware of the settings leaves anything on its thread."""
+    return all(middleware_is_neutral(import_string(path)) for path in settings.MIDDLEWARE)
+
+
+def all_can_be_async() -> bool:
+    """Whether no middleware of the settings is synchronous only."""
+    return all(getattr(import_string(path), "async_capable", False) for path in settings.MIDDLEWARE)
+
+
+def load_sync(handler: DjangoHandler) -> tuple[Handler, Hooks]:
+    """The synchronous chain; asynchronous-only middlewares are run by Trio."""
+    hooks = Hooks()
+    get_response: Handler = handler._get_response  # type: ignore[attr-defined]
+    outer, outer_is_async = convert_exception_to_response(get_response), False
+    for path in reversed(settings.MIDDLEWARE):
+        factory = import_string(path)
+        can_sync = getattr(factory, "sync_capable", True)
+        can_async = getattr(factory, "async_capable", False)
+        if not can_sync and not can_async:
+            raise RuntimeError(f"Middleware {path} must have at least one of sync_capable/async_capable set to True.")
+        is_async = can_async and (outer_is_async or not can_sync)
+        inner = handler.adapt_method_mode(
+            is_async, outer, outer_is_async, debug=settings.DEBUG, name=f"middleware {path}"
+        )
+        middleware = _make(path, factory, inner)
+        if middleware is not None:
+            hooks.add(middleware, lambda method: handler.adapt_method_mode(False, method))
+            outer = _answering(middleware) if is_async else convert_exception_to_response(middleware)
+            outer_is_async = is_async
+    return handler.adapt_method_mode(False, outer, outer_is_async), hooks
+
+
+def _make(path: str, factory: Callable[[Any], Any], get_response: Callable[..., Any]) -> Any:
+    """The middleware, or None if it does not want to be used."""
+    try:
+        middleware = factory(get_response)
+    except MiddlewareNotUsed as reason:
+        if settings.DEBUG:
+            logger.debug("MiddlewareNotUsed: %r%s", path, f": {reason}" if str(reason) else "")
+        return None
+    if middleware is None:
+        raise ImproperlyConfigured(f"Middleware factory {path} returned None.")
+    return middleware
+
+
+def load_async(handler: DjangoHandler) -> Section:
+    """The asynchronous chain: its outermost section, of which the handler makes the calls itself."""
+    hooks = Hooks()
+    innermost = Section((), View(handler, hooks))
+    section: Section | None = innermost
+    outer: AsyncHandler = innermost.respond
+    for path in reversed(settings.MIDDLEWARE):
+        middleware = _make(path, import_string(path), outer)
+        if middleware is None:
+            continue
+        hooks.add(middleware, lambda method: handler.adapt_method_mode(False, method))
+        if _is_plain(middleware):
+            section = section.within(middleware) if section else Section((middleware,), outer)
+            outer = section.respond
+        else:
+            section = None
+            outer = _answering(middleware)
+    return section or Section((), outer)
+
+
+def _is_plain(middleware: object) -> bool:
+    """Whether it does nothing but what MiddlewareMixin does for all."""
+    kind: Any = type(middleware)
+    return (
+        isinstance(middleware, MiddlewareMixin)
+        and kind.__call__ is MiddlewareMixin.__call__
+        and kind.__acall__ is MiddlewareMixin.__acall__
+        and not any(iscoroutinefunction(getattr(middleware, name, None)) for name in _STEPS)
+    )
+
+
+_STEPS = ("process_request", "process_response")
+
+
+def _answering(get_response: AsyncHandler) -> AsyncHandler:
+    """As Django's convert_exception_to_response for what is async."""
+
+    @functools.wraps(get_response)
+    async def respond(request: HttpRequest) -> HttpResponseBase:
+        try:
+            return await get_response(request)
+        except Exception as error:
+            return await run_in_worker(answer_to_exception, request, error)
+
+    return respond
+
+
+def answer_to_exception(request: HttpRequest, error: Exception) -> HttpResponseBase:
+    """Django's answer, for an exception that was raised in another thread."""
+    try:
+        raise error
+    except Exception:  # Django looks for the traceback in sys.exc_info()
+        return response_for_exception(request, error)
+
+
+class Pending(NamedTuple):
+    """What a section waits for: an async view, or the middleware within; and what it is called with."""
+
+    function: AsyncFunction
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    callback: AsyncFunction | None = None
+
+
+class Section:
+    """Consecutive plain middlewares and what is within them, in two calls to a worker thread.
+
+    Args:
+        members: from the outermost to the innermost.
+        inner: the view, or the next middleware, which is not plain.
+    """
+
+    def __init__(self, members: tuple[MiddlewareMixin, ...], inner: View | AsyncHandler) -> None:
+        self._members = members
+        self._inner = inner
+        self.neutral = all(map(middleware_is_neutral, members))
+
+    def within(self, middleware: MiddlewareMixin) -> Section:
+        """This section, with one more middleware around it."""
+        return Section((middleware, *self._members), self._inner)
+
+    async def respond(self, request: HttpRequest) -> HttpResponseBase:
+        """What the middleware around this section calls; Cancellation: as that of what is within."""
+        entered = await visit_worker(self.enter, request)
+        if not isinstance(entered, Pending):
+            return entered
+        result = await self.proceed(request, entered)
+        return await visit_worker(self.leave, request, entered, result)
+
+    def enter(self, request: HttpRequest) -> HttpResponseBase | Pending:
+        """In a worker thread: go in, as far as that goes without waiting; the response, where it is complete."""
+        if not self.neutral:
+            keep_thread()
+        for depth, middleware in enumerate(self._members):
+            process_request = getattr(middleware, "process_request", None)
+            if process_request is not None:
+                try:
+                    response = process_request(request)
+                except Exception as error:
+                    return self._climb(request, response_for_exception(request, error), depth)
+                if response:
+                    return self._climb(request, response, depth + 1)
+        found = self._inner.begin(request) if isinstance(self._inner, View) else Pending(self._inner)
+        return found if isinstance(found, Pending) else self._climb(request, found, len(self._members))
+
+    async def proceed(self, request: HttpRequest, pending: Pending) -> outcome.Maybe[HttpResponseBase]:
+        """On Trio: what :meth:`enter` has left."""
+        try:
+            return outcome.Value(await pending.function(request, *pending.args, **pending.kwargs))
+        except Exception as error:
+            return outcome.Error(error)
+
+    def leave(
+        self, request: HttpRequest, pending: Pending, result: outcome.Maybe[HttpResponseBase]
+    ) -> HttpResponseBase:
+        """In a worker thread: from the result of :meth:`proceed`, go out."""
+        if not self.neutral:
+            keep_thread()
+        response = result.unwrap() if not isinstance(self._inner, View) else self._inner.end(request, pending, result)
+        return self._climb(request, response, len(self._members))
+
+    def _climb(self, request: HttpRequest, response: HttpResponseBase, depth: int) -> HttpResponseBase:
+        """Have so many of the members process a response."""
+        for middleware in reversed(self._members[:depth]):
+            process_response = getattr(middleware, "process_response", None)
+            if process_response is not None:
+                try:
+                    response = process_response(request, response)
+                except Exception as error:
+                    response = response_for_exception(request, error)
+        return response
+
+
+class View:
+    """The innermost: finding the view, the hooks around it, and a sync view itself. All of it in a worker thread."""
+
+    def __init__(self, handler: DjangoHandler, hooks: Hooks) -> None:
+        self._handler = handler
+        self._hooks = hooks
+
+    def begin(self, request: HttpRequest) -> HttpResponseBase | Pending:
+        """Find the view; the response, unless the view is async."""
+        if not self._hooks.neutral:
+            keep_thread()
+        try:
+            callback, args, kwargs = self._handler.resolve_request(request)
+            response = None
+            for process_view in self._hooks.view:
+                response = process_view(request, callback, args, kwargs)
+                if response:
+                    break
+            if response is None:
+                view = BaseHandler.make_view_atomic(self._handler, callback)
+                if iscoroutinefunction(view):
+                    return Pending(view, args, kwargs, callback)
+                keep_thread()
+                try:
+                    response = view(request, *args, **kwargs)
+                except Exception as error:
+                    response = self._rescue(request, error)
+            return self._complete(request, callback, response)
+        except Exception as error:
+            return response_for_exception(request, error)
+
+    def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
+        """The response of an async view, from what awaiting it gave."""
+        if not self._hooks.neutral:
+            keep_thread()
+        try:
+            try:
+                response = result.unwrap()
+            except Exception as error:
+                response = self._rescue(request, error)
+            return self._complete(request, call.callback, response)
+        except Exception as error:
+            return response_for_exception(request, error)
+
+    def _rescue(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
+        """The answer that some process_exception has to what is being handled."""
+        for process_exception in self._hooks.exception:
+            response: HttpResponseBase | None = process_exception(request, error)
+            if response:
+                return response
+        raise error
+
+    def _complete(
+        self, request: HttpRequest, callback: Callable[..., Any] | None, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        """Check what a view has returned, and render it."""
+        self._handler.check_response(response, callback)
+        if not callable(getattr(response, "render", None)):
+            return response
+        for process in self._hooks.template_response:
+            response = process(request, response)
+            kind = type(getattr(process, "__self__", process)).__name__
+            self._handler.check_response(response, process, name=f"{kind}.process_template_response")
+        try:
+            render: Any = response.render  # type: ignore[attr-defined]
+            response = async_to_sync(render)() if iscoroutinefunction(render) else render()
+        except Exception as error:
+            response = self._rescue(request, error)
+        return response

@@ -1,0 +1,86 @@
+"""A request's body, on its way into a file.
+
+A body that comes in one piece, as most do, costs no more than it weighs. A longer one is kept in memory up to
+``FILE_UPLOAD_MAX_MEMORY_SIZE`` and written to a temporary file, by a worker thread, beyond. How long it is, is counted:
+``Content-Length`` is what the client says. How long it may take is a question of speed, not of size: it has
+``BODY_TIMEOUT`` seconds, and one more for each :data:`SLOWEST` bytes that have come.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from typing import IO
+
+import trio
+from django.conf import settings
+
+from .._threads.database import run_in_worker
+from ..exceptions import RequestBodyTooLarge, RequestTimeout
+from .client import Client
+
+#: Bytes a second below which a body counts as held back. Ten times less than the slowest mobile network, and a client
+#: has to send on for every second that it occupies a connection.
+SLOWEST = 500
+
+
+async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
+    """Read the body, and return it as a file.
+
+    Args:
+        limit: bytes.
+        timeout: seconds, to which those that the body's length earns are added.
+
+    Raises:
+        ClientLeft: the client left first.
+        RequestBodyTooLarge: it is longer than `limit`.
+        RequestTimeout: it did not come in time.
+
+    Cancellation: what has been read is lost.
+    """
+    with trio.move_on_after(timeout) as scope:
+        event = await client.next_part()
+        part = event.get("body", b"")
+        if not event.get("more_body"):
+            _check_size(len(part), limit)
+            return io.BytesIO(part)
+        return await _read_on(client, limit, part, scope)
+    raise RequestTimeout(f"the request body did not come at {SLOWEST} bytes/s after {timeout:g} seconds (BODY_TIMEOUT)")
+
+
+async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelScope) -> IO[bytes]:
+    """Read a body that comes in several parts, of which this is the first."""
+    in_memory = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+    # The request owns it, and closes it with the response.
+    body: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+        max_size=in_memory, mode="w+b", dir=settings.FILE_UPLOAD_TEMP_DIR
+    )
+    size, more = 0, True
+    try:
+        while True:
+            size += len(part)
+            _check_size(size, limit)
+            scope.deadline += len(part) / SLOWEST
+            if size > in_memory:
+                await run_in_worker(body.write, part)
+            else:
+                body.write(part)
+            if not more:
+                break
+            event = await client.next_part()
+            part, more = event.get("body", b""), event.get("more_body", False)
+        if size > in_memory:
+            await run_in_worker(body.seek, 0)
+        else:
+            body.seek(0)
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise RequestBodyTooLarge(
+            f"the request body is longer than {limit} bytes (MAX_UPLOAD_SIZE); got at least {size}"
+        )

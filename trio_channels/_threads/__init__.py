@@ -1,0 +1,1 @@
+"""Synchronous code on bounded worker threads."""

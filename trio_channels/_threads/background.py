@@ -1,0 +1,108 @@
+"""The process' background Trio run, for threads that no Trio run waits for.
+
+One thread, started on first use, whose tasks belong to the callers that wait for them. It opens channel layers on
+first use, and closes them at the exit of the process. A forked child has none; it starts its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import trio
+
+from ..exceptions import BridgeError
+from ..layers.on_demand import on_demand
+
+T = TypeVar("T")
+
+#: Seconds that an async function has to clean up when the thread that waits for it was interrupted.
+INTERRUPTED_GRACE = 10.0
+
+
+class Background:
+    """The background run of this process; :data:`background` is the one."""
+
+    def __init__(self) -> None:
+        self._not_started()
+        os.register_at_fork(after_in_child=self._not_started)
+        atexit.register(self._end)
+
+    def _not_started(self) -> None:
+        self._lock = threading.Lock()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: trio.Event | None = None
+        self._ended = False
+
+    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run an async function in the background run, and wait for it.
+
+        Where the wait is interrupted (Ctrl-C, a time limit that a signal enforces), the function is cancelled.
+
+        Raises:
+            BridgeError: the process is ending, or the run could not be started.
+        """
+        token, scope, over = self._running(), trio.CancelScope(), threading.Event()
+
+        async def cancellable() -> T:
+            try:
+                with scope:
+                    return await function()
+            finally:
+                over.set()
+            raise BridgeError("the call was interrupted")
+
+        try:
+            return trio.from_thread.run(cancellable, trio_token=token)
+        except BaseException:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(scope.cancel)
+                over.wait(INTERRUPTED_GRACE)
+            raise
+
+    def _running(self) -> trio.lowlevel.TrioToken:
+        """The entry queue of the run, which is started if need be."""
+        with self._lock:
+            if self._ended:
+                raise BridgeError("async_to_sync() was called while the process is ending")
+            if self._thread is None or not self._thread.is_alive():
+                self._token = None
+                started = threading.Event()
+                # A daemon: the interpreter waits for other threads before it calls what ends this one.
+                self._thread = threading.Thread(
+                    target=self._serve, args=(started,), name="trio-channels background", daemon=True
+                )
+                self._thread.start()
+                started.wait()
+            token = self._token
+        if token is None:
+            raise BridgeError("the background Trio run could not be started; its thread has said why on stderr")
+        return token
+
+    def _serve(self, started: threading.Event) -> None:
+        try:
+            trio.run(self._main, started)
+        finally:
+            started.set()
+
+    async def _main(self, started: threading.Event) -> None:
+        async with on_demand():
+            self._stop = trio.Event()
+            self._token = trio.lowlevel.current_trio_token()
+            started.set()
+            await self._stop.wait()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._token is not None and self._thread is not None and self._stop is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._stop.set)
+            self._thread.join()
+
+
+background = Background()

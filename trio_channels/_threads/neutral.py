@@ -1,0 +1,132 @@
+"""Which synchronous code leaves nothing on its thread: Django's own, and packages that a setting names.
+
+The rules:
+
+- A middleware is neutral if its class is Django's own, or of a package in ``THREAD_NEUTRAL``.
+- A call that an asynchronous method of Django's makes is neutral if the method is the ORM's, a cache's or a session's,
+  and nobody has overridden the method that it calls.
+- Neither holds where Django's code calls somebody else's: a database engine or router, a session engine, a message
+  storage, a receiver of the signals that the call sends.
+- Everything else may leave something: a view, ``sync_to_async`` of an application's function, raw SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+from weakref import ReferenceType
+
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.cache.backends.base import BaseCache
+from django.core.signals import request_finished, request_started, setting_changed
+from django.db.models import Model, QuerySet, query, signals
+from django.dispatch import Signal
+
+from .. import _conf
+
+#: The methods of a query set, and of a model, that only read.
+_READS = frozenset(
+    (
+        *("aggregate", "contains", "count", "earliest", "exists", "explain", "first", "get", "in_bulk", "last"),
+        *("latest", "refresh_from_db", "_fetch_all"),
+    )
+)
+_READ_SIGNALS = (signals.pre_init, signals.post_init)
+_WRITE_SIGNALS = (
+    *_READ_SIGNALS,
+    *(signals.pre_save, signals.post_save, signals.pre_delete, signals.post_delete, signals.m2m_changed),
+)
+
+
+def is_neutral(function: Callable[..., Any]) -> bool:
+    """Whether a function that :func:`asgiref.sync.sync_to_async` is to call leaves nothing on its thread."""
+    if function is query.prefetch_related_objects:
+        return _reads_leave_nothing()
+    owner, method = getattr(function, "__self__", None), getattr(function, "__func__", None)
+    if method is None:
+        return False
+    if isinstance(owner, QuerySet | Model):
+        if not _is_djangos(type(owner), method):
+            return False
+        return _reads_leave_nothing() if method.__name__ in _READS else _writes_leave_nothing()
+    return isinstance(owner, BaseCache | SessionBase) and _trusted(type(owner).__module__) and _databases_are_djangos()
+
+
+def middleware_is_neutral(middleware: object) -> bool:
+    """Whether the methods of a middleware leave nothing on their thread."""
+    kind = middleware if isinstance(middleware, type) else type(middleware)
+    return _trusted(kind.__module__)
+
+
+def requests_are_neutral() -> bool:
+    """Whether the code that Django itself runs around a view leaves nothing: signals, sessions, messages."""
+    return _own_receivers((request_started, request_finished)) and _storages_are_djangos() and _databases_are_djangos()
+
+
+def _reads_leave_nothing() -> bool:
+    return _databases_are_djangos() and _own_receivers(_READ_SIGNALS)
+
+
+def _writes_leave_nothing() -> bool:
+    return _databases_are_djangos() and _own_receivers(_WRITE_SIGNALS)
+
+
+@lru_cache(maxsize=1_024)
+def _is_djangos(kind: type, method: Callable[..., Any]) -> bool:
+    """Whether a query set's or model's method is Django's, as is every method that it may call."""
+    if not _trusted(method.__module__):
+        return False
+    if not issubclass(kind, QuerySet):
+        return True
+    own = vars(QuerySet).keys()
+    return not any(
+        own & vars(base).keys() - _HARMLESS
+        for base in kind.__mro__
+        if issubclass(base, QuerySet) and not _trusted(base.__module__)
+    )
+
+
+#: Attributes that every class has of its own.
+_HARMLESS = frozenset({"__module__", "__doc__", "__qualname__", "__annotations__", "__static_attributes__"})
+
+
+@lru_cache(maxsize=1_024)
+def _trusted(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in _trusted_modules())
+
+
+def _trusted_modules() -> Iterable[str]:
+    return ("django", "trio_channels", *_conf.get("THREAD_NEUTRAL"))
+
+
+@lru_cache(maxsize=1)
+def _databases_are_djangos() -> bool:
+    engines = [database.get("ENGINE") or "django" for database in settings.DATABASES.values()]
+    routers = [router if isinstance(router, str) else type(router).__module__ for router in settings.DATABASE_ROUTERS]
+    return all(map(_trusted, (*engines, *routers)))
+
+
+@lru_cache(maxsize=1)
+def _storages_are_djangos() -> bool:
+    caches = [cache["BACKEND"] for cache in settings.CACHES.values()]
+    return all(map(_trusted, (settings.SESSION_ENGINE, settings.MESSAGE_STORAGE, *caches)))
+
+
+def _own_receivers(sent: Iterable[Signal]) -> bool:
+    for signal in sent:
+        for entry in list(signal.receivers):
+            receiver = entry[1]
+            function = receiver() if isinstance(receiver, ReferenceType) else receiver
+            if function is not None and not _trusted(getattr(function, "__module__", "")):
+                return False
+    return True
+
+
+def _forget(**_kwargs: object) -> None:
+    for cached in (_trusted, _is_djangos, _databases_are_djangos, _storages_are_djangos):
+        cached.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,325 @@
+"""Consumers: one instance per connection, one method per message type.
+
+:class:`AsyncConsumer` has async handlers, run in the connection's nursery; :class:`SyncConsumer` has plain ones, run on
+worker threads. All that they share is in their common base; see :mod:`trio_channels._connection.connection` for what
+happens on every way out of a connection.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol, cast
+
+import trio
+
+from .. import _conf
+from .._asgi import protocol
+from .._asgi.protocol import Message, Receive, Scope, Send
+from .._connection.connection import Connection
+from .._connection.dispatcher import Dispatcher
+from .._connection.outbox import Outbox
+from .._connection.supervisor import supervise
+from .._limits import Limits
+from .._threads.database import run_in_worker
+from .._threads.thread import run_in_trio
+from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
+from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
+from ..layers.base import ChannelLayer, Overflow
+from ..layers.mailbox import Mailbox
+from .class_checks import check_arguments, check_class
+from .handlers import find_handlers, handler_name, why_unhandled
+
+__all__ = ["AsyncConsumer", "SyncConsumer"]
+
+logger = logging.getLogger("trio_channels.consumer")
+
+
+class ConsumerApplication(Protocol):
+    """What :meth:`Consumer.as_asgi` returns: an ASGI application that knows its class."""
+
+    consumer_class: type[Consumer]
+    consumer_initkwargs: dict[str, Any]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one connection."""
+
+
+class Consumer:
+    """What asynchronous and synchronous consumers share; not to be subclassed directly.
+
+    Attributes:
+        channel_layer_alias: which entry of ``CHANNEL_LAYERS`` is used.
+        channel_layer: the channel layer; a class may set one, which then is used instead. None where there is none.
+        channel_name: the name of this connection's own channel; only there is a layer.
+        scope: the connection's ASGI scope.
+        handler_concurrency: how many handlers of one connection may run at a time. More than one gives up the order.
+        cancel_on_disconnect: cancel a running handler at once when its client leaves. By default it may finish.
+        mailbox_overflow: what happens when the channel layer is faster than this connection; None: the layer's rule.
+        limits: time and count limits; None: from the settings.
+    """
+
+    channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
+    channel_layer: ChannelLayer | None = None
+    handler_concurrency: int = 1
+    cancel_on_disconnect: bool = False
+    mailbox_overflow: Overflow | None = None
+    limits: Limits | None = None
+
+    scope: Scope
+    channel_name: str
+
+    _handlers_are_async: ClassVar[bool]
+    _client_handlers: ClassVar[frozenset[str]] = frozenset()
+    _layer_handlers: ClassVar[frozenset[str]] = frozenset()
+    _unhandled_layer_messages = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls, "_handlers_are_async"):
+            return
+        framework = _framework(cls)
+        cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
+        check_class(
+            cls,
+            framework,
+            is_async=cls._handlers_are_async,
+            handler_concurrency=cls.handler_concurrency,
+            mailbox_overflow=cls.mailbox_overflow,
+        )
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
+        """An ASGI application that makes an instance of this class for each connection.
+
+        Args:
+            initkwargs: passed to the class each time.
+
+        Raises:
+            ConfigurationError: the class does not take them.
+        """
+        check_arguments(cls, _framework(cls), initkwargs)
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            await cls(**initkwargs)(scope, receive, send)
+
+        functools.update_wrapper(application, cls, updated=())
+        typed = cast(ConsumerApplication, application)
+        typed.consumer_class = cls
+        typed.consumer_initkwargs = initkwargs
+        return typed
+
+    def __repr__(self) -> str:
+        connection = getattr(self, "_connection", None)
+        return f"<{type(self).__name__} {connection!r}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one connection; an instance is an ASGI application for the length of one scope.
+
+        Raises:
+            Exception: what a handler or background task raised; bare, with a note that names the connection.
+
+        Cancellation: the handlers are cancelled, ``disconnect`` runs in a shielded scope with a deadline.
+        """
+        self.scope = scope
+        self._connection = connection = Connection(
+            scope,
+            receive,
+            send,
+            self.limits or _conf.limits(),
+            cancel_on_disconnect=self.cancel_on_disconnect,
+        )
+        if self.channel_layer is None:
+            self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        layer = self.channel_layer
+        opening: AbstractContextManager[Mailbox | None] = nullcontext()
+        if layer is not None:
+            try:
+                opening = layer.open_mailbox(
+                    ring=connection.bell.ring, offer=connection.bell.hand_over, overflow=self.mailbox_overflow
+                )
+            except ChannelLayerUnavailable as error:
+                await supervise(connection, functools.partial(_fail, error))
+                return
+        with opening as mailbox:
+            if mailbox is not None:
+                self.channel_name = mailbox.name
+            self._dispatcher = Dispatcher(
+                connection,
+                mailbox=mailbox,
+                from_client=self._from_client if connection.protocol.kind != "channel" else self._from_worker,
+                from_layer=self._from_layer,
+                concurrency=self.handler_concurrency,
+                finished=self._finished,
+            )
+            try:
+                await supervise(connection, self._application(), self._end)
+            finally:
+                # It refers back to this consumer. What no cycle holds is freed at once, and not by a pass of the
+                # garbage collector, which stops all connections for as long as there are many of them.
+                del self._dispatcher
+
+    def _application(self) -> Callable[[], Awaitable[Message | None]]:
+        return self._dispatcher.run
+
+    #: Says whether the connection has nothing more to do although the client is there; None: never.
+    _finished: Callable[[], bool] | None = None
+
+    def _from_client(self, event: Message) -> Awaitable[object]:
+        if handler_name(event["type"]) in self._client_handlers:
+            return self._handle(event)
+        raise UnhandledMessage(
+            f"the server delivered {event['type']!r}, but {why_unhandled(type(self), event['type'])}"
+        )
+
+    async def _from_worker(self, message: Message) -> None:
+        await self._from_client(message)
+        self._connection.events.dealt_with()
+
+    def _from_layer(self, message: Message) -> Awaitable[object] | None:
+        kind = message.get("type")
+        if handler_name(kind) in self._layer_handlers:
+            return self._handle(message)
+        if kind != "channel.layer.gap":
+            self._unhandled_layer_messages += 1
+            if self._unhandled_layer_messages == 1:
+                logger.warning(
+                    "%s ignores a channel layer message of type %r: %s. Further ones of it are not logged.",
+                    protocol.describe(self.scope),
+                    kind,
+                    why_unhandled(type(self), kind),
+                )
+        return None
+
+    async def _end(self, event: Message) -> None:
+        if handler_name(event["type"]) in self._client_handlers:
+            await self._handle(event)
+
+    def _handle(self, message: Message) -> Awaitable[object]:
+        """Start the handler of a message, which is known to exist."""
+        raise NotImplementedError  # pragma: no cover
+
+
+async def _fail(error: Exception) -> None:
+    raise error
+
+
+def _framework(cls: type) -> tuple[type, ...]:
+    """The framework's classes among a class and its bases."""
+    return tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
+
+
+_OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")
+
+
+class AsyncConsumer(Consumer):
+    """A consumer whose handlers are async methods.
+
+    Handlers of one connection run one at a time, in order; handlers of different connections interleave at their
+    awaits. ``raise StopConsumer()`` ends the connection.
+    """
+
+    _handlers_are_async = True
+
+    def dispatch(self, message: Message) -> Awaitable[None]:
+        """Call the handler of a message; override, with an async method, to wrap every handler of the class."""
+        # Not a coroutine itself: each one more on the way costs time and memory with every message.
+        handling: Awaitable[None] = getattr(self, handler_name(message["type"]))(message)
+        return handling
+
+    def _handle(self, message: Message) -> Awaitable[object]:
+        return self.dispatch(message)
+
+    async def send(self, message: Message) -> None:
+        """Send an ASGI message to the client.
+
+        Raises:
+            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+            IllegalMessage: the message is malformed or not allowed now.
+
+        Cancellation: seen before the message goes to the server; later it may or may not arrive.
+        """
+        await self._connection.send(message)
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
+        """Start a background task in the connection's nursery: it ends with the connection at the latest.
+
+        Its exception closes the connection, as a handler's does.
+
+        Args:
+            function: an async function, called with `args`.
+            name: of the task, in error messages; the function's by default.
+        """
+        self._connection.start_soon(function, *args, name=name)
+
+
+class SyncConsumer(Consumer):
+    """A consumer whose handlers are plain methods, each call of which runs on a worker thread.
+
+    Handlers of one connection run one at a time, in order, but not always on the same thread; handlers of different
+    connections run in parallel, up to ``WORKER_THREADS``. Between handlers no thread is held.
+    """
+
+    _handlers_are_async = False
+    _outbox: Outbox
+
+    def _application(self) -> Callable[[], Awaitable[Message | None]]:
+        self._outbox = Outbox(self._connection)
+        return self._dispatch_and_write
+
+    async def _dispatch_and_write(self) -> Message | None:
+        self._connection.start_soon(self._outbox.write, name="writer")
+        event = await self._dispatcher.run()
+        await self._outbox.drained()
+        return event
+
+    def dispatch(self, message: Message) -> None:
+        """Call the handler of a message, in a worker thread; override to wrap every handler of the class."""
+        getattr(self, handler_name(message["type"]))(message)
+
+    async def _handle(self, message: Message) -> None:
+        try:
+            await run_in_worker(self.dispatch, message)
+        except BaseException:
+            with trio.move_on_after(self._connection.limits.send_timeout):
+                await self._outbox.drained()  # what was sent before the end is sent
+            raise
+        # Without this a client that reads slowly would be read from, and would fill the outbox.
+        if self._outbox.congested:
+            await self._outbox.has_room()
+
+    def send(self, message: Message) -> None:
+        """Send an ASGI message to the client; returns when it is queued, in order.
+
+        Raises:
+            ConnectionClosed: the client has gone, or has read nothing for ``SEND_TIMEOUT`` seconds.
+            IllegalMessage: the message is malformed or not allowed now.
+        """
+        self._outbox.put(message)
+
+    def start_soon(self, function: Callable[..., object], *args: Any, name: object = None) -> None:
+        """Run a plain function on a worker thread in the background. It is waited for at the end of the connection.
+
+        Its exception closes the connection, as a handler's does. To be called from a handler or such a function.
+
+        Args:
+            function: a plain function, called with `args`.
+            name: of the task, in error messages; the function's by default.
+
+        Raises:
+            TypeError: `function` is async.
+        """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"start_soon() of a synchronous consumer takes a plain function; got {function!r}")
+
+        @functools.wraps(function)
+        async def run() -> None:
+            await run_in_worker(function, *args)
+
+        async def start() -> None:
+            self._connection.start_soon(run, name=name or function)
+
+        run_in_trio(start)

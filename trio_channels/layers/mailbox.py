@@ -1,0 +1,349 @@
+"""Mailboxes: a bounded queue with an overflow rule, filled without ever waiting.
+
+The rules:
+
+- :meth:`Mailbox.put` never blocks and never raises: a full or closed mailbox costs only its owner.
+- At most ``capacity`` messages wait. Beyond that the overflow rule decides, and everything lost is counted.
+- With ``overflow="close"`` nothing is accepted after the first loss: what the owner reads has no hole in it.
+- Wherever messages are missing, the owner is given a :class:`~trio_channels.layers.base.Gap` in their place.
+- An envelope is shared by all mailboxes of a fan-out; each owner gets its own shallow copy of the message.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import outcome
+import trio
+
+from ..exceptions import InvalidChannelLayerError
+from .codec import Message
+from .counters import Counters
+from .envelope import Envelope
+from .gap import Gap, Overflow
+
+logger = logging.getLogger("trio_channels.mailbox")
+
+#: Seconds between two log lines about one mailbox' losses.
+LOG_INTERVAL = 60.0
+
+_CONSEQUENCE: dict[Overflow, str] = {
+    "close": "closing its owner",
+    "drop_oldest": "dropping the oldest",
+    "drop_newest": "dropping the newest",
+}
+
+
+#: What is missing at one place: the reason -> how many messages, or None where that is not known.
+Hole = dict[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxStatistics:
+    """A snapshot of one mailbox: what waits, what it may hold, what it has lost."""
+
+    waiting: int
+    capacity: int
+    dropped: int
+    expired: int
+    groups: int
+
+
+class Mailbox:
+    """The messages of one channel, on their way to one connection or subscriber.
+
+    Args:
+        name: the channel name.
+        capacity: how many messages may wait.
+        overflow: what happens beyond that; see :data:`~trio_channels.layers.gap.Overflow`.
+        counters: the layer's, counted up along with the mailbox' own.
+        ring: called after each change that the owner should look at, unless a task that waits in :meth:`get` has it.
+        offer: asked first, with a message that nothing waits before; says whether the owner was waiting and has it now.
+
+    Attributes:
+        groups: the names of the groups it is a member of; the hub's to change.
+        end: makes what a receiver gets when the mailbox is closed, of :attr:`failure`; the owner's to set.
+        on_overflow: called when it overflows the first time with ``overflow="close"``; the owner's to set.
+        overflowed: whether an ``overflow="close"`` mailbox was full; its owner must end.
+        on_failure: called when the layer has failed; the owner's to set.
+        failure: why the layer has failed, or None; its owner must end.
+        last_used: Trio time of the last use, for mailboxes that no block ends.
+
+    Raises:
+        InvalidChannelLayerError: there is no such overflow rule.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_counters",
+        "_dropped",
+        "_entries",
+        "_expired",
+        "_hole",
+        "_logged_at",
+        "_offer",
+        "_receivers",
+        "_ring",
+        "_waiting",
+        "capacity",
+        "end",
+        "failure",
+        "groups",
+        "last_used",
+        "name",
+        "on_failure",
+        "on_overflow",
+        "overflow",
+        "overflowed",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        capacity: int,
+        overflow: Overflow,
+        counters: Counters,
+        ring: Callable[[], None] | None = None,
+        offer: Callable[[Envelope], bool] | None = None,
+    ) -> None:
+        if overflow not in tuple(_CONSEQUENCE):
+            raise InvalidChannelLayerError(
+                f"the overflow rule of a mailbox must be one of {tuple(_CONSEQUENCE)}; got {overflow!r}"
+            )
+        self.name = name
+        self.capacity = capacity
+        self.overflow = overflow
+        self.overflowed = False
+        self.end: Callable[[str | None], Exception] = _end_of_channel
+        self.on_overflow: Callable[[], None] | None = None
+        self.on_failure: Callable[[], None] | None = None
+        self.failure: str | None = None
+        self.groups: set[str] = set()
+        self.last_used = trio.current_time()
+        self._counters = counters
+        self._ring = ring
+        self._offer = offer
+        # A hole stands between the messages where some are missing. Adjacent ones are one, so that there is at most
+        # one more than there are messages; the one before the first message is kept apart.
+        self._entries: deque[Envelope | Hole] = deque()
+        self._hole: Hole = {}
+        self._waiting = 0  # envelopes in the queue
+        self._receivers: dict[trio.lowlevel.Task, None] = {}  # none unless the queue is empty; the first waits longest
+        self._closed = False
+        self._dropped = 0
+        self._expired = 0
+        self._logged_at = -math.inf
+
+    def __repr__(self) -> str:
+        mark = ", overflowed" if self.overflowed else ""
+        return f"<Mailbox {self.name} {self._waiting}/{self.capacity} waiting, {self._dropped} dropped{mark}>"
+
+    def statistics(self) -> MailboxStatistics:
+        """An immutable snapshot."""
+        return MailboxStatistics(self._waiting, self.capacity, self._dropped, self._expired, len(self.groups))
+
+    # -- the layer's side -----------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether a message put in now would be one too many, expired ones not counted."""
+        return self.overflowed or (self._waiting >= self.capacity and not self._forget_expired())
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a task is waiting in :meth:`get`."""
+        return bool(self._receivers)
+
+    def put(self, envelope: Envelope) -> bool:
+        """Put a message in, or apply the overflow rule. Returns whether the message was accepted."""
+        if self._receivers and not self.overflowed:  # nothing waits before it then
+            self._wake(envelope)
+            self._counters.delivered += 1
+            return True
+        if self._offer is not None and not self._waiting and not self._hole and self._offer(envelope):
+            self._counters.delivered += 1
+            return True
+        if self._closed:
+            return False
+        accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
+        if accepted:
+            self._waiting += 1
+            self._entries.append(envelope)
+        if self._ring is not None:
+            self._ring()
+        return accepted
+
+    def put_gap(self, gap: Gap) -> None:
+        """Tell the owner that something is missing here."""
+        if self._receivers:
+            self._wake(outcome.Value(gap))
+            return
+        self._add_hole(gap.lost, gap.reason)
+        if self._ring is not None:
+            self._ring()
+
+    def clear(self) -> int:
+        """Forget what waits, but not what is missing; returns how many messages were forgotten."""
+        forgotten, self._waiting = self._waiting, 0
+        for entry in self._entries:
+            if not isinstance(entry, Envelope):
+                _join(self._hole, entry)
+        self._entries.clear()
+        return forgotten
+
+    def close(self) -> None:
+        """End the mailbox: its receivers get what :attr:`end` makes. Idempotent."""
+        self._closed = True
+        self._offer = None
+        self.clear()
+        self._hole = {}
+        while self._receivers:
+            self._wake(outcome.Error(self.end(self.failure)))
+
+    def fail(self, reason: str) -> None:
+        """End the mailbox because its layer has failed: nothing comes any more, and its owner is told."""
+        self.failure = reason
+        self.close()
+        if self.on_failure is not None:
+            self.on_failure()
+        if self._ring is not None:
+            self._ring()
+
+    def _add_hole(self, lost: int | None, reason: str) -> None:
+        entries = self._entries
+        if not entries:
+            hole = self._hole
+        elif isinstance(last := entries[-1], Envelope):
+            hole = {}
+            entries.append(hole)
+        else:
+            hole = last
+        _join(hole, {reason: lost})
+
+    def _make_room(self) -> bool:
+        """Free a place for one message, or count the message that must go."""
+        if not self.overflowed and self._forget_expired():
+            return True
+        self._dropped += 1
+        self._counters.dropped += 1
+        if self.overflow == "drop_oldest":
+            self._entries.popleft()  # an envelope: holes at the front have just been taken away
+            self._waiting -= 1
+            _join(self._hole, {"overflow": 1})
+        elif self.overflow == "drop_newest":
+            self._add_hole(1, "overflow")
+        elif not self.overflowed:
+            self.overflowed = True
+            self._offer = None
+            if self.on_overflow is not None:
+                self.on_overflow()
+        now = trio.current_time()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            logger.warning(
+                "mailbox %s is full (%d messages): %s; %d lost so far. Its owner is slower than its groups.",
+                self.name,
+                self.capacity,
+                _CONSEQUENCE[self.overflow],
+                self._dropped,
+            )
+        return self.overflow == "drop_oldest"
+
+    def _forget_expired(self) -> bool:
+        """Drop holes and expired messages from the front; returns whether there is room now."""
+        now = trio.current_time()
+        entries = self._entries
+        while entries:
+            head = entries[0]
+            if not isinstance(head, Envelope):
+                _join(self._hole, head)
+            elif head.expires_at <= now:
+                self._waiting -= 1
+                self._expired += 1
+                self._counters.expired += 1
+                _join(self._hole, {"expired": 1})
+            else:
+                break
+            entries.popleft()
+        return self._waiting < self.capacity
+
+    # -- the owner's side -----------------------------------------------------------------------------------------
+
+    def get_nowait(self) -> Message | Gap | None:
+        """The next message or gap, or None where nothing waits."""
+        if self._entries:
+            self._forget_expired()
+        if self._hole:
+            reason = next(iter(self._hole))
+            return Gap(self._hole.pop(reason), reason)
+        if not self._entries:
+            return None
+        self._waiting -= 1
+        self._counters.delivered += 1
+        return self._entries.popleft().unwrap()  # type: ignore[union-attr]  # holes at the front are gone
+
+    def get(self) -> Awaitable[Message | Gap]:
+        """Wait for the next message or gap. Several tasks may wait; the one that has waited longest is served first.
+
+        Raises:
+            Exception: the mailbox was closed; what :attr:`end` makes.
+
+        Cancellation: loses nothing.
+        """
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Message | Gap]:
+        # Not a coroutine function: that would be one more to wake for each receiver of a message. But nothing happens
+        # before it is awaited, as with a coroutine: only then is it known which task waits.
+        if self._entries or self._hole or self._closed:
+            return self._get_what_is_there().__await__()
+        return self._wait().__await__()
+
+    async def _get_what_is_there(self) -> Message | Gap:
+        await trio.lowlevel.checkpoint()
+        item = self.get_nowait()
+        if item is not None:
+            return item
+        if self._closed:
+            raise self.end(self.failure)
+        return await self._wait()
+
+    def _wait(self) -> Coroutine[Any, Any, Message | Gap]:
+        task = trio.lowlevel.current_task()
+        receivers = self._receivers
+        receivers[task] = None
+        if len(receivers) == 1:  # nearly always; it stays the first until it is woken or gives up
+            abort = self._first_gives_up
+        else:
+
+            def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+                del receivers[task]
+                return trio.lowlevel.Abort.SUCCEEDED
+
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105  # by the caller
+
+    def _first_gives_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        del self._receivers[next(iter(self._receivers))]
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _wake(self, result: outcome.Outcome[Message | Gap]) -> None:
+        task = next(iter(self._receivers))
+        del self._receivers[task]
+        trio.lowlevel.reschedule(task, result)
+
+
+def _end_of_channel(_failure: str | None) -> Exception:
+    return trio.EndOfChannel()
+
+
+def _join(hole: Hole, more: Hole) -> None:
+    """Add to a hole; a number that is not known stays so."""
+    for reason, lost in more.items():
+        before = hole.get(reason, 0)
+        hole[reason] = None if before is None or lost is None else before + lost

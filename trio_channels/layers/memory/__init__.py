@@ -1,0 +1,194 @@
+"""The in-process channel layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Unpack
+
+import trio
+
+from ...exceptions import ChannelFull
+from .. import names
+from ..base import LayerOptions
+from ..codec import Message, round_trip
+from ..hub import Hub
+from ..local import LocalDelivery, _nothing
+from ..mailbox import Mailbox
+from ..work import WorkQueue
+from .work import MemoryWorkQueue
+
+
+class InMemoryChannelLayer(LocalDelivery):
+    """Passes messages between the connections of one process.
+
+    For development, tests, and deployments of a single process. It needs no opening: it can be used in any Trio run,
+    several at once included; ``group_send`` and ``send`` reach the members in every run of the process.
+
+    A ``group_send`` checks and copies its message once, then costs one ``put`` per member, whatever else the layer
+    holds. A large group gets it in parts, between which other tasks run. Within one Trio run all messages have one
+    total order: what is sent meanwhile waits its turn.
+
+    Args: see :class:`~trio_channels.layers.base.ChannelLayer`.
+
+    A channel that is not process-local (no ``!`` in its name) belongs to the Trio run that first used it.
+    """
+
+    def __init__(self, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self._work_queues: dict[str, MemoryWorkQueue] = {}
+
+    async def send(self, channel: str, message: Message) -> None:
+        """See :meth:`ChannelLayer.send`. A process-local channel that does not exist takes nothing; it is counted.
+
+        Cancellation: atomic; a cancelled call has sent nothing.
+        """
+        names.check_channel_name(channel)
+        copy = round_trip(message)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        here = self._hub()
+        if here.has_turn:
+            await here.after_turn(partial(self._send, channel, copy))
+        else:
+            self._send(channel, copy)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _send(self, channel: str, message: Message) -> None:
+        here = self._hub()
+        home = self._home_of(channel)
+        if home is None and names.is_process_local(channel):
+            here.counters.gone += 1
+        elif home is None or home is here:
+            _put(here, here.mailboxes.get(channel) or self._ownerless(channel), self, message)
+        else:
+            # The other run's mailbox can only be looked at from here, so that full is known to within a moment, and it
+            # may end meanwhile.
+            mailbox = home.mailboxes.get(channel)
+            if mailbox is not None and mailbox.statistics().waiting >= mailbox.capacity:
+                here.counters.full += 1
+                self._in_run_of(home, partial(getattr, mailbox, "full"))  # it forgets what has expired
+                raise _full(channel, mailbox.capacity)
+            self._in_run_of(home, partial(home.in_turn, partial(self._deliver_in_its_run, channel, message)))
+
+    def _deliver_in_its_run(self, channel: str, message: Message) -> None:
+        hub = self._hub()
+        mailbox = hub.mailboxes.get(channel)
+        if mailbox is None or not mailbox.put(self._envelope(message)):
+            hub.counters.gone += mailbox is None
+        else:
+            hub.counters.sent += 1
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """See :meth:`ChannelLayer.group_add`. A process-local channel that does not exist is not added.
+
+        Cancellation: atomic; a cancelled call has added nothing.
+        """
+        names.check_group_name(group)
+        names.check_channel_name(channel)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        home = self._home_of(channel)
+        if home is None and not names.is_process_local(channel):
+            home = self._hub()
+            self._ownerless(channel)
+        if home is not None:
+            self._there(home, partial(_join, home, group, channel))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """See :meth:`ChannelLayer.group_discard`. Cancellation: atomic; a cancelled call has discarded nothing."""
+        names.check_group_name(group)
+        names.check_channel_name(channel)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        home = self._home_of(channel)
+        if home is not None:
+            self._there(home, partial(home.leave, group, channel))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def group_send(self, group: str, message: Message) -> None:
+        """See :meth:`ChannelLayer.group_send`.
+
+        Cancellation: a cancelled call has sent nothing; one that has begun sends to all.
+        """
+        names.check_group_name(group)
+        copy = round_trip(message)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        here = self._hub()
+        if here.is_large(group):
+            async with here.turn():
+                self._fan_out_elsewhere(here, group, copy)
+                await here.fan_out_in_parts(group, self._envelope(copy))
+            return
+        if here.has_turn:
+            await here.after_turn(partial(self._fan_out, here, group, copy))
+        else:
+            self._fan_out(here, group, copy)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _fan_out(self, here: Hub, group: str, message: Message) -> None:
+        self._fan_out_elsewhere(here, group, message)
+        here.fan_out(group, self._envelope(message))
+
+    def _fan_out_elsewhere(self, here: Hub, group: str, message: Message) -> None:
+        here.counters.group_sent += 1
+        if len(self._hubs) > 1:
+            for hub in self._all_hubs():
+                if hub is not here:
+                    self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, message))
+
+    def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message) -> None:
+        # Its own clock gives the expiry: each Trio run's starts somewhere else.
+        hub.in_turn(partial(hub.fan_out, group, self._envelope(message)))
+
+    def work_queue(self, channel: str) -> WorkQueue:
+        """See :meth:`ChannelLayer.work_queue`. Workers, and what they have not done yet, end with this process."""
+        names.check_named_channel(channel)
+        queue = self._work_queues.get(channel)
+        if queue is None:
+            queue = self._work_queues[channel] = MemoryWorkQueue(self, channel)
+        return queue
+
+    async def flush(self) -> None:
+        """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has flushed nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for hub in self._all_hubs():
+            self._there(hub, hub.flush)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def __repr__(self) -> str:
+        seen = self.statistics()
+        return f"<InMemoryChannelLayer {seen.channels} channels, {seen.groups} groups, {seen.waiting} waiting>"
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def _home_of(self, channel: str) -> Hub | None:
+        """The hub that holds a channel, this run's first; never that of a run that has ended."""
+        here = self._hub()
+        if channel in here.mailboxes:
+            return here
+        return next(
+            (hub for hub in self._all_hubs() if channel in hub.mailboxes and self._in_run_of(hub, _nothing)), None
+        )
+
+    def _there(self, hub: Hub, function: partial[None] | object) -> None:
+        if hub is self._hub():
+            function()  # type: ignore[operator]
+        else:
+            # Not before what the caller has sent there.
+            self._in_run_of(hub, partial(hub.in_turn, function))  # type: ignore[arg-type]
+
+
+def _put(hub: Hub, mailbox: Mailbox, layer: LocalDelivery, message: Message) -> None:
+    if mailbox.full:
+        hub.counters.full += 1
+        raise _full(mailbox.name, mailbox.capacity)
+    hub.counters.sent += 1
+    mailbox.put(layer._envelope(message))
+
+
+def _full(channel: str, capacity: int) -> ChannelFull:
+    return ChannelFull(f"channel {channel!r} holds {capacity} messages, which is its capacity; its receiver is slower")
+
+
+def _join(hub: Hub, group: str, channel: str) -> None:
+    mailbox = hub.mailboxes.get(channel)
+    if mailbox is not None:
+        hub.join(group, mailbox)

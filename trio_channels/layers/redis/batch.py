@@ -1,0 +1,155 @@
+"""Calls that are under way together: their commands on the way out, their answers on the way back.
+
+A batch of several commands is a transaction (``MULTI``). A server that is loading, is a replica, has lost a script or a
+slot says so to all of it or to nothing: no command can succeed that stands behind one that has to be sent again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ..._concurrency.wakeup import Bell
+from .connection import Argument, LinkLost, ReplyError, encode
+
+MULTI, EXEC = encode("MULTI"), encode("EXEC")
+
+#: Errors after which the command may succeed on another connection, or later.
+_ELSEWHERE_OR_LATER = (
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",  # a primary that is cut off, and told (min-replicas-to-write) to take nothing then
+    "NOSCRIPT",
+    "UNBLOCKED",
+    "BUSY ",
+    "ERR Script attempted to access a non local key",
+    "ERR Script attempted to execute a",  # (write) command while the cluster is down
+    "ERR Error running script",  # followed by one of the above, from inside
+)
+_FROM_INSIDE = ("READONLY", "MOVED", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "non local key", "cluster is down")
+_ABORTED = "EXECABORT Transaction discarded because of: "
+
+
+def is_elsewhere_or_later(error: Exception) -> bool:
+    """Whether an error reply asks for another try rather than for another command."""
+    text = str(error).removeprefix(_ABORTED)
+    if text.startswith("ERR Error running script"):
+        return any(mark in text for mark in _FROM_INSIDE)
+    return text.startswith(_ELSEWHERE_OR_LATER)
+
+
+#: Makes one command of several calls' parts; its reply is a list, with an answer to each.
+Combine = Callable[[list[Any]], tuple[Argument, ...]]
+
+NO_ANSWER = object()
+
+
+class Call(Bell):
+    """One call, from its beginning to its answer, which rings.
+
+    Args:
+        request: the encoded command, or a part of one.
+        size: bytes that it takes on the way, about.
+        combine: makes a command of such parts, for those calls that need none of their own.
+        deadline: Trio time at which its caller gives up.
+    """
+
+    __slots__ = ("abandoned", "combine", "deadline", "reply", "request", "sent", "size")
+
+    def __init__(self, request: Any, size: int, combine: Combine | None, deadline: float) -> None:
+        super().__init__()
+        self.request = request
+        self.size = size
+        self.combine = combine
+        self.deadline = deadline
+        self.reply: Any = NO_ANSWER
+        self.sent = False
+        self.abandoned = False
+
+
+#: The answer to a call that has to be sent again, without one that Redis would not even queue.
+NOT_CARRIED_OUT = object()
+
+_combine_of = operator.attrgetter("combine")
+
+
+class Batch:
+    """Calls that are sent in one write.
+
+    Args:
+        calls: in order; at least one.
+
+    Attributes:
+        calls: the same.
+        data: what is written.
+        replies: how many come back.
+    """
+
+    __slots__ = ("_counts", "calls", "data", "replies")
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.calls = calls
+        # Of how many calls each command was made, or None if of a single one that is not a part.
+        self._counts: list[int | None] = []
+        encoded: list[bytes] = []
+        for combine, several in itertools.groupby(calls, _combine_of):
+            requests = [call.request for call in several]
+            if combine is None:
+                encoded += requests
+                self._counts += [None] * len(requests)
+            else:
+                encoded.append(encode(*combine(requests)))
+                self._counts.append(len(requests))
+        if len(encoded) == 1:
+            self.data, self.replies = encoded[0], 1
+        else:
+            self.data, self.replies = b"".join([MULTI, *encoded, EXEC]), len(encoded) + 2
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self.calls)} calls in {len(self._counts)} commands>"
+
+    def answers(self, replies: list[Any]) -> list[Any]:
+        """What each call is answered.
+
+        Args:
+            replies: all of them.
+
+        Raises:
+            LinkLost: the batch must be sent again, elsewhere or later.
+        """
+        if len(replies) > 1:
+            if isinstance(replies[0], ReplyError):
+                raise LinkLost(str(replies[0]))
+            replies = results_of_transaction(replies)
+        answers: list[Any] = []
+        for count, reply in zip(self._counts, replies, strict=True):
+            if count is None:
+                answers.append(reply)
+            else:
+                answers += reply if isinstance(reply, list) else [reply] * count
+        for answer in answers:
+            if isinstance(answer, ReplyError) and is_elsewhere_or_later(answer):
+                raise LinkLost(str(answer))
+        return answers
+
+
+def results_of_transaction(replies: list[Any]) -> list[Any]:
+    """What each command of a transaction is answered.
+
+    Args:
+        replies: to ``MULTI``, to each command (``QUEUED``, or why not), and to ``EXEC``.
+    """
+    queued, executed = replies[1:-1], replies[-1]
+    if not isinstance(executed, ReplyError):
+        return list(executed)
+    if any(isinstance(reply, ReplyError) for reply in queued):
+        # One that may not even be queued takes all others with it; they can be sent again without it.
+        return [reply if isinstance(reply, ReplyError) else NOT_CARRIED_OUT for reply in queued]
+    return [executed] * len(queued)

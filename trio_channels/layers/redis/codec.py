@@ -1,0 +1,124 @@
+"""What stands in a stream entry: a version, and the message with its destination, perhaps encrypted.
+
+    entry = field "t": token, field "b": blob
+    blob  = one byte 0x01, then the payload, or the Fernet token of the payload
+    payload = [kind, name, message] in MessagePack or JSON
+
+The name is inside what is signed, so that nobody can pass a message of one group on to another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from ...exceptions import ChannelLayerError, InvalidChannelLayerError
+from ..codec import Message
+from ..codec import encode as check_and_encode
+
+SerializerFormat = Literal["msgpack", "json"]
+
+VERSION = b"\x01"
+GROUP, CHANNEL, PROBE, NAMED = range(4)
+
+
+class UndecodableEntry(ChannelLayerError):
+    """An entry is of another version, was made with other keys, or is no entry at all."""
+
+
+class Parcel(NamedTuple):
+    """An entry's content.
+
+    Args:
+        kind: ``GROUP``, ``CHANNEL``, ``PROBE`` or ``NAMED``.
+        name: of the group or channel.
+        message: what was sent.
+    """
+
+    kind: int
+    name: str
+    message: dict[str, Any]
+
+
+class _Cipher(Protocol):
+    def encrypt(self, msg: bytes) -> bytes: ...
+
+    def decrypt(self, msg: bytes, ttl: int | None = None) -> bytes: ...
+
+
+class EntryCodec:
+    """Makes blobs of messages, and messages of blobs.
+
+    Args:
+        serializer_format: of the payload. JSON cannot hold bytes as bytes: they arrive as base64 text.
+        keys: secrets of any length. The first encrypts, all decrypt, so that keys can be rotated. None: no encryption.
+
+    Raises:
+        InvalidChannelLayerError: an unknown format, a key that is not text, or the package ``cryptography`` is missing.
+    """
+
+    def __init__(
+        self, serializer_format: SerializerFormat = "msgpack", keys: Iterable[str | bytes] | None = None
+    ) -> None:
+        if serializer_format == "msgpack":
+            self._encode, self._decode = msgspec.msgpack.encode, msgspec.msgpack.Decoder(Parcel).decode
+        elif serializer_format == "json":
+            self._encode, self._decode = msgspec.json.encode, msgspec.json.Decoder(Parcel).decode
+        else:
+            raise InvalidChannelLayerError(f"serializer_format must be 'msgpack' or 'json'; got {serializer_format!r}")
+        self._is_msgpack = serializer_format == "msgpack"
+        self._cipher = _cipher(keys)
+
+    def pack(self, kind: int, name: str, message: Message) -> bytes:
+        """A blob.
+
+        Raises:
+            MessageNotEncodable: the message cannot travel.
+        """
+        encoded = check_and_encode(message)
+        payload = self._encode((kind, name, msgspec.Raw(encoded) if self._is_msgpack else message))
+        return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
+
+    def unpack(self, blob: object) -> Parcel:
+        """A blob's content.
+
+        Raises:
+            UndecodableEntry: it has none that this codec can read.
+        """
+        if not isinstance(blob, bytes) or not blob.startswith(VERSION):
+            raise UndecodableEntry(f"expected an entry of version {VERSION[0]}; got {blob!r:.40}")
+        payload = blob[1:]
+        try:
+            if self._cipher is not None:
+                payload = self._cipher.decrypt(payload)
+            return self._decode(payload)
+        except Exception as error:
+            # Whatever msgspec and cryptography raise on rubbish: there is no list of it, and it must not end the
+            # reader.
+            raise UndecodableEntry(f"an entry cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:
+    if keys is None:
+        return None
+    if isinstance(keys, str | bytes):
+        raise InvalidChannelLayerError("symmetric_encryption_keys must be a list of keys; got a single str or bytes")
+    try:
+        from cryptography.fernet import Fernet, MultiFernet
+    except ImportError as error:
+        raise InvalidChannelLayerError(
+            "symmetric_encryption_keys needs the package cryptography: pip install 'trio-channels[crypto]'"
+        ) from error
+    fernets = []
+    for key in keys:
+        if not key or not hasattr(key, "isascii"):
+            raise InvalidChannelLayerError(
+                "a key of symmetric_encryption_keys must be a str or bytes that is not empty"
+            )
+        digest = hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
+        fernets.append(Fernet(base64.urlsafe_b64encode(digest)))
+    return MultiFernet(fernets) if fernets else None

@@ -1,0 +1,211 @@
+"""What comes out of an inbox, and where it goes: to members, to single channels, or into the count of what is lost."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from ..envelope import Envelope
+from ..gap import Gap
+from ..hub import Hub
+from ..mailbox import Mailbox
+from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Parcel, UndecodableEntry
+from .window import DuplicateFilter
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Seconds between two log lines about entries that are skipped.
+LOG_INTERVAL = 60.0
+#: Seconds by which Redis' clock goes ahead of ours between two looks only if somebody sets it.
+CLOCK_STEP = 5.0
+
+
+class Delivery:
+    """Delivers one inbox' entries.
+
+    Args:
+        name: for log lines.
+        hub: who is here.
+        codec: reads the entries.
+        mine: whether a group belongs to this shard.
+        is_home: whether messages to single channels of this process come through this shard, too.
+        expiry: seconds that a message may wait.
+        on_probe: called with the number of a message to oneself.
+        on_flush: called when somebody has emptied the inbox.
+
+    Attributes:
+        gaps: how often members were told that messages are missing.
+        undecodable: entries that were skipped.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        hub: Hub,
+        codec: EntryCodec,
+        mine: Callable[[str], bool],
+        is_home: bool,
+        expiry: float,
+        on_probe: Callable[[int], None],
+        on_flush: Callable[[], None],
+    ) -> None:
+        self.gaps = 0
+        self.undecodable = 0
+        self._name = name
+        self._hub = hub
+        self._codec = codec
+        self._mine = mine
+        self._is_home = is_home
+        self._expiry = expiry
+        self._on_probe = on_probe
+        self._on_flush = on_flush
+        self._duplicates = DuplicateFilter()
+        # Redis' time minus Trio's; and what it was for entries with ids before that time.
+        self._clock_offset = 0.0
+        self._clock_set_at, self._old_clock = 0.0, 0.0
+        self._lost = 0
+        self._logged_at = -math.inf
+
+    def __repr__(self) -> str:
+        return f"<Delivery of {self._name}, {self.gaps} gaps, {self.undecodable} undecodable>"
+
+    @property
+    def duplicates(self) -> int:
+        """Messages that came a second time, and were not delivered again."""
+        return self._duplicates.suppressed
+
+    def see_time(self, time: list[bytes]) -> None:
+        """Learn Redis' clock: ids of entries are times on it, and no other clock is compared with them."""
+        seconds, microseconds = time
+        now = int(seconds) + int(microseconds) / 1e6
+        offset = now - trio.current_time()
+        if offset - self._clock_offset > CLOCK_STEP:
+            # It was set forward. What was written before is not as old as it looks now.
+            self._old_clock = self._clock_offset
+            self._clock_set_at = (now - (offset - self._clock_offset) / 2) * 1000
+        self._clock_offset = offset
+
+    def written_at(self, entry_id: bytes) -> float:
+        """When an entry was written, as Trio time."""
+        milliseconds = int(entry_id.partition(b"-")[0])
+        offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
+        return milliseconds / 1000 - offset
+
+    def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> Awaitable[None] | None:
+        """Deliver an entry, whatever it is; never raises for what is in it.
+
+        Args:
+            entry_id: in the stream.
+            fields: names and values.
+            already: entries that have been delivered, and that whoever empties the inbox finds there nevertheless.
+
+        Returns:
+            What is to be awaited before the next entry: for a large group, and while another shard delivers to one.
+            It cannot be cancelled. None, nearly always: it has been delivered.
+        """
+        try:
+            content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
+            if b"l" in content:
+                flushed = b"f" in content
+                self._pass_mark(int(content[b"l"]), already if flushed else 0, flushed=flushed)
+                return None
+            parcel: Parcel = self._codec.unpack(content[b"b"])
+            if parcel.kind not in (GROUP, CHANNEL, PROBE):
+                raise UndecodableEntry(f"an entry of an unknown kind, {parcel.kind}")
+            probe = int(parcel.name) if parcel.kind == PROBE else 0
+            # Only now: a forged entry must not make one with the same token look as if it had come before.
+            if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
+                return None
+        except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
+            self.count_undecodable(entry_id.decode(), error)
+            return None
+        if parcel.kind == PROBE:
+            self._on_probe(probe)
+            return None
+        envelope = self._envelope(entry_id, parcel)
+        if parcel.kind == GROUP and self._hub.is_large(parcel.name):
+            return self._to_large_group(parcel.name, envelope)
+        put = self._hub.fan_out if parcel.kind == GROUP else self._to_channel
+        if self._hub.has_turn:
+            return self._after_turn(partial(put, parcel.name, envelope))
+        put(parcel.name, envelope)
+        return None
+
+    def _to_channel(self, channel: str, envelope: Envelope) -> None:
+        mailbox = self._hub.mailboxes.get(channel)
+        if mailbox is not None:
+            mailbox.put(envelope)
+        else:
+            self._hub.counters.gone += 1
+
+    # What has been read is not read again, so that nothing may be cancelled on its way.
+
+    async def _to_large_group(self, group: str, envelope: Envelope) -> None:
+        with trio.CancelScope(shield=True):
+            async with self._hub.turn():
+                await self._hub.fan_out_in_parts(group, envelope)
+
+    async def _after_turn(self, put: Callable[[], object]) -> None:
+        with trio.CancelScope(shield=True):
+            await self._hub.after_turn(put)
+
+    def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
+        return Envelope(parcel.message, self.written_at(entry_id) + self._expiry)
+
+    def count_undecodable(self, where: str, error: Exception) -> None:
+        """Count an entry that is skipped, and log it once a minute."""
+        self.undecodable += 1
+        now = trio.current_time()
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            logger.error(
+                "%s: an entry is skipped, %s: %s (%d so far; logged once a minute)",
+                self._name,
+                where,
+                error,
+                self.undecodable,
+            )
+
+    # -- gaps -----------------------------------------------------------------------------------------------------
+
+    def forget_marks(self, refused: int) -> None:
+        """Say how many messages the inbox has refused so far: those are among what :meth:`report_loss` reports."""
+        self._lost = refused
+
+    def report_loss(self, reason: str) -> None:
+        """Tell everybody concerned that messages may be missing; nobody knows how many."""
+        # Those sent to single channels may be missing, too.
+        self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
+
+    def _pass_mark(self, lost: int, already: int, *, flushed: bool) -> None:
+        """The place where messages are missing that were refused or flushed; `lost` counts all that ever were."""
+        more, self._lost = lost - already - self._lost, max(lost, self._lost)
+        if more > 0 or flushed:
+            self._report(max(more, 0), "flushed" if flushed else "the inbox was full", self._members())
+        if flushed:
+            self._on_flush()
+
+    def _members(self) -> set[Mailbox]:
+        return {
+            mailbox
+            for group, mailboxes in self._hub.groups.items()
+            if self._mine(group)
+            for mailbox in mailboxes.values()
+        }
+
+    def _report(self, lost: int | None, reason: str, concerned: set[Mailbox]) -> None:
+        self.gaps += 1
+        logger.warning(
+            "%s: %s; %s messages may be lost, and %d members are told",
+            self._name,
+            reason,
+            "some" if lost is None else lost,
+            len(concerned),
+        )
+        for mailbox in concerned:
+            mailbox.put_gap(Gap(lost, reason))

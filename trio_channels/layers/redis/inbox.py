@@ -1,0 +1,270 @@
+"""Reads a process' inbox: renews its lease, trims what has been read, waits for more.
+
+The rules:
+
+- A lease that lapsed, an inbox that is gone, a server that has gone back in time or has taken another's place: all mean
+  that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
+- Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on: before the next message is
+  delivered if the one before was late, as it is where others wait; else soon after.
+- It reads from the id that it has read up to, never from "now".
+- What has been read and not been acknowledged is still there. Or else the server has gone back in time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from ..._concurrency.backoff import BackOff
+from .connection import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire, patience_for
+from .delivery import Delivery
+from .hosts import Host
+from .keys import ShardKeys
+from .pipeline import CommandLink
+from .scripts import ACK, ATTACH
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Seconds for which a read waits for messages. It is also how soon a lost inbox is noticed: Redis does not wake a read
+#: whose stream has been deleted.
+BLOCK = 0.75
+#: Entries that one read returns at the most.
+BATCH = 500
+#: What has been read may stay in a busy inbox until so many more have come, but no more than this part of its capacity,
+#: which is for what waits; and for so many seconds. To acknowledge takes as long as to read.
+STAY, STAY_PART, LINGER = 64, 0.01, 0.05
+#: Seconds after which an entry counts as late: more may wait behind it.
+LATE = 0.01
+
+NOTHING_READ = b"0-0"
+
+
+class Reader:
+    """The one reader of an inbox.
+
+    Args:
+        name: for log lines.
+        keys: of the shard, for this process.
+        locate: says where to connect to, anew each time.
+        link: carries the commands. When it goes on at another server, the reader follows.
+        delivery: takes what is read.
+        capacity: of the inbox.
+        timeout: seconds in which an answer must come.
+        on_attached: called each time that the inbox is known to exist, before anything is read.
+
+    Attributes:
+        attached: set once the inbox exists.
+        attachments: how often it has been attached to.
+        connected: whether it is being read from now.
+        problem: why it is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        keys: ShardKeys,
+        locate: Callable[[], Awaitable[Host]],
+        link: CommandLink,
+        delivery: Delivery,
+        capacity: int,
+        timeout: float,
+        on_attached: Callable[[], None],
+    ) -> None:
+        self.attached = trio.Event()
+        self.attachments = 0
+        self.connected = False
+        self.problem = "not attached yet"
+        self._name = name
+        self._keys = keys
+        self._locate = locate
+        self._link = link
+        self._moves = 0
+        self._delivery = delivery
+        self._timeout = timeout
+        self._on_attached = on_attached
+        self._last_id: bytes | None = None
+        self._ack = self._ack_answered = 0
+        self._left: int | None = None  # entries that have left the inbox, and not by being read
+        self._read_so_far = 0
+        self._look_at = -math.inf  # when the inbox must be looked at again
+        self._unacknowledged = 0  # entries that have been read, and are still there
+        self._remains: bytes | None = None  # the last of them that is a message: marks replace each other
+        self._may_stay = min(STAY, int(capacity * STAY_PART))
+        self._quiet = False  # whether the last read found nothing
+        self._address: object = None
+        self._doubt: str | None = None
+        self._session = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<Reader of {self._name}, {'attached' if self.connected else self.problem}>"
+
+    def attach_again(self, doubt: str) -> None:
+        """Begin with a new connection; `doubt` says why messages may be missing."""
+        self._doubt = doubt
+        self._session.cancel()
+
+    async def run(self) -> None:
+        """Read for ever."""
+        back_off = BackOff()
+        while True:
+            with trio.CancelScope() as self._session:
+                try:
+                    await self._run_session(back_off)
+                except LinkLost as error:
+                    self.problem = str(error)
+                    logger.debug("the reader of %s: %s", self._name, error)
+            await back_off.wait()
+
+    async def _run_session(self, back_off: BackOff) -> None:
+        self._moves = self._link.moves
+        wire = await open_wire(await self._locate(), patience_for(self._timeout))
+        try:
+            await self._attach(wire)
+            back_off.reset()
+            self.connected = True
+            await self._read(wire)
+        finally:
+            self.connected = False
+            with trio.CancelScope(shield=True):
+                await wire.aclose()
+
+    async def _attach(self, wire: Wire) -> None:
+        self.attachments += 1
+        await check_version(wire, self._timeout)
+        await self._ask(wire, ATTACH.load)
+        await self._ask(wire, ACK.load)
+        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ))
+        existed, last, time, lost, ack, remained = await self._ask(wire, command)
+        self._delivery.see_time(time)
+        if self._ack_answered < self._ack <= ack:
+            self._acknowledged()  # it was the answer that was lost
+        doubt, self._doubt = self._doubt, None
+        if self._last_id is None:
+            self._last_id = last
+        elif not existed:
+            self._last_id = last
+            doubt = "the inbox was gone"
+        elif _order(last) < _order(self._last_id):
+            self._last_id = NOTHING_READ
+            doubt = "Redis went back in time"
+        elif ack < self._ack_answered or (self._remains is not None and not remained):
+            doubt = "Redis went back in time"
+        elif wire.host.address != self._address:
+            doubt = "another Redis has taken over"
+        if doubt is not None:
+            self._left = None
+            self._acknowledged()
+            self._delivery.forget_marks(lost)
+            self._delivery.report_loss(doubt)
+        self._address = wire.host.address
+        self._ack_answered = ack
+        self._look_at = -math.inf
+        self._on_attached()
+        self.attached.set()
+
+    async def _ask(self, wire: Wire, command: tuple[Argument, ...]) -> Any:
+        [reply] = await wire.exchange(command, patience=self._timeout)
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} says: {reply}")
+        return reply
+
+    async def _read(self, wire: Wire) -> None:
+        with trio.CancelScope() as patience:
+            while self._moves == self._link.moves:
+                entries = await self._read_once(wire, patience)
+                read_at = trio.current_time()
+                for entry_id, fields in entries:
+                    already = self._unacknowledged
+                    self._last_id = entry_id
+                    self._read_so_far += 1
+                    self._unacknowledged += 1
+                    if fields and fields[0] != b"l":
+                        self._remains = entry_id
+                    try:
+                        if (rest := self._delivery.deliver(entry_id, fields, already)) is not None:
+                            await rest
+                    except Exception:
+                        # It is not read again: it would crash the next session, too. So it may be missing.
+                        self._doubt = "a message could not be delivered"
+                        raise
+                    # The members get their turn before the next message: a batch may be longer than a mailbox holds.
+                    await trio.lowlevel.checkpoint()
+                # And before the next read is asked for, which they would have to wait for. Of two tasks that may run,
+                # either may be first; but none is before another twice.
+                await trio.lowlevel.checkpoint()
+                if entries and self._delivery.written_at(entries[-1][0]) < read_at - LATE:
+                    self._look_at = -math.inf  # whoever trims an inbox trims what waits: so look before reading on
+            raise LinkLost(f"{wire.host} is not where the commands go any more")
+        raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
+
+    async def _read_once(self, wire: Wire, patience: trio.CancelScope) -> list[tuple[bytes, list[bytes] | None]]:
+        """Acknowledge what has been read, if it is time, and wait for more; returns the entries.
+
+        Args:
+            patience: cancelled when the answer takes too long.
+        """
+        keys, now, last_id = self._keys, trio.current_time(), self._last_id or NOTHING_READ
+        patience.deadline = now + BLOCK + self._timeout
+        look = now >= self._look_at
+        acknowledges = look or self._quiet or self._unacknowledged > self._may_stay
+        cycle = min(BLOCK, keys.lease_ms / 4000)  # a lease that one renewal misses must not lapse
+        block = int((cycle if acknowledges else LINGER) * 1000)
+        data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
+        if acknowledges:
+            self._ack += 1
+            if look:
+                self._look_at = now + cycle
+            ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
+            data = encode(*ack) + data
+        rest = wire.send_nowait(data)
+        if rest:
+            await wire.send(rest)
+        replies = await wire.receive()
+        if acknowledges:
+            # Not only once the read is over: it would wait for an inbox that is gone.
+            self._check_inbox(wire, replies[0])
+            while len(replies) < 2:
+                replies += await wire.receive()
+            self._ack_answered = self._ack
+            self._acknowledged()
+        patience.deadline = math.inf  # for the members, who take as long as they need
+        streams = replies[-1]
+        if isinstance(streams, ReplyError):
+            raise LinkLost(f"{wire.host} says: {streams}")
+        self._quiet = not streams
+        return streams[0][1] if streams else []
+
+    def _acknowledged(self) -> None:
+        self._unacknowledged = 0
+        self._remains = None
+
+    def _check_inbox(self, wire: Wire, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} says: {reply}")
+        if not reply:
+            return  # it has not been looked at
+        alive, time, left = reply
+        if not alive:
+            raise LinkLost("the lease of the inbox has lapsed")
+        self._delivery.see_time(time)
+        if left >= 0:
+            left -= self._read_so_far
+            if self._left is not None and left > self._left:
+                self._delivery.report_loss("somebody has trimmed the inbox")
+            self._left = left
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)
+
+
+def _successor(entry_id: bytes) -> bytes:
+    """The first id that has not been read: what is before it can be trimmed."""
+    milliseconds, number = _order(entry_id)
+    return b"%d-%d" % (milliseconds, number + 1)

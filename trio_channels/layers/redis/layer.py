@@ -1,0 +1,285 @@
+"""The Redis Streams channel layer; see :mod:`trio_channels.layers.redis`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Unpack
+
+import trio
+
+from ...exceptions import ChannelFull, InvalidChannelLayerError
+from .. import names
+from ..base import LayerOptions
+from ..codec import Message
+from ..gap import Gap, Overflow
+from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
+from .openable import Openable
+from .scripts import NSEND, SEND
+from .session import OpenLayer, stream_of
+from .shard import ShardStatistics
+from .topology import parse_topology
+from .work_queue import RedisWorkQueue
+from .work_scripts import ALL as WORK_SCRIPTS
+from .work_source import WorkContext
+
+DEFAULT_HOSTS = ("redis://localhost:6379",)
+#: Messages that wait in one process' inbox for its reader, all its connections together.
+INBOX_CAPACITY = 10_000
+#: Seconds that a call may take.
+TIMEOUT = 5.0
+#: Seconds for which Redis remembers which messages to a named channel it has accepted; a multiple of what a command can
+#: be sent again in.
+TOKEN_MEMORY = 60.0
+
+
+class RedisStreamsChannelLayer(Openable):
+    """Passes messages between the connections of many processes, through Redis Streams.
+
+    Args:
+        hosts: a list of servers, each a URI, a (host, port) pair or a dict; or ``{"cluster": [...]}`` for a Redis
+            Cluster. Several servers share the groups between them.
+        prefix: of every key.
+        symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. Needs ``cryptography``.
+        serializer_format: ``msgpack`` or ``json``.
+        timeout: seconds after which a call raises ChannelLayerUnavailable.
+        inbox_capacity: messages that may wait for one process before further ones are refused, counted, and reported to
+            it as a gap.
+        options: see :class:`~trio_channels.layers.base.ChannelLayer`.
+
+    Raises:
+        InvalidChannelLayerError: an argument is wrong.
+
+    It must be open to be used: a ``ProtocolTypeRouter`` opens it at start-up; elsewhere, ``async with layer:``. Only
+    where ``async_to_sync`` runs something in the background, it opens itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        hosts: Sequence[Any] | dict[str, Any] = DEFAULT_HOSTS,
+        prefix: str = "asgi",
+        symmetric_encryption_keys: Iterable[str | bytes] | None = None,
+        serializer_format: SerializerFormat = "msgpack",
+        timeout: float = TIMEOUT,
+        inbox_capacity: int = INBOX_CAPACITY,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**options)
+        if not prefix or set("{}") & set(prefix):
+            raise InvalidChannelLayerError(f"prefix must be a str that is not empty, without braces; got {prefix!r}")
+        if not timeout > 0 or inbox_capacity < 1:
+            raise InvalidChannelLayerError(
+                f"timeout and inbox_capacity must be positive; got {timeout!r} and {inbox_capacity!r}"
+            )
+        self.prefix = prefix
+        self.timeout = timeout
+        self.inbox_capacity = inbox_capacity
+        self._codec = EntryCodec(serializer_format, symmetric_encryption_keys)
+        self._topology = parse_topology(hosts, prefix)
+
+    def __repr__(self) -> str:
+        return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._open)} Trio runs>"
+
+    def _new(self) -> OpenLayer:
+        return OpenLayer(
+            topology=self._topology,
+            prefix=self.prefix,
+            codec=self._codec,
+            timeout=self.timeout,
+            expiry=self.expiry,
+            inbox_capacity=self.inbox_capacity,
+        )
+
+    def shard_statistics(self) -> tuple[ShardStatistics, ...]:
+        """An immutable snapshot of each shard in this Trio run; see :meth:`statistics` for the messages.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open.
+        """
+        return tuple(shard.statistics() for shard in self._opened().shards)
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    async def send(self, channel: str, message: Message) -> None:
+        """See :meth:`ChannelLayer.send`.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time; the message may yet arrive if it says so.
+
+        Cancellation: before it is sent, nothing is; later it may arrive.
+        """
+        names.check_channel_name(channel)
+        opened = await self._ready()
+        if names.is_process_local(channel):
+            await self._send_to_process(opened, channel, message)
+        else:
+            await self._send_to_named(opened, channel, message)
+
+    async def _send_to_process(self, opened: OpenLayer, channel: str, message: Message) -> None:
+        process = channel.partition("!")[0].rpartition(".")[2]
+        shard = opened.shard_for(process)
+        keys = shard.keys
+        blob = self._codec.pack(CHANNEL, channel, message)
+        answer = await shard.link.call(
+            *SEND(keys.inboxes + process, keys.done, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob))
+        )
+        self._count(opened, channel, answer, self.inbox_capacity)
+
+    async def _send_to_named(self, opened: OpenLayer, channel: str, message: Message) -> None:
+        shard = opened.shard_for(channel)
+        blob = self._codec.pack(NAMED, channel, message)
+        capacity = self.get_capacity(channel)
+        memory = max(TOKEN_MEMORY, 4 * self.timeout)
+        times = (int(seconds * 1000) for seconds in (self.group_expiry, self.expiry, memory))
+        answer, expired = await shard.link.call(
+            *NSEND(
+                stream_of(shard, channel),
+                f"{shard.tag}:seen:{channel}",
+                args=(capacity, opened.next_token(), blob, *times),
+            )
+        )
+        opened.hub.counters.expired += expired
+        self._count(opened, channel, answer, capacity)
+
+    def _count(self, opened: OpenLayer, channel: str, answer: int, capacity: int) -> None:
+        if answer == 1:
+            opened.hub.counters.sent += 1
+        elif answer == 0:
+            opened.hub.counters.full += 1
+            raise ChannelFull(f"channel {channel!r} holds {capacity} messages, which is its capacity")
+        else:
+            opened.hub.counters.gone += 1
+
+    async def group_send(self, group: str, message: Message) -> None:
+        """See :meth:`ChannelLayer.group_send`; one script call, whatever the number of members.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time; the message may yet arrive if it says so.
+
+        Cancellation: before it is sent, nothing is; later it may arrive.
+        """
+        names.check_group_name(group)
+        # As in _ready(), without a coroutine for each message of a layer that is open.
+        opened = self._open.get(trio.lowlevel.current_trio_token()) or await self._open_or_broken()
+        opened.check()
+        shard = opened.shard_for(group)
+        blob = self._codec.pack(GROUP, group, message)
+        part = shard.group_sends.part(group, blob)
+        await shard.link.call_combined(shard.group_sends, part, len(blob))
+        opened.hub.counters.group_sent += 1
+
+    # -- groups -----------------------------------------------------------------------------------------------------
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """See :meth:`ChannelLayer.group_add`. A message sent after it has returned, by anybody, arrives.
+
+        Only channels of this process can be added: those of connections, subscribers and ``new_channel``.
+
+        Raises:
+            ChannelLayerUnavailable: Redis could not be told in time. The membership stands, and Redis will be told.
+
+        Cancellation: the membership stands.
+        """
+        names.check_group_name(group)
+        names.check_channel_name(channel)
+        opened = await self._ready()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        mailbox = opened.hub.mailboxes.get(channel)
+        if mailbox is None and not names.is_process_local(channel):
+            mailbox = self._ownerless(channel)
+        if mailbox is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        opened.hub.join(group, mailbox)
+        await opened.shard_for(group).memberships.wait_until_joined(group)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """See :meth:`ChannelLayer.group_discard`. At once here; Redis is told soon.
+
+        Cancellation: atomic.
+        """
+        names.check_group_name(group)
+        names.check_channel_name(channel)
+        opened = await self._open_or_broken()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        opened.hub.leave(group, channel)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @asynccontextmanager
+    async def subscribe(
+        self, *groups: str, overflow: Overflow | None = None
+    ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
+        """See :meth:`ChannelLayer.subscribe`."""
+        await self._ready()
+        async with super().subscribe(*groups, overflow=overflow) as events:
+            yield events
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """See :meth:`ChannelLayer.new_channel`. Cancellation: makes none."""
+        await self._ready()
+        return await super().new_channel(prefix)
+
+    # -- named channels ---------------------------------------------------------------------------------------------
+
+    async def receive(self, channel: str) -> Message:
+        """See :meth:`ChannelLayer.receive`. A named channel's message is acknowledged when it is returned.
+
+        Raises:
+            ChannelLayerUnavailable: Redis has been away for longer than the time limit.
+
+        Cancellation: loses no message; one that Redis has handed out is handed out again.
+        """
+        names.check_channel_name(channel)
+        opened = await self._ready()
+        if names.is_process_local(channel) or channel in opened.hub.mailboxes:
+            return await super().receive(channel)
+        shard = opened.shard_for(channel)
+        named = await opened.named(channel)
+        while True:
+            blob, age = await named.receive()
+            try:
+                message = self._codec.unpack(blob).message
+            except UndecodableEntry as error:
+                shard.delivery.count_undecodable(channel, error)
+                continue
+            if age <= self.expiry:
+                opened.hub.counters.delivered += 1
+                return message
+            opened.hub.counters.expired += 1
+
+    def work_queue(self, channel: str) -> RedisWorkQueue:
+        """See :meth:`ChannelLayer.work_queue`. Its messages outlive every process, as far as Redis keeps its data."""
+        names.check_named_channel(channel)
+        return RedisWorkQueue(partial(self._work_context, channel))
+
+    def _work_context(self, channel: str) -> WorkContext:
+        opened = self._opened()
+        shard = opened.shard_for(channel)
+        return WorkContext(
+            channel=channel,
+            stream=stream_of(shard, channel),
+            link=shard.link,
+            codec=self._codec,
+            expiry=self.expiry,
+            group_expiry=self.group_expiry,
+            make_reader=lambda name: opened.make_reader(channel, name, WORK_SCRIPTS),
+            counters=opened.hub.counters,
+            process=opened.process,
+        )
+
+    async def flush(self) -> None:
+        """See :meth:`ChannelLayer.flush`. Other processes' members stay, and are told that something may be lost.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time.
+
+        Cancellation: seen before it begins; then it is shielded, and bounded by the time limit of each command.
+        """
+        opened = await self._ready()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True):
+            for shard in opened.shards:
+                await shard.flush()
+        opened.hub.flush()

@@ -1,0 +1,153 @@
+"""Tells Redis which groups of a shard this process is a member of; the local tables are the truth, Redis is a copy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from ..._concurrency.wakeup import Bell
+from ...exceptions import ChannelLayerUnavailable
+from ..hub import Hub
+from .connection import CommandRefused
+from .keys import GROUP_LEASES, ShardKeys
+from .pipeline import CommandLink
+from .scripts import GADD, GDEL
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Groups in one command.
+BATCH = 500
+
+
+class Memberships:
+    """What Redis may know, what it has confirmed, what it must be told, who waits for that.
+
+    Args:
+        keys: of the shard, for this process.
+        link: for the commands.
+        hub: who is here.
+        mine: whether a group belongs to this shard.
+        timeout: seconds that a caller waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: ShardKeys,
+        link: CommandLink,
+        hub: Hub,
+        mine: Callable[[str], bool],
+        timeout: float,
+    ) -> None:
+        self._keys = keys
+        self._link = link
+        self._hub = hub
+        self._mine = mine
+        self._timeout = timeout
+        self._expiry_ms = GROUP_LEASES * keys.lease_ms
+        self._told: set[str] = set()
+        self._confirmed: set[str] = set()
+        self._changed: dict[str, None] = {}
+        self._joined: dict[str, trio.Event] = {}
+        self._bell = Bell()
+
+    def __repr__(self) -> str:
+        return f"<Memberships: Redis knows of {len(self._told)}, {len(self._changed)} are to be told>"
+
+    @property
+    def settled(self) -> bool:
+        """Whether Redis has confirmed everything."""
+        return not self._changed and not self._joined and self._told == self._confirmed
+
+    async def wait_until_joined(self, group: str) -> None:
+        """Wait until Redis knows that this process is a member.
+
+        Raises:
+            ChannelLayerUnavailable: it did not within the time limit. The membership stands, and Redis will be told.
+
+        Cancellation: changes nothing.
+        """
+        if group in self._confirmed:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        event = self._joined.setdefault(group, trio.Event())
+        with trio.move_on_after(self._timeout):
+            await event.wait()
+            return
+        raise ChannelLayerUnavailable(
+            f"Redis could not be told within {self._timeout:g} seconds that this process joins {group!r}; "
+            f"{self._link!r}"
+        )
+
+    def change(self, group: str) -> None:
+        """Say that a group has got its first, or lost its last, member here."""
+        self._changed[group] = None
+        self._confirmed.discard(group)
+        self._bell.ring()
+
+    def tell_all_again(self) -> None:
+        """Redis may have forgotten everything: nothing is confirmed any more."""
+        self._confirmed.clear()
+        self._changed.update(dict.fromkeys(self._told))
+        self._changed.update((group, None) for group in self._hub.groups if self._mine(group))
+        self._bell.ring()
+
+    async def sync(self) -> None:
+        """Tell Redis what changes, for ever."""
+        while True:
+            batch = list(self._changed)[:BATCH]
+            if not batch:
+                await self._bell.wait()
+                continue
+            for group in batch:
+                del self._changed[group]
+            told = False
+            try:
+                await self._tell(batch)
+                told = True
+            except ChannelLayerUnavailable as error:
+                # An outage is logged by the link, once.
+                level = logging.WARNING if isinstance(error, CommandRefused) else logging.DEBUG
+                logger.log(level, "%s: memberships could not be told, trying again: %s", self._link.name, error)
+            finally:
+                if not told:  # whatever the reason
+                    self._changed = {**dict.fromkeys(batch), **self._changed}
+            if not told:
+                await trio.sleep(self._timeout / 10)
+
+    async def _tell(self, batch: list[str]) -> None:
+        joining = [group for group in batch if group in self._hub.groups]
+        leaving = [group for group in batch if group not in self._hub.groups and group in self._told]
+        self._told.update(joining)  # from here on it may know, whatever becomes of the answer
+        if joining:
+            await self._link.call(*GADD(*self._keys.for_groups(joining), args=self._arguments()))
+        if leaving:
+            await self._link.call(*GDEL(*self._keys.for_groups(leaving), args=self._keys.stamp()))
+        self._told.difference_update(leaving)
+        for group in batch:
+            if group in self._changed:
+                continue  # meanwhile it was left, or all is to be told again: what was confirmed may be void
+            if group in self._told:
+                self._confirmed.add(group)
+            event = self._joined.pop(group, None)
+            if event is not None:
+                event.set()
+
+    def _arguments(self) -> tuple[str | int, ...]:
+        return (*self._keys.stamp(), self._expiry_ms)
+
+    async def refresh(self) -> None:
+        """Renew what Redis would forget otherwise, for ever."""
+        while True:
+            await trio.sleep(self._expiry_ms / 3000)
+            self._changed.update(dict.fromkeys(self._told))
+            self._bell.ring()
+
+    async def quit_all(self) -> None:
+        """Take this process out of every group that Redis may know it in."""
+        groups = list(self._told)
+        for start in range(0, len(groups), BATCH):
+            keys = self._keys.for_groups(groups[start : start + BATCH])
+            await self._link.call(*GDEL(*keys, args=self._keys.stamp()))

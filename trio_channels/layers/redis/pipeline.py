@@ -1,0 +1,317 @@
+"""The command link: every command of a shard over one connection, strictly in order, as many in one write as wait.
+
+The rules:
+
+- One batch is under way at a time: everything that waited when the answers to the last one had come, in one write.
+- What was sent and not answered when the connection broke is sent again, in order, on the next one. The scripts know
+  by a number that they have been carried out before.
+- A caller waits at most ``timeout`` seconds, no longer than the layer is open, and can be cancelled. Nothing of that
+  touches the connection: a command that was sent keeps its place, and its answer is dropped; one that was not sent yet
+  is withdrawn.
+- A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
+  that the next one is opened where the topology says.
+- The topology is asked now and then, too: a primary that was cut off and replaced goes on to answer as if nothing were.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from ..._concurrency.backoff import BackOff
+from ..._concurrency.exception_groups import leaves
+from ..._concurrency.wakeup import Bell
+from ...exceptions import ChannelLayerUnavailable
+from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
+from .connection import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire, patience_for
+from .hosts import Host
+from .scripts import ALL
+from .window import WIDTH
+from .work_scripts import ALL as WORK
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Seconds between two looks at where the shard is.
+LOOK_INTERVAL = 4.0
+#: Commands in one batch. All of them may be sent again, and receivers know as many tokens of one sender.
+IN_FLIGHT = WIDTH
+#: Bytes in one batch, unless a single command has more: Redis does nothing else while it carries one out.
+BATCH_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """A snapshot of a link: its state, what waits to be sent, what waits for its answer, connections opened so far."""
+
+    connected: bool
+    waiting: int
+    unanswered: int
+    connections: int
+
+
+class CommandLink:
+    """Ordered, pipelined commands to wherever `locate` says the shard is.
+
+    Args:
+        name: for log lines.
+        locate: says where to connect to, anew each time.
+        timeout: seconds that a caller waits, and after which a silent connection is given up.
+
+    Attributes:
+        moves: how often it has gone on at another server than before. Who reads there has to come, too.
+    """
+
+    def __init__(self, name: str, locate: Callable[[], Awaitable[Host]], timeout: float) -> None:
+        self.name = name
+        self._locate = locate
+        self._timeout = timeout
+        self._waiting: dict[Call, None] = {}
+        self._batch: Batch | None = None  # sent, and not answered yet
+        self._sent_at = math.inf
+        self._wire: Wire | None = None
+        self._gathering = False
+        self._rest = b""  # what the connection would not take at once
+        self._rest_bell = Bell()
+        self._back_off = BackOff()
+        self._in_outage = False
+        self._closed = False
+        self._connections = 0
+        self._address: object = None
+        self.moves = 0
+        self._last_error = "it has not been connected yet"
+
+    def __repr__(self) -> str:
+        state = "connected" if self._wire else f"not connected: {self._last_error}"
+        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._unanswered)} unanswered>"
+
+    def statistics(self) -> LinkStatistics:
+        """An immutable snapshot."""
+        return LinkStatistics(self._wire is not None, len(self._waiting), len(self._unanswered), self._connections)
+
+    @property
+    def _unanswered(self) -> list[Call]:
+        return [] if self._batch is None else self._batch.calls
+
+    # -- the callers' side ----------------------------------------------------------------------------------------
+
+    def call(self, *arguments: Argument) -> Awaitable[Any]:
+        """Have Redis run a command; returns its reply. Calls are carried out in the order in which they are made.
+
+        To be awaited at once.
+
+        Raises:
+            ChannelLayerUnavailable: there was no answer in time. A command that had been sent may yet take effect.
+            CommandRefused: Redis refused the command.
+
+        Cancellation: as after a time-out.
+        """
+        data = encode(*arguments)
+        return self._answer(Call(data, len(data), None, trio.current_time() + self._timeout))
+
+    def call_combined(self, combine: Combine, part: Any, size: int) -> Awaitable[Any]:
+        """As :meth:`call`, for commands that can be one: calls that follow each other are, if they wait together.
+
+        Args:
+            combine: makes a command of parts; the same object for all that can be combined.
+            part: this call's.
+            size: bytes that it takes on the way, about.
+        """
+        return self._answer(Call(part, size, combine, trio.current_time() + self._timeout))
+
+    async def _answer(self, call: Call) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed:
+            await trio.lowlevel.checkpoint()  # for those who would try again at once
+            call.ring()
+        self._waiting[call] = None
+        self._send_batch()
+        try:
+            await call.wait()
+        finally:
+            call.abandoned = True
+            self._waiting.pop(call, None)
+        if call.reply is NO_ANSWER:
+            raise ChannelLayerUnavailable(
+                f"{self.name} did not answer {self._until_when()}"
+                f" ({'sent, it may yet take effect' if call.sent else 'not sent'}); "
+                f"{'connected' if self._wire else self._last_error}"
+            )
+        if isinstance(call.reply, ReplyError):
+            raise CommandRefused(f"{self.name} refuses: {call.reply}")
+        return call.reply
+
+    async def watch_callers(self) -> None:
+        """Tell those who have waited too long, until cancelled; also while nothing is connected.
+
+        One task for all: a cancel scope for each would be a tenth of what a call costs.
+        """
+        while True:
+            now = trio.current_time()
+            next_look = now + self._timeout
+            for call in itertools.chain(self._unanswered, self._waiting):
+                if call.deadline > now:
+                    next_look = call.deadline  # those behind it have begun later
+                    break
+                if not call.abandoned:
+                    call.ring()
+            await trio.sleep_until(next_look)
+
+    def close(self) -> None:
+        """Tell everybody that no answer will come any more; to be called when :meth:`run` has ended for good."""
+        self._closed = True
+        for call in itertools.chain(self._unanswered, self._waiting):
+            if not call.abandoned:
+                call.ring()
+
+    def _until_when(self) -> str:
+        return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
+
+    def _send_batch(self) -> None:
+        """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""
+        if self._wire is None or self._batch is not None or self._gathering or not self._waiting:
+            return
+        calls: list[Call] = []
+        size = 0
+        for call in self._waiting:
+            size += call.size
+            if calls and (size > BATCH_BYTES or len(calls) >= IN_FLIGHT):
+                break
+            calls.append(call)
+        for call in calls:
+            del self._waiting[call]
+            call.sent = True
+        self._batch = Batch(calls)
+        self._sent_at = trio.current_time()
+        self._rest = self._wire.send_nowait(self._batch.data)
+        if self._rest:
+            self._rest_bell.ring()
+
+    # -- the connection's side ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a connection, and serve the calls, until cancelled."""
+        while True:
+            try:
+                wire = await open_wire(await self._locate(), patience_for(self._timeout))
+                try:
+                    await _prepare(wire, self._timeout)
+                    self._connections += 1
+                    self.moves += self._address not in (None, wire.host.address)
+                    self._address = wire.host.address
+                    await self._serve(wire)
+                finally:
+                    self._wire = None
+                    with trio.CancelScope(shield=True):
+                        await wire.aclose()
+            except LinkLost as error:
+                self._last_error = str(error)
+                if not self._in_outage:
+                    self._in_outage = True
+                    logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
+            await self._back_off.wait()
+
+    def _answered(self, wire: Wire) -> None:
+        self._back_off.reset()
+        if self._in_outage:
+            self._in_outage = False
+            logger.info("%s is available again, at %s", self.name, wire.host)
+
+    async def _serve(self, wire: Wire) -> None:
+        # What was not answered goes first. For what was abandoned nobody waits any more; it may have been carried out.
+        unanswered, self._batch = self._unanswered, None
+        self._wait_again(unanswered)
+        self._gathering, self._rest = False, b""
+        self._wire = wire
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_rest, wire)
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._watch_place, wire)
+                self._send_batch()
+                await self._read(wire)
+        except BaseExceptionGroup as group:
+            others = group.split(LinkLost)[1]
+            if others is not None:
+                # A cancellation, or a defect: either is more than a lost link.
+                inner = list(leaves(others))
+                raise (inner[0] if len(inner) == 1 else others) from None
+            raise LinkLost(str(next(leaves(group)))) from group
+
+    def _wait_again(self, calls: list[Call]) -> None:
+        """Have calls wait again, before all others."""
+        if calls:
+            self._waiting = {call: None for call in calls if not call.abandoned} | self._waiting
+
+    async def _write_rest(self, wire: Wire) -> None:
+        while True:
+            await self._rest_bell.wait()
+            data, self._rest = self._rest, b""
+            await wire.send(data)
+
+    async def _read(self, wire: Wire) -> None:
+        replies: list[Any] = []
+        while True:
+            replies += await wire.receive()
+            batch = self._batch
+            if batch is None or len(replies) > batch.replies:
+                raise LinkLost(f"{wire.host} sent what nobody had asked for: {replies[-1]!r:.100}")
+            if len(replies) == batch.replies:
+                self._settle(wire, batch, replies)
+                self._answered(wire)
+                replies = []
+                if len(batch.calls) > 1:
+                    # Who has been answered may have more to send: a write of all that is better than two. Twice, as
+                    # this task may come before them the first time.
+                    self._gathering = True
+                    await trio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
+                    self._gathering = False
+                self._send_batch()
+
+    def _settle(self, wire: Wire, batch: Batch, replies: list[Any]) -> None:
+        """Give a batch its answers."""
+        try:
+            answers = batch.answers(replies)
+        except LinkLost as error:
+            raise LinkLost(f"{wire.host} says: {error}") from None
+        again = []
+        for call, answer in zip(batch.calls, answers, strict=True):
+            if answer is NOT_CARRIED_OUT:
+                again.append(call)
+            else:
+                call.reply = answer
+                call.ring()
+        self._batch = None
+        self._wait_again(again)
+
+    async def _watch(self) -> None:
+        """Give up a connection that has gone silent: it may be half open, and would never say so."""
+        while True:
+            await trio.sleep(self._timeout / 4)
+            if self._batch is not None and self._sent_at < trio.current_time() - self._timeout:
+                raise LinkLost(f"no answer for {self._timeout:g} seconds")
+
+    async def _watch_place(self, wire: Wire) -> None:
+        """Leave a server that is not the shard's any more."""
+        while True:
+            await trio.sleep(LOOK_INTERVAL)
+            try:
+                host = await self._locate()
+            except LinkLost:
+                continue  # who could say so is not there, which is no reason to leave
+            if host.address != wire.host.address:
+                raise LinkLost(f"{wire.host} has been replaced by {host}")
+
+
+async def _prepare(wire: Wire, patience: float) -> None:
+    """Load the scripts, and make sure that transactions are allowed."""
+    commands = (*(script.load for script in (*ALL, *WORK)), ("MULTI",), ("EXEC",))
+    for reply in await wire.exchange(*commands, patience=patience):
+        if isinstance(reply, ReplyError):
+            raise LinkLost(f"{wire.host} refused a script or a transaction: {reply}")

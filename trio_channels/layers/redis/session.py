@@ -1,0 +1,196 @@
+"""What an open layer has in one Trio run: its tasks, its hub, its shards, its named channels."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import trio
+
+from ..._concurrency.exception_groups import leaves
+from ...exceptions import ChannelLayerUnavailable
+from ..hub import Hub
+from .codec import EntryCodec
+from .group_reader import GroupReader
+from .named_channel import NamedChannel
+from .scripts import Script
+from .shard import Shard, ShardOptions
+from .topology import Topology, shard_of
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Named channels that keep their connection while nobody receives.
+IDLE_NAMED_CHANNELS = 16
+
+
+class OpenLayer:
+    """A layer in one Trio run.
+
+    Args:
+        topology: says where the shards are.
+        prefix: of every key.
+        codec: makes the entries.
+        timeout, expiry, inbox_capacity: see the layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        topology: Topology,
+        prefix: str,
+        codec: EntryCodec,
+        timeout: float,
+        expiry: float,
+        inbox_capacity: int,
+    ) -> None:
+        self.process = secrets.token_hex(8)
+        self.hub = Hub(on_change=self._membership_changed)
+        self._topology = topology
+        self._timeout = timeout
+        self._numbers = itertools.count(1)
+        self._stack = AsyncExitStack()
+        self._has_been_broken = False
+        self._working = trio.CancelScope()
+        self._named: OrderedDict[str, NamedChannel] = OrderedDict()
+        options = ShardOptions(
+            process=self.process,
+            hub=self.hub,
+            codec=codec,
+            next_number=functools.partial(next, self._numbers),
+            timeout=timeout,
+            expiry=expiry,
+            inbox_capacity=inbox_capacity,
+            on_broken=self._broken,
+        )
+        self.shards = [self._make_shard(index, f"{{{prefix}:{index}}}", options) for index in range(topology.shards)]
+
+    def __repr__(self) -> str:
+        return f"<OpenLayer of process {self.process}, {self.shards}>"
+
+    def _make_shard(self, index: int, tag: str, options: ShardOptions) -> Shard:
+        count = self._topology.shards
+        return Shard(
+            tag=tag,
+            locate=lambda: self._topology.locate(index),
+            mine=lambda group: shard_of(group, count) == index,
+            is_home=shard_of(self.process, count) == index,
+            options=options,
+        )
+
+    @property
+    def problem(self) -> str | None:
+        """What is broken in the layer, or None. May be asked in any thread."""
+        return next((problem for shard in self.shards if (problem := shard.keeper.problem)), None)
+
+    def check(self) -> None:
+        """Raise ChannelLayerUnavailable if something is broken."""
+        if self._has_been_broken and (problem := self.problem) is not None:
+            raise ChannelLayerUnavailable(f"the channel layer is broken: {problem}")
+
+    def _broken(self, problem: str) -> None:
+        self._has_been_broken = True
+        logger.critical(
+            "the channel layer is broken, and ends its %d connections and subscribers: %s",
+            len(self.hub.mailboxes),
+            problem,
+        )
+        self.hub.fail(problem)
+
+    def next_token(self) -> str:
+        """A token that no other message has."""
+        return f"{self.process}-{next(self._numbers)}"
+
+    def shard_for(self, name: str) -> Shard:
+        """The shard that a group, process or named channel belongs to."""
+        return self.shards[shard_of(name, len(self.shards))]
+
+    def _membership_changed(self, group: str) -> None:
+        self.shard_for(group).memberships.change(group)
+
+    async def start(self) -> None:
+        nursery = await self._stack.enter_async_context(trio.open_nursery())
+        try:
+            nursery.start_soon(self._work)
+            with trio.move_on_after(self._timeout) as patience:
+                for shard in self.shards:
+                    await shard.reader.attached.wait()
+            if patience.cancelled_caught:
+                raise ChannelLayerUnavailable(
+                    f"the channel layer could not be opened within {self._timeout:g} seconds: {self.shards}"
+                )
+        except BaseException:
+            self._working.cancel()
+            await self._stack.aclose()
+            raise
+
+    async def _work(self) -> None:
+        # A scope of its own: the nursery's covers what the user does while the layer is open.
+        with self._working:
+            async with trio.open_nursery() as nursery:
+                for shard in self.shards:
+                    nursery.start_soon(shard.run, name=shard.tag)
+
+    async def stop(self) -> None:
+        """Leave every shard, all of them at a time, within the time limit."""
+        try:
+            with trio.move_on_after(self._timeout):
+                async with trio.open_nursery() as nursery:
+                    for shard in self.shards:
+                        nursery.start_soon(_unless_unavailable, shard.leave)
+                    for named in self._named.values():
+                        nursery.start_soon(_unless_unavailable, named.quit)
+        finally:
+            self._working.cancel()
+            for named in self._named.values():
+                await named.disconnect()
+
+    async def leave_nursery(self, *exc: Any) -> None:
+        """End the nursery with what the block ended with: its cancellation may be the nursery's own."""
+        try:
+            await self._stack.__aexit__(*exc)
+        except BaseException as raised:
+            if set(leaves(raised)) != {exc[1]}:
+                raise
+            # The block's own exception: it goes on as it is, not in a group.
+
+    def make_reader(self, channel: str, consumer: str, scripts: tuple[Script, ...] = ()) -> GroupReader:
+        """A reader of a named channel, not connected yet."""
+        shard = self.shard_for(channel)
+        index = self.shards.index(shard)
+        return GroupReader(
+            stream=stream_of(shard, channel),
+            consumer=consumer,
+            link=shard.link,
+            locate=lambda: self._topology.locate(index),
+            timeout=self._timeout,
+            scripts=scripts,
+        )
+
+    async def named(self, channel: str) -> NamedChannel:
+        """The named channel's reader, made if there is none. Those that nobody uses keep a few connections open."""
+        found = self._named.get(channel)
+        if found is None:
+            found = self._named[channel] = NamedChannel(self.make_reader(channel, self.process), self._timeout)
+        self._named.move_to_end(channel)
+        for name in list(self._named)[: -IDLE_NAMED_CHANNELS - 1]:
+            if not self._named[name].in_use:
+                await self._named.pop(name).disconnect()
+        return found
+
+
+async def _unless_unavailable(call: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await call()
+    except ChannelLayerUnavailable:
+        pass  # what is left in Redis goes with its lease
+
+
+def stream_of(shard: Shard, channel: str) -> str:
+    """The key of a named channel."""
+    return f"{shard.tag}:c:{channel}"

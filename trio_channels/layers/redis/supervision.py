@@ -1,0 +1,91 @@
+"""Keeps a layer's tasks running: one that crashes begins again, and one that goes on crashing makes the layer broken.
+
+A lost connection is no crash: the tasks deal with that themselves. A crash is what nobody has foreseen.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from ..._concurrency.backoff import BackOff
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Crashes in a row after which a task counts as broken, and seconds without one after which it counts as whole again.
+CRASHES, STABLE = 5, 10.0
+#: Seconds between two tries of a broken task.
+LONG_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class _Record:
+    """How one task has been doing: its crashes in a row, the last one, and since when it has been running."""
+
+    crashes: int = 0
+    last: str = ""
+    running_since: float = math.inf
+
+
+class Keeper:
+    """Runs tasks for ever, with pauses that grow.
+
+    Args:
+        name: for log lines.
+        on_broken: called with a sentence when a task has crashed :data:`CRASHES` times in a row.
+    """
+
+    def __init__(self, name: str, on_broken: Callable[[str], None]) -> None:
+        self._name = name
+        self._on_broken = on_broken
+        self._clock = trio.lowlevel.current_clock()  # for readers in other threads
+        self._records: dict[str, _Record] = {}
+
+    def __repr__(self) -> str:
+        return f"<Keeper of {self._name}, {self.problem or 'all is well'}>"
+
+    @property
+    def crashes(self) -> int:
+        """How often the tasks have crashed since each of them was last stable."""
+        return sum(record.crashes for record in list(self._records.values()))
+
+    @property
+    def problem(self) -> str | None:
+        """What is broken, as a sentence, or None. May be asked in any thread."""
+        now = self._clock.current_time()
+        for task, record in list(self._records.items()):
+            if record.crashes >= CRASHES and now - record.running_since < STABLE:
+                return f"{task} of {self._name} has crashed {record.crashes} times in a row: {record.last}"
+        return None
+
+    async def keep(self, task: str, run: Callable[[], Awaitable[object]]) -> None:
+        """Run a task, again and again, until cancelled.
+
+        Args:
+            task: what it is called in log lines.
+            run: the task; it does not end by itself.
+        """
+        record = self._records[task] = _Record()
+        back_off = BackOff()
+        while True:
+            record.running_since = trio.current_time()
+            try:
+                await run()
+            except Exception as error:
+                if trio.current_time() - record.running_since >= STABLE:
+                    record.crashes = 0
+                    back_off.reset()
+                record.crashes += 1
+                record.last = f"{type(error).__name__}: {error}"
+                record.running_since = math.inf
+                logger.exception("%s of %s crashed, and begins again", task, self._name)
+                if record.crashes == CRASHES:
+                    self._on_broken(self.problem or "")
+            if record.crashes < CRASHES:
+                await back_off.wait()
+            else:
+                await trio.sleep(LONG_PAUSE)

@@ -1,0 +1,216 @@
+"""Where each shard is: one host each, found through sentinels where there are some, or a slot of a Redis Cluster.
+
+Whoever knows, a sentinel or a node of the cluster, may be dead, silent or out of date. So several are asked: the next
+as soon as one has failed, or has kept us waiting. The first answer that stands is taken.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from ...exceptions import InvalidChannelLayerError
+from .connection import Argument, LinkLost, ReplyError, open_wire
+from .hosts import Host, parse_host
+
+SLOTS = 16_384
+#: Logical shards of a Redis Cluster.
+CLUSTER_SHARDS = 4
+#: Seconds after which the next one is asked as well, and after which an answer is not awaited any more.
+HEAD_START, PATIENCE = 0.25, 2.0
+
+
+class Topology(Protocol):
+    """Says where shards are.
+
+    Attributes:
+        shards: how many there are.
+    """
+
+    shards: int
+
+    async def locate(self, shard: int) -> Host:
+        """The server that holds a shard now, asked anew each time.
+
+        Raises:
+            LinkLost: nobody could say.
+        """
+
+
+class Hosts:
+    """Shard *i* is host *i*.
+
+    Args:
+        hosts: at least one.
+    """
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._hosts = tuple(hosts)
+        self.shards = len(self._hosts)
+
+    def __repr__(self) -> str:
+        return f"<Hosts {', '.join(map(str, self._hosts))}>"
+
+    async def locate(self, shard: int) -> Host:
+        """See :class:`Topology`."""
+        host = self._hosts[shard]
+        if not host.sentinels:
+            return host
+        return await _first_answer(
+            f"no sentinel could say where {host.master_name!r} is",
+            host.sentinels,
+            lambda sentinel: _master(host, sentinel),
+        )
+
+
+def shard_of(name: str, shards: int) -> int:
+    """The shard of a group, process or channel; the same in every process and release."""
+    return zlib.crc32(name.encode()) % shards if shards > 1 else 0
+
+
+async def _master(host: Host, sentinel: Host) -> Host:
+    """The master that a sentinel names, if it says itself that it is one."""
+    reply = await _ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", host.master_name or "")
+    if reply is None:
+        raise LinkLost(f"the sentinel at {sentinel} knows no master of the name {host.master_name!r}")
+    master = host.at((reply[0].decode(), int(reply[1])))
+    role = (await _ask(master, "ROLE"))[0].decode()
+    if role != "master":
+        raise LinkLost(f"the sentinel at {sentinel} names {master}, which says that it is a {role}")
+    return master
+
+
+class Cluster:
+    """Shard *i* is the slot of ``{prefix:i}`` in a Redis Cluster.
+
+    Args:
+        seeds: nodes to ask.
+        prefix: of the layer's keys.
+        shards: how many.
+
+    Raises:
+        InvalidChannelLayerError: a seed is no node of a cluster.
+    """
+
+    def __init__(self, seeds: Sequence[Host], prefix: str, shards: int) -> None:
+        if any(seed.address is None or seed.database for seed in seeds):
+            raise InvalidChannelLayerError(
+                "a node of a Redis Cluster has an address, no sentinels, and database 0 only"
+            )
+        self._seeds = tuple(seeds)
+        self._slots = [key_slot(f"{prefix}:{shard}") for shard in range(shards)]
+        self.shards = shards
+        self._known: list[Host] = []
+
+    def __repr__(self) -> str:
+        return f"<Cluster of {self.shards} shards, through {', '.join(map(str, self._seeds))}>"
+
+    async def locate(self, shard: int) -> Host:
+        """See :class:`Topology`."""
+        slot = self._slots[shard]
+        # In any order: one that is out of date must not be the first each time.
+        nodes = dict.fromkeys((*random.sample(self._known, len(self._known)), *self._seeds))
+        return await _first_answer(
+            f"the cluster has no owner for shard {shard}", nodes, lambda node: self._owner(slot, node)
+        )
+
+    async def _owner(self, slot: int, node: Host) -> Host:
+        """The owner that a node names."""
+        owner = None
+        known: dict[Host, None] = {}
+        # [first slot, last slot, [ip, port, ...] of the master, then of its replicas]; no ip: where it was asked
+        for first, last, (ip, port, *_), *_replicas in await _ask(node, "CLUSTER", "SLOTS"):
+            host = node.at(((ip or b"").decode() or _name_of(node), port))
+            known[host] = None
+            if first <= slot <= last:
+                owner = host
+        self._known = list(known)
+        if owner is None:
+            raise LinkLost(f"{node} knows no owner of slot {slot}")
+        return owner
+
+
+async def _ask(node: Host, *command: Argument) -> Any:
+    """What a node answers to one command, over a connection for it alone.
+
+    Raises:
+        LinkLost: nothing, or an error.
+    """
+    wire = await open_wire(node, PATIENCE)
+    try:
+        [reply] = await wire.exchange(command, patience=PATIENCE)
+    finally:
+        await wire.aclose()
+    if isinstance(reply, ReplyError):
+        raise LinkLost(f"Redis at {node} refuses {' '.join(map(str, command[:2]))}: {reply}")
+    return reply
+
+
+async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], Awaitable[Host]]) -> Host:
+    answers: list[Host] = []
+    problems: list[str] = []
+
+    async def ask_one(node: Host, failed: trio.Event) -> None:
+        try:
+            answers.append(await ask(node))
+        except LinkLost as error:
+            problems.append(str(error))
+            failed.set()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            # Something else answers there. One such must not be in the way of the others.
+            problems.append(f"{node} does not answer as Redis does: {error}")
+            failed.set()
+        else:
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            failed = trio.Event()
+            nursery.start_soon(ask_one, node, failed)
+            with trio.move_on_after(HEAD_START):
+                await failed.wait()
+    if not answers:
+        raise LinkLost(f"{what}: {'; '.join(problems)}")
+    return answers[0]
+
+
+def _name_of(node: Host) -> str:
+    """The name a node was reached by; an empty one in a reply means that."""
+    return node.address[0] if isinstance(node.address, tuple) else "localhost"
+
+
+def key_slot(tag: str) -> int:
+    """The cluster slot of a hash tag: CRC16 (XMODEM) modulo 16384, as the Redis Cluster specification gives it."""
+    crc = 0
+    for byte in tag.encode():
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1
+        crc &= 0xFFFF
+    return crc % SLOTS
+
+
+def parse_topology(hosts: object, prefix: str) -> Topology:
+    """What the layer's ``hosts`` says: a list of servers, or a dict that describes a cluster.
+
+    Args:
+        hosts: see the layer.
+        prefix: of the layer's keys.
+
+    Raises:
+        InvalidChannelLayerError: it says nothing that can be understood.
+    """
+    if isinstance(hosts, dict) and "cluster" in hosts:
+        seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
+        if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:
+            raise InvalidChannelLayerError("a cluster must be given as {'cluster': [hosts to ask, ...], 'shards': 4}")
+        if not isinstance(shards, int) or shards < 1:
+            raise InvalidChannelLayerError(f"the shards of a cluster must be a number of at least 1; got {shards!r}")
+        return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
+    if not isinstance(hosts, list | tuple) or not hosts:
+        raise InvalidChannelLayerError("hosts must be a list that is not empty, such as ['redis://localhost:6379']")
+    return Hosts([parse_host(entry) for entry in hosts])

@@ -1,0 +1,289 @@
+"""What one worker takes of a named channel: messages that stay pending in its consumer group until they are settled.
+
+The rules:
+
+- Each source is a consumer of its own. What is pending for it is in hand here, or was on its way when a connection
+  broke; the latter is fetched after the reconnect.
+- What is in hand is renewed three times in the time after which another worker would take it over.
+- What is to be tried again waits, with its number of deliveries, under a name that nobody reads under, until it counts
+  as idle for long enough: then any worker takes it over.
+- A message that was never handed out is lost after the layer's ``expiry``; one that was, never is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from ..._concurrency.backoff import BackOff
+from ...exceptions import ChannelLayerUnavailable
+from ..counters import Counters
+from ..work import Delivery, Settled, WorkSource
+from .codec import NAMED, EntryCodec, UndecodableEntry
+from .connection import Argument, LinkLost
+from .group_reader import BLOCK, GROUP, GroupReader, blob_of
+from .pipeline import CommandLink
+from .work_scripts import AGAIN, BURY, FINISH, LEAVE, MINE, RENEW, TAKE_OVER, WAITING_ROOM
+
+logger = logging.getLogger("trio_channels.layers.redis")
+
+#: Dead letters that a channel keeps.
+DEAD_LETTERS = 10_000
+#: Seconds between two looks for messages of dead workers, and for those that are to be tried again.
+LOOK_INTERVAL = 1.0
+#: Seconds after which the name of a worker that died is forgotten.
+FORGET_AFTER = 3600.0
+#: Seconds between two tries to settle a message while Redis is away.
+SETTLE_AGAIN = 0.5
+
+_ALREADY_ANOTHERS, _DEAD_LETTER_LOST = 0, 3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkContext:
+    """What a queue needs of its layer.
+
+    Args:
+        channel: the channel's name.
+        stream: its key.
+        link: of its shard.
+        codec: of the layer.
+        expiry, group_expiry: of the layer, in seconds.
+        make_reader: makes a reader of the stream, under a name.
+        counters: of the layer.
+        process: this process' id, for the names of its readers.
+    """
+
+    channel: str
+    stream: str
+    link: CommandLink
+    codec: EntryCodec
+    expiry: float
+    group_expiry: float
+    make_reader: Callable[[str], GroupReader]
+    counters: Counters
+    process: str
+
+    @property
+    def dead(self) -> str:
+        """The key of the dead letters."""
+        return f"{self.stream}:dead"
+
+
+class RedisWorkSource(WorkSource):
+    """The messages that one worker takes; see :class:`~trio_channels.layers.base.WorkSource`."""
+
+    def __init__(self, context: WorkContext, max_deliveries: int, claim_after: float) -> None:
+        self.settled = Settled()
+        self._context = context
+        self._max_deliveries = max_deliveries
+        self._claim_after = claim_after
+        self._worker = f"{context.process}.{secrets.token_hex(4)}"
+        self._reader = context.make_reader(self._worker)
+        self._in_hand: dict[str, bool] = {}  # id -> whether it is still ours
+        self._look_at = -math.inf
+        self._outage = _Outage(context.channel)
+
+    def __repr__(self) -> str:
+        return f"<RedisWorkSource {self._context.channel} as {self._worker}, {len(self._in_hand)} in hand>"
+
+    # -- taking ---------------------------------------------------------------------------------------------------
+
+    async def take(self, at_most: int) -> list[Delivery]:
+        back_off = BackOff()
+        while True:
+            try:
+                taken = await self._take(at_most)
+            except (LinkLost, ChannelLayerUnavailable) as error:
+                self._outage.goes_on(error)
+                await back_off.wait()
+            else:
+                self._outage.over()
+                back_off.reset()
+                if taken:
+                    self._context.counters.delivered += len(taken)
+                    return taken
+
+    async def _take(self, at_most: int) -> list[Delivery]:
+        taken: list[Delivery] = []
+        try:
+            if await self._reader.connect():
+                taken = await self._orphans()
+            if not taken and trio.current_time() >= self._look_at:
+                taken = await self._take_over(at_most)
+                # There may be more, if this was as many as there was room for.
+                self._look_at = trio.current_time() + (LOOK_INTERVAL if len(taken) < at_most else 0)
+            return taken or await self._fresh(at_most)
+        except trio.Cancelled:
+            # What Redis hands out from now on, nobody would give back.
+            await self._reader.take_leave()
+            raise
+        except BaseException:
+            await self._reader.disconnect()  # replies may be on their way
+            raise
+
+    async def _orphans(self) -> list[Delivery]:
+        """What Redis handed out to a connection that broke before it came here."""
+        rows = await self._reader.ask(MINE(self._context.stream, args=(GROUP, self._worker)))
+        return await self._deliveries((*row, None) for row in rows or () if row[0].decode() not in self._in_hand)
+
+    async def _take_over(self, at_most: int) -> list[Delivery]:
+        context = self._context
+        why = context.codec.pack(NAMED, context.channel, {"why": "each time the worker died, or was stopped, with it"})
+        limits = (int(self._claim_after * 1000), at_most, self._max_deliveries, why, DEAD_LETTERS)
+        command = TAKE_OVER(context.stream, context.dead, args=(GROUP, self._worker, *limits))
+        taken, buried = await self._reader.ask(command) or ((), ())
+        self.settled.died += len(buried)
+        for entry_id in buried:
+            logger.error(
+                "%s: message %s was delivered %d times, and each time the worker died with it; it is a dead letter now",
+                context.channel,
+                entry_id.decode(),
+                self._max_deliveries,
+            )
+        return await self._deliveries(taken)
+
+    async def _fresh(self, at_most: int) -> list[Delivery]:
+        context = self._context
+        entries = await self._reader.read(">", at_most, min(BLOCK, LOOK_INTERVAL))
+        if not entries:
+            return []
+        seconds, microseconds = await self._reader.ask(("TIME",))
+        oldest = (int(seconds) + int(microseconds) / 1e6 - context.expiry) * 1000
+        in_time = []
+        for entry_id, fields in entries:
+            if int(entry_id.partition(b"-")[0]) >= oldest:
+                in_time.append((entry_id, fields or [], 1, None))
+            else:
+                await self._expired(entry_id.decode())
+        return await self._deliveries(in_time)
+
+    async def _expired(self, entry_id: str) -> None:
+        context = self._context
+        await context.link.call(*FINISH(context.stream, args=(GROUP, self._worker, entry_id)))
+        self.settled.expired += 1
+        context.counters.expired += 1
+        logger.warning(
+            "%s: message %s is lost: no worker took it within %g seconds (the layer's 'expiry')",
+            context.channel,
+            entry_id,
+            context.expiry,
+        )
+
+    async def _deliveries(self, rows: Iterable[Any]) -> list[Delivery]:
+        taken = []
+        for entry_id, fields, count, owner in rows:
+            name = entry_id.decode()
+            self._in_hand[name] = True
+            waited = owner is None or owner.decode() == WAITING_ROOM
+            try:
+                message = self._context.codec.unpack(blob_of(fields)).message
+            except UndecodableEntry as error:
+                self.settled.undecodable += 1
+                logger.error("%s: message %s is a dead letter now: %s", self._context.channel, name, error)
+                await self.bury(Delivery(name, {}, count), str(error))
+            else:
+                taken.append(Delivery(name, message, count, None if waited else owner.decode()))
+        return taken
+
+    # -- settling -------------------------------------------------------------------------------------------------
+
+    async def done(self, delivery: Delivery) -> bool:
+        return await self._settle(delivery, FINISH(self._context.stream, args=(GROUP, self._worker, delivery.id)))
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        idle = int(max(self._claim_after - delay, 0) * 1000)
+        await self._settle(
+            delivery, AGAIN(self._context.stream, args=(GROUP, self._worker, delivery.id, WAITING_ROOM, idle))
+        )
+
+    async def bury(self, delivery: Delivery, why: str) -> None:
+        context = self._context
+        blob = context.codec.pack(NAMED, context.channel, {"why": why})
+        arguments = (GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)
+        await self._settle(delivery, BURY(context.stream, context.dead, args=arguments))
+
+    async def _settle(self, delivery: Delivery, command: tuple[Argument, ...]) -> bool:
+        """Have it done, through outages; returns whether the message was still ours."""
+        while True:
+            try:
+                # A command that was sent takes effect: whoever is cancelled now would not know it.
+                with trio.CancelScope(shield=True):
+                    answer = await self._context.link.call(*command)
+                break
+            except ChannelLayerUnavailable as error:
+                self._outage.goes_on(error)
+                await trio.sleep(SETTLE_AGAIN)
+        # Who has taken it over may have settled it before us.
+        ours = self._in_hand.pop(delivery.id, True) and answer != _ALREADY_ANOTHERS
+        if answer == _DEAD_LETTER_LOST:
+            logger.warning("%s has %d dead letters; the oldest was lost", self._context.channel, DEAD_LETTERS)
+        self.settled.superseded += not ours
+        return ours
+
+    # -- keeping --------------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Tell Redis time and again what is in hand, until cancelled."""
+        while True:
+            await trio.sleep(self._claim_after / 3)
+            ours = [entry_id for entry_id, mine in self._in_hand.items() if mine]
+            if ours:
+                try:
+                    lost = await self._context.link.call(
+                        *RENEW(self._context.stream, args=(GROUP, self._worker, *ours))
+                    )
+                except ChannelLayerUnavailable as error:
+                    self._outage.goes_on(error)
+                    continue
+                for entry_id in (row.decode() for row in lost):
+                    if entry_id in self._in_hand:
+                        self._in_hand[entry_id] = False
+                        logger.warning(
+                            "%s: another worker has taken message %s over: this one was silent for %g seconds. The "
+                            "message may be handled twice.",
+                            self._context.channel,
+                            entry_id,
+                            self._claim_after,
+                        )
+
+    async def leave(self) -> None:
+        """Give back what is in hand; any worker may take it at once. Shielded, for the layer's time limit."""
+        await self._reader.take_leave()
+        context, idle = self._context, int(self._claim_after * 1000)
+        arguments = (GROUP, self._worker, WAITING_ROOM, idle, int(FORGET_AFTER * 1000))
+        with trio.CancelScope(shield=True):
+            try:
+                await context.link.call(*LEAVE(context.stream, args=arguments))
+            except ChannelLayerUnavailable as error:
+                logger.warning(
+                    "%s: %d messages could not be given back (%s); others take them over in %g seconds",
+                    context.channel,
+                    len(self._in_hand),
+                    error,
+                    self._claim_after,
+                )
+
+
+class _Outage:
+    """Says once that there is one, and once that it is over."""
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._since: float | None = None
+
+    def goes_on(self, error: Exception) -> None:
+        if self._since is None:
+            self._since = trio.current_time()
+            logger.warning("%s: the worker cannot reach Redis: %s. Trying again until it can.", self._channel, error)
+
+    def over(self) -> None:
+        if self._since is not None:
+            logger.info("%s: Redis is back after %.1f s", self._channel, trio.current_time() - self._since)
+            self._since = None

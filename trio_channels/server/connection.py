@@ -1,0 +1,348 @@
+"""One connection of hypercorn's Trio worker: what it reads and writes, how long that may take, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from .blame import clients_doing
+from .limits import LINGER, SLOWEST
+from .patience import Patience, Waiting
+from .protocol import Protocol
+from .streams import Streams
+from .tasks import ConnectionTasks
+from .transport import SocketTransport
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from .connections import Server
+    from .websocket import WebSocketStream
+
+logger = logging.getLogger("trio_channels.server")
+
+#: Reads and writes that did not have to wait, after which other tasks are let run. A switch costs several of them.
+_YIELD_EVERY = 16
+
+#: Seconds between looks at a client that is not read because its application takes nothing.
+_LOOK_EVERY = 1.0
+
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Connection(TCPServer):
+    """One connection.
+
+    Args:
+        served: the server it is one of.
+        stream: as accepted.
+        tls: for one that is to be encrypted.
+        number: tells it from the process' others.
+
+    Attributes:
+        reads: how often something came from the client.
+        listening: whether it waits for the client, and not for an application to take what the client has sent.
+        frames_to: the WebSocket that the connection has become, if it has.
+        streams: the requests and WebSockets on it whose applications have not been told of their end.
+        extensions: what scopes are given under ``extensions``.
+    """
+
+    def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
+        self._transport = SocketTransport(stream)
+        self.tls: trio.SSLStream[SocketTransport] | None = None
+        if tls is not None:
+            self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
+        self.protocol: Protocol
+        wire: Any = self.tls or self._transport  # both do what it needs
+        super().__init__(served.app, served.config, served.context, served.state, wire)
+        self.served = served
+        self.limits = served.limits
+        self.secure = tls is not None
+        self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
+        self.connection_state = ConnectionState(served.state)
+        self.reads = 0
+        self.listening = False
+        self.frames_to: WebSocketStream | None = None
+        self.streams = Streams()
+        self.client: tuple[str, int] | None = None
+        self.server: tuple[str, int] | None = None
+        self._patience = Patience(served.limits, served.config.keep_alive_timeout)
+        self._reading = trio.CancelScope()
+        self._closing = False
+        self._immediate = 0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
+
+    # -- its life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the connection.
+
+        D1: whatever protocol code raises ends this connection and nothing else.
+
+        Cancellation: applications are cancelled, and the socket is closed.
+        """
+        try:
+            await self._serve()
+        except* OSError:
+            pass  # the client has gone
+        except* Exception as group:
+            self._report(group)
+        finally:
+            await self._close()
+
+    async def _serve(self) -> None:
+        socket = self._transport.socket
+        self.client = parse_socket_addr(socket.family, socket.getpeername())
+        self.server = parse_socket_addr(socket.family, socket.getsockname())
+        self._transport.unacknowledged_for_at_most(self.limits.write_timeout)
+        alpn = "http/1.1"
+        if self.tls is not None:
+            if not await self._shake_hands(self.tls):
+                return
+            alpn = self.tls.selected_alpn_protocol() or alpn
+        async with trio.open_nursery() as nursery:
+            self.tasks = self._task_group = ConnectionTasks(nursery)
+            self.protocol = Protocol(self, alpn)
+            try:
+                await self.protocol.initiate()
+                await self._read_data()
+            finally:
+                await self._close()
+
+    async def _shake_hands(self, tls: trio.SSLStream[SocketTransport]) -> bool:
+        with trio.move_on_after(self.limits.handshake_timeout):
+            try:
+                await tls.do_handshake()
+            except _BROKEN:
+                return False
+            return True
+        self.served.count("handshake timeout")
+        return False
+
+    def _report(self, error: BaseException) -> None:
+        """One line for what a client has done; a traceback for what is nobody's intention."""
+        theirs = clients_doing(error)
+        if theirs is not None:
+            self.served.count("bad input")
+            logger.info("closing the connection of %s, which sent what is none of HTTP: %r", self.client, theirs)
+        else:
+            self.served.count("errors")
+            logger.error(
+                "closing the connection of %s: an error in protocol code, please report it",
+                self.client,
+                exc_info=error,
+            )
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    async def _read_data(self) -> None:
+        """Read until the end, or until what is waited for takes too long; then applications are told."""
+        try:
+            with self._reading:
+                await self._read_until_end()
+            if self._reading.cancelled_caught and not self._closing:
+                await self._lost_patience()
+        finally:
+            await self.streams.hang_up()
+        await self.protocol.handle(Closed())
+
+    async def _read_until_end(self) -> None:
+        while data := await self._receive():
+            if self._closing:
+                continue  # the last word has been said: what still comes is of no interest
+            self.reads += 1
+            try:
+                if self.frames_to is not None:
+                    await self.frames_to.receive_bytes(data)
+                else:
+                    await self.protocol.handle(RawData(data))
+            except Exception as error:
+                self._report(error)
+                await self.protocol.refuse(400)
+                await self._begin_to_close()
+
+    async def _receive(self) -> bytes:
+        """The next bytes; b"" at the end, however it came."""
+        try:
+            if self.tls is None:
+                await self._fair()
+                try:
+                    return self._transport.receive_nowait(MAX_RECV)
+                except trio.WouldBlock:
+                    self._immediate = 0
+            if self.frames_to is not None or self._closing:
+                return await self._wait_for_data()
+            return await self._wait_patiently()
+        except _BROKEN as error:
+            self._note(error)
+            return b""
+
+    async def _wait_for_data(self) -> bytes:
+        self.listening = True
+        try:
+            if self.tls is not None:
+                return bytes(await self.tls.receive_some(MAX_RECV))
+            return await self._transport.receive_some(MAX_RECV)
+        finally:
+            self.listening = False
+
+    async def _wait_patiently(self) -> bytes:
+        """D3's other half: whoever is slow to send what is expected is not waited for longer than the limits say."""
+        begun = trio.current_time()
+        self._expect(begun)
+        data = await self._wait_for_data()
+        if not self._closing:
+            self._reading.deadline = float("inf")
+        self._patience.received(len(data), trio.current_time() - begun)
+        return data
+
+    def _expect(self, now: float) -> None:
+        self._patience.expect(self.protocol.waiting, now)
+        if not self._closing:
+            self._reading.deadline = self._patience.deadline
+
+    async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something while the client may not be read, and abort if that has gone meanwhile.
+
+        The application that is waited for may itself wait for nothing but the client's end.
+
+        Args:
+            wait: may be cancelled and called again.
+
+        Cancellation: as of ``wait``.
+        """
+        while True:
+            with trio.move_on_after(_LOOK_EVERY):
+                await wait()
+                return
+            if self._transport.has_hung_up():
+                self.abort()
+
+    async def _lost_patience(self) -> None:
+        if self._patience.waiting is not Waiting.REQUEST:
+            self.served.count("slow request")
+        await self.protocol.refuse(408)
+        await self._begin_to_close()
+        with trio.move_on_after(LINGER):
+            while await self._receive():
+                pass
+
+    async def _fair(self) -> None:
+        """Let other tasks run, every so often; what did not have to wait has not done so by itself."""
+        self._immediate += 1
+        if self._immediate >= _YIELD_EVERY:
+            self._immediate = 0
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    async def protocol_send(self, event: Event) -> None:
+        """Take an event of hypercorn's protocols. Cancellation: the connection is closed if it is seen in a write."""
+        if isinstance(event, RawData):
+            await self.write(event.data)
+        elif isinstance(event, Closed):
+            await self._begin_to_close()
+            await self.protocol.handle(Closed())
+        elif isinstance(event, Updated):
+            self._patience.forget()
+            if event.idle:
+                await self.close_if_idle()
+            if self.listening and self.frames_to is None:
+                self._expect(trio.current_time())
+
+    async def write(self, data: bytes) -> None:
+        """Write to the client.
+
+        D3: neither shielded nor for ever. What the client does not take in time ends the connection.
+
+        Cancellation: what was written in part cannot be completed: the connection is reset.
+        """
+        await self._fair()
+        if self.send_lock.locked():
+            await self.send_lock.acquire()
+        else:
+            self.send_lock.acquire_nowait()
+        try:
+            if self._closing:
+                return
+            if self.tls is not None:
+                await self._write_in_time(data)
+                return
+            sent = self._transport.send_nowait(data)
+            if sent < len(data):
+                await self._write_in_time(memoryview(data)[sent:])
+        except _BROKEN as error:
+            self._note(error)
+            self.abort()
+        finally:
+            self.send_lock.release()
+
+    def _note(self, broken: BaseException) -> None:
+        """Count a peer that the kernel has given up, ``TCP_USER_TIMEOUT``: it tells the first who asks."""
+        if getattr(broken.__cause__, "errno", None) == errno.ETIMEDOUT:
+            self.served.count("slow")
+
+    async def _write_in_time(self, data: bytes | memoryview) -> None:
+        self._immediate = 0
+        done = False
+        try:
+            with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
+                await self.stream.send_all(data)
+                done = True
+            if not done:
+                self.served.count("slow")
+        finally:
+            if not done:
+                self.abort()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def close_if_idle(self) -> None:
+        """Close a connection that nothing is asked on, once the server is to end."""
+        idle = self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered
+        if self.served.ending and not self._closing and idle:
+            await self.protocol.farewell()
+            await self._begin_to_close()
+
+    async def _begin_to_close(self) -> None:
+        """Say that nothing more comes, and have the reader wait a moment for the client to say so too."""
+        if self._closing:
+            return
+        self._closing = True
+        if self.tls is None:
+            self._transport.shut_down()
+            self._reading.deadline = trio.current_time() + LINGER
+        else:
+            self._reading.cancel()  # TLS has no half-closed connections
+
+    def abort(self) -> None:
+        """Close without another word; whoever waits for the socket is woken, and applications are told.
+
+        The reader may wait for an application that takes nothing, which would never hear of the end.
+        """
+        self._closing = True
+        self._transport.abort()
+        self._reading.cancel()
+
+    async def _close(self) -> None:
+        """Close the socket; with TLS after a farewell, for which a client that does not read is not waited."""
+        if self.tls is not None:
+            with trio.move_on_after(LINGER):
+                await trio.lowlevel.checkpoint_if_cancelled()
+                try:
+                    await self.tls.aclose()
+                except (*_BROKEN, trio.BusyResourceError):
+                    pass
+        self._transport.socket.close()

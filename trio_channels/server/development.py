@@ -1,0 +1,156 @@
+"""A server on Trio with the interface of Django's development server, for ``runserver`` and the live servers of tests.
+
+The interface is that of :class:`socketserver.BaseServer`: made, it is bound; ``serve_forever()`` serves in the calling
+thread, which may be any; ``shutdown()`` is called from another one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from typing import cast
+
+import trio
+from django.apps import apps
+from hypercorn.config import Config
+from hypercorn.typing import Framework
+
+from .._asgi.protocol import ASGIApplication
+from ..staticfiles import StaticFilesHandler
+from . import serve
+
+#: Seconds that requests and clean-up have when the server is to end. Whoever develops does not want to wait.
+GRACE = 2.0
+BACKLOG = 100
+#: As Django's development server writes it.
+ACCESS_LOG = '"%(m)s %(Uq)s HTTP/%(H)s" %(s)s %(B)s'
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class DevelopmentServer:
+    """One ASGI application, served on one address by one Trio run.
+
+    Args:
+        server_address: host and port; 0 for a free one.
+        request_handler_class: as Django passes it; not used.
+        ipv6: whether the host is one of IPv6.
+        allow_reuse_address: whether a port that was closed a moment ago is free.
+        around: makes an async context manager, inside which the application runs.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        server_address: tuple[str, int],
+        request_handler_class: object = None,
+        *,
+        ipv6: bool = False,
+        allow_reuse_address: bool = True,
+        around: Callable[[], AbstractAsyncContextManager[None]] | None = None,
+    ) -> None:
+        self._socket = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, allow_reuse_address)
+            self._socket.bind(server_address)
+            self._socket.listen(BACKLOG)
+        except OSError:
+            self._socket.close()
+            raise
+        self.server_address = self._socket.getsockname()
+        self.server_port: int = self.server_address[1]
+        self._around = around or nullcontext
+        self._application: ASGIApplication | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._stop: trio.Event | None = None
+        self._wanted = True
+        self._ended = threading.Event()
+
+    def set_app(self, application: ASGIApplication) -> None:
+        """Say what is served."""
+        self._application = application
+
+    def serve_forever(self, started: Callable[[], object] = lambda: None) -> None:
+        """Serve until :meth:`shutdown`, or, in the main thread, until SIGINT or SIGTERM.
+
+        Args:
+            started: called when the application has started, and connections are accepted.
+
+        Raises:
+            KeyboardInterrupt: it was a signal.
+        """
+        # The thread may be a daemon, as the autoreloader's is: have clients told when the process exits under it.
+        atexit.register(self.shutdown)
+        try:
+            signalled = trio.run(self._main, started)
+        finally:
+            self._ended.set()
+            atexit.unregister(self.shutdown)
+        if signalled:
+            raise KeyboardInterrupt
+
+    def shutdown(self) -> None:
+        """End :meth:`serve_forever`, and wait for its end, a little longer than it should take."""
+        self._wanted = False
+        if self._token is not None and self._stop is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._stop.set)
+            self._ended.wait(2 * GRACE)
+
+    def server_close(self) -> None:
+        """Let go of the address."""
+        self._socket.close()
+
+    async def _main(self, started: Callable[[], object]) -> bool:
+        self._served = trio.Event()
+        stop = self._stop = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        if not self._wanted:
+            return False
+        signals: list[int] = []
+        async with self._around(), trio.open_nursery() as nursery:
+            if threading.current_thread() is threading.main_thread():
+                await nursery.start(self._wait_for_signal, stop, signals)
+            await nursery.start(self._serve, stop)
+            started()
+            await stop.wait()
+            nursery.cancel_scope.deadline = trio.current_time() + GRACE
+            await self._served.wait()
+            nursery.cancel_scope.cancel()
+        return bool(signals)
+
+    @staticmethod
+    async def _wait_for_signal(
+        stop: trio.Event, seen: list[int], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
+            task_status.started()
+            async for number in signals:
+                seen.append(number)
+                stop.set()
+
+    async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        application = cast(Framework, self._application)
+        await serve(application, self._config(), shutdown_trigger=stop.wait, task_status=task_status)
+        self._served.set()
+
+    def _config(self) -> Config:
+        config = Config()
+        config.bind = [f"fd://{self._socket.detach()}"]
+        config.graceful_timeout = GRACE / 2
+        config.accesslog = logging.getLogger("django.server")
+        config.access_log_format = ACCESS_LOG
+        config.errorlog = logging.getLogger("hypercorn.error")
+        return config
+
+
+def with_static_files(application: ASGIApplication) -> ASGIApplication:
+    """The application behind its static files, where there is an app for these."""
+    return StaticFilesHandler(application) if apps.is_installed("django.contrib.staticfiles") else application

@@ -1,0 +1,125 @@
+"""HTTP/1.1 of hypercorn, with its defects answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import h11
+from hypercorn.events import Closed
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
+from hypercorn.trio.worker_context import EventWrapper
+
+from .http import HttpStream
+from .patience import Waiting
+from .stream import for_protocol
+from .websocket import WebSocketStream
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class Answered(EventWrapper):
+    """Set when the next request may be taken; a client that has sent it too early is not read until then.
+
+    Args:
+        wire: the client's connection.
+    """
+
+    def __init__(self, wire: Connection) -> None:
+        super().__init__()
+        self._wire = wire
+
+    async def wait(self) -> None:
+        """Wait for that, or for the end of the client. Cancellation: nothing is lost."""
+        await self._wire.unread(super().wait)
+
+
+class Http1(H11Protocol):
+    """One HTTP/1.1 connection.
+
+    Args:
+        wire: the connection it is spoken on.
+    """
+
+    def __init__(self, wire: Connection) -> None:
+        super().__init__(*for_protocol(wire))
+        self.can_read = Answered(wire)
+        self._wire = wire
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the client is expected to send now."""
+        if isinstance(self.connection, H11WSConnection):
+            return Waiting.NOTHING
+        if self.stream is None:
+            started = self.keep_alive_requests == 0 or self.connection.trailing_data[0]
+            return Waiting.HEAD if started else Waiting.REQUEST
+        return Waiting.BODY if self.connection.their_state is h11.SEND_BODY else Waiting.NOTHING
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request has begun that is not answered yet."""
+        if isinstance(self.connection, H11WSConnection):
+            return False
+        begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
+        return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    async def farewell(self) -> None:
+        """There is nothing to say between requests. Cancellation: atomic."""
+
+    async def refuse(self, status: int) -> None:
+        """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
+        if self.unanswered:
+            await self._send_error_response(status)
+            await self._close_stream()  # or the application would answer as well
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """D19: hypercorn's, without the upgrade to HTTP/2, of which a client of HTTP/2 has no need (RFC 9113).
+
+        A reverse proxy that passes ``Upgrade`` on for the sake of WebSockets would let the client through after it,
+        past all of its rules, and with forwarding headers of its own making.
+        """
+        if event.method == b"PRI" and event.target == b"*" and event.http_version == b"2.0":
+            raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """As hypercorn's, with our own streams; tunnels are not built, and no application is asked for one.
+
+        D20: a request that says in two ways where its body ends, one of them to a proxy, is refused.
+        """
+        names = {name for name, _ in request.headers}
+        if b"content-length" in names and b"transfer-encoding" in names:
+            raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding in one request")
+        if request.method == b"CONNECT":
+            await self._send_error_response(501)
+            await self.send(Closed())
+            return
+        self.stream = stream = self._stream_for(request)
+        if isinstance(stream, WebSocketStream):
+            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        raw = self.config.h11_pass_raw_headers
+        await stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=request.headers.raw_items() if raw else list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+    def _stream_for(self, request: h11.Request) -> HttpStream | WebSocketStream:
+        tokens: list[bytes] = []
+        upgrade = b""
+        for name, value in request.headers:
+            if name == b"upgrade":
+                upgrade = value.strip().lower()
+            elif name == b"connection":
+                tokens = [token.strip() for token in value.lower().split(b",")]
+        if upgrade == b"websocket" and b"upgrade" in tokens and request.method.upper() == b"GET":
+            return WebSocketStream(self._wire, self.stream_send, STREAM_ID, self._wire.write)
+        return HttpStream(self._wire, self.stream_send, STREAM_ID)

@@ -1,0 +1,300 @@
+"""HTTP/2 of hypercorn, with its defects answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import h2.errors
+import h2.events
+import h2.exceptions
+import trio
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import (
+    BUFFER_HIGH_WATER,
+    BUFFER_LOW_WATER,
+    BufferCompleteError,
+    H2Protocol,
+    StreamBuffer,
+)
+from hypercorn.trio.worker_context import EventWrapper
+from hypercorn.utils import filter_pseudo_headers
+from priority.priority import DuplicateStreamError, PriorityError
+
+from .http import HttpStream
+from .limits import LINGER
+from .patience import Waiting
+from .stream import for_protocol
+from .websocket import WebSocketStream
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+#: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
+#: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset"). Who has
+#: the server reset them, by a frame that may not be, does the same (CVE-2025-8671, "made you reset").
+_RESETS = 100
+
+#: Bytes that are parsed before other tasks are let run: some hundred frames, or a part of a large one.
+_AT_ONCE = 2048
+
+
+class Buffer(StreamBuffer):
+    """D18: what a stream has to send, up to a bound; in hypercorn a closed window does not hold an application back.
+
+    Args:
+        unread: waits for something as the connection does while its client may not be read.
+
+    Attributes:
+        gone: set when all of it has been sent, and the end of the stream.
+    """
+
+    def __init__(self, unread: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
+        super().__init__(EventWrapper)
+        self._unread = unread
+        self.gone = trio.Event()
+
+    async def push(self, data: bytes) -> None:
+        """Add data, and wait while there is too much. Cancellation: the data has been added."""
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        if len(self.buffer) >= BUFFER_HIGH_WATER:
+            if self._paused.is_set():  # else somebody waits already, whom hypercorn would forget here
+                await self._paused.clear()
+            await self._unread(self._paused.wait)
+
+    async def drain(self) -> None:
+        """Wait until all of it has been sent. Cancellation: the data is still there."""
+        await self._unread(super().drain)
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take so many bytes, or as many as there are. Cancellation: atomic."""
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[: len(data)]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
+class Http2(H2Protocol):
+    """One HTTP/2 connection.
+
+    Args:
+        wire: the connection it is spoken on.
+    """
+
+    def __init__(self, wire: Connection) -> None:
+        super().__init__(*for_protocol(wire))
+        self._wire = wire
+        self._uploading: set[int] = set()
+        self._resets = 0
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the client is expected to send now."""
+        if self._uploading:
+            return Waiting.BODY
+        if self.keep_alive_requests == 0:
+            return Waiting.HEAD
+        return Waiting.NOTHING if self.streams else Waiting.REQUEST
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request has begun that is not answered yet: what would be an answer here is GOAWAY."""
+        return bool(self.streams)
+
+    async def refuse(self, status: int) -> None:
+        """Say that the connection ends. Cancellation: may be sent in part."""
+        await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+
+    async def handle(self, event: Event) -> None:
+        """As hypercorn's, a part at a time: what is read at once may be thousands of frames that say nothing.
+
+        Cancellation: events may be lost.
+        """
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            for stream_id in list(self.stream_buffers):
+                await self._forget_buffer(stream_id)
+            return
+        for start in range(0, len(event.data), _AT_ONCE):
+            if self.closed:
+                return
+            await super().handle(RawData(event.data[start : start + _AT_ONCE]))
+            if len(event.data) > _AT_ONCE:
+                await trio.lowlevel.checkpoint()
+
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        """As hypercorn's, one event at a time, with those it does not survive taken out."""
+        for event in events:
+            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
+                self._forget_data(event)
+            elif isinstance(event, h2.events.RequestReceived):
+                if event.stream_ended is None:
+                    self._uploading.add(event.stream_id)
+                await super()._handle_events([event])
+            else:
+                if isinstance(event, h2.events.StreamEnded | h2.events.StreamReset):
+                    self._uploading.discard(event.stream_id)
+                if isinstance(event, h2.events.StreamReset) and self._too_many_resets():
+                    await self.refuse(0)
+                    await self.send(Closed())
+                    return
+                await super()._handle_events([event])
+                if isinstance(event, h2.events.StreamReset):
+                    await self._forget_buffer(event.stream_id)
+        await self._flush()
+
+    async def _forget_buffer(self, stream_id: int) -> None:
+        """D18: an application that waits for a window is not kept waiting for one that can never open."""
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None:
+            return
+        await buffer.close()
+        try:
+            self.priority.unblock(stream_id)  # the task that sends takes it out, and out of the tree
+        except PriorityError:
+            pass  # it has been
+        await self.has_data.set()
+
+    def _forget_data(self, event: h2.events.DataReceived) -> None:
+        """D1 (hypercorn issue 329): data after an early response counts for flow control and nothing else."""
+        try:
+            self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        except h2.exceptions.ProtocolError:
+            pass  # the stream is forgotten already
+
+    def _too_many_resets(self) -> bool:
+        self._resets += 1
+        return self._resets > _RESETS + self.keep_alive_requests // 2
+
+    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
+        """D1: a request without a method or a path, or with ones that are no ASCII, is answered with 400."""
+        fields = dict(request.headers or ())
+        method, path = fields.get(b":method", b""), fields.get(b":path", b"")
+        if not (method and path and method.isascii() and path.isascii()):
+            await self._refuse_stream(request.stream_id, 400)
+        elif method == b"CONNECT" and fields.get(b":protocol") != b"websocket":
+            await self._refuse_stream(request.stream_id, 501)
+        elif self._insert(request.stream_id):
+            await self._start(request, method.decode().upper(), path)
+        else:
+            await self._refuse_stream(request.stream_id, 503)
+
+    def _insert(self, stream_id: int) -> bool:
+        """D1: more streams than the priority tree takes, announced by PRIORITY frames."""
+        try:
+            self.priority.insert_stream(stream_id)
+        except DuplicateStreamError:
+            return True  # a PRIORITY frame came before
+        except PriorityError:
+            return False
+        self.priority.block(stream_id)
+        return True
+
+    async def _start(self, request: h2.events.RequestReceived, method: str, path: bytes) -> None:
+        stream_id = request.stream_id
+        kind = WebSocketStream if method == "CONNECT" else HttpStream
+        if kind is WebSocketStream:
+            self._uploading.discard(stream_id)
+        self.streams[stream_id] = stream = kind(self._wire, self.stream_send, stream_id)
+        self.stream_buffers[stream_id] = Buffer(self._wire.unread)
+        await stream.handle(
+            Request(
+                stream_id=stream_id,
+                headers=filter_pseudo_headers(request.headers),
+                http_version="2",
+                method=method,
+                raw_path=path,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
+
+    async def _refuse_stream(self, stream_id: int, status: int) -> None:
+        self._uploading.discard(stream_id)
+        self.keep_alive_requests += 1
+        try:
+            self.connection.send_headers(stream_id, [(b":status", b"%d" % status)], end_stream=True)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
+
+    async def _priority_updated(self, event: h2.events.PriorityUpdated) -> None:
+        """D1: a client's wishes about priorities are advice; what the tree refuses is forgotten."""
+        try:
+            await super()._priority_updated(event)
+        except PriorityError:
+            pass
+
+    async def _send_data(self, stream_id: int) -> None:
+        """D1: a stream whose buffer has gone meanwhile."""
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None:
+            self.priority.block(stream_id)
+            return
+        await super()._send_data(stream_id)
+        if stream_id not in self.stream_buffers and isinstance(buffer, Buffer):
+            buffer.gone.set()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """As hypercorn's; and D3: a client that opens no window is waited for as one that does not read.
+
+        Cancellation: the stream is not usable any more.
+        """
+        if isinstance(event, Body | Data | EndBody | EndData):
+            with trio.move_on_after(self._wire.limits.write_timeout) as waited:
+                await super().stream_send(event)
+            if waited.cancelled_caught:
+                await self._reset(event.stream_id)
+            return
+        if isinstance(event, StreamClosed):
+            self._uploading.discard(event.stream_id)
+            await self._finish(event.stream_id)
+        await super().stream_send(event)
+
+    async def _finish(self, stream_id: int) -> None:
+        """Have what is buffered for a stream sent before it ends, and the end too.
+
+        hypercorn leaves the stream of a WebSocket half open, and a GOAWAY may overtake what is buffered.
+        """
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None or stream_id not in self.streams or self.closed:
+            return
+        buffer.set_complete()
+        try:
+            self.priority.unblock(stream_id)
+        except PriorityError:
+            return
+        await self.has_data.set()
+        if isinstance(buffer, Buffer):
+            with trio.move_on_after(LINGER):
+                await buffer.gone.wait()
+
+    async def farewell(self) -> None:
+        """Say that no more requests are taken. Cancellation: may be sent in part."""
+        await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
+
+    async def _go_away(self, why: h2.errors.ErrorCodes) -> None:
+        try:
+            self.connection.close_connection(why)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
+
+    async def _reset(self, stream_id: int) -> None:
+        self._wire.served.count("slow")
+        try:
+            self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
+        except h2.exceptions.ProtocolError:
+            return
+        await self._flush()
+        await self._close_stream(stream_id)
+        await self._forget_buffer(stream_id)

@@ -1,0 +1,56 @@
+"""HTTP/1.1, or HTTP/2, or first the one and then the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypercorn.events import Event, RawData
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
+
+from .http1 import Http1
+from .http2 import Http2
+from .patience import Waiting
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class Protocol(ProtocolWrapper):
+    """hypercorn's wrapper around our protocols, which its own constructor cannot be told of.
+
+    Args:
+        wire: the connection it is spoken on.
+        alpn: what was agreed with TLS.
+    """
+
+    def __init__(self, wire: Connection, alpn: str) -> None:
+        self._wire = wire
+        self.protocol: Http1 | Http2 = Http2(wire) if alpn == "h2" else Http1(wire)
+
+    @property
+    def waiting(self) -> Waiting:
+        """What the client is expected to send now."""
+        return self.protocol.waiting
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request has begun that is not answered yet."""
+        return self.protocol.unanswered
+
+    async def farewell(self) -> None:
+        """Say that no more requests are taken. Cancellation: may be sent in part."""
+        await self.protocol.farewell()
+
+    async def refuse(self, status: int) -> None:
+        """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
+        await self.protocol.refuse(status)
+
+    async def handle(self, event: Event) -> None:
+        """Take what came from the client. Cancellation: events may be lost."""
+        try:
+            await self.protocol.handle(event)
+        except H2ProtocolAssumedError as assumed:
+            self.protocol = Http2(self._wire)
+            await self.protocol.initiate()
+            await self.protocol.handle(RawData(assumed.data))

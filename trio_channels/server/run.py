@@ -1,0 +1,216 @@
+"""A server: hypercorn's configuration, lifespan and sockets, with our connections."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from random import randint
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config, Sockets
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.statsd import StatsdLogger
+from hypercorn.trio.udp_server import UDPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanState
+from hypercorn.utils import repr_socket_addr, wrap_app
+
+from .._asgi.protocol import ASGIApplication
+from .access_log import use_our_log
+from .connections import Server, ServerStatistics
+from .limits import ServerLimits
+
+_servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.server.servers")
+
+Trigger = Callable[[], Awaitable[object]]
+
+
+async def serve(
+    app: ASGIApplication | Framework,
+    config: Config,
+    *,
+    shutdown_trigger: Trigger | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI application until the trigger returns; as ``hypercorn.trio.serve``, which is left as it is.
+
+    Args:
+        app: the application, as any of trio-channels, or as hypercorn types it.
+        config: hypercorn's configuration. ``workers`` and what else concerns processes is ignored.
+        shutdown_trigger: when it returns, the server shuts down: no more connections, 1012 to every WebSocket, requests
+            are left to end, and after ``SHUTDOWN_GRACE`` seconds what is left is cancelled.
+        task_status: told the bound addresses, such as ``["http://127.0.0.1:8000"]``, once connections are accepted.
+
+    Raises:
+        OSError: an address cannot be bound.
+        LifespanFailureError, LifespanTimeoutError: hypercorn's, the application did not start or end.
+
+    Cancellation: everything is cut at once; applications see a cancellation, and their clean-up is run.
+    """
+    await worker_serve(
+        wrap_app(cast(Framework, app), config.wsgi_max_body_size, None),
+        config,
+        shutdown_trigger=shutdown_trigger,
+        task_status=task_status,
+    )
+
+
+def statistics() -> ServerStatistics:
+    """The figures of the servers that run in this Trio run, together.
+
+    Raises:
+        RuntimeError: there is no Trio run here.
+    """
+    every = [server.statistics() for server in _servers.get([])]
+    ended: dict[str, int] = {}
+    for one in every:
+        for reason, count in one.ended.items():
+            ended[reason] = ended.get(reason, 0) + count
+    return ServerStatistics(
+        connections=sum(one.connections for one in every),
+        websockets=sum(one.websockets for one in every),
+        requests=sum(one.requests for one in every),
+        accepted=sum(one.accepted for one in every),
+        refused=sum(one.refused for one in every),
+        ended=ended,
+        ending=any(one.ending for one in every),
+    )
+
+
+async def worker_serve(
+    app: AppWrapper,
+    config: Config,
+    *,
+    sockets: Sockets | None = None,
+    shutdown_trigger: Trigger | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """What hypercorn's Trio worker runs, with our connections.
+
+    Args, raises and cancellation: as of :func:`serve`.
+    """
+    config.set_statsd_logger_class(StatsdLogger)
+    use_our_log(config)
+    limits = ServerLimits.of(config)
+    state: LifespanState = {}
+    lifespan = Lifespan(app, config, state)
+    context = WorkerContext(_max_requests(config))
+    server = Server(app, config, limits, context, state)
+    async with trio.open_nursery() as lifespan_nursery:
+        ended = await lifespan_nursery.start(_handle, lifespan)
+        await lifespan.wait_for_startup()
+        if lifespan.shutdown.is_set():
+            # It has ended already. If it has failed, then this is where we are cancelled, before anything is bound.
+            await ended.wait()
+            await trio.lowlevel.checkpoint()
+        with _registered(server):
+            async with trio.open_nursery() as connections:
+                if sockets is None:
+                    sockets = _listening_sockets(config)
+                binds, accept = await _open(server, sockets, connections)
+                task_status.started(binds)
+                await _until_shutdown(accept, context, shutdown_trigger)
+                connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
+                connections.start_soon(server.see_off)
+        await lifespan.wait_for_shutdown()
+        lifespan_nursery.cancel_scope.cancel()
+
+
+async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any) -> None:
+    """:func:`worker_serve` in the place of hypercorn's; says so in hypercorn's log, once in each worker.
+
+    Args, raises and cancellation: as of :func:`worker_serve`.
+    """
+    use_our_log(config)
+    await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
+    await worker_serve(app, config, **options)
+
+
+async def _handle(lifespan: Lifespan, task_status: trio.TaskStatus[trio.Event]) -> None:
+    ended = trio.Event()
+    task_status.started(ended)
+    try:
+        await lifespan.handle_lifespan()
+    finally:
+        ended.set()
+
+
+def _max_requests(config: Config) -> int | None:
+    return None if config.max_requests is None else config.max_requests + randint(0, config.max_requests_jitter)
+
+
+def _listening_sockets(config: Config) -> Sockets:
+    sockets = config.create_sockets()
+    for sock in [*sockets.secure_sockets, *sockets.insecure_sockets]:
+        sock.listen(config.backlog)
+    return sockets
+
+
+@contextmanager
+def _registered(server: Server) -> Iterator[None]:
+    """Have :func:`statistics` know of it meanwhile."""
+    try:
+        servers = _servers.get()
+    except LookupError:
+        servers = []
+        _servers.set(servers)
+    servers.append(server)
+    try:
+        yield
+    finally:
+        servers.remove(server)
+
+
+Accept = Callable[[], Awaitable[object]]
+
+
+async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> tuple[list[str], list[Accept]]:
+    """The addresses, and the functions that accept connections on them."""
+    config = server.config
+    binds: list[str] = []
+    accept: list[Accept] = []
+    tls = config.create_ssl_context()
+    if tls is not None:
+        accept.append(_acceptor(partial(server.serve_encrypted, tls), sockets.secure_sockets, connections))
+        binds += [f"https://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.secure_sockets]
+    if sockets.insecure_sockets:  # Trio cannot accept on none
+        accept.append(_acceptor(server.serve_plain, sockets.insecure_sockets, connections))
+    binds += [f"http://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.insecure_sockets]
+    for bind in binds:
+        await config.log.info("Running on %s (CTRL + C to quit)", bind)
+    for sock in sockets.quic_sockets:
+        state = ConnectionState(server.state.copy())
+        await connections.start(UDPServer(server.app, config, server.context, state, sock).run)
+        bind = repr_socket_addr(sock.family, sock.getsockname())
+        await config.log.info("Running on https://%s (QUIC, as hypercorn has it) (CTRL + C to quit)", bind)
+    return binds, accept
+
+
+def _acceptor(
+    handler: Callable[[trio.SocketStream], Awaitable[object]], sockets: list[socket.socket], connections: trio.Nursery
+) -> Accept:
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+    return partial(trio.serve_listeners, handler, listeners, handler_nursery=connections)
+
+
+async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger: Trigger | None) -> None:
+    """Accept connections until the trigger returns, Ctrl-C, or the worker has had its share of requests."""
+
+    async def stop_after(wait: Trigger) -> None:
+        await wait()
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for run in accept:
+                nursery.start_soon(run)
+            nursery.start_soon(stop_after, context.terminate.wait)
+            if trigger is not None:
+                nursery.start_soon(stop_after, trigger)
+    except* KeyboardInterrupt:
+        pass
+    finally:
+        await context.terminated.set()

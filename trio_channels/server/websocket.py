@@ -1,0 +1,333 @@
+"""A WebSocket of hypercorn, over HTTP/1.1 or HTTP/2, with its defects answered. The numbers are those of the docs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import trio
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+from wsproto.connection import Connection as Frames
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.extensions import Extension
+from wsproto.utilities import LocalProtocolError
+
+from .._concurrency.inbox import Inbox
+from .._connection.connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
+from .access_log import ServerLog
+from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
+from .rate import Rate
+from .stream import begin, for_stream
+from .tasks import ClientGone
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+#: RFC 6455, section 7.4.1.
+POLICY_VIOLATION = 1008
+
+#: Seconds that an application has beyond ``ACCEPT_TIMEOUT``: ours denies by itself by then, and with a better reason.
+_AFTER_THE_APPLICATION = 1.0
+
+#: Seconds that a client has to take the close frame of a shutdown.
+_LAST_WORD = 2.0
+
+#: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
+_YIELD_EVERY = 64
+
+_HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
+
+
+class WebSocketStream(WSStream):
+    """One WebSocket.
+
+    Args:
+        wire: the connection it is on.
+        send: where hypercorn's protocol takes its events.
+        stream_id: as of HTTP/2.
+        write: where the bytes of frames go if the connection is this WebSocket's alone, with HTTP/1.1.
+    """
+
+    app_put: Inbox | None
+
+    def __init__(
+        self,
+        wire: Connection,
+        send: Callable[[Event], Awaitable[None]],
+        stream_id: int,
+        write: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(*for_stream(wire, send, stream_id))
+        self._wire = wire
+        self._limits = wire.limits
+        self.buffer = WebsocketBuffer(self._limits.max_message_size)
+        self._write = write or self._write_event
+        self._alone = write is not None
+        self._plain = True
+        self._deaf = False
+        self._why: tuple[int, str] | None = None
+        self._beat = trio.CancelScope()
+        self._answered = trio.Event()
+        self._rate = Rate(self._limits.messages_per_second)
+        self._events = 0
+        self.closed = not wire.streams.enter(self)
+
+    # -- from the client ---------------------------------------------------------------------------------------------
+
+    async def handle(self, event: Event) -> None:
+        """Take an event of the protocol. Cancellation: the event may be lost."""
+        if isinstance(event, StreamClosed):
+            if self.hang_up():
+                await self.log_end()
+        elif self.closed:
+            return
+        elif isinstance(event, Body | Data):
+            if self.handshake.accepted:
+                await self.receive_bytes(event.data)
+            else:
+                await self._refuse_early_frame()
+        elif isinstance(event, Request):
+            await self._begin(event)
+        elif isinstance(event, EndBody):  # HTTP/2: the client will send no more, not even a close frame
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _begin(self, request: Request) -> None:
+        unknown = {"type": "websocket", "path": "", "headers": request.headers}
+        if await begin(self, self._wire, super().handle(request), unknown):
+            self._wire.served.websockets.add(self)
+            self.task_group.spawn(self._watch)
+            if self._wire.served.ending:  # it was on its way when the others were told
+                await self.go_away()
+
+    async def _refuse_early_frame(self) -> None:
+        """D7, and D1 in the same packet (hypercorn issue 225): 400, a disconnect, and the end of the connection.
+
+        RFC 6455, section 4.1, has a client wait for the server's answer.
+        """
+        await self._deny(400)
+
+    async def _deny(self, status: int) -> None:
+        """Answer the handshake in the place of the application, which is told first: it may be about to answer."""
+        unanswered = self.state is _HANDSHAKE
+        self._deaf = True
+        self.hang_up()
+        if unanswered:
+            await self._send_error_response(status)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def receive_bytes(self, data: bytes) -> None:
+        """Take frames, or parts of them. Cancellation: messages may be lost."""
+        if self._has_ended():
+            return
+        self.connection.receive_data(data)
+        for event in self.connection.events():
+            self._events += 1
+            if self._events % _YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+            if isinstance(event, Message):
+                self.buffer.extend(event)
+                if event.message_finished:
+                    if self._rate.exceeded():
+                        await self._refuse_flood()
+                        return
+                    await self.app_put(self.buffer.to_message())  # type: ignore[misc]
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                if self._rate.exceeded():
+                    await self._refuse_flood()
+                    return
+                await self._send_event(event.response())
+            elif isinstance(event, CloseConnection):
+                await self._receive_close(event)
+                return
+            if self._has_ended():
+                return
+
+    def _has_ended(self) -> bool:
+        return self._deaf or self.closed
+
+    async def _receive_close(self, event: CloseConnection) -> None:
+        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's.
+
+        D10, D11, D16: where wsproto has refused a frame, the client is told with the code for it, and nothing more is
+        read.
+        """
+        state = self.connection.state
+        if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+            await self._fail(int(event.code), event.reason or "")
+            return
+        self._deaf = True
+        self._why = (int(event.code), event.reason or "")
+        if state is ConnectionState.REMOTE_CLOSING:
+            await self._send_event(event.response())
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _fail(self, code: int, reason: str) -> None:
+        """Close with a code, and read no more."""
+        self._wire.served.count(f"closed {code}")
+        self._deaf = True
+        if self._why is None:
+            self._why = (code, reason)
+        await self._send_event(CloseConnection(code=code, reason=reason))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _refuse_flood(self) -> None:
+        await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
+
+    def hang_up(self) -> bool:
+        """Draw the consequences of the end: D5, and D15, the pings end with it. Returns whether it is news.
+
+        Not async, so that no cancellation comes between.
+        """
+        self._beat.cancel()
+        self._wire.streams.discard(self)
+        self._wire.served.websockets.discard(self)
+        if self.closed:
+            return False
+        self.closed = True
+        self._why = self._why or (ABNORMAL, "")
+        if self.app_put is not None:
+            code, reason = self._why
+            self.app_put.end({"type": "websocket.disconnect", "code": code, "reason": reason})
+        return True
+
+    async def log_end(self) -> None:
+        """Log the end of a WebSocket that was accepted. Cancellation: as of the logger."""
+        if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
+            code, _ = self._why or (ABNORMAL, "")
+            await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
+
+    # -- from the application ----------------------------------------------------------------------------------------
+
+    async def app_send(self, message: Any) -> None:
+        """Take a message of the application.
+
+        Raises:
+            ClientGone: D4, the client has gone; hypercorn returns at once, and a loop around it freezes the process.
+
+        Cancellation: seen before, or while the client does not take it, and then the connection is closed.
+        """
+        if message is None:
+            await self._application_ended()
+        elif self.closed:
+            await trio.lowlevel.checkpoint()
+            raise ClientGone(*(self._why or (ABNORMAL, "")))
+        elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
+            await self._send_message(message)
+        else:
+            if message["type"] == "websocket.close":
+                self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
+            await super().app_send(message)
+
+    async def _send_message(self, message: Any) -> None:
+        if self.connection.state is not ConnectionState.OPEN:  # it is being closed at this moment
+            await trio.lowlevel.checkpoint()
+            raise ClientGone(*(self._why or (ABNORMAL, "")))
+        data, text = message.get("bytes"), message.get("text")
+        if data is not None:
+            await self._write(frame(BINARY, bytes(data)))
+        elif isinstance(text, str):
+            await self._write(frame(TEXT, text.encode()))
+        else:
+            raise TypeError(f"the text of a websocket.send must be a str; got {type(text).__name__}")
+
+    async def _application_ended(self) -> None:
+        if self.closed:
+            return
+        if self.state is _HANDSHAKE:
+            await self._send_error_response(500)
+        elif self.state is _CONNECTED:
+            self._why = self._why or (INTERNAL_ERROR, "")
+            await self._send_event(CloseConnection(code=INTERNAL_ERROR))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _accept(self, message: Any) -> None:
+        """D11: compression only where it is asked for, and then bounded. D10: no message beyond the limit."""
+        limits, deflate = self._limits, BoundedDeflate(self._limits.max_message_size)
+        extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
+        headers = list(message.get("headers", []))
+        offered, self.handshake.extensions = self.handshake.extensions, None
+        if limits.compression and offered and (agreed := agree(offered, deflate)):
+            headers.append((b"sec-websocket-extensions", agreed))
+            self._plain = False
+        status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
+        self.connection = Frames(ConnectionType.SERVER, extensions)
+        self.state = _CONNECTED
+        if self._alone:
+            self._wire.frames_to = self
+        try:
+            await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
+        except Exception:  # a header that none may be: nothing has been sent
+            self._wire.frames_to = None
+            self.state = _HANDSHAKE
+            raise
+        await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
+        self._answered.set()
+
+    async def _send_event(self, event: Any) -> None:
+        try:
+            data = self.connection.send(event)
+        except LocalProtocolError:
+            return  # too late: a close is under way
+        await self._write(data)
+
+    async def _send_wsproto_event(self, event: Any) -> None:
+        await self._send_event(event)
+
+    async def _write_event(self, data: bytes) -> None:
+        await self.send(Data(stream_id=self.stream_id, data=data))
+
+    # -- from the server ---------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Have the application answer the handshake in time, then the client the pings."""
+        with self._beat:
+            with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
+                await self._answered.wait()
+            if self._answered.is_set():
+                await self._heartbeat()
+        if not self.closed and self.state is _HANDSHAKE:
+            self._wire.served.count("not accepted")
+            await self._deny(503)
+
+    async def _heartbeat(self) -> None:
+        """Ping; and cut a client from which nothing has come for the time of a pong.
+
+        Whatever comes is a sign of life, and while the connection is not read because the application is slow, silence
+        is none of the client's doing.
+        """
+        interval, pong = self._limits.ping_interval, self._limits.pong_timeout
+        step = min(interval, pong)
+        silent = 0.0
+        await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
+        while True:
+            heard = self._wire.reads
+            await self._send_event(Ping())
+            await trio.sleep(step)
+            silent = 0.0 if self._wire.reads != heard or not self._wire.listening else silent + step
+            if silent >= pong:
+                self._wire.served.count("silent")
+                self._wire.abort()
+                return
+            await trio.sleep(interval - step)
+
+    async def go_away(self) -> None:
+        """Tell client and application that the server is about to end.
+
+        Cancellation: the client may not be told.
+        """
+        if self.closed:
+            return
+        self._deaf = True
+        self._why = self._why or (SERVICE_RESTART, "the server restarts")
+        with trio.move_on_after(_LAST_WORD):
+            if self.state is _CONNECTED:
+                await self._send_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
+            elif self.state is _HANDSHAKE:
+                await self._deny(503)
+                return
+        await self.send(StreamClosed(stream_id=self.stream_id))

@@ -1,0 +1,185 @@
+"""Workers: run an ASGI application for the messages of named channels.
+
+What runs::
+
+    worker nursery
+      one task per channel       takes messages, as many as there are free handlers
+        one task per message     the application, in a `channel` scope; then the message is settled
+      the report                 a log line a minute, where something has happened
+
+The rules:
+
+1. The application is run once for each message: a new instance, whose ``receive`` gives the message. It has handled it
+   when it returns, or when it asks for another one; then it is cancelled. If it raises, the message has failed.
+2. With ``ack="after-handler"`` a message is acknowledged when it has been handled. One that failed is delivered again
+   after a pause, to any worker; one whose worker died, as soon as that is known. After ``max_deliveries`` it is a dead
+   letter. A message may therefore be handled twice, and is never lost.
+3. With ``ack="on-receive"`` it is acknowledged before the application runs. It is never handled twice, and is lost when
+   it fails.
+4. A failed message makes one log record, with the traceback. It ends nothing but itself.
+5. Draining takes no more messages, and lets the running handlers finish, for ``grace`` seconds at the most. Messages
+   whose handlers were cancelled go to other workers, and the try does not count.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import get_args
+
+import trio
+
+from .. import _conf
+from .._asgi.protocol import ASGIApplication
+from .._concurrency.exception_groups import leaves
+from ..exceptions import ConfigurationError
+from ..layers.base import ChannelLayer
+from ..layers.work import CLAIM_AFTER, MAX_DELIVERIES
+from ..routing import check_channel_routes
+from .channel import Acknowledge, ChannelStatistics, WorkerChannel, WorkRules
+
+__all__ = ["Acknowledge", "ChannelStatistics", "Worker", "WorkerStatistics"]
+
+logger = logging.getLogger("trio_channels.worker")
+
+#: Handlers of one channel that run at a time: as many as there are worker threads by default.
+CONCURRENCY = 10
+#: Seconds between two log lines about what has been done.
+REPORT_INTERVAL = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """A snapshot of a worker: whether it is draining, and each of its channels."""
+
+    draining: bool
+    channels: dict[str, ChannelStatistics]
+
+
+class Worker:
+    """Runs an application for the messages of named channels, several at a time.
+
+    Args:
+        application: is given scopes ``{"type": "channel", "channel": name}``.
+        channels: their names.
+        channel_layer: must be open in this Trio run while the worker runs.
+        concurrency: handlers of each channel that run at a time. 1 keeps the order, as long as there is one worker
+            and nothing fails.
+        ack: when a message is acknowledged; see the rules of the module.
+        max_deliveries: after so many a message is a dead letter.
+        claim_after: seconds of silence after which a worker counts as dead, and its messages go to others.
+        grace: seconds for which running handlers may go on when the worker is drained; None: ``SHUTDOWN_GRACE``.
+
+    Attributes:
+        grace: as given, or from the settings.
+
+    A worker is run once.
+
+    Raises:
+        ConfigurationError: an argument is out of range, or the application has no route for ``channel``.
+        InvalidChannelLayerError: the layer has no named channels for workers.
+        InvalidNameError: a channel name breaks the rules.
+        NoRouteFound: the application's ChannelNameRouter does not know a channel.
+    """
+
+    def __init__(
+        self,
+        application: ASGIApplication,
+        channels: Iterable[str],
+        channel_layer: ChannelLayer,
+        *,
+        concurrency: int = CONCURRENCY,
+        ack: Acknowledge = "after-handler",
+        max_deliveries: int = MAX_DELIVERIES,
+        claim_after: float = CLAIM_AFTER,
+        grace: float | None = None,
+    ) -> None:
+        names = [channels] if isinstance(channels, str) else list(dict.fromkeys(channels))
+        _require(bool(names), "channels", "the names of one channel or more", names)
+        _require(_is_count(concurrency), "concurrency", "an int of at least 1", concurrency)
+        _require(ack in get_args(Acknowledge), "ack", f"one of {get_args(Acknowledge)}", ack)
+        _require(_is_count(max_deliveries), "max_deliveries", "an int of at least 1", max_deliveries)
+        _require(claim_after > 0, "claim_after", "a number of seconds above 0", claim_after)
+        _require(grace is None or grace >= 0, "grace", "a number of seconds, 0 or more", grace)
+        queues = {name: channel_layer.work_queue(name) for name in names}
+        check_channel_routes(application, names)
+        self.grace: float = _conf.get("SHUTDOWN_GRACE") if grace is None else grace
+        self._layer = channel_layer
+        self._rules = WorkRules(concurrency, ack, max_deliveries, claim_after, self.grace)
+        self._channels = {name: WorkerChannel(application, name, queue, self._rules) for name, queue in queues.items()}
+        self._draining = False
+
+    def __repr__(self) -> str:
+        seen = self.statistics()
+        state = "draining" if seen.draining else "working"
+        counts = (f"{name}: {each.running} running, {each.handled} handled" for name, each in seen.channels.items())
+        return f"<Worker {state}, {'; '.join(counts)}>"
+
+    def statistics(self) -> WorkerStatistics:
+        """An immutable snapshot."""
+        return WorkerStatistics(
+            self._draining, {name: channel.statistics() for name, channel in self._channels.items()}
+        )
+
+    def drain(self) -> None:
+        """Take no more messages, and have :meth:`run` return when the running handlers have finished. Idempotent."""
+        if not self._draining:
+            self._draining = True
+            running = sum(channel.running for channel in self._channels.values())
+            if running:
+                logger.info("draining: %d handlers may finish within %g seconds", running, self.grace)
+            for channel in self._channels.values():
+                channel.drain()
+
+    async def run(self) -> None:
+        """Work until drained.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open. (Its later outages are waited for.)
+
+        Cancellation: the handlers are cancelled; their messages, and what was on its way, go to other workers. A
+        handler that has finished is acknowledged before.
+        """
+        logger.info(
+            "working on %s: %d handlers each, acknowledged %s, through %r",
+            ", ".join(self._channels),
+            self._rules.concurrency,
+            self._rules.ack,
+            self._layer,
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report)
+                async with trio.open_nursery() as channels:
+                    for channel in self._channels.values():
+                        channels.start_soon(channel.serve, name=f"channel {channel.name}")
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            errors = [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]
+            if len(errors) == 1:
+                raise errors[0] from errors[0].__cause__
+            raise
+        logger.info("stopped: %s", self._summary())
+
+    async def _report(self) -> None:
+        before = self._summary()
+        while True:
+            await trio.sleep(REPORT_INTERVAL)
+            summary = self._summary()
+            if summary != before or any(channel.running for channel in self._channels.values()):
+                oldest = max(channel.statistics().oldest for channel in self._channels.values())
+                logger.info("%s%s", summary, f"; the oldest handler runs for {oldest:.0f} s" if oldest else "")
+            before = summary
+
+    def _summary(self) -> str:
+        return "; ".join(channel.summary() for channel in self._channels.values())
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _require(condition: bool, name: str, expected: str, got: object) -> None:
+    if not condition:
+        raise ConfigurationError(f"{name} of a worker must be {expected}; got {got!r}")

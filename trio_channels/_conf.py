@@ -15,9 +15,8 @@ from typing import Any, get_args
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from ._limits import Limits
+from ._limits import CAPACITY, Limits, Overflow
 from .exceptions import ConfigurationError
-from .layers.base import CAPACITY, Overflow
 
 NAME = "TRIO_CHANNELS"
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+#: What happens to a mailbox's owner when the mailbox is full; see :meth:`ChannelLayer.subscribe`.
+Overflow = Literal["close", "drop_newest", "drop_oldest"]
+
+#: Messages that a mailbox holds.
+CAPACITY = 100
 
 
 @dataclass(frozen=True, slots=True)

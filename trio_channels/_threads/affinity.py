@@ -183,9 +183,9 @@ class Affinity:
         except BaseException:
             self._end_turn()
             raise
-        if self._lease is not None:  # kept meanwhile, by a call that has no turn
+        if (kept := self.lease) is not None:  # by a call that has no turn
             lease.end()
-            return self._lease, False
+            return kept, False
         self._lease = lease
         return lease, True
 

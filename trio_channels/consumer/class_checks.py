@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from .._limits import Overflow
 from ..exceptions import ConfigurationError
-from ..layers.gap import Overflow
 
 
 def check_class(

@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
+from .._limits import CAPACITY, Overflow
 from ..exceptions import InvalidChannelLayerError
 from .codec import Message
-from .gap import Gap, Overflow
+from .gap import Gap
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 #: Channels' defaults: seconds a message may wait, seconds an abandoned channel is kept, messages a channel holds.
-EXPIRY, GROUP_EXPIRY, CAPACITY = 60.0, 86_400.0, 100
+EXPIRY, GROUP_EXPIRY = 60.0, 86_400.0
 
 
 class LayerOptions(TypedDict, total=False):

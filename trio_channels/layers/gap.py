@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-#: What happens to a mailbox's owner when the mailbox is full; see :meth:`ChannelLayer.subscribe`.
-Overflow = Literal["close", "drop_newest", "drop_oldest"]
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)

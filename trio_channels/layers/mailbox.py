@@ -21,11 +21,12 @@ from typing import Any
 import outcome
 import trio
 
+from .._limits import Overflow
 from ..exceptions import InvalidChannelLayerError
 from .codec import Message
 from .counters import Counters
 from .envelope import Envelope
-from .gap import Gap, Overflow
+from .gap import Gap
 
 logger = logging.getLogger("trio_channels.mailbox")
 

@@ -9,11 +9,12 @@ from typing import Any, Unpack
 
 import trio
 
+from ..._limits import Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
 from ..codec import Message
-from ..gap import Gap, Overflow
+from ..gap import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .openable import Openable
 from .scripts import NSEND, SEND

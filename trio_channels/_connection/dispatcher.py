@@ -15,8 +15,8 @@ from .._asgi import protocol
 from .._asgi.protocol import DISCONNECTS, Message
 from .._concurrency.wakeup import Bell
 from ..exceptions import ConnectionClosed, StopConsumer
-from ..layers.gap import Gap
 from ..layers.mailbox import Mailbox
+from ..layers.message import Gap
 from .connection import SERVICE_RESTART, TRY_AGAIN_LATER, Connection
 
 logger = logging.getLogger("trio_channels.connection")

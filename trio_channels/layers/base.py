@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
 from .._limits import CAPACITY, Overflow
 from ..exceptions import InvalidChannelLayerError
-from .codec import Message
-from .gap import Gap
+from .message import Gap, Message
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .envelope import Envelope
     from .mailbox import Mailbox
+    from .message import Envelope
 
 __all__ = [
     "ChannelLayer",
@@ -98,7 +97,7 @@ class ChannelLayer(abc.ABC):
         InvalidChannelLayerError: an argument is out of range.
 
     Delivery is at most once. Per sender and group, messages arrive in the order sent. A message must be encodable (see
-    :mod:`trio_channels.layers.codec`); receivers get a copy of it, whose nested values they share.
+    :mod:`trio_channels.layers.message`); receivers get a copy of it, whose nested values they share.
     """
 
     #: As in the channel layer specification; read by portable code.

@@ -16,10 +16,8 @@ from contextlib import asynccontextmanager, contextmanager
 import outcome
 import trio
 
-from .counters import Counters
-from .envelope import Envelope
-from .gap import Gap
 from .mailbox import Mailbox
+from .message import Counters, Envelope, Gap
 
 #: Members that are sent to at a time. What a thousand members touch, each twice, does not fit into a processor's cache:
 #: in parts, each part has dealt with its message before the next one gets it, which takes a third off the whole. And

@@ -14,12 +14,9 @@ from .._limits import Overflow
 from ..exceptions import ChannelLayerUnavailable, InvalidNameError, MailboxOverflow
 from . import names
 from .base import ChannelLayer, LayerOptions, LayerStatistics
-from .codec import Message
-from .counters import Counters
-from .envelope import Envelope
-from .gap import Gap
 from .hub import Hub, random_channel_name
 from .mailbox import Mailbox
+from .message import Counters, Envelope, Gap, Message
 
 
 class Subscription:

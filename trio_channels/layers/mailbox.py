@@ -23,10 +23,7 @@ import trio
 
 from .._limits import Overflow
 from ..exceptions import InvalidChannelLayerError
-from .codec import Message
-from .counters import Counters
-from .envelope import Envelope
-from .gap import Gap
+from .message import Counters, Envelope, Gap, Message
 
 logger = logging.getLogger("trio_channels.mailbox")
 
@@ -61,7 +58,7 @@ class Mailbox:
     Args:
         name: the channel name.
         capacity: how many messages may wait.
-        overflow: what happens beyond that; see :data:`~trio_channels.layers.gap.Overflow`.
+        overflow: what happens beyond that; see :data:`~trio_channels.layers.message.Overflow`.
         counters: the layer's, counted up along with the mailbox' own.
         ring: called after each change that the owner should look at, unless a task that waits in :meth:`get` has it.
         offer: asked first, with a message that nothing waits before; says whether the owner was waiting and has it now.

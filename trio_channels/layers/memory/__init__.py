@@ -10,10 +10,10 @@ import trio
 from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message, round_trip
 from ..hub import Hub
 from ..local import LocalDelivery, _nothing
 from ..mailbox import Mailbox
+from ..message import Message, round_trip
 from ..work import WorkQueue
 from .work import MemoryWorkQueue
 

@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
-from ..codec import Message
-from ..codec import encode as check_and_encode
+from ..message import Message
+from ..message import encode as check_and_encode
 
 SerializerFormat = Literal["msgpack", "json"]
 

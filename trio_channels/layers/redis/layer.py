@@ -13,8 +13,7 @@ from ..._limits import Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message
-from ..gap import Gap
+from ..message import Gap, Message
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .openable import Openable
 from .scripts import NSEND, SEND

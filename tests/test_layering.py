@@ -25,7 +25,6 @@ BANDS: dict[str, str] = {
     "_concurrency.exception_groups": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",
-    "consumer.class_checks": "A",
     "consumer.handlers": "A",
     "exceptions": "A",
     "layers.names": "A",

@@ -30,8 +30,7 @@ from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..layers.base import ChannelLayer, Overflow
 from ..layers.mailbox import Mailbox
-from .class_checks import check_arguments, check_class
-from .handlers import find_handlers, handler_name, why_unhandled
+from .handlers import check_arguments, check_class, find_handlers, handler_name, why_unhandled
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
 

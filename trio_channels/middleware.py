@@ -1,4 +1,4 @@
-"""The smallest ASGI middleware."""
+"""A base class of ASGI middleware."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["BaseMiddleware"]
 
 
 class BaseMiddleware:
-    """Wraps an application, which gets a shallow copy of the scope: keys that a middleware adds go inward only.
+    """Passes a shallow copy of the scope to the inner application, so that changes do not reach outer middleware.
+
+    Override ``__call__``, change the scope, and call ``super().__call__``.
 
     Args:
         inner: the ASGI application.
-
-    Override ``__call__``, change the scope, and call ``super().__call__``.
     """
 
     def __init__(self, inner: ASGIApplication) -> None:

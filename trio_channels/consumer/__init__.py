@@ -79,8 +79,6 @@ class Consumer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not hasattr(cls, "_handlers_are_async"):
-            return
         framework = _framework(cls)
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
         check_class(

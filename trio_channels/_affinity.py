@@ -177,15 +177,17 @@ class Affinity:
             await self._others.park()  # until it is handed over
         self._taken = True
         try:
-            if self._lease is not None:
-                return self._lease, False
+            held = self._lease
+            if held is not None:
+                return held, False
             lease = await self._pool.take(self._label)
         except BaseException:
             self._end_turn()
             raise
-        if self._lease is not None:  # kept meanwhile, by a call that has no turn
+        held = self.lease
+        if held is not None:  # kept meanwhile, by a call that has no turn
             lease.end()
-            return self._lease, False
+            return held, False
         self._lease = lease
         return lease, True
 

@@ -138,9 +138,13 @@ class Lease:
             self.end()
 
     @contextmanager
-    def inside(self) -> Iterator[Lease]:
-        """In the block, calls of the current task, and of tasks that it starts, run on the held thread."""
-        inner, before = Lease(self._pool, self._worker, around=self), lease_of_task.get()
+    def inside(self, inner: Lease | None = None) -> Iterator[Lease]:
+        """In the block, calls of the current task, and of tasks that it starts, run on the held thread.
+
+        Args:
+            inner: makes these calls.
+        """
+        inner, before = inner or Lease(self._pool, self._worker, around=self), lease_of_task.get()
         lease_of_task.set(inner)
         try:
             yield inner

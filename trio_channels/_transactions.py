@@ -93,7 +93,8 @@ async def aatomic(
     """A database transaction across awaits: ``async with aatomic(): ...``, or a decorator of an async function.
 
     Every call to the database inside it, also of tasks that are started inside it, runs on one worker thread, which is
-    held for the length of the block; so do not wait for the network inside it. A block inside a block is a savepoint.
+    held for the length of the block; so do not wait for the network inside it. In an HTTP request that is the request's
+    thread, and calls of the request's other tasks wait for the end of the block. A block inside a block is a savepoint.
     A task that outlives the block has no part in the transaction.
 
     Args:

@@ -92,6 +92,27 @@ async def write_beside_a_transaction(request: HttpRequest) -> HttpResponse:
     return await beside_each_other(first, second)
 
 
+async def blocks_beside_each_other(request: HttpRequest) -> HttpResponse:
+    """The transaction is inside a block, and so is the other task's write."""
+    opened, both = trio.Event(), trio.Event()
+
+    async def first() -> None:
+        async with pinned():
+            await both.wait()
+            async with aatomic():
+                opened.set()
+                await let_the_other_go_on()
+                raise LookupError
+
+    async def second() -> None:
+        async with pinned():
+            both.set()
+            await opened.wait()
+            await User.objects.acreate(username="second")
+
+    return await beside_each_other(first, second)
+
+
 async def write_beside_a_call(request: HttpRequest) -> HttpResponse:
     """The first task's transaction is a synchronous function's, which waits for an async one."""
     opened = trio.Event()
@@ -207,7 +228,7 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
 
 VIEWS = (
     *(block_first, two_transactions, write_beside_a_transaction, write_beside_a_call, insensitive, request_inside),
-    *(request_inside_a_transaction, plain, leaves_a_task, in_a_context, rendered),
+    *(blocks_beside_each_other, request_inside_a_transaction, plain, leaves_a_task, in_a_context, rendered),
 )
 urlpatterns = [path(f"{view.__name__}/", view) for view in VIEWS]
 
@@ -236,7 +257,9 @@ async def test_a_block_is_on_the_thread_of_its_request() -> None:
     assert await body("/block_first/") == "ada"
 
 
-@pytest.mark.parametrize("view", ["two_transactions", "write_beside_a_transaction", "write_beside_a_call"])
+@pytest.mark.parametrize(
+    "view", ["two_transactions", "write_beside_a_transaction", "blocks_beside_each_other", "write_beside_a_call"]
+)
 async def test_a_rollback_takes_no_other_tasks_rows(view: str, postgres_database: dict[str, Any]) -> None:
     assert await body(f"/{view}/") == "second"
 

@@ -92,12 +92,13 @@ class Lease:
         holders: how many hold the worker; 0 for a call on a worker that is held by others.
     """
 
-    __slots__ = ("_around", "_pool", "_worker", "closed", "holders")
+    __slots__ = ("_around", "_pool", "_turns", "_worker", "closed", "holders")
 
     def __init__(self, pool: WorkerPool, worker: Worker, holders: int = 0, around: Lease | None = None) -> None:
         self._pool = pool
         self._worker = worker
         self._around = around  # for a call: the lease that holds the worker
+        self._turns: trio.Lock | None = None
         self.closed = False
         self.holders = holders
 
@@ -108,6 +109,15 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"<Lease of {self._worker.thread.name!r}{', closed' if self.closed else ''}>"
+
+    @property
+    def turns(self) -> trio.Lock:
+        """Held by the one outermost transaction that is open on the thread."""
+        if self._around is not None:
+            return self._around.turns
+        if self._turns is None:
+            self._turns = trio.Lock()
+        return self._turns
 
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a synchronous function on the held thread.
@@ -138,9 +148,13 @@ class Lease:
             self.end()
 
     @contextmanager
-    def inside(self) -> Iterator[Lease]:
-        """In the block, calls of the current task, and of tasks that it starts, run on the held thread."""
-        inner, before = Lease(self._pool, self._worker, around=self), lease_of_task.get()
+    def inside(self, inner: Lease | None = None) -> Iterator[Lease]:
+        """In the block, calls of the current task, and of tasks that it starts, run on the held thread.
+
+        Args:
+            inner: makes these calls.
+        """
+        inner, before = inner or Lease(self._pool, self._worker, around=self), lease_of_task.get()
         lease_of_task.set(inner)
         try:
             yield inner

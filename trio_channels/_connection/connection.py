@@ -20,15 +20,13 @@ from typing import Any
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._concurrency.event_queue import EventQueue
 from .._concurrency.wakeup import Bell
 from .._limits import Limits
 from .._threads.thread import lease_of_task
 from ..exceptions import ConnectionClosed
-
-#: RFC 6455, section 7.4.1, and the registry it started.
-NORMAL, NO_STATUS, ABNORMAL, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1005, 1006, 1011, 1012, 1013
 
 #: A loop around ``send`` lets other tasks run at the latest after this many messages. A switch costs several times what
 #: a send otherwise does, and a server's send usually switches too.

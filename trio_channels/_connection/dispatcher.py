@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import SERVICE_RESTART, TRY_AGAIN_LATER
 from .._asgi.protocol import DISCONNECTS, Message
 from .._concurrency.wakeup import Bell
 from ..exceptions import ConnectionClosed, StopConsumer
 from ..layers.gap import Gap
 from ..layers.mailbox import Mailbox
-from .connection import SERVICE_RESTART, TRY_AGAIN_LATER, Connection
+from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 

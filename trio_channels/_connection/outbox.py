@@ -14,11 +14,12 @@ from collections import deque
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import ABNORMAL, TRY_AGAIN_LATER
 from .._asgi.protocol import Message
 from .._concurrency.wakeup import Bell
 from .._threads.thread import call_soon_in_trio, in_worker
 from ..exceptions import BridgeError, ConnectionClosed
-from .connection import ABNORMAL, TRY_AGAIN_LATER, Connection
+from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 

@@ -16,8 +16,8 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError
 
+from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.inbox import Inbox
-from .._connection.connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from .access_log import ServerLog
 from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
 from .rate import Rate
@@ -26,9 +26,6 @@ from .tasks import ClientGone
 
 if TYPE_CHECKING:
     from .connection import Connection
-
-#: RFC 6455, section 7.4.1.
-POLICY_VIOLATION = 1008
 
 #: Seconds that an application has beyond ``ACCEPT_TIMEOUT``: ours denies by itself by then, and with a better reason.
 _AFTER_THE_APPLICATION = 1.0

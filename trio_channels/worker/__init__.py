@@ -32,7 +32,7 @@ import trio
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication
-from .._concurrency.exception_groups import leaves
+from .._concurrency.exception_groups import bare, split_cancelled
 from ..exceptions import ConfigurationError
 from ..layers.base import ChannelLayer
 from ..layers.work import CLAIM_AFTER, MAX_DELIVERIES
@@ -156,10 +156,10 @@ class Worker:
                         channels.start_soon(channel.serve, name=f"channel {channel.name}")
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            errors = [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]
-            if len(errors) == 1:
-                raise errors[0] from errors[0].__cause__
-            raise
+            _, failure = split_cancelled(group)
+            if failure is None or isinstance(failure := bare(failure), BaseExceptionGroup):
+                raise
+            raise failure from failure.__cause__
         logger.info("stopped: %s", self._summary())
 
     async def _report(self) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import trio
 
 from ..._concurrency.backoff import BackOff
-from ..._concurrency.exception_groups import leaves
+from ..._concurrency.exception_groups import bare, leaves
 from ..._concurrency.wakeup import Bell
 from ...exceptions import ChannelLayerUnavailable
 from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
@@ -239,8 +239,7 @@ class CommandLink:
             others = group.split(LinkLost)[1]
             if others is not None:
                 # A cancellation, or a defect: either is more than a lost link.
-                inner = list(leaves(others))
-                raise (inner[0] if len(inner) == 1 else others) from None
+                raise bare(others) from None
             raise LinkLost(str(next(leaves(group)))) from group
 
     def _wait_again(self, calls: list[Call]) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import trio
 
 from .._asgi.protocol import CLIENT_EVENTS, ASGIApplication, Message
+from .._concurrency.backoff import delay_after
+from .._concurrency.exception_groups import split_cancelled
 from .._concurrency.wakeup import Bell
 from ..exceptions import IllegalMessage, UnhandledMessage
 from ..layers.work import Delivery, WorkQueue, WorkSource
@@ -164,7 +166,7 @@ class WorkerChannel:
         except (Exception, SystemExit) as error:  # one that ended the worker would end the next one, too
             await self._failed(source, delivery, error)
         except BaseExceptionGroup as group:
-            _, failure = group.split(trio.Cancelled)
+            _, failure = split_cancelled(group)
             if not isinstance(failure, ExceptionGroup):
                 raise
             await self._failed(source, delivery, failure)  # it was cancelled, and then failed to clean up
@@ -187,7 +189,7 @@ class WorkerChannel:
             self._counts["buried"] += 1
             await source.bury(delivery, f"{type(error).__name__}: {error}"[:500])
         else:
-            delay = min(FIRST_RETRY * 2 ** (delivery.count - 1), LAST_RETRY, self._rules.claim_after)
+            delay = min(delay_after(delivery.count, FIRST_RETRY, LAST_RETRY), self._rules.claim_after)
             logger.error("%s failed; again in %g s", self._called(delivery), delay, exc_info=error)
             await source.retry(delivery, delay)
 

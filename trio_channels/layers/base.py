@@ -10,9 +10,9 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypedDict
 
+from .._asgi.protocol import Message
 from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow, Rule
 from ..exceptions import InvalidChannelLayerError
-from .codec import Message
 from .gap import Gap
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 

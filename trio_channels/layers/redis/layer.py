@@ -9,11 +9,11 @@ from typing import Any, Unpack
 
 import trio
 
+from ..._asgi.protocol import Message
 from ..._limits import COUNT, SECONDS, Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message
 from ..gap import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .openable import Openable

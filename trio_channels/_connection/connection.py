@@ -22,15 +22,12 @@ import trio
 from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.protocol import Message, Receive, Scope, Send, State
+from .._concurrency import YIELD_EVERY
 from .._concurrency.event_queue import EventQueue
 from .._concurrency.wakeup import Bell
 from .._limits import Limits
 from .._threads.thread import lease_of_task
 from ..exceptions import ConnectionClosed
-
-#: A loop around ``send`` lets other tasks run at the latest after this many messages. A switch costs several times what
-#: a send otherwise does, and a server's send usually switches too.
-_YIELD_EVERY = 16
 
 #: What servers raise when they write to a client that has gone.
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -201,7 +198,7 @@ class Connection:
             self._send_is_quiet
             and self.closed is None
             and self.protocol.state is State.OPEN
-            and self._sends % _YIELD_EVERY
+            and self._sends % YIELD_EVERY
             and protocol.is_data(message)
         ):
             # By far the most frequent case, without a coroutine of our own: there is one for each member of a group
@@ -216,7 +213,7 @@ class Connection:
             self._send_is_quiet
             and self.closed is None
             and not self._close_sent
-            and self._sends % _YIELD_EVERY
+            and self._sends % YIELD_EVERY
             and message["type"] == "websocket.send"
         ):
             return self._send(message)
@@ -229,7 +226,7 @@ class Connection:
             message: as of :meth:`send`.
             checked: :meth:`check` has been called for it.
         """
-        if self.closed is not None or self._sends % _YIELD_EVERY == 0:
+        if self.closed is not None or self._sends % YIELD_EVERY == 0:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()

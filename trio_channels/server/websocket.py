@@ -34,7 +34,7 @@ _AFTER_THE_APPLICATION = 1.0
 _LAST_WORD = 2.0
 
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
-_YIELD_EVERY = 64
+_FRAMES_PER_TURN = 64
 
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
@@ -123,7 +123,7 @@ class WebSocketStream(WSStream):
         self.connection.receive_data(data)
         for event in self.connection.events():
             self._events += 1
-            if self._events % _YIELD_EVERY == 0:
+            if self._events % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)

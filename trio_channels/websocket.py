@@ -134,7 +134,7 @@ class WebSocket:
         try:
             while True:
                 if self._last is None and not connection.events:
-                    waited = not await connection.bell.wait() or waited
+                    waited = not await connection.wakeup.wait() or waited
                     continue
                 if not waited:
                     await trio.lowlevel.checkpoint()

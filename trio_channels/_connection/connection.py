@@ -23,8 +23,8 @@ from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._concurrency import YIELD_EVERY
-from .._concurrency.event_queue import EventQueue
-from .._concurrency.wakeup import Bell
+from .._concurrency.queues import EventQueue
+from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
 from .._threads.thread import lease_of_task
 from ..exceptions import ConnectionClosed
@@ -44,12 +44,12 @@ class Connection:
         finish_reading: nor while there are events that it has not taken; for ``disconnect_timeout`` at most.
 
     Attributes:
-        bell: rung whenever there may be something new to look at.
+        wakeup: rung whenever there may be something new to look at.
         events: the client's, read and not yet taken; a worker's next is read when the last has been dealt with.
         closed: why nothing can be sent any more, or None.
         parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
-        receiving: whether the application is about to take an event, although not waiting for the bell now.
+        receiving: whether the application is about to take an event, although not waiting for the wakeup now.
         application_scope: cancelled to end the application early; known from :meth:`open` on.
         activity: what the application is doing now, for log lines; the dispatcher's to set.
     """
@@ -68,7 +68,6 @@ class Connection:
         "_unread",
         "activity",
         "application_scope",
-        "bell",
         "cancel_on_disconnect",
         "closed",
         "disconnected",
@@ -79,6 +78,7 @@ class Connection:
         "protocol",
         "receiving",
         "scope",
+        "wakeup",
     )
 
     def __init__(
@@ -94,8 +94,8 @@ class Connection:
         self.scope = scope
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)
-        self.bell = Bell()
-        self.events = EventQueue(self.limits.read_ahead, self.bell)
+        self.wakeup = Wakeup()
+        self.events = EventQueue(self.limits.read_ahead, self.wakeup)
         self.closed: ConnectionClosed | None = None
         self.parting: ConnectionClosed | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -272,7 +272,7 @@ class Connection:
             self._closed_by_us(NORMAL, "denied")
             self._denied()
         elif kind == "http.response.body" and last:
-            self.bell.ring()
+            self.wakeup.set()
 
     async def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Close a WebSocket, or deny one that was not accepted; does nothing once it is closed.
@@ -307,7 +307,7 @@ class Connection:
         self._set_closed(ConnectionClosed(code, reason))
         if not self.disconnected.is_set():
             self.application_scope.deadline = trio.current_time() + self.limits.close_timeout
-        self.bell.ring()
+        self.wakeup.set()
 
     def _denied(self) -> None:
         """Make up the disconnect that hypercorn delivers only when the application has returned."""
@@ -336,7 +336,7 @@ class Connection:
         if closed is not told:
             event = {**event, "code": closed.code, "reason": closed.reason}
         self.disconnected.set()
-        will_learn = self.bell.waited_for or self.receiving or (self._finish_reading and self.events.unread)
+        will_learn = self.wakeup.waited_for or self.receiving or (self._finish_reading and self.events.unread)
         if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
         else:  # who has closed by itself may have more to do

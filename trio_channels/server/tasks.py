@@ -11,7 +11,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, Scope
 
 from .._concurrency.exception_groups import split_cancelled
-from .._concurrency.inbox import Inbox
+from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
 from ..log import current_connection, number_of
 

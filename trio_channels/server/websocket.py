@@ -17,7 +17,7 @@ from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError
 
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
-from .._concurrency.inbox import Inbox
+from .._concurrency.queues import Inbox
 from .access_log import ServerLog
 from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
 from .rate import Rate

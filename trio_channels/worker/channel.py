@@ -13,7 +13,7 @@ import trio
 from .._asgi.protocol import CLIENT_EVENTS, ASGIApplication, Message
 from .._concurrency.backoff import delay_after
 from .._concurrency.exception_groups import split_cancelled
-from .._concurrency.wakeup import Bell
+from .._concurrency.wakeup import Wakeup
 from ..exceptions import IllegalMessage, UnhandledMessage
 from ..layers.work import Delivery, WorkQueue, WorkSource
 
@@ -79,7 +79,7 @@ class WorkerChannel:
         self._source: WorkSource | None = None
         self._running: dict[str, tuple[float, object]] = {}  # message id -> since when, type
         self._counts: Counter[str] = Counter()
-        self._handler_done = Bell()
+        self._handler_done = Wakeup()
         self._taking = trio.CancelScope()
         self._handling = trio.CancelScope()
 
@@ -157,7 +157,7 @@ class WorkerChannel:
         finally:
             self._counts["cancelled"] += not finished
             self._running.pop(delivery.id, None)
-            self._handler_done.ring()
+            self._handler_done.set()
 
     async def _run_and_settle(self, source: WorkSource, delivery: Delivery) -> None:
         settles = self._rules.ack == "after-handler"

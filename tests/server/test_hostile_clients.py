@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from hypercorn.events import RawData
 
-from trio_channels._concurrency.inbox import Inbox
+from trio_channels._concurrency.queues import Inbox
 from trio_channels.server.run import _servers
 
 from .clients import (

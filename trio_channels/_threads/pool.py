@@ -33,7 +33,8 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 
 import trio
 
-from ..exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
+from .._limits import COUNT, at_least
+from ..exceptions import BridgeError, WorkerPoolBusy, WorkerPoolClosed
 from .context import adopt
 from .thread import Done, Job, Worker, lease_of_task
 
@@ -196,9 +197,8 @@ class WorkerPool(trio.abc.Instrument):
     """
 
     def __init__(self, limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> None:
-        for name, value, least in (("limit", limit, 1), ("queue_limit", queue_limit, 0)):
-            if value < least:
-                raise ConfigurationError(f"the worker pool's {name} must be an int of at least {least}; got {value!r}")
+        COUNT.require("the worker pool's limit", limit)
+        at_least(0).require("the worker pool's queue_limit", queue_limit)
         self._limit = limit
         self._queue_limit = queue_limit
         self._workers: list[Worker] = []

@@ -137,7 +137,7 @@ class Consumer:
         if layer is not None:
             try:
                 opening = layer.open_mailbox(
-                    ring=connection.bell.ring, offer=connection.bell.hand_over, overflow=self.mailbox_overflow
+                    ring=connection.wakeup.set, offer=connection.wakeup.hand_over, overflow=self.mailbox_overflow
                 )
             except ChannelLayerUnavailable as error:
                 await supervise(connection, functools.partial(_fail, error))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
-from .._limits import Overflow
+from .._limits import COUNT, OVERFLOW, Rule
 from ..exceptions import ConfigurationError
+
+_OVERFLOW_OR_NONE = Rule(f"None or {OVERFLOW.expected}", lambda value: value is None or OVERFLOW.holds(value))
 
 
 def check_class(
@@ -29,14 +31,8 @@ def check_class(
     Raises:
         ConfigurationError: an attribute is out of range, or a method would never run.
     """
-    if not isinstance(handler_concurrency, int) or handler_concurrency < 1:
-        raise ConfigurationError(
-            f"{cls.__name__}.handler_concurrency must be an int of at least 1; got {handler_concurrency!r}"
-        )
-    if mailbox_overflow is not None and mailbox_overflow not in get_args(Overflow):
-        raise ConfigurationError(
-            f"{cls.__name__}.mailbox_overflow must be None or one of {get_args(Overflow)}; got {mailbox_overflow!r}"
-        )
+    COUNT.require(f"{cls.__name__}.handler_concurrency", handler_concurrency)
+    _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", mailbox_overflow)
     # In place of a plain method its coroutine would never run, and nobody would say so.
     if not is_async and (name := _async_replacement(cls, framework)) is not None:
         raise ConfigurationError(

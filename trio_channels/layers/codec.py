@@ -5,13 +5,10 @@ Every layer encodes, the in-memory one included, so that what works in a test wo
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from .._asgi.protocol import Message
 from ..exceptions import MessageNotEncodable
-
-Message = dict[str, Any]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()

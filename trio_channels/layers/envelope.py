@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import outcome
 
-from .codec import Message
+from .._asgi.protocol import Message
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from typing import Unpack
 
 import trio
 
+from .._asgi.protocol import Message
 from .._limits import Overflow
 from ..exceptions import ChannelLayerUnavailable, InvalidNameError, MailboxOverflow
 from . import names
 from .base import ChannelLayer, LayerOptions, LayerStatistics
-from .codec import Message
 from .counters import Counters
 from .envelope import Envelope
 from .gap import Gap

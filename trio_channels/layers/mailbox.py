@@ -21,9 +21,9 @@ from typing import Any
 import outcome
 import trio
 
+from .._asgi.protocol import Message
 from .._limits import Overflow
 from ..exceptions import InvalidChannelLayerError
-from .codec import Message
 from .counters import Counters
 from .envelope import Envelope
 from .gap import Gap

@@ -10,7 +10,7 @@ import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
-from .._concurrency.inbox import Inbox
+from .._concurrency.queues import Inbox
 from .stream import begin, for_stream
 from .tasks import ClientGone
 

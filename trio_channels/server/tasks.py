@@ -10,7 +10,8 @@ from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, Scope
 
-from .._concurrency.inbox import Inbox
+from .._concurrency.exception_groups import split_cancelled
+from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
 from ..log import current_connection, number_of
 
@@ -52,7 +53,7 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
         if not _means_gone(error):
             await config.log.exception("Error in ASGI Framework")
     except BaseExceptionGroup as group:
-        _, others = group.split(trio.Cancelled)
+        _, others = split_cancelled(group)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
         if not _means_gone(others):

@@ -7,10 +7,11 @@ from typing import Unpack
 
 import trio
 
+from ..._asgi.protocol import Message
 from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message, round_trip
+from ..codec import round_trip
 from ..hub import Hub
 from ..local import LocalDelivery, _nothing
 from ..mailbox import Mailbox

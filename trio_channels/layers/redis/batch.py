@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.wakeup import Wakeup
 from .connection import Argument, LinkLost, ReplyError, encode
 
 MULTI, EXEC = encode("MULTI"), encode("EXEC")
@@ -51,8 +51,8 @@ Combine = Callable[[list[Any]], tuple[Argument, ...]]
 NO_ANSWER = object()
 
 
-class Call(Bell):
-    """One call, from its beginning to its answer, which rings.
+class Call(Wakeup):
+    """One call; it is set when its answer has come.
 
     Args:
         request: the encoded command, or a part of one.

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from ..._asgi.protocol import Message
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
-from ..codec import Message
 from ..codec import encode as check_and_encode
 
 SerializerFormat = Literal["msgpack", "json"]

@@ -9,11 +9,11 @@ from typing import Any, Unpack
 
 import trio
 
-from ..._limits import Overflow
+from ..._asgi.protocol import Message
+from ..._limits import COUNT, SECONDS, Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message
 from ..gap import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .openable import Openable
@@ -70,10 +70,8 @@ class RedisStreamsChannelLayer(Openable):
         super().__init__(**options)
         if not prefix or set("{}") & set(prefix):
             raise InvalidChannelLayerError(f"prefix must be a str that is not empty, without braces; got {prefix!r}")
-        if not timeout > 0 or inbox_capacity < 1:
-            raise InvalidChannelLayerError(
-                f"timeout and inbox_capacity must be positive; got {timeout!r} and {inbox_capacity!r}"
-            )
+        SECONDS.require("timeout of a channel layer", timeout, InvalidChannelLayerError)
+        COUNT.require("inbox_capacity of a channel layer", inbox_capacity, InvalidChannelLayerError)
         self.prefix = prefix
         self.timeout = timeout
         self.inbox_capacity = inbox_capacity

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.wakeup import Wakeup
 from ...exceptions import ChannelLayerUnavailable
 from ..hub import Hub
 from .connection import CommandRefused
@@ -51,7 +51,7 @@ class Memberships:
         self._confirmed: set[str] = set()
         self._changed: dict[str, None] = {}
         self._joined: dict[str, trio.Event] = {}
-        self._bell = Bell()
+        self._wakeup = Wakeup()
 
     def __repr__(self) -> str:
         return f"<Memberships: Redis knows of {len(self._told)}, {len(self._changed)} are to be told>"
@@ -85,21 +85,21 @@ class Memberships:
         """Say that a group has got its first, or lost its last, member here."""
         self._changed[group] = None
         self._confirmed.discard(group)
-        self._bell.ring()
+        self._wakeup.set()
 
     def tell_all_again(self) -> None:
         """Redis may have forgotten everything: nothing is confirmed any more."""
         self._confirmed.clear()
         self._changed.update(dict.fromkeys(self._told))
         self._changed.update((group, None) for group in self._hub.groups if self._mine(group))
-        self._bell.ring()
+        self._wakeup.set()
 
     async def sync(self) -> None:
         """Tell Redis what changes, for ever."""
         while True:
             batch = list(self._changed)[:BATCH]
             if not batch:
-                await self._bell.wait()
+                await self._wakeup.wait()
                 continue
             for group in batch:
                 del self._changed[group]
@@ -143,7 +143,7 @@ class Memberships:
         while True:
             await trio.sleep(self._expiry_ms / 3000)
             self._changed.update(dict.fromkeys(self._told))
-            self._bell.ring()
+            self._wakeup.set()
 
     async def quit_all(self) -> None:
         """Take this process out of every group that Redis may know it in."""

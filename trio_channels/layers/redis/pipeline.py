@@ -25,8 +25,8 @@ from typing import Any
 import trio
 
 from ..._concurrency.backoff import BackOff
-from ..._concurrency.exception_groups import leaves
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.exception_groups import bare, leaves
+from ..._concurrency.wakeup import Wakeup
 from ...exceptions import ChannelLayerUnavailable
 from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
 from .connection import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire, patience_for
@@ -77,7 +77,7 @@ class CommandLink:
         self._wire: Wire | None = None
         self._gathering = False
         self._rest = b""  # what the connection would not take at once
-        self._rest_bell = Bell()
+        self._rest_wakeup = Wakeup()
         self._back_off = BackOff()
         self._in_outage = False
         self._closed = False
@@ -128,7 +128,7 @@ class CommandLink:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             await trio.lowlevel.checkpoint()  # for those who would try again at once
-            call.ring()
+            call.set()
         self._waiting[call] = None
         self._send_batch()
         try:
@@ -159,7 +159,7 @@ class CommandLink:
                     next_look = call.deadline  # those behind it have begun later
                     break
                 if not call.abandoned:
-                    call.ring()
+                    call.set()
             await trio.sleep_until(next_look)
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class CommandLink:
         self._closed = True
         for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
-                call.ring()
+                call.set()
 
     def _until_when(self) -> str:
         return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
@@ -190,7 +190,7 @@ class CommandLink:
         self._sent_at = trio.current_time()
         self._rest = self._wire.send_nowait(self._batch.data)
         if self._rest:
-            self._rest_bell.ring()
+            self._rest_wakeup.set()
 
     # -- the connection's side ------------------------------------------------------------------------------------
 
@@ -239,8 +239,7 @@ class CommandLink:
             others = group.split(LinkLost)[1]
             if others is not None:
                 # A cancellation, or a defect: either is more than a lost link.
-                inner = list(leaves(others))
-                raise (inner[0] if len(inner) == 1 else others) from None
+                raise bare(others) from None
             raise LinkLost(str(next(leaves(group)))) from group
 
     def _wait_again(self, calls: list[Call]) -> None:
@@ -250,7 +249,7 @@ class CommandLink:
 
     async def _write_rest(self, wire: Wire) -> None:
         while True:
-            await self._rest_bell.wait()
+            await self._rest_wakeup.wait()
             data, self._rest = self._rest, b""
             await wire.send(data)
 
@@ -286,7 +285,7 @@ class CommandLink:
                 again.append(call)
             else:
                 call.reply = answer
-                call.ring()
+                call.set()
         self._batch = None
         self._wait_again(again)
 

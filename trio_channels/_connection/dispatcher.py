@@ -16,8 +16,8 @@ from .._asgi.close_codes import SERVICE_RESTART, TRY_AGAIN_LATER
 from .._asgi.protocol import DISCONNECTS, Message
 from .._concurrency.wakeup import Wakeup
 from ..exceptions import ConnectionClosed, StopConsumer
-from ..layers.gap import Gap
 from ..layers.mailbox import Mailbox
+from ..layers.message import Gap
 from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")

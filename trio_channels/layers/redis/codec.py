@@ -18,7 +18,7 @@ import msgspec
 
 from ..._asgi.protocol import Message
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
-from ..codec import encode as check_and_encode
+from ..message import encode as check_and_encode
 
 SerializerFormat = Literal["msgpack", "json"]
 

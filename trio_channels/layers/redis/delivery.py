@@ -9,10 +9,9 @@ from functools import partial
 
 import trio
 
-from ..envelope import Envelope
-from ..gap import Gap
 from ..hub import Hub
 from ..mailbox import Mailbox
+from ..message import Envelope, Gap
 from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Parcel, UndecodableEntry
 from .window import DuplicateFilter
 

@@ -14,7 +14,7 @@ from ..._limits import COUNT, SECONDS, Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..gap import Gap
+from ..message import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .openable import Openable
 from .scripts import NSEND, SEND

@@ -11,7 +11,7 @@ import trio.testing
 
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, inbox, keys
-from trio_channels.layers.redis.scripts import ACK
+from trio_channels.layers.redis.scripts import ACKNOWLEDGE_INBOX
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -147,7 +147,7 @@ async def test_an_acknowledgement_whose_answer_was_lost_is_no_sign_of_anything(u
             [shard] = layer._opened().shards
             for number in range(5):
                 await pass_messages(layer, events, number)
-                proxy.lose_reply_to(ACK.sha.encode())
+                proxy.lose_reply_to(ACKNOWLEDGE_INBOX.sha.encode())
                 await until(lambda number=number: proxy.lost_replies == number + 1)
                 await until(lambda number=number: shard.reader.attachments == number + 2 and shard.reader.connected)
             await pass_messages(layer, events, 5)

@@ -42,7 +42,7 @@ def allowed() -> set[str]:
 def commands_of_the_package() -> set[str]:
     """Every command that stands in the package's Lua, or is asked for in one call."""
     found: set[str] = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.lua")]:
         source = path.read_text()
         found |= set(re.findall(r"(?:redis\.p?call|look)\('([A-Z]+)'", source))
         found |= set(re.findall(r"""(?:call|ask)\(\s*(?:[a-z]+, )?"([A-Z]+)"[,)]""", source))

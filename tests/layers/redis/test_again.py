@@ -14,7 +14,7 @@ from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
 from trio_channels.layers.redis.connection import encode
-from trio_channels.layers.redis.scripts import ALL
+from trio_channels.layers.redis.scripts import ALL_SCRIPTS
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -69,7 +69,7 @@ async def pass_on_one_by_one(client: trio.SocketStream, url: str, numbers: Itera
                     replies.feed(answer)
                     await client.send_all(answer)
                 if forget:
-                    for script in ALL:
+                    for script in ALL_SCRIPTS:
                         await redis(url, *script.load)
 
 

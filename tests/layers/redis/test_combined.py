@@ -17,7 +17,7 @@ from trio_channels.layers.redis.batch import Batch, Call
 from trio_channels.layers.redis.group_sends import GroupSends
 from trio_channels.layers.redis.keys import ShardKeys
 from trio_channels.layers.redis.pipeline import IN_FLIGHT
-from trio_channels.layers.redis.scripts import GADD, GSEND
+from trio_channels.layers.redis.scripts import GROUP_ADD, GROUP_SEND
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -142,7 +142,7 @@ async def test_messages_of_one_command_whose_answer_was_lost_arrive_once(url: st
         first, second = make_layers(proxy.url, url)
         async with first, second, second.subscribe("a", "b") as events:
             await first.group_send("a", {"type": "x", "n": -1})
-            proxy.lose_reply_to(GSEND.sha.encode(), lost)
+            proxy.lose_reply_to(GROUP_SEND.sha.encode(), lost)
             assert await send_at_once(first, *(("ab"[n % 2], n) for n in range(40))) == [None] * 40
             assert proxy.lost_replies == lost
             await first.group_send("b", {"type": "x", "n": 40})
@@ -156,7 +156,7 @@ async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_coun
         async with first, second, second.subscribe("a", "b") as events:
             [shard] = second._opened().shards
             behind.stall()
-            before.lose_reply_to(GSEND.sha.encode(), 2)
+            before.lose_reply_to(GROUP_SEND.sha.encode(), 2)
             assert await send_at_once(first, *(("ab"[n % 2], n) for n in range(100))) == [None] * 100
             assert before.lost_replies == 2
             assert await redis(url, "XLEN", shard.keys.inbox) == 31
@@ -218,7 +218,7 @@ async def test_which_messages_have_come_before(
         assert [fields[1] for _, fields in entries[1:]] == [f"us-{number}".encode() for number in sent]
         assert await redis(url, "GET", f"{tag}:done:us") == noted.encode()
         # Others' commands leave the part of the note that is not theirs.
-        await shard.link.call(*GADD(f"{tag}:done:us", f"{tag}:g:other", args=("us", 99, 1000, 1000)))
+        await shard.link.call(*GROUP_ADD(f"{tag}:done:us", f"{tag}:g:other", args=("us", 99, 1000, 1000)))
         _, *late = noted.split()
         assert await redis(url, "GET", f"{tag}:done:us") == " ".join(["99", *late]).encode()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .connection import Argument
 from .keys import ShardKeys
-from .scripts import GSEND
+from .scripts import GROUP_SEND
 
 #: A message on its way to a group: its number (see :class:`ShardKeys`), the group's key, the blob.
 Part = tuple[int, str, bytes]
@@ -38,4 +38,4 @@ class GroupSends:
         for number, group, blob in messages:
             rows += (number, places.setdefault(group, len(places) + 2), blob)
         arguments = (keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, *rows)
-        return GSEND(keys.done, *places, args=arguments)
+        return GROUP_SEND(keys.done, *places, args=arguments)

@@ -25,7 +25,7 @@ from .delivery import Delivery
 from .hosts import Host
 from .keys import ShardKeys
 from .pipeline import CommandLink
-from .scripts import ACK, ATTACH
+from .scripts import ACKNOWLEDGE_INBOX, ATTACH_INBOX
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -136,9 +136,11 @@ class Reader:
     async def _attach(self, wire: Wire) -> None:
         self.attachments += 1
         await check_version(wire, self._timeout)
-        await self._ask(wire, ATTACH.load)
-        await self._ask(wire, ACK.load)
-        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ))
+        await self._ask(wire, ATTACH_INBOX.load)
+        await self._ask(wire, ACKNOWLEDGE_INBOX.load)
+        command = ATTACH_INBOX(
+            self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ)
+        )
         existed, last, time, lost, ack, remained = await self._ask(wire, command)
         self._delivery.see_time(time)
         if self._ack_answered < self._ack <= ack:
@@ -219,7 +221,9 @@ class Reader:
             self._ack += 1
             if look:
                 self._look_at = now + cycle
-            ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
+            ack = ACKNOWLEDGE_INBOX(
+                keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look))
+            )
             data = encode(*ack) + data
         rest = wire.send_nowait(data)
         if rest:

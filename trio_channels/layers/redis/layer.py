@@ -17,12 +17,11 @@ from ..codec import Message
 from ..gap import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .openable import Openable
-from .scripts import NSEND, SEND
+from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenLayer, stream_of
 from .shard import ShardStatistics
 from .topology import parse_topology
 from .work_queue import RedisWorkQueue
-from .work_scripts import ALL as WORK_SCRIPTS
 from .work_source import WorkContext
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
@@ -124,7 +123,9 @@ class RedisStreamsChannelLayer(Openable):
         keys = shard.keys
         blob = self._codec.pack(CHANNEL, channel, message)
         answer = await shard.link.call(
-            *SEND(keys.inboxes + process, keys.done, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob))
+            *SEND_TO_PROCESS(
+                keys.done, keys.inboxes + process, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob)
+            )
         )
         self._count(opened, channel, answer, self.inbox_capacity)
 
@@ -135,7 +136,7 @@ class RedisStreamsChannelLayer(Openable):
         memory = max(TOKEN_MEMORY, 4 * self.timeout)
         times = (int(seconds * 1000) for seconds in (self.group_expiry, self.expiry, memory))
         answer, expired = await shard.link.call(
-            *NSEND(
+            *SEND_TO_NAMED(
                 stream_of(shard, channel),
                 f"{shard.tag}:seen:{channel}",
                 args=(capacity, opened.next_token(), blob, *times),

@@ -13,7 +13,7 @@ from ..hub import Hub
 from .connection import CommandRefused
 from .keys import GROUP_LEASES, ShardKeys
 from .pipeline import CommandLink
-from .scripts import GADD, GDEL
+from .scripts import GROUP_ADD, GROUP_DISCARD
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -122,9 +122,9 @@ class Memberships:
         leaving = [group for group in batch if group not in self._hub.groups and group in self._told]
         self._told.update(joining)  # from here on it may know, whatever becomes of the answer
         if joining:
-            await self._link.call(*GADD(*self._keys.for_groups(joining), args=self._arguments()))
+            await self._link.call(*GROUP_ADD(*self._keys.for_groups(joining), args=self._arguments()))
         if leaving:
-            await self._link.call(*GDEL(*self._keys.for_groups(leaving), args=self._keys.stamp()))
+            await self._link.call(*GROUP_DISCARD(*self._keys.for_groups(leaving), args=self._keys.stamp()))
         self._told.difference_update(leaving)
         for group in batch:
             if group in self._changed:
@@ -150,4 +150,4 @@ class Memberships:
         groups = list(self._told)
         for start in range(0, len(groups), BATCH):
             keys = self._keys.for_groups(groups[start : start + BATCH])
-            await self._link.call(*GDEL(*keys, args=self._keys.stamp()))
+            await self._link.call(*GROUP_DISCARD(*keys, args=self._keys.stamp()))

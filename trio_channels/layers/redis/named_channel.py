@@ -20,7 +20,7 @@ from ..._concurrency.backoff import BackOff
 from ...exceptions import ChannelLayerUnavailable
 from .connection import LinkLost
 from .group_reader import BLOCK, CLAIM_AFTER, GROUP, GroupReader, blob_of
-from .scripts import DONE, QUIT
+from .scripts import ACKNOWLEDGE_NAMED, LEAVE_NAMED
 
 #: Seconds between two looks at what is pending.
 LOOK_INTERVAL = 3.0
@@ -71,7 +71,7 @@ class NamedChannel:
                 if self._held is None:
                     self._held = await self._read()
                 entry_id, blob = self._held
-                command = DONE(
+                command = ACKNOWLEDGE_NAMED(
                     self._stream, self._note, args=(GROUP, self._consumer, entry_id, int(NOTE_EXPIRY * 1000))
                 )
                 with trio.CancelScope(shield=True):
@@ -84,7 +84,7 @@ class NamedChannel:
     async def quit(self) -> None:
         """Close the connection, and have Redis forget this consumer unless messages are pending for it."""
         await self.disconnect()
-        await self._link.call(*QUIT(self._stream, self._note, args=(GROUP, self._consumer)))
+        await self._link.call(*LEAVE_NAMED(self._stream, self._note, args=(GROUP, self._consumer)))
 
     async def disconnect(self) -> None:
         """Close the connection; the next receiver opens another."""

@@ -31,9 +31,8 @@ from ...exceptions import ChannelLayerUnavailable
 from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
 from .connection import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire, patience_for
 from .hosts import Host
-from .scripts import ALL
+from .scripts import ALL_SCRIPTS
 from .window import WIDTH
-from .work_scripts import ALL as WORK
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -311,7 +310,7 @@ class CommandLink:
 
 async def _prepare(wire: Wire, patience: float) -> None:
     """Load the scripts, and make sure that transactions are allowed."""
-    commands = (*(script.load for script in (*ALL, *WORK)), ("MULTI",), ("EXEC",))
+    commands = (*(script.load for script in ALL_SCRIPTS), ("MULTI",), ("EXEC",))
     for reply in await wire.exchange(*commands, patience=patience):
         if isinstance(reply, ReplyError):
             raise LinkLost(f"{wire.host} refused a script or a transaction: {reply}")

@@ -12,7 +12,7 @@ from .codec import PROBE, EntryCodec
 from .inbox import Reader
 from .keys import ShardKeys
 from .pipeline import CommandLink
-from .scripts import SEND
+from .scripts import SEND_TO_PROCESS
 
 #: Seconds between two messages to oneself, and how many may be missing before the reader attaches again.
 INTERVAL, MISSING = 4.0, 2
@@ -59,7 +59,9 @@ class Prober:
             attachment = self._reader.attachments
             blob = self._codec.pack(PROBE, str(self._sent + 1), {})
             keys = self._keys
-            command = SEND(keys.inbox, keys.done, keys.refused, args=(*keys.stamp(), self._capacity + 1, blob))
+            command = SEND_TO_PROCESS(
+                keys.done, keys.inbox, keys.refused, args=(*keys.stamp(), self._capacity + 1, blob)
+            )
             try:
                 answer = await self._link.call(*command)
             except ChannelLayerUnavailable:

@@ -25,7 +25,7 @@ from .keys import ShardKeys
 from .memberships import Memberships
 from .pipeline import CommandLink, LinkStatistics
 from .probe import Prober
-from .scripts import EMPTY
+from .scripts import EMPTY_INBOX
 from .supervision import Keeper
 
 ShardState = Literal["working", "connecting", "broken"]
@@ -196,7 +196,7 @@ class Shard:
             # Last: whose inbox it is tells Redis of its memberships again, which must not be deleted then.
             for key in found:
                 told = int(key != self.keys.inbox.encode())
-                await self.link.call(*EMPTY(key, key + b":state", args=(told,)))
+                await self.link.call(*EMPTY_INBOX(key, key + b":state", args=(told,)))
         finally:
             # What this process still holds when it is over is told again.
             self.memberships.tell_all_again()

@@ -12,7 +12,7 @@ import trio
 from ...exceptions import InvalidNameError
 from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, WorkQueue, WorkSource
 from .codec import EntryCodec, UndecodableEntry
-from .work_scripts import REQUEUE
+from .scripts import WORK_REQUEUE
 from .work_source import DEAD_LETTERS, RedisWorkSource, WorkContext
 
 
@@ -62,7 +62,7 @@ class RedisWorkQueue(WorkQueue):
         context = self._context()
         expiry = int(context.group_expiry * 1000)
         chosen = _ids(ids) or await self._all_dead(context)
-        return int(await context.link.call(*REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
+        return int(await context.link.call(*WORK_REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
 
     async def discard(self, *ids: str) -> int:
         """See :meth:`WorkQueue.discard`. Raises as :meth:`dead_letters`.

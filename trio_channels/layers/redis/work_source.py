@@ -29,10 +29,12 @@ from .codec import NAMED, EntryCodec, UndecodableEntry
 from .connection import Argument, LinkLost
 from .group_reader import BLOCK, GROUP, GroupReader, blob_of
 from .pipeline import CommandLink
-from .work_scripts import AGAIN, BURY, FINISH, LEAVE, MINE, RENEW, TAKE_OVER, WAITING_ROOM
+from .scripts import WORK_BURY, WORK_DONE, WORK_LEAVE, WORK_PENDING, WORK_RENEW, WORK_RETRY, WORK_TAKE_OVER
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
+#: The name under which messages wait for their next try. Nobody reads under it.
+WAITING_ROOM = "again"
 #: Dead letters that a channel keeps.
 DEAD_LETTERS = 10_000
 #: Seconds between two looks for messages of dead workers, and for those that are to be tried again.
@@ -130,14 +132,14 @@ class RedisWorkSource(WorkSource):
 
     async def _orphans(self) -> list[Delivery]:
         """What Redis handed out to a connection that broke before it came here."""
-        rows = await self._reader.ask(MINE(self._context.stream, args=(GROUP, self._worker)))
+        rows = await self._reader.ask(WORK_PENDING(self._context.stream, args=(GROUP, self._worker)))
         return await self._deliveries((*row, None) for row in rows or () if row[0].decode() not in self._in_hand)
 
     async def _take_over(self, at_most: int) -> list[Delivery]:
         context = self._context
         why = context.codec.pack(NAMED, context.channel, {"why": "each time the worker died, or was stopped, with it"})
         limits = (int(self._claim_after * 1000), at_most, self._max_deliveries, why, DEAD_LETTERS)
-        command = TAKE_OVER(context.stream, context.dead, args=(GROUP, self._worker, *limits))
+        command = WORK_TAKE_OVER(context.stream, context.dead, args=(GROUP, self._worker, *limits))
         taken, buried = await self._reader.ask(command) or ((), ())
         self.settled.died += len(buried)
         for entry_id in buried:
@@ -166,7 +168,7 @@ class RedisWorkSource(WorkSource):
 
     async def _expired(self, entry_id: str) -> None:
         context = self._context
-        await context.link.call(*FINISH(context.stream, args=(GROUP, self._worker, entry_id)))
+        await context.link.call(*WORK_DONE(context.stream, args=(GROUP, self._worker, entry_id)))
         self.settled.expired += 1
         context.counters.expired += 1
         logger.warning(
@@ -195,19 +197,19 @@ class RedisWorkSource(WorkSource):
     # -- settling -------------------------------------------------------------------------------------------------
 
     async def done(self, delivery: Delivery) -> bool:
-        return await self._settle(delivery, FINISH(self._context.stream, args=(GROUP, self._worker, delivery.id)))
+        return await self._settle(delivery, WORK_DONE(self._context.stream, args=(GROUP, self._worker, delivery.id)))
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
         idle = int(max(self._claim_after - delay, 0) * 1000)
         await self._settle(
-            delivery, AGAIN(self._context.stream, args=(GROUP, self._worker, delivery.id, WAITING_ROOM, idle))
+            delivery, WORK_RETRY(self._context.stream, args=(GROUP, self._worker, delivery.id, WAITING_ROOM, idle))
         )
 
     async def bury(self, delivery: Delivery, why: str) -> None:
         context = self._context
         blob = context.codec.pack(NAMED, context.channel, {"why": why})
         arguments = (GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)
-        await self._settle(delivery, BURY(context.stream, context.dead, args=arguments))
+        await self._settle(delivery, WORK_BURY(context.stream, context.dead, args=arguments))
 
     async def _settle(self, delivery: Delivery, command: tuple[Argument, ...]) -> bool:
         """Have it done, through outages; returns whether the message was still ours."""
@@ -237,7 +239,7 @@ class RedisWorkSource(WorkSource):
             if ours:
                 try:
                     lost = await self._context.link.call(
-                        *RENEW(self._context.stream, args=(GROUP, self._worker, *ours))
+                        *WORK_RENEW(self._context.stream, args=(GROUP, self._worker, *ours))
                     )
                 except ChannelLayerUnavailable as error:
                     self._outage.goes_on(error)
@@ -260,7 +262,7 @@ class RedisWorkSource(WorkSource):
         arguments = (GROUP, self._worker, WAITING_ROOM, idle, int(FORGET_AFTER * 1000))
         with trio.CancelScope(shield=True):
             try:
-                await context.link.call(*LEAVE(context.stream, args=arguments))
+                await context.link.call(*WORK_LEAVE(context.stream, args=arguments))
             except ChannelLayerUnavailable as error:
                 logger.warning(
                     "%s: %d messages could not be given back (%s); others take them over in %g seconds",

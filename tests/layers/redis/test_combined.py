@@ -13,8 +13,7 @@ import trio.testing
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, pipeline, probe
-from trio_channels.layers.redis.batch import Batch, Call
-from trio_channels.layers.redis.group_sends import GroupSends
+from trio_channels.layers.redis.batch import Batch, Call, GroupSends
 from trio_channels.layers.redis.keys import ShardKeys
 from trio_channels.layers.redis.pipeline import IN_FLIGHT
 from trio_channels.layers.redis.scripts import GROUP_ADD, GROUP_SEND

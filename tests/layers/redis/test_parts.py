@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from trio_channels._concurrency.backoff import LAST_BACK_OFF, BackOff
 from trio_channels.layers.redis.batch import Batch, Call, is_elsewhere_or_later
 from trio_channels.layers.redis.connection import encode, open_wire
+from trio_channels.layers.redis.delivery import MEMORY, WIDTH, DuplicateFilter
 from trio_channels.layers.redis.hosts import Host, parse_host
 from trio_channels.layers.redis.pipeline import IN_FLIGHT
 from trio_channels.layers.redis.topology import SLOTS, Cluster, Hosts, key_slot, shard_of
-from trio_channels.layers.redis.window import MEMORY, WIDTH, DuplicateFilter
 
 from ...redis_server import RedisServer
 

@@ -14,7 +14,7 @@ from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import session
 from trio_channels.layers.redis.connection import LinkLost, Wire, open_wire
 from trio_channels.layers.redis.hosts import Host, parse_host
-from trio_channels.layers.redis.work_source import RedisWorkSource, WorkContext
+from trio_channels.layers.redis.work import RedisWorkSource, WorkContext
 
 from .test_corners import link_to
 from .test_rows import Clocks

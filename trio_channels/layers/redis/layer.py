@@ -16,13 +16,11 @@ from ..base import LayerOptions
 from ..codec import Message
 from ..gap import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
-from .openable import Openable
 from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
-from .session import OpenLayer, stream_of
+from .session import Openable, OpenLayer, stream_of
 from .shard import ShardStatistics
 from .topology import parse_topology
-from .work_queue import RedisWorkQueue
-from .work_source import WorkContext
+from .work import RedisWorkQueue, WorkContext
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.

@@ -30,9 +30,9 @@ from ..._concurrency.wakeup import Bell
 from ...exceptions import ChannelLayerUnavailable
 from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
 from .connection import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire, patience_for
+from .delivery import WIDTH
 from .hosts import Host
 from .scripts import ALL_SCRIPTS
-from .window import WIDTH
 
 logger = logging.getLogger("trio_channels.layers.redis")
 

@@ -16,9 +16,9 @@ from typing import Literal
 import trio
 
 from ..hub import Hub
+from .batch import GroupSends
 from .codec import EntryCodec
 from .delivery import Delivery
-from .group_sends import GroupSends
 from .hosts import Host
 from .inbox import Reader
 from .keys import ShardKeys

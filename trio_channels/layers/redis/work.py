@@ -14,22 +14,33 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from ..._concurrency.backoff import BackOff
-from ...exceptions import ChannelLayerUnavailable
+from ...exceptions import ChannelLayerUnavailable, InvalidNameError
 from ..counters import Counters
-from ..work import Delivery, Settled, WorkSource
+from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 from .codec import NAMED, EntryCodec, UndecodableEntry
 from .connection import Argument, LinkLost
-from .group_reader import BLOCK, GROUP, GroupReader, blob_of
+from .named_channel import BLOCK, GROUP, GroupReader, blob_of
 from .pipeline import CommandLink
-from .scripts import WORK_BURY, WORK_DONE, WORK_LEAVE, WORK_PENDING, WORK_RENEW, WORK_RETRY, WORK_TAKE_OVER
+from .scripts import (
+    WORK_BURY,
+    WORK_DONE,
+    WORK_LEAVE,
+    WORK_PENDING,
+    WORK_RENEW,
+    WORK_REQUEUE,
+    WORK_RETRY,
+    WORK_TAKE_OVER,
+)
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -289,3 +300,89 @@ class _Outage:
         if self._since is not None:
             logger.info("%s: Redis is back after %.1f s", self._channel, trio.current_time() - self._since)
             self._since = None
+
+
+class RedisWorkQueue(WorkQueue):
+    """One named channel; see :class:`~trio_channels.layers.base.WorkQueue`.
+
+    Args:
+        context: looks up what it needs, anew with each call: the layer may be closed meanwhile.
+    """
+
+    def __init__(self, context: Callable[[], WorkContext]) -> None:
+        self._context = context
+
+    @asynccontextmanager
+    async def serve(
+        self, *, max_deliveries: int = MAX_DELIVERIES, claim_after: float = CLAIM_AFTER
+    ) -> AsyncIterator[WorkSource]:
+        """See :meth:`WorkQueue.serve`.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open.
+        """
+        source = RedisWorkSource(self._context(), max_deliveries, claim_after)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.keep)
+            try:
+                yield source
+            finally:
+                nursery.cancel_scope.cancel()
+                await source.leave()
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """See :meth:`WorkQueue.dead_letters`.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open, or Redis did not answer in time.
+        """
+        context = self._context()
+        rows = await context.link.call("XRANGE", context.dead, "-", "+", "COUNT", limit)
+        return [_dead_letter(context.codec, entry_id, fields) for entry_id, fields in rows]
+
+    async def requeue(self, *ids: str) -> int:
+        """See :meth:`WorkQueue.requeue`. Raises as :meth:`dead_letters`, and InvalidNameError for what is no id.
+
+        Cancellation: each one is either a dead letter or in the channel.
+        """
+        context = self._context()
+        expiry = int(context.group_expiry * 1000)
+        chosen = _ids(ids) or await self._all_dead(context)
+        return int(await context.link.call(*WORK_REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
+
+    async def discard(self, *ids: str) -> int:
+        """See :meth:`WorkQueue.discard`. Raises as :meth:`dead_letters`.
+
+        Cancellation: they may be discarded or not.
+        """
+        context = self._context()
+        chosen = _ids(ids) or await self._all_dead(context)
+        return int(await context.link.call("XDEL", context.dead, *chosen)) if chosen else 0
+
+    async def _all_dead(self, context: WorkContext) -> tuple[str, ...]:
+        rows = await context.link.call("XRANGE", context.dead, "-", "+", "COUNT", DEAD_LETTERS)
+        return tuple(row[0].decode() for row in rows)
+
+
+def _ids(given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        if not re.fullmatch(r"\d+-\d+", one):
+            raise InvalidNameError(f"the id of a dead letter is as '1700000000000-0'; got {one!r}")
+    return given
+
+
+def _dead_letter(codec: EntryCodec, entry_id: bytes, fields: list[bytes]) -> DeadLetter:
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    return DeadLetter(
+        id=entry_id.decode(),
+        message=_message(codec, values.get(b"b")),
+        deliveries=int(values.get(b"n", 0)),
+        why=str((_message(codec, values.get(b"w")) or {}).get("why", "not known")),
+    )
+
+
+def _message(codec: EntryCodec, blob: bytes | None) -> dict[str, Any] | None:
+    try:
+        return codec.unpack(blob).message
+    except UndecodableEntry:
+        return None

@@ -98,7 +98,7 @@ async def test_who_was_taken_for_dead_is_told_when_it_settles(url: str, caplog: 
         async with layer.work_queue("jobs").serve(claim_after=0.05) as source:
             [taken] = await take(source, 1)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(slow.keep)
+                nursery.start_soon(slow.renew)
                 await until(lambda: "another worker has taken message" in caplog.text)
                 nursery.cancel_scope.cancel()
             assert await slow.done(held) is False
@@ -393,7 +393,7 @@ async def test_a_key_of_another_kind_is_waited_for_and_named(url: str, caplog: p
 async def test_a_reader_without_a_connection_says_so(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
-        reader = layer._opened().make_reader("jobs", "somebody")
+        reader = layer._session().make_reader("jobs", "somebody")
         with pytest.raises(ChannelLayerUnavailable, match="has no connection"):
             await reader.ask(("PING",))
 
@@ -403,7 +403,7 @@ async def test_a_receiver_skips_what_was_deleted_while_it_was_pending(url: str) 
     async with layer:
         for number in range(2):
             await layer.send("jobs", job(number))
-        named = await layer._opened().named("jobs")
+        named = await layer._session().named("jobs")
         entry = await named._read()
         assert entry is not None
         await redis(url, "XDEL", stream_of(layer), entry[0])

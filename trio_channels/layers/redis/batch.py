@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._concurrency.wakeup import Bell
-from .connection import Argument, LinkLost, ReplyError, encode
+from .connection import Argument, ConnectionLost, ReplyError, encode
 from .keys import ShardKeys
 from .scripts import GROUP_SEND
 
@@ -124,11 +124,11 @@ class Batch:
             replies: all of them.
 
         Raises:
-            LinkLost: the batch must be sent again, elsewhere or later.
+            ConnectionLost: the batch must be sent again, elsewhere or later.
         """
         if len(replies) > 1:
             if isinstance(replies[0], ReplyError):
-                raise LinkLost(str(replies[0]))
+                raise ConnectionLost(str(replies[0]))
             replies = results_of_transaction(replies)
         answers: list[Any] = []
         for count, reply in zip(self._counts, replies, strict=True):
@@ -138,7 +138,7 @@ class Batch:
                 answers += reply if isinstance(reply, list) else [reply] * count
         for answer in answers:
             if isinstance(answer, ReplyError) and is_elsewhere_or_later(answer):
-                raise LinkLost(str(answer))
+                raise ConnectionLost(str(answer))
         return answers
 
 

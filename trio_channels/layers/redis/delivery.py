@@ -19,7 +19,7 @@ from ..envelope import Envelope
 from ..gap import Gap
 from ..hub import Hub
 from ..mailbox import Mailbox
-from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Parcel, UndecodableEntry
+from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
 
 #: Numbers remembered for each sender: as many as a link has under way at a time, so that all of them can come again. A
 #: window rather than the highest number: after an error reply a command comes again behind later ones.
@@ -169,26 +169,26 @@ class Delivery:
                 flushed = b"f" in content
                 self._pass_mark(int(content[b"l"]), already if flushed else 0, flushed=flushed)
                 return None
-            parcel: Parcel = self._codec.unpack(content[b"b"])
-            if parcel.kind not in (GROUP, CHANNEL, PROBE):
-                raise UndecodableEntry(f"an entry of an unknown kind, {parcel.kind}")
-            probe = int(parcel.name) if parcel.kind == PROBE else 0
+            payload: Payload = self._codec.unpack(content[b"b"])
+            if payload.kind not in (GROUP, CHANNEL, PROBE):
+                raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
+            probe = int(payload.name) if payload.kind == PROBE else 0
             # Only now: a forged entry must not make one with the same token look as if it had come before.
             if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return None
-        if parcel.kind == PROBE:
+        if payload.kind == PROBE:
             self._on_probe(probe)
             return None
-        envelope = self._envelope(entry_id, parcel)
-        if parcel.kind == GROUP and self._hub.is_large(parcel.name):
-            return self._to_large_group(parcel.name, envelope)
-        put = self._hub.fan_out if parcel.kind == GROUP else self._to_channel
+        envelope = self._envelope(entry_id, payload)
+        if payload.kind == GROUP and self._hub.is_large(payload.name):
+            return self._to_large_group(payload.name, envelope)
+        put = self._hub.fan_out if payload.kind == GROUP else self._to_channel
         if self._hub.has_turn:
-            return self._after_turn(partial(put, parcel.name, envelope))
-        put(parcel.name, envelope)
+            return self._after_turn(partial(put, payload.name, envelope))
+        put(payload.name, envelope)
         return None
 
     def _to_channel(self, channel: str, envelope: Envelope) -> None:
@@ -209,8 +209,8 @@ class Delivery:
         with trio.CancelScope(shield=True):
             await self._hub.after_turn(put)
 
-    def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
-        return Envelope(parcel.message, self.written_at(entry_id) + self._expiry)
+    def _envelope(self, entry_id: bytes, payload: Payload) -> Envelope:
+        return Envelope(payload.message, self.written_at(entry_id) + self._expiry)
 
     def count_undecodable(self, where: str, error: Exception) -> None:
         """Count an entry that is skipped, and log it once a minute."""

@@ -10,12 +10,12 @@ import trio
 
 from ..._concurrency.backoff import BackOff
 from ...exceptions import ChannelLayerUnavailable
-from .connection import Argument, LinkLost, ReplyError, Wire, open_wire
+from .connection import Argument, ConnectionLost, RedisConnection, ReplyError, open_connection
 from .hosts import Host
-from .pipeline import CommandLink
+from .pipeline import Pipeline
 from .scripts import ACKNOWLEDGE_NAMED, LEAVE_NAMED, Script
 
-GROUP = "w"
+CONSUMER_GROUP = "w"
 #: Seconds for which a read waits for a message.
 BLOCK = 1.0
 #: Seconds for which Redis may take to notice that a connection ends.
@@ -24,13 +24,13 @@ PATIENCE = 1.0
 CLAIM_AFTER = 30.0
 
 
-class GroupReader:
+class StreamReader:
     """The connection with which one process reads one named channel.
 
     Args:
         stream: its key.
         consumer: the reader's name in the group.
-        link: of the shard that it is in.
+        pipeline: of the shard that it is in.
         locate: says where that is.
         timeout: seconds for an exchange that does not block.
         scripts: that are called over this connection.
@@ -41,24 +41,24 @@ class GroupReader:
         *,
         stream: str,
         consumer: str,
-        link: CommandLink,
+        pipeline: Pipeline,
         locate: Callable[[], Awaitable[Host]],
         timeout: float,
         scripts: tuple[Script, ...] = (),
     ) -> None:
         self.stream = stream
         self.consumer = consumer
-        self.link = link
+        self.pipeline = pipeline
         self._locate = locate
         self._timeout = timeout
         self._scripts = scripts
-        self._wire: Wire | None = None
+        self._connection: RedisConnection | None = None
         self._moves = 0
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection."""
-        return self._wire is not None
+        return self._connection is not None
 
     async def connect(self) -> bool:
         """Have a connection to where the shard is now; returns whether it is a new one.
@@ -66,32 +66,32 @@ class GroupReader:
         A new one finds, or makes, the stream and its group.
 
         Raises:
-            LinkLost: that failed.
+            ConnectionLost: that failed.
         """
-        if self._moves != self.link.moves:
+        if self._moves != self.pipeline.moves:
             await self.disconnect()
-        if self._wire is not None:
+        if self._connection is not None:
             return False
-        self._moves = self.link.moves
-        self._wire = wire = await open_wire(await self._locate(), self._timeout)
+        self._moves = self.pipeline.moves
+        self._connection = connection = await open_connection(await self._locate(), self._timeout)
         for script in self._scripts:
             await self.ask(script.load)
-        await self._make_group(wire)
+        await self._make_group(connection)
         return True
 
     async def disconnect(self) -> None:
         """Close the connection. Needed after a failed or cancelled exchange, whose replies may be on their way."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             with trio.CancelScope(shield=True):
-                await wire.aclose()
+                await connection.aclose()
 
-    async def take_leave(self) -> None:
+    async def close_gracefully(self) -> None:
         """Close the connection, and return when Redis will hand out nothing more to it."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             with trio.CancelScope(shield=True):
-                await wire.farewell(PATIENCE)
+                await connection.close_gracefully(PATIENCE)
 
     async def read(self, start: str, count: int, block: float | None = None) -> list[tuple[bytes, list[bytes] | None]]:
         """Entries of the group.
@@ -103,7 +103,18 @@ class GroupReader:
         """
         options: tuple[Argument, ...] = () if block is None else ("BLOCK", int(block * 1000))
         reply = await self.ask(
-            ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *options, "STREAMS", self.stream, start),
+            (
+                "XREADGROUP",
+                "GROUP",
+                CONSUMER_GROUP,
+                self.consumer,
+                "COUNT",
+                count,
+                *options,
+                "STREAMS",
+                self.stream,
+                start,
+            ),
             patience=(block or 0) + self._timeout,
         )
         if not reply:
@@ -115,25 +126,25 @@ class GroupReader:
         """Redis' answer; None where the stream has gone, which is then made anew.
 
         Raises:
-            LinkLost: the connection is gone, or silent, or Redis refuses.
+            ConnectionLost: the connection is gone, or silent, or Redis refuses.
         """
-        wire = self._wire
-        if wire is None:
-            raise LinkLost(f"{self.stream} has no connection")
-        [reply] = await wire.exchange(command, patience=patience or self._timeout)
+        connection = self._connection
+        if connection is None:
+            raise ConnectionLost(f"{self.stream} has no connection")
+        [reply] = await connection.exchange(command, patience=patience or self._timeout)
         if isinstance(reply, ReplyError):
             if str(reply).startswith(("NOGROUP", "UNBLOCKED")):
                 # The stream was deleted, or has expired, under the reader.
-                await self._make_group(wire)
+                await self._make_group(connection)
                 return None
-            raise LinkLost(f"{wire.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} says: {reply}")
         return reply
 
-    async def _make_group(self, wire: Wire) -> None:
-        command = ("XGROUP", "CREATE", self.stream, GROUP, "0", "MKSTREAM")
-        [reply] = await wire.exchange(command, patience=self._timeout)
+    async def _make_group(self, connection: RedisConnection) -> None:
+        command = ("XGROUP", "CREATE", self.stream, CONSUMER_GROUP, "0", "MKSTREAM")
+        [reply] = await connection.exchange(command, patience=self._timeout)
         if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
-            raise LinkLost(f"{wire.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} says: {reply}")
 
 
 def blob_of(fields: list[bytes]) -> bytes:
@@ -157,11 +168,11 @@ class NamedChannel:
         timeout: seconds of an outage after which a receiver is told.
     """
 
-    def __init__(self, reader: GroupReader, timeout: float) -> None:
+    def __init__(self, reader: StreamReader, timeout: float) -> None:
         self._reader = reader
         self._stream = reader.stream
         self._consumer = reader.consumer
-        self._link = reader.link
+        self._pipeline = reader.pipeline
         self._timeout = timeout
         self._note = f"{reader.stream}:note:{reader.consumer}"
         self._turn = trio.Lock()
@@ -191,10 +202,10 @@ class NamedChannel:
                     self._held = await self._read()
                 entry_id, blob = self._held
                 command = ACKNOWLEDGE_NAMED(
-                    self._stream, self._note, args=(GROUP, self._consumer, entry_id, int(NOTE_EXPIRY * 1000))
+                    self._stream, self._note, args=(CONSUMER_GROUP, self._consumer, entry_id, int(NOTE_EXPIRY * 1000))
                 )
                 with trio.CancelScope(shield=True):
-                    mine, (seconds, microseconds) = await self._link.call(*command)
+                    mine, (seconds, microseconds) = await self._pipeline.call(*command)
                 self._held = None
                 if mine:
                     now = int(seconds) + int(microseconds) / 1e6
@@ -203,7 +214,7 @@ class NamedChannel:
     async def quit(self) -> None:
         """Close the connection, and have Redis forget this consumer unless messages are pending for it."""
         await self.disconnect()
-        await self._link.call(*LEAVE_NAMED(self._stream, self._note, args=(GROUP, self._consumer)))
+        await self._pipeline.call(*LEAVE_NAMED(self._stream, self._note, args=(CONSUMER_GROUP, self._consumer)))
 
     async def disconnect(self) -> None:
         """Close the connection; the next receiver opens another."""
@@ -218,7 +229,7 @@ class NamedChannel:
         while True:
             try:
                 entry = await self._next_entry()
-            except LinkLost as error:
+            except ConnectionLost as error:
                 lost_at = min(lost_at, trio.current_time())
                 if trio.current_time() - lost_at >= self._timeout:
                     raise ChannelLayerUnavailable(f"cannot receive from {self._stream}: {error}") from error
@@ -252,7 +263,7 @@ class NamedChannel:
         entry = await self._own()
         if entry is None:
             idle = int(CLAIM_AFTER * 1000)
-            claim = ("XAUTOCLAIM", self._stream, GROUP, self._consumer, idle, "0", "COUNT", 1)
+            claim = ("XAUTOCLAIM", self._stream, CONSUMER_GROUP, self._consumer, idle, "0", "COUNT", 1)
             claimed = await self._reader.ask(claim)
             if claimed and claimed[1]:
                 entry = await self._own()
@@ -263,5 +274,5 @@ class NamedChannel:
             [(entry_id, fields)] = entries
             if fields:
                 return entry_id, blob_of(fields)
-            await self._reader.ask(("XACK", self._stream, GROUP, entry_id))  # it has expired since
+            await self._reader.ask(("XACK", self._stream, CONSUMER_GROUP, entry_id))  # it has expired since
         return None

@@ -28,9 +28,9 @@ from ...exceptions import ChannelLayerUnavailable, InvalidNameError
 from ..counters import Counters
 from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 from .codec import NAMED, EntryCodec, UndecodableEntry
-from .connection import Argument, LinkLost
-from .named_channel import BLOCK, GROUP, GroupReader, blob_of
-from .pipeline import CommandLink
+from .connection import Argument, ConnectionLost
+from .named_channel import BLOCK, CONSUMER_GROUP, StreamReader, blob_of
+from .pipeline import Pipeline
 from .scripts import (
     WORK_BURY,
     WORK_DONE,
@@ -45,7 +45,7 @@ from .scripts import (
 logger = logging.getLogger("trio_channels.layers.redis")
 
 #: The name under which messages wait for their next try. Nobody reads under it.
-WAITING_ROOM = "again"
+RETRY_CONSUMER = "again"
 #: Dead letters that a channel keeps.
 DEAD_LETTERS = 10_000
 #: Seconds between two looks for messages of dead workers, and for those that are to be tried again.
@@ -65,7 +65,7 @@ class WorkContext:
     Args:
         channel: the channel's name.
         stream: its key.
-        link: of its shard.
+        pipeline: of its shard.
         codec: of the layer.
         expiry, group_expiry: of the layer, in seconds.
         make_reader: makes a reader of the stream, under a name.
@@ -75,11 +75,11 @@ class WorkContext:
 
     channel: str
     stream: str
-    link: CommandLink
+    pipeline: Pipeline
     codec: EntryCodec
     expiry: float
     group_expiry: float
-    make_reader: Callable[[str], GroupReader]
+    make_reader: Callable[[str], StreamReader]
     counters: Counters
     process: str
 
@@ -113,7 +113,7 @@ class RedisWorkSource(WorkSource):
         while True:
             try:
                 taken = await self._take(at_most)
-            except (LinkLost, ChannelLayerUnavailable) as error:
+            except (ConnectionLost, ChannelLayerUnavailable) as error:
                 self._outage.goes_on(error)
                 await back_off.wait()
             else:
@@ -135,7 +135,7 @@ class RedisWorkSource(WorkSource):
             return taken or await self._fresh(at_most)
         except trio.Cancelled:
             # What Redis hands out from now on, nobody would give back.
-            await self._reader.take_leave()
+            await self._reader.close_gracefully()
             raise
         except BaseException:
             await self._reader.disconnect()  # replies may be on their way
@@ -143,14 +143,14 @@ class RedisWorkSource(WorkSource):
 
     async def _orphans(self) -> list[Delivery]:
         """What Redis handed out to a connection that broke before it came here."""
-        rows = await self._reader.ask(WORK_PENDING(self._context.stream, args=(GROUP, self._worker)))
+        rows = await self._reader.ask(WORK_PENDING(self._context.stream, args=(CONSUMER_GROUP, self._worker)))
         return await self._deliveries((*row, None) for row in rows or () if row[0].decode() not in self._in_hand)
 
     async def _take_over(self, at_most: int) -> list[Delivery]:
         context = self._context
         why = context.codec.pack(NAMED, context.channel, {"why": "each time the worker died, or was stopped, with it"})
         limits = (int(self._claim_after * 1000), at_most, self._max_deliveries, why, DEAD_LETTERS)
-        command = WORK_TAKE_OVER(context.stream, context.dead, args=(GROUP, self._worker, *limits))
+        command = WORK_TAKE_OVER(context.stream, context.dead, args=(CONSUMER_GROUP, self._worker, *limits))
         taken, buried = await self._reader.ask(command) or ((), ())
         self.settled.died += len(buried)
         for entry_id in buried:
@@ -179,7 +179,7 @@ class RedisWorkSource(WorkSource):
 
     async def _expired(self, entry_id: str) -> None:
         context = self._context
-        await context.link.call(*WORK_DONE(context.stream, args=(GROUP, self._worker, entry_id)))
+        await context.pipeline.call(*WORK_DONE(context.stream, args=(CONSUMER_GROUP, self._worker, entry_id)))
         self.settled.expired += 1
         context.counters.expired += 1
         logger.warning(
@@ -194,7 +194,7 @@ class RedisWorkSource(WorkSource):
         for entry_id, fields, count, owner in rows:
             name = entry_id.decode()
             self._in_hand[name] = True
-            waited = owner is None or owner.decode() == WAITING_ROOM
+            waited = owner is None or owner.decode() == RETRY_CONSUMER
             try:
                 message = self._context.codec.unpack(blob_of(fields)).message
             except UndecodableEntry as error:
@@ -208,18 +208,21 @@ class RedisWorkSource(WorkSource):
     # -- settling -------------------------------------------------------------------------------------------------
 
     async def done(self, delivery: Delivery) -> bool:
-        return await self._settle(delivery, WORK_DONE(self._context.stream, args=(GROUP, self._worker, delivery.id)))
+        return await self._settle(
+            delivery, WORK_DONE(self._context.stream, args=(CONSUMER_GROUP, self._worker, delivery.id))
+        )
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
         idle = int(max(self._claim_after - delay, 0) * 1000)
         await self._settle(
-            delivery, WORK_RETRY(self._context.stream, args=(GROUP, self._worker, delivery.id, WAITING_ROOM, idle))
+            delivery,
+            WORK_RETRY(self._context.stream, args=(CONSUMER_GROUP, self._worker, delivery.id, RETRY_CONSUMER, idle)),
         )
 
     async def bury(self, delivery: Delivery, why: str) -> None:
         context = self._context
         blob = context.codec.pack(NAMED, context.channel, {"why": why})
-        arguments = (GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)
+        arguments = (CONSUMER_GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)
         await self._settle(delivery, WORK_BURY(context.stream, context.dead, args=arguments))
 
     async def _settle(self, delivery: Delivery, command: tuple[Argument, ...]) -> bool:
@@ -228,7 +231,7 @@ class RedisWorkSource(WorkSource):
             try:
                 # A command that was sent takes effect: whoever is cancelled now would not know it.
                 with trio.CancelScope(shield=True):
-                    answer = await self._context.link.call(*command)
+                    answer = await self._context.pipeline.call(*command)
                 break
             except ChannelLayerUnavailable as error:
                 self._outage.goes_on(error)
@@ -242,15 +245,15 @@ class RedisWorkSource(WorkSource):
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Tell Redis time and again what is in hand, until cancelled."""
         while True:
             await trio.sleep(self._claim_after / 3)
             ours = [entry_id for entry_id, mine in self._in_hand.items() if mine]
             if ours:
                 try:
-                    lost = await self._context.link.call(
-                        *WORK_RENEW(self._context.stream, args=(GROUP, self._worker, *ours))
+                    lost = await self._context.pipeline.call(
+                        *WORK_RENEW(self._context.stream, args=(CONSUMER_GROUP, self._worker, *ours))
                     )
                 except ChannelLayerUnavailable as error:
                     self._outage.goes_on(error)
@@ -268,12 +271,12 @@ class RedisWorkSource(WorkSource):
 
     async def leave(self) -> None:
         """Give back what is in hand; any worker may take it at once. Shielded, for the layer's time limit."""
-        await self._reader.take_leave()
+        await self._reader.close_gracefully()
         context, idle = self._context, int(self._claim_after * 1000)
-        arguments = (GROUP, self._worker, WAITING_ROOM, idle, int(FORGET_AFTER * 1000))
+        arguments = (CONSUMER_GROUP, self._worker, RETRY_CONSUMER, idle, int(FORGET_AFTER * 1000))
         with trio.CancelScope(shield=True):
             try:
-                await context.link.call(*WORK_LEAVE(context.stream, args=arguments))
+                await context.pipeline.call(*WORK_LEAVE(context.stream, args=arguments))
             except ChannelLayerUnavailable as error:
                 logger.warning(
                     "%s: %d messages could not be given back (%s); others take them over in %g seconds",
@@ -323,7 +326,7 @@ class RedisWorkQueue(WorkQueue):
         """
         source = RedisWorkSource(self._context(), max_deliveries, claim_after)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(source.keep)
+            nursery.start_soon(source.renew)
             try:
                 yield source
             finally:
@@ -337,7 +340,7 @@ class RedisWorkQueue(WorkQueue):
             ChannelLayerUnavailable: the layer is not open, or Redis did not answer in time.
         """
         context = self._context()
-        rows = await context.link.call("XRANGE", context.dead, "-", "+", "COUNT", limit)
+        rows = await context.pipeline.call("XRANGE", context.dead, "-", "+", "COUNT", limit)
         return [_dead_letter(context.codec, entry_id, fields) for entry_id, fields in rows]
 
     async def requeue(self, *ids: str) -> int:
@@ -348,7 +351,7 @@ class RedisWorkQueue(WorkQueue):
         context = self._context()
         expiry = int(context.group_expiry * 1000)
         chosen = _ids(ids) or await self._all_dead(context)
-        return int(await context.link.call(*WORK_REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
+        return int(await context.pipeline.call(*WORK_REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
 
     async def discard(self, *ids: str) -> int:
         """See :meth:`WorkQueue.discard`. Raises as :meth:`dead_letters`.
@@ -357,10 +360,10 @@ class RedisWorkQueue(WorkQueue):
         """
         context = self._context()
         chosen = _ids(ids) or await self._all_dead(context)
-        return int(await context.link.call("XDEL", context.dead, *chosen)) if chosen else 0
+        return int(await context.pipeline.call("XDEL", context.dead, *chosen)) if chosen else 0
 
     async def _all_dead(self, context: WorkContext) -> tuple[str, ...]:
-        rows = await context.link.call("XRANGE", context.dead, "-", "+", "COUNT", DEAD_LETTERS)
+        rows = await context.pipeline.call("XRANGE", context.dead, "-", "+", "COUNT", DEAD_LETTERS)
         return tuple(row[0].decode() for row in rows)
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels.layers.redis.batch import Batch, Call, is_elsewhere_or_later
-from trio_channels.layers.redis.connection import encode, open_wire
+from trio_channels.layers.redis.connection import encode, open_connection
+from trio_channels.layers.redis.delivery import MEMORY, WIDTH, DuplicateFilter
 from trio_channels.layers.redis.hosts import Host, parse_host
 from trio_channels.layers.redis.pipeline import IN_FLIGHT
 from trio_channels.layers.redis.topology import SLOTS, Cluster, Hosts, key_slot, shard_of
-from trio_channels.layers.redis.window import MEMORY, WIDTH, DuplicateFilter
 
 from ...redis_server import RedisServer
 
@@ -92,11 +92,11 @@ def test_a_topology_shows_its_hosts_and_no_password() -> None:
 async def test_a_slot_is_the_one_that_redis_says(redis_server: RedisServer) -> None:
     tags = ["", "a", "asgi:0", "asgi:1", "\u00e4", "x" * 1000, "123456789"]
     with RunningCluster() as port:
-        wire = await open_wire(Host(("127.0.0.1", port)))
+        connection = await open_connection(Host(("127.0.0.1", port)))
         try:
-            replies = await wire.exchange(*(("CLUSTER", "KEYSLOT", tag) for tag in tags))
+            replies = await connection.exchange(*(("CLUSTER", "KEYSLOT", tag) for tag in tags))
         finally:
-            await wire.aclose()
+            await connection.aclose()
     assert [key_slot(tag) for tag in tags] == replies
     assert key_slot("123456789") == 0x31C3 % SLOTS
 

@@ -84,7 +84,7 @@ BORDERS = {
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
     # What hypercorn is made of.
-    "server.blame": {"h11", "h2", "priority", "wsproto"},
+    "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
     "server.http1": {"h11"},
     "server.http2": {"h2", "priority"},

@@ -14,12 +14,10 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from .._concurrency import YIELD_EVERY
-from .blame import clients_doing
-from .limits import LINGER, SLOWEST
-from .patience import Patience, Waiting
+from .limits import LINGER, SLOWEST, Patience, Waiting
 from .protocol import Protocol
 from .streams import Streams
-from .tasks import ConnectionTasks
+from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ _LOOK_EVERY = 1.0
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-class Connection(TCPServer):
+class ServerConnection(TCPServer):
     """One connection.
 
     Args:
@@ -59,8 +57,8 @@ class Connection(TCPServer):
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
         self.protocol: Protocol
-        wire: Any = self.tls or self._transport  # both do what it needs
-        super().__init__(served.app, served.config, served.context, served.state, wire)
+        transport: Any = self.tls or self._transport  # both do what it needs
+        super().__init__(served.app, served.config, served.context, served.state, transport)
         self.served = served
         self.limits = served.limits
         self.secure = tls is not None
@@ -78,7 +76,7 @@ class Connection(TCPServer):
         self._immediate = 0
 
     def __repr__(self) -> str:
-        return f"<Connection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
+        return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
 
     # -- its life ----------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -109,13 +107,7 @@ def about(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{request.META.get('REMOTE_ADDR')} {request.scheme} {request.get_host()}")
 
 
-def cores(request: HttpRequest) -> HttpResponse:
-    """Which cores each thread of this process may use."""
-    threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
-    return HttpResponse(json.dumps([sorted(os.sched_getaffinity(thread)) for thread in threads]))
-
-
-urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about), path("cores/", cores)]
+urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about)]
 
 application = ProtocolTypeRouter(
     {

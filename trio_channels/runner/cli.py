@@ -15,7 +15,6 @@ from hypercorn.config import Config
 
 from .. import __version__
 from ..exceptions import ConfigurationError
-from .pin import check_system
 
 #: Options of the command line that have hypercorn's own name, and go before the file.
 _OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
@@ -30,14 +29,12 @@ class Options:
         config: hypercorn's, from the file, and what the command line says instead.
         workers: processes that serve.
         arguments: the command line as it was, to start workers with.
-        pin: whether each process that serves keeps to one core.
     """
 
     application: str
     config: Config
     workers: int
     arguments: tuple[str, ...]
-    pin: bool = False
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -52,13 +49,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
             if value is not None:
                 setattr(config, name, value)
         _check(config)
-        if wanted.pin:
-            check_system()
     except ConfigurationError as error:
         serve.error(str(error))
     config.application_path = wanted.application
     config.worker_class = "trio"
-    return Options(wanted.application, config, config.workers, given, wanted.pin)
+    return Options(wanted.application, config, config.workers, given)
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -68,7 +63,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     serve = commands.add_parser("serve", help="serve an ASGI application", description=_load.__doc__)
     serve.add_argument("application", metavar="APP", help="module:attribute, as mysite.asgi:application")
     serve.add_argument("-w", "--workers", type=int, help="processes that serve (1)")
-    serve.add_argument("--pin", action="store_true", help="keep each process that serves on one core (no)")
     serve.add_argument(
         "-b",
         "--bind",

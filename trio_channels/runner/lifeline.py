@@ -33,13 +33,11 @@ class Place:
         number: of the worker, from 1.
         lifeline: the descriptor of its end of the pair.
         listeners: kind of address -> descriptors.
-        core: that it keeps to; None: it may use all.
     """
 
     number: int
     lifeline: int
     listeners: Descriptors
-    core: int | None = None
 
     def descriptors(self) -> list[int]:
         """All of them."""

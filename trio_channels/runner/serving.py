@@ -29,7 +29,6 @@ from .exit_codes import CRASHED
 from .lifeline import Lifeline, Place
 from .loading import load
 from .log import open_log
-from .pin import choose, keep_to, offset_of_server
 from .sockets import descriptors, listening, use
 
 logger = logging.getLogger("trio_channels.runner")
@@ -45,18 +44,17 @@ def run_single(options: Options) -> int:
     Raises:
         CannotStart: something is missing, wrong or taken.
     """
-    core = choose(os.sched_getaffinity(0), offset_of_server(), 0) if options.pin else None
     with listening(options.config) as listeners, pid_file(options.config):
         use(options.config, descriptors(listeners))
         for _, sock in listeners:
             sock.detach()
-        return _run(options, None, core)
+        return _run(options, None)
 
 
 def run_worker(options: Options, place: Place) -> int:
     """Serve in this process until its parent wants it to end; returns and raises as :func:`run_single`."""
     use(options.config, place.listeners)
-    return _run(options, place, place.core)
+    return _run(options, place)
 
 
 @contextmanager
@@ -73,18 +71,14 @@ def pid_file(config: Config) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _run(options: Options, place: Place | None, core: int | None) -> int:
+def _run(options: Options, place: Place | None) -> int:
     config = options.config
-    if core is not None:
-        keep_to(core)  # before the application is loaded, which may start threads
     try:
         config.create_ssl_context()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise CannotStart(f"the TLS certificate cannot be used: {error}") from None
     application = load(options.application)
     open_log(config)
-    if core is not None:
-        logger.info("%s keeps to core %d", "the server" if place is None else f"worker {place.number}", core)
     if place is not None and place.number == 1:
         warn_of_islands(options.workers)
     with LastResort(logger) as last_resort:

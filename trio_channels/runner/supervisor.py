@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import signal
 import socket
@@ -18,7 +17,6 @@ from .cli import Options
 from .exit_codes import CRASHED
 from .lifeline import READY, Place
 from .log import open_log
-from .pin import choose, offset_of_server, warn_of_sharing
 from .serving import STOP_SIGNALS, pid_file
 from .sockets import Listeners, descriptors, listening
 
@@ -42,8 +40,6 @@ def run_parent(options: Options) -> int:
         CannotStart: an address cannot be listened on. What else stands in the way, a worker says.
     """
     open_log(options.config)
-    if options.pin:
-        warn_of_sharing(options.workers)
     with listening(options.config) as listeners, pid_file(options.config):
         parent = _Parent(options, listeners)
         trio.run(parent.run)
@@ -121,7 +117,6 @@ class _Parent:
         self.code = 0
         self._options = options
         self._listeners = listeners
-        self._offset = offset_of_server()
         self._workers: set[_Worker] = set()
         self._first_is_known = trio.Event()
         self._stop = trio.Event()
@@ -185,7 +180,7 @@ class _Parent:
                 ours, theirs = socket.socketpair()
                 lifeline = await stack.enter_async_context(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
                 with theirs:
-                    place = Place(number, theirs.fileno(), descriptors(self._listeners), self._core(number))
+                    place = Place(number, theirs.fileno(), descriptors(self._listeners))
                     process = await self._start(place)
             except OSError as error:
                 raise CannotStart(f"worker {number} cannot be started: {error}") from None
@@ -211,10 +206,6 @@ class _Parent:
         await trio.sleep(worker.patience)
         logger.error("worker %d does not end; killing it", worker.process.pid)
         worker.process.kill()
-
-    def _core(self, number: int) -> int | None:
-        """The core that a worker is to keep to: the same one each time it is started."""
-        return choose(os.sched_getaffinity(0), self._offset, number) if self._options.pin else None
 
     async def _start(self, place: Place) -> trio.Process:
         warnings = [f"-W{option}" for option in sys.warnoptions]

@@ -19,9 +19,8 @@ from trio_channels.exceptions import CannotStart
 from trio_channels.runner import CANNOT_START, CRASHED, main
 from trio_channels.runner.cli import Options
 from trio_channels.runner.lifeline import READY, Lifeline, Place, inherited
-from trio_channels.runner.loading import load
 from trio_channels.runner.log import open_log
-from trio_channels.runner.serving import pid_file
+from trio_channels.runner.serving import load, pid_file
 from trio_channels.runner.sockets import descriptors, listening, use
 from trio_channels.runner.supervisor import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, Pauses, _Parent
 

@@ -20,8 +20,7 @@ import logging
 from collections.abc import Sequence
 
 from ..exceptions import CannotStart
-from .cli import Options, parse
-from .exit_codes import CANNOT_START, CRASHED
+from .cli import CANNOT_START, CRASHED, Options, parse
 from .lifeline import inherited
 from .log import open_log
 from .serving import run_single, run_worker

@@ -1,4 +1,4 @@
-"""The command line, and hypercorn's configuration out of it and a file."""
+"""The command line, the configuration that it makes for hypercorn, and the exit codes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from hypercorn.config import Config
 
 from .. import __version__
 from ..exceptions import ConfigurationError
+
+#: Exit code of a process that had begun to serve, and failed. (0 is an orderly end, and 2 argparse's.)
+CRASHED = 1
+#: Exit code of a process that never served: starting it again does not help.
+CANNOT_START = 3
 
 #: Options of the command line that have hypercorn's own name, and go before the file.
 _OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")

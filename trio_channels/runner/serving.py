@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -24,10 +26,8 @@ from ..exceptions import CannotStart
 from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.limits import ServerLimits
 from ..server.run import worker_serve
-from .cli import Options
-from .exit_codes import CRASHED
+from .cli import CRASHED, Options
 from .lifeline import Lifeline, Place
-from .loading import load
 from .log import open_log
 from .sockets import descriptors, listening, use
 
@@ -36,6 +36,8 @@ logger = logging.getLogger("trio_channels.runner")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds beyond the time that the settings give: what is then still there is a thread that hangs, or a frozen loop.
 FAREWELL = 1.0
+#: What Django's ``asgi.py`` calls it.
+_DEFAULT = "application"
 
 
 def run_single(options: Options) -> int:
@@ -55,6 +57,35 @@ def run_worker(options: Options, place: Place) -> int:
     """Serve in this process until its parent wants it to end; returns and raises as :func:`run_single`."""
     use(options.config, place.listeners)
     return _run(options, place)
+
+
+def load(name: str) -> ASGIApplication:
+    """Import ``module:attribute``, with the working directory on the path as ``manage.py`` has it.
+
+    Raises:
+        CannotStart: there is no such module or attribute, or importing it failed; then with the exception as its cause.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    module_name, colon, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            why = f"there is no module {error.name!r}, of {name!r}, in {here} or on the path"
+            hint = "" if colon else "; expected module:attribute, as 'mysite.asgi:application'"
+            raise CannotStart(why + hint) from None
+        raise CannotStart(f"importing {module_name!r} failed") from error
+    except Exception as error:
+        raise CannotStart(f"importing {module_name!r} failed") from error
+    try:
+        application: Any = reduce(getattr, (attribute or _DEFAULT).split("."), cast(Any, module))
+    except AttributeError as error:
+        raise CannotStart(f"{name!r}: {error}; expected module:attribute") from None
+    if not callable(application):
+        raise CannotStart(f"{name!r} must be an ASGI application; got {type(application).__name__}")
+    return cast(ASGIApplication, application)
 
 
 @contextmanager

@@ -13,8 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 
 from ..exceptions import CannotStart
-from .cli import Options
-from .exit_codes import CRASHED
+from .cli import CRASHED, Options
 from .lifeline import READY, Place
 from .log import open_log
 from .serving import STOP_SIGNALS, pid_file

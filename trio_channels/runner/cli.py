@@ -1,4 +1,4 @@
-"""The command line, the configuration that it makes for hypercorn, and the exit codes."""
+"""The command line: options, hypercorn's configuration, exit codes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from hypercorn.config import Config
 from .. import __version__
 from ..exceptions import ConfigurationError
 
-#: Exit code of a process that had begun to serve, and failed. (0 is an orderly end, and 2 argparse's.)
+#: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
 CRASHED = 1
-#: Exit code of a process that never served: starting it again does not help.
+#: The exit code of a process that never served. Starting it again does not help.
 CANNOT_START = 3
 
-#: Options of the command line that have hypercorn's own name, and go before the file.
+#: Options of the command line that override hypercorn's options of the same name.
 _OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for.
+    """The parsed command line.
 
     Args:
-        application: ``module:attribute``.
-        config: hypercorn's, from the file, and what the command line says instead.
-        workers: processes that serve.
-        arguments: the command line as it was, to start workers with.
+        application: the application's name, ``module:attribute``.
+        config: hypercorn's configuration: the file, overridden by the command line.
+        workers: the number of processes that serve.
+        arguments: the unparsed command line, which child processes are started with.
     """
 
     application: str
@@ -43,7 +43,7 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line; ends the process with 2 and a message if it is wrong."""
+    """Read the command line. A wrong one ends the process with exit code 2 and a message."""
     given = tuple(sys.argv[1:] if arguments is None else arguments)
     parser, serve = _parsers()
     wanted = parser.parse_args(given)
@@ -66,25 +66,25 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser.add_argument("--version", action="version", version=f"trio-channels {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve an ASGI application", description=_load.__doc__)
-    serve.add_argument("application", metavar="APP", help="module:attribute, as mysite.asgi:application")
-    serve.add_argument("-w", "--workers", type=int, help="processes that serve (1)")
+    serve.add_argument("application", metavar="APP", help="module:attribute, such as mysite.asgi:application")
+    serve.add_argument("-w", "--workers", type=int, help="the number of processes that serve (1)")
     serve.add_argument(
         "-b",
         "--bind",
         action="append",
-        help="host:port, [address]:port, unix:path or fd://number; may be given several times (127.0.0.1:8000)",
+        help="host:port, [address]:port, unix:path or fd://number; repeatable (127.0.0.1:8000)",
     )
-    serve.add_argument("-c", "--config", help="hypercorn's options: a TOML file, file:PYTHON_FILE or python:MODULE")
+    serve.add_argument("-c", "--config", help="a file of hypercorn's options: FILE.toml, file:FILE.py or python:MODULE")
     serve.add_argument("--certfile", help="the TLS certificate")
-    serve.add_argument("--keyfile", help="the TLS certificate's key")
+    serve.add_argument("--keyfile", help="the key of the TLS certificate")
     serve.add_argument("--access-log", dest="accesslog", metavar="FILE", help="a file, or - for stdout (none)")
     serve.add_argument("--error-log", dest="errorlog", metavar="FILE", help="a file, or - for stderr (-)")
-    serve.add_argument("--log-level", dest="loglevel", metavar="LEVEL", help="of the error log (INFO)")
+    serve.add_argument("--log-level", dest="loglevel", metavar="LEVEL", help="the level of the error log (INFO)")
     return parser, serve
 
 
 def _load(place: str | None) -> Config:
-    """Serve an ASGI application on Trio. Every option of hypercorn can be given in a file, see --config."""
+    """Serve an ASGI application on Trio. A file can hold every option of hypercorn, see --config."""
     if place is None:
         return Config()
     try:
@@ -94,7 +94,7 @@ def _load(place: str | None) -> Config:
             return Config.from_pyfile(place.removeprefix("file:"))
         return _from_toml(place)
     except (OSError, ImportError, SyntaxError, AttributeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"the configuration {place!r} cannot be read: {error}") from error
+        raise ConfigurationError(f"cannot read the configuration {place!r}: {error}") from error
 
 
 def _from_toml(place: str) -> Config:
@@ -109,10 +109,11 @@ def _from_toml(place: str) -> Config:
 
 
 def _check(config: Config) -> None:
-    workers: object = config.workers  # a file may say anything
+    workers: object = config.workers  # of any type, if it comes from a file
     if not isinstance(workers, int) or workers < 1:
-        raise ConfigurationError(f"workers must be an int of at least 1; got {workers!r}")
+        raise ConfigurationError(f"workers must be an integer of at least 1; got {workers!r}")
     if config.use_reloader:
-        raise ConfigurationError("use_reloader is not for this command; for development use manage.py runserver")
+        raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")
     if bool(config.certfile) != bool(config.keyfile):
-        raise ConfigurationError("certfile and keyfile are needed together")
+        given, missing = ("certfile", "keyfile") if config.certfile else ("keyfile", "certfile")
+        raise ConfigurationError(f"TLS needs both certfile and keyfile; got only {given}: add {missing}")

@@ -75,7 +75,7 @@ def test_a_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", "0"], "workers must be an integer of at least 1"),
+        (["--workers", "0"], "workers must be an int of at least 1"),
         (["--workers", "many"], "invalid int"),
         (["--certfile", "a"], "got only certfile: add keyfile"),
         (["--keyfile", "a"], "got only keyfile: add certfile"),

@@ -109,9 +109,9 @@ def _from_toml(place: str) -> Config:
 
 
 def _check(config: Config) -> None:
-    workers: object = config.workers  # of any type, if it comes from a file
+    workers: object = config.workers  # a file may say anything
     if not isinstance(workers, int) or workers < 1:
-        raise ConfigurationError(f"workers must be an integer of at least 1; got {workers!r}")
+        raise ConfigurationError(f"workers must be an int of at least 1; got {workers!r}")
     if config.use_reloader:
         raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")
     if bool(config.certfile) != bool(config.keyfile):

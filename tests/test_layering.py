@@ -22,7 +22,6 @@ BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi.*": "A",
     "_concurrency": "A",
-    "_concurrency.exception_groups": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",
     "consumer.handlers": "A",
@@ -85,7 +84,7 @@ BORDERS = {
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
     # What hypercorn is made of.
-    "server.blame": {"h11", "h2", "priority", "wsproto"},
+    "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
     "server.http1": {"h11"},
     "server.http2": {"h2", "priority"},

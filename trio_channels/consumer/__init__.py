@@ -80,8 +80,6 @@ class Consumer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not hasattr(cls, "_handlers_are_async"):
-            return
         framework = _framework(cls)
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
         check_class(
@@ -140,7 +138,7 @@ class Consumer:
         if layer is not None:
             try:
                 opening = layer.open_mailbox(
-                    ring=connection.bell.ring, offer=connection.bell.hand_over, overflow=self.mailbox_overflow
+                    ring=connection.wakeup.set, offer=connection.wakeup.hand_over, overflow=self.mailbox_overflow
                 )
             except ChannelLayerUnavailable as error:
                 await supervise(connection, functools.partial(_fail, error))

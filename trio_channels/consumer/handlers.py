@@ -17,15 +17,17 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from .._asgi.protocol import CLIENT_EVENTS
-from .._limits import Overflow
+from .._limits import COUNT, OVERFLOW, Rule
 from ..exceptions import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "_trio_channels_client_event"
+
+_OVERFLOW_OR_NONE = Rule(f"None or {OVERFLOW.expected}", lambda value: value is None or OVERFLOW.holds(value))
 
 
 def handles_client_event(function: F) -> F:
@@ -120,14 +122,8 @@ def check_class(
     Raises:
         ConfigurationError: an attribute is out of range, or a method would never run.
     """
-    if not isinstance(handler_concurrency, int) or handler_concurrency < 1:
-        raise ConfigurationError(
-            f"{cls.__name__}.handler_concurrency must be an int of at least 1; got {handler_concurrency!r}"
-        )
-    if mailbox_overflow is not None and mailbox_overflow not in get_args(Overflow):
-        raise ConfigurationError(
-            f"{cls.__name__}.mailbox_overflow must be None or one of {get_args(Overflow)}; got {mailbox_overflow!r}"
-        )
+    COUNT.require(f"{cls.__name__}.handler_concurrency", handler_concurrency)
+    _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", mailbox_overflow)
     # The coroutine of an async override would never run, and no error would say so.
     if not is_async and (name := _async_override(cls, framework)) is not None:
         raise ConfigurationError(

@@ -11,16 +11,14 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from .._asgi.close_codes import INVALID_DATA, NO_STATUS, UNSUPPORTED_DATA
 from .._asgi.protocol import Message
-from .._connection.connection import NO_STATUS, Connection
+from .._connection.connection import Connection
 from ..consumer.handlers import handles_client_event
 from ..exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from ..layers.base import ChannelLayer
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-#: RFC 6455, section 7.4.1.
-UNSUPPORTED_DATA, INVALID_DATA = 1003, 1007
 
 
 def dumps(content: Any) -> str:

@@ -8,12 +8,13 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Self, TypedDict, get_args
+from typing import Self, TypedDict
 
-from .._limits import CAPACITY, Overflow
+from .._asgi.protocol import Message
+from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow, Rule
 from ..exceptions import InvalidChannelLayerError
 from .mailbox import Mailbox
-from .message import Envelope, Gap, Message
+from .message import Envelope, Gap
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 __all__ = [
@@ -108,20 +109,20 @@ class ChannelLayer(abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
     ) -> None:
-        _require(_is_seconds(expiry), "expiry", "a number of seconds above 0", expiry)
-        _require(_is_seconds(group_expiry), "group_expiry", "a number of seconds above 0", group_expiry)
-        _require(_is_count(capacity), "capacity", "an int of at least 1", capacity)
-        _require(overflow in get_args(Overflow), "overflow", f"one of {get_args(Overflow)}", overflow)
+        _require(SECONDS, "expiry", expiry)
+        _require(SECONDS, "group_expiry", group_expiry)
+        _require(COUNT, "capacity", capacity)
+        _require(OVERFLOW, "overflow", overflow)
         self.expiry = float(expiry)
         self.group_expiry = float(group_expiry)
         self.capacity = capacity
         self.overflow: Overflow = overflow
         self._capacities: list[tuple[re.Pattern[str], int]] = []
         capacities = {} if channel_capacity is None else channel_capacity
-        _require(isinstance(capacities, Mapping), "channel_capacity", "a dict of pattern and capacity", capacities)
+        _require(_CAPACITIES, "channel_capacity", capacities)
         for pattern, limit in capacities.items():
-            _require(_is_pattern(pattern), "a key of channel_capacity", "a glob or compiled expression of str", pattern)
-            _require(_is_count(limit), f"channel_capacity[{pattern!r}]", "an int of at least 1", limit)
+            _require(_PATTERN, "a key of channel_capacity", pattern)
+            _require(COUNT, f"channel_capacity[{pattern!r}]", limit)
             compiled = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
             self._capacities.append((compiled, limit))
 
@@ -306,18 +307,12 @@ class ChannelLayer(abc.ABC):
         """An immutable snapshot."""
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+_CAPACITIES = Rule("a dict of pattern and capacity", lambda value: isinstance(value, Mapping))
+_PATTERN = Rule(
+    "a glob or compiled expression of str",
+    lambda value: isinstance(value.pattern if isinstance(value, re.Pattern) else value, str),
+)
 
 
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _is_pattern(value: Any) -> bool:
-    return isinstance(value.pattern if isinstance(value, re.Pattern) else value, str)
-
-
-def _require(condition: bool, name: str, expected: str, got: object) -> None:
-    if not condition:
-        raise InvalidChannelLayerError(f"{name} of a channel layer must be {expected}; got {got!r}")
+def _require(rule: Rule, name: str, value: object) -> None:
+    rule.require(f"{name} of a channel layer", value, InvalidChannelLayerError)

@@ -10,13 +10,14 @@ from typing import Unpack
 
 import trio
 
+from .._asgi.protocol import Message
 from .._limits import Overflow
 from ..exceptions import ChannelLayerUnavailable, MailboxOverflow
 from . import names
 from .base import ChannelLayer, LayerOptions, LayerStatistics
 from .hub import Hub
 from .mailbox import Mailbox
-from .message import Counters, Envelope, Gap, Message
+from .message import Counters, Envelope, Gap
 
 
 class Subscription:

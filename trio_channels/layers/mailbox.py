@@ -21,9 +21,10 @@ from typing import Any
 import outcome
 import trio
 
+from .._asgi.protocol import Message
 from .._limits import Overflow
 from ..exceptions import InvalidChannelLayerError
-from .message import Counters, Envelope, Gap, Message
+from .message import Counters, Envelope, Gap
 
 logger = logging.getLogger("trio_channels.mailbox")
 

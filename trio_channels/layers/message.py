@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 import outcome
 
+from .._asgi.protocol import Message
 from ..exceptions import MessageNotEncodable
 
 T = TypeVar("T")
-
-Message = dict[str, Any]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()

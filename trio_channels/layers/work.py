@@ -14,7 +14,7 @@ import abc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from .message import Message
+from .._asgi.protocol import Message
 
 __all__ = ["DeadLetter", "Delivery", "Settled", "WorkQueue", "WorkSource"]
 

@@ -33,8 +33,8 @@ import trio
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication
-from .._concurrency.exception_groups import leaves
-from ..exceptions import ConfigurationError
+from .._concurrency.exception_groups import bare, split_cancelled
+from .._limits import COUNT, SECONDS, SECONDS_OR_ZERO, Rule, one_of
 from ..layers.base import ChannelLayer
 from ..layers.work import CLAIM_AFTER, MAX_DELIVERIES
 from ..routing import check_channel_routes
@@ -97,12 +97,13 @@ class Worker:
         grace: float | None = None,
     ) -> None:
         names = [channels] if isinstance(channels, str) else list(dict.fromkeys(channels))
-        _require(bool(names), "channels", "the names of one channel or more", names)
-        _require(_is_count(concurrency), "concurrency", "an int of at least 1", concurrency)
-        _require(ack in get_args(Acknowledge), "ack", f"one of {get_args(Acknowledge)}", ack)
-        _require(_is_count(max_deliveries), "max_deliveries", "an int of at least 1", max_deliveries)
-        _require(claim_after > 0, "claim_after", "a number of seconds above 0", claim_after)
-        _require(grace is None or grace >= 0, "grace", "a number of seconds, 0 or more", grace)
+        Rule("the names of one channel or more", bool).require("channels of a worker", names)
+        COUNT.require("concurrency of a worker", concurrency)
+        one_of(get_args(Acknowledge)).require("ack of a worker", ack)
+        COUNT.require("max_deliveries of a worker", max_deliveries)
+        SECONDS.require("claim_after of a worker", claim_after)
+        if grace is not None:
+            SECONDS_OR_ZERO.require("grace of a worker", grace)
         queues = {name: channel_layer.work_queue(name) for name in names}
         check_channel_routes(application, names)
         self.grace: float = _conf.get("SHUTDOWN_GRACE") if grace is None else grace
@@ -157,10 +158,10 @@ class Worker:
                         channels.start_soon(channel.serve, name=f"channel {channel.name}")
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            errors = [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]
-            if len(errors) == 1:
-                raise errors[0] from errors[0].__cause__
-            raise
+            _, failure = split_cancelled(group)
+            if failure is None or isinstance(failure := bare(failure), BaseExceptionGroup):
+                raise
+            raise failure from failure.__cause__
         logger.info("stopped: %s", self._summary())
 
     async def _report(self) -> None:
@@ -175,12 +176,3 @@ class Worker:
 
     def _summary(self) -> str:
         return "; ".join(channel.summary() for channel in self._channels.values())
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _require(condition: bool, name: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ConfigurationError(f"{name} of a worker must be {expected}; got {got!r}")

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import trio
 
 from .._asgi.protocol import CLIENT_EVENTS, ASGIApplication, Message
-from .._concurrency.wakeup import Bell
+from .._concurrency.backoff import delay_after
+from .._concurrency.exception_groups import split_cancelled
+from .._concurrency.wakeup import Wakeup
 from ..exceptions import IllegalMessage, UnhandledMessage
 from ..layers.work import Delivery, WorkQueue, WorkSource
 
@@ -77,7 +79,7 @@ class WorkerChannel:
         self._source: WorkSource | None = None
         self._started: dict[str, float] = {}  # id of a message whose handler runs -> Trio time of its start
         self._counts: Counter[str] = Counter()
-        self._handler_done = Bell()
+        self._handler_done = Wakeup()
         self._taking = trio.CancelScope()
         self._handling = trio.CancelScope()
 
@@ -155,7 +157,7 @@ class WorkerChannel:
         finally:
             self._counts["cancelled"] += not finished
             self._started.pop(delivery.id, None)
-            self._handler_done.ring()
+            self._handler_done.set()
 
     async def _run_and_settle(self, source: WorkSource, delivery: Delivery) -> None:
         settles = self._rules.ack == "after-handler"
@@ -164,7 +166,7 @@ class WorkerChannel:
         except (Exception, SystemExit) as error:  # a SystemExit that ended this worker would also end the next one
             await self._failed(source, delivery, error)
         except BaseExceptionGroup as group:
-            _, failure = group.split(trio.Cancelled)
+            _, failure = split_cancelled(group)
             if not isinstance(failure, ExceptionGroup):
                 raise
             await self._failed(source, delivery, failure)  # a cancelled handler whose clean-up failed
@@ -187,7 +189,7 @@ class WorkerChannel:
             self._counts["buried"] += 1
             await source.bury(delivery, f"{type(error).__name__}: {error}"[:500])
         else:
-            delay = min(FIRST_RETRY * 2 ** (delivery.count - 1), LAST_RETRY, self._rules.claim_after)
+            delay = min(delay_after(delivery.count, FIRST_RETRY, LAST_RETRY), self._rules.claim_after)
             logger.error("%s failed; again in %g s", self._named(delivery), delay, exc_info=error)
             await source.retry(delivery, delay)
 

@@ -8,13 +8,14 @@ from typing import Unpack
 
 import trio
 
+from ..._asgi.protocol import Message
 from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
 from ..hub import Hub
 from ..local import LocalDelivery, _nothing
 from ..mailbox import Mailbox
-from ..message import Message, round_trip
+from ..message import round_trip
 from ..work import WorkQueue
 from .work import MemoryWorkQueue
 

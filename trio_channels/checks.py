@@ -87,8 +87,6 @@ def layers() -> Iterator[CheckMessage]:
             channel_layers.make_backend(alias)
         except InvalidChannelLayerError as error:
             yield _broken_layer(entry, error)
-        except ConfigurationError:  # reported by E003
-            return
 
 
 def _broken_layer(entry: dict[str, Any], error: InvalidChannelLayerError) -> CheckMessage:
@@ -123,7 +121,7 @@ def deployed_layers() -> Iterator[CheckMessage]:
     """W009: the in-memory layer, which does not reach other processes."""
     if settings.DEBUG:
         return
-    for alias, entry in _configs().items():
+    for alias, entry in channel_layers.configs.items():
         if entry.get("BACKEND") in _IN_MEMORY:
             yield checks.Warning(
                 f"CHANNEL_LAYERS[{alias!r}] is the in-memory layer: it reaches its own process only.",
@@ -138,10 +136,7 @@ _IN_MEMORY = ("trio_channels.layers.InMemoryChannelLayer", f"{InMemoryChannelLay
 
 def persistent_connections() -> Iterator[CheckMessage]:
     """W010: a new database connection for each call on a thread, which could keep its connection."""
-    try:
-        threads = _conf.get("WORKER_THREADS")
-    except ConfigurationError:  # reported by E003
-        return
+    threads = _conf.get("WORKER_THREADS")
     for alias, database in settings.DATABASES.items():
         engine, pooled = str(database.get("ENGINE", "")), database.get("OPTIONS", {}).get("pool")
         served = engine and not engine.endswith(("sqlite3", "spatialite", "dummy"))
@@ -156,11 +151,7 @@ def persistent_connections() -> Iterator[CheckMessage]:
 
 def hardening() -> Iterator[CheckMessage]:
     """W011: the hardening of hypercorn is switched off."""
-    try:
-        hardened = _conf.get("HARDEN_HYPERCORN")
-    except ConfigurationError:
-        return
-    if not hardened:
+    if not _conf.get("HARDEN_HYPERCORN"):
         yield checks.Warning(
             "TRIO_CHANNELS['HARDEN_HYPERCORN'] is off: a malformed request can end a process of hypercorn.",
             hint="Remove the key, unless a proxy passes on well-formed requests only.",
@@ -168,16 +159,15 @@ def hardening() -> Iterator[CheckMessage]:
         )
 
 
-def _configs() -> dict[str, dict[str, Any]]:
-    try:
-        return channel_layers.configs
-    except InvalidChannelLayerError:  # reported by E006
-        return {}
-
-
 def _listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[CheckMessage]]:
     def run(**_kwargs: Any) -> list[CheckMessage]:
-        return list(check())
+        found: list[CheckMessage] = []
+        try:
+            for message in check():
+                found.append(message)  # noqa: PERF402 - those before an error are kept
+        except (ConfigurationError, InvalidChannelLayerError):
+            pass  # reported by E003 or E006
+        return found
 
     return run
 

@@ -78,7 +78,8 @@ class HealthApplication:
 
     def report(self) -> dict[str, Any]:
         """The content of the answer."""
-        layers = self._layer_reports()
+        aliases = channel_layers.configs if self._layers is None else self._layers
+        layers = {alias: self._layer_report(alias) for alias in aliases}
         pool = existing_pool()
         server = statistics()
         return {
@@ -91,10 +92,6 @@ class HealthApplication:
 
     def _is_well(self, layer: Mapping[str, Any]) -> bool:
         return layer["healthy"] and (self._tolerant or set(layer.get("shards", ())) <= {"working"})
-
-    def _layer_reports(self) -> dict[str, dict[str, Any]]:
-        aliases = channel_layers.configs if self._layers is None else self._layers
-        return {alias: self._layer_report(alias) for alias in aliases}
 
     def _layer_report(self, alias: str) -> dict[str, Any]:
         try:

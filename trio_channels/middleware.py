@@ -25,5 +25,5 @@ class BaseMiddleware:
         return f"<{type(self).__name__} around {self.inner!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the inner application."""
+        """Run the inner application. Cancellation: the application's."""
         return await self.inner(dict(scope), receive, send)

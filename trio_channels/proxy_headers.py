@@ -106,7 +106,10 @@ class ProxyHeadersMiddleware(BaseMiddleware):
         self._host = host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the inner application; its scope is a changed copy if the request has such headers."""
+        """Run the inner application; its scope is a changed copy if the request has such headers.
+
+        Cancellation: the application's.
+        """
         if scope["type"] not in _SCHEMES or not any(_is_claim(name) for name, _ in scope["headers"]):
             return await self.inner(scope, receive, send)
         trusted = self._trusts_peer(scope.get("client"))

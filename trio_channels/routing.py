@@ -68,6 +68,8 @@ class ProtocolTypeRouter:
         Raises:
             ConfigurationError: the server does not run on Trio.
             NoRouteFound: there is no application for the scope, which is neither a request nor a WebSocket.
+
+        Cancellation: the application's.
         """
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
             raise ConfigurationError(NOT_TRIO)  # some servers have no lifespan, in which to report it at start-up
@@ -128,7 +130,7 @@ class URLRouter:
         return f"<URLRouter {[str(route.pattern) for route in self._table]}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application of the first route that matches."""
+        """Run the application of the first route that matches. Cancellation: the application's."""
         nested = "path_remaining" in scope
         path = scope["path_remaining"] if nested else _path_below_root(scope)
         outer = scope.get("url_route") or {"args": (), "kwargs": {}}
@@ -170,6 +172,8 @@ class ChannelNameRouter:
 
         Raises:
             NoRouteFound: the scope has no channel, or the mapping has no entry for it.
+
+        Cancellation: the application's.
         """
         if "channel" not in scope:
             raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")

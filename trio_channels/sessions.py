@@ -44,7 +44,7 @@ class CookieMiddleware:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the inner application."""
+        """Run the inner application. Cancellation: the application's."""
         if "cookies" not in scope:
             values = [value for name, value in scope.get("headers", ()) if name.lower() == b"cookie"]
             scope = dict(scope, cookies=parse_cookie(b"; ".join(values).decode("latin-1")))
@@ -95,6 +95,8 @@ class SessionMiddleware:
 
         Raises:
             ConfigurationError: there are no cookies in the scope.
+
+        Cancellation: the application's. A changed session is still saved, for at most :data:`SAVE_TIMEOUT` seconds.
         """
         if "session" in scope:
             await self.inner(scope, receive, send)

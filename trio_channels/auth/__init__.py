@@ -133,6 +133,8 @@ class AuthMiddleware:
 
         Raises:
             ConfigurationError: there is no session in the scope.
+
+        Cancellation: as :func:`get_user`, then the application's.
         """
         if "user" in scope:
             await self.inner(scope, receive, send)

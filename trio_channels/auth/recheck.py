@@ -76,7 +76,7 @@ class Recheck:
             await self._drain()
 
     async def receive(self) -> Message:
-        """The server's next event, or a disconnect after the session has ended."""
+        """The server's next event, or a disconnect after the session has ended. Cancellation: the server's."""
         with trio.CancelScope() as self._receiving:
             if not self._ended.is_set():
                 event: Message = await self._receive()
@@ -84,7 +84,7 @@ class Recheck:
         return {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": REASON}
 
     async def send(self, message: Message) -> None:
-        """Pass a message on; messages after the close are dropped."""
+        """Pass a message on; messages after the close are dropped. Cancellation: the server's."""
         if self._ended.is_set():
             await trio.lowlevel.checkpoint()
         else:

@@ -43,7 +43,7 @@ class ConsumerApplication(Protocol):
     consumer_initkwargs: dict[str, Any]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one connection."""
+        """Run one connection. Cancellation: as :meth:`Consumer.__call__`."""
 
 
 class Consumer:

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 from hypercorn.config import Config
 
+from trio_channels._concurrency.backoff import BackOff
 from trio_channels.exceptions import CannotStart
 from trio_channels.runner import CANNOT_START, CRASHED, main
 from trio_channels.runner.cli import Options
@@ -23,7 +25,7 @@ from trio_channels.runner.loading import load
 from trio_channels.runner.log import open_log
 from trio_channels.runner.serving import pid_file
 from trio_channels.runner.sockets import descriptors, listening, use
-from trio_channels.runner.supervisor import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, Pauses, _Parent
+from trio_channels.runner.supervisor import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, _Parent
 
 from ..ports import free_port
 
@@ -273,16 +275,7 @@ def test_a_configuration_of_the_projects_own_is_left_alone() -> None:
         assert not logging.getLogger("trio_channels.runner").disabled
 
 
-# -- pauses and the lifeline ------------------------------------------------------------------------------------------
-
-
-def test_pauses_grow_to_a_limit_and_begin_anew_after_a_steady_time() -> None:
-    pauses = Pauses()
-    seen = [pauses.after(0.0) for _ in range(10)]
-    for number, pause in enumerate(seen):
-        middle = min(FIRST_PAUSE * 2**number, LONGEST_PAUSE)
-        assert middle * 0.5 <= pause <= middle * 1.5
-    assert pauses.after(STEADY) <= FIRST_PAUSE * 1.5
+# -- the lifeline ------------------------------------------------------------------------------------------------------
 
 
 def test_a_worker_finds_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,6 +299,16 @@ async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone
 
 
 # -- the parent -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crash_after_a_steady_time_starts_the_pauses_again() -> None:
+    parent = _Parent(Options("x:y", Config(), 1, ("serve", "x:y")), [])
+    parent._stop.set()  # nothing is waited for
+    back_off = BackOff(FIRST_PAUSE, LONGEST_PAUSE)
+    for _ in range(10):
+        back_off.next_delay()
+    await parent._pause(SimpleNamespace(lived=STEADY, end="it crashed"), back_off, orderly=False)  # type: ignore[arg-type]
+    assert back_off.next_delay() <= 2 * FIRST_PAUSE
 
 
 @pytest.mark.parametrize("served", [0, 1])

@@ -14,6 +14,7 @@ from typing import Any
 from hypercorn.config import Config
 
 from .. import __version__
+from .._limits import COUNT
 from ..exceptions import ConfigurationError
 from .pin import check_system
 
@@ -110,9 +111,7 @@ def _from_toml(place: str) -> Config:
 
 
 def _check(config: Config) -> None:
-    workers: object = config.workers  # a file may say anything
-    if not isinstance(workers, int) or workers < 1:
-        raise ConfigurationError(f"workers must be an int of at least 1; got {workers!r}")
+    COUNT.require("workers", config.workers)
     if config.use_reloader:
         raise ConfigurationError("use_reloader is not for this command; for development use manage.py runserver")
     if bool(config.certfile) != bool(config.keyfile):

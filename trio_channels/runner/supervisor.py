@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
 import socket
 import sys
@@ -13,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from .._concurrency.backoff import BackOff
 from ..exceptions import CannotStart
 from .cli import Options
 from .exit_codes import CRASHED
@@ -24,8 +24,7 @@ from .sockets import Listeners, descriptors, listening
 
 logger = logging.getLogger("trio_channels.runner")
 
-#: Seconds before a crashed worker is started again: the first time, and at most. Each is multiplied by a random number
-#: between a half and one and a half, so that workers that crash together do not start together.
+#: Seconds before a crashed worker is started again, before jitter: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds after which a worker's earlier crashes are forgotten.
 STEADY = 60.0
@@ -96,20 +95,6 @@ class _Worker:
         return f"worker {self.process.pid} {how}"
 
 
-class Pauses:
-    """How long to wait before a worker is started again: longer each time it does not live long."""
-
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE
-
-    def after(self, lived: float) -> float:
-        """Seconds to wait after a worker that crashed when it was so many seconds old."""
-        if lived >= STEADY:
-            self._next = FIRST_PAUSE
-        pause, self._next = self._next, min(self._next * 2, LONGEST_PAUSE)
-        return pause * random.uniform(0.5, 1.5)
-
-
 class _Parent:
     """Keeps the workers.
 
@@ -145,7 +130,7 @@ class _Parent:
 
     async def _keep(self, number: int) -> None:
         """Keep one worker running until the parent stops."""
-        pauses = Pauses()
+        back_off = BackOff(FIRST_PAUSE, LONGEST_PAUSE)
         failed_starts: int | None = None  # since it last served; None before it ever has
         while not self._stop.is_set():
             try:
@@ -160,7 +145,7 @@ class _Parent:
                 if failed_starts >= MAX_FAILED_STARTS:
                     self._give_up(str(error), CRASHED)
                 else:
-                    await self._pause_for(pauses.after(0), logging.ERROR, str(error))
+                    await self._pause_for(back_off.next_delay(), logging.ERROR, str(error))
                 continue
             if self._stop.is_set():
                 self._ended_while_stopping(worker, served=serves)
@@ -170,7 +155,7 @@ class _Parent:
                 self._give_up(f"{worker.end}: {MAX_FAILED_STARTS} failed starts in a row", CRASHED)
             else:
                 failed_starts = 0 if serves else (failed_starts or 0) + 1
-                await self._pause(worker, pauses, orderly=serves and code == 0)
+                await self._pause(worker, back_off, orderly=serves and code == 0)
         self._first_is_known.set()
 
     @asynccontextmanager
@@ -224,10 +209,12 @@ class _Parent:
             pass_fds=place.descriptors(),
         )
 
-    async def _pause(self, worker: _Worker, pauses: Pauses, *, orderly: bool) -> None:
+    async def _pause(self, worker: _Worker, back_off: BackOff, *, orderly: bool) -> None:
         """Wait before the next start: not after an orderly end, of which `max_requests` makes many."""
         lived = worker.lived
-        pause = 0.0 if orderly and lived > FIRST_PAUSE else pauses.after(lived)
+        if lived >= STEADY:
+            back_off.reset()
+        pause = 0.0 if orderly and lived > FIRST_PAUSE else back_off.next_delay()
         await self._pause_for(pause, logging.INFO if orderly else logging.ERROR, worker.end)
 
     async def _pause_for(self, pause: float, level: int, why: str) -> None:

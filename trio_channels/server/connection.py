@@ -14,6 +14,7 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from .._concurrency import YIELD_EVERY
 from .limits import LINGER, SLOWEST, Patience, Waiting
 from .protocol import Protocol
 from .streams import Streams
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from .websocket import WebSocketStream
 
 logger = logging.getLogger("trio_channels.server")
-
-#: Reads and writes that did not have to wait, after which other tasks are let run. A switch costs several of them.
-_YIELD_EVERY = 16
 
 #: Seconds between looks at a client that is not read because its application takes nothing.
 _LOOK_EVERY = 1.0
@@ -234,7 +232,7 @@ class ServerConnection(TCPServer):
     async def _fair(self) -> None:
         """Let other tasks run, every so often; what did not have to wait has not done so by itself."""
         self._immediate += 1
-        if self._immediate >= _YIELD_EVERY:
+        if self._immediate >= YIELD_EVERY:
             self._immediate = 0
             await trio.lowlevel.checkpoint()
         else:

@@ -11,7 +11,7 @@ from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
-from .._concurrency.inbox import Inbox
+from .._concurrency.queues import Inbox
 from .tasks import ClientGone
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
-from .._concurrency.inbox import Inbox
+from .._concurrency.exception_groups import leaves, split_cancelled
+from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
 from ..log import current_connection, number_of
 
@@ -56,7 +57,7 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
         if not _means_gone(error):
             await config.log.exception("Error in ASGI Framework")
     except BaseExceptionGroup as group:
-        _, others = group.split(trio.Cancelled)
+        _, others = split_cancelled(group)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
         if not _means_gone(others):
@@ -76,11 +77,5 @@ _CLIENTS_DOING = (ValueError, h11.RemoteProtocolError, h2.exceptions.ProtocolErr
 
 def clients_doing(error: BaseException) -> BaseException | None:
     """The first of the errors, if all of them are the client's doing."""
-    errors = _leaves(error)
+    errors = list(leaves(error))
     return errors[0] if all(isinstance(one, _CLIENTS_DOING) for one in errors) else None
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]

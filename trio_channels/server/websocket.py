@@ -16,8 +16,8 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError
 
-from .._concurrency.inbox import Inbox
-from .._connection.connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
+from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
+from .._concurrency.queues import Inbox
 from .access_log import ServerLog
 from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
 from .limits import Rate
@@ -27,9 +27,6 @@ from .tasks import ClientGone
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
-#: RFC 6455, section 7.4.1.
-POLICY_VIOLATION = 1008
-
 #: Seconds that an application has beyond ``ACCEPT_TIMEOUT``: ours denies by itself by then, and with a better reason.
 _AFTER_THE_APPLICATION = 1.0
 
@@ -37,7 +34,7 @@ _AFTER_THE_APPLICATION = 1.0
 _LAST_WORD = 2.0
 
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
-_YIELD_EVERY = 64
+_FRAMES_PER_TURN = 64
 
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
@@ -126,7 +123,7 @@ class WebSocketStream(WSStream):
         self.connection.receive_data(data)
         for event in self.connection.events():
             self._events += 1
-            if self._events % _YIELD_EVERY == 0:
+            if self._events % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)

@@ -56,7 +56,7 @@ class ServerThread(LiveServerThread):
         self.daemon = True
 
     def run(self) -> None:
-        """Serve until :meth:`terminate`. Set ``is_ready`` when it serves, or has failed with the exception ``error``."""
+        """Serve until :meth:`terminate`. Set ``is_ready`` when it serves, or has failed with ``error``."""
         shared = self.connections_override
         try:
             application: Any = get_default_application()

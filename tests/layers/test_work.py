@@ -13,7 +13,8 @@ from trio_channels.exceptions import InvalidChannelLayerError, InvalidNameError
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.base import ChannelLayer, Delivery, WorkSource
 from trio_channels.layers.memory import work
-from trio_channels.layers.redis import RedisStreamsChannelLayer, work_source
+from trio_channels.layers.redis import RedisStreamsChannelLayer
+from trio_channels.layers.redis import work as redis_work
 
 from ..redis_server import RedisServer
 from .test_contract import cancelled_at_checkpoint
@@ -34,7 +35,7 @@ async def layer(request: pytest.FixtureRequest, redis_server: RedisServer) -> As
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_source, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(redis_work, "LOOK_INTERVAL", 0.05)
 
 
 async def send(layer: ChannelLayer, *numbers: int) -> None:
@@ -147,7 +148,7 @@ async def test_dead_letters_can_be_forgotten(layer: ChannelLayer) -> None:
 async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_says_so(
     layer: ChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (work, work_source):
+    for module in (work, redis_work):
         monkeypatch.setattr(module, "DEAD_LETTERS", 2)
     queue = layer.work_queue("jobs")
     async with queue.serve() as source:
@@ -201,4 +202,4 @@ def test_a_layer_without_named_channels_says_so() -> None:
 
 def test_the_repr_of_a_queue_in_memory_tells_what_is_in_it() -> None:
     queue = InMemoryChannelLayer().work_queue("jobs")
-    assert repr(queue) == "<MemoryWorkQueue jobs, 0 to try again, 0 dead letters>"
+    assert repr(queue) == "<MemoryWorkQueue jobs, 0 to retry, 0 dead letters>"

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from .._concurrency.exception_groups import split_cancelled
 from .._threads.context import adopt_changes
 
 
@@ -45,9 +46,9 @@ async def _all(calls: tuple[Awaitable[Any], ...]) -> tuple[list[Any], list[conte
             for number, call in enumerate(calls):
                 nursery.start_soon(one, number, call)
     except BaseExceptionGroup as group:
-        cancelled, real = group.split(trio.Cancelled)
-        raised = real or cancelled
-        if raised is not None and len(raised.exceptions) == 1:
-            raise raised.exceptions[0] from None
-        raise (real or group) from None
+        cancelled, failed = split_cancelled(group)
+        raised = failed or cancelled
+        if isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+            raise raised.exceptions[0] from None  # no further: a group inside it is a receiver's own
+        raise (failed or group) from None
     return results, contexts

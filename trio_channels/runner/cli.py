@@ -14,6 +14,7 @@ from typing import Any
 from hypercorn.config import Config
 
 from .. import __version__
+from .._limits import COUNT
 from ..exceptions import ConfigurationError
 
 #: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
@@ -109,9 +110,7 @@ def _from_toml(place: str) -> Config:
 
 
 def _check(config: Config) -> None:
-    workers: object = config.workers  # a file may say anything
-    if not isinstance(workers, int) or workers < 1:
-        raise ConfigurationError(f"workers must be an int of at least 1; got {workers!r}")
+    COUNT.require("workers", config.workers)
     if config.use_reloader:
         raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")
     if bool(config.certfile) != bool(config.keyfile):

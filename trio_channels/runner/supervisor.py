@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import socket
 import sys
@@ -12,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from .._concurrency.backoff import BackOff
 from ..exceptions import CannotStart
 from .cli import CRASHED, Options
 from .lifeline import READY, Inheritance
@@ -21,8 +21,7 @@ from .sockets import Listeners, descriptors, listening
 
 logger = logging.getLogger("trio_channels.runner")
 
-#: Seconds before a crashed process is started again: the first delay and the longest. Each is multiplied by a random
-#: factor from 0.5 to 1.5, so that processes that crash together do not start together.
+#: Seconds before a crashed process is started again, before jitter: the first delay and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 #: Seconds of life after which earlier crashes are forgotten.
 STEADY = 60.0
@@ -91,18 +90,17 @@ class _Child:
         return f"process {self.process.pid} {how}"
 
 
-class RestartBackoff:
+class RestartBackoff(BackOff):
     """The delays between the restarts of one process: each is twice the last, until the process lives long enough."""
 
     def __init__(self) -> None:
-        self._next = FIRST_DELAY
+        super().__init__(FIRST_DELAY, LONGEST_DELAY)
 
     def delay(self, age: float) -> float:
         """The seconds to wait before the restart of a process that crashed at this age, in seconds."""
         if age >= STEADY:
-            self._next = FIRST_DELAY
-        delay, self._next = self._next, min(self._next * 2, LONGEST_DELAY)
-        return delay * random.uniform(0.5, 1.5)
+            self.reset()
+        return self.next_delay()
 
 
 class _Parent:

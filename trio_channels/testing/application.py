@@ -12,6 +12,7 @@ import outcome
 import trio
 
 from .._asgi.protocol import ASGIApplication, Message, Scope
+from .._concurrency.exception_groups import split_cancelled
 
 
 class ApplicationCommunicator:
@@ -82,7 +83,7 @@ class ApplicationCommunicator:
         with self._cancel_scope:
             result = await outcome.acapture(self.application, self.scope, self._receive, self._send)
             if isinstance(result, outcome.Error):
-                cancellation, self._failure = _split(result.error)
+                cancellation, self._failure = split_cancelled(result.error)
                 if cancellation is not None:
                     self._ended.set()
                     raise cancellation
@@ -200,13 +201,6 @@ class ApplicationCommunicator:
             await self._ended.wait()
             # It sends no more; messages from before may wait in the buffer.
         return self._from_application.statistics().current_buffer_used == 0
-
-
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellations in it, which an application with nurseries of its own has in a group, and the rest."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)
-    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
 
 
 def request_target(path: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from django.test.testcases import LiveServerThread
 from django.utils.functional import classproperty
 
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
 from ..routing import get_default_application
 from ..server.development import DevelopmentServer, with_static_files
@@ -56,7 +57,7 @@ class ServerThread(LiveServerThread):
         self.daemon = True
 
     def run(self) -> None:
-        """Serve until :meth:`terminate`. Set ``is_ready`` when it serves, or has failed with ``error``."""
+        """Serve until :meth:`terminate`. Set ``is_ready`` when it serves or has failed; ``error`` is the exception."""
         shared = self.connections_override
         try:
             application: Any = get_default_application()
@@ -69,7 +70,7 @@ class ServerThread(LiveServerThread):
             self.httpd.set_app(self.static_handler(application))  # type: ignore[arg-type]
             self.httpd.serve_forever(self.is_ready.set)
         except Exception as error:
-            self.error = _bare(error)  # type: ignore[assignment]
+            self.error = bare(error)  # type: ignore[assignment]
         finally:
             self.is_ready.set()
 
@@ -141,13 +142,6 @@ def live_server(host: str = "localhost", port: int = 0) -> Iterator[LiveServer]:
             yield LiveServer(host, thread.port)
         finally:
             thread.terminate()
-
-
-def _bare(error: BaseException) -> BaseException:
-    """What is inside of groups of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _as_it_is(application: ASGIApplication) -> ASGIApplication:

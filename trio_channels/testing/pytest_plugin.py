@@ -28,7 +28,7 @@ import trio
 if TYPE_CHECKING:
     from .live import LiveServer
 
-from .._concurrency.exception_groups import leaves
+from .._concurrency.exception_groups import bare
 
 #: The default time limit, in seconds of real time.
 TIME_LIMIT = 60.0
@@ -82,10 +82,10 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
     try:
         return (yield)
     except BaseExceptionGroup as group:
-        leaf, *others = leaves(group)
-        if others:
+        error = bare(group)
+        if isinstance(error, BaseExceptionGroup):
             raise
-    raise leaf
+    raise error
 
 
 @pytest.fixture

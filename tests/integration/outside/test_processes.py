@@ -51,11 +51,11 @@ def test_what_a_script_leaves_in_redis_is_gone_when_it_has_ended(room: Room) -> 
     left = room.run(
         "import os, trio\n"
         "from trio_channels.layers.redis.hosts import parse_host\n"
-        "from trio_channels.layers.redis.connection import open_wire\n"
+        "from trio_channels.layers.redis.connection import open_connection\n"
         "async def main():\n"
-        "    wire = await open_wire(parse_host(os.environ['TEST_REDIS']))\n"
-        "    print(*await wire.exchange(('KEYS', '{' + os.environ['TEST_PREFIX'] + ':*')))\n"
-        "    await wire.aclose()\n"
+        "    connection = await open_connection(parse_host(os.environ['TEST_REDIS']))\n"
+        "    print(*await connection.exchange(('KEYS', '{' + os.environ['TEST_PREFIX'] + ':*')))\n"
+        "    await connection.aclose()\n"
         "trio.run(main)"
     )
     assert left == "[]\n"

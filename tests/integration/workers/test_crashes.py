@@ -20,7 +20,7 @@ async def settled(workers: Workers) -> bool:
     """Whether nothing waits in Redis any more."""
     async with workers.layer() as layer:
         context = layer._work_context("jobs")
-        return int(await context.link.call("XLEN", context.stream)) == 0
+        return int(await context.pipeline.call("XLEN", context.stream)) == 0
 
 
 async def test_what_a_worker_killed_in_its_handlers_had_is_handled_by_another_once(

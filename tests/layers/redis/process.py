@@ -47,7 +47,7 @@ class Child:
         async with trio.open_nursery() as nursery, layer:
             for number in range(len(self._items)):
                 await nursery.start(self._member, layer, number)
-            say("ready", process=layer._opened().process)
+            say("ready", process=layer._session().process)
             async for line in _lines(trio.lowlevel.FdStream(os.dup(0))):
                 self._obey(json.loads(line), layer, nursery)
             nursery.cancel_scope.cancel()

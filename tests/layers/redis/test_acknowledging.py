@@ -11,7 +11,7 @@ import trio.testing
 
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, inbox, keys
-from trio_channels.layers.redis.scripts import ACK
+from trio_channels.layers.redis.scripts import ACKNOWLEDGE_INBOX
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -42,7 +42,7 @@ def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 async def length(url: str, layer: RedisStreamsChannelLayer) -> Any:
-    [shard] = layer._opened().shards
+    [shard] = layer._session().shards
     return await redis(url, "XLEN", shard.keys.inbox)
 
 
@@ -86,7 +86,7 @@ async def test_what_was_read_and_has_gone_tells_that_the_server_went_back(
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         async with layer, layer.subscribe("room") as events:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
             await pass_messages(layer, events, 1, 2)
             if not remains:
                 [_, (entry_id, _)] = await redis(url, "XRANGE", shard.keys.inbox, "-", "+")
@@ -107,7 +107,7 @@ async def test_a_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url, inbox_capacity=3)
         async with first, second, second.subscribe("room") as events:
-            [shard] = second._opened().shards
+            [shard] = second._session().shards
             shard.reader._may_stay = 10
             await pass_messages(first, events, 1, 2, 3)
             for _ in range(2):
@@ -127,7 +127,7 @@ async def test_a_server_that_has_lost_what_was_read_is_noticed_behind_newer_mess
     async with open_proxy(port_of(server.url)) as proxy:
         first, second = make_layers(server.url, proxy.url)
         async with first, second, second.subscribe("room") as events:
-            [shard] = second._opened().shards
+            [shard] = second._session().shards
             await redis(server.url, "SAVE")
             await pass_messages(first, events, 1, 2, 3)
             proxy.stall()
@@ -144,10 +144,10 @@ async def test_an_acknowledgement_whose_answer_was_lost_is_no_sign_of_anything(u
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         async with layer, layer.subscribe("room") as events:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
             for number in range(5):
                 await pass_messages(layer, events, number)
-                proxy.lose_reply_to(ACK.sha.encode())
+                proxy.lose_reply_to(ACKNOWLEDGE_INBOX.sha.encode())
                 await until(lambda number=number: proxy.lost_replies == number + 1)
                 await until(lambda number=number: shard.reader.attachments == number + 2 and shard.reader.connected)
             await pass_messages(layer, events, 5)
@@ -186,7 +186,7 @@ async def test_members_may_take_longer_for_a_batch_than_redis_for_an_answer(
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url)
         async with first, second, second.subscribe("room") as events:
-            [shard] = second._opened().shards
+            [shard] = second._session().shards
             proxy.stall()
             for number in range(5):
                 await first.group_send("room", {"type": "x", "n": number})
@@ -201,7 +201,7 @@ async def test_members_may_take_longer_for_a_batch_than_redis_for_an_answer(
 async def test_where_an_acknowledgement_is_refused_reading_goes_on_once_it_is_not(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         await redis(url, "SET", shard.keys.state, "of another type")
         await until(lambda: "WRONGTYPE" in (layer.shard_statistics()[0].problem or ""))
         await redis(url, "DEL", shard.keys.state)
@@ -218,7 +218,7 @@ async def test_an_inbox_whose_ids_are_older_than_what_was_read_is_read_from_its_
         redis.call('PEXPIRE', KEYS[1], 30000)
     """
     async with layer, layer.subscribe("room") as events:
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         await pass_messages(layer, events, *range(3))
         await redis(url, "EVAL", older, 1, shard.keys.inbox)
         await redis(url, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

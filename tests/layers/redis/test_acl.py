@@ -13,7 +13,7 @@ import trio
 import trio_channels.layers.redis
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis.connection import LinkLost, check_version, open_wire
+from trio_channels.layers.redis.connection import ConnectionLost, check_version, open_connection
 from trio_channels.layers.redis.hosts import parse_host
 from trio_channels.layers.redis.topology import Hosts
 
@@ -42,7 +42,7 @@ def allowed() -> set[str]:
 def commands_of_the_package() -> set[str]:
     """Every command that stands in the package's Lua, or is asked for in one call."""
     found: set[str] = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.lua")]:
         source = path.read_text()
         found |= set(re.findall(r"(?:redis\.p?call|look)\('([A-Z]+)'", source))
         found |= set(re.findall(r"""(?:call|ask)\(\s*(?:[a-z]+, )?"([A-Z]+)"[,)]""", source))
@@ -79,11 +79,11 @@ async def use_everything(hosts: Any, **options: Any) -> None:
 
 
 async def connect(host: str) -> None:
-    wire = await open_wire(parse_host(host))
+    connection = await open_connection(parse_host(host))
     try:
-        await check_version(wire)
+        await check_version(connection)
     finally:
-        await wire.aclose()
+        await connection.aclose()
 
 
 def test_every_command_in_the_package_is_in_the_documented_rule() -> None:
@@ -135,7 +135,7 @@ async def test_a_wrong_password_and_none_at_all_are_refused_and_not_shown(own_re
     server.ask("ACL", "SETUSER", "default", "resetpass")
     host = f"127.0.0.1:{server.port}"
     for wrong in (f"redis://chat:wrong@{host}", f"redis://{host}"):
-        with pytest.raises(LinkLost, match=r"WRONGPASS|NOAUTH") as caught:
+        with pytest.raises(ConnectionLost, match=r"WRONGPASS|NOAUTH") as caught:
             await connect(wrong)
         assert "wrong" not in str(caught.value)
     await use_everything([f"redis://chat:hunter2@{host}"])

@@ -14,7 +14,7 @@ from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
 from trio_channels.layers.redis.connection import encode
-from trio_channels.layers.redis.scripts import ALL
+from trio_channels.layers.redis.scripts import ALL_SCRIPTS
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -28,8 +28,8 @@ def port_of(url: str) -> int:
 
 
 def connections_of(layer: RedisStreamsChannelLayer) -> int:
-    """How many its command link has opened so far."""
-    return sum(shard.link.connections for shard in layer.shard_statistics())
+    """How many its pipeline has opened so far."""
+    return sum(shard.pipeline.connections for shard in layer.shard_statistics())
 
 
 async def publish_without_waiting(world: Traffic, layer: RedisStreamsChannelLayer, count: int) -> None:
@@ -69,7 +69,7 @@ async def pass_on_one_by_one(client: trio.SocketStream, url: str, numbers: Itera
                     replies.feed(answer)
                     await client.send_all(answer)
                 if forget:
-                    for script in ALL:
+                    for script in ALL_SCRIPTS:
                         await redis(url, *script.load)
 
 
@@ -119,12 +119,12 @@ async def test_one_command_that_redis_will_not_even_queue_does_not_take_the_othe
     await redis(server.url, "ACL", "SETUSER", "default", "-keys")
     [layer] = make_layers(server.url, timeout=1)
     async with layer, layer.subscribe("room") as events:
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         refused = []
 
         async def ask() -> None:
             with pytest.raises(ChannelLayerUnavailable, match="NOPERM"):
-                await shard.link.call("KEYS", "*")
+                await shard.pipeline.call("KEYS", "*")
             refused.append(True)
 
         async with trio.open_nursery() as nursery:
@@ -136,7 +136,7 @@ async def test_one_command_that_redis_will_not_even_queue_does_not_take_the_othe
         with trio.fail_after(20):
             assert [(await anext(events))["n"] for _ in range(10)] == list(range(10))  # type: ignore[index]
         assert len(refused) == 10
-        assert shard.link.statistics().connections == 1
+        assert shard.pipeline.statistics().connections == 1
         await redis(server.url, "ACL", "SETUSER", "default", "+keys")
 
 
@@ -151,7 +151,7 @@ async def test_a_message_to_a_full_inbox_that_is_sent_again_is_counted_once(
         first, second = make_layers(before.url, behind.url, inbox_capacity=50)
         async with first, second, traffic([second]) as world:
             await world.settle()
-            [shard] = second._opened().shards
+            [shard] = second._session().shards
 
             async def trimmed() -> bool:
                 return bool(await redis(url, "XLEN", shard.keys.inbox) == 0)

@@ -12,7 +12,7 @@ import trio
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
-from trio_channels.layers.redis.connection import LinkLost
+from trio_channels.layers.redis.connection import ConnectionLost
 from trio_channels.layers.redis.hosts import parse_host
 from trio_channels.layers.redis.topology import Cluster, Hosts, key_slot, shard_of
 
@@ -109,14 +109,14 @@ async def test_one_host_that_is_alive_is_enough(redis_cluster: ClusterSetup) -> 
 async def test_when_no_host_is_a_node_the_error_says_of_each_why(url: str) -> None:
     dead = f"redis://127.0.0.1:{free_port()}"
     complaint = f"no owner for shard 0: .*{dead[8:]} failed.*{url[8:]} refuses CLUSTER SLOTS: ERR This instance"
-    with pytest.raises(LinkLost, match=complaint):
+    with pytest.raises(ConnectionLost, match=complaint):
         await Cluster([parse_host(dead), parse_host(url)], "asgi", SHARDS).locate(0)
 
 
 async def test_a_node_that_knows_no_owner_is_not_the_last_word(own_redis: Any, redis_cluster: ClusterSetup) -> None:
     alone = own_redis("--cluster-enabled", "yes")
     cluster = Cluster([parse_host(alone.url)], "asgi", SHARDS)
-    with pytest.raises(LinkLost, match=f"127.0.0.1:{alone.port} knows no owner of slot {key_slot('asgi:0')}"):
+    with pytest.raises(ConnectionLost, match=f"127.0.0.1:{alone.port} knows no owner of slot {key_slot('asgi:0')}"):
         await cluster.locate(0)
     both = Cluster([parse_host(alone.url), parse_host(redis_cluster.nodes[0].url)], "asgi", SHARDS)
     owner = redis_cluster.owner(key_slot("asgi:0"))
@@ -133,9 +133,9 @@ async def test_something_else_that_answers_is_not_in_the_way(redis_cluster: Clus
         nursery.start_soon(trio.serve_listeners, agree, [listener])
         host = f"127.0.0.1:{listener.socket.getsockname()[1]}"
         seeds = [parse_host(f"redis://{host}"), parse_host(redis_cluster.nodes[0].url)]
-        with pytest.raises(LinkLost, match=f"{host} does not answer as Redis does"):
+        with pytest.raises(ConnectionLost, match=f"{host} does not answer as Redis does"):
             await Cluster(seeds[:1], "asgi", SHARDS).locate(0)
-        with pytest.raises(LinkLost, match=f"{host} does not answer as Redis does"):
+        with pytest.raises(ConnectionLost, match=f"{host} does not answer as Redis does"):
             await Hosts([parse_host({"sentinels": [host.split(":")], "master_name": "m"})]).locate(0)
         owner = redis_cluster.owner(key_slot("asgi:0"))
         assert (await Cluster(seeds, "asgi", SHARDS).locate(0)).address == ("127.0.0.1", owner.port)
@@ -170,7 +170,7 @@ async def test_a_node_killed_in_traffic_is_replaced_by_its_replica(own_cluster: 
         assert world.checker.faults() == []
         replica = setup.nodes[len(setup.masters) + 1]
         for layer in layers:
-            for number, shard in enumerate(layer._opened().shards):
+            for number, shard in enumerate(layer._session().shards):
                 assert (shard.delivery.gaps > 0) == (number in lost)
                 assert (shard.reader._address == ("127.0.0.1", replica.port)) == (number in lost)
 
@@ -194,7 +194,7 @@ async def test_a_node_killed_in_traffic_without_a_replica_costs_its_shards_only_
         for stream, published in world.checker.streams.items():
             assert not published.raised or shard_of(stream[1], SHARDS) in lost
         for layer in layers:
-            for number, shard in enumerate(layer._opened().shards):
+            for number, shard in enumerate(layer._session().shards):
                 assert (shard.delivery.gaps > 0) == (number in lost)
 
 
@@ -219,7 +219,7 @@ async def test_a_cluster_that_is_down_as_a_whole_raises_and_comes_back(own_clust
             return True
 
         await until(down)
-        assert any("CLUSTERDOWN" in shard.link._last_error for shard in layers[0]._opened().shards)
+        assert any("CLUSTERDOWN" in shard.pipeline._last_error for shard in layers[0]._session().shards)
         await trio.to_thread.run_sync(victim.start)
         await world.settle()
         assert world.checker.faults() == []
@@ -246,12 +246,12 @@ async def check_a_move(setup: ClusterSetup, *, messages: int, moves: int, member
                 setup.end_move(slot, target)
             await world.settle()
             for layer in layers:
-                assert layer._opened().shards[0].reader._address == ("127.0.0.1", target.port)
+                assert layer._session().shards[0].reader._address == ("127.0.0.1", target.port)
         assert world.checker.faults() == []
         assert [published.raised for published in world.checker.streams.values()] == [set()] * 8
         # What has moved may have been a replica's, for all that a reader can see: members are told.
-        assert [layer._opened().shards[0].delivery.gaps for layer in layers] == [moves] * 2
-        assert all(shard.delivery.gaps == 0 for layer in layers for shard in layer._opened().shards[1:])
+        assert [layer._session().shards[0].delivery.gaps for layer in layers] == [moves] * 2
+        assert all(shard.delivery.gaps == 0 for layer in layers for shard in layer._session().shards[1:])
 
 
 async def test_a_slot_that_moves_in_traffic_costs_nothing(redis_cluster: ClusterSetup) -> None:
@@ -271,7 +271,7 @@ async def test_a_message_that_meets_a_slot_half_moved_is_sent_later_whatever_was
         own = next(f"own-{n}" for n in range(100) if shard_of(f"own-{n}", SHARDS) == 0)
         async with first.subscribe(own) as alone, trio.open_nursery() as nursery:
             redis_cluster.begin_move(slot, source, target)
-            inbox = second._opened().shards[0].keys.inbox
+            inbox = second._session().shards[0].keys.inbox
             source.ask("MIGRATE", "127.0.0.1", target.port, inbox, 0, 5_000)
             for number in range(20):
                 group = own if number % 2 else GROUPS[0]

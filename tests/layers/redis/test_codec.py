@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels.exceptions import InvalidChannelLayerError, MessageNotEncodable
-from trio_channels.layers.redis.codec import CHANNEL, GROUP, VERSION, EntryCodec, Parcel, UndecodableEntry
+from trio_channels.layers.redis.codec import CHANNEL, GROUP, VERSION, EntryCodec, Payload, UndecodableEntry
 
 PLAIN, JSON, SECRET = EntryCodec(), EntryCodec("json"), EntryCodec(keys=["key"])
 CODECS = pytest.mark.parametrize("codec", [PLAIN, JSON, SECRET], ids=["msgpack", "json", "encrypted"])
@@ -31,7 +31,7 @@ messages = st.dictionaries(st.text("abc", max_size=3), values, max_size=4)
 @CODECS
 @given(message=messages)
 def test_a_message_comes_out_as_it_went_in(codec: EntryCodec, message: dict[str, Any]) -> None:
-    assert codec.unpack(codec.pack(GROUP, "room", message)) == Parcel(GROUP, "room", message)
+    assert codec.unpack(codec.pack(GROUP, "room", message)) == Payload(GROUP, "room", message)
 
 
 @pytest.mark.parametrize("codec", [PLAIN, SECRET], ids=["msgpack", "encrypted"])
@@ -44,11 +44,11 @@ def test_bytes_come_out_as_bytes(codec: EntryCodec, data: bytes) -> None:
 @given(blob=st.binary() | st.binary().map(lambda data: VERSION + data))
 def test_from_arbitrary_bytes_comes_an_entry_or_the_error_for_it(codec: EntryCodec, blob: bytes) -> None:
     try:
-        parcel = codec.unpack(blob)
+        payload = codec.unpack(blob)
     except UndecodableEntry:
         return
-    assert isinstance(parcel, Parcel)
-    assert isinstance(parcel.message, dict)
+    assert isinstance(payload, Payload)
+    assert isinstance(payload.message, dict)
 
 
 @CODECS

@@ -13,11 +13,10 @@ import trio.testing
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, pipeline, probe
-from trio_channels.layers.redis.batch import Batch, Call
-from trio_channels.layers.redis.group_sends import GroupSends
+from trio_channels.layers.redis.batch import Batch, Call, GroupSends
 from trio_channels.layers.redis.keys import ShardKeys
 from trio_channels.layers.redis.pipeline import IN_FLIGHT
-from trio_channels.layers.redis.scripts import GADD, GSEND
+from trio_channels.layers.redis.scripts import GROUP_ADD, GROUP_SEND
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -45,7 +44,7 @@ class Commands:
 
     def __init__(self, layer: RedisStreamsChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         sizes = self.sizes
 
         class Recorded(Batch):
@@ -67,7 +66,7 @@ async def send_at_once(
     """
     results: list[Any] = ["no answer"] * len(messages)
     scopes = [trio.CancelScope() for _ in messages]
-    [shard] = layer._opened().shards
+    [shard] = layer._session().shards
 
     async def send(place: int, group: str, number: int) -> None:
         with scopes[place]:
@@ -78,13 +77,13 @@ async def send_at_once(
 
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            shard.link._gathering = True  # as if answers had just come
+            shard.pipeline._gathering = True  # as if answers had just come
             for place, (group, number) in enumerate(messages):
                 nursery.start_soon(send, place, group, number)
                 await trio.lowlevel.checkpoint()
-            await until(lambda: shard.link.statistics().waiting == len(messages))
-            shard.link._gathering = False
-            shard.link._send_batch()
+            await until(lambda: shard.pipeline.statistics().waiting == len(messages))
+            shard.pipeline._gathering = False
+            shard.pipeline._send_batch()
             if gives_up is not None:
                 scopes[gives_up].cancel()
     return results
@@ -109,7 +108,7 @@ async def test_a_message_that_is_refused_does_not_concern_those_in_the_same_comm
         assert all("WRONGTYPE" in str(result) for result in results[::2])
         assert await numbers_of(events, 10) == list(range(1, 20, 2))
         assert layer.statistics().group_sent == 10
-        assert layer.shard_statistics()[0].link.connections == 1
+        assert layer.shard_statistics()[0].pipeline.connections == 1
 
 
 async def test_an_inbox_of_another_type_refuses_its_groups_only(url: str) -> None:
@@ -133,7 +132,7 @@ async def test_a_server_without_memory_refuses_all_of_a_command_and_forgets_it(o
         await redis(url, "CONFIG", "SET", "maxmemory", "0")
         assert await send_at_once(layer, *(("ab"[n % 2], n) for n in range(20, 40))) == [None] * 20
         assert await numbers_of(events, 20) == list(range(20, 40))
-        assert layer.shard_statistics()[0].link.connections == 1
+        assert layer.shard_statistics()[0].pipeline.connections == 1
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -142,7 +141,7 @@ async def test_messages_of_one_command_whose_answer_was_lost_arrive_once(url: st
         first, second = make_layers(proxy.url, url)
         async with first, second, second.subscribe("a", "b") as events:
             await first.group_send("a", {"type": "x", "n": -1})
-            proxy.lose_reply_to(GSEND.sha.encode(), lost)
+            proxy.lose_reply_to(GROUP_SEND.sha.encode(), lost)
             assert await send_at_once(first, *(("ab"[n % 2], n) for n in range(40))) == [None] * 40
             assert proxy.lost_replies == lost
             await first.group_send("b", {"type": "x", "n": 40})
@@ -154,9 +153,9 @@ async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_coun
     async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
         first, second = make_layers(before.url, behind.url, inbox_capacity=30)
         async with first, second, second.subscribe("a", "b") as events:
-            [shard] = second._opened().shards
+            [shard] = second._session().shards
             behind.stall()
-            before.lose_reply_to(GSEND.sha.encode(), 2)
+            before.lose_reply_to(GROUP_SEND.sha.encode(), 2)
             assert await send_at_once(first, *(("ab"[n % 2], n) for n in range(100))) == [None] * 100
             assert before.lost_replies == 2
             assert await redis(url, "XLEN", shard.keys.inbox) == 31
@@ -205,7 +204,7 @@ async def test_which_messages_have_come_before(
 ) -> None:
     [layer] = make_layers(url)
     async with layer:
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         tag = shard.tag
         await redis(url, "XADD", f"{tag}:i:them", "*", "first", "1")
         await redis(url, "SADD", f"{tag}:g:room", "them")
@@ -213,12 +212,12 @@ async def test_which_messages_have_come_before(
         if note is not None:
             await redis(url, "SET", f"{tag}:done:us", note)
         messages = [(number, f"{tag}:g:room", b"blob") for number in numbers]
-        assert await shard.link.call(*sends(messages)) == [int(number in sent) for number in numbers]
+        assert await shard.pipeline.call(*sends(messages)) == [int(number in sent) for number in numbers]
         entries = await redis(url, "XRANGE", f"{tag}:i:them", "-", "+")
         assert [fields[1] for _, fields in entries[1:]] == [f"us-{number}".encode() for number in sent]
         assert await redis(url, "GET", f"{tag}:done:us") == noted.encode()
         # Others' commands leave the part of the note that is not theirs.
-        await shard.link.call(*GADD(f"{tag}:done:us", f"{tag}:g:other", args=("us", 99, 1000, 1000)))
+        await shard.pipeline.call(*GROUP_ADD(f"{tag}:done:us", f"{tag}:g:other", args=("us", 99, 1000, 1000)))
         _, *late = noted.split()
         assert await redis(url, "GET", f"{tag}:done:us") == " ".join(["99", *late]).encode()
 
@@ -230,7 +229,7 @@ async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(proxy.url, url)
         async with first, second, second.subscribe("room") as events:
-            [shard] = first._opened().shards
+            [shard] = first._session().shards
             proxy.stall()
             scopes = [trio.CancelScope() for _ in range(12)]
 
@@ -243,13 +242,13 @@ async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
                     for number in range(12):
                         nursery.start_soon(send, number)
                         await trio.testing.wait_all_tasks_blocked()
-                    assert (shard.link.statistics().unanswered, shard.link.statistics().waiting) == (1, 11)
+                    assert (shard.pipeline.statistics().unanswered, shard.pipeline.statistics().waiting) == (1, 11)
                     for number in (0, 5):  # one that is sent, one that is not
                         scopes[number].cancel()
                     await trio.testing.wait_all_tasks_blocked()
-                    assert shard.link.statistics().waiting == 10
+                    assert shard.pipeline.statistics().waiting == 10
                     proxy.resume()
-                    await until(lambda: shard.link.statistics().unanswered == 0)
+                    await until(lambda: shard.pipeline.statistics().unanswered == 0)
             assert await numbers_of(events, 11) == [n for n in range(12) if n != 5]
 
 
@@ -271,8 +270,8 @@ async def test_callers_are_told_in_time_while_the_link_is_down(url: str) -> None
             proxy.stall()
             results = await send_at_once(layer, *(("room", n) for n in range(50)))
             assert all("did not answer within 0.5 seconds" in str(result) for result in results)
-            [shard] = layer._opened().shards
-            assert shard.link.statistics().waiting == 0
+            [shard] = layer._session().shards
+            assert shard.pipeline.statistics().waiting == 0
             proxy.resume()
 
 
@@ -283,14 +282,14 @@ async def test_callers_are_told_in_time_while_the_link_crashes(
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url, timeout=0.5)
         async with layer:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
 
             async def crash(*_: object) -> None:
                 raise RuntimeError("nobody has foreseen it")
 
             monkeypatch.setattr(pipeline, "_prepare", crash)
             proxy.cut()
-            await until(lambda: shard.keeper.crashes > 0)
+            await until(lambda: shard.supervisor.crashes > 0)
             results = await send_at_once(layer, *(("room", n) for n in range(20)))
             assert all("did not answer within 0.5 seconds (not sent)" in str(result) for result in results)
             monkeypatch.undo()
@@ -311,17 +310,17 @@ async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, c
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope() as scope:
                     async with layer:
-                        [shard] = layer._opened().shards
+                        [shard] = layer._session().shards
                         proxy.stall()
                         if not connected:
                             proxy.cut()
-                            await until(lambda: not shard.link.statistics().connected)
+                            await until(lambda: not shard.pipeline.statistics().connected)
                         for _ in range(3):
                             nursery.start_soon(send)
                         await trio.testing.wait_all_tasks_blocked()
                         scope.cancel()  # so that leaving takes no time
                 with pytest.raises(ChannelLayerUnavailable, match="before the layer was closed"):
-                    await shard.link.call("PING")
+                    await shard.pipeline.call("PING")
         assert len(raised) == 3
         assert all("did not answer before the layer was closed" in text for text in raised)
 
@@ -329,24 +328,24 @@ async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, c
 async def test_what_redis_would_not_queue_does_not_keep_the_others_of_its_batch(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         results: dict[str, Any] = {}
 
         async def call(command: str) -> None:
             try:
-                results[command] = await shard.link.call(command)
+                results[command] = await shard.pipeline.call(command)
             except ChannelLayerUnavailable as error:
                 results[command] = str(error)
 
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                shard.link._gathering = True  # as if answers had just come
+                shard.pipeline._gathering = True  # as if answers had just come
                 for command in ("PING", "NO-SUCH-COMMAND", "TIME"):
                     nursery.start_soon(call, command)
-                await until(lambda: shard.link.statistics().waiting == 3)
-                shard.link._gathering = False
-                shard.link._send_batch()
+                await until(lambda: shard.pipeline.statistics().waiting == 3)
+                shard.pipeline._gathering = False
+                shard.pipeline._send_batch()
         assert results["PING"] == b"PONG"
         assert "unknown command" in results["NO-SUCH-COMMAND"]
         assert len(results["TIME"]) == 2
-        assert shard.link.statistics().connections == 1
+        assert shard.pipeline.statistics().connections == 1

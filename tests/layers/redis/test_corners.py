@@ -17,10 +17,10 @@ from trio_channels.layers.redis import keys as _keys
 from trio_channels.layers.redis import probe
 from trio_channels.layers.redis.batch import results_of_transaction
 from trio_channels.layers.redis.codec import EntryCodec
-from trio_channels.layers.redis.connection import ReplyError, open_wire
+from trio_channels.layers.redis.connection import ReplyError, open_connection
 from trio_channels.layers.redis.hosts import Host
-from trio_channels.layers.redis.inbox import Reader
-from trio_channels.layers.redis.pipeline import CommandLink
+from trio_channels.layers.redis.inbox import InboxReader
+from trio_channels.layers.redis.pipeline import Pipeline
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
@@ -41,8 +41,8 @@ async def next_of(events: Any) -> Any:
 
 
 @asynccontextmanager
-async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[CommandLink]:
-    """A running link to a server that answers what this says to each command on its n-th connection."""
+async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[Pipeline]:
+    """A running pipeline to a server that answers what this says to each command on its n-th connection."""
     connections = 0
 
     async def serve(client: trio.SocketStream) -> None:
@@ -62,10 +62,10 @@ async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[
         async def locate() -> Host:
             return host
 
-        link = CommandLink("a link", locate, 20)
-        nursery.start_soon(link.run)
-        await until(lambda: link.statistics().connected)
-        yield link
+        pipeline = Pipeline("a pipeline", locate, 20)
+        nursery.start_soon(pipeline.run)
+        await until(lambda: pipeline.statistics().connected)
+        yield pipeline
         nursery.cancel_scope.cancel()
 
 
@@ -73,9 +73,9 @@ async def test_a_reply_that_nobody_asked_for_ends_the_connection_and_no_command(
     def answer(command: list[bytes], connection: int) -> bytes:
         return b"+ONE\r\n+TWO\r\n" if command == [b"GET", b"x"] and connection == 1 else b"+OK\r\n"
 
-    async with link_to(answer) as link:
-        assert await link.call("GET", "x") == b"OK"
-        assert link.statistics().connections == 2
+    async with link_to(answer) as pipeline:
+        assert await pipeline.call("GET", "x") == b"OK"
+        assert pipeline.statistics().connections == 2
 
 
 async def test_a_transaction_that_is_not_begun_is_sent_again() -> None:
@@ -86,17 +86,17 @@ async def test_a_transaction_that_is_not_begun_is_sent_again() -> None:
         return b"*2\r\n+a\r\n+b\r\n" if command == [b"EXEC"] else b"+OK\r\n"
 
     answer.prepared = False  # type: ignore[attr-defined]
-    async with link_to(answer) as link:
+    async with link_to(answer) as pipeline:
         replies: list[bytes] = []
 
         async def call(name: str) -> None:
-            replies.append(await link.call("GET", name))
+            replies.append(await pipeline.call("GET", name))
 
         async with trio.open_nursery() as nursery:
             for name in ("first", "a", "b"):
                 nursery.start_soon(call, name)
         assert len(replies) == 3
-        assert link.statistics().connections == 2
+        assert pipeline.statistics().connections == 2
 
 
 def test_a_transaction_that_is_refused_as_a_whole_is_refused_to_each() -> None:
@@ -106,17 +106,17 @@ def test_a_transaction_that_is_refused_as_a_whole_is_refused_to_each() -> None:
 
 async def test_a_connection_that_is_gone_takes_nothing_and_does_not_raise() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    wire = await open_wire(Host(("127.0.0.1", listener.socket.getsockname()[1])))
+    connection = await open_connection(Host(("127.0.0.1", listener.socket.getsockname()[1])))
     server = await listener.accept()
-    assert wire.send_nowait(b"hello") == b""
+    assert connection.send_nowait(b"hello") == b""
     await trio.aclose_forcefully(server)
     await trio.aclose_forcefully(listener)
 
     def is_gone() -> bool:
-        return wire.send_nowait(b"x") == b"x"
+        return connection.send_nowait(b"x") == b"x"
 
     await until(is_gone)
-    await wire.aclose()
+    await connection.aclose()
 
 
 # -- Redis behind the layer's back ------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ async def test_a_flush_by_another_process_is_told_and_memberships_return(url: st
     async with first, second, second.subscribe(*(f"room-{number}" for number in range(1500))) as events:
         await first.flush()
         assert await next_of(events) == Gap(0, "flushed")
-        [shard] = second._opened().shards
+        [shard] = second._session().shards
         await until(lambda: shard.memberships.settled)
         await first.group_send("room-1", LAST)
         assert await next_of(events) == LAST
@@ -149,7 +149,7 @@ async def test_a_message_to_a_process_that_has_ended_is_counted(url: str) -> Non
     [layer] = make_layers(url)
     async with layer:
         await layer.send("specific.0123456789abcdef!abc", LAST)
-        await layer.send(f"specific.{layer._opened().process}!abc", LAST)
+        await layer.send(f"specific.{layer._session().process}!abc", LAST)
         await until(lambda: layer.statistics().gone == 2)
 
 
@@ -158,18 +158,18 @@ async def test_a_refused_farewell_does_not_keep_the_layer_from_closing(own_redis
     [layer] = make_layers(server.url, timeout=1)
     async with layer, layer.subscribe("room"):
         await redis(server.url, "ACL", "SETUSER", "default", "-del", "-evalsha")
-    assert not layer._open
+    assert not layer._sessions
 
 
 async def test_an_older_redis_that_does_not_count_entries_is_read_from_all_the_same(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Reader._check_inbox
+    original = InboxReader._check_inbox
 
-    def as_before_7(reader: Reader, wire: Any, reply: Any) -> None:
-        original(reader, wire, [*reply[:2], -1])
+    def as_before_7(reader: InboxReader, connection: Any, reply: Any) -> None:
+        original(reader, connection, [*reply[:2], -1])
 
-    monkeypatch.setattr(Reader, "_check_inbox", as_before_7)
+    monkeypatch.setattr(InboxReader, "_check_inbox", as_before_7)
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         await layer.group_send("room", LAST)
@@ -186,7 +186,7 @@ async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.Monk
         async with first, second, second.subscribe("room") as events:
             connections = proxy.connections
             proxy.stall()
-            await until(lambda: proxy.connections > connections)  # the link has given up one connection
+            await until(lambda: proxy.connections > connections)  # the pipeline has given up one connection
             proxy.resume()
             await first.group_send("room", LAST)
             while await next_of(events) != LAST:
@@ -200,14 +200,14 @@ async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
     monkeypatch.setattr(probe, "INTERVAL", 0.01)
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
-        [shard] = layer._opened().shards
-        attach_again = Reader.attach_again
+        [shard] = layer._session().shards
+        attach_again = InboxReader.attach_again
 
-        def attach_again_once(reader: Reader, doubt: str) -> None:
+        def attach_again_once(reader: InboxReader, doubt: str) -> None:
             monkeypatch.setattr(probe, "INTERVAL", 1000)  # on a slow machine, it would be told so before it has
             attach_again(reader, doubt)
 
-        monkeypatch.setattr(Reader, "attach_again", attach_again_once)
+        monkeypatch.setattr(InboxReader, "attach_again", attach_again_once)
         monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if read somewhere else
         assert await next_of(events) == Gap(None, "messages to oneself did not arrive")
         monkeypatch.undo()
@@ -220,14 +220,14 @@ async def test_a_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeyp
     monkeypatch.setattr(probe, "INTERVAL", 0.001)
     [layer] = make_layers(url, inbox_capacity=1)
     async with layer:
-        [shard] = layer._opened().shards
-        call, answers = shard.link.call, []
+        [shard] = layer._session().shards
+        call, answers = shard.pipeline.call, []
 
         async def recording(*command: Any) -> Any:
             answers.append(await call(*command))
             return answers[-1]
 
-        shard.link.call = recording  # type: ignore[method-assign]
+        shard.pipeline.call = recording  # type: ignore[method-assign]
 
         async def probe_refused() -> bool:
             for _ in range(50):
@@ -250,8 +250,8 @@ def test_without_cryptography_encryption_says_what_to_install(monkeypatch: pytes
 async def test_everything_can_be_looked_at(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
-        opened = layer._opened()
-        [shard] = opened.shards
-        parts = (layer, opened, shard, shard.keys, shard.keeper, shard.link, shard.memberships, shard.delivery)
+        session = layer._session()
+        [shard] = session.shards
+        parts = (layer, session, shard, shard.keys, shard.supervisor, shard.pipeline, shard.memberships, shard.delivery)
         for part in (*parts, shard.reader, shard._prober, shard.delivery._duplicates):
             assert repr(part).startswith(f"<{type(part).__name__}")

@@ -119,7 +119,7 @@ async def test_a_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
     async with first, second, traffic([first, second]) as world:
         await world.publish(10)
         await world.settle()
-        [inbox] = [shard.keys.inbox for shard in second._opened().shards]
+        [inbox] = [shard.keys.inbox for shard in second._session().shards]
         await redis(url, "DEL", inbox)
         await first.group_send("room", world.checker.stamp("p0", "room"))  # finds it dead, and puts it out of the group
         await world.settle()
@@ -155,7 +155,7 @@ async def test_a_reader_left_behind_on_a_detached_node_follows_the_commands(
     [layer] = make_layers(old.url)
     async with layer, traffic([layer]) as world:
         await world.settle()
-        [shard] = layer._opened().shards
+        [shard] = layer._session().shards
         if has_the_inbox:
             await redis(new.url, "XADD", shard.keys.inbox, "1-1", "copy", "1")
         layer._topology._hosts = (parse_host(new.url),)  # type: ignore[attr-defined]

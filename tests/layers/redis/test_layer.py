@@ -12,7 +12,7 @@ from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, Inval
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
 from trio_channels.layers.redis.codec import PROBE, EntryCodec
-from trio_channels.layers.redis.connection import LinkLost, encode, open_wire
+from trio_channels.layers.redis.connection import ConnectionLost, encode, open_connection
 from trio_channels.layers.redis.hosts import Host, parse_host
 
 from ...ports import free_port
@@ -28,7 +28,7 @@ def port_of(url: str) -> int:
 
 
 def inbox_of(layer: RedisStreamsChannelLayer) -> str:
-    [shard] = layer._opened().shards
+    [shard] = layer._session().shards
     return shard.keys.inbox
 
 
@@ -58,8 +58,8 @@ async def test_opening_without_redis_says_so_within_the_time_limit() -> None:
     ):
         async with layer:
             pytest.fail("opened without Redis")
-    assert not layer._open
-    assert not layer._nurseries
+    assert not layer._sessions
+    assert not layer._entered
 
 
 async def test_a_layer_that_is_not_open_says_how_it_is_opened(url: str) -> None:
@@ -102,7 +102,7 @@ async def test_what_a_block_raises_comes_out_bare(url: str) -> None:
             scope.cancel()
             await trio.sleep_forever()
     assert scope.cancelled_caught
-    assert not layer._open
+    assert not layer._sessions
 
 
 async def test_a_block_goes_on_after_the_layer_was_closed_in_it(url: str) -> None:
@@ -125,7 +125,7 @@ async def test_closing_leaves_nothing_in_redis(url: str) -> None:
             await second.send("jobs", LAST)
             await second.receive("jobs")
             assert {"g:one", "g:two"} <= await keys(url, first)
-            process = second._opened().process
+            process = second._session().process
         assert not {key for key in await keys(url, first) if key.startswith(("g:", f"i:{process}"))}
         consumers = await redis(url, "XINFO", "CONSUMERS", f"{{{first.prefix}:0}}:c:jobs", "w")
         assert consumers == []
@@ -171,16 +171,16 @@ async def test_a_server_that_speaks_another_language_is_a_clear_error() -> None:
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, web_server, [listener])
-        wire = await open_wire(Host(listener.socket.getsockname()))
-        with pytest.raises(LinkLost, match="Protocol error"):
-            await wire.exchange(("HELLO",))
-        await wire.aclose()
+        connection = await open_connection(Host(listener.socket.getsockname()))
+        with pytest.raises(ConnectionLost, match="Protocol error"):
+            await connection.exchange(("HELLO",))
+        await connection.aclose()
         nursery.cancel_scope.cancel()
 
 
 async def test_a_host_name_that_is_none_is_a_clear_error() -> None:
-    with pytest.raises(LinkLost, match=r"a\.\.b"):
-        await open_wire(parse_host("redis://a..b"))
+    with pytest.raises(ConnectionLost, match=r"a\.\.b"):
+        await open_connection(parse_host("redis://a..b"))
 
 
 # -- what Redis refuses -----------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ async def test_a_command_that_redis_refuses_raises_the_layers_error(url: str) ->
 async def test_an_inbox_that_is_none_is_an_error_and_not_tried_again(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
-        keys = layer._opened().shards[0].keys
+        keys = layer._session().shards[0].keys
         await redis(url, "SADD", keys.group("room"), "a-stranger")
         await redis(url, "SET", f"{keys.inboxes}a-stranger", "a string")
         with pytest.raises(ChannelLayerUnavailable, match=r"refuses.*WRONGTYPE"):
@@ -324,7 +324,7 @@ async def test_after_a_thousand_subscriptions_and_twenty_reconnects_everything_i
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         async with layer:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
             await layer.group_send("room", LAST)
             before = await keys(url, layer), await connections(url), trio.lowlevel.current_statistics().tasks_living
 
@@ -352,24 +352,24 @@ async def test_after_a_thousand_subscriptions_and_twenty_reconnects_everything_i
             assert shard.memberships.settled
             assert not shard.memberships._told
             # It may just be asking whether Redis is still there.
-            await until(lambda: shard.link.statistics().waiting == shard.link.statistics().unanswered == 0)
+            await until(lambda: shard.pipeline.statistics().waiting == shard.pipeline.statistics().unanswered == 0)
 
 
 async def test_calls_that_are_cancelled_in_an_outage_leave_no_commands_behind(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         async with layer:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
             proxy.stall()
             proxy.cut()
-            await until(lambda: not shard.link.statistics().connected)
+            await until(lambda: not shard.pipeline.statistics().connected)
             async with trio.open_nursery() as nursery:
                 for _ in range(100):
                     nursery.start_soon(layer.group_send, "room", LAST)
                 await trio.testing.wait_all_tasks_blocked()
-                assert shard.link.statistics().waiting == 100
+                assert shard.pipeline.statistics().waiting == 100
                 nursery.cancel_scope.cancel()
-            assert shard.link.statistics().waiting == 0
+            assert shard.pipeline.statistics().waiting == 0
             proxy.resume()
             await layer.group_send("room", LAST)
 
@@ -393,8 +393,8 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(url: str) -> Non
         with cancelled_at_checkpoint(number) as scope:
             async with layer:
                 await layer.group_send("room", LAST)
-        assert not layer._open
-        assert not layer._nurseries
+        assert not layer._sessions
+        assert not layer._entered
         if not scope.cancel_called:
             break
 
@@ -411,7 +411,7 @@ async def test_a_closing_that_is_cancelled_leaves_nothing_open(url: str) -> None
         async with layer, layer.subscribe("room"):
             with cancelled_at_checkpoint(number) as scope:
                 await layer.close()
-        assert not layer._open
+        assert not layer._sessions
         if not scope.cancel_called:
             break
 
@@ -462,8 +462,8 @@ async def test_in_another_database(own_redis: Any) -> None:
 async def test_the_wire_form_of_a_password_is_in_no_error(own_redis: Any) -> None:
     server = own_redis("--requirepass", "hunter2")
     await check_that_it_works(f"redis://:hunter2@127.0.0.1:{server.port}")
-    with pytest.raises(LinkLost, match="WRONGPASS") as caught:
-        await open_wire(parse_host(f"redis://:hunter3@127.0.0.1:{server.port}"))
+    with pytest.raises(ConnectionLost, match="WRONGPASS") as caught:
+        await open_connection(parse_host(f"redis://:hunter3@127.0.0.1:{server.port}"))
     assert "hunter3" not in str(caught.value)
     assert b"hunter3" in encode("AUTH", "hunter3")
 

@@ -202,11 +202,11 @@ async def test_a_message_that_another_process_took_over_meanwhile_is_not_returne
     first, second = make_layers(url, url)
     async with first, second:
         await first.send("jobs", job(0))
-        named = await first._opened().named("jobs")
+        named = await first._session().named("jobs")
         entry = await named._read()
         assert entry is not None
         named._held = entry  # as if its acknowledgement had been under way for long
-        other = second._opened().process
+        other = second._session().process
         await redis(url, "XCLAIM", stream_of(first), "w", other, 0, entry[0])
         await first.send("jobs", job(1))
         assert await receive(first) == 1
@@ -284,7 +284,7 @@ async def test_only_some_named_channels_keep_their_connection(url: str) -> None:
         for number in range(IDLE_NAMED_CHANNELS + 10):
             await layer.send(f"jobs-{number}", job(number))
             assert await receive(layer, f"jobs-{number}") == number
-        assert len(layer._opened()._named) <= IDLE_NAMED_CHANNELS + 1
+        assert len(layer._session()._named) <= IDLE_NAMED_CHANNELS + 1
 
         async def few() -> bool:
             return await connections(url) <= before + 2 + IDLE_NAMED_CHANNELS + 1

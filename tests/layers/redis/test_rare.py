@@ -12,9 +12,9 @@ import trio.testing
 
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import session
-from trio_channels.layers.redis.connection import LinkLost, Wire, open_wire
+from trio_channels.layers.redis.connection import ConnectionLost, RedisConnection, open_connection
 from trio_channels.layers.redis.hosts import Host, parse_host
-from trio_channels.layers.redis.work_source import RedisWorkSource, WorkContext
+from trio_channels.layers.redis.work import RedisWorkSource, WorkContext
 
 from .test_corners import link_to
 from .test_rows import Clocks
@@ -29,41 +29,41 @@ async def test_a_server_that_refuses_the_scripts_is_not_available_and_says_why()
     def answer(command: list[bytes], connection: int) -> bytes:
         return b"-NOPERM no scripts\r\n" if refused and command[0] == b"SCRIPT" else b"+OK\r\n"
 
-    async with link_to(answer) as link:
+    async with link_to(answer) as pipeline:
         refused = True
-        await trio.aclose_forcefully(link._wire._stream)  # type: ignore[union-attr]
-        await until(lambda: "refused a script or a transaction: NOPERM no scripts" in repr(link))
+        await trio.aclose_forcefully(pipeline._connection._stream)  # type: ignore[union-attr]
+        await until(lambda: "refused a script or a transaction: NOPERM no scripts" in repr(pipeline))
 
 
 async def test_nobody_is_connected_to_who_has_no_address() -> None:
-    with pytest.raises(LinkLost, match="nobody has said yet where"):
-        await open_wire(Host(None))
+    with pytest.raises(ConnectionLost, match="nobody has said yet where"):
+        await open_connection(Host(None))
 
 
 async def test_a_connection_that_was_closed_on_this_side_is_lost() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    wire = await open_wire(Host(("127.0.0.1", listener.socket.getsockname()[1])))
-    await wire.aclose()
-    with pytest.raises(LinkLost, match="closed on this side"):
-        await wire.receive()
+    connection = await open_connection(Host(("127.0.0.1", listener.socket.getsockname()[1])))
+    await connection.aclose()
+    with pytest.raises(ConnectionLost, match="closed on this side"):
+        await connection.receive()
     await listener.aclose()
 
 
 async def test_a_connection_that_was_not_ready_after_all_is_waited_for_again(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wire, read, vain = await open_wire(parse_host(url)), os.read, [True, True]
+    connection, read, vain = await open_connection(parse_host(url)), os.read, [True, True]
 
     def not_yet(file: int, size: int) -> bytes:
-        if file == wire._socket.fileno() and vain:  # type: ignore[union-attr]
+        if file == connection._socket.fileno() and vain:  # type: ignore[union-attr]
             vain.pop()
             raise BlockingIOError
         return read(file, size)
 
     monkeypatch.setattr(os, "read", not_yet)
-    assert await wire.exchange(("PING",)) == [b"PONG"]
+    assert await connection.exchange(("PING",)) == [b"PONG"]
     assert vain == []
-    await wire.aclose()
+    await connection.aclose()
 
 
 class Encrypted(trio.abc.Stream):
@@ -99,10 +99,10 @@ class Broken(Encrypted, trio.abc.HalfCloseableStream):
 @pytest.mark.parametrize("kind", [Encrypted, Broken])
 async def test_a_connection_that_cannot_say_farewell_is_closed(kind: type[Encrypted]) -> None:
     stream = kind()
-    wire = Wire(HOST, stream)
-    await wire.farewell(5)
+    connection = RedisConnection(HOST, stream)
+    await connection.close_gracefully(5)
     assert stream.closed
-    assert repr(wire) == f"<Wire to {HOST}>"
+    assert repr(connection) == f"<RedisConnection to {HOST}>"
 
 
 async def test_a_mark_that_has_been_passed_before_is_no_gap() -> None:
@@ -124,16 +124,16 @@ async def test_a_named_channel_that_is_received_on_keeps_its_connection(
 
     async with layer, trio.open_nursery() as nursery:
         nursery.start_soon(receive)
-        await until(lambda: "waited-for" in layer._opened()._named and layer._opened()._named["waited-for"].in_use)
+        await until(lambda: "waited-for" in layer._session()._named and layer._session()._named["waited-for"].in_use)
         await layer.send("other", {"type": "x"})
         await layer.receive("other")
-        assert "waited-for" in layer._opened()._named
+        assert "waited-for" in layer._session()._named
         await layer.send("waited-for", {"type": "x", "n": 1})
     assert got == [1]
 
 
 class AwayThenBack:
-    """A link whose Redis is away twice, and then says that somebody else has two messages."""
+    """A pipeline whose Redis is away twice, and then says that somebody else has two messages."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -151,13 +151,13 @@ async def test_a_worker_that_cannot_renew_its_claims_says_so_once_and_tries_agai
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "trio_channels")
-    link: Any = AwayThenBack()
+    pipeline: Any = AwayThenBack()
     nothing: Any = None
-    context = WorkContext("jobs", "stream", link, nothing, 60.0, 60.0, lambda name: nothing, nothing, "p")
+    context = WorkContext("jobs", "stream", pipeline, nothing, 60.0, 60.0, lambda name: nothing, nothing, "p")
     source = RedisWorkSource(context, 5, 3.0)
     source._in_hand["1-0"] = True  # and 2-0 was settled while the question was on its way
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(source.keep)
+        nursery.start_soon(source.renew)
         await trio.sleep(3.5)  # it asks each second
         nursery.cancel_scope.cancel()
     assert not source._in_hand["1-0"]

@@ -11,9 +11,9 @@ import trio
 import trio.testing
 
 from trio_channels.layers.base import Gap
-from trio_channels.layers.counters import Counters
 from trio_channels.layers.hub import Hub
 from trio_channels.layers.mailbox import Mailbox
+from trio_channels.layers.message import Counters
 from trio_channels.layers.redis import delivery as _delivery
 from trio_channels.layers.redis import inbox, probe
 from trio_channels.layers.redis import keys as _keys
@@ -64,7 +64,7 @@ async def test_an_inbox_that_somebody_trims_in_traffic_is_a_gap_in_the_right_pla
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url)
         async with first, second, traffic([first, second]) as world:
-            [shard] = second._opened().shards
+            [shard] = second._session().shards
             await world.publish(50)
             await world.settle()
 
@@ -98,7 +98,7 @@ async def test_forged_entries_in_traffic_reach_nobody_and_cost_nothing(url: str)
         ("x", "y"),
     ]
     async with first, second, traffic([first, second]) as world:
-        [shard] = second._opened().shards
+        [shard] = second._session().shards
         async with trio.open_nursery() as nursery:
             nursery.start_soon(world.publish, 100)
             for number in range(30):
@@ -119,7 +119,7 @@ async def test_ten_thousand_groups_of_one_process_return_after_redis_has_forgott
         [layer] = make_layers(proxy.url, timeout=DEADLINE)
         groups = [f"group-{number}" for number in range(10_000)]
         async with layer:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
             with layer.open_mailbox() as mailbox:
                 async with trio.open_nursery() as nursery:
                     for group in groups:
@@ -142,7 +142,7 @@ async def test_ten_thousand_groups_of_one_process_return_after_redis_has_forgott
 async def churn(url: str, changes: int) -> None:
     first, second = make_layers(url, url)
     async with first, second, traffic([first, second]) as world:
-        [shard] = second._opened().shards
+        [shard] = second._session().shards
         await world.settle()
         before = tables(second), len(await keys(url, second)), trio.lowlevel.current_statistics().tasks_living
 
@@ -195,7 +195,7 @@ async def test_a_reader_that_is_to_attach_again_first_delivers_to_all_of_a_large
             crowd = Crowd(layer, stack)
             async with trio.open_nursery() as nursery:
                 await begin_to_send(crowd, nursery)
-                layer._opened().shards[0].reader.attach_again("a test")
+                layer._session().shards[0].reader.attach_again("a test")
             await until(lambda: layer.shard_statistics()[0].gaps == 1)
             assert crowd.take_items() == [[{"type": "test.message", "n": 1}, Gap(None, "a test")]] * MANY
 
@@ -334,13 +334,13 @@ async def test_while_redis_is_a_black_hole_the_loop_goes_on(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url, timeout=DEADLINE)
         async with layer:
-            [shard] = layer._opened().shards
+            [shard] = layer._session().shards
             proxy.stall()
             async with trio.open_nursery() as senders:
                 for _ in range(500):
                     senders.start_soon(layer.group_send, "room", {"type": "x"})
                 for _ in range(50):  # each of these is a turn of the loop, which waits for the system as well
                     await trio.sleep(0.001)
-                link = shard.link.statistics()
-                assert link.waiting + link.unanswered >= 500  # nobody has kept the loop until he was told
+                pipeline = shard.pipeline.statistics()
+                assert pipeline.waiting + pipeline.unanswered >= 500  # nobody has kept the loop until he was told
                 proxy.resume()

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_channels.layers.redis import RedisStreamsChannelLayer, pipeline
-from trio_channels.layers.redis.connection import LinkLost
+from trio_channels.layers.redis.connection import ConnectionLost
 from trio_channels.layers.redis.hosts import Host, parse_host
 from trio_channels.layers.redis.topology import Hosts
 
@@ -50,7 +50,7 @@ async def locate(host: dict[str, Any]) -> Host:
 def is_everybody_at(server: RedisServer, *layers: RedisStreamsChannelLayer) -> bool:
     """Whether the inboxes of these layers are read there."""
     return all(
-        shard.reader._address == ("127.0.0.1", server.port) for layer in layers for shard in layer._opened().shards
+        shard.reader._address == ("127.0.0.1", server.port) for layer in layers for shard in layer._session().shards
     )
 
 
@@ -88,7 +88,7 @@ async def test_when_no_sentinel_helps_the_error_says_of_each_why(
     async with open_proxy(sentinel.port) as silent:
         silent.stall()
         places = [free_port(), silent.port, parse_host(url).address[1]]  # type: ignore[index]
-        with pytest.raises(LinkLost, match=f"no sentinel could say where '{SERVICE}' is") as caught:
+        with pytest.raises(ConnectionLost, match=f"no sentinel could say where '{SERVICE}' is") as caught:
             await locate({**setup.host, "sentinels": [("127.0.0.1", place) for place in places]})
     error = str(caught.value)
     for place, complaint in zip(places, ("failed", "silent for 1 seconds", "unknown command"), strict=True):
@@ -98,7 +98,7 @@ async def test_when_no_sentinel_helps_the_error_says_of_each_why(
 
 async def test_a_service_name_that_no_sentinel_knows_is_a_clear_error(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
-    with pytest.raises(LinkLost, match="knows no master of the name 'another'"):
+    with pytest.raises(ConnectionLost, match="knows no master of the name 'another'"):
         await locate({**setup.host, "master_name": "another"})
 
 
@@ -106,14 +106,14 @@ async def test_a_server_that_is_named_and_is_a_replica_is_not_used(sentinel_setu
     setup = sentinel_setup()
     [sentinel] = setup.sentinels
     sentinel.watch(setup.replica)
-    with pytest.raises(LinkLost, match=f"names 127.0.0.1:{setup.replica.port}, which says that it is a slave"):
+    with pytest.raises(ConnectionLost, match=f"names 127.0.0.1:{setup.replica.port}, which says that it is a slave"):
         await locate(setup.host)
 
 
 async def test_a_user_who_may_not_ask_for_the_role_is_told_so(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
     setup.master.ask("ACL", "SETUSER", "bob", "on", ">hunter2", "~*", "+@all", "-role")
-    with pytest.raises(LinkLost, match="refuses ROLE: NOPERM"):
+    with pytest.raises(ConnectionLost, match="refuses ROLE: NOPERM"):
         await locate({**setup.host, "username": "bob", "password": PASSWORD})
 
 
@@ -124,7 +124,7 @@ async def test_sentinels_and_servers_with_passwords_of_their_own(sentinel_setup:
     host = {**setup.host, "password": secret, "sentinel_kwargs": {"password": PASSWORD}}
     assert (await locate(host)).address == ("127.0.0.1", setup.master.port)
     for wrong in ({**host, "sentinel_kwargs": {}}, {**host, "password": "wrong"}):
-        with pytest.raises(LinkLost, match=r"NOAUTH|WRONGPASS") as caught:
+        with pytest.raises(ConnectionLost, match=r"NOAUTH|WRONGPASS") as caught:
             await locate(wrong)
         assert PASSWORD not in str(caught.value)
 
@@ -263,7 +263,7 @@ async def test_that_no_sentinel_answers_is_no_reason_to_leave_the_master(
             await until(lambda: proxy.connections > looks + 2)
             await world.publish(5)
             await world.settle()
-            assert layer._opened().shards[0].link.statistics().connections == 1
+            assert layer._session().shards[0].pipeline.statistics().connections == 1
             assert world.checker.faults() == []
             assert world.gaps == {}
 

@@ -16,11 +16,11 @@ from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer, supervision
 from trio_channels.layers.redis.delivery import Delivery
-from trio_channels.layers.redis.inbox import Reader
+from trio_channels.layers.redis.inbox import InboxReader
 from trio_channels.layers.redis.memberships import Memberships
-from trio_channels.layers.redis.pipeline import CommandLink
+from trio_channels.layers.redis.pipeline import Pipeline
 from trio_channels.layers.redis.probe import Prober
-from trio_channels.layers.redis.supervision import CRASHES, LONG_PAUSE, STABLE, Keeper
+from trio_channels.layers.redis.supervision import CRASHES, LONG_PAUSE, STABLE, Supervisor
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 from trio_channels.websocket import WebSocket, websocket
 
@@ -35,7 +35,7 @@ class Defect(Exception):
     """Nobody has foreseen it."""
 
 
-# -- the keeper -------------------------------------------------------------------------------------------------------
+# -- the supervisor ----------------------------------------------------------------------------------------------------
 
 
 class Patient:
@@ -53,13 +53,13 @@ class Patient:
         raise Defect("it crashes")
 
 
-async def kept(patient: Patient, seconds: float) -> tuple[Keeper, list[str]]:
-    """A keeper of this patient, so many seconds later."""
+async def kept(patient: Patient, seconds: float) -> tuple[Supervisor, list[str]]:
+    """A supervisor of this patient, so many seconds later."""
     broken: list[str] = []
-    keeper = Keeper("the shard", broken.append)
+    supervisor = Supervisor("the shard", broken.append)
     with trio.move_on_after(seconds):
-        await keeper.keep("the patient", patient.run)
-    return keeper, broken
+        await supervisor.run("the patient", patient.run)
+    return supervisor, broken
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ async def test_a_task_that_crashes_begins_again_after_pauses_that_grow(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     patient = Patient(0, 0, 0, 0)
-    keeper, broken = await kept(patient, 5)
+    supervisor, broken = await kept(patient, 5)
     pauses = [after - before for before, after in zip(patient.starts, patient.starts[1:], strict=False)]
     assert len(pauses) == 4
     assert all(0.025 * 2**n <= pause <= 0.05 * 2**n + 1e-9 for n, pause in enumerate(pauses))
-    assert (keeper.crashes, keeper.problem, broken) == (4, None, [])
+    assert (supervisor.crashes, supervisor.problem, broken) == (4, None, [])
 
 
 @pytest.mark.usefixtures("quiet")
@@ -84,27 +84,27 @@ async def test_five_crashes_in_a_row_are_told_once_with_what_was_raised(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     patient = Patient(*[0] * (CRASHES + 2))
-    keeper, broken = await kept(patient, 2.5 * LONG_PAUSE)
+    supervisor, broken = await kept(patient, 2.5 * LONG_PAUSE)
     assert broken == ["the patient of the shard has crashed 5 times in a row: Defect: it crashes"]
-    assert keeper.problem == "the patient of the shard has crashed 7 times in a row: Defect: it crashes"
+    assert supervisor.problem == "the patient of the shard has crashed 7 times in a row: Defect: it crashes"
     assert patient.starts[CRASHES] - patient.starts[CRASHES - 1] == pytest.approx(LONG_PAUSE)
 
 
 @pytest.mark.usefixtures("quiet")
 async def test_a_broken_task_that_runs_for_a_while_is_whole_again(autojump_clock: trio.testing.MockClock) -> None:
     patient = Patient(*[0] * CRASHES)
-    keeper, _ = await kept(patient, 1.5 + LONG_PAUSE + STABLE / 2)
-    assert keeper.problem is not None
+    supervisor, _ = await kept(patient, 1.5 + LONG_PAUSE + STABLE / 2)
+    assert supervisor.problem is not None
     await trio.sleep(STABLE)
-    assert keeper.problem is None
+    assert supervisor.problem is None
 
 
 @pytest.mark.usefixtures("quiet")
 async def test_crashes_that_are_far_apart_do_not_add_up(autojump_clock: trio.testing.MockClock) -> None:
-    keeper, broken = await kept(Patient(*[STABLE] * 10), 12 * STABLE)
+    supervisor, broken = await kept(Patient(*[STABLE] * 10), 12 * STABLE)
     assert broken == []
-    assert keeper.crashes == 1
-    assert "all is well" in repr(keeper)
+    assert supervisor.crashes == 1
+    assert "all is well" in repr(supervisor)
 
 
 # -- a layer's tasks --------------------------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def crash(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 
 PLACES = [
-    (CommandLink, "_settle"),
-    (Reader, "_check_inbox"),
+    (Pipeline, "_settle"),
+    (InboxReader, "_check_inbox"),
     (Memberships, "_tell"),
     (Memberships, "_arguments"),
 ]
@@ -229,7 +229,7 @@ async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refuse
         for socket in sockets:
             assert (await socket.connect())[0]
         assert layer.statistics().healthy
-        crash(CommandLink, "_settle", -1)
+        crash(Pipeline, "_settle", -1)
 
         async def receive() -> None:
             with pytest.raises(ChannelLayerUnavailable, match="ended while"):
@@ -283,7 +283,7 @@ async def test_a_layer_that_was_broken_and_is_whole_again_takes_connections(
     [layer] = make_layers(url)
     async with layer:
         async with layer.subscribe("room") as events:
-            crash(Reader, "_check_inbox", CRASHES)
+            crash(InboxReader, "_check_inbox", CRASHES)
             with trio.fail_after(20), pytest.raises(ChannelLayerUnavailable, match="the reader"):
                 async for _ in events:
                     pass

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from trio_channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis.connection import LinkLost, open_wire
+from trio_channels.layers.redis.connection import ConnectionLost, open_connection
 from trio_channels.layers.redis.hosts import Host, parse_host
 
 from ...ports import free_port
@@ -133,17 +133,17 @@ async def check_that_it_works(host: Any) -> None:
 
 async def ping(host: Any, patience: float = 10) -> Any:
     """Connect, and ask for one answer: with TLS 1.3, a client learns as late as that that it is refused."""
-    wire = await open_wire(host if isinstance(host, Host) else parse_host(host), patience)
+    connection = await open_connection(host if isinstance(host, Host) else parse_host(host), patience)
     try:
-        [reply] = await wire.exchange(("PING",))
+        [reply] = await connection.exchange(("PING",))
     finally:
-        await wire.aclose()
+        await connection.aclose()
     return reply.decode()
 
 
 async def refusal_of(host: Any, patience: float = 10) -> str:
     """Why there is no connection."""
-    with pytest.raises(LinkLost) as caught:
+    with pytest.raises(ConnectionLost) as caught:
         await ping(host, patience)
     return str(caught.value)
 
@@ -288,5 +288,5 @@ if "redis" in SERVERS:
             uri = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.ca}"
             [layer] = make_layers({"cluster": [uri]})
             async with layer:
-                [address] = {shard.reader._address for shard in layer._opened().shards}
+                [address] = {shard.reader._address for shard in layer._session().shards}
                 assert address == ("127.0.0.1", port)

@@ -12,9 +12,9 @@ import trio
 
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidNameError
 from trio_channels.layers.base import Delivery, WorkSource
-from trio_channels.layers.redis import RedisStreamsChannelLayer, work_source
+from trio_channels.layers.redis import RedisStreamsChannelLayer, work
 from trio_channels.layers.redis.codec import NAMED
-from trio_channels.layers.redis.work_source import RedisWorkSource
+from trio_channels.layers.redis.work import RedisWorkSource
 from trio_channels.worker import Worker
 
 from .proxy import open_proxy
@@ -24,7 +24,7 @@ from .world import connections, make_layers, redis, until
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_source, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(work, "LOOK_INTERVAL", 0.02)
 
 
 async def take(source: WorkSource, count: int) -> list[Delivery]:
@@ -98,7 +98,7 @@ async def test_who_was_taken_for_dead_is_told_when_it_settles(url: str, caplog: 
         async with layer.work_queue("jobs").serve(claim_after=0.05) as source:
             [taken] = await take(source, 1)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(slow.keep)
+                nursery.start_soon(slow.renew)
                 await until(lambda: "another worker has taken message" in caplog.text)
                 nursery.cancel_scope.cancel()
             assert await slow.done(held) is False
@@ -151,7 +151,7 @@ async def _settle_what_comes(source: WorkSource) -> None:
 
 
 async def test_the_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_source, "FORGET_AFTER", 0.0)
+    monkeypatch.setattr(work, "FORGET_AFTER", 0.0)
     [layer] = make_layers(url)
     async with layer:
         await layer.send("jobs", job(0))
@@ -195,7 +195,7 @@ async def test_messages_whose_delivery_was_lost_on_the_way_come_with_the_next_co
 
 
 async def test_a_settlement_whose_reply_was_lost_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_source, "SETTLE_AGAIN", 0.01)
+    monkeypatch.setattr(work, "SETTLE_AGAIN", 0.01)
     async with open_proxy(port_of(url)) as proxy:
         sender, worker = make_layers(url, proxy.url)
         async with sender, worker, worker.work_queue("jobs").serve() as source:
@@ -217,7 +217,7 @@ async def test_an_outage_is_waited_for_and_told_once(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(work_source, "SETTLE_AGAIN", 0.01)
+    monkeypatch.setattr(work, "SETTLE_AGAIN", 0.01)
     async with open_proxy(port_of(url)) as proxy:
         [worker] = make_layers(proxy.url, timeout=1.0)
         sender = RedisStreamsChannelLayer(hosts=[url], prefix=worker.prefix)
@@ -393,7 +393,7 @@ async def test_a_key_of_another_kind_is_waited_for_and_named(url: str, caplog: p
 async def test_a_reader_without_a_connection_says_so(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
-        reader = layer._opened().make_reader("jobs", "somebody")
+        reader = layer._session().make_reader("jobs", "somebody")
         with pytest.raises(ChannelLayerUnavailable, match="has no connection"):
             await reader.ask(("PING",))
 
@@ -403,7 +403,7 @@ async def test_a_receiver_skips_what_was_deleted_while_it_was_pending(url: str) 
     async with layer:
         for number in range(2):
             await layer.send("jobs", job(number))
-        named = await layer._opened().named("jobs")
+        named = await layer._session().named("jobs")
         entry = await named._read()
         assert entry is not None
         await redis(url, "XDEL", stream_of(layer), entry[0])
@@ -442,7 +442,7 @@ async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: p
         await drain_when(worker, lambda: seen)
     assert seen == [(job(0), 2)]
     assert worker.statistics().channels["jobs"].taken_over == 1
-    assert f"of type 'job' (delivery 2 of 5) from {dead._worker}, which is gone" in caplog.text
+    assert f"of type 'job' (delivery 2 of 5): taken over from {dead._worker}, which is gone" in caplog.text
 
 
 async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handled(

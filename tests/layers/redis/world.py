@@ -13,7 +13,7 @@ import trio
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis.connection import ReplyError, open_wire
+from trio_channels.layers.redis.connection import ReplyError, open_connection
 from trio_channels.layers.redis.hosts import parse_host
 
 from ...faults.checker import DeliveryChecker, Receiver
@@ -33,11 +33,11 @@ def make_layers(*urls: Any, **options: Any) -> list[RedisStreamsChannelLayer]:
 
 async def redis(url: str, *command: Any) -> Any:
     """What Redis answers to a command."""
-    wire = await open_wire(parse_host(url))
+    connection = await open_connection(parse_host(url))
     try:
-        [reply] = await wire.exchange(command)
+        [reply] = await connection.exchange(command)
     finally:
-        await wire.aclose()
+        await connection.aclose()
     assert not isinstance(reply, ReplyError), reply
     return reply
 

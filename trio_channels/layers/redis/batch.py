@@ -11,8 +11,10 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from ..._concurrency.wakeup import Bell
-from .connection import Argument, LinkLost, ReplyError, encode
+from ..._concurrency.wakeup import Wakeup
+from .connection import Argument, ConnectionLost, ReplyError, encode
+from .keys import ShardKeys
+from .scripts import GROUP_SEND
 
 MULTI, EXEC = encode("MULTI"), encode("EXEC")
 
@@ -51,8 +53,8 @@ Combine = Callable[[list[Any]], tuple[Argument, ...]]
 NO_ANSWER = object()
 
 
-class Call(Bell):
-    """One call, from its beginning to its answer, which rings.
+class Call(Wakeup):
+    """One call; it is set when its answer has come.
 
     Args:
         request: the encoded command, or a part of one.
@@ -122,11 +124,11 @@ class Batch:
             replies: all of them.
 
         Raises:
-            LinkLost: the batch must be sent again, elsewhere or later.
+            ConnectionLost: the batch must be sent again, elsewhere or later.
         """
         if len(replies) > 1:
             if isinstance(replies[0], ReplyError):
-                raise LinkLost(str(replies[0]))
+                raise ConnectionLost(str(replies[0]))
             replies = results_of_transaction(replies)
         answers: list[Any] = []
         for count, reply in zip(self._counts, replies, strict=True):
@@ -136,7 +138,7 @@ class Batch:
                 answers += reply if isinstance(reply, list) else [reply] * count
         for answer in answers:
             if isinstance(answer, ReplyError) and is_elsewhere_or_later(answer):
-                raise LinkLost(str(answer))
+                raise ConnectionLost(str(answer))
         return answers
 
 
@@ -153,3 +155,34 @@ def results_of_transaction(replies: list[Any]) -> list[Any]:
         # One that may not even be queued takes all others with it; they can be sent again without it.
         return [reply if isinstance(reply, ReplyError) else NOT_CARRIED_OUT for reply in queued]
     return [executed] * len(queued)
+
+
+#: A message on its way to a group: its number (see :class:`ShardKeys`), the group's key, the blob.
+Part = tuple[int, str, bytes]
+
+
+class GroupSends:
+    """Makes one command of several messages.
+
+    Args:
+        keys: of the shard, for this process.
+        inbox_capacity: of every process.
+    """
+
+    def __init__(self, keys: ShardKeys, inbox_capacity: int) -> None:
+        self._keys = keys
+        self._inbox_capacity = inbox_capacity
+
+    def part(self, group: str, blob: bytes) -> Part:
+        """A message, with a number. It must be given to the link at once; see :meth:`ShardKeys.stamp`."""
+        return self._keys.next_number(), self._keys.group(group), blob
+
+    def __call__(self, messages: list[Part]) -> tuple[Argument, ...]:
+        """The command that sends them, in order."""
+        keys = self._keys
+        places: dict[str, int] = {}
+        rows: list[Argument] = []
+        for number, group, blob in messages:
+            rows += (number, places.setdefault(group, len(places) + 2), blob)
+        arguments = (keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, *rows)
+        return GROUP_SEND(keys.done, *places, args=arguments)

@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from ..._asgi.protocol import Message
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
-from ..codec import Message
-from ..codec import encode as check_and_encode
+from ..message import encode as check_and_encode
 
 SerializerFormat = Literal["msgpack", "json"]
 
@@ -30,7 +30,7 @@ class UndecodableEntry(ChannelLayerError):
     """An entry is of another version, was made with other keys, or is no entry at all."""
 
 
-class Parcel(NamedTuple):
+class Payload(NamedTuple):
     """An entry's content.
 
     Args:
@@ -65,9 +65,9 @@ class EntryCodec:
         self, serializer_format: SerializerFormat = "msgpack", keys: Iterable[str | bytes] | None = None
     ) -> None:
         if serializer_format == "msgpack":
-            self._encode, self._decode = msgspec.msgpack.encode, msgspec.msgpack.Decoder(Parcel).decode
+            self._encode, self._decode = msgspec.msgpack.encode, msgspec.msgpack.Decoder(Payload).decode
         elif serializer_format == "json":
-            self._encode, self._decode = msgspec.json.encode, msgspec.json.Decoder(Parcel).decode
+            self._encode, self._decode = msgspec.json.encode, msgspec.json.Decoder(Payload).decode
         else:
             raise InvalidChannelLayerError(f"serializer_format must be 'msgpack' or 'json'; got {serializer_format!r}")
         self._is_msgpack = serializer_format == "msgpack"
@@ -83,7 +83,7 @@ class EntryCodec:
         payload = self._encode((kind, name, msgspec.Raw(encoded) if self._is_msgpack else message))
         return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
 
-    def unpack(self, blob: object) -> Parcel:
+    def unpack(self, blob: object) -> Payload:
         """A blob's content.
 
         Raises:

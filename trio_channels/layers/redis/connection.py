@@ -1,7 +1,7 @@
 """One connection to Redis: RESP over a Trio stream, parsed by hiredis.
 
 The border to everything that can go wrong on the way: what the operating system, TLS, Trio and hiredis raise comes out
-as :class:`LinkLost`. Replies of the server that are errors come out as values, for whoever asked.
+as :class:`ConnectionLost`. Replies of the server that are errors come out as values, for whoever asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXCHANGE_TIMEOUT = 5.0
 OLDEST_VERSION = (6, 2)
 
 
-class LinkLost(ChannelLayerUnavailable):
+class ConnectionLost(ChannelLayerUnavailable):
     """The connection to Redis is gone, or was never there."""
 
 
@@ -37,7 +37,7 @@ class CommandRefused(ChannelLayerUnavailable):
 
 
 class TranslatedErrors:
-    """A ``with`` block: everything that a connection can end with, as :class:`LinkLost`.
+    """A ``with`` block: everything that a connection can end with, as :class:`ConnectionLost`.
 
     A class, as it is on every message's way: made of a generator it would take four times as long.
     """
@@ -51,13 +51,13 @@ class TranslatedErrors:
         pass
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, _LINK_ERRORS):
+        if isinstance(error, _CONNECTION_ERRORS):
             # Trio's errors are without words; what TLS said is their cause.
             text = str(error) or str(error.__cause__ or "") or type(error).__name__
-            raise LinkLost(f"the connection to Redis at {self._host} failed: {text}") from error
+            raise ConnectionLost(f"the connection to Redis at {self._host} failed: {text}") from error
 
 
-_LINK_ERRORS = (
+_CONNECTION_ERRORS = (
     OSError,
     UnicodeError,  # what IDNA raises about a host name that is none
     trio.BrokenResourceError,
@@ -75,8 +75,8 @@ def encode(*arguments: Argument) -> bytes:
     return _pack(arguments)
 
 
-class Wire:
-    """An open connection. Closed by :func:`open_wire`'s caller, with :meth:`aclose`."""
+class RedisConnection:
+    """An open connection. Closed by :func:`open_connection`'s caller, with :meth:`aclose`."""
 
     def __init__(self, host: Host, stream: trio.abc.Stream) -> None:
         self.host = host
@@ -85,15 +85,15 @@ class Wire:
         self._parser = hiredis.Reader()
 
     def __repr__(self) -> str:
-        return f"<Wire to {self.host}>"
+        return f"<RedisConnection to {self.host}>"
 
     async def send(self, data: bytes) -> None:
         """Write encoded commands.
 
         Raises:
-            LinkLost: the connection is gone.
+            ConnectionLost: the connection is gone.
 
-        Cancellation: a part may have been written; the wire must then be closed.
+        Cancellation: a part may have been written; the connection must then be closed.
         """
         with TranslatedErrors(self.host):
             await self._stream.send_all(data)
@@ -114,7 +114,7 @@ class Wire:
         """Wait for replies; returns at least one. An error that the server replied is in the list, not raised.
 
         Raises:
-            LinkLost: the connection is gone.
+            ConnectionLost: the connection is gone.
 
         Cancellation: loses nothing.
         """
@@ -123,7 +123,7 @@ class Wire:
             while not replies:
                 data = await self._receive_some()
                 if not data:
-                    raise LinkLost(f"Redis at {self.host} closed the connection")
+                    raise ConnectionLost(f"Redis at {self.host} closed the connection")
                 self._parser.feed(bytes(data))
                 while (reply := self._parser.gets()) is not False:
                     replies.append(reply)
@@ -148,9 +148,9 @@ class Wire:
         """Send commands, and wait `patience` seconds for their replies, with nothing else under way.
 
         Raises:
-            LinkLost: the connection is gone, or silent.
+            ConnectionLost: the connection is gone, or silent.
 
-        Cancellation: the replies may yet come; the wire must then be closed.
+        Cancellation: the replies may yet come; the connection must then be closed.
         """
         replies: list[Any] = []
         with trio.move_on_after(patience):
@@ -158,9 +158,9 @@ class Wire:
             while len(replies) < len(commands):
                 replies += await self.receive()
             return replies
-        raise LinkLost(f"Redis at {self.host} has been silent for {patience:g} seconds")
+        raise ConnectionLost(f"Redis at {self.host} has been silent for {patience:g} seconds")
 
-    async def farewell(self, patience: float) -> None:
+    async def close_gracefully(self, patience: float) -> None:
         """Close the connection when Redis has done what it was sent, and knows that nothing more will come.
 
         A command that blocks is given up by Redis. Over TLS, or after `patience` seconds, this is :meth:`aclose`.
@@ -178,7 +178,7 @@ class Wire:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection, without a farewell."""
+        """Close the connection, without a close_gracefully."""
         await trio.aclose_forcefully(self._stream)
 
 
@@ -187,30 +187,30 @@ def patience_for(timeout: float) -> float:
     return 0.8 * timeout
 
 
-async def open_wire(host: Host, patience: float = CONNECT_TIMEOUT) -> Wire:
+async def open_connection(host: Host, patience: float = CONNECT_TIMEOUT) -> RedisConnection:
     """Connect, authenticate, and select the database.
 
     Raises:
-        LinkLost: that failed, or took longer than `patience` seconds.
+        ConnectionLost: that failed, or took longer than `patience` seconds.
 
     Cancellation: leaves nothing open.
     """
     with trio.move_on_after(patience):
         with TranslatedErrors(host):
             stream = await _open_stream(host)
-        wire = Wire(host, stream)
+        connection = RedisConnection(host, stream)
         try:
-            await _greet(wire)
+            await _greet(connection)
         except BaseException:
-            await wire.aclose()
+            await connection.aclose()
             raise
-        return wire
-    raise LinkLost(f"Redis at {host} did not answer within {patience:g} seconds")
+        return connection
+    raise ConnectionLost(f"Redis at {host} did not answer within {patience:g} seconds")
 
 
 async def _open_stream(host: Host) -> trio.abc.Stream:
     if host.address is None:
-        raise LinkLost(f"nobody has said yet where the {host} is")
+        raise ConnectionLost(f"nobody has said yet where the {host} is")
     stream: trio.abc.Stream
     if isinstance(host.address, str):
         stream = await trio.open_unix_socket(host.address)
@@ -227,34 +227,34 @@ async def _open_stream(host: Host) -> trio.abc.Stream:
     return stream
 
 
-async def _greet(wire: Wire) -> None:
-    host = wire.host
+async def _greet(connection: RedisConnection) -> None:
+    host = connection.host
     commands: list[tuple[Argument, ...]] = []
     if host.password is not None:
         commands.append(("AUTH", host.username, host.password) if host.username else ("AUTH", host.password))
     if host.database:
         commands.append(("SELECT", host.database))
-    for reply in await wire.exchange(*commands) if commands else ():
+    for reply in await connection.exchange(*commands) if commands else ():
         if isinstance(reply, ReplyError):
-            raise LinkLost(f"Redis at {host} refuses the connection: {reply}")
+            raise ConnectionLost(f"Redis at {host} refuses the connection: {reply}")
 
 
-async def check_version(wire: Wire, patience: float = EXCHANGE_TIMEOUT) -> None:
+async def check_version(connection: RedisConnection, patience: float = EXCHANGE_TIMEOUT) -> None:
     """Make sure that the server is not too old.
 
     ``HELLO``, unlike ``INFO``, is no command that ACL users tend to be denied; it came with Redis 6.0.
 
     Raises:
-        LinkLost: it is.
+        ConnectionLost: it is.
     """
-    [reply] = await wire.exchange(("HELLO",), patience=patience)
+    [reply] = await connection.exchange(("HELLO",), patience=patience)
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("ERR unknown command"):
-            raise LinkLost(f"Redis at {wire.host} refuses the connection: {reply}")
+            raise ConnectionLost(f"Redis at {connection.host} refuses the connection: {reply}")
         version = b"older than 6.0"
     else:
         version = dict(zip(reply[::2], reply[1::2], strict=False)).get(b"version", b"")
         if tuple(int(part) for part in version.split(b".")[:2] if part.isdigit()) >= OLDEST_VERSION:
             return
     wanted = ".".join(map(str, OLDEST_VERSION))
-    raise LinkLost(f"the channel layer needs Redis {wanted} or newer; {wire.host} is {version.decode()}")
+    raise ConnectionLost(f"the channel layer needs Redis {wanted} or newer; {connection.host} is {version.decode()}")

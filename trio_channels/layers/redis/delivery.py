@@ -1,20 +1,74 @@
-"""What comes out of an inbox, and where it goes: to members, to single channels, or into the count of what is lost."""
+"""Which messages have been seen: a sliding window for each sender.
+
+A command whose answer was lost is sent again, and may have been carried out the first time. Its token, the sender and a
+number, is the same both times.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from ..envelope import Envelope
-from ..gap import Gap
 from ..hub import Hub
 from ..mailbox import Mailbox
-from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Parcel, UndecodableEntry
-from .window import DuplicateFilter
+from ..message import Envelope, Gap
+from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
+
+#: Numbers remembered for each sender: as many as a link has under way at a time, so that all of them can come again. A
+#: window rather than the highest number: after an error reply a command comes again behind later ones.
+WIDTH = 1_024
+#: Seconds after which a silent sender is forgotten. Its commands come again only while their callers wait.
+MEMORY = 300.0
+
+
+@dataclass(slots=True)
+class _Window:
+    """What one sender has sent of late."""
+
+    seen: set[bytes] = field(default_factory=set)
+    order: deque[bytes] = field(default_factory=deque)
+    last_heard: float = 0.0
+
+
+class DuplicateFilter:
+    """Says which tokens have been seen before."""
+
+    def __init__(self) -> None:
+        self._senders: OrderedDict[bytes, _Window] = OrderedDict()
+        self.suppressed = 0
+
+    def __repr__(self) -> str:
+        return f"<DuplicateFilter of {len(self._senders)} senders, {self.suppressed} suppressed>"
+
+    def is_duplicate(self, token: bytes, now: float) -> bool:
+        """Whether this token was seen within its sender's last ``WIDTH``; remembers it. `now` never goes back."""
+        sender, _, number = token.rpartition(b"-")
+        window = self._senders.get(sender)
+        if window is None:
+            self._forget_silent(now - MEMORY)
+            window = self._senders[sender] = _Window()
+        else:
+            self._senders.move_to_end(sender)
+        window.last_heard = now
+        if number in window.seen:
+            self.suppressed += 1
+            return True
+        window.seen.add(number)
+        window.order.append(number)
+        if len(window.order) > WIDTH:
+            window.seen.discard(window.order.popleft())
+        return False
+
+    def _forget_silent(self, since: float) -> None:
+        while self._senders and next(iter(self._senders.values())).last_heard < since:
+            self._senders.popitem(last=False)
+
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -114,26 +168,26 @@ class Delivery:
                 flushed = b"f" in content
                 self._pass_mark(int(content[b"l"]), already if flushed else 0, flushed=flushed)
                 return None
-            parcel: Parcel = self._codec.unpack(content[b"b"])
-            if parcel.kind not in (GROUP, CHANNEL, PROBE):
-                raise UndecodableEntry(f"an entry of an unknown kind, {parcel.kind}")
-            probe = int(parcel.name) if parcel.kind == PROBE else 0
+            payload: Payload = self._codec.unpack(content[b"b"])
+            if payload.kind not in (GROUP, CHANNEL, PROBE):
+                raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
+            probe = int(payload.name) if payload.kind == PROBE else 0
             # Only now: a forged entry must not make one with the same token look as if it had come before.
             if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return None
-        if parcel.kind == PROBE:
+        if payload.kind == PROBE:
             self._on_probe(probe)
             return None
-        envelope = self._envelope(entry_id, parcel)
-        if parcel.kind == GROUP and self._hub.is_large(parcel.name):
-            return self._to_large_group(parcel.name, envelope)
-        put = self._hub.fan_out if parcel.kind == GROUP else self._to_channel
+        envelope = self._envelope(entry_id, payload)
+        if payload.kind == GROUP and self._hub.is_large(payload.name):
+            return self._to_large_group(payload.name, envelope)
+        put = self._hub.fan_out if payload.kind == GROUP else self._to_channel
         if self._hub.has_turn:
-            return self._after_turn(partial(put, parcel.name, envelope))
-        put(parcel.name, envelope)
+            return self._after_turn(partial(put, payload.name, envelope))
+        put(payload.name, envelope)
         return None
 
     def _to_channel(self, channel: str, envelope: Envelope) -> None:
@@ -154,8 +208,8 @@ class Delivery:
         with trio.CancelScope(shield=True):
             await self._hub.after_turn(put)
 
-    def _envelope(self, entry_id: bytes, parcel: Parcel) -> Envelope:
-        return Envelope(parcel.message, self.written_at(entry_id) + self._expiry)
+    def _envelope(self, entry_id: bytes, payload: Payload) -> Envelope:
+        return Envelope(payload.message, self.written_at(entry_id) + self._expiry)
 
     def count_undecodable(self, where: str, error: Exception) -> None:
         """Count an entry that is skipped, and log it once a minute."""

@@ -20,12 +20,21 @@ from typing import Any
 import trio
 
 from ..._concurrency.backoff import BackOff
-from .connection import Argument, LinkLost, ReplyError, Wire, check_version, encode, open_wire, patience_for
+from .connection import (
+    Argument,
+    ConnectionLost,
+    RedisConnection,
+    ReplyError,
+    check_version,
+    encode,
+    open_connection,
+    patience_for,
+)
 from .delivery import Delivery
 from .hosts import Host
 from .keys import ShardKeys
-from .pipeline import CommandLink
-from .scripts import ACK, ATTACH
+from .pipeline import Pipeline
+from .scripts import ACKNOWLEDGE_INBOX, ATTACH_INBOX
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -43,14 +52,14 @@ LATE = 0.01
 NOTHING_READ = b"0-0"
 
 
-class Reader:
+class InboxReader:
     """The one reader of an inbox.
 
     Args:
         name: for log lines.
         keys: of the shard, for this process.
         locate: says where to connect to, anew each time.
-        link: carries the commands. When it goes on at another server, the reader follows.
+        pipeline: carries the commands. When it goes on at another server, the reader follows.
         delivery: takes what is read.
         capacity: of the inbox.
         timeout: seconds in which an answer must come.
@@ -69,7 +78,7 @@ class Reader:
         name: str,
         keys: ShardKeys,
         locate: Callable[[], Awaitable[Host]],
-        link: CommandLink,
+        pipeline: Pipeline,
         delivery: Delivery,
         capacity: int,
         timeout: float,
@@ -82,7 +91,7 @@ class Reader:
         self._name = name
         self._keys = keys
         self._locate = locate
-        self._link = link
+        self._pipeline = pipeline
         self._moves = 0
         self._delivery = delivery
         self._timeout = timeout
@@ -101,7 +110,7 @@ class Reader:
         self._session = trio.CancelScope()
 
     def __repr__(self) -> str:
-        return f"<Reader of {self._name}, {'attached' if self.connected else self.problem}>"
+        return f"<InboxReader of {self._name}, {'attached' if self.connected else self.problem}>"
 
     def attach_again(self, doubt: str) -> None:
         """Begin with a new connection; `doubt` says why messages may be missing."""
@@ -115,31 +124,33 @@ class Reader:
             with trio.CancelScope() as self._session:
                 try:
                     await self._run_session(back_off)
-                except LinkLost as error:
+                except ConnectionLost as error:
                     self.problem = str(error)
                     logger.debug("the reader of %s: %s", self._name, error)
             await back_off.wait()
 
     async def _run_session(self, back_off: BackOff) -> None:
-        self._moves = self._link.moves
-        wire = await open_wire(await self._locate(), patience_for(self._timeout))
+        self._moves = self._pipeline.moves
+        connection = await open_connection(await self._locate(), patience_for(self._timeout))
         try:
-            await self._attach(wire)
+            await self._attach(connection)
             back_off.reset()
             self.connected = True
-            await self._read(wire)
+            await self._read(connection)
         finally:
             self.connected = False
             with trio.CancelScope(shield=True):
-                await wire.aclose()
+                await connection.aclose()
 
-    async def _attach(self, wire: Wire) -> None:
+    async def _attach(self, connection: RedisConnection) -> None:
         self.attachments += 1
-        await check_version(wire, self._timeout)
-        await self._ask(wire, ATTACH.load)
-        await self._ask(wire, ACK.load)
-        command = ATTACH(self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ))
-        existed, last, time, lost, ack, remained = await self._ask(wire, command)
+        await check_version(connection, self._timeout)
+        await self._ask(connection, ATTACH_INBOX.load)
+        await self._ask(connection, ACKNOWLEDGE_INBOX.load)
+        command = ATTACH_INBOX(
+            self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ)
+        )
+        existed, last, time, lost, ack, remained = await self._ask(connection, command)
         self._delivery.see_time(time)
         if self._ack_answered < self._ack <= ack:
             self._acknowledged()  # it was the answer that was lost
@@ -154,29 +165,29 @@ class Reader:
             doubt = "Redis went back in time"
         elif ack < self._ack_answered or (self._remains is not None and not remained):
             doubt = "Redis went back in time"
-        elif wire.host.address != self._address:
+        elif connection.host.address != self._address:
             doubt = "another Redis has taken over"
         if doubt is not None:
             self._left = None
             self._acknowledged()
             self._delivery.forget_marks(lost)
             self._delivery.report_loss(doubt)
-        self._address = wire.host.address
+        self._address = connection.host.address
         self._ack_answered = ack
         self._look_at = -math.inf
         self._on_attached()
         self.attached.set()
 
-    async def _ask(self, wire: Wire, command: tuple[Argument, ...]) -> Any:
-        [reply] = await wire.exchange(command, patience=self._timeout)
+    async def _ask(self, connection: RedisConnection, command: tuple[Argument, ...]) -> Any:
+        [reply] = await connection.exchange(command, patience=self._timeout)
         if isinstance(reply, ReplyError):
-            raise LinkLost(f"{wire.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} says: {reply}")
         return reply
 
-    async def _read(self, wire: Wire) -> None:
+    async def _read(self, connection: RedisConnection) -> None:
         with trio.CancelScope() as patience:
-            while self._moves == self._link.moves:
-                entries = await self._read_once(wire, patience)
+            while self._moves == self._pipeline.moves:
+                entries = await self._read_once(connection, patience)
                 read_at = trio.current_time()
                 for entry_id, fields in entries:
                     already = self._unacknowledged
@@ -199,10 +210,12 @@ class Reader:
                 await trio.lowlevel.checkpoint()
                 if entries and self._delivery.written_at(entries[-1][0]) < read_at - LATE:
                     self._look_at = -math.inf  # whoever trims an inbox trims what waits: so look before reading on
-            raise LinkLost(f"{wire.host} is not where the commands go any more")
-        raise LinkLost(f"{wire.host} has been silent for {BLOCK + self._timeout:g} seconds")
+            raise ConnectionLost(f"{connection.host} is not where the commands go any more")
+        raise ConnectionLost(f"{connection.host} has been silent for {BLOCK + self._timeout:g} seconds")
 
-    async def _read_once(self, wire: Wire, patience: trio.CancelScope) -> list[tuple[bytes, list[bytes] | None]]:
+    async def _read_once(
+        self, connection: RedisConnection, patience: trio.CancelScope
+    ) -> list[tuple[bytes, list[bytes] | None]]:
         """Acknowledge what has been read, if it is time, and wait for more; returns the entries.
 
         Args:
@@ -219,23 +232,25 @@ class Reader:
             self._ack += 1
             if look:
                 self._look_at = now + cycle
-            ack = ACK(keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look)))
+            ack = ACKNOWLEDGE_INBOX(
+                keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look))
+            )
             data = encode(*ack) + data
-        rest = wire.send_nowait(data)
+        rest = connection.send_nowait(data)
         if rest:
-            await wire.send(rest)
-        replies = await wire.receive()
+            await connection.send(rest)
+        replies = await connection.receive()
         if acknowledges:
             # Not only once the read is over: it would wait for an inbox that is gone.
-            self._check_inbox(wire, replies[0])
+            self._check_inbox(connection, replies[0])
             while len(replies) < 2:
-                replies += await wire.receive()
+                replies += await connection.receive()
             self._ack_answered = self._ack
             self._acknowledged()
         patience.deadline = math.inf  # for the members, who take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
-            raise LinkLost(f"{wire.host} says: {streams}")
+            raise ConnectionLost(f"{connection.host} says: {streams}")
         self._quiet = not streams
         return streams[0][1] if streams else []
 
@@ -243,14 +258,14 @@ class Reader:
         self._unacknowledged = 0
         self._remains = None
 
-    def _check_inbox(self, wire: Wire, reply: Any) -> None:
+    def _check_inbox(self, connection: RedisConnection, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            raise LinkLost(f"{wire.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} says: {reply}")
         if not reply:
             return  # it has not been looked at
         alive, time, left = reply
         if not alive:
-            raise LinkLost("the lease of the inbox has lapsed")
+            raise ConnectionLost("the lease of the inbox has lapsed")
         self._delivery.see_time(time)
         if left >= 0:
             left -= self._read_so_far

@@ -9,21 +9,18 @@ from typing import Any, Unpack
 
 import trio
 
-from ..._limits import Overflow
+from ..._asgi.protocol import Message
+from ..._limits import COUNT, SECONDS, Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message
-from ..gap import Gap
+from ..message import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
-from .openable import Openable
-from .scripts import NSEND, SEND
-from .session import OpenLayer, stream_of
+from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
+from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
 from .topology import parse_topology
-from .work_queue import RedisWorkQueue
-from .work_scripts import ALL as WORK_SCRIPTS
-from .work_source import WorkContext
+from .work import RedisWorkQueue, WorkContext
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.
@@ -35,7 +32,7 @@ TIMEOUT = 5.0
 TOKEN_MEMORY = 60.0
 
 
-class RedisStreamsChannelLayer(Openable):
+class RedisStreamsChannelLayer(OpenableLayer):
     """Passes messages between the connections of many processes, through Redis Streams.
 
     Args:
@@ -70,10 +67,8 @@ class RedisStreamsChannelLayer(Openable):
         super().__init__(**options)
         if not prefix or set("{}") & set(prefix):
             raise InvalidChannelLayerError(f"prefix must be a str that is not empty, without braces; got {prefix!r}")
-        if not timeout > 0 or inbox_capacity < 1:
-            raise InvalidChannelLayerError(
-                f"timeout and inbox_capacity must be positive; got {timeout!r} and {inbox_capacity!r}"
-            )
+        SECONDS.require("timeout of a channel layer", timeout, InvalidChannelLayerError)
+        COUNT.require("inbox_capacity of a channel layer", inbox_capacity, InvalidChannelLayerError)
         self.prefix = prefix
         self.timeout = timeout
         self.inbox_capacity = inbox_capacity
@@ -81,10 +76,10 @@ class RedisStreamsChannelLayer(Openable):
         self._topology = parse_topology(hosts, prefix)
 
     def __repr__(self) -> str:
-        return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._open)} Trio runs>"
+        return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._sessions)} Trio runs>"
 
-    def _new(self) -> OpenLayer:
-        return OpenLayer(
+    def _new_session(self) -> Session:
+        return Session(
             topology=self._topology,
             prefix=self.prefix,
             codec=self._codec,
@@ -99,7 +94,7 @@ class RedisStreamsChannelLayer(Openable):
         Raises:
             ChannelLayerUnavailable: the layer is not open.
         """
-        return tuple(shard.statistics() for shard in self._opened().shards)
+        return tuple(shard.statistics() for shard in self._session().shards)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -112,46 +107,48 @@ class RedisStreamsChannelLayer(Openable):
         Cancellation: before it is sent, nothing is; later it may arrive.
         """
         names.check_channel_name(channel)
-        opened = await self._ready()
+        session = await self._working_session()
         if names.is_process_local(channel):
-            await self._send_to_process(opened, channel, message)
+            await self._send_to_process(session, channel, message)
         else:
-            await self._send_to_named(opened, channel, message)
+            await self._send_to_named(session, channel, message)
 
-    async def _send_to_process(self, opened: OpenLayer, channel: str, message: Message) -> None:
+    async def _send_to_process(self, session: Session, channel: str, message: Message) -> None:
         process = channel.partition("!")[0].rpartition(".")[2]
-        shard = opened.shard_for(process)
+        shard = session.shard_for(process)
         keys = shard.keys
         blob = self._codec.pack(CHANNEL, channel, message)
-        answer = await shard.link.call(
-            *SEND(keys.inboxes + process, keys.done, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob))
+        answer = await shard.pipeline.call(
+            *SEND_TO_PROCESS(
+                keys.done, keys.inboxes + process, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob)
+            )
         )
-        self._count(opened, channel, answer, self.inbox_capacity)
+        self._count(session, channel, answer, self.inbox_capacity)
 
-    async def _send_to_named(self, opened: OpenLayer, channel: str, message: Message) -> None:
-        shard = opened.shard_for(channel)
+    async def _send_to_named(self, session: Session, channel: str, message: Message) -> None:
+        shard = session.shard_for(channel)
         blob = self._codec.pack(NAMED, channel, message)
         capacity = self.get_capacity(channel)
         memory = max(TOKEN_MEMORY, 4 * self.timeout)
         times = (int(seconds * 1000) for seconds in (self.group_expiry, self.expiry, memory))
-        answer, expired = await shard.link.call(
-            *NSEND(
+        answer, expired = await shard.pipeline.call(
+            *SEND_TO_NAMED(
                 stream_of(shard, channel),
                 f"{shard.tag}:seen:{channel}",
-                args=(capacity, opened.next_token(), blob, *times),
+                args=(capacity, session.next_token(), blob, *times),
             )
         )
-        opened.hub.counters.expired += expired
-        self._count(opened, channel, answer, capacity)
+        session.hub.counters.expired += expired
+        self._count(session, channel, answer, capacity)
 
-    def _count(self, opened: OpenLayer, channel: str, answer: int, capacity: int) -> None:
+    def _count(self, session: Session, channel: str, answer: int, capacity: int) -> None:
         if answer == 1:
-            opened.hub.counters.sent += 1
+            session.hub.counters.sent += 1
         elif answer == 0:
-            opened.hub.counters.full += 1
+            session.hub.counters.full += 1
             raise ChannelFull(f"channel {channel!r} holds {capacity} messages, which is its capacity")
         else:
-            opened.hub.counters.gone += 1
+            session.hub.counters.gone += 1
 
     async def group_send(self, group: str, message: Message) -> None:
         """See :meth:`ChannelLayer.group_send`; one script call, whatever the number of members.
@@ -162,14 +159,14 @@ class RedisStreamsChannelLayer(Openable):
         Cancellation: before it is sent, nothing is; later it may arrive.
         """
         names.check_group_name(group)
-        # As in _ready(), without a coroutine for each message of a layer that is open.
-        opened = self._open.get(trio.lowlevel.current_trio_token()) or await self._open_or_broken()
-        opened.check()
-        shard = opened.shard_for(group)
+        # As in _working_session(), without a coroutine for each message of a layer that is open.
+        session = self._sessions.get(trio.lowlevel.current_trio_token()) or await self._any_session()
+        session.check()
+        shard = session.shard_for(group)
         blob = self._codec.pack(GROUP, group, message)
         part = shard.group_sends.part(group, blob)
-        await shard.link.call_combined(shard.group_sends, part, len(blob))
-        opened.hub.counters.group_sent += 1
+        await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
+        session.hub.counters.group_sent += 1
 
     # -- groups -----------------------------------------------------------------------------------------------------
 
@@ -185,16 +182,16 @@ class RedisStreamsChannelLayer(Openable):
         """
         names.check_group_name(group)
         names.check_channel_name(channel)
-        opened = await self._ready()
+        session = await self._working_session()
         await trio.lowlevel.checkpoint_if_cancelled()
-        mailbox = opened.hub.mailboxes.get(channel)
+        mailbox = session.hub.mailboxes.get(channel)
         if mailbox is None and not names.is_process_local(channel):
             mailbox = self._ownerless(channel)
         if mailbox is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        opened.hub.join(group, mailbox)
-        await opened.shard_for(group).memberships.wait_until_joined(group)
+        session.hub.join(group, mailbox)
+        await session.shard_for(group).memberships.wait_until_joined(group)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. At once here; Redis is told soon.
@@ -203,9 +200,9 @@ class RedisStreamsChannelLayer(Openable):
         """
         names.check_group_name(group)
         names.check_channel_name(channel)
-        opened = await self._open_or_broken()
+        session = await self._any_session()
         await trio.lowlevel.checkpoint_if_cancelled()
-        opened.hub.leave(group, channel)
+        session.hub.leave(group, channel)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     @asynccontextmanager
@@ -213,13 +210,13 @@ class RedisStreamsChannelLayer(Openable):
         self, *groups: str, overflow: Overflow | None = None
     ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
         """See :meth:`ChannelLayer.subscribe`."""
-        await self._ready()
+        await self._working_session()
         async with super().subscribe(*groups, overflow=overflow) as events:
             yield events
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """See :meth:`ChannelLayer.new_channel`. Cancellation: makes none."""
-        await self._ready()
+        await self._working_session()
         return await super().new_channel(prefix)
 
     # -- named channels ---------------------------------------------------------------------------------------------
@@ -233,11 +230,11 @@ class RedisStreamsChannelLayer(Openable):
         Cancellation: loses no message; one that Redis has handed out is handed out again.
         """
         names.check_channel_name(channel)
-        opened = await self._ready()
-        if names.is_process_local(channel) or channel in opened.hub.mailboxes:
+        session = await self._working_session()
+        if names.is_process_local(channel) or channel in session.hub.mailboxes:
             return await super().receive(channel)
-        shard = opened.shard_for(channel)
-        named = await opened.named(channel)
+        shard = session.shard_for(channel)
+        named = await session.named(channel)
         while True:
             blob, age = await named.receive()
             try:
@@ -246,9 +243,9 @@ class RedisStreamsChannelLayer(Openable):
                 shard.delivery.count_undecodable(channel, error)
                 continue
             if age <= self.expiry:
-                opened.hub.counters.delivered += 1
+                session.hub.counters.delivered += 1
                 return message
-            opened.hub.counters.expired += 1
+            session.hub.counters.expired += 1
 
     def work_queue(self, channel: str) -> RedisWorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Its messages outlive every process, as far as Redis keeps its data."""
@@ -256,18 +253,18 @@ class RedisStreamsChannelLayer(Openable):
         return RedisWorkQueue(partial(self._work_context, channel))
 
     def _work_context(self, channel: str) -> WorkContext:
-        opened = self._opened()
-        shard = opened.shard_for(channel)
+        session = self._session()
+        shard = session.shard_for(channel)
         return WorkContext(
             channel=channel,
             stream=stream_of(shard, channel),
-            link=shard.link,
+            pipeline=shard.pipeline,
             codec=self._codec,
             expiry=self.expiry,
             group_expiry=self.group_expiry,
-            make_reader=lambda name: opened.make_reader(channel, name, WORK_SCRIPTS),
-            counters=opened.hub.counters,
-            process=opened.process,
+            make_reader=lambda name: session.make_reader(channel, name, WORK_SCRIPTS),
+            counters=session.hub.counters,
+            process=session.process,
         )
 
     async def flush(self) -> None:
@@ -278,9 +275,9 @@ class RedisStreamsChannelLayer(Openable):
 
         Cancellation: seen before it begins; then it is shielded, and bounded by the time limit of each command.
         """
-        opened = await self._ready()
+        session = await self._working_session()
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):
-            for shard in opened.shards:
+            for shard in session.shards:
                 await shard.flush()
-        opened.hub.flush()
+        session.hub.flush()

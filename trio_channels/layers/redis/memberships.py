@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import trio
 
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.wakeup import Wakeup
 from ...exceptions import ChannelLayerUnavailable
 from ..hub import Hub
 from .connection import CommandRefused
 from .keys import GROUP_LEASES, ShardKeys
-from .pipeline import CommandLink
-from .scripts import GADD, GDEL
+from .pipeline import Pipeline
+from .scripts import GROUP_ADD, GROUP_DISCARD
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -26,7 +26,7 @@ class Memberships:
 
     Args:
         keys: of the shard, for this process.
-        link: for the commands.
+        pipeline: for the commands.
         hub: who is here.
         mine: whether a group belongs to this shard.
         timeout: seconds that a caller waits.
@@ -36,13 +36,13 @@ class Memberships:
         self,
         *,
         keys: ShardKeys,
-        link: CommandLink,
+        pipeline: Pipeline,
         hub: Hub,
         mine: Callable[[str], bool],
         timeout: float,
     ) -> None:
         self._keys = keys
-        self._link = link
+        self._pipeline = pipeline
         self._hub = hub
         self._mine = mine
         self._timeout = timeout
@@ -51,7 +51,7 @@ class Memberships:
         self._confirmed: set[str] = set()
         self._changed: dict[str, None] = {}
         self._joined: dict[str, trio.Event] = {}
-        self._bell = Bell()
+        self._wakeup = Wakeup()
 
     def __repr__(self) -> str:
         return f"<Memberships: Redis knows of {len(self._told)}, {len(self._changed)} are to be told>"
@@ -78,28 +78,28 @@ class Memberships:
             return
         raise ChannelLayerUnavailable(
             f"Redis could not be told within {self._timeout:g} seconds that this process joins {group!r}; "
-            f"{self._link!r}"
+            f"{self._pipeline!r}"
         )
 
     def change(self, group: str) -> None:
         """Say that a group has got its first, or lost its last, member here."""
         self._changed[group] = None
         self._confirmed.discard(group)
-        self._bell.ring()
+        self._wakeup.set()
 
     def tell_all_again(self) -> None:
         """Redis may have forgotten everything: nothing is confirmed any more."""
         self._confirmed.clear()
         self._changed.update(dict.fromkeys(self._told))
         self._changed.update((group, None) for group in self._hub.groups if self._mine(group))
-        self._bell.ring()
+        self._wakeup.set()
 
     async def sync(self) -> None:
         """Tell Redis what changes, for ever."""
         while True:
             batch = list(self._changed)[:BATCH]
             if not batch:
-                await self._bell.wait()
+                await self._wakeup.wait()
                 continue
             for group in batch:
                 del self._changed[group]
@@ -108,9 +108,9 @@ class Memberships:
                 await self._tell(batch)
                 told = True
             except ChannelLayerUnavailable as error:
-                # An outage is logged by the link, once.
+                # An outage is logged by the pipeline, once.
                 level = logging.WARNING if isinstance(error, CommandRefused) else logging.DEBUG
-                logger.log(level, "%s: memberships could not be told, trying again: %s", self._link.name, error)
+                logger.log(level, "%s: memberships could not be told, trying again: %s", self._pipeline.name, error)
             finally:
                 if not told:  # whatever the reason
                     self._changed = {**dict.fromkeys(batch), **self._changed}
@@ -122,9 +122,9 @@ class Memberships:
         leaving = [group for group in batch if group not in self._hub.groups and group in self._told]
         self._told.update(joining)  # from here on it may know, whatever becomes of the answer
         if joining:
-            await self._link.call(*GADD(*self._keys.for_groups(joining), args=self._arguments()))
+            await self._pipeline.call(*GROUP_ADD(*self._keys.for_groups(joining), args=self._arguments()))
         if leaving:
-            await self._link.call(*GDEL(*self._keys.for_groups(leaving), args=self._keys.stamp()))
+            await self._pipeline.call(*GROUP_DISCARD(*self._keys.for_groups(leaving), args=self._keys.stamp()))
         self._told.difference_update(leaving)
         for group in batch:
             if group in self._changed:
@@ -143,11 +143,11 @@ class Memberships:
         while True:
             await trio.sleep(self._expiry_ms / 3000)
             self._changed.update(dict.fromkeys(self._told))
-            self._bell.ring()
+            self._wakeup.set()
 
     async def quit_all(self) -> None:
         """Take this process out of every group that Redis may know it in."""
         groups = list(self._told)
         for start in range(0, len(groups), BATCH):
             keys = self._keys.for_groups(groups[start : start + BATCH])
-            await self._link.call(*GDEL(*keys, args=self._keys.stamp()))
+            await self._pipeline.call(*GROUP_DISCARD(*keys, args=self._keys.stamp()))

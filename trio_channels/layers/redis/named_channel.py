@@ -1,26 +1,156 @@
-"""A named channel as its receivers see it: a stream with a consumer group, in which every process is a consumer.
-
-The rules:
-
-- One receiver of a process reads at a time; the others of the same channel wait for their turn.
-- A message is acknowledged before it is returned. Until then Redis keeps it as pending for this process.
-- What is pending comes first: Redis hands messages out to readers that have just been cancelled. A process takes back
-  its own, and after ``CLAIM_AFTER`` seconds those of processes that are gone.
-- An answer to an acknowledgement may be lost. A message that waits for one is kept here, and the next receiver asks
-  again: Redis notes what each consumer acknowledged last.
-"""
+"""A reader of a named channel's stream: a connection of its own, in the stream's consumer group."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
 from ..._concurrency.backoff import BackOff
 from ...exceptions import ChannelLayerUnavailable
-from .connection import LinkLost
-from .group_reader import BLOCK, CLAIM_AFTER, GROUP, GroupReader, blob_of
-from .scripts import DONE, QUIT
+from .connection import Argument, ConnectionLost, RedisConnection, ReplyError, open_connection
+from .hosts import Host
+from .pipeline import Pipeline
+from .scripts import ACKNOWLEDGE_NAMED, LEAVE_NAMED, Script
+
+CONSUMER_GROUP = "w"
+#: Seconds for which a read waits for a message.
+BLOCK = 1.0
+#: Seconds for which Redis may take to notice that a connection ends.
+PATIENCE = 1.0
+#: Seconds for which a message may be pending for a process before another one takes it.
+CLAIM_AFTER = 30.0
+
+
+class StreamReader:
+    """The connection with which one process reads one named channel.
+
+    Args:
+        stream: its key.
+        consumer: the reader's name in the group.
+        pipeline: of the shard that it is in.
+        locate: says where that is.
+        timeout: seconds for an exchange that does not block.
+        scripts: that are called over this connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        consumer: str,
+        pipeline: Pipeline,
+        locate: Callable[[], Awaitable[Host]],
+        timeout: float,
+        scripts: tuple[Script, ...] = (),
+    ) -> None:
+        self.stream = stream
+        self.consumer = consumer
+        self.pipeline = pipeline
+        self._locate = locate
+        self._timeout = timeout
+        self._scripts = scripts
+        self._connection: RedisConnection | None = None
+        self._moves = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    async def connect(self) -> bool:
+        """Have a connection to where the shard is now; returns whether it is a new one.
+
+        A new one finds, or makes, the stream and its group.
+
+        Raises:
+            ConnectionLost: that failed.
+        """
+        if self._moves != self.pipeline.moves:
+            await self.disconnect()
+        if self._connection is not None:
+            return False
+        self._moves = self.pipeline.moves
+        self._connection = connection = await open_connection(await self._locate(), self._timeout)
+        for script in self._scripts:
+            await self.ask(script.load)
+        await self._make_group(connection)
+        return True
+
+    async def disconnect(self) -> None:
+        """Close the connection. Needed after a failed or cancelled exchange, whose replies may be on their way."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with trio.CancelScope(shield=True):
+                await connection.aclose()
+
+    async def close_gracefully(self) -> None:
+        """Close the connection, and return when Redis will hand out nothing more to it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with trio.CancelScope(shield=True):
+                await connection.close_gracefully(PATIENCE)
+
+    async def read(self, start: str, count: int, block: float | None = None) -> list[tuple[bytes, list[bytes] | None]]:
+        """Entries of the group.
+
+        Args:
+            start: ``>`` for fresh ones, ``0`` for those that are pending for this reader.
+            count: how many at the most.
+            block: seconds to wait for the first.
+        """
+        options: tuple[Argument, ...] = () if block is None else ("BLOCK", int(block * 1000))
+        reply = await self.ask(
+            (
+                "XREADGROUP",
+                "GROUP",
+                CONSUMER_GROUP,
+                self.consumer,
+                "COUNT",
+                count,
+                *options,
+                "STREAMS",
+                self.stream,
+                start,
+            ),
+            patience=(block or 0) + self._timeout,
+        )
+        if not reply:
+            return []
+        [[_name, entries]] = reply
+        return [(entry_id, fields) for entry_id, fields in entries]
+
+    async def ask(self, command: tuple[Argument, ...], patience: float | None = None) -> Any:
+        """Redis' answer; None where the stream has gone, which is then made anew.
+
+        Raises:
+            ConnectionLost: the connection is gone, or silent, or Redis refuses.
+        """
+        connection = self._connection
+        if connection is None:
+            raise ConnectionLost(f"{self.stream} has no connection")
+        [reply] = await connection.exchange(command, patience=patience or self._timeout)
+        if isinstance(reply, ReplyError):
+            if str(reply).startswith(("NOGROUP", "UNBLOCKED")):
+                # The stream was deleted, or has expired, under the reader.
+                await self._make_group(connection)
+                return None
+            raise ConnectionLost(f"{connection.host} says: {reply}")
+        return reply
+
+    async def _make_group(self, connection: RedisConnection) -> None:
+        command = ("XGROUP", "CREATE", self.stream, CONSUMER_GROUP, "0", "MKSTREAM")
+        [reply] = await connection.exchange(command, patience=self._timeout)
+        if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
+            raise ConnectionLost(f"{connection.host} says: {reply}")
+
+
+def blob_of(fields: list[bytes]) -> bytes:
+    """The blob of an entry; an empty one, which cannot be decoded, where it has none."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"b", b"")
+
 
 #: Seconds between two looks at what is pending.
 LOOK_INTERVAL = 3.0
@@ -38,11 +168,11 @@ class NamedChannel:
         timeout: seconds of an outage after which a receiver is told.
     """
 
-    def __init__(self, reader: GroupReader, timeout: float) -> None:
+    def __init__(self, reader: StreamReader, timeout: float) -> None:
         self._reader = reader
         self._stream = reader.stream
         self._consumer = reader.consumer
-        self._link = reader.link
+        self._pipeline = reader.pipeline
         self._timeout = timeout
         self._note = f"{reader.stream}:note:{reader.consumer}"
         self._turn = trio.Lock()
@@ -71,11 +201,11 @@ class NamedChannel:
                 if self._held is None:
                     self._held = await self._read()
                 entry_id, blob = self._held
-                command = DONE(
-                    self._stream, self._note, args=(GROUP, self._consumer, entry_id, int(NOTE_EXPIRY * 1000))
+                command = ACKNOWLEDGE_NAMED(
+                    self._stream, self._note, args=(CONSUMER_GROUP, self._consumer, entry_id, int(NOTE_EXPIRY * 1000))
                 )
                 with trio.CancelScope(shield=True):
-                    mine, (seconds, microseconds) = await self._link.call(*command)
+                    mine, (seconds, microseconds) = await self._pipeline.call(*command)
                 self._held = None
                 if mine:
                     now = int(seconds) + int(microseconds) / 1e6
@@ -84,7 +214,7 @@ class NamedChannel:
     async def quit(self) -> None:
         """Close the connection, and have Redis forget this consumer unless messages are pending for it."""
         await self.disconnect()
-        await self._link.call(*QUIT(self._stream, self._note, args=(GROUP, self._consumer)))
+        await self._pipeline.call(*LEAVE_NAMED(self._stream, self._note, args=(CONSUMER_GROUP, self._consumer)))
 
     async def disconnect(self) -> None:
         """Close the connection; the next receiver opens another."""
@@ -99,7 +229,7 @@ class NamedChannel:
         while True:
             try:
                 entry = await self._next_entry()
-            except LinkLost as error:
+            except ConnectionLost as error:
                 lost_at = min(lost_at, trio.current_time())
                 if trio.current_time() - lost_at >= self._timeout:
                     raise ChannelLayerUnavailable(f"cannot receive from {self._stream}: {error}") from error
@@ -133,7 +263,7 @@ class NamedChannel:
         entry = await self._own()
         if entry is None:
             idle = int(CLAIM_AFTER * 1000)
-            claim = ("XAUTOCLAIM", self._stream, GROUP, self._consumer, idle, "0", "COUNT", 1)
+            claim = ("XAUTOCLAIM", self._stream, CONSUMER_GROUP, self._consumer, idle, "0", "COUNT", 1)
             claimed = await self._reader.ask(claim)
             if claimed and claimed[1]:
                 entry = await self._own()
@@ -144,5 +274,5 @@ class NamedChannel:
             [(entry_id, fields)] = entries
             if fields:
                 return entry_id, blob_of(fields)
-            await self._reader.ask(("XACK", self._stream, GROUP, entry_id))  # it has expired since
+            await self._reader.ask(("XACK", self._stream, CONSUMER_GROUP, entry_id))  # it has expired since
         return None

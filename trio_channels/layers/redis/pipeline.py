@@ -1,4 +1,4 @@
-"""The command link: every command of a shard over one connection, strictly in order, as many in one write as wait.
+"""The command pipeline: every command of a shard over one connection, strictly in order, as many in one write as wait.
 
 The rules:
 
@@ -25,15 +25,23 @@ from typing import Any
 import trio
 
 from ..._concurrency.backoff import BackOff
-from ..._concurrency.exception_groups import leaves
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.exception_groups import bare, leaves
+from ..._concurrency.wakeup import Wakeup
 from ...exceptions import ChannelLayerUnavailable
 from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
-from .connection import Argument, CommandRefused, LinkLost, ReplyError, Wire, encode, open_wire, patience_for
+from .connection import (
+    Argument,
+    CommandRefused,
+    ConnectionLost,
+    RedisConnection,
+    ReplyError,
+    encode,
+    open_connection,
+    patience_for,
+)
+from .delivery import WIDTH
 from .hosts import Host
-from .scripts import ALL
-from .window import WIDTH
-from .work_scripts import ALL as WORK
+from .scripts import ALL_SCRIPTS
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -46,8 +54,15 @@ BATCH_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LinkStatistics:
-    """A snapshot of a link: its state, what waits to be sent, what waits for its answer, connections opened so far."""
+class PipelineStatistics:
+    """A snapshot of a pipeline.
+
+    Args:
+        connected: whether it has a connection.
+        waiting: calls that wait to be sent.
+        unanswered: calls that wait for their replies.
+        connections: connections opened so far.
+    """
 
     connected: bool
     waiting: int
@@ -55,7 +70,7 @@ class LinkStatistics:
     connections: int
 
 
-class CommandLink:
+class Pipeline:
     """Ordered, pipelined commands to wherever `locate` says the shard is.
 
     Args:
@@ -74,10 +89,10 @@ class CommandLink:
         self._waiting: dict[Call, None] = {}
         self._batch: Batch | None = None  # sent, and not answered yet
         self._sent_at = math.inf
-        self._wire: Wire | None = None
+        self._connection: RedisConnection | None = None
         self._gathering = False
         self._rest = b""  # what the connection would not take at once
-        self._rest_bell = Bell()
+        self._rest_ready = Wakeup()
         self._back_off = BackOff()
         self._in_outage = False
         self._closed = False
@@ -87,12 +102,14 @@ class CommandLink:
         self._last_error = "it has not been connected yet"
 
     def __repr__(self) -> str:
-        state = "connected" if self._wire else f"not connected: {self._last_error}"
-        return f"<CommandLink {self.name}, {state}, {len(self._waiting)} waiting, {len(self._unanswered)} unanswered>"
+        state = "connected" if self._connection else f"not connected: {self._last_error}"
+        return f"<Pipeline {self.name}, {state}, {len(self._waiting)} waiting, {len(self._unanswered)} unanswered>"
 
-    def statistics(self) -> LinkStatistics:
+    def statistics(self) -> PipelineStatistics:
         """An immutable snapshot."""
-        return LinkStatistics(self._wire is not None, len(self._waiting), len(self._unanswered), self._connections)
+        return PipelineStatistics(
+            self._connection is not None, len(self._waiting), len(self._unanswered), self._connections
+        )
 
     @property
     def _unanswered(self) -> list[Call]:
@@ -128,7 +145,7 @@ class CommandLink:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             await trio.lowlevel.checkpoint()  # for those who would try again at once
-            call.ring()
+            call.set()
         self._waiting[call] = None
         self._send_batch()
         try:
@@ -140,7 +157,7 @@ class CommandLink:
             raise ChannelLayerUnavailable(
                 f"{self.name} did not answer {self._until_when()}"
                 f" ({'sent, it may yet take effect' if call.sent else 'not sent'}); "
-                f"{'connected' if self._wire else self._last_error}"
+                f"{'connected' if self._connection else self._last_error}"
             )
         if isinstance(call.reply, ReplyError):
             raise CommandRefused(f"{self.name} refuses: {call.reply}")
@@ -159,7 +176,7 @@ class CommandLink:
                     next_look = call.deadline  # those behind it have begun later
                     break
                 if not call.abandoned:
-                    call.ring()
+                    call.set()
             await trio.sleep_until(next_look)
 
     def close(self) -> None:
@@ -167,14 +184,14 @@ class CommandLink:
         self._closed = True
         for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
-                call.ring()
+                call.set()
 
     def _until_when(self) -> str:
         return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
 
     def _send_batch(self) -> None:
         """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""
-        if self._wire is None or self._batch is not None or self._gathering or not self._waiting:
+        if self._connection is None or self._batch is not None or self._gathering or not self._waiting:
             return
         calls: list[Call] = []
         size = 0
@@ -188,9 +205,9 @@ class CommandLink:
             call.sent = True
         self._batch = Batch(calls)
         self._sent_at = trio.current_time()
-        self._rest = self._wire.send_nowait(self._batch.data)
+        self._rest = self._connection.send_nowait(self._batch.data)
         if self._rest:
-            self._rest_bell.ring()
+            self._rest_ready.set()
 
     # -- the connection's side ------------------------------------------------------------------------------------
 
@@ -198,72 +215,71 @@ class CommandLink:
         """Keep a connection, and serve the calls, until cancelled."""
         while True:
             try:
-                wire = await open_wire(await self._locate(), patience_for(self._timeout))
+                connection = await open_connection(await self._locate(), patience_for(self._timeout))
                 try:
-                    await _prepare(wire, self._timeout)
+                    await _prepare(connection, self._timeout)
                     self._connections += 1
-                    self.moves += self._address not in (None, wire.host.address)
-                    self._address = wire.host.address
-                    await self._serve(wire)
+                    self.moves += self._address not in (None, connection.host.address)
+                    self._address = connection.host.address
+                    await self._serve(connection)
                 finally:
-                    self._wire = None
+                    self._connection = None
                     with trio.CancelScope(shield=True):
-                        await wire.aclose()
-            except LinkLost as error:
+                        await connection.aclose()
+            except ConnectionLost as error:
                 self._last_error = str(error)
                 if not self._in_outage:
                     self._in_outage = True
                     logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
             await self._back_off.wait()
 
-    def _answered(self, wire: Wire) -> None:
+    def _answered(self, connection: RedisConnection) -> None:
         self._back_off.reset()
         if self._in_outage:
             self._in_outage = False
-            logger.info("%s is available again, at %s", self.name, wire.host)
+            logger.info("%s is available again, at %s", self.name, connection.host)
 
-    async def _serve(self, wire: Wire) -> None:
+    async def _serve(self, connection: RedisConnection) -> None:
         # What was not answered goes first. For what was abandoned nobody waits any more; it may have been carried out.
         unanswered, self._batch = self._unanswered, None
         self._wait_again(unanswered)
         self._gathering, self._rest = False, b""
-        self._wire = wire
+        self._connection = connection
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_rest, wire)
+                nursery.start_soon(self._write_rest, connection)
                 nursery.start_soon(self._watch)
-                nursery.start_soon(self._watch_place, wire)
+                nursery.start_soon(self._watch_place, connection)
                 self._send_batch()
-                await self._read(wire)
+                await self._read(connection)
         except BaseExceptionGroup as group:
-            others = group.split(LinkLost)[1]
+            others = group.split(ConnectionLost)[1]
             if others is not None:
-                # A cancellation, or a defect: either is more than a lost link.
-                inner = list(leaves(others))
-                raise (inner[0] if len(inner) == 1 else others) from None
-            raise LinkLost(str(next(leaves(group)))) from group
+                # A cancellation, or a defect: either is more than a lost pipeline.
+                raise bare(others) from None
+            raise ConnectionLost(str(next(leaves(group)))) from group
 
     def _wait_again(self, calls: list[Call]) -> None:
         """Have calls wait again, before all others."""
         if calls:
             self._waiting = {call: None for call in calls if not call.abandoned} | self._waiting
 
-    async def _write_rest(self, wire: Wire) -> None:
+    async def _write_rest(self, connection: RedisConnection) -> None:
         while True:
-            await self._rest_bell.wait()
+            await self._rest_ready.wait()
             data, self._rest = self._rest, b""
-            await wire.send(data)
+            await connection.send(data)
 
-    async def _read(self, wire: Wire) -> None:
+    async def _read(self, connection: RedisConnection) -> None:
         replies: list[Any] = []
         while True:
-            replies += await wire.receive()
+            replies += await connection.receive()
             batch = self._batch
             if batch is None or len(replies) > batch.replies:
-                raise LinkLost(f"{wire.host} sent what nobody had asked for: {replies[-1]!r:.100}")
+                raise ConnectionLost(f"{connection.host} sent what nobody had asked for: {replies[-1]!r:.100}")
             if len(replies) == batch.replies:
-                self._settle(wire, batch, replies)
-                self._answered(wire)
+                self._settle(connection, batch, replies)
+                self._answered(connection)
                 replies = []
                 if len(batch.calls) > 1:
                     # Who has been answered may have more to send: a write of all that is better than two. Twice, as
@@ -274,19 +290,19 @@ class CommandLink:
                     self._gathering = False
                 self._send_batch()
 
-    def _settle(self, wire: Wire, batch: Batch, replies: list[Any]) -> None:
+    def _settle(self, connection: RedisConnection, batch: Batch, replies: list[Any]) -> None:
         """Give a batch its answers."""
         try:
             answers = batch.answers(replies)
-        except LinkLost as error:
-            raise LinkLost(f"{wire.host} says: {error}") from None
+        except ConnectionLost as error:
+            raise ConnectionLost(f"{connection.host} says: {error}") from None
         again = []
         for call, answer in zip(batch.calls, answers, strict=True):
             if answer is NOT_CARRIED_OUT:
                 again.append(call)
             else:
                 call.reply = answer
-                call.ring()
+                call.set()
         self._batch = None
         self._wait_again(again)
 
@@ -295,23 +311,23 @@ class CommandLink:
         while True:
             await trio.sleep(self._timeout / 4)
             if self._batch is not None and self._sent_at < trio.current_time() - self._timeout:
-                raise LinkLost(f"no answer for {self._timeout:g} seconds")
+                raise ConnectionLost(f"no answer for {self._timeout:g} seconds")
 
-    async def _watch_place(self, wire: Wire) -> None:
+    async def _watch_place(self, connection: RedisConnection) -> None:
         """Leave a server that is not the shard's any more."""
         while True:
             await trio.sleep(LOOK_INTERVAL)
             try:
                 host = await self._locate()
-            except LinkLost:
+            except ConnectionLost:
                 continue  # who could say so is not there, which is no reason to leave
-            if host.address != wire.host.address:
-                raise LinkLost(f"{wire.host} has been replaced by {host}")
+            if host.address != connection.host.address:
+                raise ConnectionLost(f"{connection.host} has been replaced by {host}")
 
 
-async def _prepare(wire: Wire, patience: float) -> None:
+async def _prepare(connection: RedisConnection, patience: float) -> None:
     """Load the scripts, and make sure that transactions are allowed."""
-    commands = (*(script.load for script in (*ALL, *WORK)), ("MULTI",), ("EXEC",))
-    for reply in await wire.exchange(*commands, patience=patience):
+    commands = (*(script.load for script in ALL_SCRIPTS), ("MULTI",), ("EXEC",))
+    for reply in await connection.exchange(*commands, patience=patience):
         if isinstance(reply, ReplyError):
-            raise LinkLost(f"{wire.host} refused a script or a transaction: {reply}")
+            raise ConnectionLost(f"{connection.host} refused a script or a transaction: {reply}")

@@ -1,4 +1,4 @@
-"""Messages to oneself: sent by the command link, and expected at the reader.
+"""Messages to oneself: sent by the command pipeline, and expected at the reader.
 
 A reader that is attached to a detached node sees a healthy connection and no messages; only this tells.
 """
@@ -9,10 +9,10 @@ import trio
 
 from ...exceptions import ChannelLayerUnavailable
 from .codec import PROBE, EntryCodec
-from .inbox import Reader
+from .inbox import InboxReader
 from .keys import ShardKeys
-from .pipeline import CommandLink
-from .scripts import SEND
+from .pipeline import Pipeline
+from .scripts import SEND_TO_PROCESS
 
 #: Seconds between two messages to oneself, and how many may be missing before the reader attaches again.
 INTERVAL, MISSING = 4.0, 2
@@ -23,15 +23,17 @@ class Prober:
 
     Args:
         keys: of the shard, for this process.
-        link: sends them.
+        pipeline: sends them.
         reader: is made to attach again when they do not come.
         codec: makes them.
         capacity: of the inbox.
     """
 
-    def __init__(self, *, keys: ShardKeys, link: CommandLink, reader: Reader, codec: EntryCodec, capacity: int) -> None:
+    def __init__(
+        self, *, keys: ShardKeys, pipeline: Pipeline, reader: InboxReader, codec: EntryCodec, capacity: int
+    ) -> None:
         self._keys = keys
-        self._link = link
+        self._pipeline = pipeline
         self._reader = reader
         self._codec = codec
         self._capacity = capacity
@@ -39,7 +41,7 @@ class Prober:
         self._seen = 0
 
     def __repr__(self) -> str:
-        return f"<Prober of {self._link.name}, {self._sent - self._seen} on their way>"
+        return f"<Prober of {self._pipeline.name}, {self._sent - self._seen} on their way>"
 
     def saw(self, number: int) -> None:
         """A message came; one that was forged can be no further ahead than the next."""
@@ -59,9 +61,11 @@ class Prober:
             attachment = self._reader.attachments
             blob = self._codec.pack(PROBE, str(self._sent + 1), {})
             keys = self._keys
-            command = SEND(keys.inbox, keys.done, keys.refused, args=(*keys.stamp(), self._capacity + 1, blob))
+            command = SEND_TO_PROCESS(
+                keys.done, keys.inbox, keys.refused, args=(*keys.stamp(), self._capacity + 1, blob)
+            )
             try:
-                answer = await self._link.call(*command)
+                answer = await self._pipeline.call(*command)
             except ChannelLayerUnavailable:
                 continue  # the link has said so
             if answer == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import itertools
 import logging
@@ -9,16 +10,18 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Self, Unpack
 
 import trio
 
 from ..._concurrency.exception_groups import leaves
-from ...exceptions import ChannelLayerUnavailable
+from ...exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
+from ..base import LayerOptions
 from ..hub import Hub
+from ..local import LocalDelivery
+from ..on_demand import not_open, open_on_demand
 from .codec import EntryCodec
-from .group_reader import GroupReader
-from .named_channel import NamedChannel
+from .named_channel import NamedChannel, StreamReader
 from .scripts import Script
 from .shard import Shard, ShardOptions
 from .topology import Topology, shard_of
@@ -29,7 +32,7 @@ logger = logging.getLogger("trio_channels.layers.redis")
 IDLE_NAMED_CHANNELS = 16
 
 
-class OpenLayer:
+class Session:
     """A layer in one Trio run.
 
     Args:
@@ -71,7 +74,7 @@ class OpenLayer:
         self.shards = [self._make_shard(index, f"{{{prefix}:{index}}}", options) for index in range(topology.shards)]
 
     def __repr__(self) -> str:
-        return f"<OpenLayer of process {self.process}, {self.shards}>"
+        return f"<Session of process {self.process}, {self.shards}>"
 
     def _make_shard(self, index: int, tag: str, options: ShardOptions) -> Shard:
         count = self._topology.shards
@@ -86,7 +89,7 @@ class OpenLayer:
     @property
     def problem(self) -> str | None:
         """What is broken in the layer, or None. May be asked in any thread."""
-        return next((problem for shard in self.shards if (problem := shard.keeper.problem)), None)
+        return next((problem for shard in self.shards if (problem := shard.supervisor.problem)), None)
 
     def check(self) -> None:
         """Raise ChannelLayerUnavailable if something is broken."""
@@ -159,14 +162,14 @@ class OpenLayer:
                 raise
             # The block's own exception: it goes on as it is, not in a group.
 
-    def make_reader(self, channel: str, consumer: str, scripts: tuple[Script, ...] = ()) -> GroupReader:
+    def make_reader(self, channel: str, consumer: str, scripts: tuple[Script, ...] = ()) -> StreamReader:
         """A reader of a named channel, not connected yet."""
         shard = self.shard_for(channel)
         index = self.shards.index(shard)
-        return GroupReader(
+        return StreamReader(
             stream=stream_of(shard, channel),
             consumer=consumer,
-            link=shard.link,
+            pipeline=shard.pipeline,
             locate=lambda: self._topology.locate(index),
             timeout=self._timeout,
             scripts=scripts,
@@ -194,3 +197,95 @@ async def _unless_unavailable(call: Callable[[], Awaitable[None]]) -> None:
 def stream_of(shard: Shard, channel: str) -> str:
     """The key of a named channel."""
     return f"{shard.tag}:c:{channel}"
+
+
+class OpenableLayer(LocalDelivery):
+    """The half of the layer that knows in which Trio runs it is open."""
+
+    def __init__(self, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self._sessions: dict[trio.lowlevel.TrioToken, Session] = {}
+        # An entry stays until its block is left: close() may be called inside it, but the nursery is the block's.
+        self._entered: dict[trio.lowlevel.TrioToken, Session] = {}
+
+    @abc.abstractmethod
+    def _new_session(self) -> Session:
+        """What is to be opened in a Trio run."""
+
+    async def __aenter__(self) -> Self:
+        """Open the layer in this Trio run.
+
+        Raises:
+            ChannelLayerUnavailable: Redis could not be reached within the time limit.
+            InvalidChannelLayerError: it is open in this run already.
+
+        Cancellation: leaves nothing open.
+        """
+        token = trio.lowlevel.current_trio_token()
+        if token in self._entered:
+            raise InvalidChannelLayerError("the channel layer is open in this Trio run already")
+        session = self._sessions[token] = self._entered[token] = self._new_session()
+        self._hubs[token] = session.hub
+        try:
+            await session.start()
+        except BaseException:
+            self._forget(token)
+            del self._entered[token]
+            raise
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        session = self._entered.pop(trio.lowlevel.current_trio_token())
+        try:
+            await self.close()
+        finally:
+            await session.leave_nursery(*exc)
+
+    async def close(self) -> None:
+        """Leave Redis, and stop the layer's tasks in this Trio run. Leaving the ``async with`` block does it too.
+
+        Cancellation: what is left in Redis goes with its lease, after 30 seconds.
+        """
+        token = trio.lowlevel.current_trio_token()
+        session = self._sessions.get(token)
+        if session is not None:
+            try:
+                await session.stop()
+            finally:
+                session.hub.close_ownerless()
+                self._forget(token)
+
+    def _forget(self, token: trio.lowlevel.TrioToken) -> None:
+        self._sessions.pop(token, None)
+        self._hubs.pop(token, None)
+
+    def _session(self) -> Session:
+        session = self._sessions.get(trio.lowlevel.current_trio_token())
+        if session is None:
+            raise not_open()
+        return session
+
+    async def _working_session(self) -> Session:
+        """What is open in this Trio run, and not broken; see :meth:`_any_session`."""
+        session = await self._any_session()
+        session.check()
+        return session
+
+    async def _any_session(self) -> Session:
+        """What is open in this Trio run; in the background run of ``async_to_sync``, opened if need be."""
+        session = self._sessions.get(trio.lowlevel.current_trio_token())
+        if session is None:
+            await open_on_demand(self)
+            session = self._session()
+        return session
+
+    def _hub(self) -> Hub:
+        session = self._session()
+        session.check()
+        return session.hub
+
+    def _healthy(self) -> bool:
+        return all(session.problem is None for session in list(self._sessions.values()))
+
+    def _process_mark(self) -> str:
+        return f".{self._session().process}"

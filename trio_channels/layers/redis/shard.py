@@ -4,7 +4,7 @@ link          carries the commands of all of them, and of the layer's callers
 reader        renews the lease, trims what has been read, waits for more, and has it delivered
 memberships   tells Redis which groups this process is a member of, in batches; the local tables are the truth
 prober        sends itself a message now and then: a reader that is attached to a detached node would never know
-keeper        begins again with whichever of these has crashed
+supervisor        begins again with whichever of these has crashed
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Literal
 import trio
 
 from ..hub import Hub
+from .batch import GroupSends
 from .codec import EntryCodec
 from .delivery import Delivery
-from .group_sends import GroupSends
 from .hosts import Host
-from .inbox import Reader
+from .inbox import InboxReader
 from .keys import ShardKeys
 from .memberships import Memberships
-from .pipeline import CommandLink, LinkStatistics
+from .pipeline import Pipeline, PipelineStatistics
 from .probe import Prober
-from .scripts import EMPTY
-from .supervision import Keeper
+from .scripts import EMPTY_INBOX
+from .supervision import Supervisor
 
 ShardState = Literal["working", "connecting", "broken"]
 
@@ -38,7 +38,7 @@ class ShardStatistics:
     Args:
         state: ``working``; ``connecting`` while Redis is away; ``broken`` when one of its tasks goes on crashing.
         problem: why it is not working, as a sentence, or None.
-        link: of its command link.
+        pipeline: of its command pipeline.
         attached: whether this process has had an inbox there.
         gaps: how often members were told that messages are missing.
         undecodable: entries that were skipped.
@@ -48,7 +48,7 @@ class ShardStatistics:
 
     state: ShardState
     problem: str | None
-    link: LinkStatistics
+    pipeline: PipelineStatistics
     attached: bool
     gaps: int
     undecodable: int
@@ -93,12 +93,12 @@ class Shard:
         name = f"Redis shard {tag}"
         self.tag = tag
         self.keys = ShardKeys(tag, options.process, options.next_number, options.timeout)
-        self.link = CommandLink(name, locate, options.timeout)
+        self.pipeline = Pipeline(name, locate, options.timeout)
         self.group_sends = GroupSends(self.keys, options.inbox_capacity)
-        self.keeper = Keeper(name, options.on_broken)
+        self.supervisor = Supervisor(name, options.on_broken)
         self.memberships = Memberships(
             keys=self.keys,
-            link=self.link,
+            pipeline=self.pipeline,
             hub=options.hub,
             mine=mine,
             timeout=options.timeout,
@@ -113,11 +113,11 @@ class Shard:
             on_probe=lambda number: self._prober.saw(number),
             on_flush=self.memberships.tell_all_again,
         )
-        self.reader = Reader(
+        self.reader = InboxReader(
             name=name,
             keys=self.keys,
             locate=locate,
-            link=self.link,
+            pipeline=self.pipeline,
             delivery=self.delivery,
             capacity=options.inbox_capacity,
             timeout=options.timeout,
@@ -125,7 +125,7 @@ class Shard:
         )
         self._prober = Prober(
             keys=self.keys,
-            link=self.link,
+            pipeline=self.pipeline,
             reader=self.reader,
             codec=options.codec,
             capacity=options.inbox_capacity,
@@ -133,22 +133,22 @@ class Shard:
         self._working = trio.CancelScope()
 
     def __repr__(self) -> str:
-        return f"<Shard {self.tag}, {self.reader!r}, {self.link!r}>"
+        return f"<Shard {self.tag}, {self.reader!r}, {self.pipeline!r}>"
 
     def statistics(self) -> ShardStatistics:
         """An immutable snapshot."""
-        link = self.link.statistics()
-        broken = self.keeper.problem
-        connected = self.reader.connected and link.connected
+        pipeline = self.pipeline.statistics()
+        broken = self.supervisor.problem
+        connected = self.reader.connected and pipeline.connected
         return ShardStatistics(
             state="broken" if broken else "working" if connected else "connecting",
             problem=broken or (None if connected else self.reader.problem),
-            link=link,
+            pipeline=pipeline,
             attached=self.reader.attached.is_set(),
             gaps=self.delivery.gaps,
             undecodable=self.delivery.undecodable,
             duplicates=self.delivery.duplicates,
-            crashes=self.keeper.crashes,
+            crashes=self.supervisor.crashes,
         )
 
     def _attached(self) -> None:
@@ -159,24 +159,24 @@ class Shard:
         """Serve the shard until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.keeper.keep, "the command link", self.link.run)
-                nursery.start_soon(self.keeper.keep, "the clock of the command link", self.link.watch_callers)
+                nursery.start_soon(self.supervisor.run, "the command link", self.pipeline.run)
+                nursery.start_soon(self.supervisor.run, "the clock of the command link", self.pipeline.watch_callers)
                 with self._working:
                     async with trio.open_nursery() as workers:
-                        workers.start_soon(self.keeper.keep, "the reader", self.reader.run)
+                        workers.start_soon(self.supervisor.run, "the reader", self.reader.run)
                         await self.reader.attached.wait()
-                        workers.start_soon(self.keeper.keep, "the membership task", self.memberships.sync)
-                        workers.start_soon(self.keeper.keep, "the refreshing task", self.memberships.refresh)
-                        workers.start_soon(self.keeper.keep, "the probing task", self._prober.run)
+                        workers.start_soon(self.supervisor.run, "the membership task", self.memberships.sync)
+                        workers.start_soon(self.supervisor.run, "the refreshing task", self.memberships.refresh)
+                        workers.start_soon(self.supervisor.run, "the probing task", self._prober.run)
         finally:
-            self.link.close()  # who still waits there has no clock any more
+            self.pipeline.close()  # who still waits there has no clock any more
 
     async def leave(self) -> None:
         """At a graceful end: remove this process from Redis."""
         self._working.cancel()  # a reader that misses its inbox makes a new one
         await self.memberships.quit_all()
         keys = self.keys
-        await self.link.call("DEL", keys.inbox, keys.state, keys.done, keys.refused)
+        await self.pipeline.call("DEL", keys.inbox, keys.state, keys.done, keys.refused)
 
     async def flush(self) -> None:
         """Forget every message and membership in the shard; see the layer's ``flush``."""
@@ -186,17 +186,17 @@ class Shard:
         found: set[bytes] = set()
         try:
             while True:
-                cursor, keys = await self.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                cursor, keys = await self.pipeline.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
                 others = [key for key in keys if not key.startswith(inboxes)]
                 if others:
-                    await self.link.call("DEL", *others)
+                    await self.pipeline.call("DEL", *others)
                 found.update(key for key in keys if key.startswith(inboxes) and not key.endswith(b":state"))
                 if int(cursor) == 0:
                     break
             # Last: whose inbox it is tells Redis of its memberships again, which must not be deleted then.
             for key in found:
                 told = int(key != self.keys.inbox.encode())
-                await self.link.call(*EMPTY(key, key + b":state", args=(told,)))
+                await self.pipeline.call(*EMPTY_INBOX(key, key + b":state", args=(told,)))
         finally:
             # What this process still holds when it is over is told again.
             self.memberships.tell_all_again()

@@ -31,7 +31,7 @@ class _Record:
     running_since: float = math.inf
 
 
-class Keeper:
+class Supervisor:
     """Runs tasks for ever, with pauses that grow.
 
     Args:
@@ -46,7 +46,7 @@ class Keeper:
         self._records: dict[str, _Record] = {}
 
     def __repr__(self) -> str:
-        return f"<Keeper of {self._name}, {self.problem or 'all is well'}>"
+        return f"<Supervisor of {self._name}, {self.problem or 'all is well'}>"
 
     @property
     def crashes(self) -> int:
@@ -62,7 +62,7 @@ class Keeper:
                 return f"{task} of {self._name} has crashed {record.crashes} times in a row: {record.last}"
         return None
 
-    async def keep(self, task: str, run: Callable[[], Awaitable[object]]) -> None:
+    async def run(self, task: str, run: Callable[[], Awaitable[object]]) -> None:
         """Run a task, again and again, until cancelled.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from ...exceptions import InvalidChannelLayerError
-from .connection import Argument, LinkLost, ReplyError, open_wire
+from .connection import Argument, ConnectionLost, ReplyError, open_connection
 from .hosts import Host, parse_host
 
 SLOTS = 16_384
@@ -37,7 +37,7 @@ class Topology(Protocol):
         """The server that holds a shard now, asked anew each time.
 
         Raises:
-            LinkLost: nobody could say.
+            ConnectionLost: nobody could say.
         """
 
 
@@ -76,11 +76,11 @@ async def _master(host: Host, sentinel: Host) -> Host:
     """The master that a sentinel names, if it says itself that it is one."""
     reply = await _ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", host.master_name or "")
     if reply is None:
-        raise LinkLost(f"the sentinel at {sentinel} knows no master of the name {host.master_name!r}")
+        raise ConnectionLost(f"the sentinel at {sentinel} knows no master of the name {host.master_name!r}")
     master = host.at((reply[0].decode(), int(reply[1])))
     role = (await _ask(master, "ROLE"))[0].decode()
     if role != "master":
-        raise LinkLost(f"the sentinel at {sentinel} names {master}, which says that it is a {role}")
+        raise ConnectionLost(f"the sentinel at {sentinel} names {master}, which says that it is a {role}")
     return master
 
 
@@ -130,7 +130,7 @@ class Cluster:
                 owner = host
         self._known = list(known)
         if owner is None:
-            raise LinkLost(f"{node} knows no owner of slot {slot}")
+            raise ConnectionLost(f"{node} knows no owner of slot {slot}")
         return owner
 
 
@@ -138,15 +138,15 @@ async def _ask(node: Host, *command: Argument) -> Any:
     """What a node answers to one command, over a connection for it alone.
 
     Raises:
-        LinkLost: nothing, or an error.
+        ConnectionLost: nothing, or an error.
     """
-    wire = await open_wire(node, PATIENCE)
+    connection = await open_connection(node, PATIENCE)
     try:
-        [reply] = await wire.exchange(command, patience=PATIENCE)
+        [reply] = await connection.exchange(command, patience=PATIENCE)
     finally:
-        await wire.aclose()
+        await connection.aclose()
     if isinstance(reply, ReplyError):
-        raise LinkLost(f"Redis at {node} refuses {' '.join(map(str, command[:2]))}: {reply}")
+        raise ConnectionLost(f"Redis at {node} refuses {' '.join(map(str, command[:2]))}: {reply}")
     return reply
 
 
@@ -157,7 +157,7 @@ async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], 
     async def ask_one(node: Host, failed: trio.Event) -> None:
         try:
             answers.append(await ask(node))
-        except LinkLost as error:
+        except ConnectionLost as error:
             problems.append(str(error))
             failed.set()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -174,7 +174,7 @@ async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], 
             with trio.move_on_after(HEAD_START):
                 await failed.wait()
     if not answers:
-        raise LinkLost(f"{what}: {'; '.join(problems)}")
+        raise ConnectionLost(f"{what}: {'; '.join(problems)}")
     return answers[0]
 
 

@@ -14,25 +14,38 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from ..._concurrency.backoff import BackOff
-from ...exceptions import ChannelLayerUnavailable
-from ..counters import Counters
-from ..work import Delivery, Settled, WorkSource
+from ...exceptions import ChannelLayerUnavailable, InvalidNameError
+from ..message import Counters
+from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 from .codec import NAMED, EntryCodec, UndecodableEntry
-from .connection import Argument, LinkLost
-from .group_reader import BLOCK, GROUP, GroupReader, blob_of
-from .pipeline import CommandLink
-from .work_scripts import AGAIN, BURY, FINISH, LEAVE, MINE, RENEW, TAKE_OVER, WAITING_ROOM
+from .connection import Argument, ConnectionLost
+from .named_channel import BLOCK, CONSUMER_GROUP, StreamReader, blob_of
+from .pipeline import Pipeline
+from .scripts import (
+    WORK_BURY,
+    WORK_DONE,
+    WORK_LEAVE,
+    WORK_PENDING,
+    WORK_RENEW,
+    WORK_REQUEUE,
+    WORK_RETRY,
+    WORK_TAKE_OVER,
+)
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
+#: The name under which messages wait for their next try. Nobody reads under it.
+RETRY_CONSUMER = "again"
 #: Dead letters that a channel keeps.
 DEAD_LETTERS = 10_000
 #: Seconds between two looks for messages of dead workers, and for those that are to be tried again.
@@ -52,7 +65,7 @@ class WorkContext:
     Args:
         channel: the channel's name.
         stream: its key.
-        link: of its shard.
+        pipeline: of its shard.
         codec: of the layer.
         expiry, group_expiry: of the layer, in seconds.
         make_reader: makes a reader of the stream, under a name.
@@ -62,11 +75,11 @@ class WorkContext:
 
     channel: str
     stream: str
-    link: CommandLink
+    pipeline: Pipeline
     codec: EntryCodec
     expiry: float
     group_expiry: float
-    make_reader: Callable[[str], GroupReader]
+    make_reader: Callable[[str], StreamReader]
     counters: Counters
     process: str
 
@@ -100,7 +113,7 @@ class RedisWorkSource(WorkSource):
         while True:
             try:
                 taken = await self._take(at_most)
-            except (LinkLost, ChannelLayerUnavailable) as error:
+            except (ConnectionLost, ChannelLayerUnavailable) as error:
                 self._outage.goes_on(error)
                 await back_off.wait()
             else:
@@ -122,7 +135,7 @@ class RedisWorkSource(WorkSource):
             return taken or await self._fresh(at_most)
         except trio.Cancelled:
             # What Redis hands out from now on, nobody would give back.
-            await self._reader.take_leave()
+            await self._reader.close_gracefully()
             raise
         except BaseException:
             await self._reader.disconnect()  # replies may be on their way
@@ -130,14 +143,14 @@ class RedisWorkSource(WorkSource):
 
     async def _orphans(self) -> list[Delivery]:
         """What Redis handed out to a connection that broke before it came here."""
-        rows = await self._reader.ask(MINE(self._context.stream, args=(GROUP, self._worker)))
+        rows = await self._reader.ask(WORK_PENDING(self._context.stream, args=(CONSUMER_GROUP, self._worker)))
         return await self._deliveries((*row, None) for row in rows or () if row[0].decode() not in self._in_hand)
 
     async def _take_over(self, at_most: int) -> list[Delivery]:
         context = self._context
         why = context.codec.pack(NAMED, context.channel, {"why": "each time the worker died, or was stopped, with it"})
         limits = (int(self._claim_after * 1000), at_most, self._max_deliveries, why, DEAD_LETTERS)
-        command = TAKE_OVER(context.stream, context.dead, args=(GROUP, self._worker, *limits))
+        command = WORK_TAKE_OVER(context.stream, context.dead, args=(CONSUMER_GROUP, self._worker, *limits))
         taken, buried = await self._reader.ask(command) or ((), ())
         self.settled.died += len(buried)
         for entry_id in buried:
@@ -166,7 +179,7 @@ class RedisWorkSource(WorkSource):
 
     async def _expired(self, entry_id: str) -> None:
         context = self._context
-        await context.link.call(*FINISH(context.stream, args=(GROUP, self._worker, entry_id)))
+        await context.pipeline.call(*WORK_DONE(context.stream, args=(CONSUMER_GROUP, self._worker, entry_id)))
         self.settled.expired += 1
         context.counters.expired += 1
         logger.warning(
@@ -181,7 +194,7 @@ class RedisWorkSource(WorkSource):
         for entry_id, fields, count, owner in rows:
             name = entry_id.decode()
             self._in_hand[name] = True
-            waited = owner is None or owner.decode() == WAITING_ROOM
+            waited = owner is None or owner.decode() == RETRY_CONSUMER
             try:
                 message = self._context.codec.unpack(blob_of(fields)).message
             except UndecodableEntry as error:
@@ -195,19 +208,22 @@ class RedisWorkSource(WorkSource):
     # -- settling -------------------------------------------------------------------------------------------------
 
     async def done(self, delivery: Delivery) -> bool:
-        return await self._settle(delivery, FINISH(self._context.stream, args=(GROUP, self._worker, delivery.id)))
+        return await self._settle(
+            delivery, WORK_DONE(self._context.stream, args=(CONSUMER_GROUP, self._worker, delivery.id))
+        )
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
         idle = int(max(self._claim_after - delay, 0) * 1000)
         await self._settle(
-            delivery, AGAIN(self._context.stream, args=(GROUP, self._worker, delivery.id, WAITING_ROOM, idle))
+            delivery,
+            WORK_RETRY(self._context.stream, args=(CONSUMER_GROUP, self._worker, delivery.id, RETRY_CONSUMER, idle)),
         )
 
     async def bury(self, delivery: Delivery, why: str) -> None:
         context = self._context
         blob = context.codec.pack(NAMED, context.channel, {"why": why})
-        arguments = (GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)
-        await self._settle(delivery, BURY(context.stream, context.dead, args=arguments))
+        arguments = (CONSUMER_GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)
+        await self._settle(delivery, WORK_BURY(context.stream, context.dead, args=arguments))
 
     async def _settle(self, delivery: Delivery, command: tuple[Argument, ...]) -> bool:
         """Have it done, through outages; returns whether the message was still ours."""
@@ -215,7 +231,7 @@ class RedisWorkSource(WorkSource):
             try:
                 # A command that was sent takes effect: whoever is cancelled now would not know it.
                 with trio.CancelScope(shield=True):
-                    answer = await self._context.link.call(*command)
+                    answer = await self._context.pipeline.call(*command)
                 break
             except ChannelLayerUnavailable as error:
                 self._outage.goes_on(error)
@@ -229,15 +245,15 @@ class RedisWorkSource(WorkSource):
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Tell Redis time and again what is in hand, until cancelled."""
         while True:
             await trio.sleep(self._claim_after / 3)
             ours = [entry_id for entry_id, mine in self._in_hand.items() if mine]
             if ours:
                 try:
-                    lost = await self._context.link.call(
-                        *RENEW(self._context.stream, args=(GROUP, self._worker, *ours))
+                    lost = await self._context.pipeline.call(
+                        *WORK_RENEW(self._context.stream, args=(CONSUMER_GROUP, self._worker, *ours))
                     )
                 except ChannelLayerUnavailable as error:
                     self._outage.goes_on(error)
@@ -255,12 +271,12 @@ class RedisWorkSource(WorkSource):
 
     async def leave(self) -> None:
         """Give back what is in hand; any worker may take it at once. Shielded, for the layer's time limit."""
-        await self._reader.take_leave()
+        await self._reader.close_gracefully()
         context, idle = self._context, int(self._claim_after * 1000)
-        arguments = (GROUP, self._worker, WAITING_ROOM, idle, int(FORGET_AFTER * 1000))
+        arguments = (CONSUMER_GROUP, self._worker, RETRY_CONSUMER, idle, int(FORGET_AFTER * 1000))
         with trio.CancelScope(shield=True):
             try:
-                await context.link.call(*LEAVE(context.stream, args=arguments))
+                await context.pipeline.call(*WORK_LEAVE(context.stream, args=arguments))
             except ChannelLayerUnavailable as error:
                 logger.warning(
                     "%s: %d messages could not be given back (%s); others take them over in %g seconds",
@@ -287,3 +303,89 @@ class _Outage:
         if self._since is not None:
             logger.info("%s: Redis is back after %.1f s", self._channel, trio.current_time() - self._since)
             self._since = None
+
+
+class RedisWorkQueue(WorkQueue):
+    """One named channel; see :class:`~trio_channels.layers.base.WorkQueue`.
+
+    Args:
+        context: looks up what it needs, anew with each call: the layer may be closed meanwhile.
+    """
+
+    def __init__(self, context: Callable[[], WorkContext]) -> None:
+        self._context = context
+
+    @asynccontextmanager
+    async def serve(
+        self, *, max_deliveries: int = MAX_DELIVERIES, claim_after: float = CLAIM_AFTER
+    ) -> AsyncIterator[WorkSource]:
+        """See :meth:`WorkQueue.serve`.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open.
+        """
+        source = RedisWorkSource(self._context(), max_deliveries, claim_after)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.renew)
+            try:
+                yield source
+            finally:
+                nursery.cancel_scope.cancel()
+                await source.leave()
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """See :meth:`WorkQueue.dead_letters`.
+
+        Raises:
+            ChannelLayerUnavailable: the layer is not open, or Redis did not answer in time.
+        """
+        context = self._context()
+        rows = await context.pipeline.call("XRANGE", context.dead, "-", "+", "COUNT", limit)
+        return [_dead_letter(context.codec, entry_id, fields) for entry_id, fields in rows]
+
+    async def requeue(self, *ids: str) -> int:
+        """See :meth:`WorkQueue.requeue`. Raises as :meth:`dead_letters`, and InvalidNameError for what is no id.
+
+        Cancellation: each one is either a dead letter or in the channel.
+        """
+        context = self._context()
+        expiry = int(context.group_expiry * 1000)
+        chosen = _ids(ids) or await self._all_dead(context)
+        return int(await context.pipeline.call(*WORK_REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
+
+    async def discard(self, *ids: str) -> int:
+        """See :meth:`WorkQueue.discard`. Raises as :meth:`dead_letters`.
+
+        Cancellation: they may be discarded or not.
+        """
+        context = self._context()
+        chosen = _ids(ids) or await self._all_dead(context)
+        return int(await context.pipeline.call("XDEL", context.dead, *chosen)) if chosen else 0
+
+    async def _all_dead(self, context: WorkContext) -> tuple[str, ...]:
+        rows = await context.pipeline.call("XRANGE", context.dead, "-", "+", "COUNT", DEAD_LETTERS)
+        return tuple(row[0].decode() for row in rows)
+
+
+def _ids(given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        if not re.fullmatch(r"\d+-\d+", one):
+            raise InvalidNameError(f"the id of a dead letter is as '1700000000000-0'; got {one!r}")
+    return given
+
+
+def _dead_letter(codec: EntryCodec, entry_id: bytes, fields: list[bytes]) -> DeadLetter:
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    return DeadLetter(
+        id=entry_id.decode(),
+        message=_message(codec, values.get(b"b")),
+        deliveries=int(values.get(b"n", 0)),
+        why=str((_message(codec, values.get(b"w")) or {}).get("why", "not known")),
+    )
+
+
+def _message(codec: EntryCodec, blob: bytes | None) -> dict[str, Any] | None:
+    try:
+        return codec.unpack(blob).message
+    except UndecodableEntry:
+        return None

@@ -8,8 +8,8 @@ import django
 from django.apps import apps
 
 from . import _conf
-from ._hardening import harden_hypercorn
 from ._http.handler import DjangoHandler
+from .server.hardening import harden_hypercorn
 
 __all__ = ["get_asgi_application"]
 

@@ -14,9 +14,9 @@ from django.utils.module_loading import import_string
 
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._hardening import harden_hypercorn
 from .exceptions import ConfigurationError, NoRouteFound
 from .layers.lifespan import NOT_TRIO, lifespan
+from .server.hardening import harden_hypercorn
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
 

@@ -47,7 +47,7 @@ async def test_a_thread_that_hangs_is_named_and_ended_with_its_process_when_the_
             assert await close_code(client) == 1012
         assert await runner.ends() == 1
     assert runner.text.count("the process does not end by itself: ending it, with exit code 1") == 1
-    assert "trio-channels worker 1:\n" in runner.text
+    assert "trio-channels thread 1:\n" in runner.text
     assert "in take_time\n" in runner.text
     assert "call finished" not in runner.text
 

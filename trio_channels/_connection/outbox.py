@@ -17,7 +17,7 @@ from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, TRY_AGAIN_LATER
 from .._asgi.protocol import Message
 from .._concurrency.wakeup import Wakeup
-from .._threads.thread import call_soon_in_trio, in_worker
+from .._threads.thread import call_soon_in_trio, in_pool_thread
 from ..exceptions import BridgeError, ConnectionClosed
 from .connection import Connection
 
@@ -54,7 +54,7 @@ class Outbox:
             ConnectionClosed: the client has gone, or was too slow for ``send_timeout`` seconds.
             BridgeError: the current thread is not a worker.
         """
-        if not in_worker():
+        if not in_pool_thread():
             raise BridgeError(
                 "a synchronous consumer sends from its handlers, and what it has started with start_soon()"
             )

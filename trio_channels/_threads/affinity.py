@@ -29,7 +29,8 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
-from .pool import Lease, WorkerPool, current_lease
+from .lease import Lease, current_lease
+from .pool import WorkerPool
 from .thread import affinity_of_task
 
 T = TypeVar("T")

@@ -19,19 +19,20 @@ from django.db.backends.signals import connection_created
 
 from .. import _conf
 from .affinity import Affinity, current_affinity
-from .pool import Lease, WorkerPool, current_lease, current_pool, existing_pool
-from .thread import at_worker_exit
+from .lease import Lease, current_lease
+from .pool import WorkerPool, current_pool, existing_pool
+from .thread import at_thread_exit
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def worker_pool() -> WorkerPool:
+def thread_pool() -> WorkerPool:
     """This Trio run's pool, of ``WORKER_THREADS`` threads and a queue of ``WORKER_QUEUE`` calls."""
     return existing_pool() or current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
 
 
-async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
+async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
     """Run a synchronous function on a worker thread, with database connections cared for.
 
     Args:
@@ -45,27 +46,27 @@ async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = Fa
             affinity.keep_lease(lease)
         return await lease.run_sync(call, *args)
     if affinity is None or (neutral and affinity.lease is None):
-        return await worker_pool().run_sync(_with_fresh_connections, call, *args)
+        return await thread_pool().run_sync(_with_fresh_connections, call, *args)
     if not neutral:
         affinity.keep()
     return await affinity.run_sync(call, *args)
 
 
 async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_worker` with a call that may run on any thread, beside the others of its request.
+    """As :func:`run_in_thread` with a call that may run on any thread, beside the others of its request.
 
     It does not wait for a thread while its request holds one: if none is free, it runs on that one.
     """
-    pool = worker_pool()
+    pool = thread_pool()
     if pool.has_free_thread and current_lease() is None:
         return await pool.run_sync(_with_fresh_connections, call, *args)
-    return await run_in_worker(call, *args, neutral=True)
+    return await run_in_thread(call, *args, neutral=True)
 
 
-async def visit_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_worker` with a call that is neutral unless it comes to ``keep_thread()``."""
+async def visit_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    """As :func:`run_in_thread` with a call that is neutral unless it comes to ``keep_thread()``."""
     affinity = current_affinity()
-    return await (run_in_worker(call, *args) if affinity is None else affinity.run_sync(call, *args))
+    return await (run_in_thread(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def request_thread(label: str) -> Iterator[Affinity]:
         yield outer
         return
     shared = not _conf.get("THREAD_PER_REQUEST")
-    with Affinity(worker_pool(), label, care=refresh_connections, shared=shared) as affinity:
+    with Affinity(thread_pool(), label, care=refresh_connections, shared=shared) as affinity:
         yield affinity
 
 
@@ -98,7 +99,7 @@ async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
         async with affinity.block(alone=alone) as lease:
             yield lease
         return
-    async with worker_pool().lease() as lease:
+    async with thread_pool().lease() as lease:
         if lease.holders == 1:
             await lease.run_sync(refresh_connections)
         try:
@@ -129,7 +130,7 @@ _open_connections = _OpenConnections()
 
 def _remember(connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
     _open_connections.opened.add(connection)
-    at_worker_exit(connections.close_all)
+    at_thread_exit(connections.close_all)
 
 
 # Asking Django for a thread's connections takes longer than all else that a call to a worker does around the call.

@@ -23,7 +23,7 @@ from django.db import transaction
 from .. import _conf
 from ..exceptions import TransactionError, TransactionTimeout
 from .database import pinned
-from .pool import Lease
+from .lease import Lease
 
 _innermost: contextvars.ContextVar[_Block | None] = contextvars.ContextVar("trio_channels transaction", default=None)
 

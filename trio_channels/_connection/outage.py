@@ -1,4 +1,4 @@
-"""What a client is told when the channel layer cannot be reached: it can come back, and nobody has made a mistake."""
+"""The answer to a client while the channel layer cannot be reached: service unavailable, come back later."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
-#: The reason that a client is given.
+#: The close reason.
 UNAVAILABLE = "service unavailable"
 
 
 async def answer_outage(connection: Connection, failure: BaseException | None) -> BaseException | None:
-    """Answer a client whose application ended with ChannelLayerUnavailable; returns the failure if that was not it.
+    """Answer a client whose application ended with ChannelLayerUnavailable; returns any other failure.
 
-    A handshake and a request are answered with 503, an open WebSocket will be closed with 1012. One line is logged: it
-    is no error of the application, and a thousand clients may come at a time.
+    A handshake and a request are answered with 503; an open WebSocket is going to be closed with 1012. One line is
+    logged, without a traceback: it is no error of the application, and there may be a thousand clients at a time.
 
     Cancellation: shielded, for ``close_timeout`` seconds at the most.
     """
@@ -42,7 +42,7 @@ async def answer_outage(connection: Connection, failure: BaseException | None) -
             elif state is State.CONNECTING and "websocket.http.response" in (connection.scope.get("extensions") or ()):
                 await _respond(connection, "websocket.http.response")
         except ConnectionClosed:
-            pass  # it has just gone by itself
+            pass  # the client has just gone
     return None
 
 

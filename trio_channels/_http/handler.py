@@ -37,7 +37,7 @@ from django.utils.log import log_response
 from .. import _conf
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.census import counted
+from .._connection.supervisor import counted
 from .._threads.affinity import keep_thread
 from .._threads.database import request_thread, run_in_thread, visit_thread
 from .._threads.neutral import requests_are_neutral

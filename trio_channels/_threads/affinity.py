@@ -10,7 +10,7 @@ The rules:
   until the request ends; every further call runs there.
 - A *neutral* call leaves nothing on its thread. As long as all calls were neutral, each gives its thread back when it
   ends. So a request that waits, behind Django's own middleware, holds no thread.
-- Code in a neutral call that is about to run code that may leave something calls :func:`keep_thread` first.
+- Code in a neutral call calls :func:`keep_thread` before it runs code that may leave something.
 - A block (``pinned()``, ``aatomic()``) in a request is on the request's thread.
 - Tasks beside each other in a request take *turns*: a call has one, with all that it calls, and so has a transaction.
   Otherwise one task would write in another's transaction, and lose its rows when that is rolled back.

@@ -1,7 +1,7 @@
-"""The worker pool as Django needs it: sized by the settings, with database connections cared for.
+"""The thread pool for Django: sized by the settings, with care for database connections.
 
-At the start and at the end of a call, in the same hop, connections that are unusable or older than ``CONN_MAX_AGE`` are
-closed; inside a lease never, but at its start and its end, and none that is in an atomic block. A worker that ends
+Each call closes connections that are unusable or older than ``CONN_MAX_AGE`` at its start and its end. Inside a lease
+this happens at the lease's start and end instead. A connection in an atomic block is never closed. A thread that ends
 closes its connections.
 """
 
@@ -33,7 +33,7 @@ def thread_pool() -> WorkerPool:
 
 
 async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
-    """Run a synchronous function on a worker thread, with database connections cared for.
+    """Run a synchronous function on a thread, with care for database connections.
 
     Args:
         neutral: the call leaves nothing on its thread, so that its request need not keep the thread.
@@ -53,9 +53,9 @@ async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = Fa
 
 
 async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_thread` with a call that may run on any thread, beside the others of its request.
+    """As :func:`run_in_thread`, for a call that may run on any thread, beside the others of its request.
 
-    It does not wait for a thread while its request holds one: if none is free, it runs on that one.
+    If no thread is free and the request holds one, the call runs on that one.
     """
     pool = thread_pool()
     if pool.has_free_thread and current_lease() is None:
@@ -64,14 +64,17 @@ async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 async def visit_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_thread` with a call that is neutral unless it comes to ``keep_thread()``."""
+    """As :func:`run_in_thread`, for a call that is neutral unless it calls ``keep_thread()``.
+
+    Cancellation: as for :func:`run_in_thread`.
+    """
     affinity = current_affinity()
     return await (run_in_thread(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
 @contextmanager
 def request_thread(label: str) -> Iterator[Affinity]:
-    """In the block, which is a request, synchronous code shares one thread; see :mod:`trio_channels._threads.affinity`.
+    """A request: synchronous code in the block shares one thread; see :mod:`trio_channels._threads.affinity`.
 
     Args:
         label: names the request in the log.
@@ -87,7 +90,7 @@ def request_thread(label: str) -> Iterator[Affinity]:
 
 @asynccontextmanager
 async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
-    """Hold one worker thread for the length of the block; inside another such block, or a call, that one.
+    """Hold one thread for the length of the block; inside another such block, or a call, that one.
 
     Args:
         alone: calls that the other tasks of the request make outside the block wait for its end.
@@ -133,14 +136,14 @@ def _remember(connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
     at_thread_exit(connections.close_all)
 
 
-# Asking Django for a thread's connections takes longer than all else that a call to a worker does around the call.
+# Asking Django for a thread's connections would take longer than everything else around a call on a thread.
 connection_created.connect(_remember, dispatch_uid="trio_channels")
 
 
 def refresh_connections() -> None:
     """Close this thread's connections that are unusable or too old; never one that is in an atomic block.
 
-    Django itself closes one of those too: in an atomic block the connection is not in the mode of its settings.
+    Django's own function closes such a one, too: in an atomic block the autocommit mode is not that of the settings.
     """
     opened = _open_connections.opened
     if opened:

@@ -1,9 +1,9 @@
-"""Transactions across awaits: Django's ``atomic``, entered and left on one worker thread that is held in between.
+"""Transactions across awaits: Django's ``atomic``, entered and left on one thread that is held in between.
 
 The rules:
 
-- Whether the block was cancelled is asked before the commit. Commit and rollback then go to the held thread itself,
-  never through the pool's queue, and are shielded.
+- A cancellation is looked for before the commit. Commit and rollback are shielded, and go directly to the held thread,
+  never through the pool's queue.
 - Blocks inside a block are savepoints, which a database keeps as a stack. So blocks of tasks beside each other, inside
   one block, take turns.
 - In a request, blocks of tasks beside each other take turns, as do other calls with them: they have one thread.
@@ -92,8 +92,8 @@ async def aatomic(
 ) -> AsyncIterator[None]:
     """A database transaction across awaits: ``async with aatomic(): ...``, or a decorator of an async function.
 
-    Every call to the database inside it, also of tasks that are started inside it, runs on one worker thread, which is
-    held for the length of the block; so do not wait for the network inside it. A block inside a block is a savepoint.
+    Every call to the database inside it, also of tasks that are started inside it, runs on one thread, which is held
+    for the length of the block; so do not wait for the network inside it. A block inside a block is a savepoint.
     A task that outlives the block has no part in the transaction.
 
     Args:

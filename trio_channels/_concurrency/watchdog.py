@@ -24,7 +24,7 @@ REPORTING = 5.0
 _IDLE = frozenset({("trio_channels._threads.thread", "_serve"), ("trio._core._thread_cache", "_work")})
 
 
-class LastResort:
+class Watchdog:
     """A thread that can end the process, during a ``with`` block.
 
     Its methods may be called from every thread, and from a signal handler.
@@ -37,7 +37,7 @@ class LastResort:
         self._logger = logger
         #: A SimpleQueue: a signal handler may call its put() during another put(), unlike that of other queues.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._wait, name="trio-channels last resort", daemon=True)
+        self._thread = threading.Thread(target=self._wait, name="trio-channels watchdog", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -19,7 +19,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
-from .._concurrency.watchdog import LastResort
+from .._concurrency.watchdog import Watchdog
 from ..exceptions import CannotStart
 from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.limits import ServerLimits
@@ -87,8 +87,8 @@ def _run(options: Options, place: Place | None, core: int | None) -> int:
         logger.info("%s keeps to core %d", "the server" if place is None else f"worker {place.number}", core)
     if place is not None and place.number == 1:
         warn_of_islands(options.workers)
-    with LastResort(logger) as last_resort:
-        process = _Process(application, config, place, last_resort)
+    with Watchdog(logger) as watchdog:
+        process = _Process(application, config, place, watchdog)
         try:
             trio.run(process.run)
         except Exception as error:
@@ -129,16 +129,14 @@ class _Process:
         started: whether it has come to serve.
     """
 
-    def __init__(
-        self, application: ASGIApplication, config: Config, place: Place | None, last_resort: LastResort
-    ) -> None:
+    def __init__(self, application: ASGIApplication, config: Config, place: Place | None, watchdog: Watchdog) -> None:
         self.started = False
         self._refused = False
         self._stop = trio.Event()
         self._application = application
         self._config = config
         self._place = place
-        self._last_resort = last_resort
+        self._watchdog = watchdog
         self._drain_time = 0.0
 
     async def run(self) -> None:
@@ -187,7 +185,7 @@ class _Process:
         async def noted() -> Message:
             message: Message = await receive()
             if message["type"] == "lifespan.shutdown":  # the connections have ended; hypercorn waits so long for this
-                self._last_resort.within(self._config.shutdown_timeout + FAREWELL, CRASHED)
+                self._watchdog.within(self._config.shutdown_timeout + FAREWELL, CRASHED)
             return message
 
         return noted
@@ -207,7 +205,7 @@ class _Process:
 
     def _limit_drain(self) -> None:
         """Have the process end, if need be by force, when everybody has had the time that the settings give them."""
-        self._last_resort.within(self._drain_time, CRASHED)
+        self._watchdog.within(self._drain_time, CRASHED)
 
     async def _stop_starting(self, starting: trio.CancelScope) -> None:
         await self._stop.wait()

@@ -502,7 +502,7 @@ async def test_a_block_that_is_entered_too_late_is_an_error() -> None:
                 await opened.wait()
                 await wait_all_tasks_blocked()
         ended.set()
-    assert raised == ["the aatomic() block around this one has ended; what this one did is not committed"]
+    assert raised == ["the aatomic() block around this one has ended; nothing of this one is committed"]
     assert await names() == []
 
 

@@ -17,7 +17,9 @@ async def deny_websocket(receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close"})
 
 
-async def respond_plainly(send: Send, status: int, text: str, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+async def respond_plainly(
+    send: Send, status: int, text: str, more: Iterable[tuple[bytes, bytes]] = (), *, kind: str = "http.response"
+) -> None:
     """Answer an HTTP request with a line of text.
 
     Args:
@@ -25,10 +27,11 @@ async def respond_plainly(send: Send, status: int, text: str, more: Iterable[tup
         status: the HTTP status.
         text: the line, without a line break.
         more: headers, besides the type and the length.
+        kind: ``http.response``, or ``websocket.http.response`` for a handshake.
 
     Cancellation: the client may get none or a part of the answer.
     """
     body = text.encode() + b"\n"
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})

@@ -117,7 +117,7 @@ class Connection:
         """End the application: no background task can be started any more."""
         self._nursery = None
 
-    # -- what the application uses --------------------------------------------------------------------------------
+    # -- for the application --------------------------------------------------------------------------------------
 
     @property
     def nursery(self) -> trio.Nursery:

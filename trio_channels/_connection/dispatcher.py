@@ -48,15 +48,8 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_concurrency",
-        "_connection",
-        "_finished",
-        "_from_client",
-        "_from_layer",
-        "_handler_done",
-        "_mailbox",
-        "_running",
-        "_stopped",
+        *("_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done", "_mailbox"),
+        *("_running", "_stopped"),
     )
 
     def __init__(

@@ -9,6 +9,7 @@ import trio
 from .._asgi import protocol
 from .._asgi.close_codes import SERVICE_RESTART
 from .._asgi.protocol import State
+from .._asgi.responses import respond_plainly
 from ..exceptions import ChannelLayerUnavailable, ConnectionClosed
 from .connection import Connection
 
@@ -37,21 +38,11 @@ async def answer_outage(connection: Connection, failure: BaseException | None) -
     connection.parting = ConnectionClosed(SERVICE_RESTART, UNAVAILABLE)
     with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):
         try:
-            if state is State.REQUEST:
-                await _respond(connection, "http.response")
-            elif state is State.CONNECTING and "websocket.http.response" in (connection.scope.get("extensions") or ()):
-                await _respond(connection, "websocket.http.response")
+            kind = "http.response" if state is State.REQUEST else "websocket.http.response"
+            extensions = connection.scope.get("extensions") or ()
+            if state is State.REQUEST or (state is State.CONNECTING and kind in extensions):
+                text = "The service is not available for the moment."
+                await respond_plainly(connection.send, 503, text, [(b"retry-after", b"5")], kind=kind)
         except ConnectionClosed:
             pass  # the client has just gone
     return None
-
-
-async def _respond(connection: Connection, kind: str) -> None:
-    body = b"The service is not available for the moment.\n"
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-        (b"retry-after", b"5"),
-    ]
-    await connection.send({"type": f"{kind}.start", "status": 503, "headers": headers})
-    await connection.send({"type": f"{kind}.body", "body": body})

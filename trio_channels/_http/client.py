@@ -77,7 +77,7 @@ class Client:
     async def drain(self) -> None:
         """Read the rest of the request, so that the connection is not reset before the client has read the answer.
 
-        Cancellation: loses what has been read.
+        Cancellation: the parts that were read are lost.
         """
         while (await self.next_part()).get("more_body"):
             pass

@@ -204,7 +204,7 @@ class Section:
         return Section((middleware, *self._members), self._inner)
 
     async def respond(self, request: HttpRequest) -> HttpResponseBase:
-        """What the middleware around this section calls; Cancellation: as that of what is within."""
+        """The ``get_response`` of the middleware around this section. Cancellation: as of the view inside."""
         entered = await visit_thread(self.enter, request)
         if not isinstance(entered, Pending):
             return entered
@@ -228,7 +228,7 @@ class Section:
         return found if isinstance(found, Pending) else self._climb(request, found, len(self._members))
 
     async def proceed(self, request: HttpRequest, pending: Pending) -> outcome.Maybe[HttpResponseBase]:
-        """On Trio: what :meth:`enter` has left."""
+        """On Trio: await the function that :meth:`enter` has returned."""
         try:
             return outcome.Value(await pending.function(request, *pending.args, **pending.kwargs))
         except Exception as error:
@@ -244,7 +244,7 @@ class Section:
         return self._climb(request, response, len(self._members))
 
     def _climb(self, request: HttpRequest, response: HttpResponseBase, depth: int) -> HttpResponseBase:
-        """Have so many of the members process a response."""
+        """Have the first `depth` members process a response, the innermost first."""
         for middleware in reversed(self._members[:depth]):
             process_response = getattr(middleware, "process_response", None)
             if process_response is not None:
@@ -287,7 +287,7 @@ class View:
             return response_for_exception(request, error)
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
-        """The response of an async view, from what awaiting it gave."""
+        """The response of an async view, from its outcome."""
         if not self._hooks.neutral:
             keep_thread()
         try:
@@ -300,7 +300,7 @@ class View:
             return response_for_exception(request, error)
 
     def _rescue(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
-        """The answer that some process_exception has to what is being handled."""
+        """The response of a process_exception hook; raises the exception if none has one."""
         for process_exception in self._hooks.exception:
             response: HttpResponseBase | None = process_exception(request, error)
             if response:
@@ -310,7 +310,7 @@ class View:
     def _complete(
         self, request: HttpRequest, callback: Callable[..., Any] | None, response: HttpResponseBase
     ) -> HttpResponseBase:
-        """Check what a view has returned, and render it."""
+        """Check and render the response of a view."""
         self._handler.check_response(response, callback)
         if not callable(getattr(response, "render", None)):
             return response

@@ -35,7 +35,7 @@ async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
         RequestBodyTooLarge: it is longer than `limit`.
         RequestTimeout: it did not come in time.
 
-    Cancellation: what has been read is lost.
+    Cancellation: the parts that were read are lost.
     """
     with trio.move_on_after(timeout) as scope:
         event = await client.next_part()

@@ -65,7 +65,7 @@ class Affinity:
         self._lease: Lease | None = None
         self._kept = False
         self._blocks = 0
-        self._taken = False  # whether it is somebody's turn
+        self._taken = False  # whether a task has its turn
         self._others = trio.lowlevel.ParkingLot()  # tasks that wait for theirs
         self._before: Affinity | None = None
         self.ended = False

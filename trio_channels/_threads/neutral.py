@@ -4,7 +4,7 @@ The rules:
 
 - A middleware is neutral if its class is Django's own, or of a package in ``THREAD_NEUTRAL``.
 - A call that an asynchronous method of Django's makes is neutral if the method is the ORM's, a cache's or a session's,
-  and nobody has overridden the method that it calls.
+  and the method that it calls is not overridden.
 - Neither holds if Django's code calls other code: a database engine or router, a session engine, a message
   storage, a receiver of the signals that the call sends.
 - Everything else may leave something: a view, ``sync_to_async`` of an application's function, raw SQL.

@@ -83,7 +83,7 @@ class _Block:
 
     def _refuse_orphan(self) -> None:
         if self._orphan:
-            raise TransactionError("the aatomic() block around this one has ended; what this one did is not committed")
+            raise TransactionError("the aatomic() block around this one has ended; nothing of this one is committed")
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def aatomic(
         TransactionTimeout: the block took longer than `timeout`; rolled back.
         TransactionError: the block was left while one of another task was open inside it, or after the one around it.
         WorkerPoolBusy: too many calls wait for a thread already.
-        django.db.Error: what the database raises, on commit too.
+        django.db.Error: raised by the database, on commit too.
 
     Cancellation: waiting for a thread can be cancelled. A cancelled block rolls back; one that has begun to commit does
     so. Both are shielded.

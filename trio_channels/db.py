@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ._threads import database
-from ._threads.database import refresh_connections, run_in_worker
+from ._threads.database import refresh_connections, run_in_thread
 from ._threads.transactions import aatomic
 from .sync import sync_to_async
 
@@ -24,7 +24,7 @@ async def aclose_old_connections() -> None:
 
     Cancellation: the wait for a thread can be cancelled.
     """
-    await run_in_worker(refresh_connections)
+    await run_in_thread(refresh_connections)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from ._asgi.protocol import Receive, Scope, Send
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._connection import census
+from ._connection.supervisor import connections
 from ._threads.pool import existing_pool
 from .exceptions import ConfigurationError
 from .layers import channel_layers
@@ -86,7 +86,7 @@ class HealthApplication:
             "status": "ending" if server.ending else "ok" if all(map(self._is_well, layers.values())) else "unhealthy",
             "layers": layers,
             "pool": None if pool is None else _numbers(pool.statistics()),
-            "connections": census.connections(),
+            "connections": connections(),
             "server": _numbers(server),
         }
 

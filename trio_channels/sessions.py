@@ -17,7 +17,7 @@ from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.http import HttpResponse, parse_cookie
 
 from ._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send, describe
-from ._threads.database import run_in_worker
+from ._threads.database import run_in_thread
 from ._threads.pool import never_refused
 from .exceptions import ConfigurationError
 
@@ -109,7 +109,7 @@ class SessionMiddleware:
         # With a user already in the scope, from a test or another middleware, AuthMiddleware loads nothing.
         left_to_inner = getattr(self.inner, "loads_session", False) and "user" not in scope
         if session.session_key is not None and not left_to_inner:
-            await run_in_worker(load_session, session)
+            await run_in_thread(load_session, session)
         keeper = _SessionKeeper(dict(scope, session=session), session, send)
         await keeper.run(self.inner, receive)
 
@@ -201,7 +201,7 @@ class _SessionKeeper:
     async def _save(self) -> bool:
         self._session.modified = False
         try:
-            await run_in_worker(self._session.save)
+            await run_in_thread(self._session.save)
         except trio.Cancelled:
             self._session.modified = True  # saving has not begun; it is done at the end of the connection
             raise

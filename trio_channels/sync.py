@@ -24,8 +24,8 @@ import trio
 
 from ._threads.background import background
 from ._threads.context import adopt, take_over
-from ._threads.database import run_in_worker
-from ._threads.thread import in_worker, run_in_trio
+from ._threads.database import run_in_thread
+from ._threads.thread import in_pool_thread, run_in_trio
 from .exceptions import BridgeError
 
 __all__ = ["async_to_sync", "sync_to_async"]
@@ -53,7 +53,7 @@ def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await run_in_worker(functools.partial(function, *args, **kwargs))
+        return await run_in_thread(functools.partial(function, *args, **kwargs))
 
     return call
 
@@ -75,7 +75,7 @@ def async_to_sync(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         bound = functools.partial(function, *args, **kwargs)
-        if in_worker():
+        if in_pool_thread():
             return run_in_trio(bound)
         _refuse_event_loop(function)
         return _in_other_thread(bound)

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication, Receive, Scope, Send
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 from ..exceptions import ConfigurationError
 from ..sessions import CookieMiddleware, SessionMiddleware, load_session
 from .recheck import Recheck
@@ -52,7 +52,7 @@ async def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
     request = _Request(scope)
     if request.session.session_key is None and request.session.is_empty():
         return AnonymousUser()
-    return await run_in_worker(_load_user, request)
+    return await run_in_thread(_load_user, request)
 
 
 def _load_user(request: _Request) -> AbstractBaseUser | AnonymousUser:
@@ -83,7 +83,7 @@ async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None
 
     Cancellation: the wait for a thread can be cancelled; a login that has begun is completed.
     """
-    await run_in_worker(auth.login, _Request(scope), user, backend)  # type: ignore[arg-type]
+    await run_in_thread(auth.login, _Request(scope), user, backend)  # type: ignore[arg-type]
     scope["user"] = user
 
 
@@ -100,7 +100,7 @@ async def logout(scope: Scope) -> None:
     """
     from django.contrib.auth.models import AnonymousUser
 
-    await run_in_worker(auth.logout, _Request(scope))  # type: ignore[arg-type]
+    await run_in_thread(auth.logout, _Request(scope))  # type: ignore[arg-type]
     scope["user"] = AnonymousUser()
 
 

@@ -16,7 +16,7 @@ from django.contrib.auth import SESSION_KEY
 from .. import _conf
 from .._asgi.close_codes import POLICY_VIOLATION
 from .._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send, describe
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ class Recheck:
         if login is None:
             return False
         try:
-            if await run_in_worker(self._still_logged_in, self._scope):
+            if await run_in_thread(self._still_logged_in, self._scope):
                 self._confirmed = login
                 return False
         except Exception as error:

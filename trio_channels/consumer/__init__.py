@@ -23,7 +23,7 @@ from .._connection.dispatcher import Dispatcher
 from .._connection.outbox import Outbox
 from .._connection.supervisor import supervise
 from .._limits import Limits
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
 from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
@@ -273,7 +273,7 @@ class SyncConsumer(Consumer):
 
     async def _handle(self, message: Message) -> None:
         try:
-            await run_in_worker(self.dispatch, message)
+            await run_in_thread(self.dispatch, message)
         except BaseException:
             with trio.move_on_after(self._connection.limits.send_timeout):
                 await self._outbox.drained()  # messages sent before the failure still go out
@@ -309,7 +309,7 @@ class SyncConsumer(Consumer):
 
         @functools.wraps(function)
         async def run() -> None:
-            await run_in_worker(function, *args)
+            await run_in_thread(function, *args)
 
         async def start() -> None:
             self._connection.start_soon(run, name=name or function)

@@ -209,7 +209,7 @@ async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
 
         monkeypatch.setattr(InboxReader, "attach_again", attach_again_once)
         monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if read somewhere else
-        assert await next_of(events) == Gap(None, "messages to oneself did not arrive")
+        assert await next_of(events) == Gap(None, "probes did not arrive")
         monkeypatch.undo()
         await layer.group_send("room", LAST)
         while await next_of(events) != LAST:

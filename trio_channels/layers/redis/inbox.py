@@ -1,13 +1,13 @@
-"""Reads a process' inbox: renews its lease, trims what has been read, waits for more.
+"""Reads the inbox of a process: waits for entries, trims those that were read, and renews the lease.
 
 The rules:
 
-- A lease that lapsed, an inbox that is gone, a server that has gone back in time or has taken another's place: all mean
-  that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
-- Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on: before the next message is
-  delivered if the one before was late, as it is where others wait; else soon after.
-- It reads from the id that it has read up to, never from "now".
-- What has been read and not been acknowledged is still there. Or else the server has gone back in time.
+- Messages may be missing after a lapsed lease, a lost inbox, a server that lost recent data, and a fail-over. Then
+  every local member that may have missed one gets a gap, once, and all memberships are sent again.
+- From Redis 7.0 on the number of entries shows whether somebody else trims the inbox. The reader checks it before it
+  delivers more if the last message was late, as messages are when others wait; else soon after.
+- Reads start at the last id that was read, never at "now".
+- Entries that were read but not acknowledged must still be in the inbox. If not, the server has lost recent data.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .connection import (
     RedisConnection,
     ReplyError,
     check_version,
+    connect_timeout_for,
     encode,
     open_connection,
-    patience_for,
 )
 from .delivery import Delivery
 from .hosts import Host
@@ -38,15 +38,15 @@ from .scripts import ACKNOWLEDGE_INBOX, ATTACH_INBOX
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Seconds for which a read waits for messages. It is also how soon a lost inbox is noticed: Redis does not wake a read
-#: whose stream has been deleted.
+#: Seconds for which a read waits for messages. A lost inbox is noticed after as long: Redis does not wake a read whose
+#: stream was deleted.
 BLOCK = 0.75
-#: Entries that one read returns at the most.
+#: Most entries that one read returns.
 BATCH = 500
-#: What has been read may stay in a busy inbox until so many more have come, but no more than this part of its capacity,
-#: which is for what waits; and for so many seconds. To acknowledge takes as long as to read.
+#: Acknowledging takes as long as reading. So in a busy inbox the reader acknowledges only after so many entries, but at
+#: most this part of its capacity, and after so many seconds.
 STAY, STAY_PART, LINGER = 64, 0.01, 0.05
-#: Seconds after which an entry counts as late: more may wait behind it.
+#: Age in seconds from which an entry counts as late: more may wait behind it.
 LATE = 0.01
 
 NOTHING_READ = b"0-0"
@@ -58,18 +58,18 @@ class InboxReader:
     Args:
         name: for log lines.
         keys: of the shard, for this process.
-        locate: says where to connect to, anew each time.
-        pipeline: carries the commands. When it goes on at another server, the reader follows.
-        delivery: takes what is read.
-        capacity: of the inbox.
-        timeout: seconds in which an answer must come.
-        on_attached: called each time that the inbox is known to exist, before anything is read.
+        locate: finds the server; called for each connection.
+        pipeline: sends the commands. When it moves to another server, the reader follows.
+        delivery: delivers the entries.
+        capacity: of the inbox, in messages.
+        timeout: seconds to wait for an answer.
+        on_attached: called after each attaching, before the first read.
 
     Attributes:
         attached: set once the inbox exists.
-        attachments: how often it has been attached to.
-        connected: whether it is being read from now.
-        problem: why it is not.
+        attachments: number of times that the reader attached to it.
+        connected: whether the reader reads now.
+        problem: why it does not, as a sentence.
     """
 
     def __init__(
@@ -98,11 +98,13 @@ class InboxReader:
         self._on_attached = on_attached
         self._last_id: bytes | None = None
         self._ack = self._ack_answered = 0
-        self._left: int | None = None  # entries that have left the inbox, and not by being read
+        self._left: int | None = None  # entries that have left the inbox without being read
         self._read_so_far = 0
-        self._look_at = -math.inf  # when the inbox must be looked at again
-        self._unacknowledged = 0  # entries that have been read, and are still there
-        self._remains: bytes | None = None  # the last of them that is a message: marks replace each other
+        self._look_at = -math.inf  # when to inspect the inbox again
+        self._unacknowledged = 0  # entries read that are still in the inbox
+        self._remains: bytes | None = (
+            None  # the last message among them; a mark does not count, as the next mark replaces it
+        )
         self._may_stay = min(STAY, int(capacity * STAY_PART))
         self._quiet = False  # whether the last read found nothing
         self._address: object = None
@@ -113,12 +115,12 @@ class InboxReader:
         return f"<InboxReader of {self._name}, {'attached' if self.connected else self.problem}>"
 
     def attach_again(self, doubt: str) -> None:
-        """Begin with a new connection; `doubt` says why messages may be missing."""
+        """Attach over a new connection; `doubt` says why messages may be missing."""
         self._doubt = doubt
         self._session.cancel()
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         back_off = BackOff()
         while True:
             with trio.CancelScope() as self._session:
@@ -131,7 +133,7 @@ class InboxReader:
 
     async def _run_session(self, back_off: BackOff) -> None:
         self._moves = self._pipeline.moves
-        connection = await open_connection(await self._locate(), patience_for(self._timeout))
+        connection = await open_connection(await self._locate(), connect_timeout_for(self._timeout))
         try:
             await self._attach(connection)
             back_off.reset()
@@ -153,7 +155,7 @@ class InboxReader:
         existed, last, time, lost, ack, remained = await self._ask(connection, command)
         self._delivery.see_time(time)
         if self._ack_answered < self._ack <= ack:
-            self._acknowledged()  # it was the answer that was lost
+            self._acknowledged()  # Redis carried the last one out; only its answer was lost
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
             self._last_id = last
@@ -179,9 +181,9 @@ class InboxReader:
         self.attached.set()
 
     async def _ask(self, connection: RedisConnection, command: tuple[Argument, ...]) -> Any:
-        [reply] = await connection.exchange(command, patience=self._timeout)
+        [reply] = await connection.exchange(command, timeout=self._timeout)
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} answered: {reply}")
         return reply
 
     async def _read(self, connection: RedisConnection) -> None:
@@ -200,32 +202,28 @@ class InboxReader:
                         if (rest := self._delivery.deliver(entry_id, fields, already)) is not None:
                             await rest
                     except Exception:
-                        # It is not read again: it would crash the next session, too. So it may be missing.
+                        # The entry is not read again, as it would crash the next session too: report it as missing.
                         self._doubt = "a message could not be delivered"
                         raise
-                    # The members get their turn before the next message: a batch may be longer than a mailbox holds.
+                    # Let members handle it before the next message: a batch may be longer than a mailbox.
                     await trio.lowlevel.checkpoint()
-                # And before the next read is asked for, which they would have to wait for. Of two tasks that may run,
-                # either may be first; but none is before another twice.
+                # Let them run before the next read is sent, which would delay them. Trio runs ready tasks in random
+                # order, but each once before any runs twice: so a second checkpoint.
                 await trio.lowlevel.checkpoint()
                 if entries and self._delivery.written_at(entries[-1][0]) < read_at - LATE:
-                    self._look_at = -math.inf  # whoever trims an inbox trims what waits: so look before reading on
-            raise ConnectionLost(f"{connection.host} is not where the commands go any more")
+                    self._look_at = -math.inf  # messages waited, and may have been trimmed: inspect first
+            raise ConnectionLost(f"{connection.host} is no longer the server of the shard")
         raise ConnectionLost(f"{connection.host} has been silent for {BLOCK + self._timeout:g} seconds")
 
     async def _read_once(
         self, connection: RedisConnection, patience: trio.CancelScope
     ) -> list[tuple[bytes, list[bytes] | None]]:
-        """Acknowledge what has been read, if it is time, and wait for more; returns the entries.
-
-        Args:
-            patience: cancelled when the answer takes too long.
-        """
+        """Acknowledge the entries read, if it is time, and wait for more; `patience` ends the wait for the answer."""
         keys, now, last_id = self._keys, trio.current_time(), self._last_id or NOTHING_READ
         patience.deadline = now + BLOCK + self._timeout
         look = now >= self._look_at
         acknowledges = look or self._quiet or self._unacknowledged > self._may_stay
-        cycle = min(BLOCK, keys.lease_ms / 4000)  # a lease that one renewal misses must not lapse
+        cycle = min(BLOCK, keys.lease_ms / 4000)  # the lease must survive a missed renewal
         block = int((cycle if acknowledges else LINGER) * 1000)
         data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
         if acknowledges:
@@ -241,13 +239,13 @@ class InboxReader:
             await connection.send(rest)
         replies = await connection.receive()
         if acknowledges:
-            # Not only once the read is over: it would wait for an inbox that is gone.
+            # Check now, not after the read: a read of a lost inbox waits for nothing.
             self._check_inbox(connection, replies[0])
             while len(replies) < 2:
                 replies += await connection.receive()
             self._ack_answered = self._ack
             self._acknowledged()
-        patience.deadline = math.inf  # for the members, who take as long as they need
+        patience.deadline = math.inf  # members take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
             raise ConnectionLost(f"{connection.host} says: {streams}")
@@ -260,9 +258,9 @@ class InboxReader:
 
     def _check_inbox(self, connection: RedisConnection, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} answered: {reply}")
         if not reply:
-            return  # it has not been looked at
+            return  # not inspected
         alive, time, left = reply
         if not alive:
             raise ConnectionLost("the lease of the inbox has lapsed")
@@ -280,6 +278,6 @@ def _order(entry_id: bytes) -> tuple[int, int]:
 
 
 def _successor(entry_id: bytes) -> bytes:
-    """The first id that has not been read: what is before it can be trimmed."""
+    """The id after this one: everything before it was read, and can be trimmed."""
     milliseconds, number = _order(entry_id)
     return b"%d-%d" % (milliseconds, number + 1)

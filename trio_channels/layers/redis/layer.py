@@ -20,7 +20,8 @@ from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
 from .topology import parse_topology
-from .work import RedisWorkQueue, WorkContext
+from .work_queue import RedisWorkQueue
+from .work_source import WorkContext
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
 #: Messages that wait in one process' inbox for its reader, all its connections together.

@@ -115,14 +115,14 @@ class StreamReader:
                 self.stream,
                 start,
             ),
-            patience=(block or 0) + self._timeout,
+            timeout=(block or 0) + self._timeout,
         )
         if not reply:
             return []
         [[_name, entries]] = reply
         return [(entry_id, fields) for entry_id, fields in entries]
 
-    async def ask(self, command: tuple[Argument, ...], patience: float | None = None) -> Any:
+    async def ask(self, command: tuple[Argument, ...], timeout: float | None = None) -> Any:
         """Redis' answer; None where the stream has gone, which is then made anew.
 
         Raises:
@@ -131,7 +131,7 @@ class StreamReader:
         connection = self._connection
         if connection is None:
             raise ConnectionLost(f"{self.stream} has no connection")
-        [reply] = await connection.exchange(command, patience=patience or self._timeout)
+        [reply] = await connection.exchange(command, timeout=timeout or self._timeout)
         if isinstance(reply, ReplyError):
             if str(reply).startswith(("NOGROUP", "UNBLOCKED")):
                 # The stream was deleted, or has expired, under the reader.
@@ -142,7 +142,7 @@ class StreamReader:
 
     async def _make_group(self, connection: RedisConnection) -> None:
         command = ("XGROUP", "CREATE", self.stream, CONSUMER_GROUP, "0", "MKSTREAM")
-        [reply] = await connection.exchange(command, patience=self._timeout)
+        [reply] = await connection.exchange(command, timeout=self._timeout)
         if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
             raise ConnectionLost(f"{connection.host} says: {reply}")
 

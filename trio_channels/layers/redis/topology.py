@@ -142,7 +142,7 @@ async def _ask(node: Host, *command: Argument) -> Any:
     """
     connection = await open_connection(node, PATIENCE)
     try:
-        [reply] = await connection.exchange(command, patience=PATIENCE)
+        [reply] = await connection.exchange(command, timeout=PATIENCE)
     finally:
         await connection.aclose()
     if isinstance(reply, ReplyError):

@@ -133,9 +133,9 @@ async def test_something_else_that_answers_is_not_in_the_way(redis_cluster: Clus
         nursery.start_soon(trio.serve_listeners, agree, [listener])
         host = f"127.0.0.1:{listener.socket.getsockname()[1]}"
         seeds = [parse_host(f"redis://{host}"), parse_host(redis_cluster.nodes[0].url)]
-        with pytest.raises(ConnectionLost, match=f"{host} does not answer as Redis does"):
+        with pytest.raises(ConnectionLost, match=f"{host} does not answer like Redis"):
             await Cluster(seeds[:1], "asgi", SHARDS).locate(0)
-        with pytest.raises(ConnectionLost, match=f"{host} does not answer as Redis does"):
+        with pytest.raises(ConnectionLost, match=f"{host} does not answer like Redis"):
             await Hosts([parse_host({"sentinels": [host.split(":")], "master_name": "m"})]).locate(0)
         owner = redis_cluster.owner(key_slot("asgi:0"))
         assert (await Cluster(seeds, "asgi", SHARDS).locate(0)).address == ("127.0.0.1", owner.port)

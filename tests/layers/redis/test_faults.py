@@ -267,9 +267,7 @@ async def test_a_half_open_connection_is_given_up_and_another_one_opened(
         async with first, second, traffic([first, second]) as world:
             before = proxy.connections
             proxy.stall()
-            await until(
-                lambda: proxy.connections >= before + 2
-            )  # the reader's; the command link's comes with a command
+            await until(lambda: proxy.connections >= before + 2)  # the reader's; the pipeline's comes with a command
             proxy.cut()
             proxy.resume()
             await world.publish(5)

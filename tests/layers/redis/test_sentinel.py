@@ -88,7 +88,7 @@ async def test_when_no_sentinel_helps_the_error_says_of_each_why(
     async with open_proxy(sentinel.port) as silent:
         silent.stall()
         places = [free_port(), silent.port, parse_host(url).address[1]]  # type: ignore[index]
-        with pytest.raises(ConnectionLost, match=f"no sentinel could say where '{SERVICE}' is") as caught:
+        with pytest.raises(ConnectionLost, match=f"no sentinel knows the address of '{SERVICE}'") as caught:
             await locate({**setup.host, "sentinels": [("127.0.0.1", place) for place in places]})
     error = str(caught.value)
     for place, complaint in zip(places, ("failed", "silent for 1 seconds", "unknown command"), strict=True):
@@ -98,7 +98,7 @@ async def test_when_no_sentinel_helps_the_error_says_of_each_why(
 
 async def test_a_service_name_that_no_sentinel_knows_is_a_clear_error(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
-    with pytest.raises(ConnectionLost, match="knows no master of the name 'another'"):
+    with pytest.raises(ConnectionLost, match="knows no master named 'another'"):
         await locate({**setup.host, "master_name": "another"})
 
 
@@ -106,7 +106,7 @@ async def test_a_server_that_is_named_and_is_a_replica_is_not_used(sentinel_setu
     setup = sentinel_setup()
     [sentinel] = setup.sentinels
     sentinel.watch(setup.replica)
-    with pytest.raises(ConnectionLost, match=f"names 127.0.0.1:{setup.replica.port}, which says that it is a slave"):
+    with pytest.raises(ConnectionLost, match=f"names 127.0.0.1:{setup.replica.port}, but its role is slave"):
         await locate(setup.host)
 
 

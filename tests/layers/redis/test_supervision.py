@@ -271,7 +271,7 @@ async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refuse
             lambda: layer.new_channel(),
             lambda: layer.flush(),
         ):
-            with pytest.raises(ChannelLayerUnavailable, match=r"is broken: the command link of .* has crashed 5 times"):
+            with pytest.raises(ChannelLayerUnavailable, match=r"is broken: the pipeline of .* has crashed 5 times"):
                 await call()
         await layer.group_discard("room", channel)  # what ends can end
 

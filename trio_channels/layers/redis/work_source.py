@@ -227,9 +227,7 @@ class RedisWorkSource(WorkSource):
         # The worker that took it over may have settled it already.
         ours = self._in_hand.pop(delivery.id, True) and answer != _TAKEN_OVER
         if answer == _DEAD_LETTER_DELETED:
-            logger.warning(
-                "%s has %d dead letters, which is the most: the oldest was deleted", self._context.channel, DEAD_LETTERS
-            )
+            logger.warning("%s has %d dead letters; the oldest was lost", self._context.channel, DEAD_LETTERS)
         self.settled.superseded += not ours
         return ours
 

@@ -36,7 +36,7 @@ def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is acknowledged before a part of the capacity has been read, or the inbox has to be looked at."""
     monkeypatch.setattr(keys, "LEASE", 5000.0)
     monkeypatch.setattr(inbox, "BLOCK", 1000.0)
-    monkeypatch.setattr(inbox, "LINGER", 1000.0)
+    monkeypatch.setattr(inbox, "ACKNOWLEDGE_AFTER", 1000.0)
     monkeypatch.setattr(inbox, "LATE", 1000.0)
     return monkeypatch
 
@@ -108,7 +108,7 @@ async def test_a_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str
         first, second = make_layers(url, proxy.url, inbox_capacity=3)
         async with first, second, second.subscribe("room") as events:
             [shard] = second._session().shards
-            shard.reader._may_stay = 10
+            shard.reader._max_unacknowledged = 10
             await pass_messages(first, events, 1, 2, 3)
             for _ in range(2):
                 await first.group_send("room", {"type": "x", "n": 4})

@@ -165,7 +165,7 @@ async def churn(url: str, changes: int) -> None:
         gc.collect()
         after = tables(second), len(await keys(url, second)), trio.lowlevel.current_statistics().tasks_living
         assert after == before
-        assert shard.memberships._told == {"room"}
+        assert shard.memberships._known == {"room"}
 
 
 async def test_groups_that_come_and_go_beside_traffic_leave_nothing(url: str) -> None:

@@ -154,7 +154,7 @@ async def test_a_fail_over_by_command_in_traffic_is_a_gap_and_delivery_resumes(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It takes sentinels ten seconds to tell the old master, which is alive, that it is none any more.
-    monkeypatch.setattr(pipeline, "LOOK_INTERVAL", 0.2)
+    monkeypatch.setattr(pipeline, "TOPOLOGY_INTERVAL", 0.2)
     setup = sentinel_setup()
     await check_a_fail_over(setup, lambda: setup.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE))
 
@@ -210,7 +210,7 @@ async def test_a_stale_replica_that_takes_over_is_a_gap_for_everybody_and_member
 async def test_everybody_leaves_a_detached_master_that_still_answers(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(pipeline, "TOPOLOGY_INTERVAL", 0.1)
     setup = sentinel_setup()
     [sentinel] = setup.sentinels
     first, second = make_layers(setup.host, setup.host)
@@ -230,7 +230,7 @@ async def test_everybody_leaves_a_detached_master_that_still_answers(
 async def test_a_receiver_leaves_a_detached_master_that_still_answers(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(pipeline, "TOPOLOGY_INTERVAL", 0.1)
     setup = sentinel_setup()
     [layer] = make_layers(setup.host)
     received: list[dict[str, Any]] = []
@@ -253,7 +253,7 @@ async def test_a_receiver_leaves_a_detached_master_that_still_answers(
 async def test_that_no_sentinel_answers_is_no_reason_to_leave_the_master(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(pipeline, "TOPOLOGY_INTERVAL", 0.01)
     setup = sentinel_setup()
     async with open_proxy(setup.sentinels[0].port) as proxy:
         [layer] = make_layers({**setup.host, "sentinels": [("127.0.0.1", proxy.port)]})

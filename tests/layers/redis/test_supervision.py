@@ -134,7 +134,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 PLACES = [
     (Pipeline, "_settle"),
     (InboxReader, "_check_inbox"),
-    (Memberships, "_tell"),
+    (Memberships, "_send"),
     (Memberships, "_arguments"),
 ]
 

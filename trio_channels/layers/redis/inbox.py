@@ -43,9 +43,11 @@ logger = logging.getLogger("trio_channels.layers.redis")
 BLOCK = 0.75
 #: Most entries that one read returns.
 BATCH = 500
-#: Acknowledging takes as long as reading. So in a busy inbox the reader acknowledges only after so many entries, but at
-#: most this part of its capacity, and after so many seconds.
-STAY, STAY_PART, LINGER = 64, 0.01, 0.05
+#: Most entries of a busy inbox that were read but not acknowledged, as acknowledging takes as long as reading; and the
+#: most as a part of the capacity.
+UNACKNOWLEDGED, UNACKNOWLEDGED_PART = 64, 0.01
+#: Seconds after which they are acknowledged.
+ACKNOWLEDGE_AFTER = 0.05
 #: Age in seconds from which an entry counts as late: more may wait behind it.
 LATE = 0.01
 
@@ -98,15 +100,15 @@ class InboxReader:
         self._on_attached = on_attached
         self._last_id: bytes | None = None
         self._ack = self._ack_answered = 0
-        self._left: int | None = None  # entries that have left the inbox without being read
+        self._unread_deletions: int | None = None  # entries that have left the inbox without being read
         self._read_so_far = 0
-        self._look_at = -math.inf  # when to inspect the inbox again
+        self._inspect_at = -math.inf  # when to inspect the inbox again
         self._unacknowledged = 0  # entries read that are still in the inbox
-        self._remains: bytes | None = (
+        self._last_unacknowledged: bytes | None = (
             None  # the last message among them; a mark does not count, as the next mark replaces it
         )
-        self._may_stay = min(STAY, int(capacity * STAY_PART))
-        self._quiet = False  # whether the last read found nothing
+        self._max_unacknowledged = min(UNACKNOWLEDGED, int(capacity * UNACKNOWLEDGED_PART))
+        self._idle = False  # whether the last read found nothing
         self._address: object = None
         self._doubt: str | None = None
         self._session = trio.CancelScope()
@@ -150,12 +152,12 @@ class InboxReader:
         await self._ask(connection, ATTACH_INBOX.load)
         await self._ask(connection, ACKNOWLEDGE_INBOX.load)
         command = ATTACH_INBOX(
-            self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ)
+            self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._last_unacknowledged or NOTHING_READ)
         )
         existed, last, time, lost, ack, remained = await self._ask(connection, command)
         self._delivery.see_time(time)
         if self._ack_answered < self._ack <= ack:
-            self._acknowledged()  # Redis carried the last one out; only its answer was lost
+            self._note_acknowledged()  # Redis carried the last one out; only its answer was lost
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
             self._last_id = last
@@ -165,18 +167,18 @@ class InboxReader:
         elif _order(last) < _order(self._last_id):
             self._last_id = NOTHING_READ
             doubt = "Redis went back in time"
-        elif ack < self._ack_answered or (self._remains is not None and not remained):
+        elif ack < self._ack_answered or (self._last_unacknowledged is not None and not remained):
             doubt = "Redis went back in time"
         elif connection.host.address != self._address:
             doubt = "another Redis has taken over"
         if doubt is not None:
-            self._left = None
-            self._acknowledged()
+            self._unread_deletions = None
+            self._note_acknowledged()
             self._delivery.forget_marks(lost)
             self._delivery.report_loss(doubt)
         self._address = connection.host.address
         self._ack_answered = ack
-        self._look_at = -math.inf
+        self._inspect_at = -math.inf
         self._on_attached()
         self.attached.set()
 
@@ -187,9 +189,9 @@ class InboxReader:
         return reply
 
     async def _read(self, connection: RedisConnection) -> None:
-        with trio.CancelScope() as patience:
+        with trio.CancelScope() as silence:
             while self._moves == self._pipeline.moves:
-                entries = await self._read_once(connection, patience)
+                entries = await self._read_once(connection, silence)
                 read_at = trio.current_time()
                 for entry_id, fields in entries:
                     already = self._unacknowledged
@@ -197,7 +199,7 @@ class InboxReader:
                     self._read_so_far += 1
                     self._unacknowledged += 1
                     if fields and fields[0] != b"l":
-                        self._remains = entry_id
+                        self._last_unacknowledged = entry_id
                     try:
                         if (rest := self._delivery.deliver(entry_id, fields, already)) is not None:
                             await rest
@@ -211,27 +213,27 @@ class InboxReader:
                 # order, but each once before any runs twice: so a second checkpoint.
                 await trio.lowlevel.checkpoint()
                 if entries and self._delivery.written_at(entries[-1][0]) < read_at - LATE:
-                    self._look_at = -math.inf  # messages waited, and may have been trimmed: inspect first
+                    self._inspect_at = -math.inf  # messages waited, and may have been trimmed: inspect first
             raise ConnectionLost(f"{connection.host} is no longer the server of the shard")
         raise ConnectionLost(f"{connection.host} has been silent for {BLOCK + self._timeout:g} seconds")
 
     async def _read_once(
-        self, connection: RedisConnection, patience: trio.CancelScope
+        self, connection: RedisConnection, silence: trio.CancelScope
     ) -> list[tuple[bytes, list[bytes] | None]]:
-        """Acknowledge the entries read, if it is time, and wait for more; `patience` ends the wait for the answer."""
+        """Acknowledge the entries read, if it is time, and wait for more; `silence` limits the wait for the answer."""
         keys, now, last_id = self._keys, trio.current_time(), self._last_id or NOTHING_READ
-        patience.deadline = now + BLOCK + self._timeout
-        look = now >= self._look_at
-        acknowledges = look or self._quiet or self._unacknowledged > self._may_stay
+        silence.deadline = now + BLOCK + self._timeout
+        inspect = now >= self._inspect_at
+        acknowledges = inspect or self._idle or self._unacknowledged > self._max_unacknowledged
         cycle = min(BLOCK, keys.lease_ms / 4000)  # the lease must survive a missed renewal
-        block = int((cycle if acknowledges else LINGER) * 1000)
+        block = int((cycle if acknowledges else ACKNOWLEDGE_AFTER) * 1000)
         data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
         if acknowledges:
             self._ack += 1
-            if look:
-                self._look_at = now + cycle
+            if inspect:
+                self._inspect_at = now + cycle
             ack = ACKNOWLEDGE_INBOX(
-                keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look))
+                keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(inspect))
             )
             data = encode(*ack) + data
         rest = connection.send_nowait(data)
@@ -244,32 +246,32 @@ class InboxReader:
             while len(replies) < 2:
                 replies += await connection.receive()
             self._ack_answered = self._ack
-            self._acknowledged()
-        patience.deadline = math.inf  # members take as long as they need
+            self._note_acknowledged()
+        silence.deadline = math.inf  # members take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
-            raise ConnectionLost(f"{connection.host} says: {streams}")
-        self._quiet = not streams
+            raise ConnectionLost(f"{connection.host} answered: {streams}")
+        self._idle = not streams
         return streams[0][1] if streams else []
 
-    def _acknowledged(self) -> None:
+    def _note_acknowledged(self) -> None:
         self._unacknowledged = 0
-        self._remains = None
+        self._last_unacknowledged = None
 
     def _check_inbox(self, connection: RedisConnection, reply: Any) -> None:
         if isinstance(reply, ReplyError):
             raise ConnectionLost(f"{connection.host} answered: {reply}")
         if not reply:
             return  # not inspected
-        alive, time, left = reply
+        alive, time, deletions = reply
         if not alive:
             raise ConnectionLost("the lease of the inbox has lapsed")
         self._delivery.see_time(time)
-        if left >= 0:
-            left -= self._read_so_far
-            if self._left is not None and left > self._left:
+        if deletions >= 0:
+            deletions -= self._read_so_far
+            if self._unread_deletions is not None and deletions > self._unread_deletions:
                 self._delivery.report_loss("somebody has trimmed the inbox")
-            self._left = left
+            self._unread_deletions = deletions
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

@@ -47,19 +47,19 @@ class Memberships:
         self._mine = mine
         self._timeout = timeout
         self._expiry_ms = GROUP_LEASES * keys.lease_ms
-        self._told: set[str] = set()
+        self._known: set[str] = set()
         self._confirmed: set[str] = set()
         self._changed: dict[str, None] = {}
         self._joined: dict[str, trio.Event] = {}
         self._wakeup = Bell()
 
     def __repr__(self) -> str:
-        return f"<Memberships: Redis knows of {len(self._told)}, {len(self._changed)} changes wait>"
+        return f"<Memberships: Redis knows of {len(self._known)}, {len(self._changed)} changes wait>"
 
     @property
     def settled(self) -> bool:
         """Whether Redis has confirmed every change."""
-        return not self._changed and not self._joined and self._told == self._confirmed
+        return not self._changed and not self._joined and self._known == self._confirmed
 
     async def wait_until_joined(self, group: str) -> None:
         """Wait until Redis knows that this process is a member.
@@ -87,10 +87,10 @@ class Memberships:
         self._confirmed.discard(group)
         self._wakeup.ring()
 
-    def tell_all_again(self) -> None:
+    def send_all_again(self) -> None:
         """Send all memberships again, as Redis may have lost them."""
         self._confirmed.clear()
-        self._changed.update(dict.fromkeys(self._told))
+        self._changed.update(dict.fromkeys(self._known))
         self._changed.update((group, None) for group in self._hub.groups if self._mine(group))
         self._wakeup.ring()
 
@@ -103,33 +103,33 @@ class Memberships:
                 continue
             for group in batch:
                 del self._changed[group]
-            told = False
+            sent = False
             try:
-                await self._tell(batch)
-                told = True
+                await self._send(batch)
+                sent = True
             except ChannelLayerUnavailable as error:
                 # The pipeline logs an outage, once.
                 level = logging.WARNING if isinstance(error, CommandRefused) else logging.DEBUG
                 logger.log(level, "%s: Redis did not take memberships, trying again: %s", self._pipeline.name, error)
             finally:
-                if not told:  # also after a cancellation or a crash
+                if not sent:  # also after a cancellation or a crash
                     self._changed = {**dict.fromkeys(batch), **self._changed}
-            if not told:
+            if not sent:
                 await trio.sleep(self._timeout / 10)
 
-    async def _tell(self, batch: list[str]) -> None:
+    async def _send(self, batch: list[str]) -> None:
         joining = [group for group in batch if group in self._hub.groups]
-        leaving = [group for group in batch if group not in self._hub.groups and group in self._told]
-        self._told.update(joining)  # from here on Redis may know them, even if the answer is lost
+        leaving = [group for group in batch if group not in self._hub.groups and group in self._known]
+        self._known.update(joining)  # from here on Redis may know them, even if the answer is lost
         if joining:
             await self._pipeline.call(*GROUP_ADD(*self._keys.for_groups(joining), args=self._arguments()))
         if leaving:
             await self._pipeline.call(*GROUP_DISCARD(*self._keys.for_groups(leaving), args=self._keys.stamp()))
-        self._told.difference_update(leaving)
+        self._known.difference_update(leaving)
         for group in batch:
             if group in self._changed:
                 continue  # it changed meanwhile, or all are sent again: this confirmation may be outdated
-            if group in self._told:
+            if group in self._known:
                 self._confirmed.add(group)
             event = self._joined.pop(group, None)
             if event is not None:
@@ -142,12 +142,12 @@ class Memberships:
         """Renew the memberships before Redis forgets them, until cancelled."""
         while True:
             await trio.sleep(self._expiry_ms / 3000)
-            self._changed.update(dict.fromkeys(self._told))
+            self._changed.update(dict.fromkeys(self._known))
             self._wakeup.ring()
 
     async def quit_all(self) -> None:
         """Remove this process from every group in which Redis may know it."""
-        groups = list(self._told)
+        groups = list(self._known)
         for start in range(0, len(groups), BATCH):
             keys = self._keys.for_groups(groups[start : start + BATCH])
             await self._pipeline.call(*GROUP_DISCARD(*keys, args=self._keys.stamp()))

@@ -46,7 +46,7 @@ from .scripts import ALL_SCRIPTS
 logger = logging.getLogger("trio_channels.layers.redis")
 
 #: Seconds between two questions to the topology where the shard is.
-LOOK_INTERVAL = 4.0
+TOPOLOGY_INTERVAL = 4.0
 #: Most commands in one batch. All may be sent again, so receivers remember as many tokens of each sender.
 IN_FLIGHT = WIDTH
 #: Most bytes in one batch, unless a single command has more: Redis serves no other client while it executes a batch.
@@ -163,7 +163,7 @@ class Pipeline:
             raise CommandRefused(f"{self.name} refuses: {call.reply}")
         return call.reply
 
-    async def watch_callers(self) -> None:
+    async def watch_deadlines(self) -> None:
         """End the wait of callers whose deadline has passed, until cancelled; also without a connection.
 
         One task serves all callers: a cancel scope for each would add a tenth to the cost of a call.
@@ -248,8 +248,8 @@ class Pipeline:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_rest, connection)
-                nursery.start_soon(self._watch)
-                nursery.start_soon(self._watch_place, connection)
+                nursery.start_soon(self._watch_silence)
+                nursery.start_soon(self._watch_topology, connection)
                 self._send_batch()
                 await self._read(connection)
         except BaseExceptionGroup as group:
@@ -296,7 +296,7 @@ class Pipeline:
         try:
             answers = batch.answers(replies)
         except ConnectionLost as error:
-            raise ConnectionLost(f"{connection.host} says: {error}") from None
+            raise ConnectionLost(f"{connection.host} answered: {error}") from None
         again = []
         for call, answer in zip(batch.calls, answers, strict=True):
             if answer is NOT_CARRIED_OUT:
@@ -307,17 +307,17 @@ class Pipeline:
         self._batch = None
         self._wait_again(again)
 
-    async def _watch(self) -> None:
+    async def _watch_silence(self) -> None:
         """Give up a silent connection: a half-open one reports no error."""
         while True:
             await trio.sleep(self._timeout / 4)
             if self._batch is not None and self._sent_at < trio.current_time() - self._timeout:
                 raise ConnectionLost(f"no answer for {self._timeout:g} seconds")
 
-    async def _watch_place(self, connection: RedisConnection) -> None:
+    async def _watch_topology(self, connection: RedisConnection) -> None:
         """End the connection when the shard has moved to another server."""
         while True:
-            await trio.sleep(LOOK_INTERVAL)
+            await trio.sleep(TOPOLOGY_INTERVAL)
             try:
                 host = await self._locate()
             except ConnectionLost:

@@ -120,10 +120,10 @@ class Session:
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         try:
             nursery.start_soon(self._work)
-            with trio.move_on_after(self._timeout) as patience:
+            with trio.move_on_after(self._timeout) as time_limit:
                 for shard in self.shards:
                     await shard.reader.attached.wait()
-            if patience.cancelled_caught:
+            if time_limit.cancelled_caught:
                 raise ChannelLayerUnavailable(
                     f"the channel layer could not be opened within {self._timeout:g} seconds: {self.shards}"
                 )

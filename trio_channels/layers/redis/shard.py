@@ -112,7 +112,7 @@ class Shard:
             is_home=is_home,
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),
-            on_flush=self.memberships.tell_all_again,
+            on_flush=self.memberships.send_all_again,
         )
         self.reader = InboxReader(
             name=name,
@@ -154,7 +154,7 @@ class Shard:
 
     def _attached(self) -> None:
         self._prober.begin_again()
-        self.memberships.tell_all_again()
+        self.memberships.send_all_again()
 
     async def run(self) -> None:
         """Run the tasks of the shard until cancelled.
@@ -164,7 +164,7 @@ class Shard:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.supervisor.run, "the pipeline", self.pipeline.run)
-                nursery.start_soon(self.supervisor.run, "the timeout task of the pipeline", self.pipeline.watch_callers)
+                nursery.start_soon(self.supervisor.run, "the clock of the pipeline", self.pipeline.watch_deadlines)
                 with self._working:
                     async with trio.open_nursery() as workers:
                         workers.start_soon(self.supervisor.run, "the reader", self.reader.run)
@@ -209,4 +209,4 @@ class Shard:
                 await self.pipeline.call(*EMPTY_INBOX(key, key + b":state", args=(told,)))
         finally:
             # This process keeps its members: tell Redis again.
-            self.memberships.tell_all_again()
+            self.memberships.send_all_again()

@@ -156,17 +156,12 @@ class Workload:
 
 @dataclass
 class Result:
-    """One comparison, measured: microseconds per operation in each round, and the ratios of the rounds.
-
-    Args:
-        pinned: whether every side had one core.
-    """
+    """One comparison, measured: microseconds per operation in each round, and the ratios of the rounds."""
 
     workload: Workload
     comparison: Comparison
     ours: list[float]
     peer: list[float]
-    pinned: bool = False
     ratios: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,7 +191,6 @@ class Result:
                 "greatest": round(max(self.ratios), 3),
                 "target": self.comparison.target,
                 "met": self.comparison.met(self.ratio),
-                "pinned": self.pinned,
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 **environment(),
             }
@@ -215,29 +209,22 @@ def environment() -> dict[str, Any]:
         import trio_channels
 
         versions["trio-channels"] = trio_channels.__version__
-    return {"versions": versions, "platform": platform.platform(), "processors": os.cpu_count()}
+    return {"versions": versions, "platform": platform.platform(), "processors": _cores()}
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def pin() -> None:
-    """Keep this process, and what it starts from now on, on one core: the last of those that it may use."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
+    """Run a side in a fresh process.
 
-
-def run_side(workload: Workload, side: str, count: int, *, pinned: bool = False) -> dict[str, float]:
-    """Run a side in a fresh process; returns microseconds per operation, "us", of them on a processor, "cpu_us"; on how
-    many cores it could run, "cores"; and what else it measures.
-
-    Args:
-        pinned: on one core.
+    Returns:
+        Microseconds per operation ("us"), those on a processor ("cpu_us"), and the side's further figures by name.
 
     Raises:
         RuntimeError: it failed, work was lost in it, or it is stuck.
     """
     command = [sys.executable, "-m", f"benchmarks.{workload.name}", "--side", side, "--count", str(count)]
-    command += ["--pin"] if pinned else []
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         try:
@@ -252,7 +239,7 @@ def run_side(workload: Workload, side: str, count: int, *, pinned: bool = False)
     return line
 
 
-def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *, pinned: bool = False) -> list[Result]:
+def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -> list[Result]:
     """Measure the comparisons of a workload; one whose peer is not installed is left out, with a line that says so."""
     wanted = []
     for comparison in workload.comparisons:
@@ -267,7 +254,7 @@ def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *
         for name in sides:
             _progress(f"\r{workload.name}: round {number} of {rounds}: {name:<24}")
             count = max(1, round(workload.sides[name].count * scale))
-            measured = run_side(workload, name, count, pinned=pinned)
+            measured = run_side(workload, name, count)
             if number > 0:
                 times[name].append(measured)
     _progress("\r" + " " * 79 + "\r")
@@ -275,7 +262,7 @@ def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *
     def of(comparison: Comparison, side: str) -> list[float]:
         return [measured[comparison.of] for measured in times[side]]
 
-    return [Result(workload, one, of(one, one.ours), of(one, one.peer), pinned) for one in wanted]
+    return [Result(workload, one, of(one, one.ours), of(one, one.peer)) for one in wanted]
 
 
 def _cores() -> int | None:
@@ -355,21 +342,16 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds that count (default %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="do so many times the usual work in each process")
-    parser.add_argument("--pin", action="store_true", help="run every side on one core")
     parser.add_argument("--output", type=Path, help="append one JSON line per result to this file")
     parser.add_argument("--chart", type=Path, help="draw a bar chart to this file; needs matplotlib")
     if len(workloads) == 1:
         parser.add_argument("--side", choices=workloads[0].sides, help="measure one side, in this process; prints JSON")
         parser.add_argument("--count", type=int, help="with --side: how often")
     options = parser.parse_args(arguments)
-    if options.pin and not hasattr(os, "sched_setaffinity"):
-        parser.error(f"--pin needs os.sched_setaffinity, as Linux has it; this is {sys.platform}")
     if len(workloads) == 1 and options.side:
-        if options.pin:
-            pin()
         side = workloads[0].sides[options.side]
         timing = side.run(options.count or side.count)
-        figures = {"us": timing.us, "cpu_us": timing.cpu_us, **timing.more, "cores": _cores()}
+        figures = {"us": timing.us, "cpu_us": timing.cpu_us, **timing.more}
         print(json.dumps({"side": options.side, **figures, "operations": timing.operations}))
         return 0
     known = {workload.name: workload for workload in workloads}
@@ -379,7 +361,7 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
         parser.error("--chart needs matplotlib")
     results: list[Result] = []
     for name in options.names or known:
-        for result in run_workload(known[name], options.rounds, options.scale, pinned=options.pin):
+        for result in run_workload(known[name], options.rounds, options.scale):
             results.append(result)
             if options.output is not None:
                 with options.output.open("a") as file:

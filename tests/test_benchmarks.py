@@ -11,7 +11,6 @@ import signal
 import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 import trio
@@ -96,38 +95,6 @@ def test_a_side_runs_in_a_process_of_its_own_and_reports_what_it_measured() -> N
     assert line["operations"] == 2
     assert line["us"] > 0
     assert line["cpu_us"] >= 0
-
-
-@pytest.mark.parametrize(("pinned", "cores"), [(False, len(os.sched_getaffinity(0))), (True, 1)])
-def test_a_side_may_use_every_core_unless_it_is_pinned_to_one(pinned: bool, cores: int) -> None:
-    assert run_side(p2_echo.WORKLOAD, "plain", 2, pinned=pinned)["cores"] == cores
-
-
-def test_pinned_sides_are_asked_for_on_the_command_line_and_stand_in_the_result_lines(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[bool] = []
-
-    def measured(workload: Workload, side: str, count: int, *, pinned: bool) -> dict[str, float]:
-        asked.append(pinned)
-        return {"us": 1.0}
-
-    monkeypatch.setattr("benchmarks.harness.run_side", measured)
-    output = tmp_path / "results.jsonl"
-    for option in ([], ["--pin"]):
-        workload = _workload(Comparison("all", "ours", "peer", faster=3))
-        assert main([workload], ["--rounds", "1", "--output", str(output), *option]) == 0
-    assert asked == [False] * 4 + [True] * 4
-    assert [json.loads(line)["pinned"] for line in output.read_text().splitlines()] == [False, True]
-
-
-def test_a_system_where_nothing_can_be_pinned_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delattr("os.sched_setaffinity")
-    with pytest.raises(SystemExit):
-        main([_workload(Comparison("all", "ours", "peer"))], ["--pin"])
-    assert "--pin needs os.sched_setaffinity" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workload", workloads(), ids=lambda workload: workload.name)

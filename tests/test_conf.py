@@ -15,7 +15,7 @@ from trio_channels.exceptions import ConfigurationError
 
 def test_every_key_has_a_default_that_is_valid() -> None:
     for name, setting in _conf.SETTINGS.items():
-        assert setting.valid(setting.default), name
+        assert setting.rule.holds(setting.default), name
         assert _conf.get(name) == setting.default
 
 

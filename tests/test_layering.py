@@ -22,14 +22,10 @@ BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi.*": "A",
     "_concurrency": "A",
-    "_concurrency.exception_groups": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",
-    "consumer.class_checks": "A",
     "consumer.handlers": "A",
     "exceptions": "A",
-    "layers.counters": "A",
-    "layers.gap": "A",
     "layers.names": "A",
     "log": "A",
     "middleware": "A",
@@ -88,7 +84,7 @@ BORDERS = {
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
     # What hypercorn is made of.
-    "server.blame": {"h11", "h2", "priority", "wsproto"},
+    "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
     "server.http1": {"h11"},
     "server.http2": {"h2", "priority"},
@@ -220,5 +216,5 @@ def test_a_circle_of_imports_is_found() -> None:
 
 def test_imports_are_found_wherever_they_stand() -> None:
     names = set(imports("layers.memory"))
-    assert {"trio_channels.layers.names", "trio_channels.layers.codec", "trio", "functools"} <= names
+    assert {"trio_channels.layers.names", "trio_channels.layers.message", "trio", "functools"} <= names
     assert "trio_channels.exceptions" in set(imports(""))

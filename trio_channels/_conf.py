@@ -7,85 +7,62 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from ._limits import CAPACITY, Limits, Overflow
+from ._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, SECONDS_OR_ZERO, SWITCH, Limits, Rule, at_least
 from .exceptions import ConfigurationError
 
 NAME = "TRIO_CHANNELS"
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(NamedTuple):
     default: Any
-    expected: str
-    valid: Callable[[Any], bool]
+    rule: Rule
 
 
-def _count(default: int, least: int = 1) -> _Setting:
-    return _Setting(default, f"an int of at least {least}", lambda v: _is_int(v) and v >= least)
-
-
-def _seconds(default: float) -> _Setting:
-    return _Setting(default, "a number of seconds above 0", lambda v: _is_number(v) and v > 0)
-
-
-def _switch(default: bool) -> _Setting:
-    return _Setting(default, "True or False", lambda v: isinstance(v, bool))
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_int(value) or isinstance(value, float)
-
+_MODULE_NAMES = Rule(
+    "a list or tuple of module names, such as ['corsheaders']",
+    lambda value: isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value),
+)
 
 _LIMITS = Limits()
 
 #: Every key; the reference page of the docs gives units and reasons.
 SETTINGS: dict[str, _Setting] = {
-    "WORKER_THREADS": _count(10),
-    "WORKER_QUEUE": _count(1_000, least=0),
-    "THREAD_PER_REQUEST": _switch(True),
-    "THREAD_NEUTRAL": _Setting(
-        (),
-        "a list or tuple of module names, such as ['corsheaders']",
-        lambda v: isinstance(v, list | tuple) and all(isinstance(name, str) and name for name in v),
-    ),
-    "MAILBOX_CAPACITY": _count(CAPACITY),
-    "MAILBOX_OVERFLOW": _Setting("close", f"one of {get_args(Overflow)}", lambda v: v in get_args(Overflow)),
-    "READ_AHEAD": _count(_LIMITS.read_ahead),
-    "OUTBOX": _count(_LIMITS.outbox),
-    "ACCEPT_TIMEOUT": _seconds(_LIMITS.accept_timeout),
-    "DISCONNECT_TIMEOUT": _seconds(_LIMITS.disconnect_timeout),
-    "CLOSE_TIMEOUT": _seconds(_LIMITS.close_timeout),
-    "SEND_TIMEOUT": _seconds(_LIMITS.send_timeout),
-    "MAX_BODY_SIZE": _count(10 * 2**20),
-    "MAX_UPLOAD_SIZE": _count(100 * 2**20),
-    "ASGIREF_BRIDGE": _switch(True),
-    "BODY_TIMEOUT": _seconds(60.0),
-    "HARDEN_HYPERCORN": _switch(True),
-    "MAX_MESSAGE_SIZE": _count(2**20),
-    "MESSAGES_PER_SECOND": _count(0, least=0),
-    "WEBSOCKET_COMPRESSION": _switch(False),
-    "PING_INTERVAL": _seconds(20.0),
-    "PONG_TIMEOUT": _seconds(20.0),
-    "HANDSHAKE_TIMEOUT": _seconds(10.0),
-    "HEADER_TIMEOUT": _seconds(10.0),
-    "WRITE_TIMEOUT": _seconds(20.0),
-    "MAX_CONNECTIONS": _count(20_000),
-    "MAX_CONNECTIONS_PER_ADDRESS": _count(0, least=0),
-    "SHUTDOWN_GRACE": _seconds(30.0),
-    "TRANSACTION_TIMEOUT": _seconds(30.0),
-    "SESSION_RECHECK": _Setting(0.0, "a number of seconds, or 0 for never", lambda v: _is_number(v) and v >= 0),
+    "WORKER_THREADS": _Setting(10, COUNT),
+    "WORKER_QUEUE": _Setting(1_000, at_least(0)),
+    "THREAD_PER_REQUEST": _Setting(True, SWITCH),
+    "THREAD_NEUTRAL": _Setting((), _MODULE_NAMES),
+    "MAILBOX_CAPACITY": _Setting(CAPACITY, COUNT),
+    "MAILBOX_OVERFLOW": _Setting("close", OVERFLOW),
+    "READ_AHEAD": _Setting(_LIMITS.read_ahead, COUNT),
+    "OUTBOX": _Setting(_LIMITS.outbox, COUNT),
+    "ACCEPT_TIMEOUT": _Setting(_LIMITS.accept_timeout, SECONDS),
+    "DISCONNECT_TIMEOUT": _Setting(_LIMITS.disconnect_timeout, SECONDS),
+    "CLOSE_TIMEOUT": _Setting(_LIMITS.close_timeout, SECONDS),
+    "SEND_TIMEOUT": _Setting(_LIMITS.send_timeout, SECONDS),
+    "MAX_BODY_SIZE": _Setting(10 * 2**20, COUNT),
+    "MAX_UPLOAD_SIZE": _Setting(100 * 2**20, COUNT),
+    "ASGIREF_BRIDGE": _Setting(True, SWITCH),
+    "BODY_TIMEOUT": _Setting(60.0, SECONDS),
+    "HARDEN_HYPERCORN": _Setting(True, SWITCH),
+    "MAX_MESSAGE_SIZE": _Setting(2**20, COUNT),
+    "MESSAGES_PER_SECOND": _Setting(0, at_least(0)),
+    "WEBSOCKET_COMPRESSION": _Setting(False, SWITCH),
+    "PING_INTERVAL": _Setting(20.0, SECONDS),
+    "PONG_TIMEOUT": _Setting(20.0, SECONDS),
+    "HANDSHAKE_TIMEOUT": _Setting(10.0, SECONDS),
+    "HEADER_TIMEOUT": _Setting(10.0, SECONDS),
+    "WRITE_TIMEOUT": _Setting(20.0, SECONDS),
+    "MAX_CONNECTIONS": _Setting(20_000, COUNT),
+    "MAX_CONNECTIONS_PER_ADDRESS": _Setting(0, at_least(0)),
+    "SHUTDOWN_GRACE": _Setting(30.0, SECONDS),
+    "TRANSACTION_TIMEOUT": _Setting(30.0, SECONDS),
+    "SESSION_RECHECK": _Setting(0.0, SECONDS_OR_ZERO),
 }
 
 
@@ -130,8 +107,7 @@ def _values() -> dict[str, Any]:
         if setting is None:
             near = difflib.get_close_matches(str(name).upper(), SETTINGS, n=1, cutoff=0.0)[0]
             raise ConfigurationError(f"{NAME} has no key {name!r}; did you mean {near!r}? Known: {', '.join(SETTINGS)}")
-        if not setting.valid(value):
-            raise ConfigurationError(f"{NAME}[{name!r}] must be {setting.expected}; got {value!r}")
+        setting.rule.require(f"{NAME}[{name!r}]", value)
     return {name: given.get(name, setting.default) for name, setting in SETTINGS.items()}
 
 

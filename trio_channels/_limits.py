@@ -1,15 +1,55 @@
-"""The limits of one connection, in one immutable value."""
+"""The limits of one connection, and rules for the values that settings and arguments may have."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple, get_args
+
+from .exceptions import ConfigurationError
 
 #: What happens to a mailbox's owner when the mailbox is full; see :meth:`ChannelLayer.subscribe`.
 Overflow = Literal["close", "drop_newest", "drop_oldest"]
 
 #: Messages that a mailbox holds.
 CAPACITY = 100
+
+
+class Rule(NamedTuple):
+    """A condition on a value, and its description for error messages: "must be ..."."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+    def require(self, name: str, value: object, error: type[Exception] = ConfigurationError) -> None:
+        """Raise `error` unless the value is valid; `name` is the beginning of its message."""
+        if not self.holds(value):
+            raise error(f"{name} must be {self.expected}; got {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
+def at_least(least: int) -> Rule:
+    """An int, not below `least`."""
+    return Rule(f"an int of at least {least}", lambda value: _is_int(value) and value >= least)
+
+
+def one_of(choices: tuple[object, ...]) -> Rule:
+    """One of the values that a setting or an argument can have."""
+    return Rule(f"one of {choices}", lambda value: value in choices)
+
+
+COUNT = at_least(1)
+SECONDS = Rule("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
+SECONDS_OR_ZERO = Rule("a number of seconds, 0 or more", lambda value: _is_number(value) and value >= 0)
+SWITCH = Rule("True or False", lambda value: isinstance(value, bool))
+OVERFLOW = one_of(get_args(Overflow))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import Any, Self, overload
 
 import trio
 
+from ._asgi.close_codes import NORMAL
 from ._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send
 from ._connection.connection import Connection
 from ._connection.supervisor import supervise
@@ -133,7 +134,7 @@ class WebSocket:
         try:
             while True:
                 if self._last is None and not connection.events:
-                    waited = not await connection.bell.wait() or waited
+                    waited = not await connection.wakeup.wait() or waited
                     continue
                 if not waited:
                     await trio.lowlevel.checkpoint()
@@ -159,7 +160,7 @@ class WebSocket:
         except ConnectionClosed:
             raise StopAsyncIteration from None
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
+    async def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Close the connection, or deny it if it was not accepted; does nothing once it is closed.
 
         Args:

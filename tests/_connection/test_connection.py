@@ -97,7 +97,7 @@ async def until_left(connection: Connection) -> Message:
     while True:
         event = connection.events.take()
         if event is None:
-            await connection.bell.wait()
+            await connection.wakeup.wait()
         elif event["type"].endswith(".disconnect"):
             return event
 
@@ -143,7 +143,7 @@ async def test_no_event_is_lost_or_reordered_by_the_bound() -> None:
             if event := connection.events.take():
                 seen.append(event)
             else:
-                await connection.bell.wait()
+                await connection.wakeup.wait()
         return seen[-1]
 
     await server.run(application(body, limits=Limits(read_ahead=1)))

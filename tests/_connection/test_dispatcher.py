@@ -120,7 +120,7 @@ async def test_a_finished_connection_ignores_messages_while_a_handler_goes_on() 
     def begin(message: Message) -> None:
         dispatcher.start(last, message)
 
-    with layer.open_mailbox(ring=connection.bell.ring, offer=connection.bell.hand_over) as mailbox:
+    with layer.open_mailbox(ring=connection.wakeup.set, offer=connection.wakeup.hand_over) as mailbox:
         dispatcher = Dispatcher(
             connection, mailbox=mailbox, from_client=begin, from_layer=seen.append, finished=lambda: True
         )

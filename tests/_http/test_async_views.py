@@ -119,6 +119,20 @@ class Elsewhere(MiddlewareMixin):
         request.urlconf = (path("quick/", thread_held), path("thread_held/", quick))  # type: ignore[assignment]
 
 
+def crashes(request: HttpRequest) -> HttpResponse:
+    raise LookupError("in the view")
+
+
+class LeadsToACrash(MiddlewareMixin):
+    """Has a synchronous view asked instead, and answers for it."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        request.urlconf = (path("thread_held/", crashes),)  # type: ignore[assignment]
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        return HttpResponse(f"rescued from {error}")
+
+
 class Adapted(MiddlewareMixin):
     """Has an asynchronous hook."""
 
@@ -213,6 +227,11 @@ async def test_a_path_is_resolved_once(where: str, monkeypatch: pytest.MonkeyPat
     with override_settings(MIDDLEWARE=COMMON):
         assert (await fetch(where, headers=HOST))["status"] == 200
     assert asked == [where]
+
+
+async def test_the_error_of_a_view_of_the_other_kind_reaches_the_middleware() -> None:
+    with override_settings(MIDDLEWARE=[f"{__name__}.LeadsToACrash"]):
+        assert (await fetch("/thread_held/"))["body"] == b"rescued from in the view"
 
 
 async def test_the_urls_of_the_request_class_are_asked() -> None:

@@ -40,6 +40,16 @@ class Proxy(User):
         super().save(*args, **kwargs)
 
 
+class Loaded(User):
+    class Meta:
+        proxy = True
+        app_label = "auth"
+
+    @classmethod
+    def from_db(cls, *args: Any) -> Any:
+        return super().from_db(*args)
+
+
 class Router:
     """Sends each query to the default database."""
 
@@ -58,6 +68,7 @@ NEUTRAL: dict[str, Callable[..., Any]] = {
     "write": User.objects.all().create,
     "a query set with methods of its own": Filtering(User).count,
     "save": User().save,
+    "read a model that overrides save": Proxy.objects.all().get,
     "prefetch": prefetch_related_objects,
     "cache": LocMemCache("", {}).get,
     "session": SessionStore().load,
@@ -68,6 +79,8 @@ OTHERS: dict[str, Callable[..., Any]] = {
     "raw SQL": User.objects.raw("SELECT 1")._fetch_all,  # type: ignore[attr-defined]
     "a query set that overrides one of Django's": Routing(User).get,
     "a model that overrides save": Proxy().save,
+    "create an object of a model that overrides save": Proxy.objects.all().create,
+    "read a model that overrides from_db": Loaded.objects.all().get,
     "an authentication backend": ModelBackend().authenticate,
     "a cache of the project's": Cache("", {}).get,
     "a session of the project's": Session().load,
@@ -103,6 +116,7 @@ def test_a_receiver_makes_its_senders_not_neutral(signal: ModelSignal, read: boo
         assert is_neutral(User.objects.all().get) is read
         assert is_neutral(prefetch_related_objects) is read
         assert is_neutral(User().save) is write
+        assert is_neutral(SessionStore().save) is write
     assert is_neutral(User().save)
 
 
@@ -140,6 +154,7 @@ def test_a_subclass_of_djangos_middleware_is_not() -> None:
         {"SESSION_ENGINE": "project.sessions"},
         {"MESSAGE_STORAGE": "project.Messages"},
         {"CACHES": {"default": {"BACKEND": "project.Cache"}}},
+        {"AUTHENTICATION_BACKENDS": ["project.Backend"]},
     ],
     ids=lambda changed: next(iter(changed)),
 )

@@ -327,7 +327,8 @@ async def test_synchronous_code_inside_a_block_may_have_savepoints_of_its_own() 
     assert await names() == ["ada"]
 
 
-async def test_blocks_of_tasks_beside_each_other_take_turns() -> None:
+@pytest.mark.parametrize("inside", ["a transaction", "a pinned block", "a call"])
+async def test_blocks_of_tasks_beside_each_other_take_turns(inside: str) -> None:
     open_at_once = 0
 
     async def one(name: str) -> None:
@@ -347,9 +348,20 @@ async def test_blocks_of_tasks_beside_each_other_take_turns() -> None:
         finally:
             open_at_once -= 1
 
-    async with aatomic(), trio.open_nursery() as nursery:
-        for name in "abcde":
-            nursery.start_soon(one, name)
+    async def all_of_them() -> None:
+        async with trio.open_nursery() as nursery:
+            for name in "abcde":
+                nursery.start_soon(one, name)
+
+    match inside:
+        case "a transaction":
+            async with aatomic():
+                await all_of_them()
+        case "a pinned block":
+            async with pinned():
+                await all_of_them()
+        case "a call":
+            await database_sync_to_async(async_to_sync(all_of_them))()
     assert await names() == ["a", "aa", "c", "cc", "e", "ee"]
 
 

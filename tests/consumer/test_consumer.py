@@ -1190,7 +1190,7 @@ async def test_an_async_background_function_of_a_synchronous_consumer_is_refused
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.start_soon(is_async)
 
-    with pytest.raises(TypeError, match=r"takes a plain function; got <function is_async"):
+    with pytest.raises(TypeError, match=r"expects a plain function; got <function is_async"):
         await ScriptedConnection.websocket("a").run(Consumer.as_asgi())
 
 

@@ -17,9 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from trio_channels.exceptions import InvalidChannelLayerError
 from trio_channels.layers.base import Gap, Overflow
-from trio_channels.layers.counters import Counters
-from trio_channels.layers.envelope import Envelope
 from trio_channels.layers.mailbox import LOG_INTERVAL, Mailbox
+from trio_channels.layers.message import Counters, Envelope
 
 NEVER = 1e12  # Trio time at which nothing of these tests expires
 

@@ -195,7 +195,7 @@ def test_a_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: 
         ({"BACKEND": "nodots"}, "cannot import"),
         ({"BACKEND": f"{__name__}.AsyncioLayer"}, "layers for asyncio .* do not run on Trio"),
         ({"BACKEND": f"{__name__}.wrong_factory"}, "layers for asyncio .* do not run on Trio"),
-        ({"ROUTING": "project.routing"}, "ROUTING key, which is of Channels 1; set ASGI_APPLICATION"),
+        ({"ROUTING": "project.routing"}, "the key ROUTING of Channels 1; remove it, and set ASGI_APPLICATION"),
         ({"CONFIG": {"capcity": 5}}, r"\['CONFIG'\].*capcity"),
         ({"CONFIG": {"capacity": 0}}, "capacity of a channel layer must be"),
         ({"CONFIG": None}, r"\['CONFIG'\] must be a dict; got NoneType"),
@@ -248,7 +248,7 @@ def test_settings_that_are_changed_without_a_signal_are_seen_where_there_were_an
 def test_a_fork_while_a_layer_is_made_leaves_no_lock_held(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": MEMORY}}
     manager = ChannelLayerManager()
-    thread = threading.Thread(target=manager._making.acquire)  # it ends in the child: nobody releases its lock
+    thread = threading.Thread(target=manager._lock.acquire)  # it ends in the child: nobody releases its lock
     thread.start()
     thread.join()
     manager._after_fork()

@@ -201,4 +201,4 @@ def test_a_layer_without_named_channels_says_so() -> None:
 
 def test_the_repr_of_a_queue_in_memory_tells_what_is_in_it() -> None:
     queue = InMemoryChannelLayer().work_queue("jobs")
-    assert repr(queue) == "<MemoryWorkQueue jobs, 0 to try again, 0 dead letters>"
+    assert repr(queue) == "<MemoryWorkQueue jobs, 0 to retry, 0 dead letters>"

@@ -8,8 +8,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from trio_channels.server.blame import clients_doing
 from trio_channels.server.frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from trio_channels.server.tasks import clients_doing
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])

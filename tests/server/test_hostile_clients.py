@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from hypercorn.events import RawData
 
-from trio_channels._concurrency.inbox import Inbox
+from trio_channels._concurrency.queues import Inbox
 from trio_channels.server.run import _servers
 
 from .clients import (
@@ -179,12 +179,12 @@ async def test_whoever_waits_for_an_event_hears_of_the_end() -> None:
 
 async def test_the_first_disconnect_ends_an_inbox() -> None:
     inbox = Inbox(1)
-    await inbox.put({"type": "http.request"})
+    await inbox({"type": "http.request"})
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(inbox.put, {"type": "http.request", "late": True})  # no room: it waits
+        nursery.start_soon(inbox, {"type": "http.request", "late": True})  # no room: it waits
         await trio.testing.wait_all_tasks_blocked()
-        await inbox.put({"type": "websocket.disconnect", "code": 1001})
-        await inbox.put({"type": "websocket.disconnect", "code": 1006})
+        inbox.end({"type": "websocket.disconnect", "code": 1001})
+        inbox.end({"type": "websocket.disconnect", "code": 1006})
     heard = [await inbox.receive() for _ in range(3)]
     assert heard == [{"type": "http.request"}, *[{"type": "websocket.disconnect", "code": 1001}] * 2]
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_channels.server import statistics
-from trio_channels.server.connection import Connection
+from trio_channels.server.connection import ServerConnection
 
 from .clients import Application, Server, open_h1, read_all, read_until, serving_ours
 
@@ -136,8 +136,8 @@ async def test_the_kernel_gives_up_on_a_peer_that_acknowledges_nothing_after_the
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 7}
-    accepted: list[Connection] = []
-    monkeypatch.setattr(Connection, "run", noting(accepted, Connection.run))
+    accepted: list[ServerConnection] = []
+    monkeypatch.setattr(ServerConnection, "run", noting(accepted, ServerConnection.run))
     async with serving_ours(Application()) as server:
         client = await open_h1(server)
         (connection,) = accepted

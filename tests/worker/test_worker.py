@@ -157,7 +157,7 @@ async def test_an_application_that_sends_to_a_client_is_told_that_there_is_none(
 
     await send(layer, 0)
     await drained(Worker(sends, ["jobs"], layer, max_deliveries=1))
-    assert "a worker has no client that 'websocket.send' could be sent to" in caplog.text
+    assert "a worker has no client to send 'websocket.send' to" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["websocket.receive", "http.disconnect"])

@@ -24,6 +24,7 @@ from typing import Any
 
 from ..exceptions import IllegalMessage, ServerProtocolError
 from ..log import number_of
+from . import close_codes
 
 Scope = MutableMapping[str, Any]
 Message = dict[str, Any]
@@ -153,14 +154,8 @@ def is_data(message: object) -> bool:
 
 
 def _close(message: Message) -> str | None:
-    code, reason = message.get("code", 1000), message.get("reason")
-    # RFC 6455 7.4: 1004 to 1006 and 1015 are never sent; below 1000 is unused, from 5000 on undefined.
-    if (
-        not isinstance(code, int)
-        or isinstance(code, bool)
-        or not 1000 <= code <= 4999
-        or code in (1004, 1005, 1006, 1015)
-    ):
+    code, reason = message.get("code", close_codes.NORMAL), message.get("reason")
+    if not close_codes.may_be_sent(code):
         return f"code must be a WebSocket close code that may be sent (1000-4999 without 1004-1006, 1015); got {code!r}"
     if reason is not None and not isinstance(reason, str):
         return f"reason must be a str or None; got {reason!r}"

@@ -20,19 +20,14 @@ from typing import Any
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.protocol import Message, Receive, Scope, Send, State
-from .._concurrency.event_queue import EventQueue
-from .._concurrency.wakeup import Bell
+from .._concurrency import YIELD_EVERY
+from .._concurrency.queues import EventQueue
+from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
 from .._threads.thread import lease_of_task
 from ..exceptions import ConnectionClosed
-
-#: RFC 6455, section 7.4.1, and the registry it started.
-NORMAL, NO_STATUS, ABNORMAL, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1005, 1006, 1011, 1012, 1013
-
-#: A loop around ``send`` lets other tasks run at the latest after this many messages. A switch costs several times what
-#: a send otherwise does, and a server's send usually switches too.
-_YIELD_EVERY = 16
 
 #: What servers raise when they write to a client that has gone.
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -49,12 +44,12 @@ class Connection:
         finish_reading: nor while there are events that it has not taken; for ``disconnect_timeout`` at most.
 
     Attributes:
-        bell: rung whenever there may be something new to look at.
+        wakeup: rung whenever there may be something new to look at.
         events: the client's, read and not yet taken; a worker's next is read when the last has been dealt with.
         closed: why nothing can be sent any more, or None.
         parting: what the client is to be told at the end, where this side has decided to cut the connection.
         on_closed: called when that becomes known.
-        receiving: whether the application is about to take an event, although not waiting for the bell now.
+        receiving: whether the application is about to take an event, although not waiting for the wakeup now.
         application_scope: cancelled to end the application early; known from :meth:`open` on.
         activity: what the application is doing now, for log lines; the dispatcher's to set.
     """
@@ -73,7 +68,6 @@ class Connection:
         "_unread",
         "activity",
         "application_scope",
-        "bell",
         "cancel_on_disconnect",
         "closed",
         "disconnected",
@@ -84,6 +78,7 @@ class Connection:
         "protocol",
         "receiving",
         "scope",
+        "wakeup",
     )
 
     def __init__(
@@ -99,8 +94,8 @@ class Connection:
         self.scope = scope
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)
-        self.bell = Bell()
-        self.events = EventQueue(self.limits.read_ahead, self.bell)
+        self.wakeup = Wakeup()
+        self.events = EventQueue(self.limits.read_ahead, self.wakeup)
         self.closed: ConnectionClosed | None = None
         self.parting: ConnectionClosed | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -203,7 +198,7 @@ class Connection:
             self._send_is_quiet
             and self.closed is None
             and self.protocol.state is State.OPEN
-            and self._sends % _YIELD_EVERY
+            and self._sends % YIELD_EVERY
             and protocol.is_data(message)
         ):
             # By far the most frequent case, without a coroutine of our own: there is one for each member of a group
@@ -218,7 +213,7 @@ class Connection:
             self._send_is_quiet
             and self.closed is None
             and not self._close_sent
-            and self._sends % _YIELD_EVERY
+            and self._sends % YIELD_EVERY
             and message["type"] == "websocket.send"
         ):
             return self._send(message)
@@ -231,7 +226,7 @@ class Connection:
             message: as of :meth:`send`.
             checked: :meth:`check` has been called for it.
         """
-        if self.closed is not None or self._sends % _YIELD_EVERY == 0:
+        if self.closed is not None or self._sends % YIELD_EVERY == 0:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -277,7 +272,7 @@ class Connection:
             self._closed_by_us(NORMAL, "denied")
             self._denied()
         elif kind == "http.response.body" and last:
-            self.bell.ring()
+            self.wakeup.set()
 
     async def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Close a WebSocket, or deny one that was not accepted; does nothing once it is closed.
@@ -312,7 +307,7 @@ class Connection:
         self._set_closed(ConnectionClosed(code, reason))
         if not self.disconnected.is_set():
             self.application_scope.deadline = trio.current_time() + self.limits.close_timeout
-        self.bell.ring()
+        self.wakeup.set()
 
     def _denied(self) -> None:
         """Make up the disconnect that hypercorn delivers only when the application has returned."""
@@ -341,7 +336,7 @@ class Connection:
         if closed is not told:
             event = {**event, "code": closed.code, "reason": closed.reason}
         self.disconnected.set()
-        will_learn = self.bell.waited_for or self.receiving or (self._finish_reading and self.events.unread)
+        will_learn = self.wakeup.waited_for or self.receiving or (self._finish_reading and self.events.unread)
         if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
         else:  # who has closed by itself may have more to do

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import SERVICE_RESTART, TRY_AGAIN_LATER
 from .._asgi.protocol import DISCONNECTS, Message
-from .._concurrency.wakeup import Bell
+from .._concurrency.wakeup import Wakeup
 from ..exceptions import ConnectionClosed, StopConsumer
-from ..layers.gap import Gap
 from ..layers.mailbox import Mailbox
-from .connection import SERVICE_RESTART, TRY_AGAIN_LATER, Connection
+from ..layers.message import Gap
+from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
@@ -73,7 +74,7 @@ class Dispatcher:
         self._finished = finished
         self._running = 0
         self._stopped = False
-        self._handler_done = Bell()
+        self._handler_done = Wakeup()
         if mailbox is not None:
             # A handler that is stuck, in a send to a client that does not read, must not keep the connection.
             grace = connection.limits.disconnect_timeout
@@ -82,7 +83,7 @@ class Dispatcher:
 
     async def run(self) -> Message | None:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
-        connection, bell = self._connection, self._connection.bell
+        connection, wakeup = self._connection, self._connection.wakeup
         start = self._start_handling if self._concurrency == 1 else self._handle_beside
         while True:
             # What a handler does is awaited here, and not in a coroutine of its own: each one more on the way costs
@@ -119,7 +120,7 @@ class Dispatcher:
                         return None
                     # By far the most frequent case: a message comes while nothing is to do, and then another one.
                     # Whatever else there may be to look at meanwhile has rung.
-                    while isinstance(given := await bell.wait(), dict) and not finished:
+                    while isinstance(given := await wakeup.wait(), dict) and not finished:
                         if (handling := start(self._from_layer, given)) is not None:
                             await handling
                         connection.activity = None
@@ -167,8 +168,8 @@ class Dispatcher:
                 raise
         finally:
             self._running -= 1
-            self._handler_done.ring()
-            self._connection.bell.ring()
+            self._handler_done.set()
+            self._connection.wakeup.set()
 
     async def _wait_for_handlers(self, at_most: int) -> None:
         while self._running > at_most:

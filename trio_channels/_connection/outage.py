@@ -7,9 +7,10 @@ import logging
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import SERVICE_RESTART
 from .._asgi.protocol import State
 from ..exceptions import ChannelLayerUnavailable, ConnectionClosed
-from .connection import SERVICE_RESTART, Connection
+from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 

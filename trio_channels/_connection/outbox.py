@@ -14,11 +14,12 @@ from collections import deque
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import ABNORMAL, TRY_AGAIN_LATER
 from .._asgi.protocol import Message
-from .._concurrency.wakeup import Bell
+from .._concurrency.wakeup import Wakeup
 from .._threads.thread import call_soon_in_trio, in_worker
 from ..exceptions import BridgeError, ConnectionClosed
-from .connection import ABNORMAL, TRY_AGAIN_LATER, Connection
+from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
@@ -36,7 +37,7 @@ class Outbox:
         self._messages: deque[Message] = deque()
         self._room = threading.Condition()
         self._threads_waiting = 0
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._drained = trio.lowlevel.ParkingLot()
         self._writer_runs = True  # the connection starts it before the first handler
         self._called = False  # whether the writer has been called, and has not come yet
@@ -87,7 +88,7 @@ class Outbox:
 
     def _call_writer(self) -> None:
         self._called = False
-        self._bell.ring()
+        self._wakeup.set()
 
     def _has_room(self) -> bool:
         return len(self._messages) < self._limit or self._connection.closed is not None or not self._writer_runs
@@ -116,7 +117,7 @@ class Outbox:
                     if self._drained:
                         self._drained.unpark_all()
                     self._wake_threads()
-                await self._bell.wait()
+                await self._wakeup.wait()
         finally:
             self._writer_runs = False
             self._connection.on_closed = None  # the threads are woken here; and nothing is left in a cycle

@@ -28,12 +28,13 @@ from contextlib import nullcontext
 import trio
 
 from .._asgi import protocol
+from .._asgi.close_codes import INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from .._asgi.protocol import Message, State
 from .._concurrency.exception_groups import leaves
 from .._threads.pool import never_refused
 from ..exceptions import ConnectionClosed, StopConsumer
 from .census import counted
-from .connection import INTERNAL_ERROR, NORMAL, SERVICE_RESTART, Connection
+from .connection import Connection
 from .outage import answer_outage
 
 logger = logging.getLogger("trio_channels.connection")

@@ -13,15 +13,12 @@ import trio
 
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
+from .._concurrency import YIELD_EVERY
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-#: A server's send may neither wait nor raise when its client has gone: a loop of sends lets other tasks run, among them
-#: the one that learns of it, after so many.
-YIELD_EVERY = 16
 
 
 def with_one_cookie_header(scope: Scope) -> Scope:
@@ -95,6 +92,7 @@ class Client:
         """
         self.answered = True
         self._sends += 1
+        # A server's send may neither wait nor raise when its client has gone: another task must get to learn of that.
         if self._sends % YIELD_EVERY == 0:
             await trio.lowlevel.checkpoint()
         try:

@@ -176,6 +176,13 @@ def answer_to_exception(request: HttpRequest, error: Exception) -> HttpResponseB
         return response_for_exception(request, error)
 
 
+def _answer(request: HttpRequest, error: Exception) -> HttpResponseBase:
+    """Django's answer, for an exception that is being handled."""
+    keep_thread()  # the project's own handlers of errors may make it
+    response: HttpResponseBase = response_for_exception(request, error)
+    return response
+
+
 class Pending(NamedTuple):
     """What a section waits for: an async view, or the middleware within; and what it is called with."""
 
@@ -220,7 +227,7 @@ class Section:
                 try:
                     response = process_request(request)
                 except Exception as error:
-                    return self._climb(request, response_for_exception(request, error), depth)
+                    return self._climb(request, _answer(request, error), depth)
                 if response:
                     return self._climb(request, response, depth + 1)
         found = self._inner.begin(request) if isinstance(self._inner, View) else Pending(self._inner)
@@ -250,7 +257,7 @@ class Section:
                 try:
                     response = process_response(request, response)
                 except Exception as error:
-                    response = response_for_exception(request, error)
+                    response = _answer(request, error)
         return response
 
 
@@ -283,7 +290,7 @@ class View:
                     response = self._rescue(request, error)
             return self._complete(request, callback, response)
         except Exception as error:
-            return response_for_exception(request, error)
+            return _answer(request, error)
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
         """The response of an async view, from what awaiting it gave."""
@@ -296,7 +303,7 @@ class View:
                 response = self._rescue(request, error)
             return self._complete(request, call.callback, response)
         except Exception as error:
-            return response_for_exception(request, error)
+            return _answer(request, error)
 
     def _rescue(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
         """The answer that some process_exception has to what is being handled."""
@@ -313,6 +320,7 @@ class View:
         self._handler.check_response(response, callback)
         if not callable(getattr(response, "render", None)):
             return response
+        keep_thread()  # templates call anything
         for process in self._hooks.template_response:
             response = process(request, response)
             kind = type(getattr(process, "__self__", process)).__name__

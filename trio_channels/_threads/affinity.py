@@ -158,7 +158,7 @@ class Affinity:
             if not alone:
                 self._end_turn()
             try:
-                with lease.inside() as inner:
+                with lease.inside(None if alone else BlockLease(self, lease)) as inner:
                     yield inner
             finally:
                 if self._blocks == 1 and not self._kept:
@@ -177,8 +177,9 @@ class Affinity:
             await self._others.park()  # until it is handed over
         self._taken = True
         try:
-            if self._lease is not None:
-                return self._lease, False
+            held = self._lease
+            if held is not None:
+                return held, False
             lease = await self._pool.take(self._label)
         except BaseException:
             self._end_turn()
@@ -201,6 +202,36 @@ class Affinity:
         if lease is not None and not (self._kept or self._blocks or self._taken):
             self._lease = None
             lease.end()
+
+
+class BlockLease(Lease):
+    """The lease of a block whose calls take turns with those of the request's other tasks."""
+
+    __slots__ = ("_affinity",)
+
+    def __init__(self, affinity: Affinity, lease: Lease) -> None:
+        super().__init__(lease._pool, lease._worker, around=lease)
+        self._affinity = affinity
+
+    @trio.lowlevel.enable_ki_protection
+    async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        """As that of every lease, when it is this task's turn."""
+        await self._affinity._take_turn()
+        try:
+            return await super().run_sync(call, *args)
+        finally:
+            self._affinity._end_turn()
+
+    @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
+    async def alone(self) -> AsyncIterator[Lease]:
+        """In the block it is this task's turn. Cancellation: waiting for it can be cancelled."""
+        await self._affinity._take_turn()
+        try:
+            with self.inside() as inner:
+                yield inner
+        finally:
+            self._affinity._end_turn()
 
 
 def keep_thread() -> None:

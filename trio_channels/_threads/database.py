@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .. import _conf
-from .affinity import Affinity, current_affinity
+from .affinity import Affinity, BlockLease, current_affinity
 from .pool import Lease, WorkerPool, current_lease, current_pool, existing_pool
 from .thread import at_worker_exit
 
@@ -93,9 +93,13 @@ async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
 
     Raises and cancellation: as :func:`trio_channels.db.pinned`.
     """
-    affinity = current_affinity()
-    if affinity is not None and current_lease() is None:
+    affinity, around = current_affinity(), current_lease()
+    if affinity is not None and around is None:
         async with affinity.block(alone=alone) as lease:
+            yield lease
+        return
+    if alone and isinstance(around, BlockLease):
+        async with around.alone() as lease:
             yield lease
         return
     async with worker_pool().lease() as lease:

@@ -4,9 +4,9 @@ The rules:
 
 - A middleware is neutral if its class is Django's own, or of a package in ``THREAD_NEUTRAL``.
 - A call that an asynchronous method of Django's makes is neutral if the method is the ORM's, a cache's or a session's,
-  and nobody has overridden the method that it calls.
+  and nobody has overridden the method that it calls, nor the model's methods that this one calls.
 - Neither holds where Django's code calls somebody else's: a database engine or router, a session engine, a message
-  storage, a receiver of the signals that the call sends.
+  storage, an authentication backend, a receiver of the signals that the call sends.
 - Everything else may leave something: a view, ``sync_to_async`` of an application's function, raw SQL.
 """
 
@@ -48,10 +48,14 @@ def is_neutral(function: Callable[..., Any]) -> bool:
     if method is None:
         return False
     if isinstance(owner, QuerySet | Model):
-        if not _is_djangos(type(owner), method):
+        reads = method.__name__ in _READS
+        model: type = owner.model if isinstance(owner, QuerySet) else type(owner)
+        if not _is_djangos(type(owner), method) or _overrides(model, _LOADING if reads else _LOADING | _STORING):
             return False
-        return _reads_leave_nothing() if method.__name__ in _READS else _writes_leave_nothing()
-    return isinstance(owner, BaseCache | SessionBase) and _trusted(type(owner).__module__) and _databases_are_djangos()
+        return _reads_leave_nothing() if reads else _writes_leave_nothing()
+    if not isinstance(owner, BaseCache | SessionBase) or not _trusted(type(owner).__module__):
+        return False
+    return _databases_are_djangos() if isinstance(owner, BaseCache) else _writes_leave_nothing()
 
 
 def middleware_is_neutral(middleware: object) -> bool:
@@ -61,7 +65,7 @@ def middleware_is_neutral(middleware: object) -> bool:
 
 
 def requests_are_neutral() -> bool:
-    """Whether the code that Django itself runs around a view leaves nothing: signals, sessions, messages."""
+    """Whether the code that Django itself runs around a view leaves nothing: signals, sessions, messages, users."""
     return _own_receivers((request_started, request_finished)) and _storages_are_djangos() and _databases_are_djangos()
 
 
@@ -80,13 +84,18 @@ def _is_djangos(kind: type, method: Callable[..., Any]) -> bool:
         return False
     if not issubclass(kind, QuerySet):
         return True
-    own = vars(QuerySet).keys()
-    return not any(
-        own & vars(base).keys() - _HARMLESS
-        for base in kind.__mro__
-        if issubclass(base, QuerySet) and not _trusted(base.__module__)
-    )
+    return not _overrides(kind, frozenset(vars(QuerySet)) - _HARMLESS)
 
+
+@lru_cache(maxsize=1_024)
+def _overrides(kind: type, names: frozenset[str]) -> bool:
+    """Whether the project has written one of these methods of a class."""
+    return any(names & vars(base).keys() for base in kind.__mro__[:-1] if not _trusted(base.__module__))
+
+
+#: The methods of a model that a query calls for what it finds, and for what it changes.
+_LOADING = frozenset(("__new__", "__init__", "__setattr__", "from_db", "refresh_from_db", "get_deferred_fields"))
+_STORING = frozenset(("save", "save_base", "delete", "_do_insert", "_do_update", "_save_parents", "_save_table"))
 
 #: Attributes that every class has of its own.
 _HARMLESS = frozenset({"__module__", "__doc__", "__qualname__", "__annotations__", "__static_attributes__"})
@@ -111,7 +120,8 @@ def _databases_are_djangos() -> bool:
 @lru_cache(maxsize=1)
 def _storages_are_djangos() -> bool:
     caches = [cache["BACKEND"] for cache in settings.CACHES.values()]
-    return all(map(_trusted, (settings.SESSION_ENGINE, settings.MESSAGE_STORAGE, *caches)))
+    named = (settings.SESSION_ENGINE, settings.MESSAGE_STORAGE, *caches, *settings.AUTHENTICATION_BACKENDS)
+    return all(map(_trusted, named))
 
 
 def _own_receivers(sent: Iterable[Signal]) -> bool:
@@ -125,7 +135,7 @@ def _own_receivers(sent: Iterable[Signal]) -> bool:
 
 
 def _forget(**_kwargs: object) -> None:
-    for cached in (_trusted, _is_djangos, _databases_are_djangos, _storages_are_djangos):
+    for cached in (_trusted, _is_djangos, _overrides, _databases_are_djangos, _storages_are_djangos):
         cached.cache_clear()
 
 

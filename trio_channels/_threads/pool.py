@@ -33,7 +33,8 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 
 import trio
 
-from ..exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
+from .._limits import COUNT, at_least
+from ..exceptions import BridgeError, WorkerPoolBusy, WorkerPoolClosed
 from .context import adopt
 from .thread import Done, Job, Worker, lease_of_task
 
@@ -92,12 +93,13 @@ class Lease:
         holders: how many hold the worker; 0 for a call on a worker that is held by others.
     """
 
-    __slots__ = ("_around", "_pool", "_worker", "closed", "holders")
+    __slots__ = ("_around", "_pool", "_turns", "_worker", "closed", "holders")
 
     def __init__(self, pool: WorkerPool, worker: Worker, holders: int = 0, around: Lease | None = None) -> None:
         self._pool = pool
         self._worker = worker
         self._around = around  # for a call: the lease that holds the worker
+        self._turns: trio.Lock | None = None
         self.closed = False
         self.holders = holders
 
@@ -108,6 +110,15 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"<Lease of {self._worker.thread.name!r}{', closed' if self.closed else ''}>"
+
+    @property
+    def turns(self) -> trio.Lock:
+        """Held by the one outermost transaction that is open on the thread."""
+        if self._around is not None:
+            return self._around.turns
+        if self._turns is None:
+            self._turns = trio.Lock()
+        return self._turns
 
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a synchronous function on the held thread.
@@ -138,9 +149,13 @@ class Lease:
             self.end()
 
     @contextmanager
-    def inside(self) -> Iterator[Lease]:
-        """In the block, calls of the current task, and of tasks that it starts, run on the held thread."""
-        inner, before = Lease(self._pool, self._worker, around=self), lease_of_task.get()
+    def inside(self, inner: Lease | None = None) -> Iterator[Lease]:
+        """In the block, calls of the current task, and of tasks that it starts, run on the held thread.
+
+        Args:
+            inner: makes these calls.
+        """
+        inner, before = inner or Lease(self._pool, self._worker, around=self), lease_of_task.get()
         lease_of_task.set(inner)
         try:
             yield inner
@@ -182,9 +197,8 @@ class WorkerPool(trio.abc.Instrument):
     """
 
     def __init__(self, limit: int = WORKERS, queue_limit: int = QUEUE_LIMIT) -> None:
-        for name, value, least in (("limit", limit, 1), ("queue_limit", queue_limit, 0)):
-            if value < least:
-                raise ConfigurationError(f"the worker pool's {name} must be an int of at least {least}; got {value!r}")
+        COUNT.require("the worker pool's limit", limit)
+        at_least(0).require("the worker pool's queue_limit", queue_limit)
         self._limit = limit
         self._queue_limit = queue_limit
         self._workers: list[Worker] = []

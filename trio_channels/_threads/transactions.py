@@ -5,8 +5,7 @@ The rules:
 - Whether the block was cancelled is asked before the commit. Commit and rollback then go to the held thread itself,
   never through the pool's queue, and are shielded.
 - Blocks inside a block are savepoints, which a database keeps as a stack. So blocks of tasks beside each other, inside
-  one block, take turns.
-- In a request, blocks of tasks beside each other take turns, as do other calls with them: they have one thread.
+  one block or on one thread, take turns. In a request, other calls take turns with them.
 - A block must not outlive the block around it. If it does, the outer one rolls back and says so.
 """
 
@@ -93,7 +92,8 @@ async def aatomic(
     """A database transaction across awaits: ``async with aatomic(): ...``, or a decorator of an async function.
 
     Every call to the database inside it, also of tasks that are started inside it, runs on one worker thread, which is
-    held for the length of the block; so do not wait for the network inside it. A block inside a block is a savepoint.
+    held for the length of the block; so do not wait for the network inside it. In an HTTP request that is the request's
+    thread, and calls of the request's other tasks wait for the end of the block. A block inside a block is a savepoint.
     A task that outlives the block has no part in the transaction.
 
     Args:
@@ -116,7 +116,7 @@ async def aatomic(
         outer = outer._outer
     if timeout is None:
         timeout = _conf.get("TRANSACTION_TIMEOUT") if outer is None else math.inf
-    async with pinned(alone=True) as lease, _turn(outer):
+    async with pinned(alone=True) as lease, lease.turns if outer is None else outer.turns:
         block = _Block(lease, outer, transaction.atomic(using, savepoint, durable))
         with trio.move_on_after(timeout) as scope:
             await block.enter()
@@ -136,12 +136,3 @@ async def aatomic(
                 f"aatomic() took longer than {timeout:g} seconds and was rolled back; keep waits for the network out "
                 f"of it, or give it another timeout"
             )
-
-
-@asynccontextmanager
-async def _turn(outer: _Block | None) -> AsyncIterator[None]:
-    if outer is None:
-        yield
-    else:
-        async with outer.turns:
-            yield

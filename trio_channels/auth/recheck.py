@@ -14,6 +14,7 @@ import trio
 from django.contrib.auth import SESSION_KEY
 
 from .. import _conf
+from .._asgi.close_codes import POLICY_VIOLATION
 from .._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send, describe
 from .._threads.database import run_in_worker
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.auth")
 
-POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 
 #: What the client is told.
 REASON = "the session has ended"

@@ -1,8 +1,7 @@
 """Consumers: one instance per connection, one method per message type.
 
-:class:`AsyncConsumer` has async handlers, run in the connection's nursery; :class:`SyncConsumer` has plain ones, run on
-worker threads. All that they share is in their common base; see :mod:`trio_channels._connection.connection` for what
-happens on every way out of a connection.
+:class:`AsyncConsumer` has async handlers, which run in the connection's nursery. :class:`SyncConsumer` has plain ones,
+which run on threads. :mod:`trio_channels._connection.connection` describes each way in which a connection can end.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..layers.base import ChannelLayer, Overflow
 from ..layers.mailbox import Mailbox
-from .class_checks import check_arguments, check_class
-from .handlers import find_handlers, handler_name, why_unhandled
+from .handlers import check_arguments, check_class, find_handlers, handler_name, why_unhandled
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
 
@@ -39,7 +37,7 @@ logger = logging.getLogger("trio_channels.consumer")
 
 
 class ConsumerApplication(Protocol):
-    """What :meth:`Consumer.as_asgi` returns: an ASGI application that knows its class."""
+    """The ASGI application that :meth:`Consumer.as_asgi` returns; it knows its consumer class."""
 
     consumer_class: type[Consumer]
     consumer_initkwargs: dict[str, Any]
@@ -49,16 +47,19 @@ class ConsumerApplication(Protocol):
 
 
 class Consumer:
-    """What asynchronous and synchronous consumers share; not to be subclassed directly.
+    """The common base of asynchronous and synchronous consumers; do not subclass it directly.
 
     Attributes:
-        channel_layer_alias: which entry of ``CHANNEL_LAYERS`` is used.
-        channel_layer: the channel layer; a class may set one, which then is used instead. None where there is none.
-        channel_name: the name of this connection's own channel; only there is a layer.
+        channel_layer_alias: the entry of ``CHANNEL_LAYERS`` to use.
+        channel_layer: the channel layer, or None if there is none. A class may set one, in place of the entry.
+        channel_name: the name of this connection's own channel; set only if there is a layer.
         scope: the connection's ASGI scope.
-        handler_concurrency: how many handlers of one connection may run at a time. More than one gives up the order.
-        cancel_on_disconnect: cancel a running handler at once when its client leaves. By default it may finish.
-        mailbox_overflow: what happens when the channel layer is faster than this connection; None: the layer's rule.
+        handler_concurrency: the number of handlers of one connection that may run at a time; 1 by default. With more
+            than one, messages are not handled in order.
+        cancel_on_disconnect: whether to cancel a running handler at once when its client leaves. By default the handler
+            may finish.
+        mailbox_overflow: the rule for messages that the channel layer delivers faster than this connection handles
+            them; None: the layer's rule.
         limits: time and count limits; None: from the settings.
     """
 
@@ -79,8 +80,6 @@ class Consumer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not hasattr(cls, "_handlers_are_async"):
-            return
         framework = _framework(cls)
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
         check_class(
@@ -96,10 +95,10 @@ class Consumer:
         """An ASGI application that makes an instance of this class for each connection.
 
         Args:
-            initkwargs: passed to the class each time.
+            initkwargs: keyword arguments for each call of the class.
 
         Raises:
-            ConfigurationError: the class does not take them.
+            ConfigurationError: the class does not take these arguments.
         """
         check_arguments(cls, _framework(cls), initkwargs)
 
@@ -117,10 +116,10 @@ class Consumer:
         return f"<{type(self).__name__} {connection!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one connection; an instance is an ASGI application for the length of one scope.
+        """Run one connection; an instance is an ASGI application for one scope.
 
         Raises:
-            Exception: what a handler or background task raised; bare, with a note that names the connection.
+            Exception: an exception of a handler or background task; bare, with a note that names the connection.
 
         Cancellation: the handlers are cancelled, ``disconnect`` runs in a shielded scope with a deadline.
         """
@@ -139,7 +138,7 @@ class Consumer:
         if layer is not None:
             try:
                 opening = layer.open_mailbox(
-                    ring=connection.bell.ring, offer=connection.bell.hand_over, overflow=self.mailbox_overflow
+                    ring=connection.wakeup.set, offer=connection.wakeup.hand_over, overflow=self.mailbox_overflow
                 )
             except ChannelLayerUnavailable as error:
                 await supervise(connection, functools.partial(_fail, error))
@@ -158,14 +157,14 @@ class Consumer:
             try:
                 await supervise(connection, self._application(), self._end)
             finally:
-                # It refers back to this consumer. What no cycle holds is freed at once, and not by a pass of the
-                # garbage collector, which stops all connections for as long as there are many of them.
+                # The dispatcher refers back to this consumer. Without the cycle both are freed at once, and not by a
+                # pass of the garbage collector, which stops all connections, the longer the more there are.
                 del self._dispatcher
 
     def _application(self) -> Callable[[], Awaitable[Message | None]]:
         return self._dispatcher.run
 
-    #: Says whether the connection has nothing more to do although the client is there; None: never.
+    #: Returns whether the connection is finished although the client is still there; None: never.
     _finished: Callable[[], bool] | None = None
 
     def _from_client(self, event: Message) -> Awaitable[object]:
@@ -187,7 +186,7 @@ class Consumer:
             self._unhandled_layer_messages += 1
             if self._unhandled_layer_messages == 1:
                 logger.warning(
-                    "%s ignores a channel layer message of type %r: %s. Further ones of it are not logged.",
+                    "%s ignores a channel layer message of type %r: %s. Its further ignored messages are not logged",
                     protocol.describe(self.scope),
                     kind,
                     why_unhandled(type(self), kind),
@@ -199,7 +198,7 @@ class Consumer:
             await self._handle(event)
 
     def _handle(self, message: Message) -> Awaitable[object]:
-        """Start the handler of a message, which is known to exist."""
+        """Start the handler of a message; the caller has checked that there is one."""
         raise NotImplementedError  # pragma: no cover
 
 
@@ -226,7 +225,7 @@ class AsyncConsumer(Consumer):
 
     def dispatch(self, message: Message) -> Awaitable[None]:
         """Call the handler of a message; override, with an async method, to wrap every handler of the class."""
-        # Not a coroutine itself: each one more on the way costs time and memory with every message.
+        # Not a coroutine function: an additional coroutine costs time and memory with every message.
         handling: Awaitable[None] = getattr(self, handler_name(message["type"]))(message)
         return handling
 
@@ -237,7 +236,7 @@ class AsyncConsumer(Consumer):
         """Send an ASGI message to the client.
 
         Raises:
-            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+            ConnectionClosed: the client has gone. Uncaught it ends the handler normally.
             IllegalMessage: the message is malformed or not allowed now.
 
         Cancellation: seen before the message goes to the server; later it may or may not arrive.
@@ -245,22 +244,22 @@ class AsyncConsumer(Consumer):
         await self._connection.send(message)
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
-        """Start a background task in the connection's nursery: it ends with the connection at the latest.
+        """Start a background task in the connection's nursery; it ends with the connection at the latest.
 
-        Its exception closes the connection, as a handler's does.
+        An exception of the task closes the connection, as a handler's does.
 
         Args:
             function: an async function, called with `args`.
-            name: of the task, in error messages; the function's by default.
+            name: the task's name in error messages; the function's by default.
         """
         self._connection.start_soon(function, *args, name=name)
 
 
 class SyncConsumer(Consumer):
-    """A consumer whose handlers are plain methods, each call of which runs on a worker thread.
+    """A consumer whose handlers are plain methods; each call runs on a thread of the pool.
 
-    Handlers of one connection run one at a time, in order, but not always on the same thread; handlers of different
-    connections run in parallel, up to ``WORKER_THREADS``. Between handlers no thread is held.
+    Handlers of one connection run one at a time, in order, but not always on the same thread. Handlers of different
+    connections run in parallel, up to ``WORKER_THREADS``. Between handlers a connection holds no thread.
     """
 
     _handlers_are_async = False
@@ -277,7 +276,7 @@ class SyncConsumer(Consumer):
         return event
 
     def dispatch(self, message: Message) -> None:
-        """Call the handler of a message, in a worker thread; override to wrap every handler of the class."""
+        """Call the handler of a message, on a thread of the pool; override to wrap every handler of the class."""
         getattr(self, handler_name(message["type"]))(message)
 
     async def _handle(self, message: Message) -> None:
@@ -285,9 +284,9 @@ class SyncConsumer(Consumer):
             await run_in_worker(self.dispatch, message)
         except BaseException:
             with trio.move_on_after(self._connection.limits.send_timeout):
-                await self._outbox.drained()  # what was sent before the end is sent
+                await self._outbox.drained()  # messages sent before the failure still go out
             raise
-        # Without this a client that reads slowly would be read from, and would fill the outbox.
+        # Otherwise a client that reads slowly could go on sending, and its answers would fill the outbox.
         if self._outbox.congested:
             await self._outbox.has_room()
 
@@ -301,19 +300,20 @@ class SyncConsumer(Consumer):
         self._outbox.put(message)
 
     def start_soon(self, function: Callable[..., object], *args: Any, name: object = None) -> None:
-        """Run a plain function on a worker thread in the background. It is waited for at the end of the connection.
+        """Run a plain function on a thread of the pool, in the background. The end of the connection waits for it.
 
-        Its exception closes the connection, as a handler's does. To be called from a handler or such a function.
+        An exception of the function closes the connection, as a handler's does. Call this from a handler, or from a
+        function that this method has started.
 
         Args:
             function: a plain function, called with `args`.
-            name: of the task, in error messages; the function's by default.
+            name: the task's name in error messages; the function's by default.
 
         Raises:
             TypeError: `function` is async.
         """
         if inspect.iscoroutinefunction(function):
-            raise TypeError(f"start_soon() of a synchronous consumer takes a plain function; got {function!r}")
+            raise TypeError(f"start_soon() of a synchronous consumer expects a plain function; got {function!r}")
 
         @functools.wraps(function)
         async def run() -> None:

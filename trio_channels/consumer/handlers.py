@@ -1,14 +1,14 @@
-"""Which methods of a consumer class handle which messages; worked out once, when the class is created.
+"""Consumer classes: which methods handle which messages, and the errors that are found before the first client.
 
-The rules:
+Both are worked out once, when the class is created or routed to. The rules:
 
 - The handler of type ``chat.message`` is the method ``chat_message``: a dot becomes an underscore.
-- A handler is a public method that takes one argument; a class, ``partial`` or other callable that is kept in the
-  consumer's class is no method. Of an async consumer it is async; a plain function is not one.
-- The framework's own methods are not handlers, however a subclass overrides them: a message ``{"type": "close"}`` does
-  not reach ``close()``. The exceptions are the methods that the framework marks with :func:`handles_client_event`.
-- Those, in turn, and whatever else handles an event of ASGI, are for the server only: nobody who can send to a channel
-  can forge a ``websocket.receive``.
+- A handler is a public method that takes one argument. A class, ``partial`` or other callable stored in the consumer's
+  class is not a method. Handlers of an async consumer are async; those of a sync one are plain.
+- The framework's own methods are not handlers, even where a subclass overrides them: a message ``{"type": "close"}``
+  does not reach ``close()``. The exceptions are the methods marked with :func:`handles_client_event`.
+- The marked methods, and all handlers of ASGI's own events, serve the server only: a sender to a channel cannot forge a
+  ``websocket.receive``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from .._asgi.protocol import CLIENT_EVENTS
+from .._limits import COUNT, OVERFLOW, Rule
+from ..exceptions import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "_trio_channels_client_event"
+
+_OVERFLOW_OR_NONE = Rule(f"None or {OVERFLOW.expected}", lambda value: value is None or OVERFLOW.holds(value))
 
 
 def handles_client_event(function: F) -> F:
@@ -33,25 +37,25 @@ def handles_client_event(function: F) -> F:
 
 
 def handler_name(kind: object) -> str:
-    """The name of the method that handles a message type; no method's name for what is not a str."""
+    """The name of the method that handles a message type; "" for a type that is not a str."""
     return _method_name(kind) if isinstance(kind, str) else ""
 
 
 @functools.lru_cache(maxsize=1_024)
 def _method_name(kind: str) -> str:
-    # Always the same object, so that the interpreter's cache of methods knows it.
+    # Interned: the interpreter's method cache compares names by identity.
     return sys.intern(kind.replace(".", "_"))
 
 
 def find_handlers(
     cls: type, framework: tuple[type, ...], *, must_be_async: bool
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of the handlers of a consumer class: (of the server's events, of the channel layer's messages).
+    """The names of a consumer class' handlers: those of the server's events, those of the channel layer's messages.
 
     Args:
         cls: the consumer class.
-        framework: the framework's classes among its bases, whose other public names are reserved.
-        must_be_async: whether a plain function cannot be a handler.
+        framework: the framework's classes among its bases; their unmarked public names are reserved.
+        must_be_async: whether handlers are async; otherwise they are plain.
     """
     own_names = {name for base in framework for name in vars(base)}
     marked = {name for base in framework for name, value in vars(base).items() if hasattr(value, _MARK)}
@@ -62,21 +66,21 @@ def find_handlers(
         and (name in marked or name not in own_names)
         and _is_handler(cls, name, must_be_async)
     }
-    # A consumer may handle ASGI's events itself, without the framework's methods, and these are not marked.
-    servers = marked | {handler_name(kind) for kind in CLIENT_EVENTS}
-    return frozenset(candidates), frozenset(candidates - servers)
+    # A consumer may handle ASGI's events in methods of its own, which are not marked.
+    server_only = marked | {handler_name(kind) for kind in CLIENT_EVENTS}
+    return frozenset(candidates), frozenset(candidates - server_only)
 
 
 def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
     value = inspect.getattr_static(cls, name)
     if isinstance(value, staticmethod | classmethod | property | type | functools.partial) or not callable(value):
         return False
-    if not hasattr(value, "__get__"):  # a callable that is stored in the class, but is no method of it
+    if not hasattr(value, "__get__"):  # a callable stored in the class that does not bind to instances
         return False
     is_async = inspect.iscoroutinefunction(value) or (
-        must_be_async and inspect.iscoroutinefunction(inspect.unwrap(value))  # a decorator's plain function around one
+        must_be_async and inspect.iscoroutinefunction(inspect.unwrap(value))  # a plain wrapper of an async method
     )
-    # What the framework marks may be a plain function that returns what is to be awaited.
+    # A marked method of the framework may be a plain function that returns an awaitable.
     if inspect.isfunction(value) and is_async is not must_be_async and (is_async or not hasattr(value, _MARK)):
         return False
     try:
@@ -87,13 +91,70 @@ def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
 
 
 def why_unhandled(cls: type, kind: object) -> str:
-    """For a log line or an error: what the class lacks, or has and should have otherwise."""
+    """Why a message type has no handler in a class, for a log line or an error."""
     name = handler_name(kind)
     if not name or name.startswith("_"):
         return f"expected a type such as 'chat.message'; got {kind!r}"
     if hasattr(cls, name):
         return (
             f"{cls.__name__}.{name} is not a handler: a handler takes one argument, is async in an async consumer and "
-            f"plain in a sync one, is not a method of the framework, and is not for an event of the server"
+            f"plain in a sync one, does not override a method of the framework, and does not handle a server's event"
         )
     return f"{cls.__name__} has no method {name if name.isidentifier() else repr(name)}(self, event)"
+
+
+def check_class(
+    cls: type,
+    framework: tuple[type, ...],
+    *,
+    is_async: bool,
+    handler_concurrency: object,
+    mailbox_overflow: object,
+) -> None:
+    """Check a new consumer class.
+
+    Args:
+        cls: the class.
+        framework: the framework's classes among its bases.
+        is_async: whether its methods are awaited.
+        handler_concurrency, mailbox_overflow: its attributes of these names.
+
+    Raises:
+        ConfigurationError: an attribute is out of range, or a method would never run.
+    """
+    COUNT.require(f"{cls.__name__}.handler_concurrency", handler_concurrency)
+    _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", mailbox_overflow)
+    # The coroutine of an async override would never run, and no error would say so.
+    if not is_async and (name := _async_override(cls, framework)) is not None:
+        raise ConfigurationError(
+            f"{cls.__name__}.{name} is async, but {cls.__name__} is synchronous and would not await it: make it a "
+            f"plain method, or subclass the asynchronous consumer"
+        )
+
+
+def check_arguments(cls: type, framework: tuple[type, ...], given: Mapping[str, Any]) -> None:
+    """Check that a consumer class can be called with the keyword arguments of ``as_asgi()``.
+
+    Args:
+        cls: the class.
+        framework: the framework's classes among its bases. Their ``__init__`` accepts and ignores any arguments.
+        given: the keyword arguments.
+
+    Raises:
+        ConfigurationError: the class does not take the arguments, or would ignore them.
+    """
+    if given and not any("__init__" in vars(base) for base in cls.__mro__ if base not in (*framework, object)):
+        raise ConfigurationError(f"{cls.__name__} has no __init__ that takes arguments; got {', '.join(given)}")
+    try:
+        inspect.signature(cls).bind(**given)
+    except TypeError as error:
+        raise ConfigurationError(f"{cls.__name__} cannot be called with the arguments of as_asgi(): {error}") from None
+
+
+def _async_override(cls: type, framework: tuple[type, ...]) -> str | None:
+    for name in dir(cls):
+        if not name.startswith("_") and any(name in vars(base) for base in framework):
+            value = inspect.getattr_static(cls, name)
+            if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
+                return name
+    return None

@@ -1,7 +1,8 @@
-"""What WebSocket consumers do, sync or async: handshake, messages, close, and JSON on top.
+"""The behaviour of WebSocket consumers, sync and async: handshake, messages, close, and JSON on top.
 
-It is written once, as coroutines that call the consumer's hooks through ``_call`` and send through ``_emit``. In the
-asynchronous classes of :mod:`trio_channels.generic.websocket` these await; in the synchronous ones they never suspend.
+It is written once, as coroutines that call the consumer's methods through ``_call`` and send through ``_emit``. In the
+asynchronous classes of :mod:`trio_channels.generic.websocket` these two await; in the synchronous ones they never
+suspend.
 """
 
 from __future__ import annotations
@@ -10,16 +11,14 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from .._asgi.close_codes import INVALID_DATA, NO_STATUS, UNSUPPORTED_DATA
 from .._asgi.protocol import Message
-from .._connection.connection import NO_STATUS, Connection
+from .._connection.connection import Connection
 from ..consumer.handlers import handles_client_event
 from ..exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
 from ..layers.base import ChannelLayer
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-#: RFC 6455, section 7.4.1.
-UNSUPPORTED_DATA, INVALID_DATA = 1003, 1007
 
 
 def dumps(content: Any) -> str:
@@ -27,30 +26,31 @@ def dumps(content: Any) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # A client may send half of a surrogate pair, as an escape; an echo of it has to be an escape again.
+        # A client may send half of a surrogate pair as an escape. UTF-8 cannot hold it, so the answer is escaped too.
         return json.dumps(content)
     return text
 
 
 class WebsocketProtocol:
-    """What a WebSocket consumer does, sync or async.
+    """The behaviour of a WebSocket consumer, sync or async.
 
     Attributes:
-        groups: channel layer groups that every connection of the class joins before ``connect``.
+        groups: names of channel layer groups that every connection of the class joins before ``connect``.
     """
 
     groups: Iterable[str] | None = None
 
+    channel_layer_alias: str
     channel_layer: ChannelLayer | None
     channel_name: str
     _connection: Connection
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        # A subclass may pass on what as_asgi() was given.
+        # A subclass may pass on the arguments of as_asgi().
         own_groups(self)
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """Call a method that the consumer's class may have replaced."""
+        """Call a method that the consumer's class may override."""
         result: Awaitable[Any] = function(*args, **kwargs)
         return result
 
@@ -63,7 +63,8 @@ class WebsocketProtocol:
         """Joins the class' groups, and calls ``connect``."""
         if self.groups and self.channel_layer is None:
             raise InvalidChannelLayerError(
-                f"{type(self).__name__}.groups needs a channel layer; CHANNEL_LAYERS has none of that alias"
+                f"{type(self).__name__}.groups needs a channel layer, but CHANNEL_LAYERS has no entry "
+                f"{self.channel_layer_alias!r}"
             )
         try:
             for group in self.groups or ():
@@ -87,7 +88,7 @@ class WebsocketProtocol:
 
     @handles_client_event
     def websocket_receive(self, message: Message) -> Any:
-        """Calls ``receive`` with what came; returns what it does, to be awaited where it is."""
+        """Calls ``receive`` with the message, and returns its result: an awaitable in an async consumer."""
         text = message.get("text")
         return self.receive(text_data=text) if text is not None else self.receive(bytes_data=message["bytes"])
 
@@ -99,32 +100,33 @@ class WebsocketProtocol:
         raise StopConsumer
 
     async def connect(self) -> None:
-        """Override: accept or close, now or within ``ACCEPT_TIMEOUT``. Accepts by default."""
+        """Override: accept or close, here or later within ``ACCEPT_TIMEOUT`` seconds. Accepts by default."""
         await self._call(self.accept)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Override: called with each message, one of the two being None."""
+        """Override: called with each message: text or bytes; the other argument is None."""
 
     async def disconnect(self, code: int) -> None:
-        """Override: called once on every way out, with the close code (1011 after an error here).
+        """Override: called once at every end of the connection.
 
-        It has ``DISCONNECT_TIMEOUT`` seconds.
+        Args:
+            code: the close code; 1011 after an error of the consumer.
 
-        Cancellation of an async one: shielded from the server's, until its time is over.
+        Cancellation, if async: shielded from the server's, for ``DISCONNECT_TIMEOUT`` seconds.
         """
 
     async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
         """Accept the WebSocket.
 
         Args:
-            subprotocol: one of those the client offered.
+            subprotocol: one of the subprotocols that the client offers.
             headers: (name, value) pairs of bytes for the handshake's response.
 
         Raises:
-            IllegalMessage: it is accepted already, or an argument is malformed.
+            IllegalMessage: the WebSocket is already accepted, or an argument is malformed.
             ConnectionClosed: the client has gone.
 
-        Cancellation of an async one: as of ``send``.
+        Cancellation, if async: as ``send``.
         """
         message: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
         if headers is not None:
@@ -137,12 +139,14 @@ class WebsocketProtocol:
         """Send one WebSocket message.
 
         Args:
-            text_data, bytes_data: the message; exactly one of the two.
-            close: close afterwards; a number is the close code.
+            text_data, bytes_data: the message, in exactly one of the two.
+            close: whether to close afterwards; a number is the close code.
 
         Raises:
-            IllegalMessage: not exactly one was given, of the right type, or the WebSocket is not open.
-            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+            IllegalMessage: not exactly one argument of the right type was given, or the WebSocket is not open.
+            ConnectionClosed: the client has gone. Uncaught it ends the handler normally.
+
+        Cancellation, if async: seen before the message goes to the server; later it may or may not arrive.
         """
         await self._emit(data_message(text_data, bytes_data))
         if close:
@@ -158,7 +162,7 @@ class WebsocketProtocol:
         Raises:
             IllegalMessage: the code or reason must not be sent.
 
-        Cancellation of an async one: as of ``send``.
+        Cancellation, if async: as ``send``.
         """
         if self._connection.over:
             return
@@ -171,8 +175,8 @@ class WebsocketProtocol:
 
 
 def own_groups(consumer: Any) -> None:
-    """Give an instance a list of its own, to which it may add until its groups are joined."""
-    groups: object = type(consumer).groups  # not the instance's, which may be a property that needs the scope
+    """Give an instance its own list of groups, so that it may add to it before ``connect``."""
+    groups: object = type(consumer).groups  # not the instance's: a property may need the scope, which is not set yet
     if groups is None or isinstance(groups, list):
         consumer.groups = list(consumer.groups or ())
 
@@ -190,11 +194,11 @@ class JsonProtocol(WebsocketProtocol):
     """JSON text messages, sync or async."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
-        """Decodes a text message for ``receive_json``; closes with 1003 for a binary one.
+        """Decodes a text message for ``receive_json``; closes with 1003 at a binary one.
 
         Args:
             text_data, bytes_data: the message.
-            kwargs: for ``receive_json``, from a subclass that has more to say.
+            kwargs: further arguments of ``receive_json``, from an overriding method.
         """
         if text_data is None:
             await self._call(self.close, UNSUPPORTED_DATA, "expected JSON in a text message")
@@ -210,31 +214,31 @@ class JsonProtocol(WebsocketProtocol):
         """Override: called with each decoded message."""
 
     async def receive_invalid_json(self, text_data: str, error: Exception) -> None:
-        """Called with text that is not JSON; closes with 1007 by default. Override to be more patient."""
+        """Called with text that is not JSON; closes with 1007 by default. Override to keep the connection open."""
         await self._call(self.close, INVALID_DATA, "expected JSON")
 
     async def send_json(self, content: Any, close: bool | int = False) -> None:
         """Send an object as JSON.
 
         Args:
-            content: what :func:`json.dumps` takes.
-            close: close afterwards; a number is the close code.
+            content: an object that :func:`json.dumps` takes.
+            close: whether to close afterwards; a number is the close code.
 
         Raises:
-            TypeError: it holds something that JSON has no type for.
-            ValueError: it refers to itself.
-            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+            TypeError: the content holds a value that JSON has no type for.
+            ValueError: the content refers to itself.
+            ConnectionClosed: the client has gone. Uncaught it ends the handler normally.
 
-        Cancellation of an async one: as of ``send``.
+        Cancellation, if async: as ``send``.
         """
         await self._call(self.send, text_data=await self._call(self.encode_json, content), close=close)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
-        """JSON text to an object; override for another decoder. Raises ValueError for what is not JSON."""
+        """Decode JSON text; override for another decoder. Raises ValueError for text that is not JSON."""
         return json.loads(text_data)
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:
-        """An object to JSON text; override for another encoder."""
+        """Encode an object as JSON text; override for another encoder."""
         return dumps(content)

@@ -19,17 +19,18 @@ Headers = Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]
 class AsyncHttpConsumer(AsyncConsumer):
     """Serves one HTTP request. Override ``handle``.
 
-    Channel layer messages and the client's disconnect are seen while ``handle`` runs, and after it returned with a body
-    part that was sent with ``more_body=True``: the request then stays open until a handler sends the last part.
+    Handlers of channel layer messages and of the disconnect run while ``handle`` runs. If ``handle`` returns after a
+    body part with ``more_body=True``, the request stays open until a handler sends the last part.
 
     Attributes:
-        max_body_size: bytes of request body beyond which 413 is answered; None: the setting ``MAX_BODY_SIZE``.
+        max_body_size: the largest request body in bytes; a larger one is answered with 413. None: the setting
+            ``MAX_BODY_SIZE``.
     """
 
     max_body_size: int | None = None
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        # A subclass may pass on what as_asgi() was given.
+        # A subclass may pass on the arguments of as_asgi().
         self._body: list[bytes] = []
         self._size = 0
 
@@ -52,7 +53,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         if self._connection.protocol.state is State.REQUEST and self._connection.closed is None:
             raise IllegalMessage(
                 f"{type(self).__name__}.handle() returned without a response; expected send_response(), or "
-                f"send_headers() and send_body(), with more_body=True if a later message is to complete it"
+                f"send_headers() and send_body(), with more_body=True if a later handler completes the response"
             )
 
     def _finished(self) -> bool:
@@ -70,25 +71,25 @@ class AsyncHttpConsumer(AsyncConsumer):
         Args:
             body: the whole request body.
 
-        Cancellation: when the client has gone, ``DISCONNECT_TIMEOUT`` later or, with ``cancel_on_disconnect``, at once.
+        Cancellation: ``DISCONNECT_TIMEOUT`` seconds after the client has gone; with ``cancel_on_disconnect`` at once.
         """
         raise NotImplementedError(f"{type(self).__name__} must have a method: async def handle(self, body)")
 
     async def disconnect(self) -> None:
-        """Override: called once at the end of the request, whatever the end was. Nothing can be sent any more.
+        """Override: called once at every end of the request. Sending is no longer possible.
 
         Cancellation: shielded from the server's, for ``DISCONNECT_TIMEOUT`` seconds.
         """
 
     async def send_headers(self, *, status: int = 200, headers: Headers | None = None) -> None:
-        """Start the response. Servers send the headers together with the first part of the body.
+        """Start the response. The server sends the headers together with the first part of the body.
 
         Args:
             status: the HTTP status.
             headers: names and values, as bytes.
 
         Raises:
-            IllegalMessage: the response has been started already, or an argument is malformed.
+            IllegalMessage: the response has already been started, or an argument is malformed.
             ConnectionClosed: the client has gone.
 
         Cancellation: seen before the message goes to the server; later it may or may not arrive.
@@ -97,9 +98,13 @@ class AsyncHttpConsumer(AsyncConsumer):
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
-        """Send a part of the body; the last one, unless `more_body`.
+        """Send a part of the body.
 
-        Raises and cancellation: as of :meth:`send_headers`.
+        Args:
+            body: the part.
+            more_body: whether further parts follow.
+
+        Raises and cancellation: as :meth:`send_headers`.
         """
         await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
 
@@ -108,10 +113,10 @@ class AsyncHttpConsumer(AsyncConsumer):
 
         Args:
             status: the HTTP status.
-            body: all of it.
+            body: the whole body.
             headers: names and values, as bytes.
 
-        Raises and cancellation: as of :meth:`send_headers`; its client may get a part.
+        Raises and cancellation: as :meth:`send_headers`; the client may get a part of the response.
         """
         await self.send_headers(status=status, headers=headers)
         await self.send_body(body)

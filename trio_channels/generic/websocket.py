@@ -1,7 +1,7 @@
 """WebSocket consumers: ``connect``, ``receive``, ``disconnect``, and JSON on top.
 
-The protocol is the same for all of them: the synchronous classes have its coroutines, which never suspend there, run to
-their end in a worker thread by :func:`_blocking`.
+All classes share the coroutines of ``_websocket_protocol``. In the synchronous classes these never suspend, and
+:func:`_blocking` runs them to their end on a thread of the pool.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> 
     return call
 
 
-# The public names. `send` of these classes takes a WebSocket's text or bytes, where that of their base takes a whole
-# ASGI message: Channels' API, which a subclass check cannot like.
+# As in Channels, `send` of these classes takes text or bytes, where `send` of their base takes an ASGI message. Type
+# checkers reject such an override: hence the ignores.
 
 
 class AsyncWebsocketConsumer(WebsocketProtocol, AsyncConsumer):
@@ -52,18 +52,18 @@ class AsyncWebsocketConsumer(WebsocketProtocol, AsyncConsumer):
         """Send one WebSocket message.
 
         Args:
-            text_data, bytes_data: the message; exactly one of the two.
-            close: close afterwards; a number is the close code.
+            text_data, bytes_data: the message, in exactly one of the two.
+            close: whether to close afterwards; a number is the close code.
 
         Raises:
-            IllegalMessage: not exactly one was given, of the right type, or the WebSocket is not open.
-            ConnectionClosed: the client has gone; left uncaught it is a normal end of the handler.
+            IllegalMessage: not exactly one argument of the right type was given, or the WebSocket is not open.
+            ConnectionClosed: the client has gone. Uncaught it ends the handler normally.
 
         Cancellation: seen before the message goes to the server; later it may or may not arrive.
         """
         if close:
             return super().send(text_data, bytes_data, close)
-        # The same, with one coroutine less: there is one for each message on its way to a client who reads slowly.
+        # As super().send(), with one coroutine less: each message that waits for a slow client holds its coroutines.
         return self._connection.send(data_message(text_data, bytes_data))
 
     def _emit(self, message: Message) -> Awaitable[None]:
@@ -75,10 +75,10 @@ class AsyncJsonWebsocketConsumer(JsonProtocol, AsyncWebsocketConsumer):
 
 
 class WebsocketConsumer(SyncConsumer):
-    """A WebSocket consumer with plain methods, run on worker threads.
+    """A WebSocket consumer with plain methods, run on threads of the pool.
 
-    Override ``connect``, ``receive`` and ``disconnect``.
-    The methods are those of :class:`AsyncWebsocketConsumer`, without ``await``.
+    Override ``connect``, ``receive`` and ``disconnect``. It has the methods of :class:`AsyncWebsocketConsumer`, without
+    ``await``.
     """
 
     groups: Iterable[str] | None = None
@@ -111,7 +111,7 @@ class WebsocketConsumer(SyncConsumer):
     ) -> None:
         """Send one WebSocket message; returns when it is queued, in order.
 
-        Args and raises: as of :meth:`AsyncWebsocketConsumer.send`.
+        Args and Raises: as :meth:`AsyncWebsocketConsumer.send`.
         """
         self._outbox.put(data_message(text_data, bytes_data))
         if close:
@@ -128,10 +128,10 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
-        """JSON text to an object; override for another decoder. Raises ValueError for what is not JSON."""
+        """Decode JSON text; override for another decoder. Raises ValueError for text that is not JSON."""
         return json.loads(text_data)
 
     @classmethod
     def encode_json(cls, content: Any) -> str:
-        """An object to JSON text; override for another encoder."""
+        """Encode an object as JSON text; override for another encoder."""
         return dumps(content)

@@ -1,6 +1,6 @@
 """Channel layers: the manager for ``CHANNEL_LAYERS``, the base class, and the in-memory layer.
 
-``CHANNEL_LAYERS`` is what Channels users know::
+``CHANNEL_LAYERS`` has the form that Channels users know::
 
     CHANNEL_LAYERS = {"default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 100}}}
 """
@@ -41,14 +41,14 @@ BaseChannelLayer = ChannelLayer
 
 
 class ChannelLayerManager:
-    """Makes the configured channel layers, each on first use, and keeps them."""
+    """Makes each configured channel layer on its first use, and keeps it."""
 
     def __init__(self) -> None:
         self.backends: dict[str, ChannelLayer] = {}
-        self._lacking = False  # whether the settings have been found to have no CHANNEL_LAYERS
-        # Worker threads ask, too: were two to make a layer each, members of one would not hear the other's senders.
+        self._not_configured = False  # whether the settings are known to have no CHANNEL_LAYERS
+        # Several threads may ask for a layer: members of one object would not hear the senders of a second one.
         # Re-entrant, since a layer may be made of other configured layers.
-        self._making = threading.RLock()
+        self._lock = threading.RLock()
         os.register_at_fork(after_in_child=self._after_fork)
         setting_changed.connect(self._reset)
 
@@ -56,41 +56,45 @@ class ChannelLayerManager:
         return f"<ChannelLayerManager {self.backends!r}>"
 
     def _after_fork(self) -> None:
-        self._making = threading.RLock()  # another thread, which the child does not have, may have held it
+        self._lock = threading.RLock()  # a thread of the parent, which the child does not have, may have held it
 
     def _reset(self, *, setting: str, **_kwargs: object) -> None:
         if setting in ("CHANNEL_LAYERS", _conf.NAME):
             self.backends = {}
-            self._lacking = False
+            self._not_configured = False
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """``settings.CHANNEL_LAYERS``, or nothing where there is none or no settings."""
-        # Every connection asks, and Django's settings are slow to say what they lack. What they have is read anew: not
-        # everybody who changes it sends the signal.
-        if self._lacking or not _conf.available():
+        """``settings.CHANNEL_LAYERS``; empty without that setting or without settings."""
+        # Every connection asks, and a missing setting is slow to look up, so that its absence is cached. A setting that
+        # exists is read anew each time: it may be changed without the signal.
+        if self._not_configured or not _conf.available():
             return {}
         if not hasattr(settings, "CHANNEL_LAYERS"):
-            self._lacking = True
+            self._not_configured = True
             return {}
         configs = settings.CHANNEL_LAYERS
         if not isinstance(configs, Mapping) or not all(isinstance(entry, Mapping) for entry in configs.values()):
-            # Without what came: it may hold passwords and keys.
+            # Without the value: it may hold passwords and keys.
             raise InvalidChannelLayerError("the setting CHANNEL_LAYERS must be a dict of dicts, one for each alias")
         return dict(configs)
 
     def make_backend(self, name: str) -> ChannelLayer:
-        """A new layer from an entry's ``CONFIG``."""
+        """A new layer from an entry's ``CONFIG``.
+
+        Raises:
+            InvalidChannelLayerError: there is no such entry, or no layer can be made from it.
+        """
         return self._make(name, "CONFIG")
 
     def make_test_backend(self, name: str) -> ChannelLayer:
         """A new layer from an entry's ``TEST_CONFIG``.
 
         Raises:
-            InvalidChannelLayerError: the entry has none.
+            InvalidChannelLayerError: the entry has no ``TEST_CONFIG``, or no layer can be made from it.
         """
         if "TEST_CONFIG" not in self._entry(name):
-            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] has no TEST_CONFIG, which a test layer needs")
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] has no TEST_CONFIG; a test layer needs one")
         return self._make(name, "TEST_CONFIG")
 
     def _entry(self, name: str) -> dict[str, Any]:
@@ -104,7 +108,7 @@ class ChannelLayerManager:
         entry = self._entry(name)
         if "ROUTING" in entry:
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{name!r}] has a ROUTING key, which is of Channels 1; set ASGI_APPLICATION instead"
+                f"CHANNEL_LAYERS[{name!r}] has the key ROUTING of Channels 1; remove it, and set ASGI_APPLICATION"
             )
         path = entry.get("BACKEND")
         if not isinstance(path, str):
@@ -133,7 +137,7 @@ class ChannelLayerManager:
         return layer
 
     def __getitem__(self, key: str) -> ChannelLayer:
-        with self._making:
+        with self._lock:
             layer = self.backends.get(key)
             if layer is None:
                 layer = self.backends[key] = self.make_backend(key)
@@ -143,7 +147,12 @@ class ChannelLayerManager:
         return key in self.backends or key in self.configs
 
     def set(self, key: str, layer: ChannelLayer | None) -> ChannelLayer | None:
-        """Put a layer in place of another, None to forget it; returns the one that was there. For tests."""
+        """Replace a layer, for tests; returns the previous one.
+
+        Args:
+            key: the alias.
+            layer: the new layer; None to have the next use make one from the settings.
+        """
         old = self.backends.pop(key, None)
         if layer is not None:
             self.backends[key] = layer
@@ -157,14 +166,14 @@ def _foreign(name: str, path: str) -> InvalidChannelLayerError:
     )
 
 
-#: The layers of ``CHANNEL_LAYERS``, by alias: ``channel_layers["default"]``; each is made when it is first asked for.
+#: The layers of ``CHANNEL_LAYERS`` by alias, such as ``channel_layers["default"]``; each is made on first use.
 channel_layers = ChannelLayerManager()
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | None:
-    """The channel layer of that alias, or None where ``CHANNEL_LAYERS`` has no such entry.
+    """The channel layer of that alias, or None if ``CHANNEL_LAYERS`` has no such entry.
 
     Raises:
-        InvalidChannelLayerError: the entry is wrong.
+        InvalidChannelLayerError: no layer can be made from the entry.
     """
     return channel_layers[alias] if alias in channel_layers else None  # noqa: SIM401 - it is no dict

@@ -1,26 +1,21 @@
-"""What a channel layer is: the interface that every backend implements, and the values that cross it."""
+"""The interface that every channel layer implements, and the values that cross it."""
 
 from __future__ import annotations
 
 import abc
 import fnmatch
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
+from typing import Self, TypedDict
 
-from .._limits import CAPACITY, Overflow
+from .._asgi.protocol import Message
+from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow, Rule
 from ..exceptions import InvalidChannelLayerError
-from .codec import Message
-from .gap import Gap
+from .mailbox import Mailbox
+from .message import Envelope, Gap
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .envelope import Envelope
-    from .mailbox import Mailbox
 
 __all__ = [
     "ChannelLayer",
@@ -35,12 +30,12 @@ __all__ = [
     "WorkSource",
 ]
 
-#: Channels' defaults: seconds a message may wait, seconds an abandoned channel is kept, messages a channel holds.
+#: Channels' defaults, in seconds.
 EXPIRY, GROUP_EXPIRY = 60.0, 86_400.0
 
 
 class LayerOptions(TypedDict, total=False):
-    """What every channel layer can be configured with; see :class:`ChannelLayer`."""
+    """The options of every channel layer; see :class:`ChannelLayer`."""
 
     expiry: float
     group_expiry: float
@@ -62,11 +57,11 @@ class LayerStatistics:
         group_sent: messages accepted by ``group_send``.
         delivered: messages taken out of mailboxes.
         dropped: messages that a full mailbox lost.
-        expired: messages that waited too long.
+        expired: messages that waited longer than the layer's expiry.
         full: ``send`` calls refused with ``ChannelFull``.
-        gone: messages for a process-local channel that does not exist (any more).
-        healthy: whether the layer works. False where its tasks go on crashing: it has ended its connections, takes no
-            new ones, and the process should be replaced. An outage of the backend, which ends by itself, is not meant.
+        gone: messages for a process-local channel that does not exist, or no longer exists.
+        healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
+            and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
     """
 
     channels: int
@@ -87,21 +82,22 @@ class ChannelLayer(abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
 
     Args:
-        expiry: seconds a message may wait in a mailbox before it counts as lost.
-        group_expiry: seconds after which a channel made by :meth:`new_channel` that nobody uses is forgotten.
-        capacity: messages a mailbox holds.
+        expiry: seconds a message may wait in a mailbox before it counts as lost; 60 by default.
+        group_expiry: seconds after which an unused channel of :meth:`new_channel` is forgotten; a day by default.
+        capacity: messages a mailbox holds; 100 by default.
         channel_capacity: glob or compiled regular expression -> capacity, for channel names; the first match counts.
-        overflow: what a full mailbox of a connection or subscriber does by default: ``close`` ends its owner
-            (a WebSocket with 1013), ``drop_newest`` and ``drop_oldest`` lose messages and say so with a :class:`Gap`.
+        overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,
+            a WebSocket with 1013. ``drop_newest`` and ``drop_oldest`` drop messages, and report them with a
+            :class:`Gap`.
 
     Raises:
         InvalidChannelLayerError: an argument is out of range.
 
     Delivery is at most once. Per sender and group, messages arrive in the order sent. A message must be encodable (see
-    :mod:`trio_channels.layers.codec`); receivers get a copy of it, whose nested values they share.
+    :mod:`trio_channels.layers.message`). Each receiver gets a shallow copy; the receivers share nested values.
     """
 
-    #: As in the channel layer specification; read by portable code.
+    #: The extensions of the channel layer specification that this layer implements.
     extensions = ("groups", "flush")
 
     def __init__(
@@ -113,32 +109,32 @@ class ChannelLayer(abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
     ) -> None:
-        _require(_is_seconds(expiry), "expiry", "a number of seconds above 0", expiry)
-        _require(_is_seconds(group_expiry), "group_expiry", "a number of seconds above 0", group_expiry)
-        _require(_is_count(capacity), "capacity", "an int of at least 1", capacity)
-        _require(overflow in get_args(Overflow), "overflow", f"one of {get_args(Overflow)}", overflow)
+        _require(SECONDS, "expiry", expiry)
+        _require(SECONDS, "group_expiry", group_expiry)
+        _require(COUNT, "capacity", capacity)
+        _require(OVERFLOW, "overflow", overflow)
         self.expiry = float(expiry)
         self.group_expiry = float(group_expiry)
         self.capacity = capacity
         self.overflow: Overflow = overflow
         self._capacities: list[tuple[re.Pattern[str], int]] = []
         capacities = {} if channel_capacity is None else channel_capacity
-        _require(isinstance(capacities, Mapping), "channel_capacity", "a dict of pattern and capacity", capacities)
+        _require(_CAPACITIES, "channel_capacity", capacities)
         for pattern, limit in capacities.items():
-            _require(_is_pattern(pattern), "a key of channel_capacity", "a glob or compiled expression of str", pattern)
-            _require(_is_count(limit), f"channel_capacity[{pattern!r}]", "an int of at least 1", limit)
+            _require(_PATTERN, "a key of channel_capacity", pattern)
+            _require(COUNT, f"channel_capacity[{pattern!r}]", limit)
             compiled = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
             self._capacities.append((compiled, limit))
 
     def get_capacity(self, channel: str) -> int:
-        """How many messages a mailbox of that channel name holds."""
+        """The capacity of a mailbox with that channel name, in messages."""
         for pattern, limit in self._capacities:
             if pattern.match(channel):
                 return limit
         return self.capacity
 
     async def __aenter__(self) -> Self:
-        """Open the layer; layers without a backend need no opening."""
+        """Open the layer; a layer without a backend needs no opening."""
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -152,13 +148,13 @@ class ChannelLayer(abc.ABC):
         """Send a message to one channel.
 
         Args:
-            channel: of a connection (its ``channel_name``), of :meth:`new_channel`, or a named one.
+            channel: a connection's ``channel_name``, the name of a :meth:`new_channel`, or a named channel.
             message: a dict whose ``type`` names the handler.
 
         Raises:
-            ChannelFull: the channel holds as many messages as it may; this one was not accepted.
+            ChannelFull: the channel is at its capacity; the message was not accepted.
             InvalidNameError: the channel name breaks the rules.
-            MessageNotEncodable: the message cannot travel.
+            MessageNotEncodable: the message holds a value that cannot be encoded.
             ChannelLayerUnavailable: the backend did not answer in time.
 
         Cancellation: in memory atomic. With a backend, a message that is on its way may arrive.
@@ -171,7 +167,7 @@ class ChannelLayer(abc.ABC):
         Several tasks may wait on one channel; each message goes to one of them.
 
         Args:
-            channel: of :meth:`new_channel`, or a named one.
+            channel: the name of a :meth:`new_channel`, or a named channel.
 
         Raises:
             InvalidNameError: the channel name breaks the rules.
@@ -184,52 +180,52 @@ class ChannelLayer(abc.ABC):
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make a process-local channel and return its name, for use with :meth:`receive`.
 
-        Connections and subscribers do not need it: theirs end with them. One made here is forgotten when nobody has
-        used it for ``group_expiry`` seconds.
+        Connections and subscribers do not need it: they have channels that end with them. A channel made here is
+        forgotten after ``group_expiry`` seconds without use.
 
         Args:
             prefix: the first part of the name.
 
-        Cancellation: makes none.
+        Cancellation: atomic; a cancelled call makes no channel.
         """
 
     # -- groups ---------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     async def group_add(self, group: str, channel: str) -> None:
-        """Make a channel a member of a group; a member once, however often it is added.
+        """Make a channel a member of a group. Adding a member again changes nothing.
 
         Args:
             group: 1 to 99 ASCII letters, digits, hyphens, underscores and periods.
-            channel: of a connection, or of :meth:`new_channel`.
+            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`.
 
         Raises:
             InvalidNameError: a name breaks the rules.
             ChannelLayerUnavailable: the backend did not answer in time.
 
-        Cancellation: in memory atomic. With a backend, the membership may stand.
+        Cancellation: in memory atomic. With a backend, the channel may have become a member.
         """
 
     @abc.abstractmethod
     async def group_discard(self, group: str, channel: str) -> None:
-        """End a membership; nothing happens where there is none.
+        """End a membership; does nothing where there is none.
 
-        Args and Raises: as of :meth:`group_add`.
+        Args and Raises: as :meth:`group_add`.
 
         Cancellation: atomic.
         """
 
     @abc.abstractmethod
     async def group_send(self, group: str, message: Message) -> None:
-        """Send a message to every member of a group. Never fails because of a member that is full.
+        """Send a message to every member of a group. A member whose mailbox is full does not make the call fail.
 
         Args:
-            group: its name. A group without members is no error.
+            group: the group's name. It may have no members.
             message: a dict whose ``type`` names the handler.
 
         Raises:
             InvalidNameError: the group name breaks the rules.
-            MessageNotEncodable: the message cannot travel.
+            MessageNotEncodable: the message holds a value that cannot be encoded.
             ChannelLayerUnavailable: the backend did not answer in time.
 
         Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
@@ -249,11 +245,11 @@ class ChannelLayer(abc.ABC):
         """A mailbox for the length of a ``with`` block; its memberships end with it.
 
         Args:
-            ring: called after something was put in, in the mailbox' Trio run; it must not block. What a task that waits
-                in ``get`` is given is not put in.
-            offer: called instead, in the mailbox' Trio run, with a message that nothing waits before; returns whether
-                the owner was waiting for it and has it now. If not it is put in.
-            overflow: instead of the layer's default.
+            ring: called in the mailbox' Trio run after an item was put in; it must not block. Not called for messages
+                handed directly to a waiting ``get``.
+            offer: called in the mailbox' Trio run with a message that arrives while the mailbox is empty. Returns True
+                if the owner has taken the message; otherwise the message is put in.
+            overflow: the overflow rule; the layer's by default.
             prefix: the first part of the channel name.
         """
 
@@ -261,13 +257,14 @@ class ChannelLayer(abc.ABC):
     def subscribe(
         self, *groups: str, overflow: Overflow | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Message | Gap]]:
-        """Membership that cannot leak: ``async with layer.subscribe("room") as events: async for event in events``.
+        """Receive groups' messages: ``async with layer.subscribe("room") as events: async for event in events``.
 
-        Yields the groups' messages, and a :class:`Gap` where some are missing.
+        The iteration yields the groups' messages, and a :class:`Gap` where some are missing. The membership ends with
+        the block.
 
         Args:
-            groups: whose messages to get.
-            overflow: instead of the layer's rule.
+            groups: the groups to join.
+            overflow: the overflow rule; the layer's by default.
 
         Raises:
             MailboxOverflow: from the iteration, with ``overflow="close"``, when the subscriber fell behind.
@@ -275,14 +272,14 @@ class ChannelLayer(abc.ABC):
         Cancellation: a cancelled iteration loses no message.
         """
 
-    # -- named channels as work for workers -----------------------------------------------------------------------
+    # -- named channels as queues of workers ----------------------------------------------------------------------
 
     def work_queue(self, channel: str) -> WorkQueue:
-        """A named channel as work for workers; see :class:`trio_channels.worker.Worker`.
+        """A named channel as the queue of a :class:`trio_channels.worker.Worker`.
 
         Raises:
             InvalidChannelLayerError: the layer has no named channels for workers.
-            InvalidNameError: the channel name breaks the rules, or is of a process-local channel.
+            InvalidNameError: the channel name breaks the rules, or names a process-local channel.
         """
         raise InvalidChannelLayerError(
             f"{type(self).__name__} has no named channels for workers: it has no method work_queue(). Use "
@@ -293,16 +290,16 @@ class ChannelLayer(abc.ABC):
 
     @abc.abstractmethod
     async def flush(self) -> None:
-        """Forget every message and group membership; who loses messages is told with a :class:`Gap`.
+        """Delete every message and group membership. Each owner of a mailbox that loses messages gets a :class:`Gap`.
 
-        Cancellation: seen before it begins; then it is completed.
+        Cancellation: seen before the deletion begins; then it is completed.
         """
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Release what the layer holds in this Trio run. Idempotent.
+        """Release the layer's resources in this Trio run. Idempotent.
 
-        Cancellation: what a backend still holds expires by itself.
+        Cancellation: data left in a backend expires by itself.
         """
 
     @abc.abstractmethod
@@ -310,18 +307,12 @@ class ChannelLayer(abc.ABC):
         """An immutable snapshot."""
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+_CAPACITIES = Rule("a dict of pattern and capacity", lambda value: isinstance(value, Mapping))
+_PATTERN = Rule(
+    "a glob or compiled expression of str",
+    lambda value: isinstance(value.pattern if isinstance(value, re.Pattern) else value, str),
+)
 
 
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _is_pattern(value: Any) -> bool:
-    return isinstance(value.pattern if isinstance(value, re.Pattern) else value, str)
-
-
-def _require(condition: bool, name: str, expected: str, got: object) -> None:
-    if not condition:
-        raise InvalidChannelLayerError(f"{name} of a channel layer must be {expected}; got {got!r}")
+def _require(rule: Rule, name: str, value: object) -> None:
+    rule.require(f"{name} of a channel layer", value, InvalidChannelLayerError)

@@ -1,14 +1,13 @@
-"""Who is a member of what, in one process and one Trio run: the tables that every layer delivers through.
+"""The hub: one layer's tables of mailboxes and groups in one Trio run, through which every layer delivers.
 
-Everything runs in one Trio run, with no await between a look-up and its use, so that the tables need no lock.
-Delivering is synchronous, but for groups that are sent to in parts: meanwhile one sender has the *turn*, and all that
-others want delivered comes after it.
+The tables need no lock: they are used in one Trio run, without an await between a look-up and its use. Delivery is
+synchronous, except to large groups, which are sent to in parts. Meanwhile one sender has the *turn*, and the
+deliveries of all others wait for its end.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,17 +15,15 @@ from contextlib import asynccontextmanager, contextmanager
 import outcome
 import trio
 
-from .counters import Counters
-from .envelope import Envelope
-from .gap import Gap
 from .mailbox import Mailbox
+from .message import Counters, Envelope, Gap
 
-#: Members that are sent to at a time. What a thousand members touch, each twice, does not fit into a processor's cache:
-#: in parts, each part has dealt with its message before the next one gets it, which takes a third off the whole. And
-#: the tasks beside them wait for a part, not for a thousand handlers.
+#: Members that are sent to at a time. The data of a thousand members does not fit into a processor's cache. With parts,
+#: each part handles its message before the next one gets it, which saves a third of the time. Other tasks wait for one
+#: part, and not for a thousand handlers.
 PART = 64
 
-#: Seconds between two looks for ownerless mailboxes that nobody uses.
+#: Seconds between two sweeps for unused ownerless mailboxes.
 SWEEP_INTERVAL = 60.0
 
 
@@ -34,14 +31,14 @@ class Hub:
     """The mailboxes and groups of one layer in one Trio run.
 
     Args:
-        on_change: called with a group that got its first member, or lost its last.
+        on_change: called with the name of a group that got its first member, or lost its last.
 
     Attributes:
         mailboxes: channel name -> mailbox.
-        groups: group name -> channel name -> mailbox; a group without members is not in it.
-        counters: what the layer has done in this run.
-        token: the entry queue of the run.
-        process: the run's process.
+        groups: group name -> channel name -> mailbox; holds only groups with members.
+        counters: the layer's running totals in this run.
+        token: the run's token, through which other threads call functions in it.
+        process: the run's process id.
     """
 
     def __init__(self, on_change: Callable[[str], None] | None = None) -> None:
@@ -64,7 +61,7 @@ class Hub:
         return mailbox
 
     def close(self, mailbox: Mailbox) -> None:
-        """End a mailbox and its memberships; costs what its own memberships cost."""
+        """End a mailbox and its memberships; the cost grows with its own memberships only."""
         for group in list(mailbox.groups):
             self.leave(group, mailbox.name)
         self.mailboxes.pop(mailbox.name, None)
@@ -89,7 +86,7 @@ class Hub:
         mailbox.groups.add(group)
 
     def leave(self, group: str, channel: str) -> None:
-        """End a membership; nothing happens where there is none."""
+        """End a membership; does nothing where there is none."""
         members = self.groups.get(group)
         if members is None or channel not in members:
             return
@@ -107,10 +104,11 @@ class Hub:
                 mailbox.put(envelope)
 
     async def fan_out_in_parts(self, group: str, envelope: Envelope) -> None:
-        """As :meth:`fan_out`, with a round of the scheduler after every :data:`PART` members. To be called in one's
-        :meth:`turn`. Who leaves meanwhile gets nothing any more, nor does who has not been a member before.
+        """Put one envelope into each member's mailbox, and let other tasks run after every :data:`PART` members.
 
-        Cancellation: none; it takes as long as the members' handlers take to their first waits.
+        Call it inside :meth:`turn`. Members that leave meanwhile are skipped; new ones are not added.
+
+        Cancellation: none; the call lasts until the members' handlers have reached their first waits.
         """
         names = list(self.groups.get(group, ()))
         for start in range(0, len(names), PART):
@@ -123,19 +121,20 @@ class Hub:
 
     @property
     def has_turn(self) -> bool:
-        """Whether somebody has a :meth:`turn` now, so that nobody else delivers."""
+        """Whether a task has the :meth:`turn`, so that no other one delivers."""
         return self._turn.locked()
 
     def is_large(self, group: str) -> bool:
-        """Whether a group is to be sent to in parts."""
+        """Whether a group is sent to in parts."""
         return len(self.groups.get(group, ())) > PART
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """For the length of the block, have nobody else deliver in this run: every member sees one order, and nobody an
-        answer before the question.
+        """Hold the right to deliver in this run, for the length of the block.
 
-        Cancellation: ends the wait for the others.
+        So all members see messages in one order, and no answer overtakes its question.
+
+        Cancellation: ends the wait for the turn.
         """
         async with self._turn:
             try:
@@ -145,12 +144,12 @@ class Hub:
                     self._afterwards.popleft()()
 
     async def after_turn(self, function: Callable[[], object]) -> None:
-        """Have a function that delivers called at the end of the turn that somebody has now; raises what it does.
+        """Call a delivering function at the end of the current turn, and wait for it; its exceptions are passed on.
 
-        All who wait so are served at once, and take no turn of their own: one each, one after the other, would let
-        those who send all the time wait for each other for ever.
+        All functions that wait are called together, and none takes a turn of its own: with a turn each, tasks that send
+        without pause would wait for one another for ever.
 
-        Cancellation: atomic; a cancelled call has not called it.
+        Cancellation: atomic; a cancelled call has not called the function.
         """
         task = trio.lowlevel.current_task()
 
@@ -165,14 +164,14 @@ class Hub:
         await trio.lowlevel.wait_task_rescheduled(give_up)
 
     def in_turn(self, function: Callable[[], object]) -> None:
-        """Call a function that delivers, or that must not overtake one; after the turn that somebody has now."""
+        """Call a function that delivers, or must not overtake a delivery: now, or at the end of the current turn."""
         if self._turn.locked():
             self._afterwards.append(function)
         else:
             function()
 
     def flush(self) -> None:
-        """Forget messages and memberships; tell each owner that had either."""
+        """Delete messages and memberships; an owner that had either gets a :class:`Gap`."""
         flushed = list(self.groups)
         self.groups.clear()
         if self._on_change is not None:
@@ -185,7 +184,7 @@ class Hub:
             mailbox.groups.clear()
 
     def fail(self, reason: str) -> None:
-        """End every mailbox: the layer is broken."""
+        """End every mailbox because the layer is broken."""
         for mailbox in list(self.mailboxes.values()):
             if isinstance(mailbox, OwnerlessMailbox):
                 self.close(mailbox)
@@ -193,37 +192,30 @@ class Hub:
                 mailbox.fail(reason)
 
     def ownerless(self, name: str, capacity: int) -> Mailbox:
-        """The mailbox of that name, made if there is none; see :class:`OwnerlessMailbox`."""
+        """Return the mailbox of that name, or make an :class:`OwnerlessMailbox`."""
         return self.mailboxes.get(name) or self.open(
             OwnerlessMailbox(name, capacity=capacity, overflow="drop_newest", counters=self.counters)
         )
 
     def forget_unused(self, longer_than: float) -> None:
-        """Drop the ownerless mailboxes that nobody has used for `longer_than` seconds; looks once a minute."""
+        """Close the ownerless mailboxes that have been unused for `longer_than` seconds; looks once a minute."""
         now = trio.current_time()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_INTERVAL
-            for mailbox in list(self.mailboxes.values()):
-                if (
-                    isinstance(mailbox, OwnerlessMailbox)
-                    and not mailbox.waited_for
-                    and mailbox.last_used < now - longer_than
-                ):
+            for mailbox in self._all_ownerless():
+                if not mailbox.waited_for and mailbox.last_used < now - longer_than:
                     self.close(mailbox)
 
     def close_ownerless(self) -> None:
-        """Drop every ownerless mailbox; the others end with their owners."""
-        for mailbox in list(self.mailboxes.values()):
-            if isinstance(mailbox, OwnerlessMailbox):
-                self.close(mailbox)
+        """Close every ownerless mailbox; the others end with their owners."""
+        for mailbox in self._all_ownerless():
+            self.close(mailbox)
+
+    def _all_ownerless(self) -> list[Mailbox]:
+        return [mailbox for mailbox in self.mailboxes.values() if isinstance(mailbox, OwnerlessMailbox)]
 
 
 class OwnerlessMailbox(Mailbox):
-    """A mailbox made by ``new_channel``, or for a named channel: no block ends it, so disuse does."""
+    """A mailbox of ``new_channel`` or of a named channel: no ``with`` block ends it, so it ends when unused."""
 
     __slots__ = ()
-
-
-def random_channel_name(prefix: str) -> str:
-    """A process-local channel name that nobody else has: 96 random bits."""
-    return f"{prefix}!{secrets.token_hex(12)}"

@@ -1,4 +1,4 @@
-"""The lifespan protocol (ASGI specification, Lifespan 2.0): opens the channel layers, and closes them."""
+"""The lifespan protocol (ASGI specification, Lifespan 2.0): opens and closes the channel layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import channel_layers
 
 logger = logging.getLogger("trio_channels.lifespan")
 
-#: To servers that would start, and then fail in every request; and in every request to those that have.
+#: Reported at start-up to a server that does not run on Trio, and raised in each request of one that has started.
 NOT_TRIO = (
     "trio-channels needs a server that runs on Trio, and this one does not: use `trio-channels serve`, "
     "or `hypercorn --worker-class trio`"
@@ -22,7 +22,7 @@ NOT_TRIO = (
 
 @asynccontextmanager
 async def open_layers() -> AsyncIterator[None]:
-    """Every layer of ``CHANNEL_LAYERS``, open for the length of the block."""
+    """Open every layer of ``CHANNEL_LAYERS``, for the length of the block. Cancellation: the layers are closed."""
     async with AsyncExitStack() as layers:
         for alias in channel_layers.configs:
             await layers.enter_async_context(channel_layers[alias])
@@ -33,8 +33,8 @@ async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
     """An ASGI application for the ``lifespan`` scope.
 
     Every layer of ``CHANNEL_LAYERS`` is open between start-up and shutdown, with its tasks in this task's nurseries. A
-    layer that cannot be opened is logged with its traceback, and reported to the server, which then does not start. Nor
-    does one on asyncio.
+    layer that cannot be opened is logged with its traceback and reported to the server, which then does not start. A
+    server that runs on asyncio is told not to start.
 
     Cancellation: the layers are closed.
     """

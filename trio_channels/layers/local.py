@@ -1,4 +1,4 @@
-"""What every channel layer does inside a process: mailboxes, subscriptions and their clean-up."""
+"""The part of every channel layer inside a process: mailboxes, subscriptions and their clean-up."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Unpack
 
 import trio
 
+from .._asgi.protocol import Message
 from .._limits import Overflow
-from ..exceptions import ChannelLayerUnavailable, InvalidNameError, MailboxOverflow
+from ..exceptions import ChannelLayerUnavailable, MailboxOverflow
 from . import names
 from .base import ChannelLayer, LayerOptions, LayerStatistics
-from .codec import Message
-from .counters import Counters
-from .envelope import Envelope
-from .gap import Gap
-from .hub import Hub, random_channel_name
+from .hub import Hub
 from .mailbox import Mailbox
+from .message import Counters, Envelope, Gap
 
 
 class Subscription:
@@ -36,12 +34,12 @@ class Subscription:
         return self
 
     def __anext__(self) -> Awaitable[Message | Gap]:
-        # A coroutine function would be one more to wake for each subscriber of a group, with each message.
+        # Not a coroutine function: that would be one more coroutine to resume per subscriber and message.
         mailbox = self._mailbox
         if mailbox.overflowed:
             raise MailboxOverflow(
-                f"a subscriber fell more than {mailbox.capacity} messages behind; read faster, subscribe with "
-                f"overflow='drop_oldest' or 'drop_newest', or give the layer more capacity"
+                f"a subscriber fell more than {mailbox.capacity} messages behind: read faster, subscribe with "
+                f"overflow='drop_oldest' or 'drop_newest', or raise the layer's capacity"
             )
         return mailbox
 
@@ -53,10 +51,10 @@ def _end_of_subscription(failure: str | None) -> Exception:
 
 
 class LocalDelivery(ChannelLayer):
-    """The half of a channel layer that delivers within one process.
+    """The base of all channel layers: delivers within one process.
 
-    One layer object may be used from several Trio runs in one process (a live server in a thread, a test in another):
-    each run has a hub of its own, and a task or mailbox is only ever touched from its own run.
+    One layer object may be used from several Trio runs in one process, such as a live server in a thread and a test in
+    another. Each run has a hub of its own; tasks and mailboxes are changed from their own run only.
     """
 
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
@@ -73,7 +71,7 @@ class LocalDelivery(ChannelLayer):
         return hub
 
     def _all_hubs(self) -> list[Hub]:
-        """The hubs of every run; a copy, as other threads add theirs."""
+        """The hubs of all runs; a copy, as other threads may add theirs."""
         return list(self._hubs.values())
 
     def _forget_ended_runs(self) -> None:
@@ -81,9 +79,9 @@ class LocalDelivery(ChannelLayer):
             self._in_run_of(hub, _nothing)
 
     def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
-        """Have `function` called in another run, soon; or forget the hub, and return False, if that run has ended.
+        """Schedule a call in another run. If that run has ended, forget its hub and return False.
 
-        For a forked child the runs of its parent have.
+        In a forked child the runs of its parent have ended.
         """
         try:
             if hub.process != os.getpid():
@@ -95,7 +93,7 @@ class LocalDelivery(ChannelLayer):
         return True
 
     def _ownerless(self, channel: str) -> Mailbox:
-        """This run's mailbox of that name, made if there is none; those that nobody uses are forgotten on the way."""
+        """This run's mailbox of that name, made if there is none. Also closes unused ownerless mailboxes."""
         hub = self._hub()
         hub.forget_unused(self.group_expiry)
         mailbox = hub.ownerless(channel, self.get_capacity(channel))
@@ -103,11 +101,11 @@ class LocalDelivery(ChannelLayer):
         return mailbox
 
     def _healthy(self) -> bool:
-        """Whether the layer can be used. May be asked in any thread."""
+        """Whether the layer works. May be called in any thread."""
         return True
 
     def _process_mark(self) -> str:
-        """What stands between the prefix and the ``!`` of this process' channel names."""
+        """The part of channel names that names this process: between the prefix and the ``!``."""
         return ""
 
     def _envelope(self, message: Message) -> Envelope:
@@ -123,8 +121,9 @@ class LocalDelivery(ChannelLayer):
         overflow: Overflow | None = None,
         prefix: str = "specific",
     ) -> AbstractContextManager[Mailbox]:
+        """See :meth:`ChannelLayer.open_mailbox`."""
         hub = self._hub()
-        name = _new_name(prefix, self._process_mark())
+        name = names.new_channel_name(prefix, self._process_mark())
         return hub.opened(
             Mailbox(
                 name,
@@ -140,18 +139,21 @@ class LocalDelivery(ChannelLayer):
     async def subscribe(
         self, *groups: str, overflow: Overflow | None = None
     ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
+        """See :meth:`ChannelLayer.subscribe`. Cancellation: a cancelled iteration loses no message."""
         with self.open_mailbox(overflow=overflow, prefix="subscriber") as mailbox:
             for group in groups:
                 await self.group_add(group, mailbox.name)
             yield Subscription(mailbox)
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        name = _new_name(prefix, self._process_mark())
+        """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""
+        name = names.new_channel_name(prefix, self._process_mark())
         await trio.lowlevel.checkpoint()
         self._ownerless(name)
         return name
 
     async def receive(self, channel: str) -> Message:
+        """See :meth:`ChannelLayer.receive`. Cancellation: loses no message."""
         names.check_channel_name(channel)
         mailbox = self._ownerless(channel)
         while True:
@@ -167,10 +169,12 @@ class LocalDelivery(ChannelLayer):
     # -- the layer itself -----------------------------------------------------------------------------------------
 
     async def close(self) -> None:
+        """See :meth:`ChannelLayer.close`. Cancellation: atomic; a cancelled call has closed nothing."""
         await trio.lowlevel.checkpoint()
         self._hub().close_ownerless()
 
     def statistics(self) -> LayerStatistics:
+        """An immutable snapshot."""
         hubs = self._all_hubs()
         return LayerStatistics(
             channels=sum(len(hub.mailboxes) for hub in hubs),
@@ -188,16 +192,5 @@ def _summed(counters: Iterator[Counters]) -> Iterator[tuple[str, int]]:
         yield field.name, sum(getattr(row, field.name) for row in rows)
 
 
-def _new_name(prefix: str, process: str) -> str:
-    if names.is_group_name(prefix):
-        name = random_channel_name(prefix + process)
-        if names.is_channel_name(name):
-            return name
-    raise InvalidNameError(
-        f"a channel prefix must be a str of ASCII letters, digits, '-', '_' and '.', at most "
-        f"{names.MAX_NAME_LENGTH - len(random_channel_name(process))} of them; got {prefix!r}"
-    )
-
-
 def _nothing() -> None:
-    """Asks a run's entry queue whether it still takes calls."""
+    """Called in a run to find out whether the run has ended."""

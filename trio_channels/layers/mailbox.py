@@ -1,12 +1,12 @@
-"""Mailboxes: a bounded queue with an overflow rule, filled without ever waiting.
+"""Mailboxes: bounded queues with an overflow rule; putting a message in never waits.
 
 The rules:
 
-- :meth:`Mailbox.put` never blocks and never raises: a full or closed mailbox costs only its owner.
-- At most ``capacity`` messages wait. Beyond that the overflow rule decides, and everything lost is counted.
-- With ``overflow="close"`` nothing is accepted after the first loss: what the owner reads has no hole in it.
-- Wherever messages are missing, the owner is given a :class:`~trio_channels.layers.base.Gap` in their place.
-- An envelope is shared by all mailboxes of a fan-out; each owner gets its own shallow copy of the message.
+- :meth:`Mailbox.put` never blocks and never raises: a full or closed mailbox affects only its owner.
+- At most ``capacity`` messages wait. Beyond that the overflow rule decides, and each lost message is counted.
+- With ``overflow="close"`` no message is accepted after the first loss: the owner reads a sequence without holes.
+- Where messages are missing, the owner gets a :class:`~trio_channels.layers.base.Gap` in their place.
+- All mailboxes of a fan-out share one envelope; each owner gets its own shallow copy of the message.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from typing import Any
 import outcome
 import trio
 
+from .._asgi.protocol import Message
 from .._limits import Overflow
 from ..exceptions import InvalidChannelLayerError
-from .codec import Message
-from .counters import Counters
-from .envelope import Envelope
-from .gap import Gap
+from .message import Counters, Envelope, Gap
 
 logger = logging.getLogger("trio_channels.mailbox")
 
@@ -40,13 +38,13 @@ _CONSEQUENCE: dict[Overflow, str] = {
 }
 
 
-#: What is missing at one place: the reason -> how many messages, or None where that is not known.
+#: A place where messages are missing: reason -> number of messages, or None where it is not known.
 Hole = dict[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxStatistics:
-    """A snapshot of one mailbox: what waits, what it may hold, what it has lost."""
+    """A snapshot of one mailbox: counts of messages, and of the groups it is a member of."""
 
     waiting: int
     capacity: int
@@ -60,20 +58,21 @@ class Mailbox:
 
     Args:
         name: the channel name.
-        capacity: how many messages may wait.
-        overflow: what happens beyond that; see :data:`~trio_channels.layers.gap.Overflow`.
-        counters: the layer's, counted up along with the mailbox' own.
-        ring: called after each change that the owner should look at, unless a task that waits in :meth:`get` has it.
-        offer: asked first, with a message that nothing waits before; says whether the owner was waiting and has it now.
+        capacity: the number of messages that may wait.
+        overflow: the rule beyond that; see :class:`~trio_channels.layers.base.ChannelLayer`.
+        counters: the layer's counters, incremented along with the mailbox' own.
+        ring: called after each change that the owner must handle. Not called for items handed directly to a task that
+            waits in :meth:`get`.
+        offer: called with a message that arrives while the mailbox is empty. Returns True if the owner has taken it.
 
     Attributes:
-        groups: the names of the groups it is a member of; the hub's to change.
-        end: makes what a receiver gets when the mailbox is closed, of :attr:`failure`; the owner's to set.
-        on_overflow: called when it overflows the first time with ``overflow="close"``; the owner's to set.
-        overflowed: whether an ``overflow="close"`` mailbox was full; its owner must end.
-        on_failure: called when the layer has failed; the owner's to set.
-        failure: why the layer has failed, or None; its owner must end.
-        last_used: Trio time of the last use, for mailboxes that no block ends.
+        groups: the names of the groups it is a member of; changed by the hub.
+        end: maps :attr:`failure` to the exception that receivers get from a closed mailbox; set by the owner.
+        on_overflow: called at the first overflow with ``overflow="close"``; set by the owner.
+        overflowed: whether a mailbox with ``overflow="close"`` has overflowed, so that its owner must end.
+        on_failure: called when the layer has failed; set by the owner.
+        failure: the reason why the layer has failed, so that the owner must end; else None.
+        last_used: Trio time of the last use, for ownerless mailboxes.
 
     Raises:
         InvalidChannelLayerError: there is no such overflow rule.
@@ -130,12 +129,12 @@ class Mailbox:
         self._counters = counters
         self._ring = ring
         self._offer = offer
-        # A hole stands between the messages where some are missing. Adjacent ones are one, so that there is at most
-        # one more than there are messages; the one before the first message is kept apart.
+        # Holes stand in the queue where messages are missing. Adjacent holes are merged, so that there is at most one
+        # hole more than there are messages. `_hole` stands before the first message.
         self._entries: deque[Envelope | Hole] = deque()
         self._hole: Hole = {}
         self._waiting = 0  # envelopes in the queue
-        self._receivers: dict[trio.lowlevel.Task, None] = {}  # none unless the queue is empty; the first waits longest
+        self._receivers: dict[trio.lowlevel.Task, None] = {}  # longest wait first; empty unless the queue is empty
         self._closed = False
         self._dropped = 0
         self._expired = 0
@@ -153,7 +152,7 @@ class Mailbox:
 
     @property
     def full(self) -> bool:
-        """Whether a message put in now would be one too many, expired ones not counted."""
+        """Whether there is no room for another message. Expired messages do not count."""
         return self.overflowed or (self._waiting >= self.capacity and not self._forget_expired())
 
     @property
@@ -163,7 +162,7 @@ class Mailbox:
 
     def put(self, envelope: Envelope) -> bool:
         """Put a message in, or apply the overflow rule. Returns whether the message was accepted."""
-        if self._receivers and not self.overflowed:  # nothing waits before it then
+        if self._receivers and not self.overflowed:  # the queue is empty then
             self._wake(envelope)
             self._counters.delivered += 1
             return True
@@ -181,7 +180,7 @@ class Mailbox:
         return accepted
 
     def put_gap(self, gap: Gap) -> None:
-        """Tell the owner that something is missing here."""
+        """Tell the owner that messages are missing here."""
         if self._receivers:
             self._wake(outcome.Value(gap))
             return
@@ -190,16 +189,16 @@ class Mailbox:
             self._ring()
 
     def clear(self) -> int:
-        """Forget what waits, but not what is missing; returns how many messages were forgotten."""
-        forgotten, self._waiting = self._waiting, 0
+        """Delete the waiting messages, and return their number. Holes are kept."""
+        deleted, self._waiting = self._waiting, 0
         for entry in self._entries:
             if not isinstance(entry, Envelope):
-                _join(self._hole, entry)
+                _merge(self._hole, entry)
         self._entries.clear()
-        return forgotten
+        return deleted
 
     def close(self) -> None:
-        """End the mailbox: its receivers get what :attr:`end` makes. Idempotent."""
+        """End the mailbox: its receivers get the exception made by :attr:`end`. Idempotent."""
         self._closed = True
         self._offer = None
         self.clear()
@@ -208,7 +207,7 @@ class Mailbox:
             self._wake(outcome.Error(self.end(self.failure)))
 
     def fail(self, reason: str) -> None:
-        """End the mailbox because its layer has failed: nothing comes any more, and its owner is told."""
+        """End the mailbox because its layer has failed, and tell its owner."""
         self.failure = reason
         self.close()
         if self.on_failure is not None:
@@ -225,18 +224,18 @@ class Mailbox:
             entries.append(hole)
         else:
             hole = last
-        _join(hole, {reason: lost})
+        _merge(hole, {reason: lost})
 
     def _make_room(self) -> bool:
-        """Free a place for one message, or count the message that must go."""
+        """Make room for one message by the overflow rule; returns whether there is room now."""
         if not self.overflowed and self._forget_expired():
             return True
         self._dropped += 1
         self._counters.dropped += 1
         if self.overflow == "drop_oldest":
-            self._entries.popleft()  # an envelope: holes at the front have just been taken away
+            self._entries.popleft()  # an envelope: _forget_expired() has removed holes from the front
             self._waiting -= 1
-            _join(self._hole, {"overflow": 1})
+            _merge(self._hole, {"overflow": 1})
         elif self.overflow == "drop_newest":
             self._add_hole(1, "overflow")
         elif not self.overflowed:
@@ -248,7 +247,7 @@ class Mailbox:
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
             logger.warning(
-                "mailbox %s is full (%d messages): %s; %d lost so far. Its owner is slower than its groups.",
+                "mailbox %s is full (%d messages): %s; %d lost so far. Its owner is slower than its senders",
                 self.name,
                 self.capacity,
                 _CONSEQUENCE[self.overflow],
@@ -257,18 +256,18 @@ class Mailbox:
         return self.overflow == "drop_oldest"
 
     def _forget_expired(self) -> bool:
-        """Drop holes and expired messages from the front; returns whether there is room now."""
+        """Merge holes and expired messages at the front into `_hole`; returns whether there is room now."""
         now = trio.current_time()
         entries = self._entries
         while entries:
             head = entries[0]
             if not isinstance(head, Envelope):
-                _join(self._hole, head)
+                _merge(self._hole, head)
             elif head.expires_at <= now:
                 self._waiting -= 1
                 self._expired += 1
                 self._counters.expired += 1
-                _join(self._hole, {"expired": 1})
+                _merge(self._hole, {"expired": 1})
             else:
                 break
             entries.popleft()
@@ -277,7 +276,7 @@ class Mailbox:
     # -- the owner's side -----------------------------------------------------------------------------------------
 
     def get_nowait(self) -> Message | Gap | None:
-        """The next message or gap, or None where nothing waits."""
+        """The next message or gap, or None if the mailbox is empty."""
         if self._entries:
             self._forget_expired()
         if self._hole:
@@ -290,23 +289,23 @@ class Mailbox:
         return self._entries.popleft().unwrap()  # type: ignore[union-attr]  # holes at the front are gone
 
     def get(self) -> Awaitable[Message | Gap]:
-        """Wait for the next message or gap. Several tasks may wait; the one that has waited longest is served first.
+        """Wait for the next message or gap. Several tasks may wait; they are served in the order in which they came.
 
         Raises:
-            Exception: the mailbox was closed; what :attr:`end` makes.
+            Exception: the mailbox was closed; the exception is made by :attr:`end`.
 
-        Cancellation: loses nothing.
+        Cancellation: loses no message.
         """
         return self
 
     def __await__(self) -> Generator[Any, Any, Message | Gap]:
-        # Not a coroutine function: that would be one more to wake for each receiver of a message. But nothing happens
-        # before it is awaited, as with a coroutine: only then is it known which task waits.
+        # `get` is not a coroutine function: that would be one more coroutine to resume per message. The mailbox itself
+        # is awaited, so that nothing happens before: only then is the receiving task known.
         if self._entries or self._hole or self._closed:
-            return self._get_what_is_there().__await__()
+            return self._get_waiting().__await__()
         return self._wait().__await__()
 
-    async def _get_what_is_there(self) -> Message | Gap:
+    async def _get_waiting(self) -> Message | Gap:
         await trio.lowlevel.checkpoint()
         item = self.get_nowait()
         if item is not None:
@@ -319,8 +318,8 @@ class Mailbox:
         task = trio.lowlevel.current_task()
         receivers = self._receivers
         receivers[task] = None
-        if len(receivers) == 1:  # nearly always; it stays the first until it is woken or gives up
-            abort = self._first_gives_up
+        if len(receivers) == 1:  # the usual case, without a closure; the task stays first until it is woken or aborted
+            abort = self._abort_first
         else:
 
             def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -329,7 +328,7 @@ class Mailbox:
 
         return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105  # by the caller
 
-    def _first_gives_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+    def _abort_first(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         del self._receivers[next(iter(self._receivers))]
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -343,8 +342,8 @@ def _end_of_channel(_failure: str | None) -> Exception:
     return trio.EndOfChannel()
 
 
-def _join(hole: Hole, more: Hole) -> None:
-    """Add to a hole; a number that is not known stays so."""
+def _merge(hole: Hole, more: Hole) -> None:
+    """Add the counts of one hole to another; None stays None."""
     for reason, lost in more.items():
         before = hole.get(reason, 0)
         hole[reason] = None if before is None or lost is None else before + lost

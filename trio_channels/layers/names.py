@@ -1,12 +1,13 @@
 """The rules for channel and group names, as the channel layer specification of Channels gives them.
 
-A name is 1 to 99 ASCII letters, digits, hyphens, underscores and periods. A channel name may hold one ``!``: what
-stands before it names a process, what follows a channel inside it.
+A name is 1 to 99 ASCII letters, digits, hyphens, underscores and periods. A channel name may hold one ``!``: the part
+before it names a process, the part after it a channel inside that process.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 
 from ..exceptions import InvalidNameError
 
@@ -17,41 +18,60 @@ _CHANNEL = re.compile(f"{_WORD}+(![A-Za-z0-9_.-]*)?")
 
 
 def is_group_name(name: object) -> bool:
-    """Whether `name` may name a group."""
+    """Whether `name` is a valid group name."""
     return isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _GROUP.fullmatch(name) is not None
 
 
 def is_channel_name(name: object) -> bool:
-    """Whether `name` may name a channel."""
+    """Whether `name` is a valid channel name."""
     return isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _CHANNEL.fullmatch(name) is not None
 
 
 def check_group_name(name: object) -> None:
-    """Raise :class:`InvalidNameError` unless `name` may name a group."""
+    """Raise :class:`InvalidNameError` unless `name` is a valid group name."""
     if not is_group_name(name):
-        raise InvalidNameError(_complaint("group", name))
+        raise _invalid_name("group", name)
 
 
 def check_channel_name(name: object) -> None:
-    """Raise :class:`InvalidNameError` unless `name` may name a channel."""
+    """Raise :class:`InvalidNameError` unless `name` is a valid channel name."""
     if not is_channel_name(name):
-        raise InvalidNameError(_complaint("channel", name))
+        raise _invalid_name("channel", name)
 
 
 def check_named_channel(name: object) -> None:
-    """Raise :class:`InvalidNameError` unless `name` may name a channel that is not local to a process."""
+    """Raise :class:`InvalidNameError` unless `name` is a valid channel name that is not process-local."""
     if not is_group_name(name):
-        raise InvalidNameError(_complaint("named channel's", name))
+        raise _invalid_name("named channel's", name)
 
 
 def is_process_local(channel: str) -> bool:
-    """Whether `channel` lives in one process (it holds a ``!``)."""
+    """Whether `channel` exists in one process only (it holds a ``!``)."""
     return "!" in channel
 
 
-def _complaint(kind: str, name: object) -> str:
+def new_channel_name(prefix: str, process: str = "") -> str:
+    """A new process-local channel name, with 96 random bits after the ``!``.
+
+    Args:
+        prefix: the first part of the name.
+        process: the name of this process, appended to the prefix.
+
+    Raises:
+        InvalidNameError: the prefix breaks the rules, or is too long.
+    """
+    tail = f"{process}!{secrets.token_hex(12)}"
+    if not is_group_name(prefix) or not is_channel_name(prefix + tail):
+        raise InvalidNameError(
+            f"a channel prefix must be a str of ASCII letters, digits, '-', '_' and '.', at most "
+            f"{MAX_NAME_LENGTH - len(tail)} of them; got {prefix!r}"
+        )
+    return prefix + tail
+
+
+def _invalid_name(kind: str, name: object) -> InvalidNameError:
     mark = ", with at most one '!' after the first character" if kind == "channel" else ""
-    return (
+    return InvalidNameError(
         f"a {kind} name must be a str of 1 to {MAX_NAME_LENGTH} ASCII letters, digits, '-', '_' and '.'{mark}; "
         f"got {name!r}"
     )

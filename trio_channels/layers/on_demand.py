@@ -1,6 +1,6 @@
-"""Opening on first use, for a Trio run in which nobody opens anything beforehand: the background run of ``sync``.
+"""Opening channel layers on first use, in the background Trio run of :mod:`trio_channels.sync`.
 
-Everywhere else a channel layer is opened where its tasks shall live: by the lifespan, or by an ``async with`` block.
+In every other run the lifespan or an ``async with`` block opens a layer, and so gives its tasks their nursery.
 """
 
 from __future__ import annotations
@@ -17,72 +17,72 @@ from ..exceptions import ChannelLayerUnavailable
 
 logger = logging.getLogger("trio_channels.background")
 
-#: Seconds that everything opened here has to close, at the end of the process.
+#: Seconds in which all layers opened here must close, at the end of the process.
 CLOSING_TIME = 2.0
 
 _opener_of_run: trio.lowlevel.RunVar[Opener | None] = trio.lowlevel.RunVar("trio_channels opener", None)
 
 
-class _Kept:
-    """One layer that is being opened, or is open; several callers may wait for it."""
+class _OpenLayer:
+    """The state of one layer that is being opened, or is open; several callers may wait for it."""
 
     def __init__(self) -> None:
-        self.opened = trio.Event()  # or could not be
+        self.opened = trio.Event()  # also set when opening has failed: then `error` is set
         self.error: Exception | None = None
         self.release = trio.Event()
         self.ended = trio.Event()
 
 
 class Opener:
-    """Opens layers in a nursery of its own, each in a task, and keeps them open until the end of :func:`on_demand`.
+    """Opens each layer in a task of its own, and keeps it open until the end of :func:`on_demand`.
 
-    A layer that fails later is logged and forgotten: its next use opens it again.
+    A layer that fails later is logged; its next use opens it again.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._kept: dict[AbstractAsyncContextManager[Any], _Kept] = {}
-        # The tasks of a layer shall not keep what the request that came first has in its context.
+        self._layers: dict[AbstractAsyncContextManager[Any], _OpenLayer] = {}
+        # A layer's tasks must not keep the context variables of the caller that happened to come first.
         self._context = contextvars.copy_context()
 
     async def open(self, layer: AbstractAsyncContextManager[Any]) -> None:
-        """Open it, or wait for another task that does.
+        """Open a layer, or wait for another task that is opening it.
 
         Raises:
-            ChannelLayerUnavailable: it could not be opened. The next call tries again.
+            ChannelLayerUnavailable: the layer could not be opened. The next call tries again.
 
         Cancellation: ends the wait; the opening goes on.
         """
-        kept = self._kept.get(layer)
-        if kept is not None and kept.opened.is_set():  # and yet it is used as if not open: somebody has closed it
-            kept.release.set()
-            await kept.ended.wait()
-            kept = self._kept.get(layer)
-        if kept is None:
-            kept = self._kept[layer] = _Kept()
-            self._context.copy().run(self._nursery.start_soon, self._keep_open, layer, kept)
-        await kept.opened.wait()
-        if kept.error is not None:
-            raise ChannelLayerUnavailable(str(kept.error)) from kept.error
+        state = self._layers.get(layer)
+        if state is not None and state.opened.is_set():  # the caller found it closed: its close() has been called
+            state.release.set()
+            await state.ended.wait()
+            state = self._layers.get(layer)
+        if state is None:
+            state = self._layers[layer] = _OpenLayer()
+            self._context.copy().run(self._nursery.start_soon, self._keep_open, layer, state)
+        await state.opened.wait()
+        if state.error is not None:
+            raise ChannelLayerUnavailable(str(state.error)) from state.error
 
-    async def _keep_open(self, layer: AbstractAsyncContextManager[Any], kept: _Kept) -> None:
+    async def _keep_open(self, layer: AbstractAsyncContextManager[Any], state: _OpenLayer) -> None:
         try:
             async with layer:
-                kept.opened.set()
-                await kept.release.wait()
+                state.opened.set()
+                await state.release.wait()
         except Exception as error:
-            if kept.opened.is_set():
+            if state.opened.is_set():
                 logger.exception("%r has failed; its next use opens it again", layer)
-            kept.error = error
+            state.error = error
         finally:
-            del self._kept[layer]
-            kept.opened.set()
-            kept.ended.set()
+            del self._layers[layer]
+            state.opened.set()
+            state.ended.set()
 
     def close(self) -> None:
-        """Close everything, soon."""
-        for kept in self._kept.values():
-            kept.release.set()
+        """Tell all layers to close, and cancel those that take longer than :data:`CLOSING_TIME`."""
+        for state in self._layers.values():
+            state.release.set()
         self._nursery.cancel_scope.deadline = trio.current_time() + CLOSING_TIME
 
 
@@ -90,7 +90,7 @@ class Opener:
 async def on_demand() -> AsyncIterator[None]:
     """Have this Trio run open channel layers on first use, for the length of the block.
 
-    Cancellation: what is open is closed, as far as it can be without waiting.
+    Cancellation: the layers are closed, as far as that needs no wait.
     """
     async with trio.open_nursery() as nursery:
         opener = Opener(nursery)
@@ -103,10 +103,10 @@ async def on_demand() -> AsyncIterator[None]:
 
 
 async def open_on_demand(layer: AbstractAsyncContextManager[Any]) -> None:
-    """Open a layer that is used without being open, where the run does that.
+    """Open a layer that is used without being open, if the run opens layers on demand.
 
     Raises:
-        ChannelLayerUnavailable: it could not be opened, or the run does not open layers on demand.
+        ChannelLayerUnavailable: the layer could not be opened, or the run does not open layers on demand.
 
     Cancellation: ends the wait; the opening goes on.
     """
@@ -117,7 +117,7 @@ async def open_on_demand(layer: AbstractAsyncContextManager[Any]) -> None:
 
 
 def not_open() -> ChannelLayerUnavailable:
-    """The error that says how a layer is opened."""
+    """The error for a layer that is used without being open."""
     return ChannelLayerUnavailable(
         "the channel layer is not open in this Trio run: serve through a ProtocolTypeRouter, which opens it at "
         "start-up, or write 'async with layer:' around its use"

@@ -1,11 +1,11 @@
-"""What a worker needs of a channel layer: named channels as queues, whose messages are acknowledged.
+"""Named channels as queues of acknowledged messages: the interface between workers and channel layers.
 
 The rules that every backend keeps:
 
-- A message that was taken belongs to its taker, who settles it: done, to be tried again, or a dead letter.
-- What a taker leaves unsettled, whether by its end or by its death, is given to another one, and counted as one more
-  delivery only if it died. A message whose taker died for the last time is a dead letter.
-- Delivery is therefore at least once: whoever was taken for dead may have finished after all.
+- A delivered message belongs to the source that took it. The source settles it: done, to be retried, or a dead letter.
+- Messages that a source leaves unsettled go to another source. That counts as one more delivery if the process died,
+  and does not if the source ended. A message whose process died in its last allowed delivery becomes a dead letter.
+- Delivery is therefore at least once: a process that was taken for dead may have finished a message.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import abc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from .codec import Message
+from .._asgi.protocol import Message
 
 __all__ = ["DeadLetter", "Delivery", "Settled", "WorkQueue", "WorkSource"]
 
 #: Deliveries after which a message is a dead letter.
 MAX_DELIVERIES = 5
-#: Seconds for which a taker may be silent before its messages are given to another one.
+#: Seconds of silence after which a process counts as dead, and its messages go to another one.
 CLAIM_AFTER = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that was taken and is to be settled.
+    """A message that a source has taken and must settle.
 
     Args:
-        id: of the message in its queue; the same with each delivery.
-        message: what was sent.
-        count: which delivery it is; 1 for the first.
-        taken_from: the process that died with it, where that is why it is delivered again.
+        id: of the message in its queue; the same in each delivery.
+        message: the message as sent.
+        count: the number of this delivery, from 1.
+        taken_from: the process that died with the message, if it is delivered again for that reason.
     """
 
     id: str
@@ -43,12 +43,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was delivered in vain too often.
+    """A message whose deliveries have all failed.
 
     Args:
-        id: among the dead letters.
-        message: what was sent; None where it cannot be decoded.
-        deliveries: how often it was delivered.
+        id: of the dead letter; not the message's.
+        message: the message as sent; None if it cannot be decoded.
+        deliveries: the number of its deliveries.
         why: the last failure, in one line.
     """
 
@@ -60,13 +60,13 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Settled:
-    """What a source has seen beside its deliveries; counted up.
+    """Running totals of a source, beside its deliveries.
 
     Args:
-        expired: messages that had waited longer than the layer's ``expiry``, and were lost.
-        died: messages that became dead letters because their takers died with them.
+        expired: messages that waited longer than the layer's ``expiry``, and were lost.
+        died: messages that became dead letters because the processes that took them died.
         undecodable: messages that became dead letters because they could not be decoded.
-        superseded: messages that another process had taken over before they were settled here.
+        superseded: messages that another process took over before they were settled here.
     """
 
     expired: int = 0
@@ -79,54 +79,65 @@ class WorkSource(abc.ABC):
     """The messages of one named channel, for one worker.
 
     Attributes:
-        settled: what happened beside the deliveries.
+        settled: running totals beside the deliveries.
     """
 
     settled: Settled
 
     @abc.abstractmethod
     async def take(self, at_most: int) -> list[Delivery]:
-        """Wait for messages; returns at least one. Outages of the backend are waited for.
+        """Wait for messages, and take them. An outage of the backend prolongs the wait.
 
-        Cancellation: loses nothing; what was on its way is given to another taker, or to the next call.
+        Args:
+            at_most: the largest number of messages to take; the result holds at least one.
+
+        Cancellation: loses nothing; messages on their way go to another source, or to the next call.
         """
 
     @abc.abstractmethod
     async def done(self, delivery: Delivery) -> bool:
-        """The message has been handled; returns False if another process has taken it over meanwhile.
+        """Acknowledge a handled message. Returns False if another process has taken it over meanwhile.
 
-        Outages of the backend are waited for.
+        Waits for the end of an outage of the backend.
 
         Cancellation: seen only while the backend is away.
         """
 
     @abc.abstractmethod
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        """Deliver the message again, to any worker, after so many seconds.
+        """Deliver the message again, to any worker.
 
-        Cancellation: as of :meth:`done`.
+        Args:
+            delivery: the failed delivery.
+            delay: seconds before the next one.
+
+        Cancellation: as :meth:`done`.
         """
 
     @abc.abstractmethod
     async def bury(self, delivery: Delivery, why: str) -> None:
-        """Make the message a dead letter, with one line about the reason.
+        """Make the message a dead letter.
 
-        Cancellation: as of :meth:`done`.
+        Args:
+            delivery: the failed delivery.
+            why: the reason, in one line.
+
+        Cancellation: as :meth:`done`.
         """
 
 
 class WorkQueue(abc.ABC):
-    """One named channel of a channel layer, as work for workers."""
+    """One named channel of a channel layer, as a queue of workers."""
 
     @abc.abstractmethod
     def serve(
         self, *, max_deliveries: int = MAX_DELIVERIES, claim_after: float = CLAIM_AFTER
     ) -> AbstractAsyncContextManager[WorkSource]:
-        """Take messages, for the length of an ``async with`` block; those left unsettled at its end go to others.
+        """A source of messages for the length of an ``async with`` block; unsettled messages then go to other sources.
 
         Args:
-            max_deliveries: after so many, a message whose taker died is a dead letter.
-            claim_after: seconds for which a taker may be silent before it counts as dead.
+            max_deliveries: deliveries after which a message whose process died becomes a dead letter.
+            claim_after: seconds of silence after which a process counts as dead.
         """
 
     @abc.abstractmethod
@@ -134,7 +145,7 @@ class WorkQueue(abc.ABC):
         """The oldest dead letters.
 
         Args:
-            limit: how many at the most.
+            limit: the largest number to return.
 
         Raises:
             ChannelLayerUnavailable: the backend did not answer in time.
@@ -144,18 +155,24 @@ class WorkQueue(abc.ABC):
 
     @abc.abstractmethod
     async def requeue(self, *ids: str) -> int:
-        """Send dead letters to their channel again, as new messages; all of them where no id is given.
+        """Send dead letters to their channel again, as new messages, and return their number.
 
-        Returns how many there were. Raises as :meth:`dead_letters`.
+        Args:
+            ids: of the dead letters; all of them if no id is given.
+
+        Raises as :meth:`dead_letters`.
 
         Cancellation: each one is either a dead letter or in the channel.
         """
 
     @abc.abstractmethod
     async def discard(self, *ids: str) -> int:
-        """Forget dead letters; all of them where no id is given. Returns how many there were.
+        """Delete dead letters, and return their number.
+
+        Args:
+            ids: of the dead letters; all of them if no id is given.
 
         Raises as :meth:`dead_letters`.
 
-        Cancellation: some may have gone.
+        Cancellation: some of them may have been deleted.
         """

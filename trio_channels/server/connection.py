@@ -13,12 +13,11 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from .blame import clients_doing
-from .limits import LINGER, SLOWEST
-from .patience import Patience, Waiting
+from .._concurrency import YIELD_EVERY
+from .limits import LINGER, SLOWEST, Patience, Waiting
 from .protocol import Protocol
 from .streams import Streams
-from .tasks import ConnectionTasks
+from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -29,16 +28,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.server")
 
-#: Reads and writes that did not have to wait, after which other tasks are let run. A switch costs several of them.
-_YIELD_EVERY = 16
-
 #: Seconds between looks at a client that is not read because its application takes nothing.
 _LOOK_EVERY = 1.0
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-class Connection(TCPServer):
+class ServerConnection(TCPServer):
     """One connection.
 
     Args:
@@ -61,8 +57,8 @@ class Connection(TCPServer):
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
         self.protocol: Protocol
-        wire: Any = self.tls or self._transport  # both do what it needs
-        super().__init__(served.app, served.config, served.context, served.state, wire)
+        transport: Any = self.tls or self._transport  # both do what it needs
+        super().__init__(served.app, served.config, served.context, served.state, transport)
         self.served = served
         self.limits = served.limits
         self.secure = tls is not None
@@ -80,7 +76,7 @@ class Connection(TCPServer):
         self._immediate = 0
 
     def __repr__(self) -> str:
-        return f"<Connection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
+        return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
@@ -240,7 +236,7 @@ class Connection(TCPServer):
     async def _fair(self) -> None:
         """Let other tasks run, every so often; what did not have to wait has not done so by itself."""
         self._immediate += 1
-        if self._immediate >= _YIELD_EVERY:
+        if self._immediate >= YIELD_EVERY:
             self._immediate = 0
             await trio.lowlevel.checkpoint()
         else:

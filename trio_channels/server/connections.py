@@ -15,12 +15,12 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 
-from .connection import Connection
+from .connection import ServerConnection
 from .limits import LINGER, ROUND, ServerLimits
 from .transport import SocketTransport
 
 if TYPE_CHECKING:
-    from .http import HttpStream
+    from .streams import HttpStream
     from .websocket import WebSocketStream
 
 #: WebSockets of a shutdown that are told at a time.
@@ -77,7 +77,7 @@ class Server:
         self.limits = limits
         self.context = context
         self.state = state
-        self.connections: set[Connection] = set()
+        self.connections: set[ServerConnection] = set()
         self.websockets: set[WebSocketStream] = set()
         self.requests: set[HttpStream] = set()
         self.ending = False
@@ -92,11 +92,11 @@ class Server:
         self.ended[reason] += 1
 
     async def serve_plain(self, stream: trio.SocketStream) -> None:
-        """Serve an accepted connection. Cancellation: see :class:`Connection`."""
+        """Serve an accepted connection. Cancellation: see :class:`ServerConnection`."""
         await self._serve(stream, None)
 
     async def serve_encrypted(self, tls: SSLContext, stream: trio.SocketStream) -> None:
-        """Serve an accepted connection with TLS. Cancellation: see :class:`Connection`."""
+        """Serve an accepted connection with TLS. Cancellation: see :class:`ServerConnection`."""
         await self._serve(stream, tls)
 
     async def _serve(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
@@ -109,7 +109,7 @@ class Server:
             await self._refuse(stream, tls)
             return
         self.accepted += 1
-        connection = Connection(self, stream, tls, next(_numbers))
+        connection = ServerConnection(self, stream, tls, next(_numbers))
         self.connections.add(connection)
         self._addresses[address] += 1
         try:

@@ -10,42 +10,41 @@ from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 from hypercorn.trio.worker_context import EventWrapper
 
-from .http import HttpStream
-from .patience import Waiting
-from .stream import for_protocol
+from .limits import Waiting
+from .streams import HttpStream, for_protocol
 from .websocket import WebSocketStream
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .connection import ServerConnection
 
 
 class Answered(EventWrapper):
     """Set when the next request may be taken; a client that has sent it too early is not read until then.
 
     Args:
-        wire: the client's connection.
+        server_connection: the client's connection.
     """
 
-    def __init__(self, wire: Connection) -> None:
+    def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__()
-        self._wire = wire
+        self._server_connection = server_connection
 
     async def wait(self) -> None:
         """Wait for that, or for the end of the client. Cancellation: nothing is lost."""
-        await self._wire.unread(super().wait)
+        await self._server_connection.unread(super().wait)
 
 
 class Http1(H11Protocol):
     """One HTTP/1.1 connection.
 
     Args:
-        wire: the connection it is spoken on.
+        server_connection: the connection it is spoken on.
     """
 
-    def __init__(self, wire: Connection) -> None:
-        super().__init__(*for_protocol(wire))
-        self.can_read = Answered(wire)
-        self._wire = wire
+    def __init__(self, server_connection: ServerConnection) -> None:
+        super().__init__(*for_protocol(server_connection))
+        self.can_read = Answered(server_connection)
+        self._server_connection = server_connection
 
     @property
     def waiting(self) -> Waiting:
@@ -121,5 +120,5 @@ class Http1(H11Protocol):
             elif name == b"connection":
                 tokens = [token.strip() for token in value.lower().split(b",")]
         if upgrade == b"websocket" and b"upgrade" in tokens and request.method.upper() == b"GET":
-            return WebSocketStream(self._wire, self.stream_send, STREAM_ID, self._wire.write)
-        return HttpStream(self._wire, self.stream_send, STREAM_ID)
+            return WebSocketStream(self._server_connection, self.stream_send, STREAM_ID, self._server_connection.write)
+        return HttpStream(self._server_connection, self.stream_send, STREAM_ID)

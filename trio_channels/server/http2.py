@@ -23,14 +23,12 @@ from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DuplicateStreamError, PriorityError
 
-from .http import HttpStream
-from .limits import LINGER
-from .patience import Waiting
-from .stream import for_protocol
+from .limits import LINGER, Waiting
+from .streams import HttpStream, for_protocol
 from .websocket import WebSocketStream
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .connection import ServerConnection
 
 #: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
 #: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset"). Who has
@@ -86,12 +84,12 @@ class Http2(H2Protocol):
     """One HTTP/2 connection.
 
     Args:
-        wire: the connection it is spoken on.
+        server_connection: the connection it is spoken on.
     """
 
-    def __init__(self, wire: Connection) -> None:
-        super().__init__(*for_protocol(wire))
-        self._wire = wire
+    def __init__(self, server_connection: ServerConnection) -> None:
+        super().__init__(*for_protocol(server_connection))
+        self._server_connection = server_connection
         self._uploading: set[int] = set()
         self._resets = 0
 
@@ -203,8 +201,8 @@ class Http2(H2Protocol):
         kind = WebSocketStream if method == "CONNECT" else HttpStream
         if kind is WebSocketStream:
             self._uploading.discard(stream_id)
-        self.streams[stream_id] = stream = kind(self._wire, self.stream_send, stream_id)
-        self.stream_buffers[stream_id] = Buffer(self._wire.unread)
+        self.streams[stream_id] = stream = kind(self._server_connection, self.stream_send, stream_id)
+        self.stream_buffers[stream_id] = Buffer(self._server_connection.unread)
         await stream.handle(
             Request(
                 stream_id=stream_id,
@@ -250,7 +248,7 @@ class Http2(H2Protocol):
         Cancellation: the stream is not usable any more.
         """
         if isinstance(event, Body | Data | EndBody | EndData):
-            with trio.move_on_after(self._wire.limits.write_timeout) as waited:
+            with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
                 await super().stream_send(event)
             if waited.cancelled_caught:
                 await self._reset(event.stream_id)
@@ -290,7 +288,7 @@ class Http2(H2Protocol):
         await self._flush()
 
     async def _reset(self, stream_id: int) -> None:
-        self._wire.served.count("slow")
+        self._server_connection.served.count("slow")
         try:
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
         except h2.exceptions.ProtocolError:

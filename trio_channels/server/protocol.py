@@ -10,23 +10,23 @@ from hypercorn.protocol.h11 import H2ProtocolAssumedError
 
 from .http1 import Http1
 from .http2 import Http2
-from .patience import Waiting
+from .limits import Waiting
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .connection import ServerConnection
 
 
 class Protocol(ProtocolWrapper):
     """hypercorn's wrapper around our protocols, which its own constructor cannot be told of.
 
     Args:
-        wire: the connection it is spoken on.
+        server_connection: the connection it is spoken on.
         alpn: what was agreed with TLS.
     """
 
-    def __init__(self, wire: Connection, alpn: str) -> None:
-        self._wire = wire
-        self.protocol: Http1 | Http2 = Http2(wire) if alpn == "h2" else Http1(wire)
+    def __init__(self, server_connection: ServerConnection, alpn: str) -> None:
+        self._server_connection = server_connection
+        self.protocol: Http1 | Http2 = Http2(server_connection) if alpn == "h2" else Http1(server_connection)
 
     @property
     def waiting(self) -> Waiting:
@@ -51,6 +51,6 @@ class Protocol(ProtocolWrapper):
         try:
             await self.protocol.handle(event)
         except H2ProtocolAssumedError as assumed:
-            self.protocol = Http2(self._wire)
+            self.protocol = Http2(self._server_connection)
             await self.protocol.initiate()
             await self.protocol.handle(RawData(assumed.data))

@@ -1,14 +1,23 @@
-"""The requests and WebSockets of one connection whose applications have not been told of the end."""
+"""The requests and WebSockets of one connection: their registry, how each begins, and HTTP requests themselves."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable
+from time import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import trio
+from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+
+from .._concurrency.queues import Inbox
+from .tasks import ClientGone
 
 if TYPE_CHECKING:
-    from .http import HttpStream
+    from .connection import ServerConnection
     from .websocket import WebSocketStream
 
-    Stream: TypeAlias = HttpStream | WebSocketStream
+    Stream: TypeAlias = "HttpStream | WebSocketStream"
 
 
 class Streams:
@@ -36,3 +45,134 @@ class Streams:
         self._over = True
         for stream in [stream for stream in list(self._open) if stream.hang_up()]:
             await stream.log_end()
+
+
+def for_protocol(server_connection: ServerConnection) -> tuple[Any, ...]:
+    """The arguments that hypercorn's protocols are made with."""
+    state, peers = server_connection.connection_state, (server_connection.client, server_connection.server)
+    return (
+        server_connection.app,
+        server_connection.config,
+        server_connection.context,
+        server_connection.tasks,
+        state,
+        server_connection.secure,
+        *peers,
+        server_connection.protocol_send,
+    )
+
+
+def for_stream(
+    server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
+) -> tuple[Any, ...]:
+    """The arguments that hypercorn's streams are made with."""
+    peers = (server_connection.client, server_connection.server)
+    return (
+        server_connection.app,
+        server_connection.config,
+        server_connection.context,
+        server_connection.tasks,
+        server_connection.secure,
+        *peers,
+        send,
+        stream_id,
+    )
+
+
+async def begin(
+    stream: HttpStream | WebSocketStream,
+    server_connection: ServerConnection,
+    hypercorns: Awaitable[None],
+    scope: dict[str, Any],
+) -> bool:
+    """Have hypercorn begin a stream, and say whether it goes on.
+
+    D1: a path or a header that is no ASCII is answered with 400.
+
+    Args:
+        stream: the stream.
+        server_connection: the connection it is on.
+        hypercorns: its own way to begin.
+        scope: what the log is told of a stream that could not even begin.
+
+    Cancellation: the stream is not usable.
+    """
+    try:
+        await hypercorns
+    except UnicodeDecodeError:
+        stream.scope = scope  # type: ignore[assignment]
+        stream.closed = True
+        await stream._send_error_response(400)
+    if stream.closed:
+        stream.hang_up()
+        await stream.send(StreamClosed(stream_id=stream.stream_id))
+        return False
+    stream.scope["extensions"].update(server_connection.extensions)
+    return True
+
+
+class HttpStream(HTTPStream):
+    """One request.
+
+    Args:
+        server_connection: the connection it is on.
+        send: where hypercorn's protocol takes its events.
+        stream_id: as of HTTP/2.
+    """
+
+    app_put: Inbox | None  # type: ignore[assignment]
+
+    def __init__(
+        self, server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
+    ) -> None:
+        super().__init__(*for_stream(server_connection, send, stream_id))
+        self._server_connection = server_connection
+        self.closed = not server_connection.streams.enter(self)
+
+    async def handle(self, event: Event) -> None:
+        """Take an event of the protocol. Cancellation: the event may be lost."""
+        if isinstance(event, StreamClosed):
+            if self.hang_up():
+                await self.log_end()
+        elif self.closed:
+            return
+        elif isinstance(event, Request):
+            unknown = {"type": "http", "path": "", "method": "", "headers": []}
+            if await begin(self, self._server_connection, super().handle(event), unknown):
+                self._server_connection.served.requests.add(self)
+        else:
+            if self.app_put is not None and self.app_put.full:
+                await self._server_connection.unread(self.app_put.room)
+            await super().handle(event)
+
+    def hang_up(self) -> bool:
+        """Tell the application that there is no client any more; returns whether that is news.
+
+        Not async, so that no cancellation comes between.
+        """
+        self._server_connection.streams.discard(self)
+        self._server_connection.served.requests.discard(self)
+        if self.closed:
+            return False
+        self.closed = True
+        if self.app_put is not None:
+            self.app_put.end({"type": "http.disconnect"})
+        return True
+
+    async def log_end(self) -> None:
+        """Log a request whose client left before its answer was complete. Cancellation: as of the logger."""
+        if self.state is not ASGIHTTPState.CLOSED:
+            await self.config.log.access(self.scope, None, time() - self.start_time)  # type: ignore[arg-type]
+
+    async def app_send(self, message: Any) -> None:
+        """Take a message of the application.
+
+        Raises:
+            ClientGone: D4, the client has gone.
+
+        Cancellation: seen before, or while the client does not take it, and then the connection is closed.
+        """
+        if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
+            await trio.lowlevel.checkpoint()
+            raise ClientGone(None, "the client has gone")
+        await super().app_send(message)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import h2.exceptions
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, Scope
+from priority.priority import PriorityError
+from wsproto.utilities import ProtocolError
 
-from .._concurrency.inbox import Inbox
+from .._concurrency.exception_groups import leaves, split_cancelled
+from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
 from ..log import current_connection, number_of
 
@@ -52,7 +57,7 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
         if not _means_gone(error):
             await config.log.exception("Error in ASGI Framework")
     except BaseExceptionGroup as group:
-        _, others = group.split(trio.Cancelled)
+        _, others = split_cancelled(group)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
         if not _means_gone(others):
@@ -64,3 +69,13 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
 def _means_gone(error: Exception) -> bool:
     """Whether all that an application's tasks have raised is that the client has gone."""
     return isinstance(error, ExceptionGroup) and error.split(ClientGone)[1] is None
+
+
+#: What protocol code raises for what a client has sent; anything else is a mistake of ours or of a library.
+_CLIENTS_DOING = (ValueError, h11.RemoteProtocolError, h2.exceptions.ProtocolError, PriorityError, ProtocolError)
+
+
+def clients_doing(error: BaseException) -> BaseException | None:
+    """The first of the errors, if all of them are the client's doing."""
+    errors = list(leaves(error))
+    return errors[0] if all(isinstance(one, _CLIENTS_DOING) for one in errors) else None

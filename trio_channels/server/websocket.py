@@ -16,19 +16,16 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError
 
-from .._concurrency.inbox import Inbox
-from .._connection.connection import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
+from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
+from .._concurrency.queues import Inbox
 from .access_log import ServerLog
 from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
-from .rate import Rate
-from .stream import begin, for_stream
+from .limits import Rate
+from .streams import begin, for_stream
 from .tasks import ClientGone
 
 if TYPE_CHECKING:
-    from .connection import Connection
-
-#: RFC 6455, section 7.4.1.
-POLICY_VIOLATION = 1008
+    from .connection import ServerConnection
 
 #: Seconds that an application has beyond ``ACCEPT_TIMEOUT``: ours denies by itself by then, and with a better reason.
 _AFTER_THE_APPLICATION = 1.0
@@ -37,7 +34,7 @@ _AFTER_THE_APPLICATION = 1.0
 _LAST_WORD = 2.0
 
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
-_YIELD_EVERY = 64
+_FRAMES_PER_TURN = 64
 
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
@@ -46,7 +43,7 @@ class WebSocketStream(WSStream):
     """One WebSocket.
 
     Args:
-        wire: the connection it is on.
+        server_connection: the connection it is on.
         send: where hypercorn's protocol takes its events.
         stream_id: as of HTTP/2.
         write: where the bytes of frames go if the connection is this WebSocket's alone, with HTTP/1.1.
@@ -56,14 +53,14 @@ class WebSocketStream(WSStream):
 
     def __init__(
         self,
-        wire: Connection,
+        server_connection: ServerConnection,
         send: Callable[[Event], Awaitable[None]],
         stream_id: int,
         write: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(*for_stream(wire, send, stream_id))
-        self._wire = wire
-        self._limits = wire.limits
+        super().__init__(*for_stream(server_connection, send, stream_id))
+        self._server_connection = server_connection
+        self._limits = server_connection.limits
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
         self._alone = write is not None
@@ -74,7 +71,7 @@ class WebSocketStream(WSStream):
         self._answered = trio.Event()
         self._rate = Rate(self._limits.messages_per_second)
         self._events = 0
-        self.closed = not wire.streams.enter(self)
+        self.closed = not server_connection.streams.enter(self)
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
@@ -97,10 +94,10 @@ class WebSocketStream(WSStream):
 
     async def _begin(self, request: Request) -> None:
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
-        if await begin(self, self._wire, super().handle(request), unknown):
-            self._wire.served.websockets.add(self)
+        if await begin(self, self._server_connection, super().handle(request), unknown):
+            self._server_connection.served.websockets.add(self)
             self.task_group.spawn(self._watch)
-            if self._wire.served.ending:  # it was on its way when the others were told
+            if self._server_connection.served.ending:  # it was on its way when the others were told
                 await self.go_away()
 
     async def _refuse_early_frame(self) -> None:
@@ -126,7 +123,7 @@ class WebSocketStream(WSStream):
         self.connection.receive_data(data)
         for event in self.connection.events():
             self._events += 1
-            if self._events % _YIELD_EVERY == 0:
+            if self._events % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)
@@ -168,7 +165,7 @@ class WebSocketStream(WSStream):
 
     async def _fail(self, code: int, reason: str) -> None:
         """Close with a code, and read no more."""
-        self._wire.served.count(f"closed {code}")
+        self._server_connection.served.count(f"closed {code}")
         self._deaf = True
         if self._why is None:
             self._why = (code, reason)
@@ -184,8 +181,8 @@ class WebSocketStream(WSStream):
         Not async, so that no cancellation comes between.
         """
         self._beat.cancel()
-        self._wire.streams.discard(self)
-        self._wire.served.websockets.discard(self)
+        self._server_connection.streams.discard(self)
+        self._server_connection.served.websockets.discard(self)
         if self.closed:
             return False
         self.closed = True
@@ -258,11 +255,11 @@ class WebSocketStream(WSStream):
         self.connection = Frames(ConnectionType.SERVER, extensions)
         self.state = _CONNECTED
         if self._alone:
-            self._wire.frames_to = self
+            self._server_connection.frames_to = self
         try:
             await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
         except Exception:  # a header that none may be: nothing has been sent
-            self._wire.frames_to = None
+            self._server_connection.frames_to = None
             self.state = _HANDSHAKE
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
@@ -291,7 +288,7 @@ class WebSocketStream(WSStream):
             if self._answered.is_set():
                 await self._heartbeat()
         if not self.closed and self.state is _HANDSHAKE:
-            self._wire.served.count("not accepted")
+            self._server_connection.served.count("not accepted")
             await self._deny(503)
 
     async def _heartbeat(self) -> None:
@@ -305,13 +302,17 @@ class WebSocketStream(WSStream):
         silent = 0.0
         await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
         while True:
-            heard = self._wire.reads
+            heard = self._server_connection.reads
             await self._send_event(Ping())
             await trio.sleep(step)
-            silent = 0.0 if self._wire.reads != heard or not self._wire.listening else silent + step
+            silent = (
+                0.0
+                if self._server_connection.reads != heard or not self._server_connection.listening
+                else silent + step
+            )
             if silent >= pong:
-                self._wire.served.count("silent")
-                self._wire.abort()
+                self._server_connection.served.count("silent")
+                self._server_connection.abort()
                 return
             await trio.sleep(interval - step)
 

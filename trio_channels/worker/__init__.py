@@ -1,24 +1,25 @@
 """Workers: run an ASGI application for the messages of named channels.
 
-What runs::
+The tasks::
 
     worker nursery
       one task per channel       takes messages, as many as there are free handlers
-        one task per message     the application, in a `channel` scope; then the message is settled
-      the report                 a log line a minute, where something has happened
+        one task per message     runs the application in a `channel` scope, then settles the message
+      the report                 logs a summary once a minute, if the counts have changed or handlers run
 
 The rules:
 
-1. The application is run once for each message: a new instance, whose ``receive`` gives the message. It has handled it
-   when it returns, or when it asks for another one; then it is cancelled. If it raises, the message has failed.
-2. With ``ack="after-handler"`` a message is acknowledged when it has been handled. One that failed is delivered again
-   after a pause, to any worker; one whose worker died, as soon as that is known. After ``max_deliveries`` it is a dead
-   letter. A message may therefore be handled twice, and is never lost.
-3. With ``ack="on-receive"`` it is acknowledged before the application runs. It is never handled twice, and is lost when
-   it fails.
-4. A failed message makes one log record, with the traceback. It ends nothing but itself.
-5. Draining takes no more messages, and lets the running handlers finish, for ``grace`` seconds at the most. Messages
-   whose handlers were cancelled go to other workers, and the try does not count.
+1. The application runs once for each message, as a new instance whose ``receive`` returns the message. The message is
+   handled when the application returns, or calls ``receive`` again (the application is then cancelled). If the
+   application raises, the message has failed.
+2. With ``ack="after-handler"`` a message is acknowledged once it is handled. A failed message is delivered again after
+   a pause, to any worker. A message whose worker died is delivered again as soon as the death is noticed. After
+   ``max_deliveries`` the message becomes a dead letter. A message may be handled twice, and is never lost.
+3. With ``ack="on-receive"`` a message is acknowledged before the application runs. It is never handled twice, and is
+   lost if it fails.
+4. A failed message makes one log record, with the traceback. Other messages are not affected.
+5. A draining worker takes no more messages, and lets the running handlers finish within ``grace`` seconds. After that
+   they are cancelled; their messages go to other workers, and the delivery does not count.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ import trio
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication
-from .._concurrency.exception_groups import leaves
-from ..exceptions import ConfigurationError
+from .._concurrency.exception_groups import bare, split_cancelled
+from .._limits import COUNT, SECONDS, SECONDS_OR_ZERO, Rule, one_of
 from ..layers.base import ChannelLayer
 from ..layers.work import CLAIM_AFTER, MAX_DELIVERIES
 from ..routing import check_channel_routes
@@ -45,7 +46,7 @@ logger = logging.getLogger("trio_channels.worker")
 
 #: Handlers of one channel that run at a time: as many as there are worker threads by default.
 CONCURRENCY = 10
-#: Seconds between two log lines about what has been done.
+#: Seconds between two summaries in the log.
 REPORT_INTERVAL = 60.0
 
 
@@ -61,20 +62,20 @@ class Worker:
     """Runs an application for the messages of named channels, several at a time.
 
     Args:
-        application: is given scopes ``{"type": "channel", "channel": name}``.
-        channels: their names.
+        application: the ASGI application, called with scopes ``{"type": "channel", "channel": name}``.
+        channels: the names of the channels.
         channel_layer: must be open in this Trio run while the worker runs.
-        concurrency: handlers of each channel that run at a time. 1 keeps the order, as long as there is one worker
-            and nothing fails.
-        ack: when a message is acknowledged; see the rules of the module.
-        max_deliveries: after so many a message is a dead letter.
+        concurrency: the number of handlers of each channel that run at a time. 1 keeps the order of messages, with a
+            single worker and without failures.
+        ack: when a message is acknowledged: ``after-handler`` or ``on-receive``; see the rules of the module.
+        max_deliveries: deliveries after which a failed message becomes a dead letter.
         claim_after: seconds of silence after which a worker counts as dead, and its messages go to others.
-        grace: seconds for which running handlers may go on when the worker is drained; None: ``SHUTDOWN_GRACE``.
+        grace: seconds that running handlers have to finish when the worker drains; None: ``SHUTDOWN_GRACE``.
 
     Attributes:
         grace: as given, or from the settings.
 
-    A worker is run once.
+    A worker can run once.
 
     Raises:
         ConfigurationError: an argument is out of range, or the application has no route for ``channel``.
@@ -96,12 +97,13 @@ class Worker:
         grace: float | None = None,
     ) -> None:
         names = [channels] if isinstance(channels, str) else list(dict.fromkeys(channels))
-        _require(bool(names), "channels", "the names of one channel or more", names)
-        _require(_is_count(concurrency), "concurrency", "an int of at least 1", concurrency)
-        _require(ack in get_args(Acknowledge), "ack", f"one of {get_args(Acknowledge)}", ack)
-        _require(_is_count(max_deliveries), "max_deliveries", "an int of at least 1", max_deliveries)
-        _require(claim_after > 0, "claim_after", "a number of seconds above 0", claim_after)
-        _require(grace is None or grace >= 0, "grace", "a number of seconds, 0 or more", grace)
+        Rule("the names of one channel or more", bool).require("channels of a worker", names)
+        COUNT.require("concurrency of a worker", concurrency)
+        one_of(get_args(Acknowledge)).require("ack of a worker", ack)
+        COUNT.require("max_deliveries of a worker", max_deliveries)
+        SECONDS.require("claim_after of a worker", claim_after)
+        if grace is not None:
+            SECONDS_OR_ZERO.require("grace of a worker", grace)
         queues = {name: channel_layer.work_queue(name) for name in names}
         check_channel_routes(application, names)
         self.grace: float = _conf.get("SHUTDOWN_GRACE") if grace is None else grace
@@ -123,12 +125,12 @@ class Worker:
         )
 
     def drain(self) -> None:
-        """Take no more messages, and have :meth:`run` return when the running handlers have finished. Idempotent."""
+        """Take no more messages; :meth:`run` returns when the running handlers have finished. Idempotent."""
         if not self._draining:
             self._draining = True
             running = sum(channel.running for channel in self._channels.values())
             if running:
-                logger.info("draining: %d handlers may finish within %g seconds", running, self.grace)
+                logger.info("draining: waiting at most %g seconds for %d handlers", self.grace, running)
             for channel in self._channels.values():
                 channel.drain()
 
@@ -136,10 +138,10 @@ class Worker:
         """Work until drained.
 
         Raises:
-            ChannelLayerUnavailable: the layer is not open. (Its later outages are waited for.)
+            ChannelLayerUnavailable: the layer is not open. After the start the worker waits for the end of an outage.
 
-        Cancellation: the handlers are cancelled; their messages, and what was on its way, go to other workers. A
-        handler that has finished is acknowledged before.
+        Cancellation: the handlers are cancelled; their messages, and messages on their way, go to other workers. A
+        message whose handler has finished is acknowledged first.
         """
         logger.info(
             "working on %s: %d handlers each, acknowledged %s, through %r",
@@ -156,10 +158,10 @@ class Worker:
                         channels.start_soon(channel.serve, name=f"channel {channel.name}")
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            errors = [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]
-            if len(errors) == 1:
-                raise errors[0] from errors[0].__cause__
-            raise
+            _, failure = split_cancelled(group)
+            if failure is None or isinstance(failure := bare(failure), BaseExceptionGroup):
+                raise
+            raise failure from failure.__cause__
         logger.info("stopped: %s", self._summary())
 
     async def _report(self) -> None:
@@ -174,12 +176,3 @@ class Worker:
 
     def _summary(self) -> str:
         return "; ".join(channel.summary() for channel in self._channels.values())
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _require(condition: bool, name: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ConfigurationError(f"{name} of a worker must be {expected}; got {got!r}")

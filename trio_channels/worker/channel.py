@@ -1,9 +1,8 @@
-"""One channel of a worker: takes messages, runs the application for each, settles it; see the module ``worker``."""
+"""One channel of a worker: takes messages, runs the application for each one, and settles it."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +10,9 @@ from typing import Any, Literal
 import trio
 
 from .._asgi.protocol import CLIENT_EVENTS, ASGIApplication, Message
-from .._concurrency.wakeup import Bell
+from .._concurrency.backoff import delay_after
+from .._concurrency.exception_groups import split_cancelled
+from .._concurrency.wakeup import Wakeup
 from ..exceptions import IllegalMessage, UnhandledMessage
 from ..layers.work import Delivery, WorkQueue, WorkSource
 
@@ -19,13 +20,13 @@ logger = logging.getLogger("trio_channels.worker")
 
 Acknowledge = Literal["after-handler", "on-receive"]
 
-#: Seconds before a failed message is delivered again, doubled with each delivery, and at the most.
+#: Seconds before a failed message is delivered again: after the first delivery, doubled with each one, and at most.
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkRules:
-    """How a worker's channels work; see :class:`trio_channels.worker.Worker` for the words."""
+    """The options of a worker's channels; see :class:`trio_channels.worker.Worker`."""
 
     concurrency: int
     ack: Acknowledge
@@ -40,13 +41,14 @@ class ChannelStatistics:
 
     Args:
         running: handlers that run now.
-        oldest: seconds for which the oldest of them has run; 0 where there is none.
+        oldest: seconds for which the oldest handler has run; 0 if none runs.
         handled: messages that were handled and acknowledged.
         failed: deliveries that ended with an exception.
-        dead: messages that became dead letters here: failed too often, died with, or undecodable.
-        taken_over: messages that another worker had died with.
-        expired: messages that waited for longer than the layer's ``expiry``, and were lost.
-        superseded: messages that another worker had taken over before they were done here.
+        dead: messages that became dead letters here: after their last failure, after the death of their last worker, or
+            because they could not be decoded.
+        taken_over: messages taken over from workers that died.
+        expired: messages that waited longer than the layer's ``expiry``, and were lost.
+        superseded: messages that another worker took over before they were done here.
     """
 
     running: int
@@ -60,13 +62,13 @@ class ChannelStatistics:
 
 
 class WorkerChannel:
-    """One channel of a worker, once.
+    """One channel of a worker; can be served once.
 
     Args:
-        application: run for each message.
-        name: of the channel.
+        application: the ASGI application that runs for each message.
+        name: the channel's name.
         queue: the channel in its layer.
-        rules: how to work.
+        rules: the worker's options.
     """
 
     def __init__(self, application: ASGIApplication, name: str, queue: WorkQueue, rules: WorkRules) -> None:
@@ -75,24 +77,24 @@ class WorkerChannel:
         self._application = application
         self._queue = queue
         self._source: WorkSource | None = None
-        self._running: dict[str, tuple[float, object]] = {}  # message id -> since when, type
+        self._started: dict[str, float] = {}  # id of a message whose handler runs -> Trio time of its start
         self._counts: Counter[str] = Counter()
-        self._handler_done = Bell()
+        self._handler_done = Wakeup()
         self._taking = trio.CancelScope()
         self._handling = trio.CancelScope()
 
     @property
     def running(self) -> int:
-        """Handlers that run now."""
-        return len(self._running)
+        """The number of handlers that run now."""
+        return len(self._started)
 
     def statistics(self) -> ChannelStatistics:
         """An immutable snapshot."""
         settled = self._source.settled if self._source is not None else None
-        since = min((since for since, _ in self._running.values()), default=math.inf)
+        now = trio.current_time()
         return ChannelStatistics(
             running=self.running,
-            oldest=trio.current_time() - since if self._running else 0.0,
+            oldest=now - min(self._started.values(), default=now),
             handled=self._counts["handled"],
             failed=self._counts["failed"],
             dead=self._counts["buried"] + (settled.died + settled.undecodable if settled else 0),
@@ -102,7 +104,7 @@ class WorkerChannel:
         )
 
     def summary(self) -> str:
-        """For the log."""
+        """One line of counts, for the log."""
         seen = self.statistics()
         parts = [f"{seen.handled} handled", f"{seen.failed} failed", f"{seen.running} running"]
         rare = {"dead": seen.dead, "taken over": seen.taken_over, "expired": seen.expired}
@@ -110,7 +112,7 @@ class WorkerChannel:
         return f"{self.name}: {', '.join(parts)}"
 
     def drain(self) -> None:
-        """Take no more messages, and let the handlers go on for the grace."""
+        """Take no more messages, and let the running handlers finish within the grace period."""
         self._taking.cancel()
         self._handling.deadline = trio.current_time() + self._rules.grace
 
@@ -125,8 +127,8 @@ class WorkerChannel:
                         await self._take(source, handlers)
             if self._handling.cancelled_caught:
                 logger.warning(
-                    "%s: %d handlers were cancelled: they took longer than %g seconds after the end was asked for "
-                    "(SHUTDOWN_GRACE). Their messages %s.",
+                    "%s: %d handlers were cancelled: they took longer than %g seconds (SHUTDOWN_GRACE) to finish. "
+                    "Their messages %s",
                     self.name,
                     self._counts["cancelled"],
                     rules.grace,
@@ -140,7 +142,7 @@ class WorkerChannel:
                 await self._handler_done.wait()
                 continue
             for delivery in await source.take(free):
-                self._running[delivery.id] = trio.current_time(), delivery.message.get("type")
+                self._started[delivery.id] = trio.current_time()
                 handlers.start_soon(self._handle, source, delivery, name=f"{self.name} {delivery.id}")
 
     async def _handle(self, source: WorkSource, delivery: Delivery) -> None:
@@ -148,54 +150,54 @@ class WorkerChannel:
         try:
             if delivery.taken_from is not None:
                 self._counts["taken over"] += 1
-                logger.info("%s from %s, which is gone", self._called(delivery), delivery.taken_from)
+                logger.info("%s: taken over from %s, which is gone", self._named(delivery), delivery.taken_from)
             if self._rules.ack == "after-handler" or await source.done(delivery):
                 await self._run_and_settle(source, delivery)
             finished = True
         finally:
             self._counts["cancelled"] += not finished
-            self._running.pop(delivery.id, None)
-            self._handler_done.ring()
+            self._started.pop(delivery.id, None)
+            self._handler_done.set()
 
     async def _run_and_settle(self, source: WorkSource, delivery: Delivery) -> None:
         settles = self._rules.ack == "after-handler"
         try:
             await self._run(delivery)
-        except (Exception, SystemExit) as error:  # one that ended the worker would end the next one, too
+        except (Exception, SystemExit) as error:  # a SystemExit that ended this worker would also end the next one
             await self._failed(source, delivery, error)
         except BaseExceptionGroup as group:
-            _, failure = group.split(trio.Cancelled)
+            _, failure = split_cancelled(group)
             if not isinstance(failure, ExceptionGroup):
                 raise
-            await self._failed(source, delivery, failure)  # it was cancelled, and then failed to clean up
+            await self._failed(source, delivery, failure)  # a cancelled handler whose clean-up failed
         else:
-            ours = not settles or await source.done(delivery)
-            self._counts["handled"] += ours
+            still_ours = not settles or await source.done(delivery)
+            self._counts["handled"] += still_ours
 
     async def _failed(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
         self._counts["failed"] += 1
         if self._rules.ack == "after-handler":
-            await self._try_again(source, delivery, error)
+            await self._retry(source, delivery, error)
         else:
             logger.error(
-                "%s failed; it is lost, as it was acknowledged on receive", self._called(delivery), exc_info=error
+                "%s failed; it is lost, as it was acknowledged on receive", self._named(delivery), exc_info=error
             )
 
-    async def _try_again(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
+    async def _retry(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
         if delivery.count >= self._rules.max_deliveries:
-            logger.error("%s failed; it is a dead letter now", self._called(delivery), exc_info=error)
+            logger.error("%s failed; it is a dead letter now", self._named(delivery), exc_info=error)
             self._counts["buried"] += 1
             await source.bury(delivery, f"{type(error).__name__}: {error}"[:500])
         else:
-            delay = min(FIRST_RETRY * 2 ** (delivery.count - 1), LAST_RETRY, self._rules.claim_after)
-            logger.error("%s failed; again in %g s", self._called(delivery), delay, exc_info=error)
+            delay = min(delay_after(delivery.count, FIRST_RETRY, LAST_RETRY), self._rules.claim_after)
+            logger.error("%s failed; again in %g s", self._named(delivery), delay, exc_info=error)
             await source.retry(delivery, delay)
 
     async def _run(self, delivery: Delivery) -> None:
-        """Run the application for one message; see the module's first rule."""
+        """Run the application for one message; see the first rule of the package."""
         kind = delivery.message.get("type")
         if not isinstance(kind, str) or kind in CLIENT_EVENTS:
-            # An event of a server that somebody made up would be believed by what handles the server's.
+            # A handler of the server's events would believe a forged one.
             raise UnhandledMessage(f"expected a message with a type such as 'thumbnails.make'; got {kind!r}")
         scope = {
             "type": "channel",
@@ -220,10 +222,10 @@ class WorkerChannel:
     async def _refuse(self, message: Any) -> None:
         kind = message.get("type") if isinstance(message, dict) else message
         raise IllegalMessage(
-            f"a worker has no client that {kind!r} could be sent to; send to a channel or a group of the channel layer"
+            f"a worker has no client to send {kind!r} to; send to a channel or group of the channel layer instead"
         )
 
-    def _called(self, delivery: Delivery) -> str:
+    def _named(self, delivery: Delivery) -> str:
         kind = delivery.message.get("type")
-        which = f"delivery {delivery.count} of {self._rules.max_deliveries}"
-        return f"{self.name}: message {delivery.id} of type {kind!r} ({which})"
+        number = f"delivery {delivery.count} of {self._rules.max_deliveries}"
+        return f"{self.name}: message {delivery.id} of type {kind!r} ({number})"

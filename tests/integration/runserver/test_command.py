@@ -9,6 +9,7 @@ import pytest
 from django.contrib.staticfiles.handlers import StaticFilesHandler as WSGIStaticFilesHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import CommandError, call_command, get_commands
+from django.core.management.commands.runserver import Command as RunserverCommand
 from django.core.servers.basehttp import WSGIServer
 from django.test import override_settings
 
@@ -65,7 +66,7 @@ def test_noasgi_needs_no_asgi_application() -> None:
 
 
 def test_a_missing_asgi_application_is_said_at_once() -> None:
-    with pytest.raises(CommandError, match="The setting ASGI_APPLICATION is missing: the path of what is to be served"):
+    with pytest.raises(CommandError, match="The setting ASGI_APPLICATION is missing"):
         handler(ASGI_APPLICATION=None)
 
 
@@ -94,3 +95,12 @@ def test_the_address_is_said_as_a_browser_takes_it(address: str, ipv6: bool, url
     command.server_cls, command.addr, command._raw_ipv6 = DevelopmentServer, address, ipv6
     command.on_bind(8000)
     assert f"development server on Trio at {url}\n" in command.stdout.getvalue()
+
+
+def test_noasgi_leaves_the_address_to_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports: list[int] = []
+    monkeypatch.setattr(RunserverCommand, "on_bind", lambda self, port: ports.append(port), raising=False)
+    command = Command()
+    command.server_cls = WSGIServer
+    command.on_bind(8000)
+    assert ports == [8000]

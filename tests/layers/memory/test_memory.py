@@ -15,8 +15,8 @@ import trio.testing
 
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError, InvalidNameError
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.layers.gap import Gap
 from trio_channels.layers.hub import SWEEP_INTERVAL, Hub
+from trio_channels.layers.message import Gap
 
 from ..crowd import MANY, Crowd
 from ..test_contract import cancelled_at_checkpoint, message, tables, until

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hiredis
 import pytest
-import trio
-import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_channels._concurrency.backoff import LAST_BACK_OFF, BackOff
 from trio_channels.layers.redis.batch import Batch, Call, is_elsewhere_or_later
 from trio_channels.layers.redis.connection import encode, open_connection
 from trio_channels.layers.redis.delivery import MEMORY, WIDTH, DuplicateFilter
@@ -144,24 +141,6 @@ class RunningCluster:
 )
 def test_an_error_asks_for_another_try_or_for_another_command(reply: str, again: bool) -> None:
     assert is_elsewhere_or_later(hiredis.ReplyError(reply)) is again
-
-
-async def test_the_back_off_doubles_up_to_its_limit_and_begins_anew_after_success(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    back_off = BackOff()
-
-    async def pause() -> float:
-        before = trio.current_time()
-        await back_off.wait()
-        return trio.current_time() - before
-
-    pauses = [await pause() for _ in range(10)]
-    for number, length in enumerate(pauses):
-        longest = min(0.05 * 2**number, LAST_BACK_OFF)
-        assert longest / 2 <= length <= longest + 1e-9
-    back_off.reset()
-    assert await pause() <= 0.05 + 1e-9
 
 
 @given(st.lists(st.binary() | st.text(st.characters(exclude_categories=["Cs"])) | st.integers(), min_size=1))

@@ -11,9 +11,9 @@ import trio
 import trio.testing
 
 from trio_channels.layers.base import Gap
-from trio_channels.layers.counters import Counters
 from trio_channels.layers.hub import Hub
 from trio_channels.layers.mailbox import Mailbox
+from trio_channels.layers.message import Counters
 from trio_channels.layers.redis import delivery as _delivery
 from trio_channels.layers.redis import inbox, probe
 from trio_channels.layers.redis import keys as _keys

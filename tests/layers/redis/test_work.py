@@ -442,7 +442,7 @@ async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: p
         await drain_when(worker, lambda: seen)
     assert seen == [(job(0), 2)]
     assert worker.statistics().channels["jobs"].taken_over == 1
-    assert f"of type 'job' (delivery 2 of 5) from {dead._worker}, which is gone" in caplog.text
+    assert f"of type 'job' (delivery 2 of 5): taken over from {dead._worker}, which is gone" in caplog.text
 
 
 async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handled(

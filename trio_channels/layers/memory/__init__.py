@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Unpack
 
 import trio
 
+from ..._asgi.protocol import Message
 from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message, round_trip
 from ..hub import Hub
 from ..local import LocalDelivery, _nothing
 from ..mailbox import Mailbox
+from ..message import round_trip
 from ..work import WorkQueue
 from .work import MemoryWorkQueue
 
@@ -21,16 +23,16 @@ from .work import MemoryWorkQueue
 class InMemoryChannelLayer(LocalDelivery):
     """Passes messages between the connections of one process.
 
-    For development, tests, and deployments of a single process. It needs no opening: it can be used in any Trio run,
-    several at once included; ``group_send`` and ``send`` reach the members in every run of the process.
+    For development, tests, and deployments of a single process. The layer needs no opening. Several Trio runs of the
+    process may use it at once: ``send`` and ``group_send`` reach the members in all of them.
 
-    A ``group_send`` checks and copies its message once, then costs one ``put`` per member, whatever else the layer
-    holds. A large group gets it in parts, between which other tasks run. Within one Trio run all messages have one
-    total order: what is sent meanwhile waits its turn.
+    A ``group_send`` checks and copies its message once, and then costs one ``put`` per member. A large group gets the
+    message in parts, between which other tasks run. Messages sent meanwhile wait for the last part, so that all
+    messages within one Trio run have one total order.
 
     Args: see :class:`~trio_channels.layers.base.ChannelLayer`.
 
-    A channel that is not process-local (no ``!`` in its name) belongs to the Trio run that first used it.
+    A named channel (no ``!`` in its name) belongs to the Trio run that used it first.
     """
 
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
@@ -38,7 +40,7 @@ class InMemoryChannelLayer(LocalDelivery):
         self._work_queues: dict[str, MemoryWorkQueue] = {}
 
     async def send(self, channel: str, message: Message) -> None:
-        """See :meth:`ChannelLayer.send`. A process-local channel that does not exist takes nothing; it is counted.
+        """See :meth:`ChannelLayer.send`. Drops and counts a message to a process-local channel that does not exist.
 
         Cancellation: atomic; a cancelled call has sent nothing.
         """
@@ -60,12 +62,12 @@ class InMemoryChannelLayer(LocalDelivery):
         elif home is None or home is here:
             _put(here, here.mailboxes.get(channel) or self._ownerless(channel), self, message)
         else:
-            # The other run's mailbox can only be looked at from here, so that full is known to within a moment, and it
-            # may end meanwhile.
+            # From here another run's mailbox can only be read: the capacity check is approximate, and the mailbox may
+            # end before the message reaches it.
             mailbox = home.mailboxes.get(channel)
             if mailbox is not None and mailbox.statistics().waiting >= mailbox.capacity:
                 here.counters.full += 1
-                self._in_run_of(home, partial(getattr, mailbox, "full"))  # it forgets what has expired
+                self._in_run_of(home, partial(getattr, mailbox, "full"))  # drops its expired messages
                 raise _full(channel, mailbox.capacity)
             self._in_run_of(home, partial(home.in_turn, partial(self._deliver_in_its_run, channel, message)))
 
@@ -78,7 +80,7 @@ class InMemoryChannelLayer(LocalDelivery):
             hub.counters.sent += 1
 
     async def group_add(self, group: str, channel: str) -> None:
-        """See :meth:`ChannelLayer.group_add`. A process-local channel that does not exist is not added.
+        """See :meth:`ChannelLayer.group_add`. Does nothing for a process-local channel that does not exist.
 
         Cancellation: atomic; a cancelled call has added nothing.
         """
@@ -90,7 +92,7 @@ class InMemoryChannelLayer(LocalDelivery):
             home = self._hub()
             self._ownerless(channel)
         if home is not None:
-            self._there(home, partial(_join, home, group, channel))
+            self._call_in(home, partial(_join, home, group, channel))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -100,13 +102,13 @@ class InMemoryChannelLayer(LocalDelivery):
         await trio.lowlevel.checkpoint_if_cancelled()
         home = self._home_of(channel)
         if home is not None:
-            self._there(home, partial(home.leave, group, channel))
+            self._call_in(home, partial(home.leave, group, channel))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def group_send(self, group: str, message: Message) -> None:
         """See :meth:`ChannelLayer.group_send`.
 
-        Cancellation: a cancelled call has sent nothing; one that has begun sends to all.
+        Cancellation: atomic; a cancelled call has sent nothing, and a started one sends to all members.
         """
         names.check_group_name(group)
         copy = round_trip(message)
@@ -135,11 +137,11 @@ class InMemoryChannelLayer(LocalDelivery):
                     self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, message))
 
     def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message) -> None:
-        # Its own clock gives the expiry: each Trio run's starts somewhere else.
+        # The expiry is computed here: each Trio run has a clock of its own.
         hub.in_turn(partial(hub.fan_out, group, self._envelope(message)))
 
     def work_queue(self, channel: str) -> WorkQueue:
-        """See :meth:`ChannelLayer.work_queue`. Workers, and what they have not done yet, end with this process."""
+        """See :meth:`ChannelLayer.work_queue`. Messages that are not done are lost when this process ends."""
         names.check_named_channel(channel)
         queue = self._work_queues.get(channel)
         if queue is None:
@@ -147,10 +149,10 @@ class InMemoryChannelLayer(LocalDelivery):
         return queue
 
     async def flush(self) -> None:
-        """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has flushed nothing."""
+        """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has deleted nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()
         for hub in self._all_hubs():
-            self._there(hub, hub.flush)
+            self._call_in(hub, hub.flush)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def __repr__(self) -> str:
@@ -160,7 +162,7 @@ class InMemoryChannelLayer(LocalDelivery):
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def _home_of(self, channel: str) -> Hub | None:
-        """The hub that holds a channel, this run's first; never that of a run that has ended."""
+        """The hub that holds a channel: this run's if it does, never that of an ended run."""
         here = self._hub()
         if channel in here.mailboxes:
             return here
@@ -168,12 +170,12 @@ class InMemoryChannelLayer(LocalDelivery):
             (hub for hub in self._all_hubs() if channel in hub.mailboxes and self._in_run_of(hub, _nothing)), None
         )
 
-    def _there(self, hub: Hub, function: partial[None] | object) -> None:
+    def _call_in(self, hub: Hub, function: Callable[[], None]) -> None:
         if hub is self._hub():
-            function()  # type: ignore[operator]
+            function()
         else:
-            # Not before what the caller has sent there.
-            self._in_run_of(hub, partial(hub.in_turn, function))  # type: ignore[arg-type]
+            # In turn: it must not overtake the messages that the caller has sent to that run.
+            self._in_run_of(hub, partial(hub.in_turn, function))
 
 
 def _put(hub: Hub, mailbox: Mailbox, layer: LocalDelivery, message: Message) -> None:
@@ -185,7 +187,10 @@ def _put(hub: Hub, mailbox: Mailbox, layer: LocalDelivery, message: Message) -> 
 
 
 def _full(channel: str, capacity: int) -> ChannelFull:
-    return ChannelFull(f"channel {channel!r} holds {capacity} messages, which is its capacity; its receiver is slower")
+    return ChannelFull(
+        f"channel {channel!r} is full: it holds {capacity} messages, its capacity. Send more slowly, or raise the "
+        f"capacity in the layer's channel_capacity"
+    )
 
 
 def _join(hub: Hub, group: str, channel: str) -> None:

@@ -1,6 +1,6 @@
-"""Named channels of the in-memory layer as work for workers of the same process.
+"""Named channels of the in-memory layer as queues for workers of the same process.
 
-What was taken and is to be tried again waits here, in the queue; the channel's mailbox holds what has not been taken.
+New messages wait in the channel's mailbox; messages to be retried wait in the queue.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.layers.memory")
 
-#: Dead letters that a channel keeps, the newest.
+#: Dead letters that a channel keeps; beyond that the oldest are lost.
 DEAD_LETTERS = 10_000
 
 
 @dataclass(order=True, slots=True)
 class _Waiting:
-    """A delivery that may be taken again at a Trio time."""
+    """A delivery that may be taken again at the Trio time `due`; `number` keeps the order among equals."""
 
     due: float
     number: int
@@ -41,52 +41,56 @@ class MemoryWorkQueue(WorkQueue):
     """One named channel of an in-memory layer.
 
     Args:
-        layer, channel: which.
+        layer: the channel layer.
+        channel: the channel's name.
     """
 
     def __init__(self, layer: InMemoryChannelLayer, channel: str) -> None:
         self.layer = layer
         self.channel = channel
         self._numbers = itertools.count(1)
-        self._again: list[_Waiting] = []
+        self._retries: list[_Waiting] = []
         self._dead: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
 
     def __repr__(self) -> str:
-        return f"<MemoryWorkQueue {self.channel}, {len(self._again)} to try again, {len(self._dead)} dead letters>"
+        return f"<MemoryWorkQueue {self.channel}, {len(self._retries)} to retry, {len(self._dead)} dead letters>"
 
     @asynccontextmanager
     async def serve(
         self, *, max_deliveries: int = MAX_DELIVERIES, claim_after: float = CLAIM_AFTER
     ) -> AsyncIterator[MemoryWorkSource]:
-        """See :meth:`WorkQueue.serve`. A taker here dies with the queue, so that nothing is ever taken over."""
+        """See :meth:`WorkQueue.serve`. Sources and queue die together, so that no message is ever taken over.
+
+        Cancellation: the unsettled messages go to other sources.
+        """
         source = MemoryWorkSource(self)
         await trio.lowlevel.checkpoint()
         try:
             yield source
         finally:
             for delivery in source.in_hand.values():
-                self.again(replace(delivery, count=delivery.count - 1), 0)
+                self.retry(replace(delivery, count=delivery.count - 1), 0)
 
     def next_id(self) -> str:
-        """An id that no other message of this channel has."""
+        """An id that is unique in this channel."""
         return str(next(self._numbers))
 
-    def again(self, delivery: Delivery, delay: float) -> None:
-        """Have a message delivered once more, after so many seconds."""
+    def retry(self, delivery: Delivery, delay: float) -> None:
+        """Deliver a message once more, after a delay in seconds."""
         again = replace(delivery, count=delivery.count + 1)
-        heapq.heappush(self._again, _Waiting(trio.current_time() + delay, next(self._numbers), again))
+        heapq.heappush(self._retries, _Waiting(trio.current_time() + delay, next(self._numbers), again))
 
     def take_due(self) -> Delivery | None:
-        """A message whose time for another try has come."""
-        return heapq.heappop(self._again).delivery if self._again and self.next_due <= trio.current_time() else None
+        """Take a message whose next delivery is due, if there is one."""
+        return heapq.heappop(self._retries).delivery if self.next_due <= trio.current_time() else None
 
     @property
     def next_due(self) -> float:
-        """The Trio time at which the next message is to be tried again."""
-        return self._again[0].due if self._again else math.inf
+        """The Trio time of the next retry; infinite if there is none."""
+        return self._retries[0].due if self._retries else math.inf
 
     def add_dead(self, letter: DeadLetter) -> None:
-        """Keep a dead letter; the oldest goes where there are too many."""
+        """Keep a dead letter; beyond :data:`DEAD_LETTERS` the oldest is lost."""
         if len(self._dead) == self._dead.maxlen:
             logger.warning("%s has %d dead letters; the oldest was lost", self.channel, self._dead.maxlen)
         self._dead.append(letter)
@@ -101,7 +105,7 @@ class MemoryWorkQueue(WorkQueue):
         await trio.lowlevel.checkpoint()
         letters = self._take_dead(ids)
         for letter in letters:
-            self.again(Delivery(self.next_id(), letter.message or {}, 0), 0)
+            self.retry(Delivery(self.next_id(), letter.message or {}, 0), 0)
         return len(letters)
 
     async def discard(self, *ids: str) -> int:
@@ -124,6 +128,7 @@ class MemoryWorkSource(WorkSource):
         self._queue = queue
 
     async def take(self, at_most: int) -> list[Delivery]:
+        """See :meth:`WorkSource.take`. Cancellation: loses nothing."""
         queue = self._queue
         await trio.lowlevel.checkpoint_if_cancelled()
         taken: list[Delivery] = []
@@ -131,7 +136,7 @@ class MemoryWorkSource(WorkSource):
             while len(taken) < at_most and (delivery := queue.take_due()) is not None:
                 taken.append(delivery)
             if not taken:
-                # Another message to try again may come meanwhile, from another source: it is looked for once a second.
+                # Another source may add a retry meanwhile: look for one at least once a second.
                 with trio.move_on_at(min(queue.next_due, trio.current_time() + 1)):
                     message = await queue.layer.receive(queue.channel)
                     taken.append(Delivery(queue.next_id(), message))
@@ -139,14 +144,17 @@ class MemoryWorkSource(WorkSource):
         return taken
 
     async def done(self, delivery: Delivery) -> bool:
+        """See :meth:`WorkSource.done`. Cancellation: not seen."""
         await self._settle(delivery)
         return True
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
+        """See :meth:`WorkSource.retry`. Cancellation: not seen."""
         await self._settle(delivery)
-        self._queue.again(delivery, delay)
+        self._queue.retry(delivery, delay)
 
     async def bury(self, delivery: Delivery, why: str) -> None:
+        """See :meth:`WorkSource.bury`. Cancellation: not seen."""
         await self._settle(delivery)
         self._queue.add_dead(DeadLetter(delivery.id, delivery.message, delivery.count, why))
 

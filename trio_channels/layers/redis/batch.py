@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.wakeup import Wakeup
 from .connection import Argument, ConnectionLost, ReplyError, encode
 from .keys import ShardKeys
 from .scripts import GROUP_SEND
@@ -53,7 +53,7 @@ Combine = Callable[[list[Any]], tuple[Argument, ...]]
 NO_ANSWER = object()
 
 
-class Call(Bell):
+class Call(Wakeup):
     """One call. Its task waits for the answer.
 
     Args:

@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from ..._asgi.protocol import Message
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
-from ..codec import Message
-from ..codec import encode as check_and_encode
+from ..message import encode as check_and_encode
 
 SerializerFormat = Literal["msgpack", "json"]
 

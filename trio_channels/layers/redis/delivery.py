@@ -11,10 +11,9 @@ from functools import partial
 
 import trio
 
-from ..envelope import Envelope
-from ..gap import Gap
 from ..hub import Hub
 from ..mailbox import Mailbox
+from ..message import Envelope, Gap
 from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
 
 #: Numbers remembered for each sender: as many as a pipeline has under way, as all of them can come again. A window

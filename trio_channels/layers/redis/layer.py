@@ -9,12 +9,12 @@ from typing import Any, Unpack
 
 import trio
 
-from ..._limits import Overflow
+from ..._asgi.protocol import Message
+from ..._limits import COUNT, SECONDS, Overflow
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..codec import Message
-from ..gap import Gap
+from ..message import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
@@ -68,10 +68,8 @@ class RedisStreamsChannelLayer(OpenableLayer):
         super().__init__(**options)
         if not prefix or set("{}") & set(prefix):
             raise InvalidChannelLayerError(f"prefix must be a non-empty str without braces; got {prefix!r}")
-        if not timeout > 0 or inbox_capacity < 1:
-            raise InvalidChannelLayerError(
-                f"timeout and inbox_capacity must be positive; got {timeout!r} and {inbox_capacity!r}"
-            )
+        SECONDS.require("timeout of a channel layer", timeout, InvalidChannelLayerError)
+        COUNT.require("inbox_capacity of a channel layer", inbox_capacity, InvalidChannelLayerError)
         self.prefix = prefix
         self.timeout = timeout
         self.inbox_capacity = inbox_capacity

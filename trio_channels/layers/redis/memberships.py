@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.wakeup import Wakeup
 from ...exceptions import ChannelLayerUnavailable
 from ..hub import Hub
 from .connection import CommandRefused
@@ -51,7 +51,7 @@ class Memberships:
         self._confirmed: set[str] = set()
         self._changed: dict[str, None] = {}
         self._joined: dict[str, trio.Event] = {}
-        self._wakeup = Bell()
+        self._wakeup = Wakeup()
 
     def __repr__(self) -> str:
         return f"<Memberships: Redis knows of {len(self._known)}, {len(self._changed)} changes wait>"
@@ -85,14 +85,14 @@ class Memberships:
         """Note that a group has got its first local member, or lost its last."""
         self._changed[group] = None
         self._confirmed.discard(group)
-        self._wakeup.ring()
+        self._wakeup.set()
 
     def send_all_again(self) -> None:
         """Send all memberships again, as Redis may have lost them."""
         self._confirmed.clear()
         self._changed.update(dict.fromkeys(self._known))
         self._changed.update((group, None) for group in self._hub.groups if self._mine(group))
-        self._wakeup.ring()
+        self._wakeup.set()
 
     async def sync(self) -> None:
         """Send changes to Redis until cancelled."""
@@ -143,7 +143,7 @@ class Memberships:
         while True:
             await trio.sleep(self._expiry_ms / 3000)
             self._changed.update(dict.fromkeys(self._known))
-            self._wakeup.ring()
+            self._wakeup.set()
 
     async def quit_all(self) -> None:
         """Remove this process from every group in which Redis may know it."""

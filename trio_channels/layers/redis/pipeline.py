@@ -25,8 +25,8 @@ from typing import Any
 import trio
 
 from ..._concurrency.backoff import BackOff
-from ..._concurrency.exception_groups import leaves
-from ..._concurrency.wakeup import Bell
+from ..._concurrency.exception_groups import bare, leaves
+from ..._concurrency.wakeup import Wakeup
 from ...exceptions import ChannelLayerUnavailable
 from .batch import NO_ANSWER, NOT_CARRIED_OUT, Batch, Call, Combine
 from .connection import (
@@ -92,7 +92,7 @@ class Pipeline:
         self._connection: RedisConnection | None = None
         self._gathering = False
         self._rest = b""  # the part of the batch that the system did not take at once
-        self._rest_ready = Bell()
+        self._rest_ready = Wakeup()
         self._back_off = BackOff()
         self._in_outage = False
         self._closed = False
@@ -145,7 +145,7 @@ class Pipeline:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
             await trio.lowlevel.checkpoint()  # for callers that try again at once
-            call.ring()
+            call.set()
         self._waiting[call] = None
         self._send_batch()
         try:
@@ -176,7 +176,7 @@ class Pipeline:
                     next_look = call.deadline  # those behind it have later deadlines
                     break
                 if not call.abandoned:
-                    call.ring()
+                    call.set()
             await trio.sleep_until(next_look)
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Pipeline:
         self._closed = True
         for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
-                call.ring()
+                call.set()
 
     def _until_when(self) -> str:
         return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
@@ -207,7 +207,7 @@ class Pipeline:
         self._sent_at = trio.current_time()
         self._rest = self._connection.send_nowait(self._batch.data)
         if self._rest:
-            self._rest_ready.ring()
+            self._rest_ready.set()
 
     # -- the connection's side ------------------------------------------------------------------------------------
 
@@ -256,8 +256,7 @@ class Pipeline:
             others = group.split(ConnectionLost)[1]
             if others is not None:
                 # A cancellation or a defect takes precedence over a lost connection.
-                inner = list(leaves(others))
-                raise (inner[0] if len(inner) == 1 else others) from None
+                raise bare(others) from None
             raise ConnectionLost(str(next(leaves(group)))) from group
 
     def _wait_again(self, calls: list[Call]) -> None:
@@ -303,7 +302,7 @@ class Pipeline:
                 again.append(call)
             else:
                 call.reply = answer
-                call.ring()
+                call.set()
         self._batch = None
         self._wait_again(again)
 

@@ -23,7 +23,7 @@ import trio
 
 from ..._concurrency.backoff import BackOff
 from ...exceptions import ChannelLayerUnavailable
-from ..counters import Counters
+from ..message import Counters
 from ..work import Delivery, Settled, WorkSource
 from .codec import NAMED, EntryCodec, UndecodableEntry
 from .connection import Argument, ConnectionLost

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels.exceptions import MessageNotEncodable
-from trio_channels.layers.codec import encode, round_trip
+from trio_channels.layers.message import encode, round_trip
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.one_of(

@@ -6,8 +6,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._asgi.protocol import Message
-from trio_channels._concurrency.event_queue import EventQueue
-from trio_channels._concurrency.wakeup import Bell
+from trio_channels._concurrency.queues import EventQueue
+from trio_channels._concurrency.wakeup import Wakeup
 
 
 def text(number: int) -> Message:
@@ -15,7 +15,7 @@ def text(number: int) -> Message:
 
 
 def queue_of(capacity: int, *events: Message) -> EventQueue:
-    queue = EventQueue(capacity, Bell())
+    queue = EventQueue(capacity, Wakeup())
     for event in events:
         queue.add(event)
     return queue
@@ -28,14 +28,14 @@ async def test_events_are_taken_in_order_and_then_there_is_none() -> None:
     assert [queue.take(), queue.take(), queue.take()] == [text(1), text(2), None]
 
 
-async def test_the_bell_is_rung_for_every_event() -> None:
-    bell = Bell()
-    queue = EventQueue(1, bell)
+async def test_every_event_sets_the_wakeup() -> None:
+    wakeup = Wakeup()
+    queue = EventQueue(1, wakeup)
     with trio.fail_after(10):
         await queue.put(text(1))
-        await bell.wait()
+        await wakeup.wait()
         queue.add(text(2))
-        await bell.wait()
+        await wakeup.wait()
 
 
 async def test_the_reader_waits_until_there_is_room(nursery: trio.Nursery) -> None:

@@ -104,6 +104,7 @@ class RedisWorkSource(WorkSource):
         return f"<RedisWorkSource {self._context.channel} as {self._worker}, {len(self._in_hand)} in hand>"
 
     async def take(self, at_most: int) -> list[Delivery]:
+        """See :meth:`WorkSource.take`. Cancellation: loses nothing; unread messages go to the next call."""
         back_off = BackOff()
         while True:
             try:
@@ -200,14 +201,17 @@ class RedisWorkSource(WorkSource):
         return taken
 
     async def done(self, delivery: Delivery) -> bool:
+        """See :meth:`WorkSource.done`. Cancellation: seen only while Redis is away."""
         return await self._settle(delivery, WORK_DONE(self._context.stream, args=(*self._consumer, delivery.id)))
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
+        """See :meth:`WorkSource.retry`. Cancellation: seen only while Redis is away."""
         idle = int(max(self._claim_after - delay, 0) * 1000)
         arguments = (*self._consumer, delivery.id, RETRY_CONSUMER, idle)
         await self._settle(delivery, WORK_RETRY(self._context.stream, args=arguments))
 
     async def bury(self, delivery: Delivery, why: str) -> None:
+        """See :meth:`WorkSource.bury`. Cancellation: seen only while Redis is away."""
         context = self._context
         blob = context.codec.pack(NAMED, context.channel, {"why": why})
         arguments = (*self._consumer, delivery.id, delivery.count, blob, DEAD_LETTERS)

@@ -23,7 +23,7 @@ from .world import make_layers, until
 HOST = Host(("127.0.0.1", 6379))
 
 
-async def test_a_server_that_refuses_the_scripts_is_not_available_and_says_why() -> None:
+async def test_a_server_that_refuses_the_scripts_is_not_available() -> None:
     refused = False
 
     def answer(command: list[bytes], connection: int) -> bytes:
@@ -49,9 +49,7 @@ async def test_a_connection_that_was_closed_on_this_side_is_lost() -> None:
     await listener.aclose()
 
 
-async def test_a_connection_that_was_not_ready_after_all_is_waited_for_again(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_spurious_wake_up_of_a_connection_waits_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, read, vain = await open_connection(parse_host(url)), os.read, [True, True]
 
     def not_yet(file: int, size: int) -> bytes:
@@ -147,7 +145,7 @@ class AwayThenBack:
         return [b"1-0", b"2-0"]
 
 
-async def test_a_worker_that_cannot_renew_its_claims_says_so_once_and_tries_again(
+async def test_a_worker_logs_a_failed_renewal_once_and_tries_again(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "trio_channels")

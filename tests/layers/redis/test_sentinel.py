@@ -68,7 +68,7 @@ async def test_the_master_that_a_sentinel_names_is_used(sentinel_setup: Setup) -
         assert world.gaps == {}
 
 
-async def test_sentinels_that_are_dead_or_silent_do_not_matter_while_one_answers(sentinel_setup: Setup) -> None:
+async def test_one_sentinel_that_answers_is_enough(sentinel_setup: Setup) -> None:
     setup = sentinel_setup(sentinels=2)
     setup.sentinels[0].kill()
     async with open_proxy(setup.sentinels[1].port) as silent:
@@ -150,7 +150,7 @@ async def check_a_fail_over(setup: SentinelSetup, fail_over: Callable[[], Any], 
 
 
 @pytest.mark.faults
-async def test_a_fail_over_by_command_in_traffic_is_a_gap_and_delivery_resumes(
+async def test_after_a_fail_over_by_command_delivery_resumes(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It takes sentinels ten seconds to tell the old master, which is alive, that it is none any more.
@@ -182,9 +182,7 @@ async def test_a_master_killed_together_with_a_sentinel_is_replaced(sentinel_set
 @pytest.mark.parametrize(
     "knows_the_inbox", [True, pytest.param(False, marks=pytest.mark.faults)], ids=["stale", "empty"]
 )
-async def test_a_stale_replica_that_takes_over_is_a_gap_for_everybody_and_memberships_return(
-    sentinel_setup: Setup, knows_the_inbox: bool
-) -> None:
+async def test_a_stale_replica_that_takes_over_is_a_gap(sentinel_setup: Setup, knows_the_inbox: bool) -> None:
     setup = sentinel_setup()
     [sentinel] = setup.sentinels
     if not knows_the_inbox:

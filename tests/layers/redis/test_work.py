@@ -72,7 +72,7 @@ async def test_what_a_dead_worker_had_is_taken_over_once_and_names_it(url: str) 
         assert await backlog(url, layer) == (0, 0)
 
 
-async def test_what_a_living_worker_has_in_hand_stays_fresh_and_counts_as_one_delivery(url: str) -> None:
+async def test_messages_in_hand_are_renewed_and_count_once(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.work_queue("jobs").serve(claim_after=0.15) as source:
         await layer.send("jobs", job(0))
@@ -177,7 +177,7 @@ async def test_the_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest
 # -- a network that loses ---------------------------------------------------------------------------------------------
 
 
-async def test_messages_whose_delivery_was_lost_on_the_way_come_with_the_next_connection(url: str) -> None:
+async def test_undelivered_messages_come_with_the_next_connection(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         sender, worker = make_layers(url, proxy.url)
         async with sender, worker, worker.work_queue("jobs").serve() as source:
@@ -246,9 +246,7 @@ async def test_an_outage_is_waited_for_and_told_once(
     assert sum("jobs: Redis is back after" in line for line in told) == 1
 
 
-async def test_leaving_without_redis_ends_within_the_time_limit_and_says_what_is_left(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_leaving_without_redis_ends_in_time_and_is_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [worker] = make_layers(proxy.url, timeout=1.0)
         sender = RedisStreamsChannelLayer(hosts=[url], prefix=worker.prefix)
@@ -321,9 +319,7 @@ async def send_long_ago(url: str, layer: RedisStreamsChannelLayer, number: int) 
     await redis(url, "XADD", stream_of(layer), f"{number + 1}-0", "b", blob)
 
 
-async def test_a_message_that_nobody_took_in_time_is_lost_counted_and_logged(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_message_not_taken_in_time_is_counted_and_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
     [layer] = make_layers(url, expiry=100)
     async with layer:
         await send_long_ago(url, layer, 0)
@@ -445,9 +441,7 @@ async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: p
     assert f"of type 'job' (delivery 2 of 5): taken over from {dead._worker}, which is gone" in caplog.text
 
 
-async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handled(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_message_taken_over_is_not_handled_on_receive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [layer] = make_layers(url)
     handled: list[int] = []
 
@@ -472,7 +466,7 @@ async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handle
 
 
 @pytest.mark.faults
-async def test_a_worker_cancelled_again_and_again_loses_no_message_and_leaves_no_connection(url: str) -> None:
+async def test_a_worker_cancelled_repeatedly_loses_no_message(url: str) -> None:
     [layer] = make_layers(url)
     begun: list[int] = []
     ended: list[int] = []

@@ -110,9 +110,10 @@ def hypercorn(count: int) -> Timing:
 def hypercorn_consumer(count: int) -> Timing:
     """The consumer on hypercorn."""
     _django.set_up(_django.OURS)
+    application = consumer()  # before the import: made after it, the application would harden hypercorn
     from hypercorn.trio import serve
 
-    return drive(serve, consumer(), count)
+    return drive(serve, application, count)
 
 
 WORKLOAD = Workload(

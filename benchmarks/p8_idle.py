@@ -52,7 +52,7 @@ def memory() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-def drive(serve: Callable[..., Any], count: int) -> Timing:
+def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
     """Serve the room in this process, to the process of the clients."""
     import trio
     from hypercorn.config import Config
@@ -68,7 +68,7 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
         stop = trio.Event()
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                (bind,) = await nursery.start(partial(serve, room(), config, shutdown_trigger=stop.wait))
+                (bind,) = await nursery.start(partial(serve, application, config, shutdown_trigger=stop.wait))
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
                 async def connected(number: int) -> trio.Process:
@@ -101,15 +101,16 @@ def ours(count: int) -> Timing:
     _django.set_up(_django.OURS)
     from trio_channels.server import serve
 
-    return drive(serve, count)
+    return drive(serve, room(), count)
 
 
 def hypercorn(count: int) -> Timing:
     """The room on hypercorn."""
     _django.set_up(_django.OURS)
+    application = room()  # before the import: made after it, the application would harden hypercorn
     from hypercorn.trio import serve
 
-    return drive(serve, count)
+    return drive(serve, application, count)
 
 
 WORKLOAD = Workload(

@@ -46,7 +46,6 @@ BANDS: dict[str, str] = {
     # -- C: Django's edge
     "__main__": "C",
     "_conf": "C",
-    "_hardening": "C",
     "_http.*": "C",
     "_threads.database": "C",
     "_threads.neutral": "C",

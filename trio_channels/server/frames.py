@@ -76,7 +76,7 @@ class BoundedDeflate(PerMessageDeflate):
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """As wsproto's, but a control frame is not taken for a part of the message; resets the count at a new message."""
+        """As wsproto's, but a control frame is no part of the message; a new message is counted afresh."""
         if opcode.iscontrol():
             self._inbound_is_compressible = False
             return CloseReason.PROTOCOL_ERROR if rsv.rsv1 else _NOTHING_RESERVED

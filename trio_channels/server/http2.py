@@ -30,9 +30,9 @@ from .websocket import WebSocketStream
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
-#: Streams that a client may reset on one connection, beyond half of its requests. A browser resets a handful. Each reset
-#: costs the server an application instance (CVE-2023-44487, "rapid reset"); so does a stream that an invalid frame makes
-#: the server reset (CVE-2025-8671, "made you reset").
+#: Streams that a client may reset on one connection, beyond half of its requests. A browser resets a handful. Each
+#: reset costs the server an application instance (CVE-2023-44487, "rapid reset"); so does a stream that an invalid
+#: frame makes the server reset (CVE-2025-8671, "made you reset").
 _RESETS = 100
 
 #: Bytes to parse between checkpoints: some hundred frames, or a part of a large one.

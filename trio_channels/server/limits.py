@@ -15,8 +15,8 @@ from .. import _conf
 #: Bytes a second. A request body or response that moves slower is treated as an attack, not as a slow line.
 SLOWEST = 500
 
-#: Seconds for which the server reads and discards input after its last message. Closing a socket with unread data resets
-#: the connection, and the client may lose that message.
+#: Seconds for which the server reads and discards input after its last message. Closing a socket with unread data
+#: resets the connection, and the client may lose that message.
 LINGER = 1.0
 
 #: Seconds over which a shutdown spreads its close frames, unless the grace is shorter.
@@ -145,5 +145,5 @@ class Patience:
         self.deadline = math.inf
 
     def received(self, size: int, seconds: float) -> None:
-        """Count received bytes and the seconds spent waiting for them; time in which the server did not read is free."""
+        """Count received bytes and the seconds of waiting for them; time in which the server did not read is free."""
         self._spent = max(0.0, self._spent + seconds - size / SLOWEST)

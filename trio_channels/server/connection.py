@@ -303,8 +303,9 @@ class ServerConnection(TCPServer):
 
     async def close_if_idle(self) -> None:
         """Close a connection without a request if the server shuts down."""
-        idle = self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered
-        if self.served.ending and not self._closing and idle:
+        if not self.served.ending or self._closing:
+            return
+        if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
             await self.protocol.farewell()
             await self._begin_to_close()
 

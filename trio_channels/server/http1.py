@@ -82,7 +82,7 @@ class Http1(H11Protocol):
         elif isinstance(event, Body | EndBody):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
         else:
-            if isinstance(event, StreamClosed):
+            if self._held_head and isinstance(event, StreamClosed):
                 await self.flush()
             await super().stream_send(event)
 

@@ -255,7 +255,7 @@ class Http2(H2Protocol):
             pass
 
     async def send_task(self) -> None:
-        """Send what streams have buffered, in the order of their priorities, many frames in one write.
+        """Send the buffered data of streams, in the order of their priorities, many frames in one write.
 
         Cancellation: a part may have been sent.
         """

@@ -7,7 +7,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
-from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.events import Body, EndBody, Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
@@ -86,7 +86,10 @@ def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -
     """Whether the head of a response tells the length of its body: the head may wait for the body then."""
     if scope["type"] != "http":
         return False
-    return suppress_body(scope["method"], status) or any(name.lower() == b"content-length" for name, _ in headers)
+    for name, _ in headers:
+        if name.lower() == b"content-length":
+            return True
+    return suppress_body(scope["method"], status)
 
 
 async def begin(
@@ -150,9 +153,11 @@ class HttpStream(HTTPStream):
             if await begin(self, self._server_connection, super().handle(event), unknown):
                 self._server_connection.served.requests.add(self)
         else:
-            if self.app_put is not None and self.app_put.full:
-                await self._server_connection.unread(self.app_put.room)
-            await super().handle(event)
+            inbox: Inbox = self.app_put  # type: ignore[assignment]  # set by the request
+            if inbox.full:
+                await self._server_connection.unread(inbox.room)
+            body = event.data if isinstance(event, Body) else b""
+            await inbox({"type": "http.request", "body": bytes(body), "more_body": not isinstance(event, EndBody)})
 
     def hang_up(self) -> bool:
         """Send the application its disconnect; returns False if it had one already.

@@ -11,7 +11,6 @@ import signal
 import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 import trio
@@ -19,7 +18,7 @@ import trio.testing
 
 from benchmarks import _redis_receiver, p1_fan_out, p2_echo, p6_connect
 from benchmarks.__main__ import workloads
-from benchmarks._clients import answered
+from benchmarks._clients import wait_for_line
 from benchmarks.harness import Comparison, Result, Side, Timing, Workload, main, run_side, table
 
 from .redis_server import needs_redis
@@ -98,38 +97,6 @@ def test_a_side_runs_in_a_process_of_its_own_and_reports_what_it_measured() -> N
     assert line["cpu_us"] >= 0
 
 
-@pytest.mark.parametrize(("pinned", "cores"), [(False, len(os.sched_getaffinity(0))), (True, 1)])
-def test_a_side_may_use_every_core_unless_it_is_pinned_to_one(pinned: bool, cores: int) -> None:
-    assert run_side(p2_echo.WORKLOAD, "plain", 2, pinned=pinned)["cores"] == cores
-
-
-def test_pinned_sides_are_asked_for_on_the_command_line_and_stand_in_the_result_lines(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[bool] = []
-
-    def measured(workload: Workload, side: str, count: int, *, pinned: bool) -> dict[str, float]:
-        asked.append(pinned)
-        return {"us": 1.0}
-
-    monkeypatch.setattr("benchmarks.harness.run_side", measured)
-    output = tmp_path / "results.jsonl"
-    for option in ([], ["--pin"]):
-        workload = _workload(Comparison("all", "ours", "peer", faster=3))
-        assert main([workload], ["--rounds", "1", "--output", str(output), *option]) == 0
-    assert asked == [False] * 4 + [True] * 4
-    assert [json.loads(line)["pinned"] for line in output.read_text().splitlines()] == [False, True]
-
-
-def test_a_system_where_nothing_can_be_pinned_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delattr("os.sched_setaffinity")
-    with pytest.raises(SystemExit):
-        main([_workload(Comparison("all", "ours", "peer"))], ["--pin"])
-    assert "--pin needs os.sched_setaffinity" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("workload", workloads(), ids=lambda workload: workload.name)
 def test_a_workload_compares_sides_that_it_has(workload: Workload) -> None:
     compared = {name for comparison in workload.comparisons for name in (comparison.ours, comparison.peer)}
@@ -204,14 +171,14 @@ def test_a_receiver_fails_if_a_message_is_lost_or_comes_again() -> None:
 
 
 def test_a_connection_that_was_not_accepted_fails() -> None:
-    with pytest.raises(RuntimeError, match="expected an accept and no more; got \\[\\]"):
+    with pytest.raises(RuntimeError, match=r"expected one websocket\.accept and no other message; got \[\]"):
         p6_connect.Visit("sessionid=none", None).verify()
 
 
 async def test_what_clients_say_may_come_in_pieces() -> None:
     clients, server = trio.testing.memory_stream_one_way_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(answered, server, b"done\n")
+        nursery.start_soon(wait_for_line, server, b"done\n")
         for piece in (b"done", b"\n"):
             await trio.testing.wait_all_tasks_blocked()
             assert nursery.child_tasks
@@ -222,5 +189,5 @@ async def test_clients_that_say_something_else_have_failed() -> None:
     clients, server = trio.testing.memory_stream_one_way_pair()
     await clients.send_all(b"do")
     await clients.aclose()
-    with pytest.raises(RuntimeError, match=r"expected b'done\\n' of the clients; got b'do'"):
-        await answered(server, b"done\n")
+    with pytest.raises(RuntimeError, match=r"expected the line b'done\\n' from the clients; got b'do'"):
+        await wait_for_line(server, b"done\n")

@@ -68,7 +68,7 @@ async def _coroutine_function() -> None: ...
 
 @pytest.mark.parametrize("wrong", [_coroutine_function, functools.partial(_coroutine_function), _AsyncCallable(), 5])
 def test_what_is_not_synchronous_is_refused(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"sync_to_async\(\) takes a synchronous function; got"):
+    with pytest.raises(TypeError, match=r"sync_to_async\(\) expects a synchronous function; got"):
         sync_to_async(wrong)
 
 
@@ -168,7 +168,7 @@ def test_in_an_executor_thread_of_asyncio_it_runs_in_the_background_run() -> Non
 
 def test_what_cannot_be_called_is_refused() -> None:
     wrong: Any = where()
-    with pytest.raises(TypeError, match=r"async_to_sync\(\) takes an async function; got <coroutine"):
+    with pytest.raises(TypeError, match=r"async_to_sync\(\) expects an async function; got <coroutine"):
         async_to_sync(wrong)
     wrong.close()
 

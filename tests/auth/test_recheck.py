@@ -190,7 +190,7 @@ async def test_a_database_that_is_away_throws_nobody_out(
             away.setattr(SessionStore, "load", lambda _session: 1 / 0)
             await next_question(mock_clock)
         assert codes == []
-        assert "could not ask whether the session of websocket /room/ has ended" in caplog.text
+        assert "could not check whether the session of websocket /room/ has ended" in caplog.text
         await sync_to_async(Session.objects.all().delete)()
         await next_question(mock_clock)
         assert codes == [1008]

@@ -224,14 +224,14 @@ def test_this_asgiref_and_django_fit() -> None:
 @pytest.mark.parametrize("version", ["3.8.0", "4.0.0", "2.1"])
 def test_an_asgiref_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setattr(asgiref, "__version__", version)
-    with pytest.raises(BridgeError, match=rf"found asgiref {version} and Django .*: this asgiref is not known"):
+    with pytest.raises(BridgeError, match=rf"asgiref {version} and .*: this version of asgiref is not supported"):
         compatibility.check()
 
 
 @pytest.mark.parametrize("version", [(5, 1, 0, "final", 0), (7, 0, 0, "final", 0)])
 def test_a_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: tuple[Any, ...]) -> None:
     monkeypatch.setattr(django, "VERSION", version)
-    with pytest.raises(BridgeError, match=r"this Django is not known.*ASGIREF_BRIDGE"):
+    with pytest.raises(BridgeError, match=r"this version of Django is not supported.*ASGIREF_BRIDGE"):
         compatibility.check()
 
 
@@ -239,7 +239,7 @@ def test_a_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, 
     ("owner", "name", "said"),
     [
         (asgiref_sync, "SyncToAsync", "there is no asgiref.sync.SyncToAsync"),
-        (asgiref_sync.AsyncToSync, "__init__", "AsyncToSync cannot be made"),
+        (asgiref_sync.AsyncToSync, "__init__", r"AsyncToSync\(\) fails"),
         (ThreadSensitiveContext, "__aexit__", "there is no ThreadSensitiveContext.__aexit__"),
         (django_asyncio, "get_running_loop", "there is no django.utils.asyncio.get_running_loop"),
         (QuerySet, "aiterator", "there is no QuerySet.aiterator"),
@@ -262,7 +262,7 @@ def test_a_dispatcher_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_a_function_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SyncToAsync, "__call__", lambda self: None)
-    with pytest.raises(BridgeError, match="is not asynchronous"):
+    with pytest.raises(BridgeError, match="must be asynchronous"):
         compatibility.check()
 
 
@@ -307,11 +307,11 @@ def test_a_function_is_replaced_once() -> None:
         def name(self) -> str:
             return "original"
 
-    point = patches.Point(Owner, "name", lambda original: lambda self: f"replaced {original(self)}")
-    assert not point.replaced
-    point.replace()
-    point.replace()
-    assert point.replaced
+    patch = patches.Patch(Owner, "name", lambda original: lambda self: f"replaced {original(self)}")
+    assert not patch.applied
+    patch.apply()
+    patch.apply()
+    assert patch.applied
     assert Owner().name() == "replaced original"
 
 

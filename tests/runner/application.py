@@ -1,12 +1,10 @@
-"""What the runner serves in tests: a little of everything that takes time."""
+"""The application of the runner's tests: handlers and views that take time."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -28,7 +26,7 @@ def say(text: str) -> None:
 
 
 class Echo(AsyncWebsocketConsumer):
-    """Repeats what it is told, and says which process it is."""
+    """Sends each message back, with the id of its process."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         await self.send(text_data=f"{os.getpid()} {text_data}")
@@ -38,7 +36,7 @@ class Echo(AsyncWebsocketConsumer):
 
 
 class Slow(AsyncWebsocketConsumer):
-    """Is in a worker thread for as long as it is told, and says when it comes out."""
+    """Blocks a thread for the seconds in the message, and reports the end."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         assert text_data is not None
@@ -55,7 +53,7 @@ def take_time(seconds: float) -> None:
 
 
 class Frozen(AsyncWebsocketConsumer):
-    """Blocks the event loop, and with it everything."""
+    """Blocks the event loop."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         say("freezes")
@@ -75,7 +73,7 @@ class Deaf(AsyncWebsocketConsumer):
 
 
 class Writing(AsyncWebsocketConsumer):
-    """Is in the ORM, in a query that takes a while, and then writes."""
+    """Runs a slow query, and then writes a row."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         assert text_data is not None
@@ -109,13 +107,7 @@ def about(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{request.META.get('REMOTE_ADDR')} {request.scheme} {request.get_host()}")
 
 
-def cores(request: HttpRequest) -> HttpResponse:
-    """Which cores each thread of this process may use."""
-    threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
-    return HttpResponse(json.dumps([sorted(os.sched_getaffinity(thread)) for thread in threads]))
-
-
-urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about), path("cores/", cores)]
+urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about)]
 
 application = ProtocolTypeRouter(
     {
@@ -143,13 +135,13 @@ async def fails(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def fails_later(scope: Any, receive: Any, send: Any) -> None:
-    """An application whose start-up fails as soon as there is a certain file."""
+    """An application whose start-up fails if the file $TESTS_BROKEN exists."""
     broken = scope["type"] == "lifespan" and await trio.Path(os.environ["TESTS_BROKEN"]).exists()
     await (fails if broken else application)(scope, receive, send)
 
 
 async def hangs(scope: Any, receive: Any, send: Any) -> None:
-    """An application whose start-up takes for ever."""
+    """An application whose start-up never ends."""
     say("starting up")
     await trio.sleep_forever()
 

@@ -47,7 +47,7 @@ class RawClient:
                 return data.decode()
 
     async def close_code(self) -> int | None:
-        """What it is closed with; None if the connection ends without a word."""
+        """The close code; None if the connection ends without a close frame."""
         try:
             while True:
                 opcode, data = await self._frame()

@@ -1,4 +1,4 @@
-"""The runner as a process, and what its clients see."""
+"""The runner as a process, and the close codes of its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it makes of itself and of a file, and what it says when it is wrong."""
+"""The command line: its options, files of options, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ APP = "mysite.asgi:application"
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What it says, before it exits with 2."""
+    """The error message of a wrong command line."""
     with pytest.raises(SystemExit) as ended:
         parse(["serve", APP, *arguments])
     assert ended.value.code == 2
@@ -55,9 +55,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (config.bind, config.workers, config.accesslog) == (["unix:/a", "127.0.0.1:2"], 2, "-")
 
 
-def test_an_option_that_hypercorn_does_not_have_is_refused_with_the_nearest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_option_is_refused_with_the_nearest_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "hypercorn.toml"
     file.write_text("graceful_timout = 3")
     assert "did you mean 'graceful_timeout'?" in refusal(capsys, "--config", str(file))
@@ -65,13 +63,13 @@ def test_an_option_that_hypercorn_does_not_have_is_refused_with_the_nearest(
 
 @pytest.mark.parametrize("place", ["nowhere.toml", "file:nowhere.py", "python:nowhere.module"])
 def test_a_file_that_is_not_there_is_told(place: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"the configuration {place!r} cannot be read" in refusal(capsys, "--config", place)
+    assert f"cannot read the configuration {place!r}" in refusal(capsys, "--config", place)
 
 
 def test_a_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "hypercorn.toml"
     file.write_text("bind: 1")
-    assert "cannot be read" in refusal(capsys, "--config", str(file))
+    assert "cannot read the configuration" in refusal(capsys, "--config", str(file))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,8 @@ def test_a_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (["--workers", "0"], "workers must be an int of at least 1"),
         (["--workers", "many"], "invalid int"),
-        (["--certfile", "a"], "certfile and keyfile are needed together"),
+        (["--certfile", "a"], "got only certfile: add keyfile"),
+        (["--keyfile", "a"], "got only keyfile: add certfile"),
     ],
 )
 def test_an_impossible_option_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ async def test_ipv6_and_a_unix_socket_are_served_side_by_side(tmp_path: Path) ->
     assert not path.exists()
 
 
-async def test_tls_is_served_by_workers_and_drains(tmp_path: Path) -> None:
+async def test_tls_is_served_by_processes_and_drains(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     context = ssl.create_default_context(cafile=str(certificate))
 
@@ -126,7 +126,7 @@ http {{
 
 @asynccontextmanager
 async def behind_nginx(folder: Path) -> AsyncIterator[tuple[Program, int]]:
-    """Two workers on a unix socket, and nginx before them: the runner, and nginx' port."""
+    """Two processes on a unix socket, and nginx before them: the runner, and nginx' port."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     port = free_port()
     configuration = folder / "nginx.conf"

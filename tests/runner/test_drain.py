@@ -48,8 +48,8 @@ def interrupt(pid: int) -> None:
     ("command", "send", "clients"),
     [
         pytest.param((*RUNNER, "--workers=1"), terminate, CLIENTS, id="one process"),
-        pytest.param((*RUNNER, "--workers=2"), terminate, CLIENTS, id="two workers"),
-        pytest.param((*RUNNER, "--workers=2"), interrupt, 200, id="200 clients of two workers, Ctrl-C"),
+        pytest.param((*RUNNER, "--workers=2"), terminate, CLIENTS, id="two processes"),
+        pytest.param((*RUNNER, "--workers=2"), interrupt, 200, id="200 clients of two processes, Ctrl-C"),
         pytest.param((*HYPERCORN, "--workers=1"), terminate, CLIENTS, id="plain hypercorn"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Workers that crash, parents that are killed, and impatient operators."""
+"""Processes that crash, parents that are killed, and impatient operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .serving import close_code, serving
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
 
 
-async def test_a_worker_that_crashes_is_replaced_and_the_others_go_on() -> None:
+async def test_a_crashed_process_is_replaced_and_the_others_go_on() -> None:
     async with serving("--workers=2") as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -29,7 +29,7 @@ async def test_a_worker_that_crashes_is_replaced_and_the_others_go_on() -> None:
         assert await runner.ends() == 0
 
 
-async def test_a_worker_that_is_told_to_stop_drains_and_is_replaced() -> None:
+async def test_a_terminated_child_drains_and_is_replaced() -> None:
     async with serving("--workers=2") as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -41,7 +41,7 @@ async def test_a_worker_that_is_told_to_stop_drains_and_is_replaced() -> None:
     assert "ended with code 0; starting another" in runner.text
 
 
-async def test_workers_whose_parent_is_killed_drain_and_end() -> None:
+async def test_children_of_a_killed_parent_drain_and_end() -> None:
     async with serving("--workers=2") as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -53,7 +53,7 @@ async def test_workers_whose_parent_is_killed_drain_and_end() -> None:
 
 
 @pytest.mark.parametrize(("workers", "code"), [("1", -signal.SIGTERM), ("2", 128 + signal.SIGTERM)])
-async def test_a_second_signal_ends_it_at_once(workers: str, code: int) -> None:
+async def test_a_second_signal_ends_the_server_at_once(workers: str, code: int) -> None:
     async with serving(f"--workers={workers}") as runner:
         server = Server(await runner.port())
         async with server.websocket("/slow/") as client:
@@ -66,7 +66,7 @@ async def test_a_second_signal_ends_it_at_once(workers: str, code: int) -> None:
     assert "call finished" not in runner.text
 
 
-async def test_a_terminals_interrupt_reaches_parent_and_workers_and_is_one_drain() -> None:
+async def test_ctrl_c_in_a_terminal_is_one_drain() -> None:
     async with serving("--workers=2") as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -94,7 +94,7 @@ async def test_a_request_that_has_begun_is_answered() -> None:
         assert await runner.ends() == 0
 
 
-async def test_a_signal_while_it_starts_ends_it_in_order() -> None:
+async def test_a_signal_during_the_start_ends_it_in_order() -> None:
     async with serving(app="tests.runner.application:hangs") as runner:
         await runner.said("starting up")
         runner.process.send_signal(signal.SIGTERM)

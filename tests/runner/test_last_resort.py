@@ -1,4 +1,4 @@
-"""Servers that would not end: a thread that hangs, a loop that is frozen. And workers that are replaced on purpose."""
+"""Servers that do not end: a hanging thread, a frozen loop. And processes that are replaced on purpose."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
 CONFIG = 'graceful_timeout = 0.5\nshutdown_timeout = 0.5\nbind = "127.0.0.1:0"\n'
 SHORT = {"TESTS_DISCONNECT_TIMEOUT": "0.5"}
 
-#: The parent, with short pauses between starts.
+#: The parent, with short delays between starts.
 HURRIED = """
 import sys
 from trio_channels.runner import supervisor, main
-supervisor.FIRST_PAUSE = supervisor.LONGEST_PAUSE = 0.05
+supervisor.FIRST_DELAY = supervisor.LONGEST_DELAY = 0.05
 sys.exit(main())
 """
 
@@ -34,9 +34,7 @@ def config(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_thread_that_hangs_is_named_and_ended_with_its_process_when_the_grace_is_over(
-    config: str, workers: int
-) -> None:
+async def test_a_hanging_thread_is_logged_and_ended_after_the_grace(config: str, workers: int) -> None:
     async with serving(config, f"--workers={workers}", **SHORT) as runner:
         server = Server(await runner.port())
         async with server.websocket("/slow/") as client, server.websocket("/echo/") as other:
@@ -52,7 +50,7 @@ async def test_a_thread_that_hangs_is_named_and_ended_with_its_process_when_the_
     assert "call finished" not in runner.text
 
 
-async def test_a_loop_that_is_frozen_is_named_and_ended_with_its_process(config: str) -> None:
+async def test_a_frozen_loop_is_logged_and_ended(config: str) -> None:
     async with serving(config, **SHORT) as runner:
         server = Server(await runner.port())
         async with server.websocket("/frozen/") as client:
@@ -64,7 +62,7 @@ async def test_a_loop_that_is_frozen_is_named_and_ended_with_its_process(config:
     assert "in take_time\n" in runner.text
 
 
-async def test_a_worker_whose_loop_is_frozen_is_killed_by_its_parent(config: str) -> None:
+async def test_a_child_with_a_frozen_loop_is_killed_by_its_parent(config: str) -> None:
     async with serving(config, "--workers=2", **SHORT) as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -73,11 +71,11 @@ async def test_a_worker_whose_loop_is_frozen_is_killed_by_its_parent(config: str
             await runner.said("freezes")
             runner.process.send_signal(signal.SIGTERM)
             assert await runner.ends() == 1
-    assert len(lines_with(runner.text, "does not end; killing it")) == 1
+    assert len(lines_with(runner.text, "seconds; killing it")) == 1
     assert len(lines_with(runner.text, "was killed by SIGKILL while it was draining")) == 1
 
 
-async def test_a_second_signal_ends_even_a_frozen_loop_at_once() -> None:
+async def test_a_second_signal_ends_a_frozen_loop_at_once() -> None:
     async with serving() as runner:
         server = Server(await runner.port())
         async with server.websocket("/frozen/") as client:
@@ -90,7 +88,7 @@ async def test_a_second_signal_ends_even_a_frozen_loop_at_once() -> None:
             assert await runner.ends() == -signal.SIGINT
 
 
-async def test_a_worker_is_replaced_after_its_share_of_requests_and_none_is_lost(tmp_path: Path) -> None:
+async def test_max_requests_replaces_a_process_and_loses_no_request(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("max_requests = 5\n")
     async with serving(f"--config={tmp_path}/config.toml", "--workers=2") as runner:
         server = Server(await runner.port())
@@ -102,7 +100,7 @@ async def test_a_worker_is_replaced_after_its_share_of_requests_and_none_is_lost
         assert await runner.ends() == 0
 
 
-async def test_a_worker_that_had_its_share_of_requests_is_replaced_even_if_a_thread_hangs(tmp_path: Path) -> None:
+async def test_max_requests_replaces_a_process_with_a_hanging_thread(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f"{CONFIG}max_requests = 5\n")
     async with serving(f"--config={tmp_path}/config.toml", "--workers=2", **SHORT) as runner:
         server = Server(await runner.port())
@@ -117,7 +115,7 @@ async def test_a_worker_that_had_its_share_of_requests_is_replaced_even_if_a_thr
         assert await runner.ends() == 0
 
 
-async def test_after_five_failed_starts_in_a_row_the_parent_gives_up_and_the_others_drain(tmp_path: Path) -> None:
+async def test_the_parent_gives_up_after_five_failed_starts(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     app = "tests.runner.application:fails_later"
     async with serving("--workers=2", app=app, command=("-c", HURRIED), TESTS_BROKEN=str(broken)) as runner:
@@ -135,7 +133,7 @@ async def test_after_five_failed_starts_in_a_row_the_parent_gives_up_and_the_oth
             assert await runner.ends() == 1
     assert runner.text.count("was killed by SIGKILL; starting another in") == 1
     assert runner.text.count("ended with code 3; starting another in") == 4
-    assert runner.text.count("cannot start: the application does not start: Lifespan failure") == 5
+    assert runner.text.count("cannot start: the application did not start: Lifespan failure") == 5
     assert len(lines_with(runner.text, "ended with code 3: 5 failed starts in a row")) == 1
     assert runner.text.count("disconnected 1012") == 2 - pids.count(pids[0])
 

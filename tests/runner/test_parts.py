@@ -1,4 +1,4 @@
-"""The runner's parts, one by one: sockets, the application's name, the log, pauses, the lifeline."""
+"""The runner's parts, one by one: sockets, the application's name, the log, delays, the lifeline."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trio
 from hypercorn.config import Config
 
-from trio_channels._concurrency.backoff import BackOff
 from trio_channels.exceptions import CannotStart
 from trio_channels.runner import CANNOT_START, CRASHED, main
 from trio_channels.runner.cli import Options
-from trio_channels.runner.lifeline import READY, Lifeline, Place, inherited
-from trio_channels.runner.loading import load
+from trio_channels.runner.lifeline import READY, Inheritance, Lifeline, inherited
 from trio_channels.runner.log import open_log
-from trio_channels.runner.serving import pid_file
+from trio_channels.runner.serving import load, pid_file
 from trio_channels.runner.sockets import descriptors, listening, use
-from trio_channels.runner.supervisor import FIRST_PAUSE, LONGEST_PAUSE, MAX_FAILED_STARTS, STEADY, _Parent
+from trio_channels.runner.supervisor import (
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    MAX_FAILED_STARTS,
+    STEADY,
+    RestartBackoff,
+    _Parent,
+)
 
 from ..ports import free_port
 
@@ -105,7 +109,7 @@ def test_quic_is_a_datagram_socket() -> None:
         assert [(kind, sock.type) for kind, sock in listeners] == [("quic_bind", socket.SOCK_DGRAM)]
 
 
-def test_a_port_that_another_server_has_is_told_even_with_several_workers() -> None:
+def test_a_taken_port_is_told_even_with_several_processes() -> None:
     with listening(config_for("127.0.0.1:0")) as listeners:
         config = config_for(f"127.0.0.1:{listeners[0][1].getsockname()[1]}")
         config.workers = 2
@@ -113,7 +117,7 @@ def test_a_port_that_another_server_has_is_told_even_with_several_workers() -> N
             pass
 
 
-def test_a_unix_socket_that_another_server_has_is_not_taken_from_it(tmp_path: Path) -> None:
+def test_a_unix_socket_of_another_server_is_not_replaced(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/socket"
     with listening(config_for(address)):
         with pytest.raises(CannotStart, match="another server listens there"), listening(config_for(address)):
@@ -122,7 +126,7 @@ def test_a_unix_socket_that_another_server_has_is_not_taken_from_it(tmp_path: Pa
             client.connect(str(tmp_path / "socket"))
 
 
-def test_a_unix_socket_that_was_left_behind_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+def test_a_left_behind_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "socket"))
     with listening(config_for(f"unix:{tmp_path}/socket")):
@@ -133,7 +137,7 @@ def test_a_unix_socket_that_was_left_behind_is_replaced_and_a_file_is_not(tmp_pa
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_unix_socket_that_has_become_another_servers_is_left_to_it(tmp_path: Path) -> None:
+def test_a_unix_socket_replaced_by_another_server_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with listening(config_for(f"unix:{path}")):
         path.rename(tmp_path / "old")
@@ -156,7 +160,7 @@ def test_main_tells_what_is_taken_and_returns_its_code(caplog: pytest.LogCapture
 def test_a_certificate_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
     tls = ["--certfile", "nowhere.pem", "--keyfile", "nowhere.pem"]
     assert main(["serve", "nowhere:application", "--bind", "127.0.0.1:0", *tls]) == CANNOT_START
-    assert "the TLS certificate cannot be used" in caplog.text
+    assert "cannot use the TLS certificate 'nowhere.pem'" in caplog.text
 
 
 def test_a_pid_file_is_there_for_as_long_as_the_process(tmp_path: Path) -> None:
@@ -191,10 +195,10 @@ def test_the_working_directory_is_on_the_path(tmp_path: Path, monkeypatch: pytes
     ("name", "message"),
     [
         ("nowhere:application", "there is no module 'nowhere'"),
-        ("tests.settings.application", "expected module:attribute, as 'mysite.asgi:application'"),
+        ("tests.settings.application", "expected module:attribute, such as 'mysite.asgi:application'"),
         ("tests.nowhere.asgi:application", "there is no module 'tests.nowhere'"),
         ("tests.runner.application:nothing", "has no attribute 'nothing'; expected module:attribute"),
-        ("tests.runner.application:not_callable", "must be an ASGI application; got int"),
+        ("tests.runner.application:not_callable", "must be an ASGI application, a callable; got int"),
     ],
 )
 def test_what_is_not_there_is_told_by_its_name(name: str, message: str) -> None:
@@ -275,21 +279,29 @@ def test_a_configuration_of_the_projects_own_is_left_alone() -> None:
         assert not logging.getLogger("trio_channels.runner").disabled
 
 
-# -- the lifeline ------------------------------------------------------------------------------------------------------
+# -- delays and the lifeline ------------------------------------------------------------------------------------------
 
 
-def test_a_worker_finds_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(2, 7, {"bind": [8, 9], "insecure_bind": [10]})
+def test_restart_delays_double_up_to_a_limit_and_are_reset() -> None:
+    backoff = RestartBackoff()
+    for number, delay in enumerate([backoff.delay(0.0) for _ in range(10)]):
+        longest = min(FIRST_DELAY * 2**number, LONGEST_DELAY)
+        assert longest * 0.5 <= delay <= longest
+    assert backoff.delay(STEADY) <= FIRST_DELAY
+
+
+def test_a_child_finds_its_inheritance_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inheritance = Inheritance(2, 7, {"bind": [8, 9], "insecure_bind": [10]})
     assert inherited() is None
-    monkeypatch.setattr("os.environ", place.environment())
-    assert inherited() == place
+    monkeypatch.setattr("os.environ", inheritance.environment())
+    assert inherited() == inheritance
     assert inherited() is None
-    assert place.descriptors() == [7, 8, 9, 10]
+    assert inheritance.descriptors() == [7, 8, 9, 10]
 
 
-async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone() -> None:
-    parent, worker = socket.socketpair()
-    async with Lifeline(worker.detach()) as lifeline:
+async def test_a_lifeline_reports_readiness_and_the_parents_end() -> None:
+    parent, child = socket.socketpair()
+    async with Lifeline(child.detach()) as lifeline:
         await lifeline.ready(2.5)
         assert READY.unpack(parent.recv(10)) == (2.5,)
         async with trio.open_nursery() as nursery:
@@ -301,18 +313,8 @@ async def test_a_lifeline_tells_that_it_serves_and_hears_that_the_parent_is_gone
 # -- the parent -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_crash_after_a_steady_time_starts_the_pauses_again() -> None:
-    parent = _Parent(Options("x:y", Config(), 1, ("serve", "x:y")), [])
-    parent._stop.set()  # nothing is waited for
-    back_off = BackOff(FIRST_PAUSE, LONGEST_PAUSE)
-    for _ in range(10):
-        back_off.next_delay()
-    await parent._pause(SimpleNamespace(lived=STEADY, end="it crashed"), back_off, orderly=False)  # type: ignore[arg-type]
-    assert back_off.next_delay() <= 2 * FIRST_PAUSE
-
-
 @pytest.mark.parametrize("served", [0, 1])
-async def test_a_system_that_has_no_process_left_is_tried_again_and_given_up_in_an_orderly_way(
+async def test_a_system_without_processes_is_tried_again_up_to_a_limit(
     served: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_process = trio.lowlevel.open_process
@@ -327,12 +329,12 @@ async def test_a_system_that_has_no_process_left_is_tried_again_and_given_up_in_
         return await open_process([sys.executable, "-c", says_ready], pass_fds=pass_fds)
 
     monkeypatch.setattr(trio.lowlevel, "open_process", failing)
-    monkeypatch.setattr("trio_channels.runner.supervisor.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("trio_channels.runner.supervisor.FIRST_DELAY", 0.01)
     parent = _Parent(Options("x:y", Config(), 1, ("serve", "x:y")), [])
     await parent.run()
     assert parent.code == CRASHED
     assert calls == (1 if not served else 1 + MAX_FAILED_STARTS)
-    assert "stopping: worker 1 cannot be started" in caplog.text
+    assert "stopping: the system cannot start another process: " in caplog.text
 
 
 def test_an_address_without_a_port_has_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:

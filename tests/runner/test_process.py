@@ -1,4 +1,4 @@
-"""``trio-channels serve`` as a process: starts, drains, and what it says when it cannot."""
+"""``trio-channels serve`` as a process: a drain, and a start that fails."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def test_sigterm_drains_and_the_exit_code_is_0() -> None:
     assert "Traceback" not in runner.text
 
 
-async def test_a_failing_start_is_told_once_and_is_not_tried_again() -> None:
+async def test_a_failing_start_is_logged_once_and_not_tried_again() -> None:
     async with serving("--workers=2", app="tests.runner.application:fails") as runner:
         assert await runner.ends() == 3
-    assert runner.text.count("cannot start: the application does not start") == 1
+    assert runner.text.count("cannot start: the application did not start") == 1
     assert "no database today" in runner.text
     assert "starting another" not in runner.text
     assert "Traceback" not in runner.text

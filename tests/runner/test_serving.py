@@ -1,4 +1,4 @@
-"""The process that serves, in this very process."""
+"""The serving process' parts, run inside the test's process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypercorn.utils import LifespanFailureError
 from trio_channels._concurrency.watchdog import LastResort
 from trio_channels.layers import channel_layers
 from trio_channels.runner import CRASHED
-from trio_channels.runner.lifeline import READY, Place
-from trio_channels.runner.serving import STOP_SIGNALS, _Process, _why_not_started, warn_of_islands
+from trio_channels.runner.lifeline import READY, Inheritance
+from trio_channels.runner.serving import STOP_SIGNALS, _Process, _startup_error, warn_of_separate_layers
 
 from ..integration.server.conftest import config_for_tests
 from .application import application, fails
@@ -24,7 +24,7 @@ from .application import application, fails
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """What signals do is as it was before, whatever happens."""
+    """Restore the signal handlers after each test."""
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     yield
     for number, handler in zip(STOP_SIGNALS, before, strict=True):
@@ -32,7 +32,7 @@ def handlers() -> Iterator[None]:
 
 
 class Orders:
-    """A last resort that does nothing but take down what it is told."""
+    """A last resort that only records its deadlines."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -42,9 +42,9 @@ class Orders:
         self.seconds.append(seconds)
 
 
-def serving(application: Any, place: Place | None = None) -> tuple[_Process, Orders]:
+def serving(application: Any, inheritance: Inheritance | None = None) -> tuple[_Process, Orders]:
     orders = Orders()
-    return _Process(application, config_for_tests(shutdown_timeout=3), place, cast(LastResort, orders)), orders
+    return _Process(application, config_for_tests(shutdown_timeout=3), inheritance, cast(LastResort, orders)), orders
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -52,7 +52,7 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.lowlevel.checkpoint()
 
 
-async def test_the_first_signal_drains_and_leaves_the_second_to_the_system() -> None:
+async def test_the_first_signal_drains_and_the_second_is_the_systems() -> None:
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     process, orders = serving(application)
     async with trio.open_nursery() as nursery:
@@ -65,10 +65,10 @@ async def test_the_first_signal_drains_and_leaves_the_second_to_the_system() -> 
     assert orders.seconds == [12.0, 12.0, 4.0]
 
 
-async def test_a_worker_says_that_it_serves_and_ends_with_its_lifeline() -> None:
+async def test_a_child_reports_that_it_serves_and_ends_with_its_lifeline() -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        process, _orders = serving(application, Place(1, theirs.detach(), {}))
+        process, _orders = serving(application, Inheritance(1, theirs.detach(), {}))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(process.run)
             await until(lambda: process.started)
@@ -83,19 +83,22 @@ async def test_a_start_that_fails_never_counts_as_serving() -> None:
     with pytest.raises(ExceptionGroup) as failure:
         await process.run()
     assert not process.started
-    assert "the application does not start: Lifespan failure" in str(_why_not_started(failure.value))
+    assert "the application did not start: Lifespan failure" in str(_startup_error(failure.value))
 
 
-def test_a_server_that_failed_before_it_served_says_why_with_a_traceback() -> None:
+def test_a_server_that_never_served_reports_the_cause() -> None:
     leaf = KeyError("a")
-    told = _why_not_started(ExceptionGroup("", [ExceptionGroup("", [leaf])]))
+    told = _startup_error(ExceptionGroup("", [ExceptionGroup("", [leaf])]))
     assert told.__cause__ is leaf
     both = ExceptionGroup("", [leaf, LifespanFailureError("startup", "b")])
-    assert _why_not_started(both).__cause__ is both
+    assert _startup_error(both).__cause__ is both
 
 
-def test_a_layer_of_one_process_is_warned_of_where_there_are_several(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "default" in channel_layers
-    warn_of_islands(3)
+    warn_of_separate_layers(3)
     (record,) = caplog.records
-    assert "the channel layer 'default' is one in each of the 3 workers" in record.getMessage()
+    assert (
+        "the channel layer 'default' is in memory, and each of the 3 processes has one of its own"
+        in record.getMessage()
+    )

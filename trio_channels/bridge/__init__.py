@@ -1,10 +1,10 @@
-"""The bridge between asgiref and Trio: what Django has for asyncio works inside a Trio run too.
+"""The bridge between asgiref and Trio: Django's functions for asyncio work inside a Trio run too.
 
-:func:`install` replaces a handful of functions of asgiref and Django, which :mod:`trio_channels.bridge.patches` lists.
-Each replacement asks first whether the current *thread* is in a Trio run at this moment, and otherwise does what was
-there before: asyncio in the same process, or even in the same thread (Trio's guest mode), is untouched.
+:func:`install` replaces a handful of functions of asgiref and Django; :mod:`trio_channels.bridge.patches` lists them.
+Each replacement first checks whether the current *thread* is in a Trio run at this moment. If not, it calls the
+original. So asyncio in the same process, or even in the same thread (Trio's guest mode), is not affected.
 
-It is installed by the Django application ``trio_channels`` unless ``TRIO_CHANNELS["ASGIREF_BRIDGE"]`` is False.
+The Django application ``trio_channels`` installs the bridge, unless ``TRIO_CHANNELS["ASGIREF_BRIDGE"]`` is False.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["install", "installed"]
 
 
 def install() -> None:
-    """Install the bridge in this process; idempotent.
+    """Install the bridge in this process. Idempotent.
 
     Raises:
-        BridgeError: this asgiref or Django is not one that the bridge fits; nothing has been replaced then.
+        BridgeError: the bridge does not support this version of asgiref or Django; nothing is replaced.
     """
     if installed():
         return
     check()
-    from .patches import POINTS  # it imports what may be missing before the check
+    from .patches import PATCHES  # after the check: its imports fail with an unsupported version
 
-    for point in POINTS:
-        point.replace()
+    for patch in PATCHES:
+        patch.apply()
 
 
 def installed() -> bool:
     """Whether the bridge is installed in this process."""
-    points = sys.modules.get(f"{__name__}.patches")
-    return points is not None and all(point.replaced for point in points.POINTS)
+    patches = sys.modules.get(f"{__name__}.patches")
+    return patches is not None and all(patch.applied for patch in patches.PATCHES)

@@ -1,4 +1,4 @@
-"""How one call of asgiref's bridges is made: the exception being handled, a context, or an executor come along."""
+"""One call from asgiref: with the exception that its caller handles, in a given context, on a given executor."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def handling(call: Callable[[], T]) -> Callable[[], T]:
-    """Have ``sys.exc_info()`` say in the call, on another thread, what it says here: Django's error handlers ask."""
+def with_exc_info(call: Callable[[], T]) -> Callable[[], T]:
+    """The call, with this thread's ``sys.exc_info()`` on its own thread: Django's error handlers read it."""
     error = sys.exc_info()[1]
     if error is None:
         return call
@@ -36,8 +36,8 @@ def handling(call: Callable[[], T]) -> Callable[[], T]:
     return inside
 
 
-def restoring(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """As :func:`handling`, for an async function."""
+def with_exc_info_async(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """:func:`with_exc_info` for an async function."""
     error = sys.exc_info()[1]
     if error is None:
         return function
@@ -55,7 +55,7 @@ def restoring(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
 
 def in_context(context: contextvars.Context, call: Callable[[], T]) -> Callable[[], T]:
-    """Make the call in a context that somebody chose; hops inside it come back to the thread all the same."""
+    """The call, in a given context. Its calls back into async code still return to the thread that it runs on."""
 
     def inside() -> T:
         return context.run(_make, lease_of_task.get(), affinity_of_task.get(), call)
@@ -74,9 +74,9 @@ def _make(lease: Any, affinity: Any, call: Callable[[], T]) -> T:
 
 
 async def on_executor(executor: Executor, call: Callable[[], T]) -> T:
-    """Make the call on an executor that somebody chose.
+    """Make the call on a given executor.
 
-    Cancellation: a call that has not begun is withdrawn; one that has begun is waited for.
+    Cancellation: a call that has not begun is withdrawn. A call that has begun is waited for.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
     token, done, context = trio.lowlevel.current_trio_token(), trio.Event(), contextvars.copy_context()

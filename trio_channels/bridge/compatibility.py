@@ -1,4 +1,4 @@
-"""Whether this asgiref and this Django are what the bridge was written for."""
+"""The check that the bridge supports the installed asgiref and Django."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from django.utils import asyncio as django_asyncio
 
 from ..exceptions import BridgeError
 
-#: From which version on, and before which. A minor version that is newer than those that have been tested is taken if
-#: it has everything that is replaced; a new major version is not.
+#: The first supported version, and the first unsupported one. A minor version newer than the tested ones is accepted if
+#: it has every attribute that the bridge uses. A new major version is not accepted.
 ASGIREF = ((3, 8, 1), (4,))
 DJANGO = ((5, 2), (7,))
 
 
 def check() -> None:
-    """See whether everything that the bridge replaces and uses is there, as it must be.
+    """Check the versions of asgiref and Django, and the attributes that the bridge replaces and uses.
 
     Raises:
-        BridgeError: something is not; the message names it, and the versions.
+        BridgeError: a version is not supported, or an attribute is missing or different; the message names it.
     """
-    unfit = [*_versions(), *_attributes()]
-    if unfit:
+    problems = [*_versions(), *_attributes()]
+    if problems:
         raise BridgeError(
-            f"the asgiref bridge of trio-channels fits asgiref 3.8.1 to 3.x and Django 5.2 to 6.x; found asgiref "
-            f"{asgiref.__version__} and Django {django.get_version()}: {'; '.join(unfit)}. Install versions that fit, "
-            f'or do without it: TRIO_CHANNELS = {{"ASGIREF_BRIDGE": False}}'
+            f"the asgiref bridge of trio-channels supports asgiref 3.8.1 to 3.x and Django 5.2 to 6.x; found asgiref "
+            f"{asgiref.__version__} and Django {django.get_version()}: {'; '.join(problems)}. Install supported "
+            f'versions, or switch the bridge off: TRIO_CHANNELS = {{"ASGIREF_BRIDGE": False}}'
         )
 
 
@@ -40,7 +40,7 @@ def _versions() -> Iterator[str]:
     found = {"asgiref": (_numbers(asgiref.__version__), ASGIREF), "Django": (django.VERSION[:3], DJANGO)}
     for name, (version, (least, below)) in found.items():
         if not least <= version < below:
-            yield f"this {name} is not known"
+            yield f"this version of {name} is not supported"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _attributes() -> Iterator[str]:
-    """What is missing or different, in words."""
+    """Describe each attribute that is missing or different."""
     for function, is_async in (
         (_attribute(sync, "SyncToAsync", "__call__"), True),
         (_attribute(sync, "AsyncToSync", "__call__"), False),
@@ -60,7 +60,7 @@ def _attributes() -> Iterator[str]:
         if isinstance(function, _Missing):
             yield f"there is no {function.name}"
         elif is_async is not None and inspect.iscoroutinefunction(function) is not is_async:
-            yield f"{function.__qualname__} is {'not ' if is_async else ''}asynchronous"
+            yield f"{function.__qualname__} must {'' if is_async else 'not '}be asynchronous"
     for cls, make, names in (
         ("SyncToAsync", int, ("func", "_executor", "_thread_sensitive", "thread_sensitive_context")),
         ("AsyncToSync", _probe, ("awaitable", "force_new_loop")),
@@ -91,17 +91,17 @@ def _receivers_in_parallel() -> Any:
 
 
 async def _probe() -> None:
-    """For an instance that is only looked at."""
+    """The argument of an instance that is only inspected."""
 
 
 def _instance(cls: str, argument: Any, names: tuple[str, ...]) -> Iterator[str]:
     made = _attribute(sync, cls)
     if isinstance(made, _Missing):
-        return  # said already
+        return  # _attributes() has reported it
     try:
         instance = made() if argument is None else made(argument)
     except TypeError as error:
-        yield f"{cls} cannot be made: {error}"
+        yield f"{cls}() fails: {error}"
         return
     for name in names:
         if not hasattr(instance, name):

@@ -1,4 +1,4 @@
-"""``QuerySet.aiterator``: all of an iteration on one worker thread."""
+"""``QuerySet.aiterator``: a whole iteration on one thread of the pool."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from django.db.models import QuerySet
 from .._threads.database import pinned
 
 
-async def iterate_on_one_worker(queryset: QuerySet[Any], chunk_size: int) -> AsyncGenerator[Any, None]:
-    """The rows of a query, fetched in chunks on one worker thread, which is held meanwhile.
+async def iterate_on_one_thread(queryset: QuerySet[Any], chunk_size: int) -> AsyncGenerator[Any, None]:
+    """Iterate over the rows of a query, fetched in chunks on one thread.
 
-    The body of the loop is inside: what it asks of the database runs on the held thread too.
-    Cancellation: seen between chunks; a chunk that is being fetched is waited for.
+    The iteration holds the thread until it ends. Queries in the body of the loop run on this thread too.
+
+    Cancellation: between chunks. A chunk that is being fetched is waited for.
     """
     async with pinned() as lease:
         # Django's own synchronous iterator, which prefetches related objects chunk by chunk.
@@ -26,7 +27,7 @@ async def iterate_on_one_worker(queryset: QuerySet[Any], chunk_size: int) -> Asy
                 for row in chunk:
                     yield row
         finally:
-            # It holds a cursor, which is to be closed where it was opened.
+            # The iterator has a database cursor, which only the thread that opened it may close.
             with trio.CancelScope(shield=True):
                 await lease.run_sync(_close, rows)
 

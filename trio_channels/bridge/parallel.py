@@ -1,4 +1,4 @@
-"""Several receivers of a signal at the same time, in a nursery."""
+"""The receivers of one signal, run concurrently in a nursery."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .._threads.context import adopt_changes
 
 
 async def gather(*calls: Awaitable[Any]) -> list[Any]:
-    """Await all of them at the same time; their results, in order.
+    """Await all calls concurrently; returns their results, in order.
 
     Raises:
-        BaseException: what one of them raised, and then the others were cancelled; in a group if several did.
+        BaseException: the exception of one call; the others are cancelled. A group if several calls failed.
 
-    Cancellation: passed on to all of them.
+    Cancellation: cancels all calls.
     """
     results, _contexts = await _all(calls)
     return results
 
 
 async def run_parallel(*calls: Awaitable[Any]) -> list[Any]:
-    """As :func:`gather`; what they changed in context variables comes back, as in Django 6."""
+    """As :func:`gather`; changes to context variables return to the caller, as in Django 6."""
     before = contextvars.copy_context()
     results, contexts = await _all(calls)
     for context in contexts:

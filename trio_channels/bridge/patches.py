@@ -1,4 +1,4 @@
-"""What the bridge replaces, point by point."""
+"""The functions of asgiref and Django that the bridge replaces."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .._threads.context import adopt
 from .._threads.database import run_anywhere, run_in_worker
 from .._threads.neutral import is_neutral
 from .._threads.thread import in_worker
-from .calls import handling, in_context, on_executor, restoring
-from .iteration import iterate_on_one_worker
+from .calls import in_context, on_executor, with_exc_info, with_exc_info_async
+from .iteration import iterate_on_one_thread
 from .parallel import gather, run_parallel
 
 _MARK = "_trio_channels_bridge"
 
 
 def in_trio() -> bool:
-    """Whether this thread is in a Trio run at this moment; in guest mode that changes from tick to tick."""
+    """Whether this thread is in a Trio run at this moment. In guest mode the answer changes from tick to tick."""
     return bool(sniffio.thread_local.name == "trio")
 
 
 def belongs_to_trio() -> bool:
-    """Whether synchronous code in this thread has Trio around it, and no asyncio loop of its own in between."""
+    """Whether the innermost event loop around this synchronous code is Trio's."""
     try:
         return sniffio.current_async_library() == "trio"
     except sniffio.AsyncLibraryNotFoundError:
@@ -43,13 +43,13 @@ def belongs_to_trio() -> bool:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One thing to replace: an attribute of a class or module, and what makes its replacement of the original.
+class Patch:
+    """The replacement of one attribute of a class or module.
 
     Args:
         owner: the class or module.
-        name: the attribute.
-        make: called with the original.
+        name: the attribute's name.
+        make: a function that is called with the original, and returns the replacement.
     """
 
     owner: Any
@@ -57,20 +57,20 @@ class Point:
     make: Callable[[Any], Any]
 
     @property
-    def replaced(self) -> bool:
-        """Whether the bridge's is there."""
+    def applied(self) -> bool:
+        """Whether the attribute is replaced."""
         return hasattr(getattr(self.owner, self.name), _MARK)
 
-    def replace(self) -> None:
-        """Put the replacement there, once."""
-        if not self.replaced:
+    def apply(self) -> None:
+        """Replace the attribute. Idempotent."""
+        if not self.applied:
             replacement = self.make(getattr(self.owner, self.name))
             setattr(replacement, _MARK, True)
             setattr(self.owner, self.name, replacement)
 
 
 def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
-    """On the worker threads of the Trio run; on the executor that somebody chose, if somebody did."""
+    """Run the function on a thread of the Trio run's pool, or on the executor of the call, if it has one."""
 
     @functools.wraps(original)
     async def __call__(self: SyncToAsync[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N807
@@ -80,20 +80,20 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
         if executor is None and self._thread_sensitive:
             executor = getattr(SyncToAsync.thread_sensitive_context.get(None), "_executor", None)
         make = _in_worker(self) if executor is None else functools.partial(on_executor, executor)
-        call = handling(functools.partial(self.func, *args, **kwargs))
+        call = with_exc_info(functools.partial(self.func, *args, **kwargs))
         if (context := getattr(self, "context", None)) is None:
             return await make(call)
         before = contextvars.copy_context()
         try:
             return await make(in_context(context, call))
         finally:
-            adopt(before)  # what the call changed stays in the chosen context, however deep it called back
+            adopt(before)  # changes stay in the given context, also those of calls back into async code
 
     return __call__
 
 
 def _in_worker(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
-    """How the call is made: inside a request, one that may leave something on its thread has the request keep it."""
+    """The way to a thread. A call that may leave state on its thread makes the request keep that thread."""
     if current_affinity() is None:
         return run_in_worker
     if not call._thread_sensitive:
@@ -102,19 +102,19 @@ def _in_worker(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
 
 
 def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:
-    """In the Trio task that waits for this thread; an error on the Trio thread itself."""
+    """Run the coroutine in the Trio task that waits for this thread. On the Trio thread itself this is an error."""
 
     @functools.wraps(original)
     def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if self.force_new_loop or not belongs_to_trio():
             return original(self, *args, **kwargs)
-        return sync.async_to_sync(restoring(self.awaitable))(*args, **kwargs)
+        return sync.async_to_sync(with_exc_info_async(self.awaitable))(*args, **kwargs)
 
     return __call__
 
 
 def _leave_thread_sensitive_context(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Without asyncio. Only an asyncio loop that ran inside the block can have left an executor to be ended."""
+    """Leave the block without asyncio. Only an asyncio loop inside the block can have left an executor to shut down."""
 
     @functools.wraps(original)
     async def __aexit__(self: ThreadSensitiveContext, *exception: Any) -> None:  # noqa: N807
@@ -129,7 +129,7 @@ def _leave_thread_sensitive_context(original: Callable[..., Any]) -> Callable[..
 
 
 def _get_running_loop(original: Callable[[], Any]) -> Callable[[], Any]:
-    """By which Django tells asynchronous code from synchronous: blocking queries on the Trio thread are refused."""
+    """Report a running loop on the Trio thread, so that Django refuses blocking queries there."""
 
     # No functools.wraps: the original is a built-in function.
     def get_running_loop() -> Any:
@@ -139,7 +139,7 @@ def _get_running_loop(original: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _dispatchers_asyncio(original: types.ModuleType) -> types.ModuleType:
-    """Django 5.2: the module ``asyncio`` as the dispatcher sees it, of which it uses ``gather``."""
+    """Django 5.2: the dispatcher's reference to the module ``asyncio``, of which it uses ``gather``."""
     seen = types.ModuleType(original.__name__, original.__doc__)
     seen.__getattr__ = functools.partial(getattr, original)  # type: ignore[method-assign]
     seen.gather = lambda *calls: gather(*calls) if in_trio() else original.gather(*calls)  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ def _dispatchers_asyncio(original: types.ModuleType) -> types.ModuleType:
 
 
 def _run_parallel(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Django 6: the dispatcher's own function."""
+    """Django 6: the dispatcher's function for concurrent receivers."""
 
     @functools.wraps(original)
     async def _run_parallel(*calls: Any) -> Any:
@@ -157,22 +157,22 @@ def _run_parallel(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _aiterator(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A database cursor must not travel between threads, each of which has its own connection."""
+    """Keep a database cursor on one thread: each thread has a connection of its own."""
 
     @functools.wraps(original)
     def aiterator(self: Any, chunk_size: int = 2000) -> Any:
-        return iterate_on_one_worker(self, chunk_size) if in_trio() else original(self, chunk_size)
+        return iterate_on_one_thread(self, chunk_size) if in_trio() else original(self, chunk_size)
 
     return aiterator
 
 
-POINTS = (
-    Point(SyncToAsync, "__call__", _sync_to_async_call),
-    Point(AsyncToSync, "__call__", _async_to_sync_call),
-    Point(ThreadSensitiveContext, "__aexit__", _leave_thread_sensitive_context),
-    Point(django.utils.asyncio, "get_running_loop", _get_running_loop),
-    Point(dispatcher, "_run_parallel", _run_parallel)
+PATCHES = (
+    Patch(SyncToAsync, "__call__", _sync_to_async_call),
+    Patch(AsyncToSync, "__call__", _async_to_sync_call),
+    Patch(ThreadSensitiveContext, "__aexit__", _leave_thread_sensitive_context),
+    Patch(django.utils.asyncio, "get_running_loop", _get_running_loop),
+    Patch(dispatcher, "_run_parallel", _run_parallel)
     if hasattr(dispatcher, "_run_parallel")
-    else Point(dispatcher, "asyncio", _dispatchers_asyncio),
-    Point(QuerySet, "aiterator", _aiterator),
+    else Patch(dispatcher, "asyncio", _dispatchers_asyncio),
+    Patch(QuerySet, "aiterator", _aiterator),
 )

@@ -43,7 +43,7 @@ class ConsumerApplication(Protocol):
     consumer_initkwargs: dict[str, Any]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one connection."""
+        """Run one connection. Cancellation: as :meth:`Consumer.__call__`."""
 
 
 class Consumer:
@@ -82,13 +82,7 @@ class Consumer:
         super().__init_subclass__(**kwargs)
         framework = _framework(cls)
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
-        check_class(
-            cls,
-            framework,
-            is_async=cls._handlers_are_async,
-            handler_concurrency=cls.handler_concurrency,
-            mailbox_overflow=cls.mailbox_overflow,
-        )
+        check_class(cls, framework, is_async=cls._handlers_are_async)
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
@@ -208,10 +202,8 @@ async def _fail(error: Exception) -> None:
 
 def _framework(cls: type) -> tuple[type, ...]:
     """The framework's classes among a class and its bases."""
-    return tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
-
-
-_OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")
+    own = ("trio_channels.consumer", "trio_channels.generic.")
+    return tuple(base for base in cls.__mro__ if base.__module__.startswith(own))
 
 
 class AsyncConsumer(Consumer):

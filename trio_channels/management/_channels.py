@@ -1,4 +1,4 @@
-"""What the commands about named channels share."""
+"""The parts that the commands for named channels share."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..layers.base import ChannelLayer
 
 
 def add_layer_argument(parser: argparse.ArgumentParser) -> None:
-    """The option ``--layer``."""
+    """Add the option ``--layer``."""
     parser.add_argument(
         "--layer",
         default=DEFAULT_CHANNEL_LAYER,
         metavar="ALIAS",
-        help=f"which entry of CHANNEL_LAYERS to use; {DEFAULT_CHANNEL_LAYER!r} if not given",
+        help=f"the alias of the channel layer in CHANNEL_LAYERS ({DEFAULT_CHANNEL_LAYER!r})",
     )
 
 
 def shared_layer(alias: str) -> ChannelLayer:
-    """The layer of that alias.
+    """The channel layer of an alias.
 
     Raises:
-        CommandError: there is none, or it is of this process alone.
+        CommandError: there is no such layer, or it is in memory, and so not shared with other processes.
     """
     try:
         layer = channel_layers[alias]
@@ -33,8 +33,8 @@ def shared_layer(alias: str) -> ChannelLayer:
         raise CommandError(str(error)) from error
     if isinstance(layer, InMemoryChannelLayer):
         raise CommandError(
-            f"CHANNEL_LAYERS[{alias!r}] is an in-memory layer, which passes nothing between processes: no message of a "
-            f"server would ever come here. Use trio_channels.layers.redis.RedisStreamsChannelLayer, or run a "
+            f"expected a channel layer that connects processes; CHANNEL_LAYERS[{alias!r}] is an in-memory layer, which "
+            f"gets no messages from other processes. Use trio_channels.layers.redis.RedisStreamsChannelLayer, or run a "
             f"trio_channels.worker.Worker inside the server"
         )
     return layer

@@ -1,17 +1,17 @@
 """The command ``trio-channels serve``: hypercorn on Trio, hardened, in one process or in several.
 
-One process serves in the main process, without a parent. With more, a parent opens the listening sockets, and starts,
-watches and stops *workers*: each is the same command again, serving in one process on the sockets that it inherits. So
-there is one path of code that serves, and a worker that crashes takes nothing with it.
+With ``--workers 1`` the main process serves. With more, a parent process opens the listening sockets, and starts,
+watches and stops child processes. Each child is the same command again, and serves on the sockets that it inherits. So
+one code path serves, and a child that crashes does not affect the others.
 
 The rules:
 
-- SIGTERM or SIGINT: stop accepting, tell every WebSocket 1012, let requests finish, cancel what is left when the grace
-  is over, exit with 0. A second signal ends the process at once, by that signal.
-- A parent tells its workers to stop by closing a socket pair, their *lifeline*. It closes too when the parent dies: no
-  worker outlives its parent by more than a drain.
-- A worker that crashes is started again, after a pause that grows, with a line in the log.
-- What cannot start says why, and ends with :data:`CANNOT_START`; it is not tried again.
+- SIGTERM or SIGINT drains: stop accepting, close every WebSocket with 1012, let requests finish, cancel the rest after
+  the grace period, exit with 0. A second signal ends the process at once, by that signal.
+- A parent tells its children to drain by closing a socket pair, their *lifeline*. The lifeline also closes when the
+  parent dies, so no child outlives its parent by more than a drain.
+- A child that crashes is started again, after a growing delay, with a line in the log.
+- A process that cannot start logs the reason and exits with :data:`CANNOT_START`. It is not tried again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ import logging
 from collections.abc import Sequence
 
 from ..exceptions import CannotStart
-from .cli import Options, parse
-from .exit_codes import CANNOT_START, CRASHED
+from .cli import CANNOT_START, CRASHED, Options, parse
 from .lifeline import inherited
 from .log import open_log
-from .serving import run_single, run_worker
+from .serving import run_child, run_single
 from .supervisor import run_parent
 
 __all__ = ["CANNOT_START", "CRASHED", "main"]
@@ -36,11 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: instead of the process' own, without the program's name.
+        arguments: the arguments without the program's name; the process' own if None.
 
     Returns:
-        The process' exit code: 0 after an orderly end, 1 after a crash, 2 for a wrong command line (by ``SystemExit``),
-        3 if it could not start.
+        The exit code of the process: 0 after an orderly end, 1 after a crash, 2 for a wrong command line (by
+        ``SystemExit``), 3 if it cannot start.
     """
     options = parse(arguments)
     try:
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options) -> int:
-    place = inherited()
-    if place is not None:
-        return run_worker(options, place)
+    inheritance = inherited()
+    if inheritance is not None:
+        return run_child(options, inheritance)
     return run_parent(options) if options.workers > 1 else run_single(options)

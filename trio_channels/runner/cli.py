@@ -1,4 +1,4 @@
-"""The command line, and hypercorn's configuration out of it and a file."""
+"""The command line: options, hypercorn's configuration, exit codes."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ from hypercorn.config import Config
 from .. import __version__
 from .._limits import COUNT
 from ..exceptions import ConfigurationError
-from .pin import check_system
 
-#: Options of the command line that have hypercorn's own name, and go before the file.
+#: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
+CRASHED = 1
+#: The exit code of a process that never served. Starting it again does not help.
+CANNOT_START = 3
+
+#: Options of the command line that override hypercorn's options of the same name.
 _OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for.
+    """The parsed command line.
 
     Args:
-        application: ``module:attribute``.
-        config: hypercorn's, from the file, and what the command line says instead.
-        workers: processes that serve.
-        arguments: the command line as it was, to start workers with.
-        pin: whether each process that serves keeps to one core.
+        application: the application's name, ``module:attribute``.
+        config: hypercorn's configuration: the file, overridden by the command line.
+        workers: the number of processes that serve.
+        arguments: the unparsed command line, which child processes are started with.
     """
 
     application: str
     config: Config
     workers: int
     arguments: tuple[str, ...]
-    pin: bool = False
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line; ends the process with 2 and a message if it is wrong."""
+    """Read the command line. A wrong one ends the process with exit code 2 and a message."""
     given = tuple(sys.argv[1:] if arguments is None else arguments)
     parser, serve = _parsers()
     wanted = parser.parse_args(given)
@@ -53,13 +55,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
             if value is not None:
                 setattr(config, name, value)
         _check(config)
-        if wanted.pin:
-            check_system()
     except ConfigurationError as error:
         serve.error(str(error))
     config.application_path = wanted.application
     config.worker_class = "trio"
-    return Options(wanted.application, config, config.workers, given, wanted.pin)
+    return Options(wanted.application, config, config.workers, given)
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -67,26 +67,25 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     parser.add_argument("--version", action="version", version=f"trio-channels {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve an ASGI application", description=_load.__doc__)
-    serve.add_argument("application", metavar="APP", help="module:attribute, as mysite.asgi:application")
-    serve.add_argument("-w", "--workers", type=int, help="processes that serve (1)")
-    serve.add_argument("--pin", action="store_true", help="keep each process that serves on one core (no)")
+    serve.add_argument("application", metavar="APP", help="module:attribute, such as mysite.asgi:application")
+    serve.add_argument("-w", "--workers", type=int, help="the number of processes that serve (1)")
     serve.add_argument(
         "-b",
         "--bind",
         action="append",
-        help="host:port, [address]:port, unix:path or fd://number; may be given several times (127.0.0.1:8000)",
+        help="host:port, [address]:port, unix:path or fd://number; repeatable (127.0.0.1:8000)",
     )
-    serve.add_argument("-c", "--config", help="hypercorn's options: a TOML file, file:PYTHON_FILE or python:MODULE")
+    serve.add_argument("-c", "--config", help="a file of hypercorn's options: FILE.toml, file:FILE.py or python:MODULE")
     serve.add_argument("--certfile", help="the TLS certificate")
-    serve.add_argument("--keyfile", help="the TLS certificate's key")
+    serve.add_argument("--keyfile", help="the key of the TLS certificate")
     serve.add_argument("--access-log", dest="accesslog", metavar="FILE", help="a file, or - for stdout (none)")
     serve.add_argument("--error-log", dest="errorlog", metavar="FILE", help="a file, or - for stderr (-)")
-    serve.add_argument("--log-level", dest="loglevel", metavar="LEVEL", help="of the error log (INFO)")
+    serve.add_argument("--log-level", dest="loglevel", metavar="LEVEL", help="the level of the error log (INFO)")
     return parser, serve
 
 
 def _load(place: str | None) -> Config:
-    """Serve an ASGI application on Trio. Every option of hypercorn can be given in a file, see --config."""
+    """Serve an ASGI application on Trio. A file can hold every option of hypercorn, see --config."""
     if place is None:
         return Config()
     try:
@@ -96,7 +95,7 @@ def _load(place: str | None) -> Config:
             return Config.from_pyfile(place.removeprefix("file:"))
         return _from_toml(place)
     except (OSError, ImportError, SyntaxError, AttributeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"the configuration {place!r} cannot be read: {error}") from error
+        raise ConfigurationError(f"cannot read the configuration {place!r}: {error}") from error
 
 
 def _from_toml(place: str) -> Config:
@@ -113,6 +112,7 @@ def _from_toml(place: str) -> Config:
 def _check(config: Config) -> None:
     COUNT.require("workers", config.workers)
     if config.use_reloader:
-        raise ConfigurationError("use_reloader is not for this command; for development use manage.py runserver")
+        raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")
     if bool(config.certfile) != bool(config.keyfile):
-        raise ConfigurationError("certfile and keyfile are needed together")
+        given, missing = ("certfile", "keyfile") if config.certfile else ("keyfile", "certfile")
+        raise ConfigurationError(f"TLS needs both certfile and keyfile; got only {given}: add {missing}")

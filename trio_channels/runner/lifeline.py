@@ -1,7 +1,7 @@
-"""What joins a worker to its parent: the sockets it inherits, and the pair of sockets by which each knows the other.
+"""The connection between a parent and a child process: inherited listening sockets, and a socket pair, the lifeline.
 
-On the pair the worker says once that it serves, and how long it may take to end. The parent says nothing; that its end
-closes means: drain.
+The child writes to the lifeline once, when it serves: the seconds that it may need to end. The parent writes nothing.
+When the parent's end closes, the child drains.
 """
 
 from __future__ import annotations
@@ -18,46 +18,45 @@ import trio
 
 from .sockets import Descriptors
 
-#: Where a worker finds its place; taken out of the environment at once, for processes of its own.
-_VARIABLE = "TRIO_CHANNELS_WORKER"
+#: The environment variable that tells a child of its inheritance. The child removes it, so that its own children do not
+#: see it.
+_VARIABLE = "TRIO_CHANNELS_INHERITANCE"
 
-#: What a worker says: seconds.
+#: The child's message: the seconds that it may need to end.
 READY = struct.Struct("!d")
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a worker inherits.
+class Inheritance:
+    """The descriptors that a child process gets from its parent.
 
     Args:
-        number: of the worker, from 1.
-        lifeline: the descriptor of its end of the pair.
-        listeners: kind of address -> descriptors.
-        core: that it keeps to; None: it may use all.
+        number: the child's number, from 1.
+        lifeline: the descriptor of the child's end of the lifeline.
+        listeners: the descriptors of the listening sockets, by kind of address.
     """
 
     number: int
     lifeline: int
     listeners: Descriptors
-    core: int | None = None
 
     def descriptors(self) -> list[int]:
-        """All of them."""
+        """All descriptors."""
         return [self.lifeline, *chain.from_iterable(self.listeners.values())]
 
     def environment(self) -> dict[str, str]:
-        """A worker's environment."""
+        """The child's environment."""
         return {**os.environ, _VARIABLE: json.dumps(asdict(self))}
 
 
-def inherited() -> Place | None:
-    """The place that this process was given, if it is a worker."""
+def inherited() -> Inheritance | None:
+    """This process' inheritance; None if it is not a child."""
     text = os.environ.pop(_VARIABLE, None)
-    return None if text is None else Place(**json.loads(text))
+    return None if text is None else Inheritance(**json.loads(text))
 
 
 class Lifeline:
-    """The worker's end; ``async with`` closes it."""
+    """The child's end of the lifeline; ``async with`` closes it."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
@@ -69,15 +68,21 @@ class Lifeline:
     async def __aexit__(self, *_exc: object) -> None:
         await self._stream.aclose()
 
-    async def ready(self, patience: float) -> None:
-        """Tell the parent that this worker serves, and that it ends by itself within so many seconds when told to."""
+    async def ready(self, end_timeout: float) -> None:
+        """Tell the parent that this process serves.
+
+        Args:
+            end_timeout: the seconds that this process may need to end, once it is told to drain.
+
+        Cancellation: the parent may not learn that this process serves.
+        """
         try:
-            await self._stream.send_all(READY.pack(patience))
+            await self._stream.send_all(READY.pack(end_timeout))
         except trio.BrokenResourceError:
-            pass  # the parent is gone, which wait_closed() tells
+            pass  # the parent is gone: wait_closed() returns
 
     async def wait_closed(self) -> None:
-        """Wait until the parent wants this worker to end, or is gone.
+        """Wait until the parent tells this process to drain, or is gone.
 
         Cancellation: loses nothing.
         """

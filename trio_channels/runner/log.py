@@ -1,4 +1,4 @@
-"""Where the runner's own lines go: where Django's LOGGING sends them, else where hypercorn's error log goes."""
+"""The runner's log handler: used where neither Django's LOGGING nor the root logger has one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import sys
 
 from hypercorn.config import Config
 
-#: As hypercorn's own, so that the lines of both stand in one column.
+#: The format of hypercorn's own lines, so that the columns of both align.
 _FORMAT = logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s", "[%Y-%m-%d %H:%M:%S %z]")
 
 
 def open_log(config: Config) -> None:
-    """Give ``trio_channels`` a handler if neither it nor the root logger has one. Idempotent.
+    """Give the logger ``trio_channels`` a handler if neither it nor the root logger has one. Idempotent.
 
     Args:
-        config: its ``errorlog`` (``-`` for stderr, a path, a logger, or None for nowhere) and ``loglevel`` are obeyed.
+        config: its ``errorlog`` (``-`` for stderr, a path, a logger, or None for no log) and ``loglevel`` apply.
     """
     logger = logging.getLogger("trio_channels")
-    # A dictConfig without disable_existing_loggers=False switches off what was there before it.
+    # A dictConfig without disable_existing_loggers=False has disabled these loggers.
     logging.getLogger("trio_channels.runner").disabled = logger.disabled = False
     if logger.hasHandlers() or not config.errorlog:
         return

@@ -1,13 +1,15 @@
-"""The one process that serves: the main process, or a worker."""
+"""A process that serves: the main process, or a child of it."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -24,44 +26,73 @@ from ..exceptions import CannotStart
 from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.limits import ServerLimits
 from ..server.run import worker_serve
-from .cli import Options
-from .exit_codes import CRASHED
-from .lifeline import Lifeline, Place
-from .loading import load
+from .cli import CRASHED, Options
+from .lifeline import Inheritance, Lifeline
 from .log import open_log
-from .pin import choose, keep_to, offset_of_server
 from .sockets import descriptors, listening, use
 
 logger = logging.getLogger("trio_channels.runner")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: Seconds beyond the time that the settings give: what is then still there is a thread that hangs, or a frozen loop.
-FAREWELL = 1.0
+#: Seconds added to the time that the settings give. A process that takes longer has a hanging thread or a frozen loop.
+MARGIN = 1.0
+#: The application's name in Django's ``asgi.py``.
+_DEFAULT = "application"
 
 
 def run_single(options: Options) -> int:
     """Serve in this process until a signal comes; returns the exit code.
 
     Raises:
-        CannotStart: something is missing, wrong or taken.
+        CannotStart: the application, the certificate or an address cannot be used; the message says which.
     """
-    core = choose(os.sched_getaffinity(0), offset_of_server(), 0) if options.pin else None
     with listening(options.config) as listeners, pid_file(options.config):
         use(options.config, descriptors(listeners))
         for _, sock in listeners:
             sock.detach()
-        return _run(options, None, core)
+        return _serve(options, None)
 
 
-def run_worker(options: Options, place: Place) -> int:
-    """Serve in this process until its parent wants it to end; returns and raises as :func:`run_single`."""
-    use(options.config, place.listeners)
-    return _run(options, place, place.core)
+def run_child(options: Options, inheritance: Inheritance) -> int:
+    """Serve in this process until its parent tells it to drain; returns and raises as :func:`run_single`."""
+    use(options.config, inheritance.listeners)
+    return _serve(options, inheritance)
+
+
+def load(name: str) -> ASGIApplication:
+    """Import an application by its name, ``module:attribute``.
+
+    The working directory is put on the import path, as ``manage.py`` does it.
+
+    Raises:
+        CannotStart: there is no such module or attribute, or the import failed (the exception is the cause).
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    module_name, colon, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            reason = f"{name!r}: there is no module {error.name!r} in {here} or on the import path"
+            hint = "" if colon else "; expected module:attribute, such as 'mysite.asgi:application'"
+            raise CannotStart(reason + hint) from None
+        raise CannotStart(f"importing {module_name!r} failed") from error
+    except Exception as error:
+        raise CannotStart(f"importing {module_name!r} failed") from error
+    try:
+        application: Any = reduce(getattr, (attribute or _DEFAULT).split("."), cast(Any, module))
+    except AttributeError as error:
+        raise CannotStart(f"{name!r}: {error}; expected module:attribute, such as 'mysite.asgi:application'") from None
+    if not callable(application):
+        raise CannotStart(f"{name!r} must be an ASGI application, a callable; got {type(application).__name__}")
+    return cast(ASGIApplication, application)
 
 
 @contextmanager
 def pid_file(config: Config) -> Iterator[None]:
-    """Hypercorn's option `pid_path`: a file with this process' id, for the length of the block."""
+    """Write the file of hypercorn's option `pid_path`, with this process' id, and remove it after the block."""
     if config.pid_path is None:
         yield
         return
@@ -73,168 +104,168 @@ def pid_file(config: Config) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _run(options: Options, place: Place | None, core: int | None) -> int:
+def _serve(options: Options, inheritance: Inheritance | None) -> int:
     config = options.config
-    if core is not None:
-        keep_to(core)  # before the application is loaded, which may start threads
     try:
         config.create_ssl_context()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise CannotStart(f"the TLS certificate cannot be used: {error}") from None
+        raise CannotStart(
+            f"cannot use the TLS certificate {config.certfile!r} with the key {config.keyfile!r}: {error}"
+        ) from None
     application = load(options.application)
     open_log(config)
-    if core is not None:
-        logger.info("%s keeps to core %d", "the server" if place is None else f"worker {place.number}", core)
-    if place is not None and place.number == 1:
-        warn_of_islands(options.workers)
+    if inheritance is not None and inheritance.number == 1:
+        warn_of_separate_layers(options.workers)
     with LastResort(logger) as last_resort:
-        process = _Process(application, config, place, last_resort)
+        process = _Process(application, config, inheritance, last_resort)
         try:
             trio.run(process.run)
         except Exception as error:
             if not process.started:
-                raise _why_not_started(error) from None
+                raise _startup_error(error) from None
             logger.critical("the server failed", exc_info=error)
             return CRASHED
     return 0
 
 
-def warn_of_islands(workers: int) -> None:
-    """Say that a layer which is one per process does not join the workers; once, by the first of them."""
+def warn_of_separate_layers(processes: int) -> None:
+    """Warn of channel layers that do not connect the processes. The first process logs this for all."""
     for alias in channel_layers.configs:
         if isinstance(channel_layers[alias], InMemoryChannelLayer):
             logger.warning(
-                "the channel layer %r is one in each of the %d workers: members of a group do not hear those of "
-                "another. Use a layer that joins processes, or one worker",
+                "the channel layer %r is in memory, and each of the %d processes has one of its own: a message to a "
+                "group reaches only the members in the same process. Use RedisStreamsChannelLayer, or --workers 1",
                 alias,
-                workers,
+                processes,
             )
 
 
-def _why_not_started(error: Exception) -> CannotStart:
+def _startup_error(error: Exception) -> CannotStart:
     leaf = error
     while isinstance(leaf, ExceptionGroup) and len(leaf.exceptions) == 1:
         leaf = leaf.exceptions[0]
     if isinstance(leaf, LifespanFailureError | LifespanTimeoutError):
-        return CannotStart(f"the application does not start: {leaf}")
-    failure = CannotStart("the server failed before it served anything")
+        return CannotStart(f"the application did not start: {leaf}")
+    failure = CannotStart("the server failed before it served")
     failure.__cause__ = leaf
     return failure
 
 
 class _Process:
-    """Serves until it is told to stop.
+    """Serves until a signal, or the parent, tells it to drain.
 
     Attributes:
-        started: whether it has come to serve.
+        started: whether it serves, or has served.
     """
 
     def __init__(
-        self, application: ASGIApplication, config: Config, place: Place | None, last_resort: LastResort
+        self, application: ASGIApplication, config: Config, inheritance: Inheritance | None, last_resort: LastResort
     ) -> None:
         self.started = False
         self._refused = False
         self._stop = trio.Event()
         self._application = application
         self._config = config
-        self._place = place
+        self._inheritance = inheritance
         self._last_resort = last_resort
         self._drain_time = 0.0
 
     async def run(self) -> None:
-        """Serve, to the end of the drain.
+        """Serve until the drain has ended.
 
         Cancellation: the server is cancelled, without a drain.
         """
         grace = ServerLimits.of(self._config).shutdown_grace
-        self._drain_time = grace + _conf.limits().disconnect_timeout + FAREWELL
-        if self._place is None:
+        self._drain_time = grace + _conf.limits().disconnect_timeout + MARGIN
+        if self._inheritance is None:
             await self._run(None)
         else:
-            async with Lifeline(self._place.lifeline) as lifeline:
+            async with Lifeline(self._inheritance.lifeline) as lifeline:
                 await self._run(lifeline)
 
     async def _run(self, lifeline: Lifeline | None) -> None:
         starting = trio.CancelScope()
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
-            self._obey_even_if_frozen()
+            self._handle_signals_of_frozen_loop()
             async with trio.open_nursery() as helpers:
-                helpers.start_soon(self._obey_signals, signals)
-                helpers.start_soon(self._stop_starting, starting)
+                helpers.start_soon(self._handle_signals, signals)
+                helpers.start_soon(self._cancel_startup_on_stop, starting)
                 if lifeline is not None:
-                    helpers.start_soon(self._obey_parent, lifeline)
+                    helpers.start_soon(self._stop_with_parent, lifeline)
                 with starting:
                     await self._serve(lifeline)
                 helpers.cancel_scope.cancel()
 
     async def _serve(self, lifeline: Lifeline | None) -> None:
         async with trio.open_nursery() as nursery:
-            application = ASGIWrapper(cast(Any, self._watched))
-            await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._until_end))
+            application = ASGIWrapper(cast(Any, self._observed))
+            await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._wait_for_stop))
             if self._refused:
-                return  # hypercorn says that it serves, and fails a moment later
+                return  # hypercorn reports that it serves, and fails afterwards
             self.started = True
             if lifeline is not None:
-                await lifeline.ready(self._drain_time + self._config.shutdown_timeout + 2 * FAREWELL)
+                await lifeline.ready(self._drain_time + self._config.shutdown_timeout + 2 * MARGIN)
 
-    def _watched(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """The application; not as a coroutine of its own, which would be on the way of every message."""
+    def _observed(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The application, with its lifespan observed. Not a coroutine: that would slow every message."""
         if scope["type"] == "lifespan":
-            return self._application(scope, self._noting_end(receive), self._noting_refusal(send))
+            return self._application(scope, self._observe_shutdown(receive), self._observe_refusal(send))
         return self._application(scope, receive, send)
 
-    def _noting_end(self, receive: Receive) -> Receive:
-        async def noted() -> Message:
+    def _observe_shutdown(self, receive: Receive) -> Receive:
+        async def observed() -> Message:
             message: Message = await receive()
-            if message["type"] == "lifespan.shutdown":  # the connections have ended; hypercorn waits so long for this
-                self._last_resort.within(self._config.shutdown_timeout + FAREWELL, CRASHED)
+            if message["type"] == "lifespan.shutdown":
+                # All connections have ended. Hypercorn gives the application `shutdown_timeout` from here.
+                self._last_resort.within(self._config.shutdown_timeout + MARGIN, CRASHED)
             return message
 
-        return noted
+        return observed
 
-    def _noting_refusal(self, send: Send) -> Send:
-        async def noted(message: Message) -> None:
+    def _observe_refusal(self, send: Send) -> Send:
+        async def observed(message: Message) -> None:
             self._refused = self._refused or message["type"] == "lifespan.startup.failed"
             await send(message)
 
-        return noted
+        return observed
 
-    async def _until_end(self) -> None:
+    async def _wait_for_stop(self) -> None:
         try:
             await self._stop.wait()
-        finally:  # or the worker has had its `max_requests`
+        finally:  # it is cancelled if this process has had its `max_requests`
             self._limit_drain()
 
     def _limit_drain(self) -> None:
-        """Have the process end, if need be by force, when everybody has had the time that the settings give them."""
+        """End the process by force if the drain takes longer than the settings allow."""
         self._last_resort.within(self._drain_time, CRASHED)
 
-    async def _stop_starting(self, starting: trio.CancelScope) -> None:
+    async def _cancel_startup_on_stop(self, starting: trio.CancelScope) -> None:
         await self._stop.wait()
         if not self.started:
             self._limit_drain()
             starting.cancel()
 
-    async def _obey_parent(self, lifeline: Lifeline) -> None:
+    async def _stop_with_parent(self, lifeline: Lifeline) -> None:
         await lifeline.wait_closed()
         self._stop.set()
 
-    def _obey_even_if_frozen(self) -> None:
-        """Have a signal limit the time that is left, and the next one end it, be the loop as busy as it may."""
-        tell_trio = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    def _handle_signals_of_frozen_loop(self) -> None:
+        """Make the first signal limit the drain, and the second end the process, even if the event loop is frozen."""
+        handlers_of_trio = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
-        def obey(number: int, frame: FrameType | None) -> None:
+        def handle(number: int, frame: FrameType | None) -> None:
             self._limit_drain()
-            # Not a worker: a terminal and some supervisors send to the parent and to its workers, and the parent is
-            # who counts.
+            # A child ignores the second signal. Terminals and some service managers signal parent and children alike,
+            # and only the parent decides.
             for each in STOP_SIGNALS:
-                signal.signal(each, signal.SIG_DFL if self._place is None else signal.SIG_IGN)
-            cast(Callable[[int, FrameType | None], None], tell_trio[signal.Signals(number)])(number, frame)
+                signal.signal(each, signal.SIG_DFL if self._inheritance is None else signal.SIG_IGN)
+            cast(Callable[[int, FrameType | None], None], handlers_of_trio[signal.Signals(number)])(number, frame)
 
         for number in STOP_SIGNALS:
-            signal.signal(number, obey)
+            signal.signal(number, handle)
 
-    async def _obey_signals(self, signals: AsyncIterator[int]) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
         number = await anext(signals)
-        logger.info("%s: draining; another one ends it at once", signal.Signals(number).name)
+        consequence = "" if self._inheritance is not None else "; a second signal ends the process at once"
+        logger.info("%s: draining%s", signal.Signals(number).name, consequence)
         self._stop.set()

@@ -1,7 +1,8 @@
-"""The listening sockets: opened once, before anything else, and then known by their descriptors.
+"""The listening sockets: opened once, before everything else, and then known by their descriptors.
 
-As hypercorn opens them, but for: an error says which address it is about; there is no SO_REUSEPORT, with which two
-servers on one port do not notice each other; a unix socket that another server listens on is not taken from it.
+They are opened as hypercorn opens them, with three differences. An error names its address. SO_REUSEPORT is not set,
+because with it two servers on one port do not notice each other. A unix socket on which another server listens is not
+replaced.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from hypercorn.config import Config
 
 from ..exceptions import CannotStart
 
-#: The options that name addresses. Without TLS hypercorn knows `bind` only.
+#: Hypercorn's options for addresses. Without TLS it uses only `bind`.
 KINDS = ("bind", "insecure_bind", "quic_bind")
 
 _DEFAULT_PORT = 8000
 
-#: Pairs of kind and socket.
+#: Pairs of kind and socket. The kind is one of KINDS.
 Listeners = list[tuple[str, socket.socket]]
-#: Kind -> descriptors, in the order of the addresses.
+#: The descriptors of each kind, in the order of the addresses.
 Descriptors = Mapping[str, list[int]]
 
 
 @contextmanager
 def listening(config: Config) -> Iterator[Listeners]:
-    """Open all addresses of a configuration, and close at the end those sockets that nobody else has closed or taken.
+    """Listen on all addresses of a configuration; close the sockets and remove their files after the block.
 
     Raises:
         CannotStart: an address cannot be listened on.
@@ -52,12 +53,12 @@ def listening(config: Config) -> Iterator[Listeners]:
 
 
 def descriptors(listeners: Listeners) -> Descriptors:
-    """What is told to who inherits the sockets."""
+    """The sockets' descriptors, by kind."""
     return {kind: [sock.fileno() for other, sock in listeners if other == kind] for kind, _ in listeners}
 
 
 def use(config: Config, descriptors: Descriptors) -> None:
-    """Have a configuration name sockets that are open, instead of addresses. Who serves it owns them from then on."""
+    """Replace the addresses of a configuration by open sockets. The server that uses the configuration owns them."""
     for kind in KINDS:
         setattr(config, kind, [f"fd://{number}" for number in descriptors.get(kind, ())])
 
@@ -75,14 +76,14 @@ def _open(config: Config, kind: str, address: str) -> socket.socket:
 
 
 def _bound(config: Config, address: str, kind: socket.SocketKind) -> socket.socket:
-    """A socket bound as hypercorn binds: `bind` says fd://number, unix:path, host, host:port or [address]:port."""
+    """A bound socket. The address is fd://number, unix:path, host, host:port or [address]:port, as in hypercorn."""
     if address.startswith("fd://"):
         return socket.socket(fileno=int(address.removeprefix("fd://")))
     if address.startswith("unix:"):
         return _bound_to_file(config, address.removeprefix("unix:"), kind)
     bare = address.replace("[", "").replace("]", "")
     host, _, port = bare.rpartition(":")
-    if not port.isdecimal() or (":" in host and "]" not in address):  # "::1", which hypercorn takes for host and port
+    if not port.isdecimal() or (":" in host and "]" not in address):  # hypercorn would split "::1" into host and port
         host, port = bare, str(_DEFAULT_PORT)
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
     with _closed_on_error(sock):
@@ -121,17 +122,17 @@ def _closed_on_error(sock: socket.socket) -> Iterator[None]:
 
 
 def _refuse_if_served(name: str) -> None:
-    """A unix socket that was left behind is replaced; not one that another server listens on."""
+    """Raise if another server listens on a unix socket. A socket that was left behind may be replaced."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(name)
         except ConnectionRefusedError:
             return
-    raise FileExistsError("another server listens there")
+    raise FileExistsError("another server listens there; stop it, or use another path")
 
 
 def _remove(path: Path, number: int) -> None:
-    """Remove a unix socket's file, unless it is another server's by now."""
+    """Remove a unix socket's file, unless another server has replaced it."""
     try:
         if path.stat().st_ino == number:
             path.unlink()

@@ -1,9 +1,8 @@
-"""The parent of several workers: starts them, starts again those that crash, and has each drain."""
+"""The parent process: it starts the processes that serve, restarts those that crash, and has all of them drain."""
 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -14,238 +13,237 @@ import trio
 
 from .._concurrency.backoff import BackOff
 from ..exceptions import CannotStart
-from .cli import Options
-from .exit_codes import CRASHED
-from .lifeline import READY, Place
+from .cli import CRASHED, Options
+from .lifeline import READY, Inheritance
 from .log import open_log
-from .pin import choose, offset_of_server, warn_of_sharing
 from .serving import STOP_SIGNALS, pid_file
 from .sockets import Listeners, descriptors, listening
 
 logger = logging.getLogger("trio_channels.runner")
 
-#: Seconds before a crashed worker is started again, before jitter: the first time, and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-#: Seconds after which a worker's earlier crashes are forgotten.
+#: Seconds before a crashed process is started again, before jitter: the first delay and the longest.
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+#: Seconds of life after which earlier crashes are forgotten.
 STEADY = 60.0
-#: Starts in a row that may fail before the parent gives up, and leaves it to the supervisor.
+#: Failed starts in a row after which the parent gives up. The service manager takes over.
 MAX_FAILED_STARTS = 5
-#: Seconds that a worker which does not serve yet may take to end.
-START_PATIENCE = 30.0
+#: Seconds that a process may take to end if it does not serve yet.
+START_TIMEOUT = 30.0
 
 
 def run_parent(options: Options) -> int:
-    """Serve in several worker processes until a signal comes; returns the exit code.
+    """Serve in several child processes until a signal comes; returns the exit code.
 
     Raises:
-        CannotStart: an address cannot be listened on. What else stands in the way, a worker says.
+        CannotStart: an address cannot be listened on. The children log every other reason.
     """
     open_log(options.config)
-    if options.pin:
-        warn_of_sharing(options.workers)
     with listening(options.config) as listeners, pid_file(options.config):
         parent = _Parent(options, listeners)
         trio.run(parent.run)
         return parent.code
 
 
-class _Worker:
-    """One worker process, and the parent's end of its lifeline.
+class _Child:
+    """One process that serves, and the parent's end of its lifeline.
 
     Attributes:
-        patience: seconds that it may take to end when it is told to.
+        end_timeout: the seconds that it may take to end, once it is told to drain.
     """
 
     def __init__(self, process: trio.Process, lifeline: trio.SocketStream) -> None:
         self.process = process
-        self.patience = START_PATIENCE
+        self.end_timeout = START_TIMEOUT
         self._lifeline = lifeline
-        self._began = trio.current_time()
+        self._started_at = trio.current_time()
 
     async def serves(self) -> bool:
-        """Wait until it serves, or has ended without."""
-        said = b""
+        """Wait until it serves (True), or has ended before (False)."""
+        received = b""
         try:
-            while len(said) < READY.size and (more := await self._lifeline.receive_some(READY.size - len(said))):
-                said += more
+            while len(received) < READY.size and (data := await self._lifeline.receive_some()):
+                received += data
         except trio.BrokenResourceError:
             pass
-        if len(said) < READY.size:
+        if len(received) < READY.size:
             return False
-        (self.patience,) = READY.unpack(said)
+        (self.end_timeout,) = READY.unpack(received)
         return True
 
     def drain(self) -> None:
-        """Have it end in an orderly way."""
+        """Tell it to drain."""
         try:
             self._lifeline.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # it has ended
+            pass  # it has ended already
 
     @property
-    def lived(self) -> float:
+    def age(self) -> float:
         """Seconds since its start."""
-        return trio.current_time() - self._began
+        return trio.current_time() - self._started_at
 
     @property
     def end(self) -> str:
-        """How it ended, for log lines."""
+        """How it ended, as a sentence for log lines."""
         code = self.process.returncode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return f"worker {self.process.pid} {how}"
+        return f"process {self.process.pid} {how}"
+
+
+class RestartBackoff(BackOff):
+    """The delays between the restarts of one process: each is twice the last, until the process lives long enough."""
+
+    def __init__(self) -> None:
+        super().__init__(FIRST_DELAY, LONGEST_DELAY)
+
+    def delay(self, age: float) -> float:
+        """The seconds to wait before the restart of a process that crashed at this age, in seconds."""
+        if age >= STEADY:
+            self.reset()
+        return self.next_delay()
 
 
 class _Parent:
-    """Keeps the workers.
+    """Keeps the child processes running.
 
     Attributes:
-        code: what this process is to exit with.
+        code: the exit code for this process.
     """
 
     def __init__(self, options: Options, listeners: Listeners) -> None:
         self.code = 0
         self._options = options
         self._listeners = listeners
-        self._offset = offset_of_server()
-        self._workers: set[_Worker] = set()
-        self._first_is_known = trio.Event()
+        self._children: set[_Child] = set()
+        self._first_settled = trio.Event()  # the first child serves, or has failed
         self._stop = trio.Event()
 
     async def run(self) -> None:
-        """Run the workers until all have ended.
+        """Run the child processes until all have ended.
 
-        Cancellation: the workers drain, without being waited for.
+        Cancellation: the children drain, and are not waited for.
         """
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             async with trio.open_nursery() as helpers:
-                helpers.start_soon(self._obey_signals, signals)
-                helpers.start_soon(self._drain_when_told)
+                helpers.start_soon(self._handle_signals, signals)
+                helpers.start_soon(self._drain_on_stop)
                 async with trio.open_nursery() as keepers:
-                    # The first alone: what keeps it from starting is said once.
-                    keepers.start_soon(self._keep, 1)
-                    await self._first_is_known.wait()
+                    # The first child starts alone, so that a failing start is logged once.
+                    keepers.start_soon(self._keep_running, 1)
+                    await self._first_settled.wait()
                     for number in range(2, self._options.workers + 1):
-                        keepers.start_soon(self._keep, number)
+                        keepers.start_soon(self._keep_running, number)
                 helpers.cancel_scope.cancel()
 
-    async def _keep(self, number: int) -> None:
-        """Keep one worker running until the parent stops."""
-        back_off = BackOff(FIRST_PAUSE, LONGEST_PAUSE)
-        failed_starts: int | None = None  # since it last served; None before it ever has
+    async def _keep_running(self, number: int) -> None:
+        """Keep one child running until the parent stops."""
+        backoff = RestartBackoff()
+        failed_starts: int | None = None  # since the child last served; None if it never has
         while not self._stop.is_set():
             try:
-                async with self._running(number) as worker, self._killed_if_it_stays(worker):
-                    serves = await worker.serves()
-                    if serves:
+                async with self._running(number) as child, self._killed_if_late(child):
+                    served = await child.serves()
+                    if served:
                         failed_starts = 0
-                        self._first_is_known.set()
-                    code = await worker.process.wait()
-            except CannotStart as error:  # no process, or no descriptors, for the moment: no reason to end the others
+                        self._first_settled.set()
+                    code = await child.process.wait()
+            except CannotStart as error:  # the system is short of processes or descriptors: the other children go on
                 failed_starts = MAX_FAILED_STARTS if failed_starts is None else failed_starts + 1
                 if failed_starts >= MAX_FAILED_STARTS:
                     self._give_up(str(error), CRASHED)
                 else:
-                    await self._pause_for(back_off.next_delay(), logging.ERROR, str(error))
+                    await self._wait_to_restart(backoff.delay(0), logging.ERROR, str(error))
                 continue
             if self._stop.is_set():
-                self._ended_while_stopping(worker, served=serves)
-            elif not serves and failed_starts is None:
-                self._give_up(f"{worker.end}, and never served", code)
-            elif not serves and failed_starts == MAX_FAILED_STARTS - 1:
-                self._give_up(f"{worker.end}: {MAX_FAILED_STARTS} failed starts in a row", CRASHED)
+                self._ended_while_stopping(child, served=served)
+            elif not served and failed_starts is None:
+                self._give_up(f"{child.end}, and never served", code)
+            elif not served and failed_starts == MAX_FAILED_STARTS - 1:
+                self._give_up(f"{child.end}: {MAX_FAILED_STARTS} failed starts in a row", CRASHED)
             else:
-                failed_starts = 0 if serves else (failed_starts or 0) + 1
-                await self._pause(worker, back_off, orderly=serves and code == 0)
-        self._first_is_known.set()
+                failed_starts = 0 if served else (failed_starts or 0) + 1
+                orderly = served and code == 0
+                # No delay after an orderly end: with `max_requests` there are many.
+                delay = 0.0 if orderly and child.age > FIRST_DELAY else backoff.delay(child.age)
+                await self._wait_to_restart(delay, logging.INFO if orderly else logging.ERROR, child.end)
+        self._first_settled.set()
 
     @asynccontextmanager
-    async def _running(self, number: int) -> AsyncIterator[_Worker]:
-        """A new worker process, for as long as somebody looks after it.
-
-        Raises:
-            CannotStart: the system has no process, or no descriptors, for it.
-        """
+    async def _running(self, number: int) -> AsyncIterator[_Child]:
+        """Start a child process. Raises CannotStart if the system is short of processes or descriptors."""
         async with AsyncExitStack() as stack:
             try:
                 ours, theirs = socket.socketpair()
                 lifeline = await stack.enter_async_context(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
                 with theirs:
-                    place = Place(number, theirs.fileno(), descriptors(self._listeners), self._core(number))
-                    process = await self._start(place)
+                    inheritance = Inheritance(number, theirs.fileno(), descriptors(self._listeners))
+                    process = await self._start(inheritance)
             except OSError as error:
-                raise CannotStart(f"worker {number} cannot be started: {error}") from None
-            worker = _Worker(process, lifeline)
-            self._workers.add(worker)
+                raise CannotStart(f"the system cannot start another process: {error}") from None
+            child = _Child(process, lifeline)
+            self._children.add(child)
             if self._stop.is_set():
-                worker.drain()
+                child.drain()
             try:
-                yield worker
+                yield child
             finally:
-                self._workers.discard(worker)
+                self._children.discard(child)
 
     @asynccontextmanager
-    async def _killed_if_it_stays(self, worker: _Worker) -> AsyncIterator[None]:
-        """In the block, kill a worker that has not ended long after it was told to: its loop is frozen."""
+    async def _killed_if_late(self, child: _Child) -> AsyncIterator[None]:
+        """Kill the child if it does not drain in time: its event loop is frozen."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kill_at_last, worker)
+            nursery.start_soon(self._kill_when_late, child)
             yield
             nursery.cancel_scope.cancel()
 
-    async def _kill_at_last(self, worker: _Worker) -> None:
+    async def _kill_when_late(self, child: _Child) -> None:
         await self._stop.wait()
-        await trio.sleep(worker.patience)
-        logger.error("worker %d does not end; killing it", worker.process.pid)
-        worker.process.kill()
+        await trio.sleep(child.end_timeout)
+        logger.error(
+            "process %d did not end within %g seconds; killing it. Its event loop may be frozen",
+            child.process.pid,
+            child.end_timeout,
+        )
+        child.process.kill()
 
-    def _core(self, number: int) -> int | None:
-        """The core that a worker is to keep to: the same one each time it is started."""
-        return choose(os.sched_getaffinity(0), self._offset, number) if self._options.pin else None
-
-    async def _start(self, place: Place) -> trio.Process:
+    async def _start(self, inheritance: Inheritance) -> trio.Process:
         warnings = [f"-W{option}" for option in sys.warnoptions]
         return await trio.lowlevel.open_process(
             [sys.executable, *warnings, "-m", "trio_channels", *self._options.arguments],
-            env=place.environment(),
-            pass_fds=place.descriptors(),
+            env=inheritance.environment(),
+            pass_fds=inheritance.descriptors(),
         )
 
-    async def _pause(self, worker: _Worker, back_off: BackOff, *, orderly: bool) -> None:
-        """Wait before the next start: not after an orderly end, of which `max_requests` makes many."""
-        lived = worker.lived
-        if lived >= STEADY:
-            back_off.reset()
-        pause = 0.0 if orderly and lived > FIRST_PAUSE else back_off.next_delay()
-        await self._pause_for(pause, logging.INFO if orderly else logging.ERROR, worker.end)
-
-    async def _pause_for(self, pause: float, level: int, why: str) -> None:
-        logger.log(level, "%s; starting another in %.1f seconds", why, pause)
-        with trio.move_on_after(pause):
+    async def _wait_to_restart(self, delay: float, level: int, reason: str) -> None:
+        logger.log(level, "%s; starting another in %.1f seconds", reason, delay)
+        with trio.move_on_after(delay):
             await self._stop.wait()
 
-    def _ended_while_stopping(self, worker: _Worker, *, served: bool) -> None:
-        if served and worker.process.returncode:
-            logger.error("%s while it was draining", worker.end)
+    def _ended_while_stopping(self, child: _Child, *, served: bool) -> None:
+        if served and child.process.returncode:
+            logger.error("%s while it was draining", child.end)
             self.code = self.code or CRASHED
 
-    def _give_up(self, why: str, code: int) -> None:
-        logger.critical("stopping: %s", why)
+    def _give_up(self, reason: str, code: int) -> None:
+        logger.critical("stopping: %s", reason)
         self.code = code if code > 0 else CRASHED
         self._stop.set()
 
-    async def _drain_when_told(self) -> None:
+    async def _drain_on_stop(self) -> None:
         await self._stop.wait()
-        # Or what connects would wait in the queue of a socket that nobody accepts from.
+        # New clients would wait in the backlog of an open socket from which no process accepts.
         for _, sock in self._listeners:
             sock.close()
-        for worker in self._workers:
-            worker.drain()
+        for child in self._children:
+            child.drain()
 
-    async def _obey_signals(self, signals: AsyncIterator[int]) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
         number = await anext(signals)
-        logger.info("%s: draining; another one ends it at once", signal.Signals(number).name)
+        logger.info("%s: draining; a second signal ends all processes at once", signal.Signals(number).name)
         self._stop.set()
         number = await anext(signals)
-        logger.warning("%s again: ending at once", signal.Signals(number).name)
-        self.code = 128 + number  # what a shell says of a process that a signal ended
-        for worker in self._workers:
-            worker.process.kill()
+        logger.warning("%s: the second signal; ending all processes at once", signal.Signals(number).name)
+        self.code = 128 + number  # as shells report the end by a signal
+        for child in self._children:
+            child.process.kill()

@@ -1,1 +1,1 @@
-"""Security for connections."""
+"""Checks of connections before they reach an application."""

@@ -1,7 +1,7 @@
-"""Who may open a WebSocket from a web page: the check of the Origin header (RFC 6454, RFC 6455 section 10.2).
+"""The check of a WebSocket's Origin header (RFC 6454, RFC 6455 section 10.2).
 
-Browsers let any page open a WebSocket to any server, with that server's cookies; the Origin header says which page it
-was. The check comes before any application code, and refuses what it does not understand.
+Browsers let any page open a WebSocket to any server, with that server's cookies. The Origin header names the page's
+site. The check runs before any application code, and refuses a header that it cannot parse.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ORIGIN = re.compile(r"(?:([a-z][a-z0-9+.-]*)://)?(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]
 
 
 class Origin(NamedTuple):
-    """Where a page came from.
+    """The origin of a page, or a pattern for origins.
 
     Args:
-        scheme: in lower case; None in a pattern that leaves it open.
-        host: in lower case, IDNA-encoded, an IPv6 address in brackets.
-        port: explicit or the scheme's; None if neither is known.
+        scheme: in lower case; None in a pattern for any scheme.
+        host: in lower case, IDNA-encoded; an IPv6 address is in brackets.
+        port: the explicit port, or the scheme's; None if neither is known.
     """
 
     scheme: str | None
@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 
 
 def parse_origin(text: str) -> Origin | None:
-    """An origin or a pattern for one; None for what is neither: paths, userinfo, impossible ports, ``null``."""
+    """Parse an origin or a pattern; None if it is malformed: ``null``, a path, userinfo, a port out of range."""
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         return None
@@ -63,20 +63,22 @@ class OriginValidator:
 
     Args:
         application: the ASGI application behind the check.
-        allowed_origins: patterns, or a function that returns them, called for each connection. A pattern is a host
-            (``example.com``), a host and its subdomains (``.example.com``), either with a scheme, a port or both
-            (``https://.example.com:8443``), which then must match too, or ``*`` for anything. A pattern with a scheme
-            and no port means the scheme's own port.
+        allowed_origins: patterns, or a function that returns them and is called for each connection. A pattern is a
+            host (``example.com``), a host with its subdomains (``.example.com``), or ``*`` for any origin. A host may
+            have a scheme, a port or both (``https://.example.com:8443``), which then must match too. A pattern with a
+            scheme and no port means the scheme's default port.
 
-    Refused unless ``*`` is allowed: no Origin header, more than one, ``null``, and anything that is not a scheme, a
-    host and perhaps a port.
+    Unless ``*`` is allowed, a WebSocket is denied if it has no Origin header, several, ``null``, or a header that is
+    not a scheme, a host and an optional port.
     """
 
     def __init__(
         self, application: ASGIApplication, allowed_origins: Iterable[str] | Callable[[], Iterable[str]]
     ) -> None:
         if isinstance(allowed_origins, str):
-            raise ConfigurationError(f"allowed_origins must be a list of patterns; got the str {allowed_origins!r}")
+            raise ConfigurationError(
+                f"allowed_origins must be a list of patterns; got the str {allowed_origins!r}. Put it into a list"
+            )
         self.application = application
         self.allowed_origins = allowed_origins if callable(allowed_origins) else list(allowed_origins)
 
@@ -91,22 +93,20 @@ class OriginValidator:
         """
         if scope["type"] != "websocket":
             raise ConfigurationError(
-                f"an origin validator belongs around the 'websocket' application of a ProtocolTypeRouter; "
-                f"got a {scope['type']!r} scope"
+                f"an origin validator expects a 'websocket' scope; got {scope['type']!r}. Put it around the "
+                f"'websocket' application of a ProtocolTypeRouter"
             )
         headers = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
         if self.allows(headers):
             await self.application(scope, receive, send)
         else:
-            logger.warning(
-                "denied %s: its Origin %s is not allowed",
-                describe(scope),
-                b", ".join(headers)[:200] or "is missing, which",
-            )
+            given = b", ".join(headers)[:200]
+            reason = f"its Origin {given!r} is not allowed" if headers else "it has no Origin header"
+            logger.warning("denied %s: %s", describe(scope), reason)
             await deny_websocket(receive, send)
 
     def allows(self, headers: list[bytes]) -> bool:
-        """Whether a handshake with these Origin headers may go on."""
+        """Whether a handshake with these Origin headers is allowed."""
         patterns = list(self.allowed_origins() if callable(self.allowed_origins) else self.allowed_origins)
         if "*" in patterns:
             return True
@@ -114,7 +114,7 @@ class OriginValidator:
         return origin is not None and origin.scheme is not None and self.valid_origin(origin, patterns)
 
     def valid_origin(self, origin: Origin, patterns: list[str]) -> bool:
-        """Whether a well-formed origin matches one of the patterns; override for rules of one's own."""
+        """Whether a well-formed origin matches one of the patterns. Override it for rules of your own."""
         return any(_matches(origin, pattern) for pattern in patterns)
 
 
@@ -128,9 +128,9 @@ def _matches(origin: Origin, pattern: str) -> bool:
 
 
 def AllowedHostsOriginValidator(application: ASGIApplication) -> OriginValidator:  # noqa: N802 - Channels' name
-    """An origin check by the setting ``ALLOWED_HOSTS``, read for each connection.
+    """An origin validator for the hosts of the setting ``ALLOWED_HOSTS``, which is read for each connection.
 
-    With ``DEBUG`` and no ``ALLOWED_HOSTS`` it allows localhost, as Django's host check does.
+    With ``DEBUG`` and an empty ``ALLOWED_HOSTS`` it allows localhost, as Django's host check does.
     """
     return OriginValidator(application, _allowed_hosts)
 

@@ -1,4 +1,4 @@
-"""Testing tools: an application is run in the test's own Trio run, and talked to as its server would.
+"""Testing tools: run an application in the test's own Trio run, and exchange messages with it as a server does.
 
 ::
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The live servers: who does not ask for them does not import a server."""
+    """Import the live servers on demand: they import hypercorn."""
     if name not in ("ChannelsLiveServerTestCase", "LiveServer"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import live

@@ -1,4 +1,4 @@
-"""One thread's database connections for the worker threads of a test: they then see its transaction."""
+"""Lend the test thread's database connections to the thread pool, so that its threads see the test's transaction."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from ..exceptions import ConfigurationError
 
 @asynccontextmanager
 async def shared_connections(shared: Mapping[str, BaseDatabaseWrapper]) -> AsyncIterator[None]:
-    """Have this Trio run's code use these connections, by alias, on one worker thread: they serve one call at a time.
+    """Make the code of this Trio run use these connections, on one thread, one call at a time.
+
+    Args:
+        shared: the connections by alias.
 
     Raises:
-        ConfigurationError: the run has worker threads already, with connections of their own.
+        ConfigurationError: the run has used its thread pool already, whose threads have connections of their own.
 
-    Cancellation: seen before the block begins.
+    Cancellation: before the block begins.
     """
     if existing_pool() is not None:
         raise ConfigurationError(
-            "worker threads have been used in this Trio run before the connections could be shared with them; "
-            "have what used them (an async fixture?) depend on 'trio_db'"
+            "expected a Trio run that has not called the ORM or a thread yet; got one that has. Make the fixture that "
+            "calls it depend on 'trio_db'"
         )
     pool = current_pool(1, _conf.get("WORKER_QUEUE"))
     for connection in shared.values():
         connection.inc_thread_sharing()
-        # Ours spares a connection in a transaction; Django itself, at the start and end of every request, does not.
+        # At the start and end of every request, Django closes even a connection in a transaction.
         connection.close_if_unusable_or_obsolete = _leave_open  # type: ignore[method-assign]
     try:
         await pool.run_sync(_take, shared)
         yield
     finally:
-        # The thread ends with the run, and would close what it has.
+        # The thread ends with the run, and would close its connections.
         await pool.run_sync(_give_back, shared)
         for connection in shared.values():
             del connection.close_if_unusable_or_obsolete

@@ -1,4 +1,4 @@
-"""The communicator that the others build on: an application's server, in a test's hands."""
+"""The base of the communicators: it stands for the application's server, and a test controls it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ class ApplicationCommunicator:
 
     Args:
         application: the ASGI application.
-        scope: the scope it is run with.
+        scope: the application's scope.
 
-    Best used as an async context manager: the application then runs in a nursery of the block, and has ended, cancelled
-    if need be, when the block is left. Without the block it runs in a system task, started by the first call that needs
-    it, which lives until :meth:`wait` has ended it, or until the end of the Trio run.
+    Use it as an async context manager: the application then runs in a nursery of the block, and is cancelled at the end
+    of the block if it still runs. Without the block the application runs in a system task, from the first call that
+    needs it until :meth:`wait` has ended it, or until the end of the Trio run.
 
-    A time-out raises :exc:`trio.TooSlowError` and ends the wait, and not the application, unless :meth:`wait` waits for
-    that. The application's own exception is raised, once, by the call that finds it has ended: any of these methods, or
-    the end of the block.
+    A timeout raises :exc:`trio.TooSlowError`. Only a timeout of :meth:`wait` cancels the application. An exception of
+    the application is raised once, by the first method that finds the application ended, or by the end of the block.
 
-    Cancellation of a method ends the wait and not the application, and loses no message that was not received yet.
+    Cancellation: a cancelled method does not end the application, and loses no message.
 
     Attributes:
-        timeout: seconds to wait for something that should happen, where a call does not say; 1 as in Channels. Give the
-            class another value, in a ``conftest.py``, for machines that have more to do.
+        timeout: the default timeout in seconds; 1, as in Channels. For slow machines, set a longer one on the class, in
+            a ``conftest.py``.
     """
 
     timeout: float = 1.0
@@ -99,7 +98,7 @@ class ApplicationCommunicator:
         self._sent(message)
 
     def _sent(self, message: Message) -> None:
-        """Called with each message of the application."""
+        """Called with each message that the application sends."""
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -110,14 +109,16 @@ class ApplicationCommunicator:
                 del failure  # its traceback holds this frame
 
     async def wait(self, timeout: float | None = None) -> None:
-        """Wait for the application to end by itself; cancel it if it does not.
+        """Wait for the application to end. Cancel it after the timeout.
 
         Args:
             timeout: in seconds; :attr:`timeout` by default.
 
         Raises:
-            trio.TooSlowError: it did not end in time.
-            Exception: what the application raised.
+            trio.TooSlowError: the application did not end in time, and was cancelled.
+            Exception: the application's exception.
+
+        Cancellation: ends only the wait.
         """
         timeout = self.timeout if timeout is None else timeout
         self._start()
@@ -130,13 +131,13 @@ class ApplicationCommunicator:
                 await self._ended.wait()
         self._raise_failure()
         if not in_time:
-            raise trio.TooSlowError(f"the application did not end within {timeout} seconds, and was cancelled")
+            raise trio.TooSlowError(f"the application did not end within {timeout:g} seconds, and was cancelled")
 
     def stop(self, exceptions: bool = True) -> None:
         """Cancel the application, without waiting for it.
 
         Args:
-            exceptions: raise what the application has raised, if it has ended.
+            exceptions: raise the application's exception, if it has ended with one.
         """
         self._cancel_scope.cancel()
         if exceptions:
@@ -145,13 +146,15 @@ class ApplicationCommunicator:
     # -- messages -------------------------------------------------------------------------------------------------
 
     async def send_input(self, message: Message) -> None:
-        """Give the application an event. What is sent to one that has ended is not read by anybody.
+        """Send the application an event. An application that has ended ignores it.
 
         Args:
             message: the ASGI event.
 
         Raises:
-            Exception: what the application raised, if it has ended.
+            Exception: the application's exception, if it has ended with one.
+
+        Cancellation: the event may not be sent.
         """
         self._start()
         self._raise_failure()
@@ -164,9 +167,11 @@ class ApplicationCommunicator:
             timeout: in seconds; :attr:`timeout` by default.
 
         Raises:
-            trio.TooSlowError: none came in time; the application goes on.
-            Exception: what the application raised, if it has ended.
-            EOFError: it has ended without another message.
+            trio.TooSlowError: no message came in time; the application still runs.
+            Exception: the application's exception, if it has ended with one.
+            EOFError: the application has ended without another message.
+
+        Cancellation: loses no message.
         """
         timeout = self.timeout if timeout is None else timeout
         self._start()
@@ -175,26 +180,31 @@ class ApplicationCommunicator:
                 return await self._from_application.receive()
             except trio.EndOfChannel:
                 self._raise_failure()
-                raise EOFError("the application has ended, and sent nothing more") from None
-        raise trio.TooSlowError(f"the application sent nothing within {timeout} seconds")
+                raise EOFError("expected a message from the application; it has ended, and sent nothing more") from None
+        raise trio.TooSlowError(f"expected a message from the application; it sent nothing within {timeout:g} seconds")
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
-        """Whether the application sends nothing for a time.
+        """Whether the application sends no message before the timeout.
 
         Args:
             timeout: in seconds.
-            interval: Channels' argument; nothing is polled here.
+            interval: accepted because Channels has it, and ignored: nothing is polled.
+
+        Raises:
+            Exception: the application's exception, if it has ended with one before this call.
+
+        Cancellation: loses no message.
         """
         self._start()
         self._raise_failure()
         with trio.move_on_after(timeout):
             await self._ended.wait()
-            # It cannot send any more; what it did send may wait to be received.
+            # It sends no more; messages from before may wait in the buffer.
         return self._from_application.statistics().current_buffer_used == 0
 
 
 def request_target(path: str) -> dict[str, Any]:
-    """What a scope says of a path and query, which may be percent-encoded or as people read them."""
+    """The keys of a scope for a path and its query, percent-encoded or not."""
     parts = urlsplit(path)
     return {
         "path": unquote(parts.path),

@@ -1,4 +1,4 @@
-"""One HTTP request, for a test."""
+"""The communicator for one HTTP request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class HttpCommunicator(ApplicationCommunicator):
 
     Args:
         application: the ASGI application.
-        method: ``GET``, ``POST``, ...
-        path: path and query, ``/search/?q=trio``.
-        body: of the request.
+        method: the request's method, such as ``GET``.
+        path: the path and query, such as ``/search/?q=trio``.
+        body: the request's body.
         headers: (name, value) pairs of bytes.
     """
 
@@ -47,7 +47,7 @@ class HttpCommunicator(ApplicationCommunicator):
         self._request_sent = False
 
     async def send_request(self) -> None:
-        """Send the request; once, however often it is called."""
+        """Send the request. Further calls do nothing."""
         if not self._request_sent:
             self._request_sent = True
             await self.send_input({"type": "http.request", "body": self.body, "more_body": False})
@@ -56,14 +56,16 @@ class HttpCommunicator(ApplicationCommunicator):
         """Send the request, and wait for the whole response.
 
         Args:
-            timeout: seconds for each part of it.
+            timeout: in seconds, for each message of the response.
 
         Returns:
-            ``status``, ``headers`` and ``body``.
+            A dict with ``status``, ``headers`` and ``body``.
 
         Raises:
-            AssertionError: the application sent something else.
+            AssertionError: the application sent a message that is not the next part of a response.
             trio.TooSlowError, EOFError, Exception: as :meth:`receive_output`.
+
+        Cancellation: the parts that were received are lost.
         """
         await self.send_request()
         start = await self.receive_output(timeout)
@@ -81,6 +83,6 @@ class HttpCommunicator(ApplicationCommunicator):
         return {"status": start["status"], "headers": list(start.get("headers", ())), "body": bytes(body)}
 
     async def disconnect(self, timeout: float | None = None) -> None:
-        """Leave, as the client, and wait for the application to end; see :meth:`wait`."""
+        """Disconnect the client, and wait for the application to end; see :meth:`wait`."""
         await self.send_input({"type": "http.disconnect"})
         await self.wait(timeout)

@@ -1,6 +1,6 @@
 """Live servers for tests: the project's application, served by hypercorn on Trio in a thread of the test's process.
 
-For what needs a real server, such as a browser. With Django's test runner::
+They are for tests that need a real server, such as tests with a browser. With Django's test runner::
 
     class ChatTests(ChannelsLiveServerTestCase):
         def test_a_page(self):
@@ -30,18 +30,18 @@ from ._connections import shared_connections
 
 __all__ = ["ChannelsLiveServerTestCase", "LiveServer", "live_server"]
 
-#: Seconds in which a server must be serving, channel layers opened.
+#: Seconds until a server must serve, with its channel layers open.
 START_TIMEOUT = 60.0
 
 
 class ServerThread(LiveServerThread):
-    """The thread of one live server; Django's class, with another server.
+    """The thread of one live server: Django's class, with another server.
 
     Args:
-        host: the address it is bound to.
-        static_handler: what is put before the application.
-        connections_override: connections of the test's thread for the server to use: of databases in memory.
-        port: 0 for a free one.
+        host: the host name to listen on.
+        static_handler: a function that wraps the application, to serve static files.
+        connections_override: the test thread's connections to databases in memory, which the server shares.
+        port: the port; 0 for a free one.
     """
 
     httpd: DevelopmentServer  # type: ignore[assignment]
@@ -57,7 +57,7 @@ class ServerThread(LiveServerThread):
         self.daemon = True
 
     def run(self) -> None:
-        """Serve until :meth:`terminate`. ``is_ready`` is set when it serves, or when ``error`` says why it does not."""
+        """Serve until :meth:`terminate`. Set ``is_ready`` when it serves or has failed; ``error`` is the exception."""
         shared = self.connections_override
         try:
             application: Any = get_default_application()
@@ -79,11 +79,11 @@ class ChannelsLiveServerTestCase(LiveServerTestCase):
     """Django's ``LiveServerTestCase``, serving ``ASGI_APPLICATION``: pages, WebSockets, and static files.
 
     Attributes:
-        host, port: what the server is bound to; a free port by default.
-        serve_static: whether static files are served, if there is the app for them.
+        host, port: the server's address; a free port by default.
+        serve_static: whether the server serves static files, if ``django.contrib.staticfiles`` is installed.
 
-    As with Django's, the tests' transactions are committed, and the tables emptied after each test. A database in
-    memory is shared with the server's thread, and used by one call at a time.
+    As with Django's class, the tests' transactions are committed, and the tables are emptied after each test. The test
+    and the server's thread share a database in memory, one call at a time.
     """
 
     serve_static: ClassVar[bool] = True
@@ -101,11 +101,11 @@ class ChannelsLiveServerTestCase(LiveServerTestCase):
 
 
 class LiveServer:
-    """What the fixture ``trio_live_server`` gives: where the server is.
+    """The value of the fixture ``trio_live_server``: the server's addresses.
 
     Attributes:
-        url: for pages, ``http://localhost:<port>``.
-        ws_url: for WebSockets.
+        url: the address of pages, ``http://localhost:<port>``.
+        ws_url: the address of WebSockets, ``ws://localhost:<port>``.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -124,7 +124,7 @@ class LiveServer:
 
 @contextmanager
 def live_server(host: str = "localhost", port: int = 0) -> Iterator[LiveServer]:
-    """``ASGI_APPLICATION``, served for the length of the block.
+    """Serve ``ASGI_APPLICATION`` during the block.
 
     Raises:
         ConfigurationError: there is no ``ASGI_APPLICATION``, or it does not start.
@@ -138,7 +138,7 @@ def live_server(host: str = "localhost", port: int = 0) -> Iterator[LiveServer]:
             if not thread.is_ready.wait(START_TIMEOUT):
                 raise ConfigurationError(f"the application did not start within {START_TIMEOUT:g} seconds")
             if thread.error is not None:
-                raise ConfigurationError(f"the application does not start: {thread.error}") from thread.error
+                raise ConfigurationError(f"the application did not start: {thread.error}") from thread.error
             yield LiveServer(host, thread.port)
         finally:
             thread.terminate()

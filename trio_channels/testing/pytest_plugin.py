@@ -1,14 +1,14 @@
-"""The pytest plugin: every async test has an absolute time limit, and fails with its own exception.
+"""The pytest plugin: a time limit for every async test, database fixtures, and unwrapped exceptions.
 
-Installed with the package; works together with pytest-trio.
+It is installed with the package, and works together with pytest-trio.
 
-- A test that is still running after ``trio_channels_time_limit`` seconds (an ini option, 60 by default; a marker
-  ``@pytest.mark.time_limit(5)`` for a single test) is cancelled, and fails with what its tasks were waiting for. The
-  seconds are real ones, whatever clock the test runs on. A test that cannot be cancelled, because it has frozen Trio's
-  loop, waits for a thread, or has a fixture that hangs, ends the session, after its name and the stacks of all threads
-  have been printed.
-- Two fixtures for tests that use the database: ``trio_db`` and ``trio_live_server``; they need pytest-django.
-- A failure that pytest-trio wraps in an exception group of one is unwrapped, so that ``xfail(raises=...)`` works.
+- A test that runs longer than ``trio_channels_time_limit`` seconds (an ini option, 60 by default; the marker
+  ``@pytest.mark.time_limit(5)`` is for a single test) is cancelled, and fails with a list of its tasks and the line
+  where each waits. The seconds are real time, whatever clock the test uses. A test that cannot be cancelled ends the
+  session, after its name and the stacks of all threads are printed: it has frozen Trio's loop, waits for a thread, or
+  has a fixture that hangs.
+- Two fixtures for tests that use the database, ``trio_db`` and ``trio_live_server``. They need pytest-django.
+- An exception that pytest-trio wraps in a group of one is unwrapped, so that ``xfail(raises=...)`` works.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 from .._concurrency.exception_groups import bare
 
-#: Seconds of real time that a test may take unless it says otherwise.
+#: The default time limit, in seconds of real time.
 TIME_LIMIT = 60.0
-#: Seconds that a cancelled test has to clean up.
+#: Seconds that a cancelled test may take to clean up.
 GRACE = 10.0
 
 _STDERR = pytest.StashKey[int]()
@@ -41,24 +41,24 @@ _STDERR = pytest.StashKey[int]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the ini option."""
     parser.addini(
-        "trio_channels_time_limit", "seconds of real time that an async test may take", default=str(TIME_LIMIT)
+        "trio_channels_time_limit", "the time limit of an async test, in seconds of real time", default=str(TIME_LIMIT)
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and keep the standard error stream, which pytest captures while a test runs."""
-    config.addinivalue_line("markers", "time_limit(seconds): how long this async test may take, in real time")
+    """Register the marker, and duplicate standard error, which pytest captures while a test runs."""
+    config.addinivalue_line("markers", "time_limit(seconds): the time limit of this async test, in real time")
     config.stash[_STDERR] = os.dup(2)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of the standard error stream."""
+    """Close the duplicate of standard error."""
     os.close(config.stash[_STDERR])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Put the limit around the test function, before pytest-trio puts its runner around that."""
+    """Wrap the test function in its limit, before pytest-trio wraps it in its runner."""
     test: Any = getattr(item, "obj", None)
     inner = test.hypothesis.inner_test if hasattr(test, "hypothesis") else test
     if not iscoroutinefunction(inner):
@@ -72,7 +72,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         try:
             return (yield)
         finally:
-            # The function is shared by the items of a parametrized test: the next one has a limit of its own.
+            # The items of a parametrized test share the function, and each has a limit of its own.
             test.hypothesis.inner_test = inner
 
 
@@ -90,10 +90,10 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
 
 @pytest.fixture
 async def trio_db(db: None) -> AsyncIterator[None]:  # noqa: ARG001 - it is set up first
-    """The database, for an async test: worker threads see the test's transaction, which is rolled back after it.
+    """The database for an async test: all threads see the test's transaction, which is rolled back after the test.
 
-    Like pytest-django's ``db``, which it depends on. Calls to the ORM are made one after the other, on one thread: a
-    task that holds it (``pinned()``, ``aatomic()``, a synchronous handler) must not wait for one that calls the ORM.
+    It depends on pytest-django's ``db``. Calls to the ORM run one after the other, on one thread. A task that holds the
+    thread (``pinned()``, ``aatomic()``, a synchronous handler) must not wait for another task that calls the ORM.
     """
     # Not at the top: a plugin is imported before Django can be.
     from django.db import connections
@@ -106,7 +106,7 @@ async def trio_db(db: None) -> AsyncIterator[None]:  # noqa: ARG001 - it is set 
 
 @pytest.fixture
 def trio_live_server(transactional_db: None) -> Iterator[LiveServer]:  # noqa: ARG001 - it is set up first
-    """``ASGI_APPLICATION``, served by hypercorn on Trio in a thread, on a free port, with static files."""
+    """A server of ``ASGI_APPLICATION`` on a free port, with static files: hypercorn on Trio, in a thread."""
     from .live import live_server
 
     with live_server() as server:
@@ -161,9 +161,9 @@ class _Watchdog:
         self._thread.join()
 
     def guard(self, token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
-        """Say what to cancel."""
+        """Set the scope to cancel at the limit."""
         self._token, self._scope = token, scope
-        if self.report is not None:  # the time of a Hypothesis test was up in an earlier example
+        if self.report is not None:  # an earlier example of this Hypothesis test has reached the limit
             scope.cancel()
 
     def _watch(self) -> None:
@@ -176,14 +176,14 @@ class _Watchdog:
                 return
         if not self._done.wait(GRACE):
             report = self.report or (
-                f"{self._name} has not ended after {self._limit:g} seconds, and could not be cancelled: its loop is "
-                f"frozen, or one of its fixtures waits"
+                f"{self._name} has not ended after {self._limit:g} seconds, and could not be cancelled: its event loop "
+                f"is frozen, it waits for a thread, or one of its fixtures hangs. The stacks of all threads:"
             )
             os.write(self._stderr, f"\n{report}\n\n".encode())
             faulthandler.dump_traceback(self._stderr, all_threads=True)
-            # A true signal: it also ends a call that blocks, which _thread.interrupt_main() waits for.
+            # A real signal interrupts a blocking call; _thread.interrupt_main() would wait for its end.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            if not self._done.wait(GRACE):  # the signal is ignored, or the code catches it
+            if not self._done.wait(GRACE):  # the signal is ignored, or its exception is caught
                 os._exit(pytest.ExitCode.INTERRUPTED)
 
     def _cancel(self) -> None:
@@ -193,7 +193,7 @@ class _Watchdog:
 
 
 def _task_tree() -> str:
-    """Every task of the run, and where each stands."""
+    """A line for each task of the run, with the line of code where it waits."""
     lines: list[str] = []
 
     def add(task: trio.lowlevel.Task, depth: int) -> None:

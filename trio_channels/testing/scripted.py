@@ -1,4 +1,4 @@
-"""A server that follows a script: for tests of what an application does with exactly these events."""
+"""A server that follows a script: for tests of an application with an exact list of events."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .._asgi.protocol import ASGIApplication, Message, Scope
 
 
 class ScriptedConnection:
-    """The server's side of one connection, from a list.
+    """The server's side of one connection, from a list of events.
 
     Args:
         scope: the application's scope.
-        events: what ``receive`` returns, one after the other; a callable is called instead, and its result skipped.
-            After the last one ``receive`` waits for ever, as a client that stays connected and says nothing.
+        events: the messages that ``receive`` returns, in order. A callable in the list is called, and its result is
+            ignored. After the last event ``receive`` waits for ever, as for a client that is connected and silent.
 
     Attributes:
-        sent: what the application has sent so far.
+        sent: the messages that the application has sent so far.
     """
 
     def __init__(self, scope: Scope, events: Iterable[Message | Callable[[], object]] = ()) -> None:
@@ -31,10 +31,15 @@ class ScriptedConnection:
 
     @classmethod
     def websocket(cls, *texts: str, path: str = "/", code: int | None = 1000) -> ScriptedConnection:
-        """A client that connects, sends texts, and leaves; with ``code=None`` it stays.
+        """The connection of a client that connects, sends texts, and disconnects.
 
-        One that leaves does so as soon as the application has read so far: answers sent after that raise
-        ``ConnectionClosed``, and are not in :attr:`sent`.
+        Args:
+            texts: the texts, in order.
+            path: the path of the request.
+            code: the close code of the disconnect; None for a client that stays connected.
+
+        The disconnect follows as soon as the application has read the last text. The answers that it sends afterwards
+        raise ``ConnectionClosed``, and are not in :attr:`sent`.
         """
         events: list[Message] = [{"type": "websocket.connect"}]
         events += [{"type": "websocket.receive", "text": text} for text in texts]
@@ -58,12 +63,12 @@ class ScriptedConnection:
         self.sent.append(message)
 
     async def run(self, application: ASGIApplication) -> list[Message]:
-        """Run an application to its end; returns what it sent.
+        """Run an application until it ends; returns the messages that it sent.
 
         Raises:
-            Exception: what the application raised.
+            Exception: the application's exception.
 
-        Cancellation: is the application's.
+        Cancellation: cancels the application.
         """
         await application(self.scope, self.receive, self.send)
         return self.sent

@@ -1,4 +1,4 @@
-"""A WebSocket client and its server, for a test."""
+"""The communicator for one WebSocket."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .application import ApplicationCommunicator, request_target
 
 
 class WebsocketCommunicator(ApplicationCommunicator):
-    """Runs a WebSocket application, with the calls of a client.
+    """Runs a WebSocket application, and offers the calls of a client.
 
     Args:
         application: the ASGI application.
-        path: path and query, ``/ws/chat/?page=1``.
+        path: the path and query, such as ``/ws/chat/?page=1``.
         headers: (name, value) pairs of bytes.
-        subprotocols: what the client offers.
-        spec_version: for ``scope["spec_version"]``, as in Channels.
+        subprotocols: the subprotocols that the client offers.
+        spec_version: the value of ``scope["spec_version"]``, as in Channels.
 
-    As a server does, it confirms the application's close with a disconnect event.
+    When the application closes, it gets a disconnect event, as from a server.
 
     Attributes:
-        response_headers: of the acceptance.
+        response_headers: the headers of the accepted handshake; None before.
     """
 
     def __init__(
@@ -71,7 +71,14 @@ class WebsocketCommunicator(ApplicationCommunicator):
             timeout: in seconds; :attr:`timeout` by default.
 
         Returns:
-            (True, the chosen subprotocol or None), or (False, the close code, or the HTTP status of a denial response).
+            (True, the chosen subprotocol or None) if the application accepts. Otherwise (False, the close code), or
+            (False, the HTTP status) for a denial response.
+
+        Raises:
+            AssertionError: the application sent a message that answers no handshake.
+            trio.TooSlowError, EOFError, Exception: as :meth:`receive_output`.
+
+        Cancellation: ends only the wait.
         """
         await self.send_input({"type": "websocket.connect"})
         response = await self.receive_output(timeout)
@@ -84,13 +91,17 @@ class WebsocketCommunicator(ApplicationCommunicator):
         return True, response.get("subprotocol")
 
     async def send_to(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send one message, text or bytes, as the client.
+        """Send one message from the client, text or bytes.
 
         Raises:
-            TypeError: it is not exactly one of the two, or of another type.
+            TypeError: both or none are given, or one has the wrong type.
+            Exception: the application's exception, if it has ended with one.
+
+        Cancellation: the message may not be sent.
         """
         if (text_data is None) == (bytes_data is None):
-            raise TypeError("send_to() takes exactly one of text_data and bytes_data")
+            given = "none" if text_data is None else "both"
+            raise TypeError(f"send_to() takes exactly one of text_data and bytes_data; got {given}")
         if text_data is not None:
             if not isinstance(text_data, str):
                 raise TypeError(f"text_data must be a str; got {type(text_data).__name__}")
@@ -101,22 +112,24 @@ class WebsocketCommunicator(ApplicationCommunicator):
             await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
 
     async def send_json_to(self, data: Any) -> None:
-        """Send an object as JSON, as the client. Raises TypeError for what JSON has no type for."""
+        """Send an object as JSON from the client. Raises TypeError if JSON cannot represent it."""
         await self.send_to(text_data=json.dumps(data))
 
     async def receive_from(self, timeout: float | None = None) -> str | bytes:
         """Wait for one message to the client.
 
         Args:
-            timeout: in seconds.
+            timeout: in seconds; :attr:`timeout` by default.
 
         Raises:
-            AssertionError: the application closed instead.
-            trio.TooSlowError: none came in time; the application goes on.
+            AssertionError: the application sent no message, but closed, for example.
+            trio.TooSlowError, EOFError, Exception: as :meth:`receive_output`.
+
+        Cancellation: loses no message.
         """
         response = await self.receive_output(timeout)
         if response["type"] == "websocket.close" and response.get("code") == 1011:
-            await self.wait(timeout)  # raises what it closed for
+            await self.wait(timeout)  # raises the exception behind the close
         _expect(response, "websocket.send")
         text: str | None = response.get("text")
         return text if text is not None else bytes(response["bytes"])
@@ -126,16 +139,16 @@ class WebsocketCommunicator(ApplicationCommunicator):
         payload = await self.receive_from(timeout)
         if not isinstance(payload, str):
             raise AssertionError(  # noqa: TRY004 - it is the application that is wrong
-                f"expected JSON in a text message; got bytes {payload!r}"
+                f"expected JSON in a text message; got bytes {payload!r}. Use receive_from()"
             )
         return json.loads(payload)
 
     async def disconnect(self, code: int = 1000, timeout: float | None = None) -> None:
-        """Leave, as the client, and wait for the application to end; see :meth:`wait`.
+        """Disconnect the client, and wait for the application to end; see :meth:`wait`.
 
         Args:
             code: the close code.
-            timeout: in seconds.
+            timeout: in seconds; :attr:`timeout` by default.
         """
         if not self._disconnect_sent:
             self._disconnect_sent = True

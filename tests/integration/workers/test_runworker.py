@@ -139,7 +139,7 @@ async def _deadletters(workers: Workers, capsys: pytest.CaptureFixture[str], *op
 
 REFUSED = [
     (["jobs", "--layer", "nope"], "CHANNEL_LAYERS has no entry 'nope'; configured: 'default', 'local'"),
-    (["jobs", "--layer", "local"], "in-memory layer, which passes nothing between processes"),
+    (["jobs", "--layer", "local"], "in-memory layer, which gets no messages from other processes"),
     (["job"], "no application for the channel 'job'; known: 'jobs', 'others'"),
     (["no name"], "a named channel's name must be a str of 1 to 99"),
     (["jobs", "--concurrency", "0"], "concurrency of a worker must be an int of at least 1; got 0"),

@@ -1,4 +1,4 @@
-"""``manage.py deadletters thumbnails``: look at the messages that workers gave up, send them again, or forget them."""
+"""``manage.py deadletters CHANNEL``: list the messages that workers gave up, requeue or discard them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .._channels import add_layer_argument, shared_layer
 
 
 class Command(BaseCommand):
-    """See the module."""
+    """Lists, requeues or discards the dead letters of a named channel."""
 
-    help = "Lists the dead letters of a named channel: messages that were delivered in vain too often."
+    help = "Lists the dead letters of a named channel: messages that workers could not handle in several deliveries."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("channel", metavar="CHANNEL", help="the channel's name")
+        parser.add_argument("channel", metavar="CHANNEL", help="the name of the channel")
         add_layer_argument(parser)
-        parser.add_argument("--limit", type=int, default=100, metavar="N", help="list so many; 100 if not given")
+        parser.add_argument("--limit", type=int, default=100, metavar="N", help="list at most N dead letters (100)")
         action = parser.add_mutually_exclusive_group()
-        for name, what in (("--requeue", "send these to the channel again"), ("--discard", "forget these")):
-            action.add_argument(name, nargs="*", metavar="ID", help=f"{what}; all of them where no id is given")
+        for name, text in (("--requeue", "send these messages again"), ("--discard", "delete these messages")):
+            action.add_argument(name, nargs="*", metavar="ID", help=f"{text}; all of them if there is no ID")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Do what the options say."""
+        """Run the command."""
         layer = shared_layer(options["layer"])
         try:
             trio.run(self._run, layer, options)

@@ -1,7 +1,8 @@
 """``manage.py runserver``, on Trio.
 
-Django's own command, with another server: checks, autoreload, addresses and messages are Django's. The app
-``trio_channels`` must stand before ``django.contrib.staticfiles`` in ``INSTALLED_APPS``, whose command would go before.
+This is Django's command with another server: checks, autoreload, addresses and messages are Django's. In
+``INSTALLED_APPS`` the app ``trio_channels`` must stand before ``django.contrib.staticfiles``, which also has a
+``runserver``: Django takes the first.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from ...server.development import DevelopmentServer, with_static_files
 
 
 class Command(StaticFilesCommand):
-    """Serves ``ASGI_APPLICATION`` with hypercorn on Trio; with ``--noasgi``, as Django's own command does."""
+    """Serves ``ASGI_APPLICATION`` with hypercorn on Trio; with ``--noasgi``, runs Django's own command."""
 
-    addr: str  # this and the next are Django's
+    addr: str  # Django sets this attribute and the next
     _raw_ipv6: bool
 
     help = "Starts a development server on Trio, for HTTP and WebSockets."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Django's, those of staticfiles, and ``--noasgi``."""
+        """Add ``--noasgi`` to the arguments of Django and of staticfiles."""
         super().add_arguments(parser)
         parser.add_argument(
             "--noasgi",
@@ -40,21 +41,21 @@ class Command(StaticFilesCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Find out what to serve, and serve it.
+        """Serve until Ctrl-C.
 
         Raises:
-            CommandError: there is no ``ASGI_APPLICATION``; or what Django's command raises.
+            CommandError: there is no ``ASGI_APPLICATION``, or Django's command cannot start.
         """
         self.server_cls: Any = DevelopmentServer if options["use_asgi"] else WSGIServer
         if options["use_asgi"] and not getattr(settings, "ASGI_APPLICATION", None):
             raise CommandError(
-                "The setting ASGI_APPLICATION is missing: the path of what is to be served, such as "
-                "'mysite.asgi.application'. With --noasgi, Django's own server serves WSGI_APPLICATION."
+                "The setting ASGI_APPLICATION is missing. Set it to the path of the ASGI application, such as "
+                "'mysite.asgi.application', or use --noasgi: then Django's own server serves WSGI_APPLICATION."
             )
         super().handle(*args, **options)
 
     def on_bind(self, server_port: int) -> None:
-        """Say where it serves, and what: Django 6.1 would say that it is a WSGI server."""
+        """Print the address. Django 6.1 would print that this is a WSGI server."""
         if self.server_cls is WSGIServer:
             super().on_bind(server_port)
             return
@@ -67,21 +68,21 @@ class Command(StaticFilesCommand):
         self.stdout.flush()
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
-        """The application, behind its static files unless these are not wanted."""
-        wanted = options["use_static_handler"] and (settings.DEBUG or options["insecure_serving"])
+        """The application, behind the static files if they are to be served."""
+        with_files = options["use_static_handler"] and (settings.DEBUG or options["insecure_serving"])
         if not options["use_asgi"]:
-            if wanted and apps.is_installed("django.contrib.staticfiles"):
+            if with_files and apps.is_installed("django.contrib.staticfiles"):
                 return super().get_handler(*args, **options)
             return WSGICommand.get_handler(self, *args, **options)
         try:
             application = get_default_application()
         except ConfigurationError as error:
             raise _watched(CommandError(str(error)), error.__cause__) from error
-        return with_static_files(application) if wanted else application
+        return with_static_files(application) if with_files else application
 
 
 def _watched(error: CommandError, cause: BaseException | None) -> CommandError:
-    """Have the autoreloader watch the file whose import has failed: it watches what an error has as its filename."""
+    """Make the autoreloader watch the file whose import failed: it watches an error's attribute ``filename``."""
     if cause is not None:
         error.filename = extract_tb(cause.__traceback__)[-1].filename  # type: ignore[attr-defined]
     return error

@@ -1,4 +1,4 @@
-"""``manage.py runworker thumbnails``: work on named channels until told to stop."""
+"""``manage.py runworker CHANNEL``: handle the messages of named channels until a signal."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .._channels import add_layer_argument, shared_layer
 
 logger = logging.getLogger("trio_channels.worker")
 
-#: Seconds in which everything has ended after the second signal, and after the handlers were cancelled. What has not
-#: is a thread that hangs, and the process ends with it.
+#: Seconds until the process ends by force: after the second signal, and after the handlers are cancelled. A process
+#: that is still there has a hanging thread.
 AT_ONCE, FAREWELL = 1.0, 12.0
 
 _LEVELS = {0: logging.WARNING, 1: logging.INFO}
 
 
 class Command(BaseCommand):
-    """See the module."""
+    """Runs a worker."""
 
     help = (
-        "Works on named channels: runs ASGI_APPLICATION for each of their messages, with a 'channel' scope. SIGTERM or "
-        "Ctrl-C lets the running handlers finish, and ends with exit code 0; the second one ends at once."
+        "Runs ASGI_APPLICATION for each message of named channels, with a 'channel' scope. SIGTERM or Ctrl-C lets the "
+        "running handlers finish, and the exit code is 0. A second one ends the worker at once."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -47,29 +47,29 @@ class Command(BaseCommand):
             type=int,
             default=CONCURRENCY,
             metavar="N",
-            help=f"handlers of each channel that run at a time; {CONCURRENCY} if not given",
+            help=f"the number of handlers of each channel that run at a time ({CONCURRENCY})",
         )
         parser.add_argument(
             "--ack",
             choices=get_args(Acknowledge),
             default="after-handler",
-            help="when a message is acknowledged: after its handler, so that none is ever lost, or on receive, so that "
-            "none is ever handled twice",
+            help="when to acknowledge a message: after-handler, so that no message is lost, or on-receive, so that no "
+            "message is handled twice (after-handler)",
         )
         parser.add_argument(
             "--max-deliveries",
             type=int,
             default=MAX_DELIVERIES,
             metavar="N",
-            help=f"after so many a message is a dead letter; {MAX_DELIVERIES} if not given",
+            help=f"the deliveries after which a message becomes a dead letter ({MAX_DELIVERIES})",
         )
         parser.add_argument(
             "--claim-after",
             type=float,
             default=CLAIM_AFTER,
             metavar="SECONDS",
-            help=f"of silence, after which a worker counts as dead; {CLAIM_AFTER:g} if not given. To be the same for "
-            f"all workers of a channel",
+            help=f"the seconds of silence after which a worker counts as dead ({CLAIM_AFTER:g}); give all workers of a "
+            f"channel the same",
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -97,42 +97,42 @@ class Command(BaseCommand):
 
 @dataclass
 class _Ends:
-    """How the process ends: by force, or by itself with this exit code."""
+    """The end of the process: by force, or with this exit code."""
 
     last_resort: LastResort
     code: int = 0
 
 
 async def _work_until_told(worker: Worker, ends: _Ends) -> None:
-    """Run a worker by the process' signals."""
+    """Run a worker until a signal, or its failure."""
     failure: Exception | None = None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, worker, nursery.cancel_scope, ends)
+            nursery.start_soon(_handle_signals, signals, worker, nursery.cancel_scope, ends)
             try:
                 async with open_layers():
                     await worker.run()
             except Exception as error:
-                failure = error  # as it is, and not in the nursery's group
+                failure = error  # raised below, outside the nursery, which would wrap it in a group
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
-async def _obey(signals: AsyncIterator[int], worker: Worker, everything: trio.CancelScope, ends: _Ends) -> None:
+async def _handle_signals(signals: AsyncIterator[int], worker: Worker, run: trio.CancelScope, ends: _Ends) -> None:
     first = signal.Signals(await anext(signals))
-    logger.info("%s: no more messages are taken; %r", first.name, worker)
+    logger.info("%s: draining, no more messages are taken; a second signal ends at once; %r", first.name, worker)
     worker.drain()
     ends.last_resort.within(worker.grace + FAREWELL, 1)
     second = signal.Signals(await anext(signals))
     logger.warning("%s again: ending at once; %r", second.name, worker)
     ends.code = 128 + second
     ends.last_resort.within(AT_ONCE, ends.code)
-    everything.cancel()
+    run.cancel()
 
 
 def _log_to_stderr(verbosity: int) -> None:
-    """Show the worker's lines where the project has not said where they are to go."""
+    """Log to stderr if the project's LOGGING gives the root logger no handler."""
     if not logging.getLogger().handlers:
         level = _LEVELS.get(verbosity, logging.DEBUG)
         logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,7 +1,4 @@
-"""The WebSocket close codes of RFC 6455, section 7.4.1, and of the IANA registry that it started.
-
-https://www.iana.org/assignments/websocket/
-"""
+"""The WebSocket close codes of RFC 6455, 7.4.1, and of its registry, https://www.iana.org/assignments/websocket/."""
 
 from __future__ import annotations
 
@@ -17,9 +14,7 @@ INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
-#: The range that RFC 6455, section 7.4.2 defines.
-_LOWEST, _HIGHEST = 1000, 4999
-
+_LOWEST, _HIGHEST = 1000, 4999  # RFC 6455, 7.4.2
 #: Codes that are reserved, or that only the receiving side makes up.
 _NEVER_SENT = (1004, NO_STATUS, ABNORMAL, 1015)
 

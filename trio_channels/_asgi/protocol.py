@@ -2,16 +2,9 @@
 
 Sources: ASGI specification 3.0, HTTP and WebSocket message format 2.5, and the WebSocket Denial Response extension.
 
-The rules, all of which live in the tables below:
-
-- Every message is a mapping with a ``type`` that is a str.
-- The state decides which messages are legal. For each state the tables give the legal types, and the state that each
-  type leads to. Every other type is illegal.
-- The fields of each type have types. Optional fields may be missing. ``subprotocol``, ``reason``, ``text`` and
-  ``bytes`` may be None; servers fail on a None elsewhere.
-- Scope types without a table (``lifespan``, ``channel``, an application's own) allow every message.
-
-:meth:`Protocol.sending` is called before a message is sent, :meth:`Protocol.received` after an event has come.
+The tables below hold the rules: for each state the legal types, and the state that each leads to. Scope types without a
+table (``lifespan``, ``channel``, an application's own) allow every message. Optional fields may be missing;
+``subprotocol``, ``reason``, ``text`` and ``bytes`` may be None, but servers fail on a None elsewhere.
 """
 
 from __future__ import annotations
@@ -36,14 +29,11 @@ class State(enum.Enum):
     """The state of a connection."""
 
     ANY = "any"
-    # WebSocket
-    CONNECTING = "connecting"
+    CONNECTING = "connecting"  # a WebSocket, as the next two
     OPEN = "open"
     DENYING = "denying"
-    # HTTP
-    REQUEST = "request"
+    REQUEST = "request"  # HTTP, as the next one
     RESPONDING = "responding"
-    # both
     CLOSED = "closed"
 
     # Enum's own is a Python function, and the states are the keys of the tables.
@@ -87,7 +77,7 @@ _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
 # A status below 200 is an interim response, which no server takes for the answer.
-MIN_STATUS, MAX_STATUS = 200, 599
+_MIN_STATUS, _MAX_STATUS = 200, 599
 
 #: The types of a message. isinstance() recognises a dict in a quarter of the time that the abstract class takes.
 _MAPPINGS = (dict, Mapping)
@@ -95,7 +85,7 @@ _MAPPINGS = (dict, Mapping)
 #: A header's name: a token of RFC 9110, 5.6.2.
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# -- fields: each check returns the fault, or None --------------------------------------------------------------------
+# Checks of fields: each returns the fault, or None.
 
 
 def _headers(value: object) -> str | None:
@@ -166,8 +156,8 @@ def _close(message: Message) -> str | None:
 
 def _response_start(message: Message) -> str | None:
     status = message.get("status")
-    if not isinstance(status, int) or isinstance(status, bool) or not MIN_STATUS <= status <= MAX_STATUS:
-        return f"status must be an int from {MIN_STATUS} to {MAX_STATUS}; got {status!r}"
+    if not isinstance(status, int) or isinstance(status, bool) or not _MIN_STATUS <= status <= _MAX_STATUS:
+        return f"status must be an int from {_MIN_STATUS} to {_MAX_STATUS}; got {status!r}"
     return _headers(message.get("headers", ()))
 
 
@@ -194,15 +184,7 @@ def _kind_of(message: object) -> str | None:
 
 
 class Protocol:
-    """The state of one connection's messages, both ways.
-
-    Args:
-        scope: the ASGI scope; its ``type`` and ``extensions`` are read.
-
-    Attributes:
-        state: the state of the connection; :attr:`State.ANY` for scope types without a table.
-        disconnected: whether the server has delivered the disconnect.
-    """
+    """The state of one connection's messages, both ways; :attr:`State.ANY` for scope types without a table."""
 
     __slots__ = ("_extensions", "_offered", "_receivable", "disconnected", "kind", "state")
 
@@ -218,11 +200,7 @@ class Protocol:
         return f"<Protocol {self.kind} {self.state.value}{' disconnected' if self.disconnected else ''}>"
 
     def sending(self, message: Message) -> None:
-        """Check a message that is about to be sent, and advance the state.
-
-        Raises:
-            IllegalMessage: the message is malformed, or not allowed now; the state is as before.
-        """
+        """Check a message before it is sent, and advance the state; an illegal one raises and changes nothing."""
         kind = _kind_of(message)
         if kind is None:
             raise IllegalMessage(f"a message must be a dict with a 'type' that is a str; got {message!r}")
@@ -259,11 +237,7 @@ class Protocol:
         raise IllegalMessage(f"{kind!r} cannot be sent while the {self.kind} is {self.state.value}; expected {legal}")
 
     def received(self, event: Message) -> None:
-        """Check an event that the server delivered.
-
-        Raises:
-            ServerProtocolError: the server broke the ASGI specification.
-        """
+        """Check an event of the server; raises ServerProtocolError if it breaks the ASGI specification."""
         kind = _kind_of(event)
         if kind is None:
             raise ServerProtocolError(f"the server delivered an event without a type: {event!r}")
@@ -291,8 +265,7 @@ def describe(scope: Scope) -> str:
     """The connection for log lines, with the server's number: ``websocket /chat/ from 127.0.0.1:50412 #38``."""
     place = scope.get("path") or scope.get("channel") or ""
     shown = f"{scope['type']} {place} from {address(scope)}" if scope.get("client") else f"{scope['type']} {place}"
-    number = number_of(scope)
-    if number is not None:
+    if (number := number_of(scope)) is not None:
         shown += f" #{number}"
     # The path is the client's, percent-decoded: a line break in it would forge log lines.
     return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")

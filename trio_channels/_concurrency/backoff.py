@@ -20,12 +20,7 @@ def delay_after(failures: int, first: float, longest: float) -> float:
 class BackOff:
     """Delays between attempts, with jitter, so that clients that failed together do not come back together.
 
-    Args:
-        first: seconds to wait after the first failure, before jitter.
-        longest: seconds to wait at most, before jitter.
-
-    Call :meth:`reset` after a success. An answered command is a success; a connection is not: a server that is loading
-    accepts connections, too.
+    Call :meth:`reset` after an answered command, not after a connection: a server that is loading accepts those.
     """
 
     def __init__(self, first: float = FIRST_DELAY, longest: float = LONGEST_DELAY) -> None:

@@ -24,10 +24,7 @@ def bare(raised: BaseException) -> BaseException:
 
 
 def split_cancelled(raised: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellations in an exception, and the rest; None for a part that is empty.
-
-    A nursery puts both into one group where a task is cancelled and another one fails.
-    """
+    """The cancellations in an exception, and the rest: a nursery may group both. None for a part that is empty."""
     if isinstance(raised, BaseExceptionGroup):
         return raised.split(trio.Cancelled)
     return (raised, None) if isinstance(raised, trio.Cancelled) else (None, raised)

@@ -1,8 +1,4 @@
-"""Bounded queues of a connection's events.
-
-:class:`Inbox` is the server's side: the application waits for its next event. :class:`EventQueue` is the application's:
-its reader looks at other sources, too, so that it waits for a wake-up that they share.
-"""
+"""Bounded queues of a connection's events: the server's, and the application's, whose reader has other sources, too."""
 
 from __future__ import annotations
 
@@ -16,12 +12,7 @@ from .wakeup import Wakeup
 
 
 class EventQueue:
-    """A bounded first-in, first-out queue between the task that reads a connection and the tasks that use it.
-
-    Args:
-        capacity: events that may wait. The reader of the connection waits while the queue is full.
-        wakeup: set for every event that is added.
-    """
+    """A bounded queue between the task that reads a connection, which waits while it is full, and its users."""
 
     __slots__ = ("_capacity", "_closed", "_dealt_with", "_events", "_room", "_waits_for_room", "_wakeup")
 
@@ -60,10 +51,7 @@ class EventQueue:
         self._wakeup.set()
 
     async def put(self, event: Message) -> None:
-        """Add an event as soon as there is room; after :meth:`close` drop it.
-
-        Cancellation: only while the queue is full, and then the event is lost. Otherwise there is no checkpoint.
-        """
+        """Add an event when there is room; after :meth:`close`, or if cancelled while the queue is full, drop it."""
         while len(self._events) >= self._capacity and not self._closed:
             self._waits_for_room = True
             try:
@@ -90,13 +78,10 @@ class EventQueue:
 
 
 class Inbox:
-    """A bounded first-in, first-out queue of one request's or WebSocket's events, from the server to the application.
+    """A bounded queue of one request's or WebSocket's events, from the server to the application.
 
-    It costs less than hypercorn's memory channel. Its last event, the disconnect, needs no room and cannot be lost.
-
-    Args:
-        capacity: events that may wait. The server does not read the connection while the queue is full, so that TCP
-            slows a client that floods.
+    While it is full, the server does not read the connection, so that TCP slows a client that floods. The last event,
+    the disconnect, needs no room and cannot be lost. It costs less than hypercorn's memory channel.
     """
 
     __slots__ = ("_capacity", "_events", "_last", "_readers", "_writers")
@@ -114,32 +99,27 @@ class Inbox:
         return len(self._events) >= self._capacity and self._last is None
 
     async def room(self) -> None:
-        """Wait until there is room, or the last event has been added. Cancellation: at any time; nothing is lost."""
+        """Wait until there is room, or the last event has been added."""
         while self.full:
             await self._writers.park()
 
     async def __call__(self, event: Any) -> None:
-        """Add an event, when there is room; after the last event drop it. hypercorn calls the queue to add an event.
-
-        Cancellation: only while the queue is full, and then the event is not added.
-        """
+        """Add an event when there is room; after the last event drop it. hypercorn calls the queue to add one."""
         await self.room()
         if self._last is None:
             self._events.append(event)
             self._readers.unpark()
 
     def end(self, event: Any) -> None:
-        """Add the last event, unless there is one, and wake every task that waits.
-
-        Not async: a disconnect is mostly added while a cancellation is under way, and a checkpoint would lose it.
-        """
+        """Add the last event, unless there is one, and wake every task that waits."""
+        # Not async: a disconnect is mostly added while a cancellation is under way, and a checkpoint would lose it.
         if self._last is None:
             self._last = event
         self._writers.unpark_all()
         self._readers.unpark_all()
 
     async def receive(self) -> Any:
-        """The next event; after the last one, that again. Cancellation: at any time; nothing is lost."""
+        """The next event; after the last one, that again. A cancellation loses none."""
         while not self._events:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()

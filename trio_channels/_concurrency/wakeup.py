@@ -15,10 +15,8 @@ T = TypeVar("T")
 class Wakeup:
     """An auto-reset event: wakes the one task that waits, or is kept for the next :meth:`wait`.
 
-    Several calls of :meth:`set` count as one, so the waiter looks at everything that may have changed.
-
-    A wait costs one task switch and no allocation. A :class:`trio.Event` and a memory channel each cost about a third
-    more.
+    Several calls of :meth:`set` count as one, so the waiter looks at everything that may have changed. A wait costs one
+    task switch and no allocation; a :class:`trio.Event` and a memory channel each cost about a third more.
     """
 
     # A task waits while its `custom_sleep_data` is this object. Trio resets that whenever it reschedules the task, also
@@ -38,7 +36,7 @@ class Wakeup:
         return self._waiter is not None and self._waiter.custom_sleep_data is self
 
     def set(self) -> None:
-        """Wake the waiter. Must be called in the waiter's Trio run; see :class:`trio.lowlevel.TrioToken`."""
+        """Wake the waiter, which must be in the same Trio run."""
         waiter = self._waiter
         if waiter is None or waiter.custom_sleep_data is not self:
             self._is_set = True
@@ -55,14 +53,9 @@ class Wakeup:
 
     @types.coroutine
     def wait(self) -> Generator[Any, Any, object]:
-        """Wait for :meth:`set` or :meth:`hand_over`; returns at once, without a checkpoint, if it is set already.
+        """Wait for :meth:`set` (returns None) or :meth:`hand_over` (returns the result).
 
-        Returns: True if it was set already; the result that was handed over; or None.
-
-        Raises:
-            trio.BusyResourceError: another task is waiting.
-
-        Cancellation: a cancelled wait leaves the event as it was, and loses no result.
+        Returns True at once, without a checkpoint, if it is set already. A cancelled wait loses nothing.
         """
         if self._is_set:
             self._is_set = False
@@ -95,16 +88,12 @@ WOKEN = _Woken()
 
 
 def trap_of(abort: Callable[[Callable[[], Any]], trio.lowlevel.Abort]) -> object | None:
-    """The object that :func:`trio.lowlevel.wait_task_rescheduled` yields to Trio's scheduler.
+    """The object that :func:`trio.lowlevel.wait_task_rescheduled` yields to Trio's scheduler, if it can be reused.
 
-    The object depends on `abort` alone, so :class:`Wakeup` makes it once and yields it for every wait. With a
-    call of Trio's function for each wait, an echo over sockets takes about 7 % more processor time, and a fan-out in
-    memory 8 %.
-
-    Trio documents the function and not the object. So the object is checked: the function must yield nothing else, must
-    keep nothing in it but `abort`, and must unwrap the outcome that it is resumed with.
-
-    Returns: the object; None if this version of Trio works in another way. Then Trio's function must be called.
+    It depends on `abort` alone, so :class:`Wakeup` makes it once. With a call of Trio's function for each wait, an echo
+    over sockets takes about 7 % more processor time, and a fan-out in memory 8 %. Trio documents the function and not
+    the object, so the object is checked: the function must yield nothing else, must keep nothing in it but `abort`, and
+    must unwrap the outcome that it is resumed with. Otherwise the result is None.
     """
     waiting = trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105  # it is taken apart here
     trap = waiting.send(None)

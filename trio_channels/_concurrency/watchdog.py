@@ -1,7 +1,6 @@
 """Ends a process by force that does not end by itself, because a thread hangs or the Trio run is frozen.
 
-Trio never abandons a call in a thread. So a process that was asked to end may still run after its time is up. Then this
-module logs the stacks of the threads at work and exits.
+Trio never abandons a call in a thread, so a process that was asked to end may run after its time is up.
 """
 
 from __future__ import annotations
@@ -25,13 +24,7 @@ _IDLE = frozenset({("trio_channels._threads.thread", "_serve"), ("trio._core._th
 
 
 class Watchdog:
-    """A thread that can end the process, during a ``with`` block.
-
-    Its methods may be called from every thread, and from a signal handler.
-
-    Args:
-        logger: gets the last line.
-    """
+    """A thread that can end the process, during a ``with`` block; called from any thread or signal handler."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger

@@ -4,13 +4,11 @@ The rules:
 
 1. The pump always drains ``receive``. Otherwise the server stops answering pings and may leak the connection: hypercorn
    blocks its reader after 10 unread events. A worker reads its messages one by one instead.
-2. ``send`` checks the message against the table of legal messages. It lets other tasks run at least every 16th time. It
-   raises :class:`ConnectionClosed` once the client has gone. (hypercorn's own ``send`` does nothing after a disconnect,
-   and has no checkpoint, so that a loop around it freezes the process.)
+2. ``send`` checks the message, lets other tasks run at least every 16th time, and raises :class:`ConnectionClosed` once
+   the client has gone. (hypercorn's own ``send`` does nothing then, without a checkpoint: a loop around it freezes the
+   process.)
 3. When the client goes, the application may go on for ``disconnect_timeout`` seconds; with ``cancel_on_disconnect`` it
    is cancelled at once. Events that came before the disconnect are handled first.
-
-:mod:`trio_channels._connection.supervisor` has the rules for the end of a connection.
 """
 
 from __future__ import annotations
@@ -36,28 +34,9 @@ _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Connection:
-    """The client's side of one connection: events read ahead, messages checked on their way out.
+    """The client's side of one connection; see the module's rules."""
 
-    Args:
-        scope, receive, send: the ASGI triple.
-        limits: see :class:`Limits`.
-        cancel_on_disconnect: cancel the application at once when the client goes, unless it is waiting for an event:
-            then it is about to get the disconnect.
-        finish_reading: do not cancel it either while there are events that it has not taken, for ``disconnect_timeout``
-            seconds at most.
-
-    Attributes:
-        wakeup: set for every new event, message or change of state.
-        events: the client's events that have been read and not yet taken.
-        closed: why nothing can be sent any more, or None.
-        parting: the close code and reason for the client, if this side has decided to cut the connection.
-        on_closed: called when :attr:`closed` is set.
-        receiving: whether the application is about to take an event, although it does not wait for the wakeup now.
-        application_scope: cancelled to end the application early; set by :meth:`open`.
-        activity: the type of the message that is being handled, for log lines; set by the dispatcher.
-    """
-
-    application_scope: trio.CancelScope
+    application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
         *("_accepted", "_close_sent", "_finish_reading", "_nursery", "_receive", "_send", "_send_is_quiet", "_sends"),
@@ -76,19 +55,21 @@ class Connection:
         finish_reading: bool = False,
     ) -> None:
         self.scope = scope
-        self.limits = limits or Limits()
-        self.protocol = protocol.Protocol(scope)
-        self.wakeup = Wakeup()
-        self.events = EventQueue(self.limits.read_ahead, self.wakeup)
-        self.closed: ConnectionClosed | None = None
-        self.parting: ConnectionClosed | None = None
-        self.on_closed: Callable[[], None] | None = None
-        self.receiving = False
-        self.activity: str | None = None
-        self.disconnected = trio.Event()
-        self._nursery: trio.Nursery | None = None
         self._receive = receive
         self._send = send
+        self.limits = limits or Limits()
+        self.protocol = protocol.Protocol(scope)
+        self.wakeup = Wakeup()  # set for every new event, message or change of state
+        self.events = EventQueue(self.limits.read_ahead, self.wakeup)
+        self.closed: ConnectionClosed | None = None  # why nothing can be sent any more
+        self.parting: ConnectionClosed | None = None  # the code and reason with which this side cuts the connection
+        self.on_closed: Callable[[], None] | None = None  # called when `closed` is set
+        self.receiving = False  # the application is about to take an event, although it does not wait for the wakeup
+        self.activity: str | None = None  # the type of the message that is being handled, for log lines
+        self.disconnected = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        # Not while the application waits for an event: the disconnect is next. With `finish_reading`, also not while
+        # there are events that it has not taken.
         self.cancel_on_disconnect = cancel_on_disconnect
         self._finish_reading = finish_reading
         self._sends = 0
@@ -100,14 +81,12 @@ class Connection:
         self._unread = self.protocol.kind == "websocket"
 
     def __repr__(self) -> str:
-        return (
-            f"<Connection {protocol.describe(self.scope)}: {self.protocol.state.value}, "
-            f"{len(self.events)} events waiting"
-            f"{', ' + str(self.closed) if self.closed else ''}>"
-        )
+        closed = f", {self.closed}" if self.closed else ""
+        state = self.protocol.state.value
+        return f"<Connection {protocol.describe(self.scope)}: {state}, {len(self.events)} events waiting{closed}>"
 
     def open(self, nursery: trio.Nursery, scope: trio.CancelScope | None = None) -> None:
-        """Start the application in its nursery. The limits cancel `scope`, or the nursery's own scope if it is None."""
+        """Start the application in its nursery. The limits cancel `scope`, by default the nursery's own."""
         self._nursery = nursery
         self.application_scope = scope or nursery.cancel_scope
         if self.protocol.state is State.CONNECTING:
@@ -117,15 +96,9 @@ class Connection:
         """End the application: no background task can be started any more."""
         self._nursery = None
 
-    # -- for the application --------------------------------------------------------------------------------------
-
     @property
     def nursery(self) -> trio.Nursery:
-        """The application's nursery.
-
-        Raises:
-            RuntimeError: the connection is not being run.
-        """
+        """The application's nursery, while the connection is run."""
         if self._nursery is None:
             raise RuntimeError("the connection has no nursery: it has not been started, or has ended")
         return self._nursery
@@ -141,17 +114,14 @@ class Connection:
         return self.over or self.parting is not None
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
-        """Start a background task that ends with the connection.
-
-        Its exception ends the connection as a handler's would. ``ConnectionClosed`` ends only the task.
-        """
+        """Start a background task that ends with the connection; its exception ends it as a handler's would."""
         self.nursery.start_soon(self._background, function, args, name=name or function)
 
     async def _background(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
         lease_of_task.set(None)  # the task may outlive the call on a thread that started it
         try:
             await function(*args)
-        except ConnectionClosed:
+        except ConnectionClosed:  # ends only the task
             if not self.ending:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 raise
@@ -160,17 +130,7 @@ class Connection:
             raise
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send an ASGI message.
-
-        Args:
-            message: a message that the ASGI specification allows in this state.
-
-        Raises:
-            ConnectionClosed: the client has gone, or this side has closed.
-            IllegalMessage: the message is malformed or not allowed now.
-
-        Cancellation: nothing is sent, or, during the server's ``send``, the message may or may not arrive.
-        """
+        """Send an ASGI message; if it is cancelled during the server's ``send``, the message may arrive."""
         self._sends += 1
         if (
             self._send_is_quiet
@@ -198,7 +158,7 @@ class Connection:
         return self._send_carefully(message, checked=True)
 
     async def _send_carefully(self, message: Message, *, checked: bool = False) -> None:
-        """As :meth:`send`, always with a cancellation point; `checked` says that :meth:`check` has been called."""
+        """As :meth:`send`, always with a cancellation point; `checked`: :meth:`check` has been called."""
         if self.closed is not None or self._sends % YIELD_EVERY == 0:
             await trio.lowlevel.checkpoint()
         else:
@@ -248,13 +208,7 @@ class Connection:
             self.wakeup.set()
 
     async def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Close a WebSocket, or deny one that was not accepted; does nothing once it is closed.
-
-        Raises:
-            IllegalMessage: a close frame must not hold this code or reason.
-
-        Cancellation: as :meth:`send`.
-        """
+        """Close a WebSocket, or deny one that was not accepted; does nothing once it is closed."""
         if self.closed is None and self.protocol.state in (State.OPEN, State.CONNECTING):
             message = {"type": "websocket.close", "code": code}
             if reason:
@@ -274,8 +228,6 @@ class Connection:
     def cut_short(self) -> bool:
         """Whether the application's deadline has passed. Its nursery may be cancelled for other reasons, too."""
         return trio.current_time() >= self.application_scope.deadline
-
-    # -- the state ------------------------------------------------------------------------------------------------
 
     def _closed_by_us(self, code: int, reason: str) -> None:
         self._set_closed(ConnectionClosed(code, reason))
@@ -301,10 +253,8 @@ class Connection:
         return self.closed
 
     def _client_gone(self, event: Message) -> Message:
-        """Note the disconnect; returns the event, with this side's close code and reason if this side closed.
-
-        Servers confirm a close with codes of their own: hypercorn always with 1000.
-        """
+        """Note the disconnect; returns the event, with this side's close code and reason if this side closed."""
+        # Servers confirm a close with codes of their own: hypercorn always with 1000.
         told = ConnectionClosed(event.get("code"), event.get("reason") or "")
         closed = self._set_closed(told)
         if closed is not told:
@@ -338,10 +288,7 @@ class Connection:
         return self._client_gone(event) if self.protocol.disconnected else event
 
     async def drain(self) -> None:
-        """After the end: have the pump read and drop events until the disconnect, for ``close_timeout`` at most.
-
-        Cancellation: at any time.
-        """
+        """After the end: have the pump drop events until the disconnect, for ``close_timeout`` at most."""
         self.events.close()
         # After an unanswered handshake the server delivers nothing before the application has returned.
         unanswered = self.protocol.state in (State.CONNECTING, State.DENYING)

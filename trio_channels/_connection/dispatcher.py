@@ -22,30 +22,19 @@ from ..exceptions import ConnectionClosed, StopConsumer
 from ..layers.mailbox import Mailbox
 from ..layers.message import Gap
 from .connection import Connection
+from .outage import UNAVAILABLE
 
 logger = logging.getLogger("trio_channels.connection")
 
 #: The close reason for a client whose mailbox was full.
 TOO_SLOW = "too slow for its groups"
 
-#: The close reason for a client whose channel layer has failed.
-LAYER_BROKEN = "service unavailable"
-
 #: Starts to handle a message: returns an awaitable, or None if there is nothing to await.
 Handler = Callable[[Message], Awaitable[object] | None]
 
 
 class Dispatcher:
-    """The body of a consumer's connection.
-
-    Args:
-        connection: the source of client events.
-        mailbox: the source of channel layer messages, or None.
-        from_client: handles an event of the client.
-        from_layer: handles a message of the channel layer.
-        concurrency: handlers that may run at a time.
-        finished: called after each event; True if the connection has nothing more to do.
-    """
+    """The body of a consumer's connection, with client events and, if there is a mailbox, layer messages."""
 
     __slots__ = (
         *("_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done", "_mailbox"),
@@ -66,8 +55,8 @@ class Dispatcher:
         self._mailbox = mailbox
         self._from_client = from_client
         self._from_layer = from_layer
-        self._concurrency = concurrency
-        self._finished = finished
+        self._concurrency = concurrency  # handlers that may run at a time
+        self._finished = finished  # called after each event: whether the connection has nothing more to do
         self._running = 0
         self._stopped = False
         self._handler_done = Wakeup()
@@ -75,13 +64,10 @@ class Dispatcher:
             # A handler may be stuck in a send to a client that does not read. It must not keep the connection.
             grace = connection.limits.disconnect_timeout
             mailbox.on_overflow = lambda: connection.cut(TRY_AGAIN_LATER, TOO_SLOW, after=grace)
-            mailbox.on_failure = lambda: connection.cut(SERVICE_RESTART, LAYER_BROKEN, after=grace)
+            mailbox.on_failure = lambda: connection.cut(SERVICE_RESTART, UNAVAILABLE, after=grace)
 
     async def run(self) -> Message | None:
-        """Dispatch until the client's disconnect, which is returned, or until the connection is finished.
-
-        Cancellation: cancels the running handlers; the other events and messages are dropped.
-        """
+        """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
         connection, wakeup = self._connection, self._connection.wakeup
         start = self._start_handling if self._concurrency == 1 else self._handle_beside
         while True:
@@ -182,4 +168,4 @@ class Dispatcher:
             await self._connection.close(TRY_AGAIN_LATER, TOO_SLOW)
         else:  # the layer has logged it
             logger.debug("closing %s with 1012: %s", place, mailbox.failure)
-            await self._connection.close(SERVICE_RESTART, LAYER_BROKEN)
+            await self._connection.close(SERVICE_RESTART, UNAVAILABLE)

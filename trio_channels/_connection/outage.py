@@ -15,17 +15,14 @@ from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
-#: The close reason.
+#: The close reason for a client whose channel layer has failed.
 UNAVAILABLE = "service unavailable"
 
 
 async def answer_outage(connection: Connection, failure: BaseException | None) -> BaseException | None:
     """Answer a client whose application ended with ChannelLayerUnavailable; returns any other failure.
 
-    A handshake and a request are answered with 503; an open WebSocket is going to be closed with 1012. One line is
-    logged, without a traceback: it is no error of the application, and there may be a thousand clients at a time.
-
-    Cancellation: shielded, for ``close_timeout`` seconds at the most.
+    A handshake and a request are answered with 503; an open WebSocket is going to be closed with 1012.
     """
     state = connection.protocol.state
     if (
@@ -34,6 +31,7 @@ async def answer_outage(connection: Connection, failure: BaseException | None) -
         or state not in (State.CONNECTING, State.OPEN, State.REQUEST)
     ):
         return failure
+    # Without a traceback: it is no error of the application, and there may be a thousand clients at a time.
     logger.error("%s ends: %s", protocol.describe(connection.scope), failure)
     connection.parting = ConnectionClosed(SERVICE_RESTART, UNAVAILABLE)
     with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):

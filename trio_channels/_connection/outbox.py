@@ -23,7 +23,6 @@ from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
-
 #: The close reason for a slow client, once it reads on.
 SLOW = "the client reads too slowly"
 
@@ -47,13 +46,7 @@ class Outbox:
         return f"<Outbox {len(self._messages)}/{self._limit} waiting>"
 
     def put(self, message: Message) -> None:
-        """On a thread: have a message sent, in order.
-
-        Raises:
-            IllegalMessage: the message is malformed or not allowed now.
-            ConnectionClosed: the client has gone, or was too slow for ``send_timeout`` seconds.
-            BridgeError: the current thread runs no handler.
-        """
+        """On a thread: have a message sent, in order. Raises as ``send``, and for a client that is too slow."""
         if not in_pool_thread():
             raise BridgeError(
                 "a synchronous consumer can send only in its handlers, and in functions started with start_soon()"
@@ -103,7 +96,7 @@ class Outbox:
         self._connection.cut(TRY_AGAIN_LATER, SLOW)
 
     async def write(self) -> None:
-        """Send messages for as long as the connection lives. Cancellation: the messages that wait are dropped."""
+        """Send messages for as long as the connection lives. A cancellation drops those that wait."""
         self._writer_runs = True
         try:
             while True:
@@ -125,7 +118,7 @@ class Outbox:
             self._wake_threads()
 
     async def drained(self, at_most: int = 0) -> None:
-        """Wait until at most `at_most` messages are left, or the writer has ended. Cancellation: at any time."""
+        """Wait until at most `at_most` messages are left, or the writer has ended."""
         while len(self._messages) > at_most and self._writer_runs:
             await self._drained.park()
 
@@ -135,10 +128,7 @@ class Outbox:
         return len(self._messages) > self._limit // 2
 
     async def has_room(self) -> None:
-        """Wait until the outbox is half empty, so that a handler can be expected not to fill it.
-
-        Cancellation: at any time.
-        """
+        """Wait until the outbox is half empty, so that a handler can be expected not to fill it."""
         await self.drained(self._limit // 2)
 
     def _wake_threads(self) -> None:

@@ -9,7 +9,8 @@
 The rules:
 
 1. The ending (the consumer's ``disconnect``) runs exactly once. After the client's disconnect it runs inside the living
-   nursery; after an error, a cancellation by the server or a time-out it runs in a shielded scope with a deadline.
+   nursery; after an error, a cancellation by the server (the client is told 1012) or a time-out it runs in a shielded
+   scope with a deadline.
 2. A failing application ends its own connection only. A WebSocket is closed with 1011. The exception, with a note that
    names the connection, goes on to the server, which logs it once. A single exception is raised bare: applications need
    not know of the nurseries here.
@@ -38,7 +39,6 @@ from .connection import Connection
 from .outage import answer_outage
 
 logger = logging.getLogger("trio_channels.connection")
-
 
 _counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
 
@@ -72,18 +72,8 @@ async def supervise(
 ) -> None:
     """Run an application's side of a connection by the module's rules.
 
-    Args:
-        connection: a connection that has not been run yet.
-        body: the application; returns the client's disconnect event, or None if it ends before that.
-        ending: called once with the disconnect event; one is made if the server has delivered none.
-        scope: a cancel scope for the limits, for a body that gives its nursery away. By default the limits are put on
-            the nursery's own scope, which costs less.
-
-    Raises:
-        Exception: raised by the body, a background task or the ending; bare if there is only one.
-
-    Cancellation: the body is cancelled; the ending runs in a shielded scope of at most ``disconnect_timeout``; a
-    WebSocket client is told 1012.
+    The body returns the client's disconnect event, or None if it ends before that. The ending gets that event, or one
+    that is made for it. The limits cancel `scope`; without one, the nursery's own scope, which costs less.
     """
     final = _Ending(connection, ending)
     failure: BaseException | None = None
@@ -232,10 +222,7 @@ def _explain_cancellation(connection: Connection) -> None:
 def _abnormal(
     raised: BaseException, connection: Connection, *, known: BaseException | None = None
 ) -> BaseException | None:
-    """An exception without the normal ends: None, a bare exception, or a group of several.
-
-    The exceptions in `known` are abnormal: they were raised before the connection was closed.
-    """
+    """The exception, bare or a group, without its normal ends; those in `known` were raised before the close."""
     known_leaves = [] if known is None else list(leaves(known))
 
     def normal(leaf: BaseException) -> bool:

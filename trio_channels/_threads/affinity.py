@@ -6,18 +6,14 @@ PostgreSQL.
 
 The rules:
 
-- An :class:`Affinity` belongs to one request. It takes a thread of the pool for the request's first call, and keeps it
-  until the request ends; every further call runs there.
-- A *neutral* call leaves nothing on its thread. As long as all calls were neutral, each gives its thread back when it
-  ends. So a request that waits, behind Django's own middleware, holds no thread.
-- Code in a neutral call calls :func:`keep_thread` before it runs code that may leave something.
-- A block (``pinned()``, ``aatomic()``) in a request is on the request's thread.
+- An :class:`Affinity` belongs to one request, and to requests inside it. It takes a thread of the pool for the first
+  call, and keeps it until the request ends; all calls and blocks (``pinned()``, ``aatomic()``) are there.
+- A *neutral* call leaves nothing on its thread (:mod:`trio_channels._threads.neutral` decides). As long as all calls
+  were neutral, each gives its thread back when it ends. So a request that waits, behind Django's own middleware, holds
+  no thread. Code in a neutral call calls :func:`keep_thread` before it runs code that may leave something.
 - Tasks beside each other in a request take *turns*: a call has one, with all that it calls, and so has a transaction.
   Otherwise one task would write in another's transaction, and lose its rows when that is rolled back.
-- A request inside a request is a part of it.
 - A task that outlives the request goes to the pool, when the call or block that it is in has ended.
-
-:mod:`trio_channels._threads.neutral` decides which calls are neutral.
 """
 
 from __future__ import annotations
@@ -40,14 +36,8 @@ Ts = TypeVarTuple("Ts")
 class Affinity:
     """The thread of one request; a context manager, whose block is the request.
 
-    Args:
-        pool: the pool of the current Trio run.
-        label: names the request in the log line about threads that are held.
-        care: called on the thread before the request's first call there, and after a block if it is given back then.
-        shared: other requests may use the thread between two calls of this one; a thread is held by running calls only.
-
-    Attributes:
-        ended: whether the request has ended; then every call goes to the pool.
+    `label` names the request in log lines. `care` is called on the thread before the request's first call there, and
+    after a block if it is given back then. With `shared`, only running calls hold a thread.
     """
 
     __slots__ = (
@@ -118,10 +108,7 @@ class Affinity:
 
     @trio.lowlevel.enable_ki_protection
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Make a call on the request's thread; it is neutral unless it comes to :func:`keep_thread`.
-
-        Raises and cancellation: as :meth:`trio_channels._threads.pool.WorkerPool.run_sync`.
-        """
+        """Make a call on the request's thread; it is neutral unless it comes to :func:`keep_thread`."""
         around = current_lease()
         if around is not None:
             try:
@@ -144,13 +131,7 @@ class Affinity:
     @asynccontextmanager
     @trio.lowlevel.enable_ki_protection
     async def block(self, *, alone: bool = False) -> AsyncIterator[Lease]:
-        """Hold the request's thread for the length of the block; calls inside it run there.
-
-        Args:
-            alone: it is the block's turn until it ends: calls of the request's other tasks wait.
-
-        Raises and cancellation: as :meth:`trio_channels._threads.pool.WorkerPool.run_sync`.
-        """
+        """Hold the request's thread for the block; with `alone`, calls of the request's other tasks wait."""
         lease, is_new = await self._take_turn()
         self._blocks += 1
         try:
@@ -243,9 +224,6 @@ def keep_thread() -> None:
 
 
 def current_affinity() -> Affinity | None:
-    """The affinity of the current task's request.
-
-    None if there is no request, it has ended or belongs to another Trio run, or it keeps no thread between its calls.
-    """
+    """The affinity of the task's request, if that is of this Trio run, goes on and keeps its thread."""
     affinity = affinity_of_task.get()
     return affinity if affinity is not None and affinity.keeps and affinity.of_this_run else None

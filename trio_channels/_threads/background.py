@@ -1,7 +1,7 @@
 """The background Trio run of the process, for threads for which no Trio run waits.
 
-It is one thread, started on first use. Each of its tasks belongs to a caller that waits for it. It opens channel layers
-on first use, and closes them when the process exits. A forked child starts its own.
+It is one thread, started on first use; a forked child starts its own. Each of its tasks belongs to a caller that waits
+for it. It opens channel layers on first use, and closes them when the process exits.
 """
 
 from __future__ import annotations
@@ -40,13 +40,7 @@ class Background:
         self._ended = False
 
     def run(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Run an async function in the background run, and wait for it.
-
-        If the wait is interrupted, by Ctrl-C or by a time limit that a signal enforces, the function is cancelled.
-
-        Raises:
-            BridgeError: the process is ending, or the run could not be started.
-        """
+        """Run an async function in the background run, and wait for it; an interrupted wait cancels it."""
         token, scope, over = self._running(), trio.CancelScope(), threading.Event()
 
         async def cancellable() -> T:

@@ -1,7 +1,7 @@
 """Context variables across threads: copied in, and changes copied back.
 
-This is the border to asgiref's ``Local``, in which Django keeps the language, the URLconf and more. From asgiref 3.12
-on its data is tagged with the thread that owns it, and must be re-tagged on an intended thread hop.
+Django keeps the language, the URLconf and more in asgiref's ``Local``. From asgiref 3.12 on its data is tagged with the
+thread that owns it, and must be re-tagged on an intended thread hop.
 """
 
 from __future__ import annotations

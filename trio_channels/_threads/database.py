@@ -1,8 +1,7 @@
 """The thread pool for Django: sized by the settings, with care for database connections.
 
-Each call closes connections that are unusable or older than ``CONN_MAX_AGE`` at its start and its end. Inside a lease
-this happens at the lease's start and end instead. A connection in an atomic block is never closed. A thread that ends
-closes its connections.
+Each call, or each lease, closes connections that are unusable or older than ``CONN_MAX_AGE`` at its start and its end,
+but none in an atomic block. A thread that ends closes its connections.
 """
 
 from __future__ import annotations
@@ -33,13 +32,7 @@ def thread_pool() -> WorkerPool:
 
 
 async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
-    """Run a synchronous function on a thread, with care for database connections.
-
-    Args:
-        neutral: the call leaves nothing on its thread, so that its request need not keep the thread.
-
-    Raises and cancellation: as :meth:`trio_channels._threads.pool.WorkerPool.run_sync`.
-    """
+    """Run a synchronous function on a thread; a `neutral` call does not make its request keep the thread."""
     lease, affinity = current_lease(), current_affinity()
     if lease is not None:
         if affinity is not None and not neutral:
@@ -53,10 +46,7 @@ async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = Fa
 
 
 async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_thread`, for a call that may run on any thread, beside the others of its request.
-
-    If no thread is free and the request holds one, the call runs on that one.
-    """
+    """As :func:`run_in_thread`, on any free thread; if none is free, on the one that the request holds."""
     pool = thread_pool()
     if pool.has_free_thread and current_lease() is None:
         return await pool.run_sync(_with_fresh_connections, call, *args)
@@ -64,21 +54,14 @@ async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
 
 
 async def visit_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_thread`, for a call that is neutral unless it calls ``keep_thread()``.
-
-    Cancellation: as for :func:`run_in_thread`.
-    """
+    """As :func:`run_in_thread`, for a call that is neutral unless it calls ``keep_thread()``."""
     affinity = current_affinity()
     return await (run_in_thread(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
 @contextmanager
 def request_thread(label: str) -> Iterator[Affinity]:
-    """A request: synchronous code in the block shares one thread; see :mod:`trio_channels._threads.affinity`.
-
-    Args:
-        label: names the request in the log.
-    """
+    """A request, named `label` in the log: synchronous code in the block shares one thread."""
     outer = current_affinity()
     if outer is not None:
         yield outer
@@ -90,13 +73,7 @@ def request_thread(label: str) -> Iterator[Affinity]:
 
 @asynccontextmanager
 async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
-    """Hold one thread for the length of the block; inside another such block, or a call, that one.
-
-    Args:
-        alone: calls that the other tasks of the request make outside the block wait for its end.
-
-    Raises and cancellation: as :func:`trio_channels.db.pinned`.
-    """
+    """Hold one thread for the block; with `alone`, calls of the request's other tasks outside wait for its end."""
     affinity, around = current_affinity(), current_lease()
     if affinity is not None and around is None:
         async with affinity.block(alone=alone) as lease:

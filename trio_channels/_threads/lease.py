@@ -19,12 +19,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Lease:
-    """One thread, held by a call, or by ``async with pool.lease()`` blocks, the outermost of which took it.
-
-    Attributes:
-        closed: whether the call or the blocks have ended; later calls of tasks inside it go to the pool.
-        holders: blocks that hold the thread; 0 for a call on a thread that a block holds.
-    """
+    """One thread, held by a call, or by ``async with pool.lease()`` blocks, the outermost of which took it."""
 
     __slots__ = ("_around", "_pool", "_thread", "_turns", "closed", "holders")
 
@@ -33,8 +28,8 @@ class Lease:
         self._thread = thread
         self._around = around  # for a call: the lease that holds the thread
         self._turns: trio.Lock | None = None
-        self.closed = False
-        self.holders = holders
+        self.closed = False  # once closed, calls of tasks inside go to the pool
+        self.holders = holders  # blocks that hold the thread; 0 for a call on a thread that a block holds
 
     @property
     def of_this_run(self) -> bool:
@@ -54,10 +49,7 @@ class Lease:
         return self._turns
 
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a synchronous function on the held thread.
-
-        Cancellation: seen before the call begins; a call that has begun is waited for.
-        """
+        """Run a synchronous function on the held thread; a call that has begun is waited for."""
         if self.closed:
             raise WorkerPoolClosed("this lease of a thread has ended; take another one")
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -83,11 +75,7 @@ class Lease:
 
     @contextmanager
     def inside(self, inner: Lease | None = None) -> Iterator[Lease]:
-        """In the block, calls of the current task, and of tasks that it starts, run on the held thread.
-
-        Args:
-            inner: makes these calls.
-        """
+        """In the block, calls of the current task, and of tasks that it starts, run on the held thread by `inner`."""
         inner, before = inner or Lease(self._pool, self._thread, around=self), lease_of_task.get()
         lease_of_task.set(inner)
         try:

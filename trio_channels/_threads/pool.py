@@ -2,7 +2,7 @@
 
 :func:`trio.to_thread.run_sync` will not do: its limiter bounds how many calls run, not how many threads there are.
 Django keeps a database connection per thread, so the number of connections would be unbounded, and idle threads would
-die with their connections open. Here the number of threads is bounded.
+die with their connections open.
 
 The rules:
 
@@ -17,7 +17,6 @@ The rules:
 - A call runs in a copy of its task's context. Its changes to context variables come back.
 - Ctrl-C waits for the end of the call, or is raised by the next async function that the call runs. Inside the pool it
   is held back: between taking a message and passing it on it would leave a task waiting for ever.
-- :mod:`trio_channels._threads.thread` has the path of a call to its thread and back.
 """
 
 from __future__ import annotations
@@ -59,15 +58,7 @@ _pool_of_run: trio.lowlevel.RunVar[WorkerPool | None] = trio.lowlevel.RunVar("tr
 class PoolStatistics:
     """A snapshot of a pool: threads, tasks that wait, the bounds, calls so far.
 
-    Attributes:
-        workers: threads that exist.
-        leased: threads in use by a call, a request or a block.
-        held: leased threads on which no call runs now: a request or a block keeps them for its next call.
-        idle: free threads.
-        waiting: tasks that wait for a thread.
-        limit: how many threads may exist.
-        queue_limit: how many tasks may wait.
-        calls: calls made so far.
+    Leased threads are in use by a call, a request or a block; on held ones no call runs now.
     """
 
     workers: int
@@ -81,15 +72,7 @@ class PoolStatistics:
 
 
 class WorkerPool(trio.abc.Instrument):
-    """At most `limit` threads for the tasks of one Trio run; see the module's rules.
-
-    Args:
-        limit: threads that may exist, 1 or more.
-        queue_limit: tasks that may wait for a thread, 0 or more.
-
-    Raises:
-        ConfigurationError: an argument is not such an int.
-    """
+    """At most `limit` threads, and `queue_limit` waiting tasks, of one Trio run; see the module's rules."""
 
     def __init__(self, limit: int = THREADS, queue_limit: int = QUEUE_LIMIT) -> None:
         COUNT.require("the thread pool's limit", limit)
@@ -132,15 +115,7 @@ class WorkerPool(trio.abc.Instrument):
 
     @trio.lowlevel.enable_ki_protection
     async def run_sync(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a synchronous function on a thread: inside a lease on the held one, otherwise on a free one.
-
-        Raises:
-            WorkerPoolBusy: `queue_limit` tasks wait already, and :data:`never_refused` is not set.
-            WorkerPoolClosed: the Trio run is ending.
-
-        Cancellation: waiting for a thread can be cancelled, and then nothing has run. A call that has begun is waited
-        for, and its result returned.
-        """
+        """Run a synchronous function on a thread: inside a lease on the held one, otherwise on a free one."""
         held = current_lease()
         if held is not None:
             return await held.run_sync(call, *args)
@@ -152,10 +127,7 @@ class WorkerPool(trio.abc.Instrument):
     async def _call(
         self, thread: PoolThread, call: Callable[..., T], args: tuple[Any, ...], around: Lease | None = None
     ) -> T:
-        """Make a call on a thread that is held, or that is free again after the call.
-
-        Cancellation: none; the call is waited for. So is a KeyboardInterrupt, which is raised then.
-        """
+        """Make a call on a thread that is held, or free again after it. Nothing interrupts it, not even Ctrl-C."""
         job: Job[T] = Job(Lease(self, thread, around=around), thread.way_back, call, args)
         self._calls += 1
         thread.jobs += 1
@@ -185,10 +157,7 @@ class WorkerPool(trio.abc.Instrument):
     @asynccontextmanager
     @trio.lowlevel.enable_ki_protection
     async def lease(self) -> AsyncIterator[Lease]:
-        """Hold one thread for the length of the block; inside another lease, that one.
-
-        Raises and cancellation: as :meth:`run_sync`.
-        """
+        """Hold one thread for the length of the block; inside another lease, that one."""
         held = current_lease()
         if held is not None:
             with held.joined():
@@ -204,10 +173,7 @@ class WorkerPool(trio.abc.Instrument):
             lease_of_task.set(None)
 
     async def take(self, label: str | None = None) -> Lease:
-        """Take a thread until :meth:`Lease.end`; `label` names the holder in the log.
-
-        Raises and cancellation: as :meth:`run_sync`.
-        """
+        """Take a thread until :meth:`Lease.end`; `label` names the holder in the log."""
         thread = await self._acquire()
         thread.holder = label
         return Lease(self, thread, holders=1)
@@ -283,11 +249,7 @@ class WorkerPool(trio.abc.Instrument):
 
 
 def existing_pool() -> WorkerPool | None:
-    """This Trio run's pool, if it has been made.
-
-    Raises:
-        BridgeError: no Trio run is in this thread.
-    """
+    """This Trio run's pool, if it has been made."""
     try:
         return _pool_of_run.get()
     except RuntimeError:

@@ -121,11 +121,7 @@ class AsyncCall(Generic[T]):
         self.result: outcome.Outcome[T] | None = None
 
     async def run(self, interrupt: KeyboardInterrupt | None = None) -> None:
-        """In the Trio task: run the function in the thread's context; keep the outcome and the context for the thread.
-
-        Args:
-            interrupt: was raised while the thread was at work. The thread gets it instead of a result.
-        """
+        """In the Trio task: run the function in the thread's context; an `interrupt` takes the result's place."""
         adopt(self._context)
         if interrupt is None:
             self.result = await outcome.acapture(self._unprotected)
@@ -144,8 +140,7 @@ class AsyncCall(Generic[T]):
 class WayBack:
     """From one thread back to its waiting tasks: a queue of calls, and a pipe that wakes a task.
 
-    One of the tasks listens and makes the calls, also the deliveries to the others. A task that did nothing else would
-    cost one more task switch and one more wait for I/O per call.
+    One of the tasks listens and makes the calls. A task for that alone would cost one more task switch and wait.
     """
 
     __slots__ = ("_calls", "_listens", "_notified", "_reader", "_waiting", "_writer")
@@ -167,10 +162,7 @@ class WayBack:
             os.write(self._writer, b"\0")
 
     async def wait_for_message(self, job: Job[T]) -> Done[T] | AsyncCall[Any]:
-        """Wait for the thread's next message to the task of a job.
-
-        Cancellation: none; it is delivered at the task's next checkpoint.
-        """
+        """Wait for the thread's next message to the task of a job; it cannot be cancelled."""
         while job.message is None:
             if self._listens:
                 self._waiting[job] = None
@@ -224,11 +216,10 @@ def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
 
 
 class Inbox:
-    """The queue of one thread.
+    """The queue of one thread. A pipe wakes the thread, not a lock.
 
-    A pipe wakes the thread, not a lock. On Linux the reader of a pipe tends to run on the writer's core as soon as that
-    waits; a lock wakes another core, which then waits for the interpreter's lock. On a busy machine the pipe saves a
-    fifth of a synchronous echo; on an idle one there is no difference.
+    On Linux the reader of a pipe tends to run on the writer's core as soon as that waits; a lock wakes another core,
+    which then waits for the interpreter's lock. On a busy machine the pipe saves a fifth of a synchronous echo.
     """
 
     __slots__ = ("_items", "_reader", "_writer")
@@ -254,21 +245,14 @@ class Inbox:
 
 
 class PoolThread:
-    """A thread, its inbox, and its way back.
-
-    Attributes:
-        held: whether a lease holds it; set by the pool.
-        holder: the holder's name in the log, or None.
-        jobs: calls that it has been given and has not finished. A task that a call has started may add calls, which may
-            still wait when the lease ends.
-    """
+    """A thread, its inbox, and its way back."""
 
     __slots__ = ("exit_callbacks", "held", "holder", "inbox", "jobs", "thread", "way_back")
 
     def __init__(self, name: str) -> None:
-        self.held = False
-        self.holder: str | None = None
-        self.jobs = 0
+        self.held = False  # by a lease
+        self.holder: str | None = None  # named in the log
+        self.jobs = 0  # calls given and not finished; some may still wait when the lease has ended
         self.exit_callbacks: dict[Callable[[], object], None] = {}
         # A daemon: a crashed Trio run must not keep the interpreter alive. A run that ends joins the thread.
         self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -306,10 +290,6 @@ def run_in_trio(call: Callable[[], Awaitable[T]]) -> T:
     """On a pool thread: have the waiting task run an async function; return its result.
 
     The thread serves its inbox meanwhile, so the function's own calls to threads come back to it.
-
-    Raises:
-        BridgeError: the current thread is not a pool thread.
-        WorkerPoolClosed: the Trio run has crashed.
     """
     job, thread = _this_thread.job, _this_thread.thread
     if job is None or thread is None:
@@ -327,11 +307,7 @@ def run_in_trio(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def call_soon_in_trio(function: Callable[[*Ts], object], *args: *Ts) -> None:
-    """On a pool thread: have the Trio thread call a plain function, without waiting. Its exceptions are logged.
-
-    Raises:
-        BridgeError: the current thread is not a pool thread.
-    """
+    """On a pool thread: have the Trio thread call a function, without waiting. Its exceptions are logged."""
     job = _this_thread.job
     if job is None:
         raise BridgeError("call_soon_in_trio() was called outside a pool thread")

@@ -28,15 +28,14 @@ _innermost: contextvars.ContextVar[_Block | None] = contextvars.ContextVar("trio
 
 
 class _Block:
-    """One ``aatomic`` block; `enter` and `leave` are called in the Trio task, and do their work in the held thread."""
+    """One ``aatomic`` block; `enter` and `leave` are called in the Trio task."""
 
     def __init__(self, lease: Lease, outer: _Block | None, atomic: transaction.Atomic) -> None:
         self._lease = lease
         self._outer = outer
         self._atomic = atomic
         self._depth = (0, 0)
-        #: Held by the one block inside this one that is open.
-        self.turns = trio.Lock()
+        self.turns = trio.Lock()  # held by the one block inside this one that is open
         self.closed = False
 
     async def enter(self) -> None:
@@ -59,8 +58,7 @@ class _Block:
             self._refuse_orphan()
         elif self._orphan:
             return  # rolled back with the block around it
-        left_open = self._forget_what_is_open_inside()
-        if left_open and error is None:
+        if self._forget_inner() and error is None:
             error = TransactionError(
                 "aatomic() was left while a block inside it, of another task, was open; rolled back"
             )
@@ -68,7 +66,8 @@ class _Block:
             raise error
         self._atomic.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
-    def _forget_what_is_open_inside(self) -> bool:
+    def _forget_inner(self) -> bool:
+        """Drop Django's record of the blocks that are still open inside; whether there were any."""
         connection = transaction.get_connection(self._atomic.using)
         savepoints, blocks = self._depth
         left_open = len(connection.savepoint_ids) > savepoints

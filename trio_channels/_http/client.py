@@ -35,15 +35,7 @@ class ClientLeft(BaseException):
 
 
 class Client:
-    """One client.
-
-    Args:
-        scope, receive, send: the ASGI triple.
-
-    Attributes:
-        answered: whether a response has been started.
-        resolved: the view that the path leads to; None if the URL has not been resolved yet.
-    """
+    """One client. `answered`: a response has been started; `resolved`: the view, once the URL is resolved."""
 
     __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "resolved", "scope")
 
@@ -60,14 +52,7 @@ class Client:
         return f"<Client of {protocol.describe(self.scope)}{', gone' if self._protocol.disconnected else ''}>"
 
     async def next_part(self) -> Message:
-        """The next event with a part of the request's body.
-
-        Raises:
-            ClientLeft: it has gone before its request was complete.
-            ServerProtocolError: the server broke the ASGI specification.
-
-        Cancellation: loses no event, if the server's ``receive`` does not.
-        """
+        """The next event with a part of the request's body; ClientLeft if the client has gone."""
         event: Message = await self._receive()
         self._protocol.received(event)
         if self._protocol.disconnected:
@@ -75,21 +60,12 @@ class Client:
         return event
 
     async def drain(self) -> None:
-        """Read the rest of the request, so that the connection is not reset before the client has read the answer.
-
-        Cancellation: the parts that were read are lost.
-        """
+        """Read the rest of the request, so that the client reads the answer before the connection is reset."""
         while (await self.next_part()).get("more_body"):
             pass
 
     async def send(self, message: Message) -> None:
-        """Send a message.
-
-        Raises:
-            ClientLeft: the server says that it has gone.
-
-        Cancellation: the message may or may not have been sent.
-        """
+        """Send a message; ClientLeft if the server says that the client has gone."""
         self.answered = True
         self._sends += 1
         # A server's send may neither wait nor raise when its client has gone: another task must get to learn of that.
@@ -101,13 +77,9 @@ class Client:
             raise ClientLeft from None
 
     async def while_there(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Run an async function, cancelled when the client leaves. The request's body has been read.
+        """Run an async function, cancelled when the client leaves; the request's body has been read.
 
-        Raises:
-            ClientLeft: it left before the function had ended.
-            ServerProtocolError: the server delivered something after the end of the request.
-
-        Cancellation: as the function's; one that comes too late for it is seen at the next checkpoint.
+        A cancellation that comes too late for the function is seen at the next checkpoint.
         """
         results: list[T] = []
         failure: BaseException = ClientLeft()

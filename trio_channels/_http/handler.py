@@ -174,11 +174,7 @@ class DjangoHandler(BaseHandler):
     # -- async views ----------------------------------------------------------------------------------------------
 
     def _calls_async_view(self, client: Client) -> bool:
-        """Whether the path leads to an async view.
-
-        This is a guess: middleware may change the path or the URLconf. After a wrong one the request is served, too,
-        only slower.
-        """
+        """Whether the path leads to an async view. A guess: middleware may change it; a wrong one costs time."""
         if not self._has_async_chain:
             return False
         prefix = get_script_prefix(client.scope).rstrip("/")

@@ -2,16 +2,13 @@
 
 Django's loader gives the same results, with two differences:
 
-- Django calls across the border between sync and async through asgiref, which needs asyncio. Here Trio and its threads
-  do it.
+- Django crosses the border between sync and async through asgiref, which needs asyncio. Here Trio does it.
 - In the asynchronous chain, consecutive plain :class:`~django.utils.deprecation.MiddlewareMixin` middlewares form one
   *section*; all of Django's are plain. All their ``process_request`` run in one call to a thread, and all their
-  ``process_response`` in another. These two calls also resolve the URL and run ``process_view``,
-  ``process_exception``, ``process_template_response`` and rendering.
+  ``process_response`` in another. These two calls also resolve the URL, call the other hooks and render.
 
-Inside a middleware that is only synchronous the chain cannot be asynchronous: a thread is held for as long as the view
-takes. Calling the other middlewares asynchronously would gain nothing, so such a project has the synchronous chain
-alone.
+A middleware that is only synchronous holds a thread for as long as the view takes, so that nothing would be gained by
+an asynchronous chain inside it. Such a project has the synchronous chain alone.
 """
 
 from __future__ import annotations
@@ -50,13 +47,9 @@ AsyncFunction = Callable[..., Awaitable[Any]]
 
 @dataclass(slots=True)
 class Hooks:
-    """The hooks of middleware around the view, each list in the order of its calls.
+    """The hooks of middleware around the view, each list in the order of its calls."""
 
-    Attributes:
-        neutral: whether none of them leaves anything on its thread.
-    """
-
-    neutral: bool = True
+    neutral: bool = True  # none of them leaves anything on its thread
     view: list[Callable[..., Any]] = field(default_factory=list)
     template_response: list[Callable[..., Any]] = field(default_factory=list)
     exception: list[Callable[..., Any]] = field(default_factory=list)
@@ -194,12 +187,7 @@ class Pending(NamedTuple):
 
 
 class Section:
-    """Consecutive plain middlewares and the view or middleware inside them, in two calls to a thread.
-
-    Args:
-        members: from the outermost to the innermost.
-        inner: the view, or the next middleware that is not plain.
-    """
+    """Consecutive plain middlewares (`members`, the outermost first) and the view or middleware inside them."""
 
     def __init__(self, members: tuple[MiddlewareMixin, ...], inner: View | AsyncHandler) -> None:
         self._members = members
@@ -211,7 +199,7 @@ class Section:
         return Section((middleware, *self._members), self._inner)
 
     async def respond(self, request: HttpRequest) -> HttpResponseBase:
-        """The ``get_response`` of the middleware around this section. Cancellation: as of the view inside."""
+        """The ``get_response`` of the middleware around this section."""
         entered = await visit_thread(self.enter, request)
         if not isinstance(entered, Pending):
             return entered

@@ -2,8 +2,7 @@
 
 Most bodies come in one part, which becomes the file. A longer body is kept in memory up to
 ``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. Its bytes are counted: the client's
-``Content-Length`` cannot be trusted. It may take ``BODY_TIMEOUT`` seconds, and one second more for each
-:data:`SLOWEST` bytes that have come.
+``Content-Length`` cannot be trusted.
 """
 
 from __future__ import annotations
@@ -24,18 +23,9 @@ SLOWEST = 500
 
 
 async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
-    """Read the body, and return it as a file.
+    """Read the body, of `limit` bytes at most, and return it as a file.
 
-    Args:
-        limit: bytes.
-        timeout: seconds, to which one is added for each :data:`SLOWEST` bytes.
-
-    Raises:
-        ClientLeft: the client left first.
-        RequestBodyTooLarge: it is longer than `limit`.
-        RequestTimeout: it did not come in time.
-
-    Cancellation: the parts that were read are lost.
+    It may take `timeout` seconds, and one second more for each :data:`SLOWEST` bytes that have come.
     """
     with trio.move_on_after(timeout) as scope:
         event = await client.next_part()

@@ -28,11 +28,7 @@ class Resolved(NamedTuple):
 
 
 def resolve(path: str, urlconf: Any) -> Resolved:
-    """Find the view of a path; below a language prefix in that language, which a middleware will activate.
-
-    Raises:
-        Resolver404: there is none.
-    """
+    """Find the view of a path; below a language prefix in that language, which a middleware will activate."""
     try:
         return Resolved(get_resolver(urlconf).resolve(path), path, urlconf, translation.get_language())
     except Resolver404:

@@ -24,22 +24,17 @@ Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger("django.request")
 
-#: Bytes of a file that one call to a thread reads.
-FILE_BLOCK = 256 * 1024
+FILE_BLOCK = 256 * 1024  # bytes of a file that one call to a thread reads
 
-#: Runs a function on a thread.
-Run = Callable[..., Awaitable[Any]]
+Run = Callable[..., Awaitable[Any]]  # runs a function on a thread
 
-#: Modules of files that any thread can read and close.
+#: Modules of files that any thread can read and close: Python's own. A storage's file may keep a connection to another
+#: server on its thread, and an uploaded file is closed by its request.
 _FILE_MODULES = ("_io", "io", "tempfile", "django.core.files.base", "django.core.files.temp")
 
 
 def detach_file(response: FileResponse) -> bool:
-    """Let the file of a response outlive the response's ``close()``; returns whether any thread can send it.
-
-    That holds for Python's own files only: a storage's file may keep a connection to another server on its thread. It
-    does not hold for an uploaded file, which the request closes.
-    """
+    """Let the file of a response outlive the response's ``close()``; returns whether any thread can send it."""
     file: Any = response.file_to_stream  # None if a middleware has put an iterator in its place
     kept = getattr(file, "close", None)
     inner = file
@@ -50,11 +45,6 @@ def detach_file(response: FileResponse) -> bool:
         return False
     closers.remove(kept)
     return True
-
-
-def _close_file(response: FileResponse) -> None:
-    file: Any = response.file_to_stream
-    file.close()
 
 
 def note_source(response: object) -> None:
@@ -71,24 +61,19 @@ def _start(response: HttpResponseBase) -> Message:
 
 
 async def send_whole(client: Client, response: HttpResponseBase) -> None:
-    """Send a response that has its whole content.
-
-    Raises:
-        ClientLeft: the client has gone.
-
-    Cancellation: the client gets none, or a part of it.
-    """
+    """Send a response that has its whole content."""
     content: bytes = response.content  # type: ignore[attr-defined]
     await client.send(_start(response))
     await client.send({"type": "http.response.body", "body": content})
 
 
 async def send_file(client: Client, response: FileResponse) -> None:
-    """Send a file that was detached, and close it, on any thread. Raises and cancellation: as :func:`stream`."""
+    """Send a file that was detached, and close it, on any thread."""
     try:
         await client.while_there(_send_file, client, response)
     finally:
-        await at_the_end(run_in_thread, _close_file, response)
+        file: Any = response.file_to_stream
+        await at_the_end(run_in_thread, file.close)
 
 
 async def _send_file(client: Client, response: FileResponse) -> None:
@@ -101,15 +86,7 @@ async def _send_file(client: Client, response: FileResponse) -> None:
 async def stream(client: Client, response: StreamingHttpResponse, thread: Affinity, patience: float) -> None:
     """Send a response part by part, and close it on the request's thread.
 
-    An asynchronous iterator runs here, a synchronous one on the request's thread.
-
-    Args:
-        patience: seconds that the client may take for a part while a thread is held for the request.
-
-    Raises:
-        ClientLeft: the client has gone.
-
-    Cancellation: the client gets none, or a part of it; the response is closed.
+    While a thread is held for the request, the client may take `patience` seconds for a part.
     """
     try:
         # A synchronous iterator must run, and end, on the thread on which it began.

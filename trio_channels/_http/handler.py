@@ -143,9 +143,9 @@ class DjangoHandler(BaseHandler):
         signals.request_finished.send(sender=self.__class__)
 
     async def _serve_request(self, client: Client, body: IO[bytes]) -> None:
-        with request_thread(describe(client.scope)) as thread:
+        with request_thread(client) as thread:
             if self._calls_async_view(client):
-                response = await self._respond_async(client, body)
+                response = await self._respond_async(client, body, thread)
             else:
                 # Django's own signals, in the call, care for the database connections.
                 response = await thread.run_sync(self._respond, client, body)
@@ -203,16 +203,16 @@ class DjangoHandler(BaseHandler):
         request.resolver_match = resolved.match
         return resolved.match
 
-    async def _respond_async(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
-        section, request, entered = await visit_worker(self._enter, client, body)
+    async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
+        section, request, entered = await thread.run_sync(self._enter, client, body)
         if not isinstance(entered, Pending):
             return entered
         try:
             result = await client.while_there(section.proceed, request, entered)
         except BaseException:
-            await _at_the_end(visit_worker, self._abandon, request)
+            await _at_the_end(thread.run_sync, self._abandon, request)
             raise
-        return await _at_the_end(visit_worker, self._leave, section, request, entered, result)
+        return await _at_the_end(thread.run_sync, self._leave, section, request, entered, result)
 
     def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
         """In a worker thread: all that comes before the async view."""

@@ -278,6 +278,7 @@ class View:
             for process_view in self._hooks.view:
                 response = process_view(request, callback, args, kwargs)
                 if response:
+                    keep_thread()  # it may be the project's, by CSRF_FAILURE_VIEW
                     break
             if response is None:
                 view = BaseHandler.make_view_atomic(self._handler, callback)

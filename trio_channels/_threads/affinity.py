@@ -41,7 +41,7 @@ class Affinity:
 
     Args:
         pool: the pool of the current Trio run.
-        label: names the request in the log line about threads that are held.
+        label: its str names the request in the log line about threads that are held.
         care: called on the thread before the request's first call there, and after a block if it is given back then.
         shared: other requests may use the thread between two calls of this one; a thread is held by running calls only.
 
@@ -55,7 +55,7 @@ class Affinity:
     )
 
     def __init__(
-        self, pool: WorkerPool, label: str, *, care: Callable[[], object] = bool, shared: bool = False
+        self, pool: WorkerPool, label: object, *, care: Callable[[], object] = bool, shared: bool = False
     ) -> None:
         self._pool = pool
         self._label = label
@@ -184,7 +184,8 @@ class Affinity:
         except BaseException:
             self._end_turn()
             raise
-        if (kept := self.lease) is not None:  # by a call that has no turn
+        kept = self._lease
+        if kept is not None:  # by a call that has no turn
             lease.end()
             return kept, False
         self._lease = lease

@@ -8,8 +8,8 @@ closes its connections.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -68,20 +68,17 @@ async def visit_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
     return await (run_in_worker(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
-@contextmanager
-def request_thread(label: str) -> Iterator[Affinity]:
+def request_thread(label: object) -> AbstractContextManager[Affinity]:
     """In the block, which is a request, synchronous code shares one thread; see :mod:`trio_channels._threads.affinity`.
 
     Args:
-        label: names the request in the log.
+        label: its str names the request in the log.
     """
     outer = current_affinity()
     if outer is not None:
-        yield outer
-        return
+        return nullcontext(outer)
     shared = not _conf.get("THREAD_PER_REQUEST")
-    with Affinity(worker_pool(), label, care=refresh_connections, shared=shared) as affinity:
-        yield affinity
+    return Affinity(worker_pool(), label, care=refresh_connections, shared=shared)
 
 
 @asynccontextmanager

@@ -133,7 +133,8 @@ class Lease:
         """End the lease of one call."""
         self.closed = True
         self._worker.jobs -= 1
-        self._pool._release_if_free(self._worker)
+        if not self._worker.held:
+            self._pool._release_if_free(self._worker)
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -162,8 +163,8 @@ class Lease:
             inner.closed = True
             lease_of_task.set(before)
 
-    def share(self, label: str) -> Lease:
-        """A lease of the same worker that lasts until its :meth:`end`, beyond this one; `label` names it in the log."""
+    def share(self, label: object) -> Lease:
+        """A lease of the same worker that lasts until its :meth:`end`, beyond this one; `label` is its name."""
         if self._around is not None:
             return self._around.share(label)
         self._worker.holder = label
@@ -308,7 +309,7 @@ class WorkerPool(trio.abc.Instrument):
             lease.end()
             lease_of_task.set(None)
 
-    async def take(self, label: str | None = None) -> Lease:
+    async def take(self, label: object = None) -> Lease:
         """Take a thread until :meth:`Lease.end`; `label` names the holder in the log.
 
         Raises and cancellation: as :meth:`run_sync`.
@@ -370,7 +371,7 @@ class WorkerPool(trio.abc.Instrument):
         held = self._held()
         if not held:
             return "find the slow calls, or raise WORKER_THREADS"
-        holders = sorted({worker.holder for worker in held if worker.holder})
+        holders = sorted({str(worker.holder) for worker in held if worker.holder})
         named = f" ({', '.join(holders[:NAMED])}{', ...' if len(holders) > NAMED else ''})" if holders else ""
         return (
             f"{len(held)} of the threads are held between two calls of a request or a block{named}: raise "

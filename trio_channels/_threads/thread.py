@@ -258,7 +258,7 @@ class Worker:
 
     Attributes:
         held: whether a lease holds it; the pool's to set.
-        holder: names the holder in the log, if it has a name.
+        holder: its str names the holder in the log, if it has a name.
         jobs: how many calls it has been given and not finished. A task that a call has started may give it more, and
             these may still be waiting when the lease ends.
     """
@@ -267,7 +267,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self.held = False
-        self.holder: str | None = None
+        self.holder: object = None
         self.jobs = 0
         self.exit_callbacks: dict[Callable[[], object], None] = {}
         # A daemon, so that a crashed Trio run cannot keep the interpreter alive; a run that ends joins it.

@@ -1,0 +1,95 @@
+"""The thread of a request: how its connections are cared for, and what blocks around and inside a request do to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.db import connection, connections
+
+from trio_channels._threads.affinity import keep_thread
+from trio_channels._threads.database import pinned, request_thread, run_in_worker, visit_worker, worker_pool
+
+THREAD = threading.current_thread
+
+
+def open_connection() -> Any:
+    """As Django's; the database has closed it when it is next looked at."""
+    connection.ensure_connection()
+    connection.close_at = 0
+    return connection.connection
+
+
+async def open_in_a_block() -> Any:
+    async with pinned():
+        return await run_in_worker(lambda: connection.connection)
+
+
+async def open_in_a_call() -> Any:
+    return await run_in_worker(lambda: connection.connection)
+
+
+@pytest.mark.usefixtures("sqlite_database")
+@pytest.mark.parametrize("look", [open_in_a_call, open_in_a_block])
+async def test_a_request_finds_no_connection_that_is_too_old(look: Callable[[], Awaitable[Any]]) -> None:
+    async with worker_pool().lease() as lease:
+        await lease.run_sync(open_connection)
+        with request_thread("inside"):
+            assert await look() is not None, "inside a block, connections stay as they are"
+    with request_thread("request"):
+        assert await look() is None
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_an_insensitive_call_in_a_block_leaves_the_connection_open() -> None:
+    with request_thread("request"):
+        async with pinned():
+            opened = await run_in_worker(open_connection)
+            await sync_to_async(int, thread_sensitive=False)()
+            assert await run_in_worker(lambda: connection.connection) is opened
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_a_thread_sensitive_context_closes_what_is_too_old() -> None:
+    async with ThreadSensitiveContext():
+        await sync_to_async(open_connection)()
+        wrapper = await sync_to_async(connections.__getitem__)("default")
+    assert wrapper.connection is None
+
+
+@pytest.mark.parametrize("call", [run_in_worker, visit_worker])
+async def test_a_request_keeps_the_thread_of_a_block_that_ends_before_it(call: Any) -> None:
+    async with AsyncExitStack() as block:
+        await block.enter_async_context(pinned())
+        with request_thread("request"):
+            await call(keep_thread)
+            thread = await run_in_worker(THREAD)
+            await block.aclose()
+            assert worker_pool().statistics().held == 1
+            async with pinned() as other:
+                assert await other.run_sync(THREAD) is thread
+            assert await run_in_worker(THREAD) is thread
+    assert worker_pool().statistics().leased == 0
+
+
+async def test_a_thread_is_given_back_when_the_last_task_of_its_request_is_done(nursery: trio.Nursery) -> None:
+    go_on, done = threading.Event(), trio.Event()
+
+    async def outlives() -> None:
+        await run_in_worker(go_on.wait)
+        await run_in_worker(int)
+        done.set()
+
+    with request_thread("request"):
+        nursery.start_soon(outlives)
+        await trio.testing.wait_all_tasks_blocked()
+    assert worker_pool().statistics().leased == 1
+    go_on.set()
+    await done.wait()
+    assert worker_pool().statistics().leased == 0

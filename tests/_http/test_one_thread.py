@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.core import signals
 from django.core.cache import cache
 from django.db import connection
@@ -74,6 +74,20 @@ class OnRequest(MiddlewareMixin):
 
 
 class OnView(MiddlewareMixin):
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        kept.tenant = "ada"
+
+
+class OnViewInAsync:
+    async_capable, sync_capable = True, False
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> Any:
+        return await self.get_response(request)
+
     def process_view(self, request: HttpRequest, *view: Any) -> None:
         kept.tenant = "ada"
 
@@ -388,6 +402,7 @@ async def test_a_request_holds_its_thread_after_a_middleware() -> None:
     [
         ("OnRequest", "waits"),
         ("OnView", "waits"),
+        ("OnViewInAsync", "waits"),
         ("OnResponse", "waits_in_a_stream"),
         ("OnException", "fails_at_once"),
         ("Refuses", "waits"),

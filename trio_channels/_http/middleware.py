@@ -220,7 +220,7 @@ class Section:
     def enter(self, request: HttpRequest) -> HttpResponseBase | Pending:
         """In a worker thread: go in, as far as that goes without waiting; the response, where it is complete."""
         if not self.neutral:
-            keep_thread()
+            keep_thread()  # until the request ends, and so for leave() too
         for depth, middleware in enumerate(self._members):
             process_request = getattr(middleware, "process_request", None)
             if process_request is not None:
@@ -244,8 +244,6 @@ class Section:
         self, request: HttpRequest, pending: Pending, result: outcome.Maybe[HttpResponseBase]
     ) -> HttpResponseBase:
         """In a worker thread: from the result of :meth:`proceed`, go out."""
-        if not self.neutral:
-            keep_thread()
         response = result.unwrap() if not isinstance(self._inner, View) else self._inner.end(request, pending, result)
         return self._climb(request, response, len(self._members))
 
@@ -295,8 +293,6 @@ class View:
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
         """The response of an async view, from what awaiting it gave."""
-        if not self._hooks.neutral:
-            keep_thread()
         try:
             try:
                 response = result.unwrap()

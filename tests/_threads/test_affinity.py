@@ -12,9 +12,18 @@ import trio
 import trio.testing
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connection, connections
+from django.test import override_settings
 
 from trio_channels._threads.affinity import keep_thread
-from trio_channels._threads.database import pinned, request_thread, run_in_worker, visit_worker, worker_pool
+from trio_channels._threads.database import (
+    pinned,
+    request_thread,
+    run_anywhere,
+    run_in_worker,
+    visit_worker,
+    worker_pool,
+)
+from trio_channels.sync import async_to_sync
 
 THREAD = threading.current_thread
 
@@ -78,7 +87,7 @@ async def test_a_request_keeps_the_thread_of_a_block_that_ends_before_it(call: A
     assert worker_pool().statistics().leased == 0
 
 
-async def test_a_thread_is_given_back_when_the_last_task_of_its_request_is_done(nursery: trio.Nursery) -> None:
+async def test_a_thread_is_given_back_when_the_requests_last_task_is_done(nursery: trio.Nursery) -> None:
     go_on, done = threading.Event(), trio.Event()
 
     async def outlives() -> None:
@@ -92,4 +101,44 @@ async def test_a_thread_is_given_back_when_the_last_task_of_its_request_is_done(
     assert worker_pool().statistics().leased == 1
     go_on.set()
     await done.wait()
+    assert worker_pool().statistics().leased == 0
+
+
+async def test_a_request_of_another_run_is_none_of_this_one() -> None:
+    async def in_another_run() -> threading.Thread:
+        return await run_in_worker(THREAD)
+
+    with request_thread("request"):
+        thread = await run_in_worker(THREAD)
+        # Trio has the context, and the request in it, go along.
+        assert await trio.to_thread.run_sync(trio.run, in_another_run) is not thread
+
+
+async def test_a_request_keeps_one_thread_when_two_calls_take_one() -> None:
+    go_on = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def keeps_its_own() -> None:
+        go_on.wait()
+        async_to_sync(run_in_worker)(keep_thread)
+        threads.append(THREAD())
+
+    async def waits_for_one() -> None:
+        threads.append(await run_in_worker(THREAD))
+
+    with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 2}):
+        other = await worker_pool().take()
+    with request_thread("request"):
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(run_anywhere, keeps_its_own)
+            await trio.testing.wait_all_tasks_blocked()
+            tasks.start_soon(waits_for_one)
+            await trio.testing.wait_all_tasks_blocked()
+            assert worker_pool().statistics().waiting == 1
+            go_on.set()
+            while not threads:
+                await trio.lowlevel.checkpoint()
+            other.end()
+        assert len(set(threads)) == 1
+        assert worker_pool().statistics().leased == 1
     assert worker_pool().statistics().leased == 0

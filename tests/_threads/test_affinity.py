@@ -23,6 +23,7 @@ from trio_channels._threads.database import (
     visit_worker,
     worker_pool,
 )
+from trio_channels._threads.thread import affinity_of_task
 from trio_channels.sync import async_to_sync
 
 THREAD = threading.current_thread
@@ -78,9 +79,10 @@ async def test_a_request_keeps_the_thread_of_a_block_that_ends_before_it(call: A
         await block.enter_async_context(pinned())
         with request_thread("request"):
             await call(keep_thread)
-            thread = await run_in_worker(THREAD)
+            thread = await visit_worker(THREAD)
             await block.aclose()
             assert worker_pool().statistics().held == 1
+            assert "(request)" in worker_pool()._remedy(), "the log names it"
             async with pinned() as other:
                 assert await other.run_sync(THREAD) is thread
             assert await run_in_worker(THREAD) is thread
@@ -142,3 +144,35 @@ async def test_a_request_keeps_one_thread_when_two_calls_take_one() -> None:
         assert len(set(threads)) == 1
         assert worker_pool().statistics().leased == 1
     assert worker_pool().statistics().leased == 0
+
+
+@pytest.mark.usefixtures("sqlite_database")
+async def test_a_block_that_gives_its_thread_back_closes_what_is_too_old() -> None:
+    with request_thread("request"):
+        async with pinned():
+            await visit_worker(open_connection)
+            wrapper = await visit_worker(connections.__getitem__, "default")
+            assert wrapper.connection is not None
+        assert wrapper.connection is None
+        assert worker_pool().statistics().leased == 0
+
+
+async def test_a_request_that_did_not_get_a_thread_can_ask_again() -> None:
+    with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
+        other = await worker_pool().take()
+    with request_thread("request"):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await run_in_worker(THREAD)
+        assert scope.cancelled_caught
+        other.end()
+        assert await run_in_worker(THREAD)
+
+
+async def test_a_context_in_a_request_without_a_thread_gives_way_to_it() -> None:
+    with override_settings(TRIO_CHANNELS={"THREAD_PER_REQUEST": False}), request_thread("request") as request:
+        async with ThreadSensitiveContext():
+            inside = affinity_of_task.get()
+            assert inside is not None
+            assert inside.keeps
+        assert affinity_of_task.get() is request

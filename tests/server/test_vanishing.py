@@ -364,3 +364,13 @@ def test_nothing_begins_on_a_connection_that_has_ended() -> None:
     assert not streams.enter(late)
     trio.run(streams.hang_up)
     late.hang_up.assert_not_called()
+
+
+@pytest.mark.parametrize("kind", [HttpStream, WebSocketStream])
+def test_a_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
+    wire = Mock(streams=Streams(), limits=Mock(messages_per_second=1.0))
+    arguments = (wire, Mock(), 1, Mock())[: 4 if kind is WebSocketStream else 3]
+    assert not kind(*arguments).closed
+    wire.streams = Streams()
+    trio.run(wire.streams.hang_up)
+    assert kind(*arguments).closed

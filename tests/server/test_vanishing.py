@@ -374,3 +374,15 @@ def test_a_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
     wire.streams = Streams()
     trio.run(wire.streams.hang_up)
     assert kind(*arguments).closed
+
+
+def test_all_applications_are_told_before_the_log() -> None:
+    streams, told = Streams(), []
+
+    async def log_end() -> None:
+        assert len(told) == 2
+
+    for name in ("one", "other"):
+        streams.enter(Mock(hang_up=lambda name=name: told.append(name) is None, log_end=log_end))
+    trio.run(streams.hang_up)
+    assert sorted(told) == ["one", "other"]

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import trio
-from asgiref.sync import sync_to_async
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.core import signals
 from django.core.cache import cache
 from django.db import connection
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.test import override_settings
 from django.urls import path
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 
 from trio_channels._threads import pool
@@ -26,6 +27,7 @@ from trio_channels._threads.database import thread_pool
 from trio_channels._threads.pool import PoolStatistics
 from trio_channels.db import aatomic, database_sync_to_async, pinned
 
+from . import common
 from .common import NEUTRAL, client, fetch, until
 
 REQUESTS = 6
@@ -66,11 +68,83 @@ class Tenant(MiddlewareMixin):
         return response
 
 
+class OnRequest(MiddlewareMixin):
+    def process_request(self, request: HttpRequest) -> None:
+        kept.tenant = "ada"
+
+
+class OnView(MiddlewareMixin):
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        kept.tenant = "ada"
+
+
+class OnViewInAsync:
+    async_capable, sync_capable = True, False
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> Any:
+        return await self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        kept.tenant = "ada"
+
+
+class OnResponse(MiddlewareMixin):
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        kept.tenant = "ada"
+        return response
+
+
+class OnException(MiddlewareMixin):
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
+        kept.tenant = "ada"
+        return StreamingHttpResponse(waiting_parts())
+
+
+class Refuses(MiddlewareMixin):
+    """As Django's own for CSRF, which answers by a view of the project's."""
+
+    def process_view(self, request: HttpRequest, *view: Any) -> HttpResponseBase:
+        return StreamingHttpResponse(waiting_parts())
+
+
+class Leads(MiddlewareMixin):
+    """Leads to another view than the path does."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        request.path_info = "/waits_in_a_sync_views_stream/"
+
+
+Refuses.__module__ = Leads.__module__ = common.__name__  # named neutral
+
+
+@sync_and_async_middleware
+def does_nothing(get_response: Any) -> Any:
+    async def middleware(request: HttpRequest) -> Any:
+        return await get_response(request)
+
+    return middleware
+
+
+@sync_and_async_middleware
+def raises(get_response: Any) -> Any:
+    async def middleware(request: HttpRequest) -> Any:
+        raise Http404
+
+    return middleware
+
+
 def sync_only(get_response: Any) -> Any:
     def middleware(request: HttpRequest) -> Any:
         return get_response(request)
 
     return middleware
+
+
+sync_only.__module__ = common.__name__
 
 
 async def meet(request: HttpRequest) -> None:
@@ -156,6 +230,29 @@ async def archived(request: HttpRequest) -> FileResponse:
     return FileResponse(Archive(b"anything"))
 
 
+async def waiting_parts() -> AsyncIterator[str]:
+    arrived.append("a stream")
+    await all_there.wait()
+    yield "part"
+
+
+async def waits_in_a_stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(waiting_parts())
+
+
+def waits_in_a_sync_views_stream(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(waiting_parts())
+
+
+async def not_found(request: HttpRequest) -> HttpResponse:
+    raise Http404
+
+
+def handler404(request: HttpRequest, exception: Exception) -> StreamingHttpResponse:
+    kept.tenant = "ada"
+    return StreamingHttpResponse(waiting_parts())
+
+
 async def waits(request: HttpRequest) -> HttpResponse:
     arrived.append("waits")
     await all_there.wait()
@@ -173,6 +270,16 @@ async def calls_first(request: HttpRequest) -> HttpResponse:
     await sync_to_async(setattr)(kept, "tenant", "ada")
     await all_there_after(request)
     return HttpResponse(await sync_to_async(lambda: kept.tenant)())
+
+
+async def calls_in_a_block(request: HttpRequest) -> HttpResponse:
+    async with pinned():
+        await sync_to_async(setattr)(kept, "tenant", "ada")
+    return await waits(request)
+
+
+async def fails_at_once(request: HttpRequest) -> HttpResponse:
+    raise ValueError
 
 
 async def all_there_after(request: HttpRequest) -> None:
@@ -194,7 +301,9 @@ async def file(request: HttpRequest) -> FileResponse:
 
 
 MIXED = (called, called_through_ours, in_blocks, in_a_nursery, streamed, streamed_in_sync, rendered, failing, archived)
-VIEWS = (*MIXED, waits, asks_first, calls_first, insensitive, quick, file)
+STREAMS = (waits_in_a_stream, waits_in_a_sync_views_stream)
+WAITING = (waits, asks_first, calls_first, calls_in_a_block, insensitive, *STREAMS)
+VIEWS = (*MIXED, *WAITING, not_found, fails_at_once, quick, file)
 urlpatterns = [path(f"{view.__name__}/", view) for view in VIEWS]
 
 TEMPLATES = [
@@ -274,9 +383,55 @@ async def test_a_request_holds_its_thread_after_a_call() -> None:
     assert (await wait_for("calls_first")).held == 1
 
 
+async def test_a_request_holds_its_thread_after_a_call_in_a_block() -> None:
+    assert (await wait_for("calls_in_a_block")).held == 1
+
+
+async def test_an_async_middleware_that_calls_nothing_holds_no_thread() -> None:
+    with override_settings(MIDDLEWARE=[f"{__name__}.does_nothing"]):
+        assert (await wait_for("waits")).leased == 0
+
+
 async def test_a_request_holds_its_thread_after_a_middleware() -> None:
     with override_settings(MIDDLEWARE=[TENANT]):
         assert (await wait_for("waits")).held == 1
+
+
+@pytest.mark.parametrize(
+    ("middleware", "view"),
+    [
+        ("OnRequest", "waits"),
+        ("OnView", "waits"),
+        ("OnViewInAsync", "waits"),
+        ("OnResponse", "waits_in_a_stream"),
+        ("OnException", "fails_at_once"),
+        ("Refuses", "waits"),
+        ("Leads", "waits"),
+        ("raises", "waits"),
+    ],
+)
+async def test_each_hook_of_a_middleware_has_the_thread_held(middleware: str, view: str) -> None:
+    with override_settings(MIDDLEWARE=[f"{__name__}.{middleware}"]):
+        assert (await wait_for(view)).held == 1
+
+
+async def test_the_projects_answer_to_an_error_has_the_thread_held() -> None:
+    assert (await wait_for("not_found")).held == 1
+
+
+@pytest.mark.parametrize(
+    ("stack", "view", "held"),
+    [
+        ([], "waits_in_a_stream", 0),
+        ([], "waits_in_a_sync_views_stream", 1),
+        ([SYNC_ONLY], "waits_in_a_stream", 0),
+        ([SYNC_ONLY], "waits_in_a_sync_views_stream", 1),
+        ([SYNC_ONLY, TENANT], "waits_in_a_stream", 1),
+    ],
+)
+async def test_an_async_stream_has_the_thread_held_if_anything_was_left(stack: list[str], view: str, held: int) -> None:
+    with override_settings(MIDDLEWARE=stack):
+        assert (await wait_for(view)).held == held
 
 
 async def test_a_package_that_is_named_neutral_has_no_thread_held() -> None:

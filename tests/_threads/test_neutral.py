@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.middleware import PersistentRemoteUserMiddleware, RemoteUserMiddleware
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.cache import SessionStore
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import signals
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connection
-from django.db.models import QuerySet, prefetch_related_objects
+from django.db.backends.signals import connection_created
+from django.db.models import CharField, DateTimeField, Model, QuerySet, UUIDField, prefetch_related_objects
 from django.db.models.signals import ModelSignal, post_init, post_save
+from django.middleware.common import BrokenLinkEmailsMiddleware
 from django.test import override_settings
+from django.test.utils import isolate_apps
+from django.utils import timezone
 
 from trio_channels._threads.neutral import is_neutral, middleware_is_neutral, requests_are_neutral
 
@@ -69,7 +77,7 @@ NEUTRAL: dict[str, Callable[..., Any]] = {
     "a query set with methods of its own": Filtering(User).count,
     "save": User().save,
     "read a model that overrides save": Proxy.objects.all().get,
-    "prefetch": prefetch_related_objects,
+    "create by a lookup": User.objects.all().get_or_create,
     "cache": LocMemCache("", {}).get,
     "session": SessionStore().load,
 }
@@ -109,20 +117,100 @@ def connected(signal: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("signal", "read", "write"), [(post_save, True, False), (post_init, False, False)], ids=["post_save", "post_init"]
+    ("signal", "read", "write"),
+    [(post_save, True, False), (post_init, False, False), (connection_created, False, False)],
+    ids=["post_save", "post_init", "connection_created"],
 )
 def test_a_receiver_makes_its_senders_not_neutral(signal: ModelSignal, read: bool, write: bool) -> None:
     with connected(signal):
         assert is_neutral(User.objects.all().get) is read
-        assert is_neutral(prefetch_related_objects) is read
         assert is_neutral(User().save) is write
         assert is_neutral(SessionStore().save) is write
     assert is_neutral(User().save)
 
 
+OTHER_ROWS = {
+    "select_related": User.objects.select_related().get,
+    "prefetch_related": User.objects.prefetch_related("groups")._fetch_all,
+    "prefetch": prefetch_related_objects,
+}
+
+
+@pytest.mark.parametrize("function", OTHER_ROWS.values(), ids=OTHER_ROWS)
+def test_rows_of_other_models_may_call_their_methods(
+    function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apps, "get_models", lambda: [User, Proxy])
+    assert is_neutral(function)
+    with connected(post_init):
+        assert not is_neutral(function)
+    monkeypatch.setattr(apps, "get_models", lambda: [User, Loaded])
+    assert not is_neutral(function)
+
+
+@isolate_apps("tests")
+def test_a_field_of_the_projects_makes_its_model_not_neutral() -> None:
+    class Shout(CharField): ...  # type: ignore[type-arg]
+
+    class Note(Model):
+        text = Shout(max_length=10)
+
+        class Meta:
+            app_label = "tests"
+
+    assert not is_neutral(Note().save)
+    assert not is_neutral(Note._base_manager.all().get)
+
+
+@isolate_apps("tests")
+def test_a_default_of_the_projects_makes_writes_not_neutral() -> None:
+    class Dated(Model):
+        id = UUIDField(primary_key=True, default=uuid4)
+        at = DateTimeField(default=timezone.now)
+
+        class Meta:
+            app_label = "tests"
+
+    class Named(Model):
+        name = CharField(default=lambda: "ada", max_length=10)
+
+        class Meta:
+            app_label = "tests"
+
+    assert is_neutral(Dated().save), "Python's and Django's own functions"
+    assert is_neutral(Named._base_manager.all().get)
+    assert not is_neutral(Named().save)
+
+
+@pytest.mark.parametrize("name", ["defaults", "create_defaults"])
+def test_a_function_among_the_arguments_is_called(name: str) -> None:
+    write = User.objects.all().update_or_create
+    assert is_neutral(write, {name: {"date_joined": timezone.now}, "username": "ada"})
+    assert not is_neutral(write, {name: {"username": lambda: "ada"}})
+    assert not is_neutral(write, {"username": lambda: "ada"})
+    assert is_neutral(User.objects.all().create, {name: None})
+
+
+def test_receivers_are_looked_at_again_when_others_have_come() -> None:
+    with connected(post_save):
+        assert not is_neutral(User().save)
+    assert is_neutral(User().save)
+    with connected(post_save):
+        assert not is_neutral(User().save)
+
+
 def test_a_router_makes_the_orm_not_neutral() -> None:
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.Router"]):
         assert not is_neutral(User.objects.all().get)
+
+
+def test_an_engine_makes_everything_not_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
+    with override_settings(USE_TZ=True):  # what was found out is forgotten before and after
+        monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "project.engine")
+        assert not requests_are_neutral()
+        assert not is_neutral(User.objects.all().get)
+        assert not is_neutral(LocMemCache("", {}).get), "one in the database is as much a cache"
+        monkeypatch.undo()
 
 
 def test_a_package_that_the_setting_names_is_neutral() -> None:
@@ -142,6 +230,19 @@ def test_djangos_middleware_is_neutral() -> None:
     assert middleware_is_neutral(SessionMiddleware(lambda request: None))
 
 
+@pytest.mark.parametrize("kind", [RemoteUserMiddleware, PersistentRemoteUserMiddleware, BrokenLinkEmailsMiddleware])
+def test_djangos_middleware_that_calls_the_projects_code_is_not(kind: type) -> None:
+    assert not middleware_is_neutral(kind)
+
+
+def test_a_function_is_as_neutral_as_its_module() -> None:
+    def middleware(request: Any) -> None: ...
+
+    assert not middleware_is_neutral(middleware)
+    with override_settings(TRIO_CHANNELS={"THREAD_NEUTRAL": [__name__]}):
+        assert middleware_is_neutral(middleware)
+
+
 def test_a_subclass_of_djangos_middleware_is_not() -> None:
     class Own(SessionMiddleware): ...
 
@@ -152,6 +253,8 @@ def test_a_subclass_of_djangos_middleware_is_not() -> None:
     "changed",
     [
         {"SESSION_ENGINE": "project.sessions"},
+        {"SESSION_SERIALIZER": "project.Serializer"},
+        {"DATABASE_ROUTERS": [f"{__name__}.Router"]},
         {"MESSAGE_STORAGE": "project.Messages"},
         {"CACHES": {"default": {"BACKEND": "project.Cache"}}},
         {"AUTHENTICATION_BACKENDS": ["project.Backend"]},
@@ -164,7 +267,7 @@ def test_a_request_that_the_project_stores_things_for_is_not(changed: dict[str, 
         assert not requests_are_neutral()
 
 
-@pytest.mark.parametrize("signal", [signals.request_started, signals.request_finished])
+@pytest.mark.parametrize("signal", [signals.request_started, signals.request_finished, connection_created])
 def test_a_receiver_makes_requests_not_neutral(signal: Any) -> None:
     with connected(signal):
         assert not requests_are_neutral()

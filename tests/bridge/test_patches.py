@@ -25,10 +25,11 @@ from django.test import override_settings
 from django.utils import asyncio as django_asyncio
 
 from trio_channels import bridge
-from trio_channels._threads.database import thread_pool
+from trio_channels._threads.database import request_thread, thread_pool
 from trio_channels._threads.thread import in_pool_thread
 from trio_channels.apps import TrioChannelsConfig
 from trio_channels.bridge import compatibility, patches
+from trio_channels.db import pinned
 from trio_channels.exceptions import BridgeError
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -182,6 +183,54 @@ async def test_a_thread_sensitive_context_can_be_entered_and_left() -> None:
         assert await sync_to_async(in_pool_thread)()
 
 
+async def test_a_thread_sensitive_context_has_one_thread() -> None:
+    seen: dict[str, set[threading.Thread]] = {"one": set(), "other": set()}
+    turns = trio.CapacityLimiter(1)
+
+    async def call(name: str, times: int) -> None:
+        for _ in range(times):
+            seen[name].add(await sync_to_async(threading.current_thread)())
+            async with turns:  # they mix
+                await trio.lowlevel.checkpoint()
+
+    async def context(name: str) -> None:
+        async with ThreadSensitiveContext(), ThreadSensitiveContext(), trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(call, name, 5)
+
+    async with trio.open_nursery() as nursery:
+        for name in seen:
+            nursery.start_soon(context, name)
+    assert [len(threads) for threads in seen.values()] == [1, 1]
+    assert thread_pool().statistics().leased == 0
+
+
+async def test_a_thread_sensitive_context_holds_no_thread_before_a_call() -> None:
+    async with ThreadSensitiveContext():
+        assert thread_pool().statistics().leased == 0
+        await sync_to_async(int)()
+        assert thread_pool().statistics().held == 1
+    assert thread_pool().statistics().leased == 0
+
+
+async def test_a_context_inside_a_block_is_on_its_thread() -> None:
+    async with pinned():
+        thread = await sync_to_async(threading.current_thread)()
+        async with ThreadSensitiveContext():
+            assert await sync_to_async(threading.current_thread)() is thread
+        assert await sync_to_async(threading.current_thread)() is thread
+    assert thread_pool().statistics().leased == 0
+
+
+async def test_a_context_inside_a_request_is_on_its_thread() -> None:
+    with request_thread("request"):
+        thread = await sync_to_async(threading.current_thread)()
+        async with ThreadSensitiveContext():
+            assert await sync_to_async(threading.current_thread)() is thread
+        assert await sync_to_async(threading.current_thread)() is thread
+    assert thread_pool().statistics().leased == 0
+
+
 # -- async_to_sync ----------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +289,7 @@ def test_a_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, 
     [
         (asgiref_sync, "SyncToAsync", "there is no asgiref.sync.SyncToAsync"),
         (asgiref_sync.AsyncToSync, "__init__", r"AsyncToSync\(\) fails"),
+        (ThreadSensitiveContext, "__aenter__", "there is no ThreadSensitiveContext.__aenter__"),
         (ThreadSensitiveContext, "__aexit__", "there is no ThreadSensitiveContext.__aexit__"),
         (django_asyncio, "get_running_loop", "there is no django.utils.asyncio.get_running_loop"),
         (QuerySet, "aiterator", "there is no QuerySet.aiterator"),

@@ -12,20 +12,24 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
 import trio
 import trio.testing
 from hypercorn.events import Closed
+from hypercorn.protocol.events import StreamClosed
 
 from trio_channels.server import statistics
 from trio_channels.server.http1 import Http1
 from trio_channels.server.http2 import Http2
+from trio_channels.server.streams import HttpStream, Streams
+from trio_channels.server.websocket import WebSocketStream
 
 from ..certificate import make_certificate
 from .clients import HANDSHAKE, OURS, Server, config_for_tests, serving_ours
-from .vanishing import FRAMES, PLACES, REQUESTS, REQUESTS_2, WAYS, Client, Notes, Place
+from .vanishing import FRAMES, PLACES, REQUESTS, REQUESTS_2, WAYS, Client, Notes, Place, post_and_reset
 
 Log = pytest.LogCaptureFixture
 Way = Callable[[Client], None]
@@ -279,3 +283,105 @@ async def test_the_end_does_not_depend_on_the_protocol_to_tell_it(
         await scenario(Place(("127.0.0.1", server.port)), "waiting", table["a request"], Client.finish, 1)
         await until(lambda: application.told)
         server.stop.set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "scenario", "last"),
+    [
+        (WebSocketStream, websocket_1, FRAMES["a close"]),
+        (HttpStream, http_2, REQUESTS_2["a POST, a ping and a reset"]),
+    ],
+    ids=["WebSocket", "request"],
+)
+async def test_an_application_is_told_before_any_checkpoint(
+    kind: Any, scenario: Any, last: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = kind.handle
+    told: list[bool] = []
+
+    async def in_a_cancelled_scope(self: Any, event: Any) -> None:
+        if not isinstance(event, StreamClosed):
+            await handle(self, event)
+            return
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await handle(self, event)
+        told.append(self.closed)
+
+    async def log_end(self: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def tells_nobody(self: Any) -> None:
+        """The connection's own way to tell the applications, which would hide that the stream has not."""
+
+    monkeypatch.setattr(kind, "handle", in_a_cancelled_scope)
+    monkeypatch.setattr(kind, "log_end", log_end)
+    monkeypatch.setattr(Streams, "hang_up", tells_nobody)
+    application = Notes()
+    async with serving_ours(application) as server:
+        await scenario(Place(("127.0.0.1", server.port)), "waiting", last, Client.reset, 1)
+        await until(lambda: told and application.told == application.begun)
+        server.stop.set()
+    assert all(told)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "last"),
+    [(http_2, post_and_reset), (websocket_2, FRAMES["a close"])],
+    ids=["request", "WebSocket"],
+)
+async def test_a_connection_forgets_what_has_ended_on_it(
+    scenario: Any, last: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Streams] = []
+
+    class Noted(Streams):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    def stays(client: Client) -> None:
+        clients.append(client)
+
+    clients: list[Client] = []
+    monkeypatch.setattr("trio_channels.server.connection.Streams", Noted)
+    application = Notes()
+    async with serving_ours(application) as server:
+        await scenario(Place(("127.0.0.1", server.port)), "waiting", last, stays, 1)
+        await until(lambda: application.begun and application.told == application.begun)
+        assert [streams._open for streams in made] == [set()], "the connection itself goes on"
+        clients[0].socket.close()
+        server.stop.set()
+
+
+def test_nothing_begins_on_a_connection_that_has_ended() -> None:
+    streams, stream = Streams(), Mock(spec=HttpStream)
+    assert streams.enter(stream)
+    trio.run(streams.hang_up)
+    stream.hang_up.assert_called_once_with()
+    late = Mock(spec=HttpStream)
+    assert not streams.enter(late)
+    trio.run(streams.hang_up)
+    late.hang_up.assert_not_called()
+
+
+@pytest.mark.parametrize("kind", [HttpStream, WebSocketStream])
+def test_a_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
+    wire = Mock(streams=Streams(), limits=Mock(messages_per_second=1.0))
+    arguments = (wire, Mock(), 1, Mock())[: 4 if kind is WebSocketStream else 3]
+    assert not kind(*arguments).closed
+    wire.streams = Streams()
+    trio.run(wire.streams.hang_up)
+    assert kind(*arguments).closed
+
+
+def test_all_applications_are_told_before_the_log() -> None:
+    streams, told = Streams(), []
+
+    async def log_end() -> None:
+        assert len(told) == 2
+
+    for name in ("one", "other"):
+        streams.enter(Mock(hang_up=lambda name=name: told.append(name) is None, log_end=log_end))
+    trio.run(streams.hang_up)
+    assert sorted(told) == ["one", "other"]

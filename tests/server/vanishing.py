@@ -77,6 +77,11 @@ def _post_ping_reset(client: h2.connection.H2Connection, place: bytes) -> None:
     client.reset_stream(number)
 
 
+def post_and_reset(client: h2.connection.H2Connection, place: bytes) -> None:
+    """A request that ends, on a connection that goes on."""
+    client.reset_stream(_post(client, place))
+
+
 def _post_and_goodbye(client: h2.connection.H2Connection, place: bytes) -> None:
     _post(client, place)
     client.close_connection()

@@ -48,6 +48,9 @@ class Client:
         self.resolved: Resolved | None = None
         self._protocol = protocol.Protocol(scope)
 
+    def __str__(self) -> str:
+        return protocol.describe(self.scope)
+
     def __repr__(self) -> str:
         return f"<Client of {protocol.describe(self.scope)}{', gone' if self._protocol.disconnected else ''}>"
 

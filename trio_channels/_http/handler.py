@@ -38,8 +38,8 @@ from .. import _conf
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
 from .._connection.supervisor import counted
-from .._threads.affinity import keep_thread
-from .._threads.database import request_thread, run_in_thread, visit_thread
+from .._threads.affinity import Affinity, keep_thread
+from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
@@ -139,9 +139,9 @@ class DjangoHandler(BaseHandler):
         signals.request_finished.send(sender=self.__class__)
 
     async def _serve_request(self, client: Client, body: IO[bytes]) -> None:
-        with request_thread(describe(client.scope)) as thread:
+        with request_thread(client) as thread:
             if self._calls_async_view(client):
-                response = await self._respond_async(client, body)
+                response = await self._respond_async(client, body, thread)
             else:
                 # Django's own signals, in the call, care for the database connections.
                 response = await thread.run_sync(self._respond, client, body)
@@ -196,16 +196,16 @@ class DjangoHandler(BaseHandler):
         request.resolver_match = resolved.match
         return resolved.match
 
-    async def _respond_async(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
-        section, request, entered = await visit_thread(self._enter, client, body)
+    async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
+        section, request, entered = await thread.run_sync(self._enter, client, body)
         if not isinstance(entered, Pending):
             return entered
         try:
             result = await client.while_there(section.proceed, request, entered)
         except BaseException:
-            await at_the_end(visit_thread, self._abandon, request)
+            await at_the_end(thread.run_sync, self._abandon, request)
             raise
-        return await at_the_end(visit_thread, self._leave, section, request, entered, result)
+        return await at_the_end(thread.run_sync, self._leave, section, request, entered, result)
 
     def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
         """On a thread: everything before the async view."""

@@ -209,7 +209,7 @@ class Section:
     def enter(self, request: HttpRequest) -> HttpResponseBase | Pending:
         """On a thread: call everything before the async function; returns the response if there is none to await."""
         if not self.neutral:
-            keep_thread()
+            keep_thread()  # until the request ends, and so for leave() too
         for depth, middleware in enumerate(self._members):
             process_request = getattr(middleware, "process_request", None)
             if process_request is not None:
@@ -233,8 +233,6 @@ class Section:
         self, request: HttpRequest, pending: Pending, result: outcome.Maybe[HttpResponseBase]
     ) -> HttpResponseBase:
         """On a thread: make the response from the result of :meth:`proceed`."""
-        if not self.neutral:
-            keep_thread()
         response = result.unwrap() if not isinstance(self._inner, View) else self._inner.end(request, pending, result)
         return self._climb(request, response, len(self._members))
 
@@ -267,6 +265,7 @@ class View:
             for process_view in self._hooks.view:
                 response = process_view(request, callback, args, kwargs)
                 if response:
+                    keep_thread()  # it may be the project's, by CSRF_FAILURE_VIEW
                     break
             if response is None:
                 view = BaseHandler.make_view_atomic(self._handler, callback)
@@ -283,8 +282,6 @@ class View:
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
         """The response of an async view, from its outcome."""
-        if not self._hooks.neutral:
-            keep_thread()
         try:
             try:
                 response = result.unwrap()

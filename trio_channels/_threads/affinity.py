@@ -36,8 +36,8 @@ Ts = TypeVarTuple("Ts")
 class Affinity:
     """The thread of one request; a context manager, whose block is the request.
 
-    `label` names the request in log lines. `care` is called on the thread before the request's first call there, and
-    after a block if it is given back then. With `shared`, only running calls hold a thread.
+    The str of `label` names the request in log lines. `care` is called on the thread before the request's first call
+    there, and after a block if it is given back then. With `shared`, only running calls hold a thread.
     """
 
     __slots__ = (
@@ -46,7 +46,7 @@ class Affinity:
     )
 
     def __init__(
-        self, pool: WorkerPool, label: str, *, care: Callable[[], object] = bool, shared: bool = False
+        self, pool: WorkerPool, label: object, *, care: Callable[[], object] = bool, shared: bool = False
     ) -> None:
         self._pool = pool
         self._label = label
@@ -166,7 +166,8 @@ class Affinity:
         except BaseException:
             self._end_turn()
             raise
-        if (kept := self.lease) is not None:  # by a call that has no turn
+        kept = self._lease
+        if kept is not None:  # by a call that has no turn
             lease.end()
             return kept, False
         self._lease = lease

@@ -7,8 +7,8 @@ but none in an atomic block. A thread that ends closes its connections.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -59,16 +59,13 @@ async def visit_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
     return await (run_in_thread(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
-@contextmanager
-def request_thread(label: str) -> Iterator[Affinity]:
-    """A request, named `label` in the log: synchronous code in the block shares one thread."""
+def request_thread(label: object) -> AbstractContextManager[Affinity]:
+    """A request, whose `label` has its name for the log as its str: synchronous code in the block shares one thread."""
     outer = current_affinity()
     if outer is not None:
-        yield outer
-        return
+        return nullcontext(outer)
     shared = not _conf.get("THREAD_PER_REQUEST")
-    with Affinity(thread_pool(), label, care=refresh_connections, shared=shared) as affinity:
-        yield affinity
+    return Affinity(thread_pool(), label, care=refresh_connections, shared=shared)
 
 
 @asynccontextmanager

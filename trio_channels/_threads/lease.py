@@ -59,7 +59,8 @@ class Lease:
         """End the lease of one call."""
         self.closed = True
         self._thread.jobs -= 1
-        self._pool._release_if_free(self._thread)
+        if not self._thread.held:
+            self._pool._release_if_free(self._thread)
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -84,7 +85,7 @@ class Lease:
             inner.closed = True
             lease_of_task.set(before)
 
-    def share(self, label: str) -> Lease:
+    def share(self, label: object) -> Lease:
         """A lease of the same thread that may outlive this one, until its :meth:`end`; `label` names it in the log."""
         if self._around is not None:
             return self._around.share(label)

@@ -172,8 +172,8 @@ class WorkerPool(trio.abc.Instrument):
             lease.end()
             lease_of_task.set(None)
 
-    async def take(self, label: str | None = None) -> Lease:
-        """Take a thread until :meth:`Lease.end`; `label` names the holder in the log."""
+    async def take(self, label: object = None) -> Lease:
+        """Take a thread until :meth:`Lease.end`; the str of `label` names the holder in the log."""
         thread = await self._acquire()
         thread.holder = label
         return Lease(self, thread, holders=1)

@@ -251,7 +251,7 @@ class PoolThread:
 
     def __init__(self, name: str) -> None:
         self.held = False  # by a lease
-        self.holder: str | None = None  # named in the log
+        self.holder: object = None  # its str is the holder's name in the log
         self.jobs = 0  # calls given and not finished; some may still wait when the lease has ended
         self.exit_callbacks: dict[Callable[[], object], None] = {}
         # A daemon: a crashed Trio run must not keep the interpreter alive. A run that ends joins the thread.

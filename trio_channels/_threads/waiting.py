@@ -48,7 +48,7 @@ def remedy(held: Collection[PoolThread]) -> str:
     """What to do about a long queue, given the threads that are held while no call runs on them."""
     if not held:
         return "find the slow calls, or raise WORKER_THREADS"
-    holders = sorted({thread.holder for thread in held if thread.holder})
+    holders = sorted({str(thread.holder) for thread in held if thread.holder})
     named = f" ({', '.join(holders[:_NAMED])}{', ...' if len(holders) > _NAMED else ''})" if holders else ""
     return (
         f"{len(held)} of the threads are held between two calls of a request or a block{named}: raise WORKER_THREADS, "

@@ -52,6 +52,7 @@ def _attributes() -> Iterator[str]:
     for function, is_async in (
         (_attribute(sync, "SyncToAsync", "__call__"), True),
         (_attribute(sync, "AsyncToSync", "__call__"), False),
+        (_attribute(sync, "ThreadSensitiveContext", "__aenter__"), True),
         (_attribute(sync, "ThreadSensitiveContext", "__aexit__"), True),
         (_attribute(django_asyncio, "get_running_loop"), False),
         (_receivers_in_parallel(), None),

@@ -17,9 +17,9 @@ from django.db.models import QuerySet
 from django.dispatch import dispatcher
 
 from .. import sync
-from .._threads.affinity import current_affinity
+from .._threads.affinity import Affinity, current_affinity
 from .._threads.context import adopt
-from .._threads.database import run_anywhere, run_in_thread
+from .._threads.database import refresh_connections, run_anywhere, run_in_thread, thread_pool
 from .._threads.neutral import is_neutral
 from .._threads.thread import in_pool_thread
 from .calls import in_context, on_executor, with_exc_info, with_exc_info_async
@@ -79,7 +79,7 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
         executor = self._executor
         if executor is None and self._thread_sensitive:
             executor = getattr(SyncToAsync.thread_sensitive_context.get(None), "_executor", None)
-        make = _in_thread(self) if executor is None else functools.partial(on_executor, executor)
+        make = _in_thread(self, kwargs) if executor is None else functools.partial(on_executor, executor)
         call = with_exc_info(functools.partial(self.func, *args, **kwargs))
         if (context := getattr(self, "context", None)) is None:
             return await make(call)
@@ -92,13 +92,13 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
-def _in_thread(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
+def _in_thread(call: SyncToAsync[..., Any], arguments: dict[str, Any]) -> Callable[..., Any]:
     """The way to a thread. A call that may leave state on its thread makes the request keep that thread."""
     if current_affinity() is None:
         return run_in_thread
     if not call._thread_sensitive:
         return run_anywhere
-    return functools.partial(run_in_thread, neutral=is_neutral(call.func))
+    return functools.partial(run_in_thread, neutral=is_neutral(call.func, arguments))
 
 
 def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,17 +113,39 @@ def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
+def _enter_thread_sensitive_context(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls inside it share one thread, as those of a request do; in a request, they have its thread already."""
+
+    @functools.wraps(original)
+    async def __aenter__(self: Any) -> Any:  # noqa: N807
+        entered = await original(self)
+        own = self.token and getattr(self, "_executor", None) is None
+        if own and in_trio() and current_affinity() is None:
+            self._trio_thread = Affinity(thread_pool(), "a ThreadSensitiveContext", care=refresh_connections)
+            self._trio_thread.__enter__()
+        return entered
+
+    return __aenter__
+
+
 def _leave_thread_sensitive_context(original: Callable[..., Any]) -> Callable[..., Any]:
     """Leave the block without asyncio. Only an asyncio loop inside the block can have left an executor to shut down."""
 
     @functools.wraps(original)
-    async def __aexit__(self: ThreadSensitiveContext, *exception: Any) -> None:  # noqa: N807
-        if in_trio() and self.token and getattr(self, "_executor", None) is None:
-            executor = SyncToAsync.context_to_thread_executor.pop(self, None)
-            if executor is not None:
-                with trio.CancelScope(shield=True):
-                    await run_in_thread(executor.shutdown)
-        await original(self, *exception)
+    async def __aexit__(self: Any, *exception: Any) -> None:  # noqa: N807
+        thread: Affinity | None = self.__dict__.pop("_trio_thread", None)
+        try:
+            if thread is not None and thread.lease is not None:
+                await thread.run_sync(refresh_connections)
+        finally:
+            if thread is not None:
+                thread.end()
+            if in_trio() and self.token and getattr(self, "_executor", None) is None:
+                executor = SyncToAsync.context_to_thread_executor.pop(self, None)
+                if executor is not None:
+                    with trio.CancelScope(shield=True):
+                        await run_in_thread(executor.shutdown)
+            await original(self, *exception)
 
     return __aexit__
 
@@ -169,6 +191,7 @@ def _aiterator(original: Callable[..., Any]) -> Callable[..., Any]:
 PATCHES = (
     Patch(SyncToAsync, "__call__", _sync_to_async_call),
     Patch(AsyncToSync, "__call__", _async_to_sync_call),
+    Patch(ThreadSensitiveContext, "__aenter__", _enter_thread_sensitive_context),
     Patch(ThreadSensitiveContext, "__aexit__", _leave_thread_sensitive_context),
     Patch(django.utils.asyncio, "get_running_loop", _get_running_loop),
     Patch(dispatcher, "_run_parallel", _run_parallel)

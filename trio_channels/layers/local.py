@@ -83,12 +83,9 @@ class LocalDelivery(ChannelLayer):
         return self._in_run_of(hub, _nothing)
 
     def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
-        """Schedule a call in another run. If that run has ended, forget its hub and return False.
-
-        In a forked child the runs of its parent have ended.
-        """
+        """Schedule a call in another run. If that run has ended, forget its hub and return False."""
         try:
-            if hub.process != os.getpid():
+            if hub.process != os.getpid():  # in a forked child the runs of its parent have ended
                 raise trio.RunFinishedError  # pragma: no cover - in forked children
             hub.token.run_sync_soon(function)
         except trio.RunFinishedError:

@@ -62,14 +62,7 @@ class ChannelStatistics:
 
 
 class WorkerChannel:
-    """One channel of a worker; can be served once.
-
-    Args:
-        application: the ASGI application that runs for each message.
-        name: the channel's name.
-        queue: the channel in its layer.
-        rules: the worker's options.
-    """
+    """One channel of a worker; can be served once."""
 
     def __init__(self, application: ASGIApplication, name: str, queue: WorkQueue, rules: WorkRules) -> None:
         self.name = name

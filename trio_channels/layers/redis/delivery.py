@@ -33,11 +33,10 @@ class _SlidingWindow:
 
 
 class DuplicateFilter:
-    """Recognises messages that come twice: a sliding window of tokens for each sender.
+    """Recognises messages that come twice: a sliding window of tokens for each sender."""
 
-    A command whose answer was lost is sent again, though Redis may have carried it out. Its token, the sender and a
-    number, is the same both times.
-    """
+    # A command whose answer was lost is sent again, though Redis may have carried it out. Its token, the sender and a
+    # number, is the same both times.
 
     def __init__(self) -> None:
         self._senders: OrderedDict[bytes, _SlidingWindow] = OrderedDict()
@@ -79,22 +78,7 @@ CLOCK_STEP = 5.0
 
 
 class Delivery:
-    """Delivers the entries of one inbox.
-
-    Args:
-        name: for log lines.
-        hub: holds the local members.
-        codec: decodes the entries.
-        mine: says whether a group belongs to this shard.
-        is_home: whether messages to single channels of this process come through this shard.
-        expiry: seconds that a message may wait.
-        on_probe: called with the number of a probe.
-        on_flush: called when the inbox was flushed.
-
-    Attributes:
-        gaps: number of reported gaps.
-        undecodable: number of skipped entries.
-    """
+    """Delivers the entries of one inbox."""
 
     def __init__(
         self,
@@ -151,17 +135,9 @@ class Delivery:
         return milliseconds / 1000 - offset
 
     def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> Awaitable[None] | None:
-        """Deliver an entry. A malformed entry is skipped and counted.
-
-        Args:
-            entry_id: its id in the stream.
-            fields: names and values.
-            already: delivered entries still in the inbox, which a flush counts as lost.
-
-        Returns:
-            None when the entry is delivered, nearly always. For a large group, and while another shard delivers to
-            one: an awaitable to await before the next entry. It is shielded from cancellation.
-        """
+        """Deliver an entry; skip and count a malformed one. Await the result, if any, before the next entry."""
+        # Usually None: only large groups, and waits for another shard's delivery to one, need a task switch. `already`
+        # entries were delivered and are still in the inbox: a flush counts them as lost.
         try:
             content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
             if b"l" in content:

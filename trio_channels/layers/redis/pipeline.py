@@ -55,14 +55,7 @@ BATCH_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PipelineStatistics:
-    """A snapshot of a pipeline.
-
-    Args:
-        connected: whether it has a connection.
-        waiting: calls that wait to be sent.
-        unanswered: calls that wait for their replies.
-        connections: connections opened so far.
-    """
+    """A snapshot of a pipeline: calls that wait to be sent or for replies, and connections opened so far."""
 
     connected: bool
     waiting: int
@@ -71,16 +64,7 @@ class PipelineStatistics:
 
 
 class Pipeline:
-    """Ordered, pipelined commands to the server of a shard.
-
-    Args:
-        name: for log lines.
-        locate: finds the server; called for each connection.
-        timeout: seconds that a caller waits, and after which a silent connection is given up.
-
-    Attributes:
-        moves: number of times that a connection went to another server than the one before. Readers must follow.
-    """
+    """Ordered, pipelined commands to the server of a shard."""
 
     def __init__(self, name: str, locate: Callable[[], Awaitable[Host]], timeout: float) -> None:
         self.name = name
@@ -98,7 +82,7 @@ class Pipeline:
         self._closed = False
         self._connections = 0
         self._address: object = None
-        self.moves = 0
+        self.moves = 0  # connections to another server than the one before; readers must follow
         self._last_error = "it has not been connected yet"
 
     def __repr__(self) -> str:
@@ -118,27 +102,12 @@ class Pipeline:
     # -- the callers' side ----------------------------------------------------------------------------------------
 
     def call(self, *arguments: Argument) -> Awaitable[Any]:
-        """Run a command in Redis; returns its reply. Redis executes calls in the order in which they are made.
-
-        Await the result at once.
-
-        Raises:
-            ChannelLayerUnavailable: no answer came in time. A command that was sent may still take effect.
-            CommandRefused: Redis answered with an error.
-
-        Cancellation: as after a time-out.
-        """
+        """Run a command in Redis; returns its reply. Redis executes calls in order. Await the result at once."""
         data = encode(*arguments)
         return self._answer(Call(data, len(data), None, trio.current_time() + self._timeout))
 
     def call_combined(self, combine: Combine, part: Any, size: int) -> Awaitable[Any]:
-        """As :meth:`call`, but consecutive calls that wait together become one command.
-
-        Args:
-            combine: combines parts into a command; the same object for all calls that can be combined.
-            part: the part of this call.
-            size: approximate number of bytes that the part adds to a write.
-        """
+        """As :meth:`call`, but `combine` makes one command of consecutive calls that wait together."""
         return self._answer(Call(part, size, combine, trio.current_time() + self._timeout))
 
     async def _answer(self, call: Call) -> Any:
@@ -164,10 +133,8 @@ class Pipeline:
         return call.reply
 
     async def watch_deadlines(self) -> None:
-        """End the wait of callers whose deadline has passed, until cancelled; also without a connection.
-
-        One task serves all callers: a cancel scope for each would add a tenth to the cost of a call.
-        """
+        """End the wait of callers whose deadline has passed, until cancelled; also without a connection."""
+        # One task serves all callers: a cancel scope for each would add a tenth to the cost of a call.
         while True:
             now = trio.current_time()
             next_look = now + self._timeout

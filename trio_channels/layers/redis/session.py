@@ -33,14 +33,7 @@ IDLE_NAMED_CHANNELS = 16
 
 
 class Session:
-    """A layer in one Trio run.
-
-    Args:
-        topology: finds the servers of the shards.
-        prefix: of every key.
-        codec: encodes and decodes messages.
-        timeout, expiry, inbox_capacity: see the layer.
-    """
+    """A layer in one Trio run."""
 
     def __init__(
         self,
@@ -117,13 +110,7 @@ class Session:
         self.shard_for(group).memberships.change(group)
 
     async def start(self) -> None:
-        """Start the shards' tasks, and wait until every shard's reader is attached.
-
-        Raises:
-            ChannelLayerUnavailable: that took longer than the time limit.
-
-        Cancellation: the tasks are ended.
-        """
+        """Start the shards' tasks, and wait until every shard's reader is attached; a failure ends the tasks."""
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         try:
             nursery.start_soon(self._work)

@@ -122,11 +122,7 @@ def _master_name(options: Mapping[str, Any]) -> str:
 
 def _login(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that servers and sentinels share."""
-    return {
-        "username": _text("username", options),
-        "password": _text("password", options),
-        "tls": _tls(options),
-    }
+    return {"username": _text("username", options), "password": _text("password", options), "tls": _tls(options)}
 
 
 def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:

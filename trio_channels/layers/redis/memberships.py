@@ -25,13 +25,7 @@ class Memberships:
     """The groups that Redis may know, those it has confirmed, and the changes that it must be told."""
 
     def __init__(
-        self,
-        *,
-        keys: ShardKeys,
-        pipeline: Pipeline,
-        hub: Hub,
-        mine: Callable[[str], bool],
-        timeout: float,
+        self, *, keys: ShardKeys, pipeline: Pipeline, hub: Hub, mine: Callable[[str], bool], timeout: float
     ) -> None:
         self._keys = keys
         self._pipeline = pipeline

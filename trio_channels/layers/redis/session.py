@@ -36,14 +36,7 @@ class Session:
     """A layer in one Trio run."""
 
     def __init__(
-        self,
-        *,
-        topology: Topology,
-        prefix: str,
-        codec: EntryCodec,
-        timeout: float,
-        expiry: float,
-        inbox_capacity: int,
+        self, *, topology: Topology, prefix: str, codec: EntryCodec, timeout: float, expiry: float, inbox_capacity: int
     ) -> None:
         self.process = secrets.token_hex(8)
         self.hub = Hub(on_change=self._membership_changed)

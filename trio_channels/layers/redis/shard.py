@@ -90,11 +90,7 @@ class Shard:
         self.group_sends = GroupSends(self.keys, options.inbox_capacity)
         self.supervisor = Supervisor(name, options.on_broken)
         self.memberships = Memberships(
-            keys=self.keys,
-            pipeline=self.pipeline,
-            hub=options.hub,
-            mine=mine,
-            timeout=options.timeout,
+            keys=self.keys, pipeline=self.pipeline, hub=options.hub, mine=mine, timeout=options.timeout
         )
         self.delivery = Delivery(
             name=name,

@@ -29,15 +29,7 @@ from .codec import NAMED, EntryCodec, UndecodableEntry
 from .connection import Argument, ConnectionLost
 from .named_channel import BLOCK, CONSUMER_GROUP, StreamReader, blob_of
 from .pipeline import Pipeline
-from .scripts import (
-    WORK_BURY,
-    WORK_DONE,
-    WORK_LEAVE,
-    WORK_PENDING,
-    WORK_RENEW,
-    WORK_RETRY,
-    WORK_TAKE_OVER,
-)
+from .scripts import WORK_BURY, WORK_DONE, WORK_LEAVE, WORK_PENDING, WORK_RENEW, WORK_RETRY, WORK_TAKE_OVER
 
 logger = logging.getLogger("trio_channels.layers.redis")
 

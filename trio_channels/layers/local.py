@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Unpack
 
@@ -66,7 +66,8 @@ class LocalDelivery(ChannelLayer):
         token = trio.lowlevel.current_trio_token()
         hub = self._hubs.get(token)
         if hub is None:
-            self._forget_ended_runs()
+            for other in self._all_hubs():
+                self._is_running(other)  # forgets the hubs of ended runs
             hub = self._hubs[token] = Hub()
         return hub
 
@@ -74,13 +75,9 @@ class LocalDelivery(ChannelLayer):
         """The hubs of all runs; a copy, as other threads may add theirs."""
         return list(self._hubs.values())
 
-    def _forget_ended_runs(self) -> None:
-        for hub in self._all_hubs():
-            self._is_running(hub)
-
     def _is_running(self, hub: Hub) -> bool:
         """Whether a hub's run has not ended; forgets the hub of an ended run."""
-        return self._in_run_of(hub, _nothing)
+        return self._in_run_of(hub, lambda: None)
 
     def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
         """Schedule a call in another run. If that run has ended, forget its hub and return False."""
@@ -183,15 +180,5 @@ class LocalDelivery(ChannelLayer):
             memberships=sum(len(members) for hub in hubs for members in list(hub.groups.values())),
             waiting=sum(mailbox.statistics().waiting for hub in hubs for mailbox in list(hub.mailboxes.values())),
             healthy=self._healthy(),
-            **dict(_summed(hub.counters for hub in hubs)),
+            **{row.name: sum(getattr(hub.counters, row.name) for hub in hubs) for row in dataclasses.fields(Counters)},
         )
-
-
-def _summed(counters: Iterator[Counters]) -> Iterator[tuple[str, int]]:
-    rows = list(counters)
-    for field in dataclasses.fields(Counters):
-        yield field.name, sum(getattr(row, field.name) for row in rows)
-
-
-def _nothing() -> None:
-    """Scheduled in a run to find out whether the run still takes calls."""

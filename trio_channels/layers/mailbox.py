@@ -22,7 +22,7 @@ import outcome
 import trio
 
 from .._asgi.protocol import Message
-from .._limits import Overflow
+from .._limits import OVERFLOW, Overflow
 from ..exceptions import InvalidChannelLayerError
 from .message import Counters, Envelope, Gap
 
@@ -90,10 +90,7 @@ class Mailbox:
         ring: Callable[[], None] | None = None,
         offer: Callable[[Envelope], bool] | None = None,
     ) -> None:
-        if overflow not in tuple(_CONSEQUENCE):
-            raise InvalidChannelLayerError(
-                f"the overflow rule of a mailbox must be one of {tuple(_CONSEQUENCE)}; got {overflow!r}"
-            )
+        OVERFLOW.require("the overflow rule of a mailbox", overflow, InvalidChannelLayerError)
         self.name = name
         self.capacity = capacity
         self.overflow = overflow

@@ -102,7 +102,7 @@ class Delivery:
         self._expiry = expiry
         self._on_probe = on_probe
         self._on_flush = on_flush
-        self._duplicates = DuplicateFilter()
+        self.duplicates = DuplicateFilter()
         # Redis' time minus Trio's; for entries older than _clock_set_at the offset before Redis' clock was set.
         self._clock_offset = 0.0
         self._clock_set_at, self._old_clock = 0.0, 0.0
@@ -111,11 +111,6 @@ class Delivery:
 
     def __repr__(self) -> str:
         return f"<Delivery of {self._name}, {self.gaps} gaps, {self.undecodable} undecodable>"
-
-    @property
-    def duplicates(self) -> int:
-        """Messages that came a second time, and were dropped."""
-        return self._duplicates.suppressed
 
     def see_time(self, time: list[bytes]) -> None:
         """Learn Redis' clock: the ids of entries are times on it, so they are compared with no other clock."""
@@ -149,7 +144,7 @@ class Delivery:
                 raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
             probe = int(payload.name) if payload.kind == PROBE else 0
             # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
-            if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
+            if self.duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
@@ -157,7 +152,7 @@ class Delivery:
         if payload.kind == PROBE:
             self._on_probe(probe)
             return None
-        envelope = self._envelope(entry_id, payload)
+        envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry)
         if payload.kind == GROUP and self._hub.is_large(payload.name):
             return self._to_large_group(payload.name, envelope)
         put = self._hub.fan_out if payload.kind == GROUP else self._to_channel
@@ -183,9 +178,6 @@ class Delivery:
     async def _after_turn(self, put: Callable[[], object]) -> None:
         with trio.CancelScope(shield=True):
             await self._hub.after_turn(put)
-
-    def _envelope(self, entry_id: bytes, payload: Payload) -> Envelope:
-        return Envelope(payload.message, self.written_at(entry_id) + self._expiry)
 
     def count_undecodable(self, where: str, error: Exception) -> None:
         """Count a skipped entry, and log it, at most once a minute."""

@@ -85,7 +85,10 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
         options["host"], options["port"] = _address(entry["address"], PORT)
     common = _login(options) | {"database": _database(options.get("db", 0))}
     if "sentinels" in options:
-        return Host(None, **common, sentinels=_sentinels(options), master_name=_master_name(options))
+        name = options.get("master_name")
+        if not isinstance(name, str) or not name:
+            raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name, a non-empty str")
+        return Host(None, **common, sentinels=_sentinels(options), master_name=name)
     if "path" in options:
         path = str(options["path"])
         if not path:
@@ -111,13 +114,6 @@ def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
     _check_keys(kwargs, _SENTINEL_KEYS, "sentinel_kwargs")
     login = _login(kwargs)
     return tuple(Host(_address(address, SENTINEL_PORT), **login) for address in addresses)
-
-
-def _master_name(options: Mapping[str, Any]) -> str:
-    name = options.get("master_name")
-    if not isinstance(name, str) or not name:
-        raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name, a non-empty str")
-    return name
 
 
 def _login(options: Mapping[str, Any]) -> dict[str, Any]:

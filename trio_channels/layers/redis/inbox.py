@@ -87,9 +87,8 @@ class InboxReader:
         self._read_so_far = 0
         self._inspect_at = -math.inf  # when to inspect the inbox again
         self._unacknowledged = 0  # entries read that are still in the inbox
-        self._last_unacknowledged: bytes | None = (
-            None  # the last message among them; a mark does not count, as the next mark replaces it
-        )
+        # The last message among them; a mark does not count, as the next mark replaces it.
+        self._last_unacknowledged: bytes | None = None
         self._max_unacknowledged = min(UNACKNOWLEDGED, int(capacity * UNACKNOWLEDGED_PART))
         self._idle = False  # whether the last read found nothing
         self._address: object = None

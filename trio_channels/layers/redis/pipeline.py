@@ -123,8 +123,9 @@ class Pipeline:
             call.abandoned = True
             self._waiting.pop(call, None)
         if call.reply is NO_ANSWER:
+            when = "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
             raise ChannelLayerUnavailable(
-                f"{self.name} did not answer {self._until_when()}"
+                f"{self.name} did not answer {when}"
                 f" ({'sent, may still take effect' if call.sent else 'not sent'}); "
                 f"{'connected' if self._connection else self._last_error}"
             )
@@ -152,9 +153,6 @@ class Pipeline:
         for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
                 call.set()
-
-    def _until_when(self) -> str:
-        return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
 
     def _send_batch(self) -> None:
         """Send the waiting calls in one write, unless a batch is under way; never waits, and never raises."""
@@ -200,12 +198,6 @@ class Pipeline:
                     logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
             await self._back_off.wait()
 
-    def _answered(self, connection: RedisConnection) -> None:
-        self._back_off.reset()
-        if self._in_outage:
-            self._in_outage = False
-            logger.info("%s is available again, at %s", self.name, connection.host)
-
     async def _serve(self, connection: RedisConnection) -> None:
         # Unanswered calls go first, but those whose caller has given up: they may have been carried out.
         unanswered, self._batch = self._unanswered, None
@@ -246,7 +238,10 @@ class Pipeline:
                 raise ConnectionLost(f"{connection.host} sent a reply without a command: {replies[-1]!r:.100}")
             if len(replies) == batch.replies:
                 self._settle(connection, batch, replies)
-                self._answered(connection)
+                self._back_off.reset()
+                if self._in_outage:
+                    self._in_outage = False
+                    logger.info("%s is available again, at %s", self.name, connection.host)
                 replies = []
                 if len(batch.calls) > 1:
                     # The callers that were answered may send more: one write for all is better than several. Two

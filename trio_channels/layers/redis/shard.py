@@ -136,7 +136,7 @@ class Shard:
             attached=self.reader.attached.is_set(),
             gaps=self.delivery.gaps,
             undecodable=self.delivery.undecodable,
-            duplicates=self.delivery.duplicates,
+            duplicates=self.delivery.duplicates.suppressed,
             crashes=self.supervisor.crashes,
         )
 

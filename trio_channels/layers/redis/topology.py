@@ -101,9 +101,10 @@ class Cluster:
         """The owner of a slot that a node names."""
         owner = None
         known: dict[Host, None] = {}
+        asked = node.address[0] if isinstance(node.address, tuple) else "localhost"
         # [first slot, last slot, [ip, port, ...] of the master, of each replica]; without ip: the address we asked
         for first, last, (ip, port, *_), *_replicas in await _ask(node, "CLUSTER", "SLOTS"):
-            host = node.at(((ip or b"").decode() or _name_of(node), port))
+            host = node.at(((ip or b"").decode() or asked, port))
             known[host] = None
             if first <= slot <= last:
                 owner = host
@@ -151,11 +152,6 @@ async def _first_answer(problem: str, nodes: Iterable[Host], ask: Callable[[Host
     if not answers:
         raise ConnectionLost(f"{problem}: {'; '.join(problems)}")
     return answers[0]
-
-
-def _name_of(node: Host) -> str:
-    """The host name by which a node was reached."""
-    return node.address[0] if isinstance(node.address, tuple) else "localhost"
 
 
 def key_slot(tag: str) -> int:

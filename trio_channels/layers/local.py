@@ -109,8 +109,6 @@ class LocalDelivery(ChannelLayer):
     def _envelope(self, message: Message) -> Envelope:
         return Envelope(message, trio.current_time() + self.expiry)
 
-    # -- mailboxes ------------------------------------------------------------------------------------------------
-
     def open_mailbox(
         self,
         *,
@@ -163,8 +161,6 @@ class LocalDelivery(ChannelLayer):
                 mailbox.last_used = trio.current_time()
             if not isinstance(item, Gap):
                 return item
-
-    # -- the layer itself -----------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """See :meth:`ChannelLayer.close`. Cancellation: atomic; a cancelled call has closed nothing."""

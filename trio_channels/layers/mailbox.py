@@ -126,8 +126,6 @@ class Mailbox:
         """An immutable snapshot."""
         return MailboxStatistics(self._waiting, self.capacity, self._dropped, self._expired, len(self.groups))
 
-    # -- the layer's side -----------------------------------------------------------------------------------------
-
     @property
     def full(self) -> bool:
         """Whether there is no room for another message. Expired messages do not count."""
@@ -250,8 +248,6 @@ class Mailbox:
                 break
             entries.popleft()
         return self._waiting < self.capacity
-
-    # -- the owner's side -----------------------------------------------------------------------------------------
 
     def get_nowait(self) -> Message | Gap | None:
         """The next message or gap, or None if the mailbox is empty."""

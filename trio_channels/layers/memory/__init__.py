@@ -163,8 +163,6 @@ class InMemoryChannelLayer(LocalDelivery):
         seen = self.statistics()
         return f"<InMemoryChannelLayer {seen.channels} channels, {seen.groups} groups, {seen.waiting} waiting>"
 
-    # -- runs -----------------------------------------------------------------------------------------------------
-
     def _home_of(self, channel: str) -> Hub | None:
         """The hub that holds a channel: this run's if it does, never that of an ended run."""
         here = self._hub()

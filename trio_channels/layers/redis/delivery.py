@@ -193,8 +193,6 @@ class Delivery:
                 self.undecodable,
             )
 
-    # -- gaps -----------------------------------------------------------------------------------------------------
-
     def forget_marks(self, refused: int) -> None:
         """Set how many messages the inbox has refused so far: the next :meth:`report_loss` covers them."""
         self._lost = refused

@@ -97,8 +97,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """
         return tuple(shard.statistics() for shard in self._session().shards)
 
-    # -- messages ---------------------------------------------------------------------------------------------------
-
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`.
 
@@ -171,8 +169,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1
 
-    # -- groups -----------------------------------------------------------------------------------------------------
-
     async def group_add(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 
@@ -221,8 +217,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """See :meth:`ChannelLayer.new_channel`. Cancellation: no channel is made."""
         await self._working_session()
         return await super().new_channel(prefix)
-
-    # -- named channels ---------------------------------------------------------------------------------------------
 
     async def receive(self, channel: str) -> Message:
         """See :meth:`ChannelLayer.receive`. A named channel's message is acknowledged when it is returned.

@@ -194,8 +194,6 @@ class NamedChannel:
         """Close the connection; the next receiver opens another one."""
         await self._reader.disconnect()
 
-    # -- reading --------------------------------------------------------------------------------------------------
-
     async def _read(self) -> Entry:
         """The next entry, through outages shorter than `timeout`."""
         back_off = BackOff()

@@ -99,8 +99,6 @@ class Pipeline:
     def _unanswered(self) -> list[Call]:
         return [] if self._batch is None else self._batch.calls
 
-    # -- the callers' side ----------------------------------------------------------------------------------------
-
     def call(self, *arguments: Argument) -> Awaitable[Any]:
         """Run a command in Redis; returns its reply. Redis executes calls in order. Await the result at once."""
         data = encode(*arguments)
@@ -173,8 +171,6 @@ class Pipeline:
         self._rest = self._connection.send_nowait(self._batch.data)
         if self._rest:
             self._rest_ready.set()
-
-    # -- the connection's side ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the calls, over one connection after the other, until cancelled."""

@@ -102,8 +102,7 @@ class Memberships:
         leaving = [group for group in batch if group not in self._hub.groups and group in self._known]
         self._known.update(joining)  # from here on Redis may know them, even if the answer is lost
         if joining:
-            arguments = (*self._keys.stamp(), self._expiry_ms)
-            await self._pipeline.call(*GROUP_ADD(*self._keys.for_groups(joining), args=arguments))
+            await self._pipeline.call(*GROUP_ADD(*self._keys.for_groups(joining), args=self._arguments()))
         if leaving:
             await self._pipeline.call(*GROUP_DISCARD(*self._keys.for_groups(leaving), args=self._keys.stamp()))
         self._known.difference_update(leaving)
@@ -115,6 +114,9 @@ class Memberships:
             event = self._joined.pop(group, None)
             if event is not None:
                 event.set()
+
+    def _arguments(self) -> tuple[str | int, ...]:
+        return (*self._keys.stamp(), self._expiry_ms)
 
     async def refresh(self) -> None:
         """Renew the memberships before Redis forgets them, until cancelled."""

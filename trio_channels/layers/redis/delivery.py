@@ -98,7 +98,7 @@ class Delivery:
         self._hub = hub
         self._codec = codec
         self._mine = mine
-        self._is_home = is_home
+        self._is_home = is_home  # whether messages to single channels of this process come through this shard
         self._expiry = expiry
         self._on_probe = on_probe
         self._on_flush = on_flush

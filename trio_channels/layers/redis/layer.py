@@ -41,7 +41,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             Cluster. Several servers share the groups.
         prefix: of every key.
         symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. It needs ``cryptography``.
-        serializer_format: ``msgpack`` or ``json``.
+        serializer_format: ``msgpack``, or ``json``, which has no bytes: they arrive as base64 text.
         timeout: seconds after which a call raises ChannelLayerUnavailable.
         inbox_capacity: most messages that wait for one process. Further ones are refused, counted, and reported to it
             as a gap.

@@ -141,8 +141,6 @@ class ChannelLayer(abc.ABC):
         """Close the layer. Cancellation: as :meth:`close`."""
         await self.close()
 
-    # -- messages to one channel ----------------------------------------------------------------------------------
-
     @abc.abstractmethod
     async def send(self, channel: str, message: Message) -> None:
         """Send a message to one channel.
@@ -189,8 +187,6 @@ class ChannelLayer(abc.ABC):
         Cancellation: atomic; a cancelled call makes no channel.
         """
 
-    # -- groups ---------------------------------------------------------------------------------------------------
-
     @abc.abstractmethod
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel a member of a group. Adding a member again changes nothing.
@@ -231,8 +227,6 @@ class ChannelLayer(abc.ABC):
         Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
         """
 
-    # -- owners of mailboxes --------------------------------------------------------------------------------------
-
     @abc.abstractmethod
     def open_mailbox(
         self,
@@ -272,8 +266,6 @@ class ChannelLayer(abc.ABC):
         Cancellation: a cancelled iteration loses no message.
         """
 
-    # -- named channels as queues of workers ----------------------------------------------------------------------
-
     def work_queue(self, channel: str) -> WorkQueue:
         """A named channel as the queue of a :class:`trio_channels.worker.Worker`.
 
@@ -285,8 +277,6 @@ class ChannelLayer(abc.ABC):
             f"{type(self).__name__} has no named channels for workers: it has no method work_queue(). Use "
             f"trio_channels.layers.redis.RedisStreamsChannelLayer"
         )
-
-    # -- the layer itself -----------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     async def flush(self) -> None:

@@ -28,23 +28,12 @@ SWEEP_INTERVAL = 60.0
 
 
 class Hub:
-    """The mailboxes and groups of one layer in one Trio run.
-
-    Args:
-        on_change: called with the name of a group that got its first member, or lost its last.
-
-    Attributes:
-        mailboxes: channel name -> mailbox.
-        groups: group name -> channel name -> mailbox; holds only groups with members.
-        counters: the layer's running totals in this run.
-        token: the run's token, through which other threads call functions in it.
-        process: the run's process id.
-    """
+    """The mailboxes and groups of one layer in one Trio run."""
 
     def __init__(self, on_change: Callable[[str], None] | None = None) -> None:
-        self._on_change = on_change
+        self._on_change = on_change  # called with the name of a group that got its first member, or lost its last
         self.mailboxes: dict[str, Mailbox] = {}
-        self.groups: dict[str, dict[str, Mailbox]] = {}
+        self.groups: dict[str, dict[str, Mailbox]] = {}  # only groups with members
         self.counters = Counters()
         self.token = trio.lowlevel.current_trio_token()
         self.process = os.getpid()
@@ -104,12 +93,8 @@ class Hub:
                 mailbox.put(envelope)
 
     async def fan_out_in_parts(self, group: str, envelope: Envelope) -> None:
-        """Put one envelope into each member's mailbox, and let other tasks run after every :data:`PART` members.
-
-        Call it inside :meth:`turn`. Members that leave meanwhile are skipped; new ones are not added.
-
-        Cancellation: none; the call lasts until the members' handlers have reached their first waits.
-        """
+        """As :meth:`fan_out`, but other tasks run after every :data:`PART` members. Call it inside :meth:`turn`."""
+        # Members that leave meanwhile are skipped; new ones are not added. Not cancellable: all members get it.
         names = list(self.groups.get(group, ()))
         for start in range(0, len(names), PART):
             members = self.groups.get(group, {})
@@ -130,12 +115,8 @@ class Hub:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold the right to deliver in this run, for the length of the block.
-
-        So all members see messages in one order, and no answer overtakes its question.
-
-        Cancellation: ends the wait for the turn.
-        """
+        """Hold the right to deliver in this run, for the length of the block."""
+        # So all members see messages in one order, and no answer overtakes its question.
         async with self._turn:
             try:
                 yield
@@ -144,13 +125,9 @@ class Hub:
                     self._afterwards.popleft()()
 
     async def after_turn(self, function: Callable[[], object]) -> None:
-        """Call a delivering function at the end of the current turn, and wait for it; its exceptions are passed on.
-
-        All functions that wait are called together, and none takes a turn of its own: with a turn each, tasks that send
-        without pause would wait for one another for ever.
-
-        Cancellation: atomic; a cancelled call has not called the function.
-        """
+        """Call a delivering function at the end of the current turn, and wait for it; its exceptions are passed on."""
+        # All functions that wait are called together, and none takes a turn of its own: with a turn each, tasks that
+        # send without pause would wait for one another for ever.
         task = trio.lowlevel.current_task()
 
         def call() -> None:

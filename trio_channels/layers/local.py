@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Unpack
 
@@ -66,7 +66,8 @@ class LocalDelivery(ChannelLayer):
         token = trio.lowlevel.current_trio_token()
         hub = self._hubs.get(token)
         if hub is None:
-            self._forget_ended_runs()
+            for other in self._all_hubs():
+                self._is_running(other)  # forgets the hubs of ended runs
             hub = self._hubs[token] = Hub()
         return hub
 
@@ -74,21 +75,14 @@ class LocalDelivery(ChannelLayer):
         """The hubs of all runs; a copy, as other threads may add theirs."""
         return list(self._hubs.values())
 
-    def _forget_ended_runs(self) -> None:
-        for hub in self._all_hubs():
-            self._is_running(hub)
-
     def _is_running(self, hub: Hub) -> bool:
         """Whether a hub's run has not ended; forgets the hub of an ended run."""
-        return self._in_run_of(hub, _nothing)
+        return self._in_run_of(hub, lambda: None)
 
     def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
-        """Schedule a call in another run. If that run has ended, forget its hub and return False.
-
-        In a forked child the runs of its parent have ended.
-        """
+        """Schedule a call in another run. If that run has ended, forget its hub and return False."""
         try:
-            if hub.process != os.getpid():
+            if hub.process != os.getpid():  # in a forked child the runs of its parent have ended
                 raise trio.RunFinishedError  # pragma: no cover - in forked children
             hub.token.run_sync_soon(function)
         except trio.RunFinishedError:
@@ -114,8 +108,6 @@ class LocalDelivery(ChannelLayer):
 
     def _envelope(self, message: Message) -> Envelope:
         return Envelope(message, trio.current_time() + self.expiry)
-
-    # -- mailboxes ------------------------------------------------------------------------------------------------
 
     def open_mailbox(
         self,
@@ -170,8 +162,6 @@ class LocalDelivery(ChannelLayer):
             if not isinstance(item, Gap):
                 return item
 
-    # -- the layer itself -----------------------------------------------------------------------------------------
-
     async def close(self) -> None:
         """See :meth:`ChannelLayer.close`. Cancellation: atomic; a cancelled call has closed nothing."""
         await trio.lowlevel.checkpoint()
@@ -186,15 +176,5 @@ class LocalDelivery(ChannelLayer):
             memberships=sum(len(members) for hub in hubs for members in list(hub.groups.values())),
             waiting=sum(mailbox.statistics().waiting for hub in hubs for mailbox in list(hub.mailboxes.values())),
             healthy=self._healthy(),
-            **dict(_summed(hub.counters for hub in hubs)),
+            **{row.name: sum(getattr(hub.counters, row.name) for hub in hubs) for row in dataclasses.fields(Counters)},
         )
-
-
-def _summed(counters: Iterator[Counters]) -> Iterator[tuple[str, int]]:
-    rows = list(counters)
-    for field in dataclasses.fields(Counters):
-        yield field.name, sum(getattr(row, field.name) for row in rows)
-
-
-def _nothing() -> None:
-    """Scheduled in a run to find out whether the run still takes calls."""

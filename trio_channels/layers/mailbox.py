@@ -22,7 +22,7 @@ import outcome
 import trio
 
 from .._asgi.protocol import Message
-from .._limits import Overflow
+from .._limits import OVERFLOW, Overflow
 from ..exceptions import InvalidChannelLayerError
 from .message import Counters, Envelope, Gap
 
@@ -54,29 +54,7 @@ class MailboxStatistics:
 
 
 class Mailbox:
-    """The messages of one channel, on their way to one connection or subscriber.
-
-    Args:
-        name: the channel name.
-        capacity: the number of messages that may wait.
-        overflow: the rule beyond that; see :class:`~trio_channels.layers.base.ChannelLayer`.
-        counters: the layer's counters, incremented along with the mailbox' own.
-        ring: called after each change that the owner must handle. Not called for items handed directly to a task that
-            waits in :meth:`get`.
-        offer: called with a message that arrives while the mailbox is empty. Returns True if the owner has taken it.
-
-    Attributes:
-        groups: the names of the groups it is a member of; changed by the hub.
-        end: maps :attr:`failure` to the exception that receivers get from a closed mailbox; set by the owner.
-        on_overflow: called at the first overflow with ``overflow="close"``; set by the owner.
-        overflowed: whether a mailbox with ``overflow="close"`` has overflowed, so that its owner must end.
-        on_failure: called when the layer has failed; set by the owner.
-        failure: the reason why the layer has failed, so that the owner must end; else None.
-        last_used: Trio time of the last use, for ownerless mailboxes.
-
-    Raises:
-        InvalidChannelLayerError: there is no such overflow rule.
-    """
+    """The messages of one channel, on their way to one connection or subscriber."""
 
     __slots__ = (
         "_closed",
@@ -112,21 +90,21 @@ class Mailbox:
         ring: Callable[[], None] | None = None,
         offer: Callable[[Envelope], bool] | None = None,
     ) -> None:
-        if overflow not in tuple(_CONSEQUENCE):
-            raise InvalidChannelLayerError(
-                f"the overflow rule of a mailbox must be one of {tuple(_CONSEQUENCE)}; got {overflow!r}"
-            )
+        OVERFLOW.require("the overflow rule of a mailbox", overflow, InvalidChannelLayerError)
         self.name = name
         self.capacity = capacity
         self.overflow = overflow
-        self.overflowed = False
+        self.overflowed = False  # with "close": whether its owner must end
+        # The owner sets these: the exception for receivers of a closed mailbox, made from `failure`; callbacks.
         self.end: Callable[[str | None], Exception] = _end_of_channel
-        self.on_overflow: Callable[[], None] | None = None
+        self.on_overflow: Callable[[], None] | None = None  # at the first overflow with "close"
         self.on_failure: Callable[[], None] | None = None
-        self.failure: str | None = None
-        self.groups: set[str] = set()
-        self.last_used = trio.current_time()
+        self.failure: str | None = None  # why the layer has failed
+        self.groups: set[str] = set()  # changed by the hub
+        self.last_used = trio.current_time()  # of ownerless mailboxes
         self._counters = counters
+        # `ring` is called after each change that the owner must handle, but not for items handed directly to a task in
+        # get(). `offer` is called with a message that comes while the mailbox is empty; True: the owner has taken it.
         self._ring = ring
         self._offer = offer
         # Holes stand in the queue where messages are missing. Adjacent holes are merged, so that there is at most one
@@ -147,8 +125,6 @@ class Mailbox:
     def statistics(self) -> MailboxStatistics:
         """An immutable snapshot."""
         return MailboxStatistics(self._waiting, self.capacity, self._dropped, self._expired, len(self.groups))
-
-    # -- the layer's side -----------------------------------------------------------------------------------------
 
     @property
     def full(self) -> bool:
@@ -273,8 +249,6 @@ class Mailbox:
             entries.popleft()
         return self._waiting < self.capacity
 
-    # -- the owner's side -----------------------------------------------------------------------------------------
-
     def get_nowait(self) -> Message | Gap | None:
         """The next message or gap, or None if the mailbox is empty."""
         if self._entries:
@@ -289,13 +263,7 @@ class Mailbox:
         return self._entries.popleft().unwrap()  # type: ignore[union-attr]  # holes at the front are gone
 
     def get(self) -> Awaitable[Message | Gap]:
-        """Wait for the next message or gap. Several tasks may wait; they are served in the order in which they came.
-
-        Raises:
-            Exception: the mailbox was closed; the exception is made by :attr:`end`.
-
-        Cancellation: loses no message.
-        """
+        """Wait for the next message or gap. Several tasks may wait; they are served in the order in which they came."""
         return self
 
     def __await__(self) -> Generator[Any, Any, Message | Gap]:

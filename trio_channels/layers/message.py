@@ -23,11 +23,7 @@ _decoder = msgspec.msgpack.Decoder()
 
 
 def encode(message: Message) -> bytes:
-    """Encode a message as MessagePack.
-
-    Raises:
-        MessageNotEncodable: it is not a dict with str keys, or holds a value that MessagePack has no type for.
-    """
+    """Encode a message as MessagePack; raises MessageNotEncodable unless it is a dict of encodable values."""
     if not isinstance(message, dict):
         raise MessageNotEncodable(
             f"a channel layer message must be a dict such as {{'type': 'chat.message'}}; got {type(message).__name__}"
@@ -42,11 +38,7 @@ def encode(message: Message) -> bytes:
 
 
 def round_trip(message: Message) -> Message:
-    """The message as its receiver sees it: a fresh copy, with lists for tuples.
-
-    Raises:
-        MessageNotEncodable: it cannot be encoded (see :func:`encode`), or its encoding cannot be decoded.
-    """
+    """The message as its receiver sees it: a fresh copy, with lists for tuples."""
     encoded = encode(message)
     try:
         decoded: Message = _decoder.decode(encoded)
@@ -65,16 +57,10 @@ def _not_encodable(message: Message, error: Exception) -> MessageNotEncodable:
 
 
 class Envelope(outcome.Outcome[Message]):
-    """One message and its expiry, shared by all mailboxes of a fan-out.
+    """One message and the Trio time at which it expires, shared by all mailboxes of a fan-out."""
 
-    It is also the outcome that Trio wakes a waiting receiver with. Each receiver unwraps a shallow copy of its own, so
-    that a fan-out to a thousand members allocates no outcome per member.
-
-    Args:
-        message: the decoded message.
-        expires_at: Trio time at which the message counts as lost.
-    """
-
+    # Also the outcome that Trio wakes a waiting receiver with. Each receiver unwraps a shallow copy of its own, so
+    # that a fan-out to a thousand members allocates no outcome per member.
     __slots__ = ("expires_at", "message")
     # The comparison of outcomes looks at fields that an envelope does not have, and would find all envelopes equal.
     __eq__ = object.__eq__

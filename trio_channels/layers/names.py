@@ -51,15 +51,7 @@ def is_process_local(channel: str) -> bool:
 
 
 def new_channel_name(prefix: str, process: str = "") -> str:
-    """A new process-local channel name, with 96 random bits after the ``!``.
-
-    Args:
-        prefix: the first part of the name.
-        process: the name of this process, appended to the prefix.
-
-    Raises:
-        InvalidNameError: the prefix breaks the rules, or is too long.
-    """
+    """A new process-local channel name: the prefix, the name of this process, ``!`` and 96 random bits."""
     tail = f"{process}!{secrets.token_hex(12)}"
     if not is_group_name(prefix) or not is_channel_name(prefix + tail):
         raise InvalidNameError(

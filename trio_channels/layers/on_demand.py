@@ -34,10 +34,7 @@ class _OpenLayer:
 
 
 class Opener:
-    """Opens each layer in a task of its own, and keeps it open until the end of :func:`on_demand`.
-
-    A layer that fails later is logged; its next use opens it again.
-    """
+    """Opens each layer in a task of its own; a layer that fails later is logged, and its next use opens it again."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -46,13 +43,7 @@ class Opener:
         self._context = contextvars.copy_context()
 
     async def open(self, layer: AbstractAsyncContextManager[Any]) -> None:
-        """Open a layer, or wait for another task that is opening it.
-
-        Raises:
-            ChannelLayerUnavailable: the layer could not be opened. The next call tries again.
-
-        Cancellation: ends the wait; the opening goes on.
-        """
+        """Open a layer, or wait for another task that is opening it. A cancelled call ends the wait only."""
         state = self._layers.get(layer)
         if state is not None and state.opened.is_set():  # the caller found it closed: its close() has been called
             state.release.set()
@@ -88,10 +79,7 @@ class Opener:
 
 @asynccontextmanager
 async def on_demand() -> AsyncIterator[None]:
-    """Have this Trio run open channel layers on first use, for the length of the block.
-
-    Cancellation: the layers are closed, as far as that needs no wait.
-    """
+    """Have this Trio run open channel layers on first use, for the length of the block."""
     async with trio.open_nursery() as nursery:
         opener = Opener(nursery)
         _opener_of_run.set(opener)
@@ -103,13 +91,7 @@ async def on_demand() -> AsyncIterator[None]:
 
 
 async def open_on_demand(layer: AbstractAsyncContextManager[Any]) -> None:
-    """Open a layer that is used without being open, if the run opens layers on demand.
-
-    Raises:
-        ChannelLayerUnavailable: the layer could not be opened, or the run does not open layers on demand.
-
-    Cancellation: ends the wait; the opening goes on.
-    """
+    """Open a layer that is used without being open, if the run opens layers on demand."""
     opener = _opener_of_run.get()
     if opener is None:
         raise not_open()

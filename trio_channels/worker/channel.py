@@ -62,14 +62,7 @@ class ChannelStatistics:
 
 
 class WorkerChannel:
-    """One channel of a worker; can be served once.
-
-    Args:
-        application: the ASGI application that runs for each message.
-        name: the channel's name.
-        queue: the channel in its layer.
-        rules: the worker's options.
-    """
+    """One channel of a worker; can be served once."""
 
     def __init__(self, application: ASGIApplication, name: str, queue: WorkQueue, rules: WorkRules) -> None:
         self.name = name
@@ -176,21 +169,16 @@ class WorkerChannel:
 
     async def _failed(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
         self._counts["failed"] += 1
-        if self._rules.ack == "after-handler":
-            await self._retry(source, delivery, error)
-        else:
-            logger.error(
-                "%s failed; it is lost, as it was acknowledged on receive", self._named(delivery), exc_info=error
-            )
-
-    async def _retry(self, source: WorkSource, delivery: Delivery, error: BaseException) -> None:
-        if delivery.count >= self._rules.max_deliveries:
-            logger.error("%s failed; it is a dead letter now", self._named(delivery), exc_info=error)
+        message = self._named(delivery)
+        if self._rules.ack == "on-receive":
+            logger.error("%s failed; it is lost, as it was acknowledged on receive", message, exc_info=error)
+        elif delivery.count >= self._rules.max_deliveries:
+            logger.error("%s failed; it is a dead letter now", message, exc_info=error)
             self._counts["buried"] += 1
             await source.bury(delivery, f"{type(error).__name__}: {error}"[:500])
         else:
             delay = min(delay_after(delivery.count, FIRST_RETRY, LAST_RETRY), self._rules.claim_after)
-            logger.error("%s failed; again in %g s", self._named(delivery), delay, exc_info=error)
+            logger.error("%s failed; again in %g s", message, delay, exc_info=error)
             await source.retry(delivery, delay)
 
     async def _run(self, delivery: Delivery) -> None:

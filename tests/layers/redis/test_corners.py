@@ -251,5 +251,5 @@ async def test_everything_can_be_looked_at(url: str) -> None:
         session = layer._session()
         [shard] = session.shards
         parts = (layer, session, shard, shard.keys, shard.supervisor, shard.pipeline, shard.memberships, shard.delivery)
-        for part in (*parts, shard.reader, shard._prober, shard.delivery._duplicates):
+        for part in (*parts, shard.reader, shard._prober, shard.delivery.duplicates):
             assert repr(part).startswith(f"<{type(part).__name__}")

@@ -14,7 +14,6 @@ from .. import names
 from ..base import LayerOptions
 from ..hub import Hub
 from ..local import LocalDelivery
-from ..mailbox import Mailbox
 from ..message import round_trip
 from ..work import WorkQueue
 from .work import MemoryWorkQueue
@@ -60,15 +59,20 @@ class InMemoryChannelLayer(LocalDelivery):
         if home is None and names.is_process_local(channel):
             here.counters.gone += 1
         elif home is None or home is here:
-            _put(here, here.mailboxes.get(channel) or self._ownerless(channel), self, message)
+            mailbox = here.mailboxes.get(channel) or self._ownerless(channel)
+            if mailbox.full:
+                here.counters.full += 1
+                raise _full(channel, mailbox.capacity)
+            here.counters.sent += 1
+            mailbox.put(self._envelope(message))
         else:
             # From here another run's mailbox can only be read: the capacity check is approximate, and the mailbox may
             # end before the message reaches it.
-            mailbox = home.mailboxes.get(channel)
-            if mailbox is not None and mailbox.statistics().waiting >= mailbox.capacity:
+            other = home.mailboxes.get(channel)
+            if other is not None and other.statistics().waiting >= other.capacity:
                 here.counters.full += 1
-                self._in_run_of(home, partial(getattr, mailbox, "full"))  # drops its expired messages
-                raise _full(channel, mailbox.capacity)
+                self._in_run_of(home, partial(getattr, other, "full"))  # drops its expired messages
+                raise _full(channel, other.capacity)
             self._in_run_of(home, partial(home.in_turn, partial(self._deliver_in_its_run, channel, message)))
 
     def _deliver_in_its_run(self, channel: str, message: Message) -> None:
@@ -159,8 +163,6 @@ class InMemoryChannelLayer(LocalDelivery):
         seen = self.statistics()
         return f"<InMemoryChannelLayer {seen.channels} channels, {seen.groups} groups, {seen.waiting} waiting>"
 
-    # -- runs -----------------------------------------------------------------------------------------------------
-
     def _home_of(self, channel: str) -> Hub | None:
         """The hub that holds a channel: this run's if it does, never that of an ended run."""
         here = self._hub()
@@ -174,14 +176,6 @@ class InMemoryChannelLayer(LocalDelivery):
         else:
             # In turn: it must not overtake the messages that the caller has sent to that run.
             self._in_run_of(hub, partial(hub.in_turn, function))
-
-
-def _put(hub: Hub, mailbox: Mailbox, layer: LocalDelivery, message: Message) -> None:
-    if mailbox.full:
-        hub.counters.full += 1
-        raise _full(mailbox.name, mailbox.capacity)
-    hub.counters.sent += 1
-    mailbox.put(layer._envelope(message))
 
 
 def _full(channel: str, capacity: int) -> ChannelFull:

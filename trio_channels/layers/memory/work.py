@@ -38,12 +38,7 @@ class _Waiting:
 
 
 class MemoryWorkQueue(WorkQueue):
-    """One named channel of an in-memory layer.
-
-    Args:
-        layer: the channel layer.
-        channel: the channel's name.
-    """
+    """One named channel of an in-memory layer."""
 
     def __init__(self, layer: InMemoryChannelLayer, channel: str) -> None:
         self.layer = layer
@@ -59,10 +54,7 @@ class MemoryWorkQueue(WorkQueue):
     async def serve(
         self, *, max_deliveries: int = MAX_DELIVERIES, claim_after: float = CLAIM_AFTER
     ) -> AsyncIterator[MemoryWorkSource]:
-        """See :meth:`WorkQueue.serve`. Sources and queue die together, so that no message is ever taken over.
-
-        Cancellation: the unsettled messages go to other sources.
-        """
+        """See :meth:`WorkQueue.serve`. Sources and queue die together, so that no message is ever taken over."""
         source = MemoryWorkSource(self)
         await trio.lowlevel.checkpoint()
         try:

@@ -54,14 +54,7 @@ NO_ANSWER = object()
 
 
 class Call(Wakeup):
-    """One call. Its task waits for the answer.
-
-    Args:
-        request: the encoded command, or the part of a combined one.
-        size: approximate number of bytes that it adds to a write.
-        combine: combines such parts into one command; None for a command of its own.
-        deadline: Trio time at which its caller gives up.
-    """
+    """One call. Its task waits for the answer."""
 
     __slots__ = ("abandoned", "combine", "deadline", "reply", "request", "sent", "size")
 
@@ -83,16 +76,7 @@ _combine_of = operator.attrgetter("combine")
 
 
 class Batch:
-    """Calls that are sent in one write.
-
-    Args:
-        calls: in order; at least one.
-
-    Attributes:
-        calls: the same.
-        data: the encoded commands.
-        replies: number of replies to expect.
-    """
+    """Calls that are sent in one write."""
 
     __slots__ = ("_counts", "calls", "data", "replies")
 
@@ -118,14 +102,7 @@ class Batch:
         return f"<Batch of {len(self.calls)} calls in {len(self._counts)} commands>"
 
     def answers(self, replies: list[Any]) -> list[Any]:
-        """The answer to each call.
-
-        Args:
-            replies: all replies to the batch.
-
-        Raises:
-            ConnectionLost: the batch must be sent again, elsewhere or later.
-        """
+        """The answer to each call; raises ConnectionLost if the batch must be sent again, elsewhere or later."""
         if len(replies) > 1:
             if isinstance(replies[0], ReplyError):
                 raise ConnectionLost(str(replies[0]))
@@ -143,11 +120,7 @@ class Batch:
 
 
 def results_of_transaction(replies: list[Any]) -> list[Any]:
-    """The answer to each command of a transaction.
-
-    Args:
-        replies: to ``MULTI``, to each command (``QUEUED``, or why not), and to ``EXEC``.
-    """
+    """The answer to each command, from the replies to ``MULTI``, to each command, and to ``EXEC``."""
     queued, executed = replies[1:-1], replies[-1]
     if not isinstance(executed, ReplyError):
         return list(executed)
@@ -162,15 +135,10 @@ Part = tuple[int, str, bytes]
 
 
 class GroupSends:
-    """Combines messages to groups that wait together into one command.
+    """Combines messages to groups that wait together into one command."""
 
-    Without it, ten tasks that send at the same time would start ten scripts, and each would check the last number of
-    this process and the length of each inbox: more than half of all work in Redis.
-
-    Args:
-        keys: of the shard, for this process.
-        inbox_capacity: of every process, in messages.
-    """
+    # Without it, ten tasks that send at the same time would start ten scripts, and each would check the last number of
+    # this process and the length of each inbox: more than half of all work in Redis.
 
     def __init__(self, keys: ShardKeys, inbox_capacity: int) -> None:
         self._keys = keys

@@ -31,13 +31,7 @@ class UndecodableEntry(ChannelLayerError):
 
 
 class Payload(NamedTuple):
-    """The content of an entry.
-
-    Args:
-        kind: ``GROUP``, ``CHANNEL``, ``PROBE`` or ``NAMED``.
-        name: of the group or channel.
-        message: the message.
-    """
+    """The content of an entry: its kind, the name of the group or channel, and the message."""
 
     kind: int
     name: str
@@ -51,15 +45,7 @@ class _Cipher(Protocol):
 
 
 class EntryCodec:
-    """Encodes messages as blobs, and decodes blobs.
-
-    Args:
-        serializer_format: of the payload. JSON has no bytes: they arrive as base64 text.
-        keys: secrets of any length. The first encrypts, all decrypt, so that you can rotate keys. None: no encryption.
-
-    Raises:
-        InvalidChannelLayerError: the format is unknown, a key is not a str or bytes, or ``cryptography`` is missing.
-    """
+    """Encodes messages as blobs, and decodes blobs. The first key encrypts, all decrypt: so keys can be rotated."""
 
     def __init__(
         self, serializer_format: SerializerFormat = "msgpack", keys: Iterable[str | bytes] | None = None
@@ -74,26 +60,13 @@ class EntryCodec:
         self._cipher = _cipher(keys)
 
     def pack(self, kind: int, name: str, message: Message) -> bytes:
-        """Encode a message.
-
-        Args:
-            kind: ``GROUP``, ``CHANNEL``, ``PROBE`` or ``NAMED``.
-            name: of the group or channel.
-            message: the message.
-
-        Raises:
-            MessageNotEncodable: the message holds a value that cannot be encoded.
-        """
+        """Encode a message of that kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``) for that group or channel."""
         encoded = check_and_encode(message)
         payload = self._encode((kind, name, msgspec.Raw(encoded) if self._is_msgpack else message))
         return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
 
     def unpack(self, blob: object) -> Payload:
-        """Decode a blob.
-
-        Raises:
-            UndecodableEntry: this codec cannot read the blob.
-        """
+        """Decode a blob; raises :class:`UndecodableEntry` if this codec cannot read it."""
         if not isinstance(blob, bytes) or not blob.startswith(VERSION):
             raise UndecodableEntry(f"expected an entry of version {VERSION[0]}; got {blob!r:.40}")
         payload = blob[1:]

@@ -88,21 +88,12 @@ class RedisConnection:
         return f"<RedisConnection to {self.host}>"
 
     async def send(self, data: bytes) -> None:
-        """Write encoded commands.
-
-        Raises:
-            ConnectionLost: the connection is gone.
-
-        Cancellation: a part may have been written; close the connection then.
-        """
+        """Write encoded commands. A cancelled call may have written a part: close the connection then."""
         with TranslatedErrors(self.host):
             await self._stream.send_all(data)
 
     def send_nowait(self, data: bytes) -> bytes:
-        """Write as much as the system takes at once; returns the rest, for :meth:`send`.
-
-        Never raises: on a broken connection all of it is the rest.
-        """
+        """Write as much as the system takes at once; returns the rest, for :meth:`send`. Never raises."""
         if self._socket is None:
             return data  # TLS must encrypt first
         try:
@@ -111,13 +102,7 @@ class RedisConnection:
             return data
 
     async def receive(self) -> list[Any]:
-        """Wait for replies; returns at least one. An error reply is an element of the list, and not raised.
-
-        Raises:
-            ConnectionLost: the connection is gone.
-
-        Cancellation: loses nothing.
-        """
+        """Wait for replies; returns at least one. An error reply is an element of the list, and not raised."""
         replies: list[Any] = []
         with TranslatedErrors(self.host):
             while not replies:
@@ -145,13 +130,7 @@ class RedisConnection:
                 pass  # a spurious wake-up
 
     async def exchange(self, *commands: tuple[Argument, ...], timeout: float = EXCHANGE_TIMEOUT) -> list[Any]:
-        """Send commands, and wait at most `timeout` seconds for their replies. No other command may be under way.
-
-        Raises:
-            ConnectionLost: the connection is gone, or silent.
-
-        Cancellation: the replies may still come; close the connection then.
-        """
+        """Send commands, and wait at most `timeout` seconds for their replies. Close the connection after a failure."""
         replies: list[Any] = []
         with trio.move_on_after(timeout):
             await self.send(b"".join(encode(*command) for command in commands))
@@ -161,14 +140,9 @@ class RedisConnection:
         raise ConnectionLost(f"Redis at {self.host} has been silent for {timeout:g} seconds")
 
     async def close_gracefully(self, timeout: float) -> None:
-        """Close the connection after Redis has finished its commands and has seen the end of the stream.
-
-        Redis gives up a command that blocks. Over TLS, or after `timeout` seconds, this is :meth:`aclose`.
-
-        Cancellation: the connection is closed.
-        """
+        """Close the connection after Redis has finished its commands; over TLS, or after `timeout` seconds, at once."""
         with trio.move_on_after(timeout):
-            try:
+            try:  # at the end of the stream Redis gives up a command that blocks
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     await self._stream.send_eof()
                     while await self._stream.receive_some(RECEIVE_SIZE):
@@ -188,13 +162,7 @@ def connect_timeout_for(timeout: float) -> float:
 
 
 async def open_connection(host: Host, timeout: float = CONNECT_TIMEOUT) -> RedisConnection:
-    """Connect, authenticate, and select the database.
-
-    Raises:
-        ConnectionLost: it failed, or took longer than `timeout` seconds.
-
-    Cancellation: leaves nothing open.
-    """
+    """Connect, authenticate, and select the database, in at most `timeout` seconds."""
     with trio.move_on_after(timeout):
         with TranslatedErrors(host):
             stream = await _open_stream(host)
@@ -240,13 +208,8 @@ async def _greet(connection: RedisConnection) -> None:
 
 
 async def check_version(connection: RedisConnection, timeout: float = EXCHANGE_TIMEOUT) -> None:
-    """Check that the server has at least :data:`OLDEST_VERSION`.
-
-    It asks ``HELLO``, new in Redis 6.0, as ACL users are often denied ``INFO``.
-
-    Raises:
-        ConnectionLost: the server is older.
-    """
+    """Raise ConnectionLost unless the server has at least :data:`OLDEST_VERSION`."""
+    # HELLO, new in Redis 6.0, as ACL users are often denied INFO.
     [reply] = await connection.exchange(("HELLO",), timeout=timeout)
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("ERR unknown command"):

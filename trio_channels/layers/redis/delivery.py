@@ -33,11 +33,10 @@ class _SlidingWindow:
 
 
 class DuplicateFilter:
-    """Recognises messages that come twice: a sliding window of tokens for each sender.
+    """Recognises messages that come twice: a sliding window of tokens for each sender."""
 
-    A command whose answer was lost is sent again, though Redis may have carried it out. Its token, the sender and a
-    number, is the same both times.
-    """
+    # A command whose answer was lost is sent again, though Redis may have carried it out. Its token, the sender and a
+    # number, is the same both times.
 
     def __init__(self) -> None:
         self._senders: OrderedDict[bytes, _SlidingWindow] = OrderedDict()
@@ -79,22 +78,7 @@ CLOCK_STEP = 5.0
 
 
 class Delivery:
-    """Delivers the entries of one inbox.
-
-    Args:
-        name: for log lines.
-        hub: holds the local members.
-        codec: decodes the entries.
-        mine: says whether a group belongs to this shard.
-        is_home: whether messages to single channels of this process come through this shard.
-        expiry: seconds that a message may wait.
-        on_probe: called with the number of a probe.
-        on_flush: called when the inbox was flushed.
-
-    Attributes:
-        gaps: number of reported gaps.
-        undecodable: number of skipped entries.
-    """
+    """Delivers the entries of one inbox."""
 
     def __init__(
         self,
@@ -114,11 +98,11 @@ class Delivery:
         self._hub = hub
         self._codec = codec
         self._mine = mine
-        self._is_home = is_home
+        self._is_home = is_home  # whether messages to single channels of this process come through this shard
         self._expiry = expiry
         self._on_probe = on_probe
         self._on_flush = on_flush
-        self._duplicates = DuplicateFilter()
+        self.duplicates = DuplicateFilter()
         # Redis' time minus Trio's; for entries older than _clock_set_at the offset before Redis' clock was set.
         self._clock_offset = 0.0
         self._clock_set_at, self._old_clock = 0.0, 0.0
@@ -127,11 +111,6 @@ class Delivery:
 
     def __repr__(self) -> str:
         return f"<Delivery of {self._name}, {self.gaps} gaps, {self.undecodable} undecodable>"
-
-    @property
-    def duplicates(self) -> int:
-        """Messages that came a second time, and were dropped."""
-        return self._duplicates.suppressed
 
     def see_time(self, time: list[bytes]) -> None:
         """Learn Redis' clock: the ids of entries are times on it, so they are compared with no other clock."""
@@ -151,17 +130,9 @@ class Delivery:
         return milliseconds / 1000 - offset
 
     def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> Awaitable[None] | None:
-        """Deliver an entry. A malformed entry is skipped and counted.
-
-        Args:
-            entry_id: its id in the stream.
-            fields: names and values.
-            already: delivered entries still in the inbox, which a flush counts as lost.
-
-        Returns:
-            None when the entry is delivered, nearly always. For a large group, and while another shard delivers to
-            one: an awaitable to await before the next entry. It is shielded from cancellation.
-        """
+        """Deliver an entry; skip and count a malformed one. Await the result, if any, before the next entry."""
+        # Usually None: only large groups, and waits for another shard's delivery to one, need a task switch. `already`
+        # entries were delivered and are still in the inbox: a flush counts them as lost.
         try:
             content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
             if b"l" in content:
@@ -173,7 +144,7 @@ class Delivery:
                 raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
             probe = int(payload.name) if payload.kind == PROBE else 0
             # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
-            if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
+            if self.duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
@@ -181,7 +152,7 @@ class Delivery:
         if payload.kind == PROBE:
             self._on_probe(probe)
             return None
-        envelope = self._envelope(entry_id, payload)
+        envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry)
         if payload.kind == GROUP and self._hub.is_large(payload.name):
             return self._to_large_group(payload.name, envelope)
         put = self._hub.fan_out if payload.kind == GROUP else self._to_channel
@@ -208,9 +179,6 @@ class Delivery:
         with trio.CancelScope(shield=True):
             await self._hub.after_turn(put)
 
-    def _envelope(self, entry_id: bytes, payload: Payload) -> Envelope:
-        return Envelope(payload.message, self.written_at(entry_id) + self._expiry)
-
     def count_undecodable(self, where: str, error: Exception) -> None:
         """Count a skipped entry, and log it, at most once a minute."""
         self.undecodable += 1
@@ -224,8 +192,6 @@ class Delivery:
                 error,
                 self.undecodable,
             )
-
-    # -- gaps -----------------------------------------------------------------------------------------------------
 
     def forget_marks(self, refused: int) -> None:
         """Set how many messages the inbox has refused so far: the next :meth:`report_loss` covers them."""

@@ -19,22 +19,14 @@ _KEYS = {"address", "host", "port", "path", "db", "sentinels", "master_name", "s
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The TLS options of a connection.
-
-    Args:
-        ca_certs: file of certificates to trust instead of the system's.
-        certfile, keyfile: the client's certificate, if the server requires one.
-        password: of the key file; never shown.
-        check_hostname: whether the server's certificate must match its host name.
-        check_certificate: whether a trusted authority must have signed it. Without, anybody can pose as the server.
-    """
+    """The TLS options of a connection."""
 
     ca_certs: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
     password: str | None = field(default=None, repr=False)
     check_hostname: bool = True
-    check_certificate: bool = True
+    check_certificate: bool = True  # without, anybody can pose as the server
 
     def context(self) -> ssl.SSLContext:
         """An SSL context. The files are read for each one, as certificates are renewed."""
@@ -50,16 +42,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One Redis server, or the sentinels that know its address.
-
-    Args:
-        address: (host, port), or the path of a unix socket; None with sentinels.
-        database: number of the database.
-        username, password: of the ACL user; never shown.
-        tls: None for a connection without TLS.
-        sentinels: those that know the address of `master_name`.
-        master_name: the name of the server at the sentinels.
-    """
+    """One Redis server, or the sentinels that know its address by `master_name`."""
 
     address: tuple[str, int] | str | None
     database: int = 0
@@ -80,16 +63,7 @@ class Host:
 
 
 def parse_host(entry: object) -> Host:
-    """Parse one entry of ``hosts``: a URI, a (host, port) pair, or a dict.
-
-    A dict has ``address`` (a URI), ``host`` and ``port``, ``path`` (of a unix socket), or ``sentinels`` and
-    ``master_name``; and ``db``, ``username``, ``password``, ``ssl``, ``ssl_ca_certs``, ``ssl_certfile``,
-    ``ssl_keyfile``, ``ssl_password``, ``ssl_check_hostname``, ``ssl_cert_reqs``. Options for the connections to the
-    sentinels are in ``sentinel_kwargs``.
-
-    Raises:
-        InvalidChannelLayerError: the entry has another form, or its certificate files cannot be used.
-    """
+    """Parse one entry of ``hosts``: a URI, a (host, port) pair, or a dict with some of the keys ``_KEYS``."""
     if isinstance(entry, str):
         return _parse_uri(entry, {})
     if isinstance(entry, list | tuple) and len(entry) == 2:
@@ -111,7 +85,10 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
         options["host"], options["port"] = _address(entry["address"], PORT)
     common = _login(options) | {"database": _database(options.get("db", 0))}
     if "sentinels" in options:
-        return Host(None, **common, sentinels=_sentinels(options), master_name=_master_name(options))
+        name = options.get("master_name")
+        if not isinstance(name, str) or not name:
+            raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name, a non-empty str")
+        return Host(None, **common, sentinels=_sentinels(options), master_name=name)
     if "path" in options:
         path = str(options["path"])
         if not path:
@@ -139,20 +116,9 @@ def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
     return tuple(Host(_address(address, SENTINEL_PORT), **login) for address in addresses)
 
 
-def _master_name(options: Mapping[str, Any]) -> str:
-    name = options.get("master_name")
-    if not isinstance(name, str) or not name:
-        raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name, a non-empty str")
-    return name
-
-
 def _login(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that servers and sentinels share."""
-    return {
-        "username": _text("username", options),
-        "password": _text("password", options),
-        "tls": _tls(options),
-    }
+    return {"username": _text("username", options), "password": _text("password", options), "tls": _tls(options)}
 
 
 def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:

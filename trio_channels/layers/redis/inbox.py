@@ -55,24 +55,7 @@ NOTHING_READ = b"0-0"
 
 
 class InboxReader:
-    """The one reader of an inbox.
-
-    Args:
-        name: for log lines.
-        keys: of the shard, for this process.
-        locate: finds the server; called for each connection.
-        pipeline: sends the commands. When it moves to another server, the reader follows.
-        delivery: delivers the entries.
-        capacity: of the inbox, in messages.
-        timeout: seconds to wait for an answer.
-        on_attached: called after each attaching, before the first read.
-
-    Attributes:
-        attached: set once the inbox exists.
-        attachments: number of times that the reader attached to it.
-        connected: whether the reader reads now.
-        problem: why it does not, as a sentence.
-    """
+    """The one reader of an inbox."""
 
     def __init__(
         self,
@@ -104,9 +87,8 @@ class InboxReader:
         self._read_so_far = 0
         self._inspect_at = -math.inf  # when to inspect the inbox again
         self._unacknowledged = 0  # entries read that are still in the inbox
-        self._last_unacknowledged: bytes | None = (
-            None  # the last message among them; a mark does not count, as the next mark replaces it
-        )
+        # The last message among them; a mark does not count, as the next mark replaces it.
+        self._last_unacknowledged: bytes | None = None
         self._max_unacknowledged = min(UNACKNOWLEDGED, int(capacity * UNACKNOWLEDGED_PART))
         self._idle = False  # whether the last read found nothing
         self._address: object = None

@@ -11,37 +11,19 @@ GROUP_LEASES = 2
 
 
 class ShardKeys:
-    """The names of the keys of a shard.
-
-    Args:
-        tag: ``{prefix:shard}``, the hash tag of all keys.
-        process: this process' id.
-        next_number: counts this process' commands.
-        timeout: seconds for which a command may be sent again.
-
-    Attributes:
-        inboxes: the common prefix of all inboxes.
-        inbox: the inbox of this process, a stream.
-        state: a hash of counters about that inbox.
-        done: the number of the last command of this process that Redis carried out.
-        refused: the latest refused messages of this process.
-        process: this process' id.
-        next_number: counts this process' commands; see :meth:`stamp`.
-        lease_ms: milliseconds for which an inbox lives without its reader.
-        memory_ms: milliseconds for which Redis remembers the number of a command.
-    """
+    """The names of the keys of a shard."""
 
     def __init__(self, tag: str, process: str, next_number: Callable[[], int], timeout: float) -> None:
         self.tag = tag
         self.inboxes = f"{tag}:i:"
-        self.inbox = f"{self.inboxes}{process}"
-        self.state = f"{self.inbox}:state"
-        self.done = f"{tag}:done:{process}"
-        self.refused = f"{tag}:refused:{process}"
+        self.inbox = f"{self.inboxes}{process}"  # a stream
+        self.state = f"{self.inbox}:state"  # counters about the inbox
+        self.done = f"{tag}:done:{process}"  # the number of the last command that Redis carried out
+        self.refused = f"{tag}:refused:{process}"  # the latest refused messages of this process
         self.lease_ms = int(LEASE * 1000)
         self.process = process
         self.next_number = next_number
-        self.memory_ms = int(max(LEASE, 2 * timeout) * 1000)
+        self.memory_ms = int(max(LEASE, 2 * timeout) * 1000)  # for the number of a command, which may come again
 
     def __repr__(self) -> str:
         return f"<ShardKeys of {self.inbox}>"
@@ -55,9 +37,7 @@ class ShardKeys:
         return [self.done, *map(self.group, names)]
 
     def stamp(self) -> tuple[str, int, int]:
-        """The first arguments of a numbered command: process, number, and milliseconds for which Redis remembers it.
-
-        Call the pipeline at once, without letting other tasks run: the numbers must reach Redis in order, as it skips
-        a command whose number is not higher than the last one.
-        """
+        """The first arguments of a numbered command: process, number, milliseconds for which Redis remembers it."""
+        # The caller lets no other task run before it calls the pipeline: the numbers must reach Redis in order, as it
+        # skips a command whose number is not higher than the last one.
         return self.process, self.next_number(), self.memory_ms

@@ -41,7 +41,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             Cluster. Several servers share the groups.
         prefix: of every key.
         symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. It needs ``cryptography``.
-        serializer_format: ``msgpack`` or ``json``.
+        serializer_format: ``msgpack``, or ``json``, which has no bytes: they arrive as base64 text.
         timeout: seconds after which a call raises ChannelLayerUnavailable.
         inbox_capacity: most messages that wait for one process. Further ones are refused, counted, and reported to it
             as a gap.
@@ -96,8 +96,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
             ChannelLayerUnavailable: the layer is not open.
         """
         return tuple(shard.statistics() for shard in self._session().shards)
-
-    # -- messages ---------------------------------------------------------------------------------------------------
 
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`.
@@ -171,8 +169,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1
 
-    # -- groups -----------------------------------------------------------------------------------------------------
-
     async def group_add(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 
@@ -221,8 +217,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """See :meth:`ChannelLayer.new_channel`. Cancellation: no channel is made."""
         await self._working_session()
         return await super().new_channel(prefix)
-
-    # -- named channels ---------------------------------------------------------------------------------------------
 
     async def receive(self, channel: str) -> Message:
         """See :meth:`ChannelLayer.receive`. A named channel's message is acknowledged when it is returned.

@@ -22,24 +22,10 @@ BATCH = 500
 
 
 class Memberships:
-    """The groups that Redis may know, those it has confirmed, and the changes that it must be told.
-
-    Args:
-        keys: of the shard, for this process.
-        pipeline: sends the commands.
-        hub: holds the local members.
-        mine: says whether a group belongs to this shard.
-        timeout: seconds that a caller waits.
-    """
+    """The groups that Redis may know, those it has confirmed, and the changes that it must be told."""
 
     def __init__(
-        self,
-        *,
-        keys: ShardKeys,
-        pipeline: Pipeline,
-        hub: Hub,
-        mine: Callable[[str], bool],
-        timeout: float,
+        self, *, keys: ShardKeys, pipeline: Pipeline, hub: Hub, mine: Callable[[str], bool], timeout: float
     ) -> None:
         self._keys = keys
         self._pipeline = pipeline
@@ -62,13 +48,7 @@ class Memberships:
         return not self._changed and not self._joined and self._known == self._confirmed
 
     async def wait_until_joined(self, group: str) -> None:
-        """Wait until Redis knows that this process is a member.
-
-        Raises:
-            ChannelLayerUnavailable: Redis did not confirm it in time. The membership stands, and Redis is told later.
-
-        Cancellation: changes nothing.
-        """
+        """Wait until Redis knows of this process, or raise ChannelLayerUnavailable; the membership stands then too."""
         if group in self._confirmed:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return

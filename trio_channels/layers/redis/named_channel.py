@@ -43,16 +43,7 @@ Entry = tuple[bytes, bytes]
 
 
 class StreamReader:
-    """Reads the stream of a named channel as a consumer of its group, over a connection of its own.
-
-    Args:
-        stream: the key of the channel.
-        consumer: the name in the consumer group.
-        pipeline: of the channel's shard.
-        locate: finds the server of the shard.
-        timeout: seconds for an exchange that does not block.
-        scripts: the scripts that are called over this connection.
-    """
+    """Reads the stream of a named channel as a consumer of its group, over a connection of its own."""
 
     def __init__(
         self,
@@ -79,15 +70,7 @@ class StreamReader:
         return self._connection is not None
 
     async def connect(self) -> bool:
-        """Open a connection to the shard, unless one is open; returns whether it is new.
-
-        The stream and its group are made if they do not exist.
-
-        Raises:
-            ConnectionLost: it failed.
-
-        Cancellation: call :meth:`disconnect` then.
-        """
+        """Connect to the shard unless connected, and make the stream and its group; returns whether it connected."""
         if self._moves != self.pipeline.moves:
             await self.disconnect()
         if self._connection is not None:
@@ -100,38 +83,21 @@ class StreamReader:
         return True
 
     async def disconnect(self) -> None:
-        """Close the connection. Needed after a failed or cancelled exchange, whose replies may still come.
-
-        Cancellation: shielded; it does not wait for Redis.
-        """
+        """Close the connection. Needed after a failed or cancelled exchange, whose replies may still come."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
 
     async def close_gracefully(self) -> None:
-        """Close the connection, and return when Redis delivers nothing more to it.
-
-        Cancellation: shielded, for at most :data:`CLOSE_TIMEOUT` seconds.
-        """
+        """Close the connection, and return when Redis delivers nothing more to it; shielded."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with trio.CancelScope(shield=True):
                 await connection.close_gracefully(CLOSE_TIMEOUT)
 
     async def read(self, start: str, count: int, block: float | None = None) -> list[tuple[bytes, list[bytes] | None]]:
-        """Read entries of the group.
-
-        Args:
-            start: ``>`` for new entries, ``0`` for those pending for this consumer.
-            count: most entries to return.
-            block: seconds to wait for the first one; None: do not wait.
-
-        Raises:
-            ConnectionLost: as :meth:`ask`.
-
-        Cancellation: call :meth:`disconnect` then.
-        """
+        """Read entries of the group: new ones from ``>``, those pending for this consumer from ``0``."""
         options: tuple[Argument, ...] = () if block is None else ("BLOCK", int(block * 1000))
         reply = await self.ask(
             (
@@ -154,13 +120,7 @@ class StreamReader:
         return [(entry_id, fields) for entry_id, fields in entries]
 
     async def ask(self, command: tuple[Argument, ...], timeout: float | None = None) -> Any:
-        """Run a command; returns the answer, or None if the stream was gone, which is then made again.
-
-        Raises:
-            ConnectionLost: the connection is gone or silent, or Redis answered with an error.
-
-        Cancellation: call :meth:`disconnect` then.
-        """
+        """Run a command; returns the answer, or None if the stream was gone, which is then made again."""
         connection = self._connection
         if connection is None:
             raise ConnectionLost(f"{self.stream} has no connection")
@@ -186,12 +146,7 @@ def blob_of(fields: list[bytes]) -> bytes:
 
 
 class NamedChannel:
-    """The receivers of one named channel in one process.
-
-    Args:
-        reader: reads the stream of the channel.
-        timeout: seconds of an outage after which a receiver gets ChannelLayerUnavailable.
-    """
+    """The receivers of one named channel in one process."""
 
     def __init__(self, reader: StreamReader, timeout: float) -> None:
         self._reader = reader
@@ -214,13 +169,7 @@ class NamedChannel:
         return self._turn.locked() or self._held is not None
 
     async def receive(self) -> tuple[bytes, float]:
-        """Wait for a message; returns its blob, and its age in seconds.
-
-        Raises:
-            ChannelLayerUnavailable: Redis has been away for longer than the time limit.
-
-        Cancellation: loses nothing. An acknowledgement is shielded, for at most `timeout` seconds.
-        """
+        """Wait for a message; returns its blob, and its age in seconds. Cancellation loses nothing."""
         async with self._turn:
             while True:
                 if self._held is None:
@@ -237,21 +186,13 @@ class NamedChannel:
                     return blob, now - int(entry_id.partition(b"-")[0]) / 1000
 
     async def quit(self) -> None:
-        """Close the connection, and delete this consumer in Redis, unless messages are pending for it.
-
-        Raises:
-            ChannelLayerUnavailable: Redis did not answer in time.
-
-        Cancellation: the consumer may stay in Redis.
-        """
+        """Close the connection, and delete this consumer in Redis, unless messages are pending for it."""
         await self.disconnect()
         await self._pipeline.call(*LEAVE_NAMED(self._stream, self._note, args=(CONSUMER_GROUP, self._consumer)))
 
     async def disconnect(self) -> None:
-        """Close the connection; the next receiver opens another one. Cancellation: shielded."""
+        """Close the connection; the next receiver opens another one."""
         await self._reader.disconnect()
-
-    # -- reading --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> Entry:
         """The next entry, through outages shorter than `timeout`."""

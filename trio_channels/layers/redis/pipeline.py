@@ -55,14 +55,7 @@ BATCH_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PipelineStatistics:
-    """A snapshot of a pipeline.
-
-    Args:
-        connected: whether it has a connection.
-        waiting: calls that wait to be sent.
-        unanswered: calls that wait for their replies.
-        connections: connections opened so far.
-    """
+    """A snapshot of a pipeline: calls that wait to be sent or for replies, and connections opened so far."""
 
     connected: bool
     waiting: int
@@ -71,16 +64,7 @@ class PipelineStatistics:
 
 
 class Pipeline:
-    """Ordered, pipelined commands to the server of a shard.
-
-    Args:
-        name: for log lines.
-        locate: finds the server; called for each connection.
-        timeout: seconds that a caller waits, and after which a silent connection is given up.
-
-    Attributes:
-        moves: number of times that a connection went to another server than the one before. Readers must follow.
-    """
+    """Ordered, pipelined commands to the server of a shard."""
 
     def __init__(self, name: str, locate: Callable[[], Awaitable[Host]], timeout: float) -> None:
         self.name = name
@@ -98,7 +82,7 @@ class Pipeline:
         self._closed = False
         self._connections = 0
         self._address: object = None
-        self.moves = 0
+        self.moves = 0  # connections to another server than the one before; readers must follow
         self._last_error = "it has not been connected yet"
 
     def __repr__(self) -> str:
@@ -115,30 +99,13 @@ class Pipeline:
     def _unanswered(self) -> list[Call]:
         return [] if self._batch is None else self._batch.calls
 
-    # -- the callers' side ----------------------------------------------------------------------------------------
-
     def call(self, *arguments: Argument) -> Awaitable[Any]:
-        """Run a command in Redis; returns its reply. Redis executes calls in the order in which they are made.
-
-        Await the result at once.
-
-        Raises:
-            ChannelLayerUnavailable: no answer came in time. A command that was sent may still take effect.
-            CommandRefused: Redis answered with an error.
-
-        Cancellation: as after a time-out.
-        """
+        """Run a command in Redis; returns its reply. Redis executes calls in order. Await the result at once."""
         data = encode(*arguments)
         return self._answer(Call(data, len(data), None, trio.current_time() + self._timeout))
 
     def call_combined(self, combine: Combine, part: Any, size: int) -> Awaitable[Any]:
-        """As :meth:`call`, but consecutive calls that wait together become one command.
-
-        Args:
-            combine: combines parts into a command; the same object for all calls that can be combined.
-            part: the part of this call.
-            size: approximate number of bytes that the part adds to a write.
-        """
+        """As :meth:`call`, but `combine` makes one command of consecutive calls that wait together."""
         return self._answer(Call(part, size, combine, trio.current_time() + self._timeout))
 
     async def _answer(self, call: Call) -> Any:
@@ -154,8 +121,9 @@ class Pipeline:
             call.abandoned = True
             self._waiting.pop(call, None)
         if call.reply is NO_ANSWER:
+            when = "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
             raise ChannelLayerUnavailable(
-                f"{self.name} did not answer {self._until_when()}"
+                f"{self.name} did not answer {when}"
                 f" ({'sent, may still take effect' if call.sent else 'not sent'}); "
                 f"{'connected' if self._connection else self._last_error}"
             )
@@ -164,10 +132,8 @@ class Pipeline:
         return call.reply
 
     async def watch_deadlines(self) -> None:
-        """End the wait of callers whose deadline has passed, until cancelled; also without a connection.
-
-        One task serves all callers: a cancel scope for each would add a tenth to the cost of a call.
-        """
+        """End the wait of callers whose deadline has passed, until cancelled; also without a connection."""
+        # One task serves all callers: a cancel scope for each would add a tenth to the cost of a call.
         while True:
             now = trio.current_time()
             next_look = now + self._timeout
@@ -185,9 +151,6 @@ class Pipeline:
         for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
                 call.set()
-
-    def _until_when(self) -> str:
-        return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
 
     def _send_batch(self) -> None:
         """Send the waiting calls in one write, unless a batch is under way; never waits, and never raises."""
@@ -208,8 +171,6 @@ class Pipeline:
         self._rest = self._connection.send_nowait(self._batch.data)
         if self._rest:
             self._rest_ready.set()
-
-    # -- the connection's side ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the calls, over one connection after the other, until cancelled."""
@@ -232,12 +193,6 @@ class Pipeline:
                     self._in_outage = True
                     logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
             await self._back_off.wait()
-
-    def _answered(self, connection: RedisConnection) -> None:
-        self._back_off.reset()
-        if self._in_outage:
-            self._in_outage = False
-            logger.info("%s is available again, at %s", self.name, connection.host)
 
     async def _serve(self, connection: RedisConnection) -> None:
         # Unanswered calls go first, but those whose caller has given up: they may have been carried out.
@@ -279,7 +234,10 @@ class Pipeline:
                 raise ConnectionLost(f"{connection.host} sent a reply without a command: {replies[-1]!r:.100}")
             if len(replies) == batch.replies:
                 self._settle(connection, batch, replies)
-                self._answered(connection)
+                self._back_off.reset()
+                if self._in_outage:
+                    self._in_outage = False
+                    logger.info("%s is available again, at %s", self.name, connection.host)
                 replies = []
                 if len(batch.calls) > 1:
                     # The callers that were answered may send more: one write for all is better than several. Two

@@ -19,15 +19,7 @@ INTERVAL, MISSING = 4.0, 2
 
 
 class Prober:
-    """Sends probes, and makes the reader attach again when they do not arrive.
-
-    Args:
-        keys: of the shard, for this process.
-        pipeline: sends the probes.
-        reader: reads the inbox.
-        codec: encodes the probes.
-        capacity: of the inbox, in messages.
-    """
+    """Sends probes, and makes the reader attach again when they do not arrive."""
 
     def __init__(
         self, *, keys: ShardKeys, pipeline: Pipeline, reader: InboxReader, codec: EntryCodec, capacity: int

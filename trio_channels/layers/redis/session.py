@@ -33,24 +33,10 @@ IDLE_NAMED_CHANNELS = 16
 
 
 class Session:
-    """A layer in one Trio run.
-
-    Args:
-        topology: finds the servers of the shards.
-        prefix: of every key.
-        codec: encodes and decodes messages.
-        timeout, expiry, inbox_capacity: see the layer.
-    """
+    """A layer in one Trio run."""
 
     def __init__(
-        self,
-        *,
-        topology: Topology,
-        prefix: str,
-        codec: EntryCodec,
-        timeout: float,
-        expiry: float,
-        inbox_capacity: int,
+        self, *, topology: Topology, prefix: str, codec: EntryCodec, timeout: float, expiry: float, inbox_capacity: int
     ) -> None:
         self.process = secrets.token_hex(8)
         self.hub = Hub(on_change=self._membership_changed)
@@ -117,13 +103,7 @@ class Session:
         self.shard_for(group).memberships.change(group)
 
     async def start(self) -> None:
-        """Start the shards' tasks, and wait until every shard's reader is attached.
-
-        Raises:
-            ChannelLayerUnavailable: that took longer than the time limit.
-
-        Cancellation: the tasks are ended.
-        """
+        """Start the shards' tasks, and wait until every shard's reader is attached; a failure ends the tasks."""
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         try:
             nursery.start_soon(self._work)

@@ -72,15 +72,7 @@ class ShardOptions:
 
 
 class Shard:
-    """This process' part in one shard.
-
-    Args:
-        tag: ``{prefix:shard}``, the hash tag of its keys.
-        locate: finds its server; called for each connection.
-        mine: says whether a group belongs to this shard.
-        is_home: whether messages to single channels of this process come through this shard.
-        options: those that all shards share.
-    """
+    """This process' part in one shard."""
 
     def __init__(
         self,
@@ -98,11 +90,7 @@ class Shard:
         self.group_sends = GroupSends(self.keys, options.inbox_capacity)
         self.supervisor = Supervisor(name, options.on_broken)
         self.memberships = Memberships(
-            keys=self.keys,
-            pipeline=self.pipeline,
-            hub=options.hub,
-            mine=mine,
-            timeout=options.timeout,
+            keys=self.keys, pipeline=self.pipeline, hub=options.hub, mine=mine, timeout=options.timeout
         )
         self.delivery = Delivery(
             name=name,
@@ -148,7 +136,7 @@ class Shard:
             attached=self.reader.attached.is_set(),
             gaps=self.delivery.gaps,
             undecodable=self.delivery.undecodable,
-            duplicates=self.delivery.duplicates,
+            duplicates=self.delivery.duplicates.suppressed,
             crashes=self.supervisor.crashes,
         )
 
@@ -157,10 +145,7 @@ class Shard:
         self.memberships.send_all_again()
 
     async def run(self) -> None:
-        """Run the tasks of the shard until cancelled.
-
-        Cancellation: calls that still wait raise ChannelLayerUnavailable.
-        """
+        """Run the tasks of the shard until cancelled; then calls that still wait raise ChannelLayerUnavailable."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.supervisor.run, "the pipeline", self.pipeline.run)
@@ -176,13 +161,7 @@ class Shard:
             self.pipeline.close()  # nothing ends the wait of its callers any more
 
     async def leave(self) -> None:
-        """Remove this process from Redis, at a graceful end.
-
-        Raises:
-            ChannelLayerUnavailable: Redis did not answer in time.
-
-        Cancellation: the rest expires with its lease.
-        """
+        """Remove this process from Redis, at a graceful end; else the rest expires with its lease."""
         self._working.cancel()  # first, as the reader would make the inbox again
         await self.memberships.quit_all()
         keys = self.keys

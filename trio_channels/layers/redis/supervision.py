@@ -32,12 +32,7 @@ class _Record:
 
 
 class Supervisor:
-    """Runs tasks, and restarts those that crash, after pauses that grow.
-
-    Args:
-        name: for log lines.
-        on_broken: called with a sentence when a task has crashed :data:`CRASHES` times in a row.
-    """
+    """Runs tasks, and restarts those that crash, after pauses that grow."""
 
     def __init__(self, name: str, on_broken: Callable[[str], None]) -> None:
         self._name = name
@@ -63,14 +58,7 @@ class Supervisor:
         return None
 
     async def run(self, task: str, run: Callable[[], Awaitable[object]]) -> None:
-        """Run a task until cancelled, and restart it after each crash.
-
-        Args:
-            task: its name in log lines.
-            run: the task; it must not return.
-
-        Cancellation: ends the task.
-        """
+        """Run a task, which must not return, until cancelled; restart it after each crash."""
         record = self._records[task] = _Record()
         back_off = BackOff()
         while True:

@@ -25,30 +25,16 @@ HEAD_START, PATIENCE = 0.25, 2.0
 
 
 class Topology(Protocol):
-    """Finds the servers of shards.
-
-    Attributes:
-        shards: their number.
-    """
+    """Finds the servers of shards."""
 
     shards: int
 
     async def locate(self, shard: int) -> Host:
-        """Find the server that holds a shard now.
-
-        Raises:
-            ConnectionLost: no sentinel or node gave a valid answer.
-
-        Cancellation: changes nothing.
-        """
+        """Find the server that holds a shard now; raises ConnectionLost without a valid answer."""
 
 
 class Hosts:
-    """Shard *i* is host *i*.
-
-    Args:
-        hosts: at least one.
-    """
+    """Shard *i* is host *i*."""
 
     def __init__(self, hosts: Sequence[Host]) -> None:
         self._hosts = tuple(hosts)
@@ -87,16 +73,7 @@ async def _master(host: Host, sentinel: Host) -> Host:
 
 
 class Cluster:
-    """Shard *i* is the slot of ``{prefix:i}`` in a Redis Cluster.
-
-    Args:
-        seeds: nodes to ask first.
-        prefix: of the layer's keys.
-        shards: their number.
-
-    Raises:
-        InvalidChannelLayerError: a seed cannot be a cluster node.
-    """
+    """Shard *i* is the slot of ``{prefix:i}`` in a Redis Cluster."""
 
     def __init__(self, seeds: Sequence[Host], prefix: str, shards: int) -> None:
         if any(seed.address is None or seed.database for seed in seeds):
@@ -124,9 +101,10 @@ class Cluster:
         """The owner of a slot that a node names."""
         owner = None
         known: dict[Host, None] = {}
+        asked = node.address[0] if isinstance(node.address, tuple) else "localhost"
         # [first slot, last slot, [ip, port, ...] of the master, of each replica]; without ip: the address we asked
         for first, last, (ip, port, *_), *_replicas in await _ask(node, "CLUSTER", "SLOTS"):
-            host = node.at(((ip or b"").decode() or _name_of(node), port))
+            host = node.at(((ip or b"").decode() or asked, port))
             known[host] = None
             if first <= slot <= last:
                 owner = host
@@ -137,11 +115,7 @@ class Cluster:
 
 
 async def _ask(node: Host, *command: Argument) -> Any:
-    """Ask a node one command, over a connection of its own.
-
-    Raises:
-        ConnectionLost: no answer, or an error reply.
-    """
+    """Ask a node one command, over a connection of its own; an error reply raises ConnectionLost too."""
     connection = await open_connection(node, PATIENCE)
     try:
         [reply] = await connection.exchange(command, timeout=PATIENCE)
@@ -180,11 +154,6 @@ async def _first_answer(problem: str, nodes: Iterable[Host], ask: Callable[[Host
     return answers[0]
 
 
-def _name_of(node: Host) -> str:
-    """The host name by which a node was reached."""
-    return node.address[0] if isinstance(node.address, tuple) else "localhost"
-
-
 def key_slot(tag: str) -> int:
     """The cluster slot of a hash tag: CRC16 (XMODEM) modulo 16384, by the Redis Cluster specification."""
     crc = 0
@@ -197,15 +166,7 @@ def key_slot(tag: str) -> int:
 
 
 def parse_topology(hosts: object, prefix: str) -> Topology:
-    """Parse the ``hosts`` setting: a list of servers, or a dict that describes a cluster.
-
-    Args:
-        hosts: see the layer.
-        prefix: of the layer's keys.
-
-    Raises:
-        InvalidChannelLayerError: it has another form.
-    """
+    """Parse the ``hosts`` setting: a list of servers, or a dict that describes a cluster."""
     if isinstance(hosts, dict) and "cluster" in hosts:
         seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
         if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:

@@ -17,11 +17,7 @@ from .work_source import DEAD_LETTERS, RedisWorkSource, WorkContext
 
 
 class RedisWorkQueue(WorkQueue):
-    """One named channel; see :class:`~trio_channels.layers.base.WorkQueue`.
-
-    Args:
-        context: makes the context, for each call: the layer may have been closed since the last one.
-    """
+    """One named channel as a queue; makes its context for each call, as the layer may have been closed since."""
 
     def __init__(self, context: Callable[[], WorkContext]) -> None:
         self._context = context
@@ -30,11 +26,7 @@ class RedisWorkQueue(WorkQueue):
     async def serve(
         self, *, max_deliveries: int = MAX_DELIVERIES, claim_after: float = CLAIM_AFTER
     ) -> AsyncIterator[WorkSource]:
-        """See :meth:`WorkQueue.serve`.
-
-        Raises:
-            ChannelLayerUnavailable: the layer is not open.
-        """
+        """See :meth:`WorkQueue.serve`."""
         source = RedisWorkSource(self._context(), max_deliveries, claim_after)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(source.renew)
@@ -45,30 +37,20 @@ class RedisWorkQueue(WorkQueue):
                 await source.leave()
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """See :meth:`WorkQueue.dead_letters`.
-
-        Raises:
-            ChannelLayerUnavailable: the layer is not open, or Redis did not answer in time.
-        """
+        """See :meth:`WorkQueue.dead_letters`."""
         context = self._context()
         rows = await context.pipeline.call("XRANGE", context.dead, "-", "+", "COUNT", limit)
         return [_dead_letter(context.codec, entry_id, fields) for entry_id, fields in rows]
 
     async def requeue(self, *ids: str) -> int:
-        """See :meth:`WorkQueue.requeue`. Raises as :meth:`dead_letters`, and InvalidNameError for a malformed id.
-
-        Cancellation: each one is either a dead letter or in the channel.
-        """
+        """See :meth:`WorkQueue.requeue`. Raises InvalidNameError for a malformed id."""
         context = self._context()
         expiry = int(context.group_expiry * 1000)
         chosen = _ids(ids) or await self._all_dead(context)
         return int(await context.pipeline.call(*WORK_REQUEUE(context.stream, context.dead, args=(expiry, *chosen))))
 
     async def discard(self, *ids: str) -> int:
-        """See :meth:`WorkQueue.discard`. Raises as :meth:`dead_letters`.
-
-        Cancellation: all of them are discarded, or none.
-        """
+        """See :meth:`WorkQueue.discard`. Cancellation: all of them are discarded, or none."""
         context = self._context()
         chosen = _ids(ids) or await self._all_dead(context)
         return int(await context.pipeline.call("XDEL", context.dead, *chosen)) if chosen else 0

@@ -29,15 +29,7 @@ from .codec import NAMED, EntryCodec, UndecodableEntry
 from .connection import Argument, ConnectionLost
 from .named_channel import BLOCK, CONSUMER_GROUP, StreamReader, blob_of
 from .pipeline import Pipeline
-from .scripts import (
-    WORK_BURY,
-    WORK_DONE,
-    WORK_LEAVE,
-    WORK_PENDING,
-    WORK_RENEW,
-    WORK_RETRY,
-    WORK_TAKE_OVER,
-)
+from .scripts import WORK_BURY, WORK_DONE, WORK_LEAVE, WORK_PENDING, WORK_RENEW, WORK_RETRY, WORK_TAKE_OVER
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -58,16 +50,7 @@ _TAKEN_OVER, _DEAD_LETTER_DELETED = 0, 3
 
 @dataclass(frozen=True, slots=True)
 class WorkContext:
-    """The parts of a layer that a work queue uses.
-
-    Args:
-        channel, stream: name and key of the channel.
-        pipeline: of the channel's shard.
-        codec, counters: of the layer.
-        expiry, group_expiry: of the layer, in seconds.
-        make_reader: makes a reader of the stream for a consumer name.
-        process: this process' id, the beginning of its consumer names.
-    """
+    """The parts of a layer that a work queue uses."""
 
     channel: str
     stream: str
@@ -104,7 +87,7 @@ class RedisWorkSource(WorkSource):
         return f"<RedisWorkSource {self._context.channel} as {self._worker}, {len(self._in_hand)} in hand>"
 
     async def take(self, at_most: int) -> list[Delivery]:
-        """See :meth:`WorkSource.take`. Cancellation: loses nothing; unread messages go to the next call."""
+        """See :meth:`WorkSource.take`."""
         back_off = BackOff()
         while True:
             try:
@@ -201,17 +184,17 @@ class RedisWorkSource(WorkSource):
         return taken
 
     async def done(self, delivery: Delivery) -> bool:
-        """See :meth:`WorkSource.done`. Cancellation: seen only while Redis is away."""
+        """See :meth:`WorkSource.done`."""
         return await self._settle(delivery, WORK_DONE(self._context.stream, args=(*self._consumer, delivery.id)))
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        """See :meth:`WorkSource.retry`. Cancellation: seen only while Redis is away."""
+        """See :meth:`WorkSource.retry`."""
         idle = int(max(self._claim_after - delay, 0) * 1000)
         arguments = (*self._consumer, delivery.id, RETRY_CONSUMER, idle)
         await self._settle(delivery, WORK_RETRY(self._context.stream, args=arguments))
 
     async def bury(self, delivery: Delivery, why: str) -> None:
-        """See :meth:`WorkSource.bury`. Cancellation: seen only while Redis is away."""
+        """See :meth:`WorkSource.bury`."""
         context = self._context
         blob = context.codec.pack(NAMED, context.channel, {"why": why})
         arguments = (*self._consumer, delivery.id, delivery.count, blob, DEAD_LETTERS)
@@ -260,10 +243,7 @@ class RedisWorkSource(WorkSource):
                     )
 
     async def leave(self) -> None:
-        """Give back the messages in hand, for any worker to take at once.
-
-        Cancellation: shielded, for at most the layer's ``timeout``.
-        """
+        """Give back the messages in hand, for any worker to take at once; shielded, for at most ``timeout`` seconds."""
         await self._reader.close_gracefully()
         idle = int(self._claim_after * 1000)
         arguments = (*self._consumer, RETRY_CONSUMER, idle, int(FORGET_AFTER * 1000))

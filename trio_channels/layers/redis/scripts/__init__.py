@@ -25,14 +25,7 @@ _INCLUDE = "-- include: "
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script, called by its hash.
-
-    Args:
-        source: the Lua code.
-
-    Attributes:
-        sha: the hash by which ``EVALSHA`` finds it.
-    """
+    """A Lua script, called by the SHA-1 of its source."""
 
     source: str
     sha: str = field(init=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._asgi.protocol import ASGIApplication, Message
-from .application import ApplicationCommunicator, request_target
+from .application import ApplicationCommunicator, expect, request_target
 
 
 class WebsocketCommunicator(ApplicationCommunicator):
@@ -86,7 +86,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
             return False, response.get("code", 1000)
         if response["type"] == "websocket.http.response.start":
             return False, response["status"]
-        _expect(response, "websocket.accept")
+        expect(response, "websocket.accept")
         self.response_headers = list(response.get("headers") or ())
         return True, response.get("subprotocol")
 
@@ -130,7 +130,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         response = await self.receive_output(timeout)
         if response["type"] == "websocket.close" and response.get("code") == 1011:
             await self.wait(timeout)  # raises the exception behind the close
-        _expect(response, "websocket.send")
+        expect(response, "websocket.send")
         text: str | None = response.get("text")
         return text if text is not None else bytes(response["bytes"])
 
@@ -154,8 +154,3 @@ class WebsocketCommunicator(ApplicationCommunicator):
             self._disconnect_sent = True
             await self.send_input({"type": "websocket.disconnect", "code": code, "reason": ""})
         await self.wait(timeout)
-
-
-def _expect(message: Message, kind: str) -> None:
-    if message["type"] != kind:
-        raise AssertionError(f"expected a {kind!r} message from the application; got {message!r}")

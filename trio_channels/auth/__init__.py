@@ -129,13 +129,7 @@ class AuthMiddleware:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the inner application.
-
-        Raises:
-            ConfigurationError: there is no session in the scope.
-
-        Cancellation: as :func:`get_user`, then the application's.
-        """
+        """Run the inner application. Cancellation: as :func:`get_user`, then the application's."""
         if "user" in scope:
             await self.inner(scope, receive, send)
             return

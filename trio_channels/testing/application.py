@@ -199,7 +199,7 @@ class ApplicationCommunicator:
 def expect(message: Message, kind: str) -> None:
     """Fail unless the application's message has this type."""
     if message["type"] != kind:
-        raise AssertionError(f"expected a {kind!r} message from the application; got {message!r}")
+        raise AssertionError(f"expected a message of type {kind!r} from the application; got {message!r}")
 
 
 def request_target(path: str) -> dict[str, Any]:

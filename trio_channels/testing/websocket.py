@@ -102,14 +102,12 @@ class WebsocketCommunicator(ApplicationCommunicator):
         if (text_data is None) == (bytes_data is None):
             given = "none" if text_data is None else "both"
             raise TypeError(f"send_to() takes exactly one of text_data and bytes_data; got {given}")
-        if text_data is not None:
-            if not isinstance(text_data, str):
-                raise TypeError(f"text_data must be a str; got {type(text_data).__name__}")
-            await self.send_input({"type": "websocket.receive", "text": text_data})
-        else:
-            if not isinstance(bytes_data, bytes):
-                raise TypeError(f"bytes_data must be bytes; got {type(bytes_data).__name__}")
-            await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
+        if text_data is not None and not isinstance(text_data, str):
+            raise TypeError(f"text_data must be a str; got {type(text_data).__name__}")
+        if bytes_data is not None and not isinstance(bytes_data, bytes):
+            raise TypeError(f"bytes_data must be bytes; got {type(bytes_data).__name__}")
+        payload = {"text": text_data} if text_data is not None else {"bytes": bytes_data}
+        await self.send_input({"type": "websocket.receive", **payload})
 
     async def send_json_to(self, data: Any) -> None:
         """Send an object as JSON from the client. Raises TypeError if JSON cannot represent it."""

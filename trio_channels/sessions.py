@@ -102,7 +102,7 @@ class SessionMiddleware:
             raise ConfigurationError(
                 "SessionMiddleware needs cookies in the scope, and there are none; put it inside a CookieMiddleware"
             )
-        session = _SessionStore()(_session_key(scope))
+        session: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(_session_key(scope))
         # With a user already in the scope, from a test or another middleware, AuthMiddleware loads nothing.
         left_to_inner = getattr(self.inner, "loads_session", False) and "user" not in scope
         if session.session_key is not None and not left_to_inner:
@@ -201,11 +201,6 @@ class _SessionKeeper:
             )
             return False
         return True
-
-
-def _SessionStore() -> type[SessionBase]:  # noqa: N802 - it is a class, by setting
-    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
-    return store
 
 
 def _cookie_options() -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Django Channels, rebuilt on Trio and structured concurrency."""
 
-from __future__ import annotations
-
 from ._limits import Limits
 from .exceptions import ConnectionClosed, TrioChannelsError
 from .websocket import WebSocket, websocket

@@ -1,7 +1,5 @@
 """``python -m trio_channels``: the same as the command ``trio-channels``."""
 
-from __future__ import annotations
-
 import sys
 
 from .runner import main

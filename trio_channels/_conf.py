@@ -5,6 +5,7 @@ Without configured Django settings every value is its default.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from functools import lru_cache
@@ -87,14 +88,7 @@ def available() -> bool:
 
 @lru_cache(maxsize=1)
 def _given_limits() -> Limits:
-    return Limits(
-        read_ahead=get("READ_AHEAD"),
-        accept_timeout=get("ACCEPT_TIMEOUT"),
-        disconnect_timeout=get("DISCONNECT_TIMEOUT"),
-        close_timeout=get("CLOSE_TIMEOUT"),
-        send_timeout=get("SEND_TIMEOUT"),
-        outbox=get("OUTBOX"),
-    )
+    return Limits(**{field.name: get(field.name.upper()) for field in dataclasses.fields(Limits)})
 
 
 @lru_cache(maxsize=1)

@@ -28,9 +28,6 @@ STATICFILES = "django.contrib.staticfiles"
 ASYNCIO_APPS = ("channels", "daphne")
 
 
-# -- of every site ----------------------------------------------------------------------------------------------------
-
-
 def asgi_application() -> Iterator[CheckMessage]:
     """W001, E002: ``ASGI_APPLICATION`` is missing, or is not a path."""
     path = getattr(settings, "ASGI_APPLICATION", None)
@@ -112,9 +109,6 @@ def _is_foreign(path: object) -> bool:
     except ImportError:
         return str(path).startswith(("channels.", "channels_redis."))
     return not (isinstance(backend, type) and issubclass(backend, ChannelLayer))
-
-
-# -- of a deployed site -----------------------------------------------------------------------------------------------
 
 
 def deployed_layers() -> Iterator[CheckMessage]:

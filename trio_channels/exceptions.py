@@ -13,9 +13,6 @@ class TrioChannelsError(Exception):
     """The root of the tree."""
 
 
-# -- how a handler ends its connection on purpose ---------------------------------------------------------------------
-
-
 class StopConsumer(TrioChannelsError):
     """Raise in a handler to end the consumer normally; a WebSocket that is still open is closed with 1000."""
 
@@ -50,9 +47,6 @@ class DenyConnection(TrioChannelsError):
         self.status = status
         self.headers = list(headers)
         self.body = body
-
-
-# -- the connection ---------------------------------------------------------------------------------------------------
 
 
 class ConnectionClosed(TrioChannelsError):
@@ -99,9 +93,6 @@ class RequestBodyTooLarge(TrioChannelsError):
     """The request's body is longer than the limit; answered with 413."""
 
 
-# -- channel layers ---------------------------------------------------------------------------------------------------
-
-
 class ChannelLayerError(TrioChannelsError):
     """The root of the errors of channel layers."""
 
@@ -134,9 +125,6 @@ class ChannelLayerUnavailable(ChannelLayerError):
     """The layer's backend did not answer within the time limit, or the layer is not open."""
 
 
-# -- worker threads and bridges ---------------------------------------------------------------------------------------
-
-
 class WorkerPoolBusy(TrioChannelsError):
     """More calls wait for a thread than the pool's queue may hold."""
 
@@ -155,9 +143,6 @@ class TransactionError(TrioChannelsError, RuntimeError):
 
 class TransactionTimeout(TrioChannelsError, TimeoutError):
     """An ``aatomic`` block took longer than its time limit; it was rolled back."""
-
-
-# -- configuration ----------------------------------------------------------------------------------------------------
 
 
 class ConfigurationError(TrioChannelsError, ValueError):

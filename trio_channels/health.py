@@ -32,12 +32,11 @@ class HealthApplication:
 
     Args:
         layers: alias -> channel layer; by default those of ``CHANNEL_LAYERS``.
-        tolerate_outages: whether to answer 200 while a layer's backend is away. For supervisors that replace unhealthy
-            processes: a new process would have no backend either.
+        tolerate_outages: whether to answer 200 while a layer's backend is away.
 
-    The answer holds ``status`` (``ok``, ``unhealthy`` or ``ending``), ``layers``, ``pool`` (the pool of threads; null
-    before its first use), ``connections`` (open scopes by type, without the asking request) and ``server`` (hypercorn's
-    sockets; zeros if it is not hardened). Its values are layer names, booleans and numbers only.
+    In the answer ``pool`` is null before the first use of the thread pool, ``connections`` counts the open scopes by
+    type without the asking request, and ``server`` holds zeros if hypercorn is not hardened. Errors, which may name
+    hosts and passwords, are not in it.
     """
 
     def __init__(self, layers: Mapping[str, ChannelLayer] | None = None, *, tolerate_outages: bool = False) -> None:
@@ -48,13 +47,7 @@ class HealthApplication:
         return f"<HealthApplication for {'CHANNEL_LAYERS' if self._layers is None else ', '.join(self._layers)}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; a WebSocket is denied.
-
-        Raises:
-            ConfigurationError: the scope is of another type.
-
-        Cancellation: the client may get none or a part of the answer.
-        """
+        """Answer a request, or deny a WebSocket. Cancellation: the client may get none or a part of the answer."""
         if scope["type"] == "websocket":
             await deny_websocket(receive, send)
         elif scope["type"] != "http":

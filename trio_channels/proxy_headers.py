@@ -106,10 +106,7 @@ class ProxyHeadersMiddleware(BaseMiddleware):
         self._host = host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the inner application; its scope is a changed copy if the request has such headers.
-
-        Cancellation: the application's.
-        """
+        """Run the inner application, with a changed copy of the scope. Cancellation: the application's."""
         if scope["type"] not in _SCHEMES or not any(_is_claim(name) for name, _ in scope["headers"]):
             return await self.inner(scope, receive, send)
         trusted = self._trusts_peer(scope.get("client"))
@@ -212,11 +209,7 @@ def _forwarded(headers: Headers) -> _Claims:
             # A quotation mark left open by a client would swallow the proxy's part: a malformed line is ignored, and so
             # are all lines before it.
             elements = [] if parsed is None else elements + parsed
-    return _Claims(
-        [element.get("for", "") for element in elements],
-        [element.get("proto", "") for element in elements],
-        [element.get("host", "") for element in elements],
-    )
+    return _Claims(*([element.get(key, "") for element in elements] for key in ("for", "proto", "host")))
 
 
 def _elements(line: str) -> list[dict[str, str]] | None:

@@ -63,14 +63,7 @@ class ProtocolTypeRouter:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application for the scope's type.
-
-        Raises:
-            ConfigurationError: the server does not run on Trio.
-            NoRouteFound: there is no application for the scope, which is neither a request nor a WebSocket.
-
-        Cancellation: the application's.
-        """
+        """Run the application for the scope's type. Cancellation: the application's."""
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
             raise ConfigurationError(NOT_TRIO)  # some servers have no lifespan, in which to report it at start-up
         application = self.application_mapping.get(scope["type"])
@@ -168,23 +161,13 @@ class ChannelNameRouter:
         return f"<ChannelNameRouter for {', '.join(self.application_mapping)}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application for the scope's channel.
-
-        Raises:
-            NoRouteFound: the scope has no channel, or the mapping has no entry for it.
-
-        Cancellation: the application's.
-        """
+        """Run the application for the scope's channel. Cancellation: the application's."""
         if "channel" not in scope:
             raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")
         await self.application_for(scope["channel"])(scope, receive, send)
 
     def application_for(self, channel: str) -> ASGIApplication:
-        """The application for a channel.
-
-        Raises:
-            NoRouteFound: the mapping has no entry for the channel.
-        """
+        """The application for a channel. Raises NoRouteFound if the mapping has no entry for it."""
         application = self.application_mapping.get(channel)
         if application is None:
             known = ", ".join(map(repr, self.application_mapping)) or "none"
@@ -193,12 +176,7 @@ class ChannelNameRouter:
 
 
 def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) -> None:
-    """Check, before a worker starts, that an application's outer routers have routes for the worker's channels.
-
-    Raises:
-        ConfigurationError: a ProtocolTypeRouter has no application for the scope type ``channel``.
-        NoRouteFound: a ChannelNameRouter has no application for a channel.
-    """
+    """Raise an error, before a worker starts, if an application's outer routers do not route the worker's channels."""
     if isinstance(application, ProtocolTypeRouter):
         if "channel" not in application.application_mapping:
             raise ConfigurationError(

@@ -93,9 +93,6 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the inner application.
 
-        Raises:
-            ConfigurationError: there are no cookies in the scope.
-
         Cancellation: the application's. A changed session is still saved, for at most :data:`SAVE_TIMEOUT` seconds.
         """
         if "session" in scope:
@@ -105,7 +102,7 @@ class SessionMiddleware:
             raise ConfigurationError(
                 "SessionMiddleware needs cookies in the scope, and there are none; put it inside a CookieMiddleware"
             )
-        session = _SessionStore()(_session_key(scope))
+        session: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(_session_key(scope))
         # With a user already in the scope, from a test or another middleware, AuthMiddleware loads nothing.
         left_to_inner = getattr(self.inner, "loads_session", False) and "user" not in scope
         if session.session_key is not None and not left_to_inner:
@@ -151,13 +148,7 @@ class _SessionKeeper:
         if message["type"] in _COOKIE_CARRIERS and not self._failed:
             if session.is_empty():
                 if settings.SESSION_COOKIE_NAME in self._scope["cookies"] and session.accessed and session.modified:
-                    CookieMiddleware.delete_cookie(
-                        message,
-                        settings.SESSION_COOKIE_NAME,
-                        path=settings.SESSION_COOKIE_PATH,
-                        domain=settings.SESSION_COOKIE_DOMAIN,
-                        samesite=settings.SESSION_COOKIE_SAMESITE,
-                    )
+                    CookieMiddleware.delete_cookie(message, settings.SESSION_COOKIE_NAME, **_cookie_options())
             elif (session.modified or settings.SESSION_SAVE_EVERY_REQUEST) and await self._save():
                 self._set_cookie(message)
         await self._send(message)
@@ -171,11 +162,9 @@ class _SessionKeeper:
             settings.SESSION_COOKIE_NAME,
             session.session_key or "",
             max_age=None if until_exit else session.get_expiry_age(),
-            path=settings.SESSION_COOKIE_PATH,
-            domain=settings.SESSION_COOKIE_DOMAIN,
             secure=bool(settings.SESSION_COOKIE_SECURE),
             httponly=bool(settings.SESSION_COOKIE_HTTPONLY),
-            samesite=settings.SESSION_COOKIE_SAMESITE,
+            **_cookie_options(),
         )
 
     async def _save_at_end(self) -> None:
@@ -214,9 +203,10 @@ class _SessionKeeper:
         return True
 
 
-def _SessionStore() -> type[SessionBase]:  # noqa: N802 - it is a class, by setting
-    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
-    return store
+def _cookie_options() -> dict[str, Any]:
+    """The options that the cookie's deletion needs too."""
+    names = ("path", "domain", "samesite")
+    return {name: getattr(settings, f"SESSION_COOKIE_{name.upper()}") for name in names}
 
 
 def _session_key(scope: Scope) -> str | None:

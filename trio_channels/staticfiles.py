@@ -35,10 +35,7 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
         return f"<StaticFilesHandler of {self.base_url.path} before {self.application!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a static file, or call the application.
-
-        Cancellation: a search that has begun is completed, and its response dropped.
-        """
+        """Serve a static file, or call the application. Cancellation: a search that has begun is completed."""
         if scope["type"] == "http" and self._should_handle(scope["path"]):
             await super().__call__(scope, receive, send)
         else:

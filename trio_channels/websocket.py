@@ -220,11 +220,11 @@ def _application(endpoint: Endpoint, *, limits: Limits | None, cancel_on_disconn
         connection = Connection(
             scope, receive, send, limits, cancel_on_disconnect=cancel_on_disconnect, finish_reading=True
         )
-        body = functools.partial(_run, endpoint, WebSocket(connection))
+        ws = WebSocket(connection)
+
+        async def body() -> None:
+            await endpoint(ws)
+
         await supervise(connection, body, scope=trio.CancelScope())
 
     return application
-
-
-async def _run(endpoint: Endpoint, ws: WebSocket) -> None:
-    await endpoint(ws)

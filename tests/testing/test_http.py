@@ -127,7 +127,7 @@ async def test_a_message_out_of_order_is_a_failure_of_the_test_that_shows_it(mes
             await send(message)
 
     async with HttpCommunicator(wrong, "GET", "/") as http:
-        with pytest.raises(AssertionError, match=r"expected an 'http.response.\w+' message .* got"):
+        with pytest.raises(AssertionError, match=r"expected a message of type 'http.response.\w+' .* got"):
             await http.get_response()
 
 

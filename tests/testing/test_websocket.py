@@ -179,7 +179,7 @@ async def test_another_message_than_expected_is_a_failure_of_the_test_that_shows
     async with WebsocketCommunicator(Echo.as_asgi(), "/") as ws:
         await ws.connect()
         await ws.send_to(text_data="close")
-        with pytest.raises(AssertionError, match=r"expected a 'websocket.send' message .* got .*4001"):
+        with pytest.raises(AssertionError, match=r"expected a message of type 'websocket.send' .* got .*4001"):
             await ws.receive_from()
 
 

@@ -60,10 +60,9 @@ def _load_user(request: _Request) -> AbstractBaseUser | AnonymousUser:
 
     load_session(request.session)
     try:
-        user: AbstractBaseUser | AnonymousUser = auth.get_user(request)  # type: ignore[arg-type]
+        return auth.get_user(request)  # type: ignore[arg-type]
     except ValidationError:  # the session is older than a change of the user model's type of primary key
         return AnonymousUser()
-    return user
 
 
 async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None) -> None:
@@ -129,13 +128,7 @@ class AuthMiddleware:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the inner application.
-
-        Raises:
-            ConfigurationError: there is no session in the scope.
-
-        Cancellation: as :func:`get_user`, then the application's.
-        """
+        """Run the inner application. Cancellation: as :func:`get_user`, then the application's."""
         if "user" in scope:
             await self.inner(scope, receive, send)
             return

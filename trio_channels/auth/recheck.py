@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import trio
 from django.contrib.auth import SESSION_KEY
@@ -18,11 +18,7 @@ from .._asgi.close_codes import POLICY_VIOLATION
 from .._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send, describe
 from .._threads.database import run_in_thread
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 logger = logging.getLogger("trio_channels.auth")
-
 
 #: The reason sent to the client.
 REASON = "the session has ended"
@@ -31,15 +27,8 @@ REASON = "the session has ended"
 class Recheck:
     """Stands between server and application, and closes the connection when its user is no longer logged in.
 
-    The application gets a ``websocket.disconnect`` with 1008, as if the client had gone.
-
-    Args:
-        scope: a scope with a session and its user.
-        receive: the server's.
-        send: the server's.
-        still_logged_in: called on a thread; checks in the database that the session is still of the same user.
-        interval: seconds between two checks. The first one comes earlier, after a random part of the interval, so that
-            connections that were opened together do not check together.
+    The application gets a ``websocket.disconnect`` with 1008, as if the client had gone. `still_logged_in` is called on
+    a thread every `interval` seconds, and checks in the database that the session is still of the same user.
     """
 
     def __init__(
@@ -55,13 +44,7 @@ class Recheck:
         self._receiving: trio.CancelScope | None = None
 
     async def run(self, inner: ASGIApplication) -> None:
-        """Run the application.
-
-        Raises:
-            Exception: an exception of the application, bare.
-
-        Cancellation: as the application's.
-        """
+        """Run the application; its exception is raised bare. Cancellation: the application's."""
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
@@ -91,6 +74,7 @@ class Recheck:
             await self._send(message)
 
     async def _watch(self) -> None:
+        # Connections that were opened together do not check together.
         pause = self._interval * random.uniform(0.5, 1.0)
         while True:
             await trio.sleep(pause)

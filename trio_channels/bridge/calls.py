@@ -74,10 +74,7 @@ def _make(lease: Any, affinity: Any, call: Callable[[], T]) -> T:
 
 
 async def on_executor(executor: Executor, call: Callable[[], T]) -> T:
-    """Make the call on a given executor.
-
-    Cancellation: a call that has not begun is withdrawn. A call that has begun is waited for.
-    """
+    """Make the call on a given executor. Cancellation: withdraws the call if it has not begun, else waits for it."""
     await trio.lowlevel.checkpoint_if_cancelled()
     token, done, context = trio.lowlevel.current_trio_token(), trio.Event(), contextvars.copy_context()
 

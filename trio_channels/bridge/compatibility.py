@@ -22,11 +22,7 @@ DJANGO = ((5, 2), (7,))
 
 
 def check() -> None:
-    """Check the versions of asgiref and Django, and the attributes that the bridge replaces and uses.
-
-    Raises:
-        BridgeError: a version is not supported, or an attribute is missing or different; the message names it.
-    """
+    """Raise BridgeError unless asgiref and Django have supported versions, and all attributes that the bridge uses."""
     problems = [*_versions(), *_attributes()]
     if problems:
         raise BridgeError(
@@ -49,61 +45,44 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _attributes() -> Iterator[str]:
     """Describe each attribute that is missing or different."""
-    for function, is_async in (
-        (_attribute(sync, "SyncToAsync", "__call__"), True),
-        (_attribute(sync, "AsyncToSync", "__call__"), False),
-        (_attribute(sync, "ThreadSensitiveContext", "__aenter__"), True),
-        (_attribute(sync, "ThreadSensitiveContext", "__aexit__"), True),
-        (_attribute(django_asyncio, "get_running_loop"), False),
-        (_receivers_in_parallel(), None),
-        (_attribute(QuerySet, "aiterator"), False),
+    receivers = "_run_parallel" if hasattr(dispatcher, "_run_parallel") else "asyncio.gather"
+    for owner, path, is_async in (
+        (sync, "SyncToAsync.__call__", True),
+        (sync, "AsyncToSync.__call__", False),
+        (sync, "ThreadSensitiveContext.__aenter__", True),
+        (sync, "ThreadSensitiveContext.__aexit__", True),
+        (django_asyncio, "get_running_loop", False),
+        (dispatcher, receivers, None),
+        (QuerySet, "aiterator", False),
     ):
-        if isinstance(function, _Missing):
-            yield f"there is no {function.name}"
-        elif is_async is not None and inspect.iscoroutinefunction(function) is not is_async:
-            yield f"{function.__qualname__} must {'' if is_async else 'not '}be asynchronous"
-    for cls, make, names in (
-        ("SyncToAsync", int, ("func", "_executor", "_thread_sensitive", "thread_sensitive_context")),
-        ("AsyncToSync", _probe, ("awaitable", "force_new_loop")),
-        ("ThreadSensitiveContext", None, ("token",)),
+        function: Any = owner
+        for name in path.split("."):
+            parent, function = function, getattr(function, name, None)
+            if function is None:
+                yield f"there is no {parent.__name__}.{name}"
+                break
+        else:
+            if is_async is not None and inspect.iscoroutinefunction(function) is not is_async:
+                yield f"{function.__qualname__} must {'' if is_async else 'not '}be asynchronous"
+    for cls, arguments, names in (
+        ("SyncToAsync", (int,), ("func", "_executor", "_thread_sensitive", "thread_sensitive_context")),
+        ("AsyncToSync", (_probe,), ("awaitable", "force_new_loop")),
+        ("ThreadSensitiveContext", (), ("token",)),
     ):
-        yield from _instance(cls, make, names)
-
-
-class _Missing:
-    """Stands for an attribute that is not there."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-def _attribute(owner: Any, *path: str) -> Any:
-    for name in path:
-        try:
-            owner = getattr(owner, name)
-        except AttributeError:
-            return _Missing(f"{getattr(owner, '__name__', owner)}.{name}")
-    return owner
-
-
-def _receivers_in_parallel() -> Any:
-    own = _attribute(dispatcher, "_run_parallel")
-    return _attribute(dispatcher, "asyncio", "gather") if isinstance(own, _Missing) else own
+        if hasattr(sync, cls):  # a missing class is reported above
+            yield from _instance(getattr(sync, cls), arguments, names)
 
 
 async def _probe() -> None:
     """The argument of an instance that is only inspected."""
 
 
-def _instance(cls: str, argument: Any, names: tuple[str, ...]) -> Iterator[str]:
-    made = _attribute(sync, cls)
-    if isinstance(made, _Missing):
-        return  # _attributes() has reported it
+def _instance(cls: Any, arguments: tuple[object, ...], names: tuple[str, ...]) -> Iterator[str]:
     try:
-        instance = made() if argument is None else made(argument)
+        instance = cls(*arguments)
     except TypeError as error:
-        yield f"{cls}() fails: {error}"
+        yield f"{cls.__name__}() fails: {error}"
         return
     for name in names:
         if not hasattr(instance, name):
-            yield f"{cls} has no {name!r}"
+            yield f"{cls.__name__} has no {name!r}"

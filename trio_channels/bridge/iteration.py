@@ -13,15 +13,10 @@ from .._threads.database import pinned
 
 
 async def iterate_on_one_thread(queryset: QuerySet[Any], chunk_size: int) -> AsyncGenerator[Any, None]:
-    """Iterate over the rows of a query, fetched in chunks on one thread.
-
-    The iteration holds the thread until it ends. Queries in the body of the loop run on this thread too.
-
-    Cancellation: between chunks. A chunk that is being fetched is waited for.
-    """
+    """Iterate over the rows of a query in chunks, on one thread. Queries in the body of the loop run on it too."""
     async with pinned() as lease:
         # Django's own synchronous iterator, which prefetches related objects chunk by chunk.
-        rows: Iterator[Any] = await lease.run_sync(queryset.iterator, chunk_size)
+        rows: Any = await lease.run_sync(queryset.iterator, chunk_size)
         try:
             while chunk := await lease.run_sync(_next_chunk, rows, chunk_size):
                 for row in chunk:
@@ -29,12 +24,8 @@ async def iterate_on_one_thread(queryset: QuerySet[Any], chunk_size: int) -> Asy
         finally:
             # The iterator has a database cursor, which only the thread that opened it may close.
             with trio.CancelScope(shield=True):
-                await lease.run_sync(_close, rows)
+                await lease.run_sync(rows.close)
 
 
 def _next_chunk(rows: Iterator[Any], size: int) -> list[Any]:
     return list(islice(rows, size))
-
-
-def _close(rows: Any) -> None:
-    rows.close()

@@ -13,13 +13,7 @@ from .._threads.context import adopt_changes
 
 
 async def gather(*calls: Awaitable[Any]) -> list[Any]:
-    """Await all calls concurrently; returns their results, in order.
-
-    Raises:
-        BaseException: the exception of one call; the others are cancelled. A group if several calls failed.
-
-    Cancellation: cancels all calls.
-    """
+    """Await all calls concurrently; returns their results, in order. The failure of one call cancels the others."""
     results, _contexts = await _all(calls)
     return results
 

@@ -44,13 +44,7 @@ def belongs_to_trio() -> bool:
 
 @dataclass(frozen=True)
 class Patch:
-    """The replacement of one attribute of a class or module.
-
-    Args:
-        owner: the class or module.
-        name: the attribute's name.
-        make: a function that is called with the original, and returns the replacement.
-    """
+    """The replacement of one attribute of a class or module; `make` makes it from the original."""
 
     owner: Any
     name: str

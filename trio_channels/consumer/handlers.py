@@ -50,13 +50,7 @@ def _method_name(kind: str) -> str:
 def find_handlers(
     cls: type, framework: tuple[type, ...], *, must_be_async: bool
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of a consumer class' handlers: those of the server's events, those of the channel layer's messages.
-
-    Args:
-        cls: the consumer class.
-        framework: the framework's classes among its bases; their unmarked public names are reserved.
-        must_be_async: whether handlers are async; otherwise they are plain.
-    """
+    """The names of a consumer class' handlers: those of the server's events, those of the channel layer's messages."""
     own_names = {name for base in framework for name in vars(base)}
     marked = {name for base in framework for name, value in vars(base).items() if hasattr(value, _MARK)}
     candidates = {
@@ -104,16 +98,7 @@ def why_unhandled(cls: type, kind: object) -> str:
 
 
 def check_class(cls: Any, framework: tuple[type, ...], *, is_async: bool) -> None:
-    """Check a new consumer class.
-
-    Args:
-        cls: the class, with its attributes ``handler_concurrency`` and ``mailbox_overflow``.
-        framework: the framework's classes among its bases.
-        is_async: whether its methods are awaited.
-
-    Raises:
-        ConfigurationError: an attribute is out of range, or a method would never run.
-    """
+    """Raise ConfigurationError if an attribute of a consumer class is out of range, or a method would never run."""
     COUNT.require(f"{cls.__name__}.handler_concurrency", cls.handler_concurrency)
     _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", cls.mailbox_overflow)
     # The coroutine of an async override would never run, and no error would say so.
@@ -125,16 +110,8 @@ def check_class(cls: Any, framework: tuple[type, ...], *, is_async: bool) -> Non
 
 
 def check_arguments(cls: type, framework: tuple[type, ...], given: Mapping[str, Any]) -> None:
-    """Check that a consumer class can be called with the keyword arguments of ``as_asgi()``.
-
-    Args:
-        cls: the class.
-        framework: the framework's classes among its bases. Their ``__init__`` accepts and ignores any arguments.
-        given: the keyword arguments.
-
-    Raises:
-        ConfigurationError: the class does not take the arguments, or would ignore them.
-    """
+    """Raise ConfigurationError if a consumer class does not take the arguments of ``as_asgi()``, or ignores them."""
+    # The __init__ of a framework's class accepts and ignores any arguments.
     if given and not any("__init__" in vars(base) for base in cls.__mro__ if base not in (*framework, object)):
         raise ConfigurationError(f"{cls.__name__} has no __init__ that takes arguments; got {', '.join(given)}")
     try:

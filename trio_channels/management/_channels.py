@@ -22,11 +22,7 @@ def add_layer_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def shared_layer(alias: str) -> ChannelLayer:
-    """The channel layer of an alias.
-
-    Raises:
-        CommandError: there is no such layer, or it is in memory, and so not shared with other processes.
-    """
+    """The channel layer of an alias. Raises CommandError for a missing layer, and for one in memory."""
     try:
         layer = channel_layers[alias]
     except TrioChannelsError as error:

@@ -86,11 +86,7 @@ class OriginValidator:
         return f"<{type(self).__name__} for {self.allowed_origins!r} before {self.application!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, or deny the WebSocket.
-
-        Raises:
-            ConfigurationError: the scope is not a WebSocket's.
-        """
+        """Run the application, or deny the WebSocket. Cancellation: the application's."""
         if scope["type"] != "websocket":
             raise ConfigurationError(
                 f"an origin validator expects a 'websocket' scope; got {scope['type']!r}. Put it around the "

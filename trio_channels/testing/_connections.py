@@ -15,17 +15,8 @@ from ..exceptions import ConfigurationError
 
 @asynccontextmanager
 async def shared_connections(shared: Mapping[str, BaseDatabaseWrapper]) -> AsyncIterator[None]:
-    """Make the code of this Trio run use these connections, on one thread, one call at a time.
-
-    Args:
-        shared: the connections by alias.
-
-    Raises:
-        ConfigurationError: the run has used its thread pool already, whose threads have connections of their own.
-
-    Cancellation: before the block begins.
-    """
-    if existing_pool() is not None:
+    """Make the code of this Trio run use these connections, given by alias, on one thread, one call at a time."""
+    if existing_pool() is not None:  # its threads have connections of their own
         raise ConfigurationError(
             "expected a Trio run that has not called the ORM or a thread yet; got one that has. Make the fixture that "
             "calls it depend on 'trio_db'"
@@ -34,7 +25,7 @@ async def shared_connections(shared: Mapping[str, BaseDatabaseWrapper]) -> Async
     for connection in shared.values():
         connection.inc_thread_sharing()
         # At the start and end of every request, Django closes even a connection in a transaction.
-        connection.close_if_unusable_or_obsolete = _leave_open  # type: ignore[method-assign]
+        connection.close_if_unusable_or_obsolete = lambda: None  # type: ignore[method-assign]
     try:
         await pool.run_sync(_take, shared)
         yield
@@ -54,7 +45,3 @@ def _take(shared: Mapping[str, BaseDatabaseWrapper]) -> None:
 def _give_back(shared: Mapping[str, BaseDatabaseWrapper]) -> None:
     for alias in shared:
         del connections[alias]
-
-
-def _leave_open() -> None:
-    pass

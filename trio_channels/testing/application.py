@@ -54,8 +54,6 @@ class ApplicationCommunicator:
         state = "ended" if self._ended.is_set() else "running" if self._started else "not started"
         return f"<{type(self).__name__} of a {self.scope['type']!r} scope, {state}>"
 
-    # -- the application's life -----------------------------------------------------------------------------------
-
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
@@ -143,13 +141,8 @@ class ApplicationCommunicator:
         if exceptions:
             self._raise_failure()
 
-    # -- messages -------------------------------------------------------------------------------------------------
-
     async def send_input(self, message: Message) -> None:
-        """Send the application an event. An application that has ended ignores it.
-
-        Args:
-            message: the ASGI event.
+        """Send the application an ASGI event. An application that has ended ignores it.
 
         Raises:
             Exception: the application's exception, if it has ended with one.
@@ -201,6 +194,12 @@ class ApplicationCommunicator:
             await self._ended.wait()
             # It sends no more; messages from before may wait in the buffer.
         return self._from_application.statistics().current_buffer_used == 0
+
+
+def expect(message: Message, kind: str) -> None:
+    """Fail unless the application's message has this type."""
+    if message["type"] != kind:
+        raise AssertionError(f"expected a message of type {kind!r} from the application; got {message!r}")
 
 
 def request_target(path: str) -> dict[str, Any]:

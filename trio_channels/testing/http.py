@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._asgi.protocol import ASGIApplication
-from .application import ApplicationCommunicator, request_target
+from .application import ApplicationCommunicator, expect, request_target
 
 
 class HttpCommunicator(ApplicationCommunicator):
@@ -69,14 +69,12 @@ class HttpCommunicator(ApplicationCommunicator):
         """
         await self.send_request()
         start = await self.receive_output(timeout)
-        if start["type"] != "http.response.start":
-            raise AssertionError(f"expected an 'http.response.start' message from the application; got {start!r}")
+        expect(start, "http.response.start")
         body = bytearray()
         more = True
         while more:
             part = await self.receive_output(timeout)
-            if part["type"] != "http.response.body":
-                raise AssertionError(f"expected an 'http.response.body' message from the application; got {part!r}")
+            expect(part, "http.response.body")
             body += part.get("body", b"")
             more = part.get("more_body", False)
         await self.wait(timeout)

@@ -35,14 +35,7 @@ START_TIMEOUT = 60.0
 
 
 class ServerThread(LiveServerThread):
-    """The thread of one live server: Django's class, with another server.
-
-    Args:
-        host: the host name to listen on.
-        static_handler: a function that wraps the application, to serve static files.
-        connections_override: the test thread's connections to databases in memory, which the server shares.
-        port: the port; 0 for a free one.
-    """
+    """The thread of one live server: Django's class, with another server."""
 
     httpd: DevelopmentServer  # type: ignore[assignment]
 
@@ -57,7 +50,7 @@ class ServerThread(LiveServerThread):
         self.daemon = True
 
     def run(self) -> None:
-        """Serve until :meth:`terminate`. Set ``is_ready`` when it serves or has failed; ``error`` is the exception."""
+        """Serve until :meth:`terminate`; set ``is_ready`` when it serves or has failed."""
         shared = self.connections_override
         try:
             application: Any = get_default_application()
@@ -96,8 +89,8 @@ class ChannelsLiveServerTestCase(LiveServerTestCase):
 
     @classmethod
     def _create_server_thread(cls, connections_override: Any) -> Any:
-        before = with_static_files if cls.serve_static else _as_it_is
-        return cls.server_thread_class(cls.host, before, connections_override=connections_override, port=cls.port)
+        wrap = with_static_files if cls.serve_static else lambda application: application
+        return cls.server_thread_class(cls.host, wrap, connections_override=connections_override, port=cls.port)
 
 
 class LiveServer:
@@ -142,7 +135,3 @@ def live_server(host: str = "localhost", port: int = 0) -> Iterator[LiveServer]:
             yield LiveServer(host, thread.port)
         finally:
             thread.terminate()
-
-
-def _as_it_is(application: ASGIApplication) -> ASGIApplication:
-    return application

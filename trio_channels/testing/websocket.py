@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._asgi.protocol import ASGIApplication, Message
-from .application import ApplicationCommunicator, request_target
+from .application import ApplicationCommunicator, expect, request_target
 
 
 class WebsocketCommunicator(ApplicationCommunicator):
@@ -86,7 +86,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
             return False, response.get("code", 1000)
         if response["type"] == "websocket.http.response.start":
             return False, response["status"]
-        _expect(response, "websocket.accept")
+        expect(response, "websocket.accept")
         self.response_headers = list(response.get("headers") or ())
         return True, response.get("subprotocol")
 
@@ -102,14 +102,12 @@ class WebsocketCommunicator(ApplicationCommunicator):
         if (text_data is None) == (bytes_data is None):
             given = "none" if text_data is None else "both"
             raise TypeError(f"send_to() takes exactly one of text_data and bytes_data; got {given}")
-        if text_data is not None:
-            if not isinstance(text_data, str):
-                raise TypeError(f"text_data must be a str; got {type(text_data).__name__}")
-            await self.send_input({"type": "websocket.receive", "text": text_data})
-        else:
-            if not isinstance(bytes_data, bytes):
-                raise TypeError(f"bytes_data must be bytes; got {type(bytes_data).__name__}")
-            await self.send_input({"type": "websocket.receive", "bytes": bytes_data})
+        if text_data is not None and not isinstance(text_data, str):
+            raise TypeError(f"text_data must be a str; got {type(text_data).__name__}")
+        if bytes_data is not None and not isinstance(bytes_data, bytes):
+            raise TypeError(f"bytes_data must be bytes; got {type(bytes_data).__name__}")
+        payload = {"text": text_data} if text_data is not None else {"bytes": bytes_data}
+        await self.send_input({"type": "websocket.receive", **payload})
 
     async def send_json_to(self, data: Any) -> None:
         """Send an object as JSON from the client. Raises TypeError if JSON cannot represent it."""
@@ -130,7 +128,7 @@ class WebsocketCommunicator(ApplicationCommunicator):
         response = await self.receive_output(timeout)
         if response["type"] == "websocket.close" and response.get("code") == 1011:
             await self.wait(timeout)  # raises the exception behind the close
-        _expect(response, "websocket.send")
+        expect(response, "websocket.send")
         text: str | None = response.get("text")
         return text if text is not None else bytes(response["bytes"])
 
@@ -154,8 +152,3 @@ class WebsocketCommunicator(ApplicationCommunicator):
             self._disconnect_sent = True
             await self.send_input({"type": "websocket.disconnect", "code": code, "reason": ""})
         await self.wait(timeout)
-
-
-def _expect(message: Message, kind: str) -> None:
-    if message["type"] != kind:
-        raise AssertionError(f"expected a {kind!r} message from the application; got {message!r}")

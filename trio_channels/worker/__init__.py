@@ -72,9 +72,6 @@ class Worker:
         claim_after: seconds of silence after which a worker counts as dead, and its messages go to others.
         grace: seconds that running handlers have to finish when the worker drains; None: ``SHUTDOWN_GRACE``.
 
-    Attributes:
-        grace: as given, or from the settings.
-
     A worker can run once.
 
     Raises:

@@ -41,11 +41,7 @@ class Command(StaticFilesCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve until Ctrl-C.
-
-        Raises:
-            CommandError: there is no ``ASGI_APPLICATION``, or Django's command cannot start.
-        """
+        """Serve until Ctrl-C."""
         self.server_cls: Any = DevelopmentServer if options["use_asgi"] else WSGIServer
         if options["use_asgi"] and not getattr(settings, "ASGI_APPLICATION", None):
             raise CommandError(

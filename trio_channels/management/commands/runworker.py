@@ -27,8 +27,6 @@ logger = logging.getLogger("trio_channels.worker")
 #: that is still there has a hanging thread.
 AT_ONCE, FAREWELL = 1.0, 12.0
 
-_LEVELS = {0: logging.WARNING, 1: logging.INFO}
-
 
 class Command(BaseCommand):
     """Runs a worker."""
@@ -134,5 +132,5 @@ async def _handle_signals(signals: AsyncIterator[int], worker: Worker, run: trio
 def _log_to_stderr(verbosity: int) -> None:
     """Log to stderr if the project's LOGGING gives the root logger no handler."""
     if not logging.getLogger().handlers:
-        level = _LEVELS.get(verbosity, logging.DEBUG)
+        level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
         logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

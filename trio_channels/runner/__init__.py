@@ -32,15 +32,7 @@ logger = logging.getLogger("trio_channels.runner")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: the arguments without the program's name; the process' own if None.
-
-    Returns:
-        The exit code of the process: 0 after an orderly end, 1 after a crash, 2 for a wrong command line (by
-        ``SystemExit``), 3 if it cannot start.
-    """
+    """Run the command line; returns the exit code: 0 after an orderly end, CRASHED or CANNOT_START (SystemExit: 2)."""
     options = parse(arguments)
     try:
         return _run(options)

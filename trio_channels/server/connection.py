@@ -36,21 +36,7 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class ServerConnection(TCPServer):
-    """One connection of a server.
-
-    Args:
-        served: the server.
-        stream: the accepted connection.
-        tls: the TLS configuration; None for a connection without TLS.
-        number: identifies the connection in this process.
-
-    Attributes:
-        reads: the number of times that bytes came from the client.
-        listening: True while it waits for the client, False while it waits for an application.
-        frames_to: the WebSocket that uses the connection alone (HTTP/1.1), or None.
-        streams: the requests and WebSockets whose applications have not had their disconnect.
-        extensions: added to ``extensions`` of each scope.
-    """
+    """One connection of a server."""
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
         self._transport = SocketTransport(stream)
@@ -65,9 +51,9 @@ class ServerConnection(TCPServer):
         self.secure = tls is not None
         self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
         self.connection_state = ConnectionState(served.state)
-        self.reads = 0
-        self.listening = False
-        self.frames_to: WebSocketStream | None = None
+        self.reads = 0  # the number of times that bytes came from the client
+        self.listening = False  # True while it waits for the client, False while it waits for an application
+        self.frames_to: WebSocketStream | None = None  # the WebSocket that uses the connection alone (HTTP/1.1)
         self.streams = Streams()
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int] | None = None
@@ -82,12 +68,7 @@ class ServerConnection(TCPServer):
     # -- life cycle ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve the connection.
-
-        D1: an error in protocol code ends this connection and nothing else.
-
-        Cancellation: applications are cancelled, and the socket is closed.
-        """
+        """Serve the connection. D1: an error in protocol code ends this connection and nothing else."""
         try:
             await self._serve()
         except* OSError:
@@ -204,19 +185,12 @@ class ServerConnection(TCPServer):
             self._reading.deadline = self._patience.deadline
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait while the client is not read; abort if the client goes meanwhile.
-
-        Without this, an application that waits for the client's end would never see it.
-
-        Args:
-            wait: is cancelled and called again once a second.
-
-        Cancellation: as of ``wait``.
-        """
+        """Wait while the client is not read; abort if the client goes. ``wait`` is called again each second."""
         while True:
             with trio.move_on_after(_LOOK_EVERY):
                 await wait()
                 return
+            # Otherwise an application that waits for the client's end would never see it.
             if self._transport.has_hung_up():
                 self.abort()
 
@@ -255,12 +229,7 @@ class ServerConnection(TCPServer):
                 self._expect(trio.current_time())
 
     async def write(self, data: bytes) -> None:
-        """Write to the client.
-
-        D3: the write is not shielded, and has a deadline that ends the connection.
-
-        Cancellation: resets the connection if the data has been written in part.
-        """
+        """Write to the client. Cancellation: resets the connection if the data has been written in part."""
         await self._fair()
         if self.send_lock.locked():
             await self.send_lock.acquire()
@@ -290,6 +259,7 @@ class ServerConnection(TCPServer):
         self._immediate = 0
         done = False
         try:
+            # D3: the write is not shielded, and has a deadline that ends the connection.
             with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
                 await self.stream.send_all(data)
                 done = True
@@ -323,13 +293,10 @@ class ServerConnection(TCPServer):
             self._reading.cancel()  # TLS has no half-closed connections
 
     def abort(self) -> None:
-        """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect.
-
-        It cancels the reader, which may wait for an application that does not receive.
-        """
+        """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect."""
         self._closing = True
         self._transport.abort()
-        self._reading.cancel()
+        self._reading.cancel()  # it may wait for an application that does not receive
 
     async def _close(self) -> None:
         """Close the socket; with TLS after ``close_notify``, for which it waits ``LINGER`` seconds at most."""

@@ -59,15 +59,7 @@ class ServerStatistics:
 
 
 class Server:
-    """The state that the connections of one server share.
-
-    Args:
-        app: the application, wrapped by hypercorn.
-        config: hypercorn's configuration.
-        limits: the limits of connections.
-        context: hypercorn's events of the process.
-        state: the lifespan's state, copied into each scope.
-    """
+    """The state that the connections of one server share."""
 
     def __init__(
         self, app: AppWrapper, config: Config, limits: ServerLimits, context: WorkerContext, state: LifespanState
@@ -144,17 +136,13 @@ class Server:
             self._refusing -= 1
 
     async def see_off(self) -> None:
-        """Close idle connections, then every WebSocket with 1012, in batches at random times.
-
-        The batches keep clients from reconnecting all at once. Requests end by themselves.
-
-        Cancellation: the remaining WebSockets get no close frame.
-        """
+        """Close idle connections, then every WebSocket with 1012. Requests end by themselves."""
         self.ending = True
         for connection in list(self.connections):
             await connection.close_if_idle()
         websockets = list(self.websockets)
         random.shuffle(websockets)
+        # Batches, at random times, keep clients from reconnecting all at once.
         batches = [websockets[start : start + _BATCH] for start in range(0, len(websockets), _BATCH)]
         pause = min(ROUND, self.limits.shutdown_grace / 4) / max(1, len(batches))
         async with trio.open_nursery() as nursery:

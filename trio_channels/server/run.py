@@ -91,10 +91,7 @@ async def worker_serve(
     shutdown_trigger: Trigger | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As hypercorn's ``worker_serve``, with our connections.
-
-    Args, raises and cancellation: as :func:`serve`.
-    """
+    """As hypercorn's ``worker_serve``, with our connections. Raises and cancellation: as :func:`serve`."""
     if problem := version_problem():
         raise ConfigurationError(problem)
     config.set_statsd_logger_class(StatsdLogger)
@@ -125,10 +122,7 @@ async def worker_serve(
 
 
 async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any) -> None:
-    """:func:`worker_serve` in the place of hypercorn's; hypercorn's log says so once in each process.
-
-    Args, raises and cancellation: as :func:`worker_serve`.
-    """
+    """:func:`worker_serve` in the place of hypercorn's; hypercorn's log says so once in each process."""
     use_our_log(config)
     await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
     await worker_serve(app, config, **options)

@@ -41,10 +41,7 @@ class Streams:
         self._open.discard(stream)
 
     async def hang_up(self) -> None:
-        """Send every application its disconnect, then log the ends.
-
-        Cancellation: all of them have been told.
-        """
+        """Send every application its disconnect, then log the ends. Cancellation: all of them have been told."""
         self._over = True
         for stream in [stream for stream in list(self._open) if stream.hang_up()]:
             await stream.log_end()
@@ -98,21 +95,10 @@ async def begin(
     hypercorns: Awaitable[None],
     scope: dict[str, Any],
 ) -> bool:
-    """Have hypercorn begin a stream; returns whether the application runs.
-
-    D1: a path or header that is not ASCII is answered with 400.
-
-    Args:
-        stream: the stream.
-        server_connection: its connection.
-        hypercorns: hypercorn's handling of the request event.
-        scope: logged for a stream that could not begin.
-
-    Cancellation: the stream is not usable.
-    """
+    """Have hypercorn begin a stream; returns whether the application runs."""
     try:
         await hypercorns
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # D1: a path or header that is not ASCII
         stream.scope = scope  # type: ignore[assignment]
         stream.closed = True
         await stream._send_error_response(400)
@@ -125,13 +111,7 @@ async def begin(
 
 
 class HttpStream(HTTPStream):
-    """One request.
-
-    Args:
-        server_connection: its connection.
-        protocol: sends the response.
-        stream_id: the number of the HTTP/2 stream; 1 with HTTP/1.1.
-    """
+    """One request."""
 
     app_put: Inbox | None  # type: ignore[assignment]
 
@@ -160,10 +140,8 @@ class HttpStream(HTTPStream):
             await inbox({"type": "http.request", "body": bytes(body), "more_body": not isinstance(event, EndBody)})
 
     def hang_up(self) -> bool:
-        """Send the application its disconnect; returns False if it had one already.
-
-        Not async: a cancellation cannot interrupt it.
-        """
+        """Send the application its disconnect; returns False if it had one already."""
+        # Not async: a cancellation cannot interrupt it.
         self._server_connection.streams.discard(self)
         self._server_connection.served.requests.discard(self)
         if self.closed:
@@ -179,13 +157,7 @@ class HttpStream(HTTPStream):
             await self.config.log.access(self.scope, None, time() - self.start_time)  # type: ignore[arg-type]
 
     async def app_send(self, message: Any) -> None:
-        """Handle a message of the application.
-
-        Raises:
-            ClientGone: D4, the client has gone.
-
-        Cancellation: before the message, or while the client does not read, which closes the connection.
-        """
+        """Handle a message of the application. Raises ClientGone (D4)."""
         if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
             await trio.lowlevel.checkpoint()
             raise ClientGone(None, "the client has gone")

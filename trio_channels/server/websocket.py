@@ -40,14 +40,7 @@ _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNEC
 
 
 class WebSocketStream(WSStream):
-    """One WebSocket.
-
-    Args:
-        server_connection: its connection.
-        send: handles events to the client.
-        stream_id: the number of the HTTP/2 stream; 1 with HTTP/1.1.
-        write: writes frames with HTTP/1.1, where the WebSocket has the connection alone; None with HTTP/2.
-    """
+    """One WebSocket."""
 
     app_put: Inbox | None
 
@@ -63,7 +56,7 @@ class WebSocketStream(WSStream):
         self._limits = server_connection.limits
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
-        self._alone = write is not None
+        self._alone = write is not None  # with HTTP/1.1
         self._plain = True
         self._deaf = False
         self._why: tuple[int, str] | None = None
@@ -148,10 +141,8 @@ class WebSocketStream(WSStream):
         return self._deaf or self.closed
 
     async def _receive_close(self, event: CloseConnection) -> None:
-        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's.
-
-        D10, D11, D16: if wsproto refuses a frame, the client gets the close code for it, and is not read any more.
-        """
+        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's."""
+        # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is not read any more.
         state = self.connection.state
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             await self._fail(int(event.code), event.reason or "")
@@ -175,10 +166,8 @@ class WebSocketStream(WSStream):
         await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
 
     def hang_up(self) -> bool:
-        """D5, D15: send the application its disconnect and end the pings; returns False if that was done before.
-
-        Not async: a cancellation cannot interrupt it.
-        """
+        """D5, D15: send the application its disconnect and end the pings; returns False if that was done before."""
+        # Not async: a cancellation cannot interrupt it.
         self._beat.cancel()
         self._server_connection.streams.discard(self)
         self._server_connection.served.websockets.discard(self)
@@ -200,16 +189,10 @@ class WebSocketStream(WSStream):
     # -- from the application ----------------------------------------------------------------------------------------
 
     async def app_send(self, message: Any) -> None:
-        """Handle a message of the application.
-
-        Raises:
-            ClientGone: D4, the client has gone. hypercorn returns at once, and a loop of sends freezes the process.
-
-        Cancellation: before the message, or while the client does not read, which closes the connection.
-        """
+        """Handle a message of the application. Raises ClientGone (D4)."""
         if message is None:
             await self._application_ended()
-        elif self.closed:
+        elif self.closed:  # hypercorn returns at once, and a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
             raise ClientGone(*(self._why or (ABNORMAL, "")))
         elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
@@ -291,16 +274,13 @@ class WebSocketStream(WSStream):
             await self._deny(503)
 
     async def _heartbeat(self) -> None:
-        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds.
-
-        Any bytes are a sign of life. Time in which a slow application keeps the connection from being read does not
-        count.
-        """
+        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds."""
         interval, pong = self._limits.ping_interval, self._limits.pong_timeout
         step = min(interval, pong)
         silent = 0.0
         await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
         while True:
+            # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
             heard = self._server_connection.reads
             await self._send_event(Ping())
             await trio.sleep(step)
@@ -316,10 +296,7 @@ class WebSocketStream(WSStream):
             await trio.sleep(interval - step)
 
     async def go_away(self) -> None:
-        """Close the WebSocket with 1012, since the server shuts down.
-
-        Cancellation: the client may not get the close frame.
-        """
+        """Close the WebSocket with 1012, since the server shuts down."""
         if self.closed:
             return
         self._deaf = True

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from .._concurrency import YIELD_EVERY
+from .http1 import Http1
+from .http2 import Http2
 from .limits import LINGER, SLOWEST, Patience, Waiting
-from .protocol import Protocol
 from .streams import Streams
 from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
@@ -43,7 +45,7 @@ class ServerConnection(TCPServer):
         self.tls: trio.SSLStream[SocketTransport] | None = None
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
-        self.protocol: Protocol
+        self.protocol: Http1 | Http2  # type: ignore[assignment]
         transport: Any = self.tls or self._transport  # both have the interface that it needs
         super().__init__(served.app, served.config, served.context, served.state, transport)
         self.served = served
@@ -64,8 +66,6 @@ class ServerConnection(TCPServer):
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
-
-    # -- life cycle ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the connection. D1: an error in protocol code ends this connection and nothing else."""
@@ -90,7 +90,7 @@ class ServerConnection(TCPServer):
             alpn = self.tls.selected_alpn_protocol() or alpn
         async with trio.open_nursery() as nursery:
             self.tasks = self._task_group = ConnectionTasks(nursery)
-            self.protocol = Protocol(self, alpn)
+            self.protocol = Http2(self) if alpn == "h2" else Http1(self)
             try:
                 await self.protocol.initiate()
                 await self._read_data()
@@ -121,8 +121,6 @@ class ServerConnection(TCPServer):
                 exc_info=error,
             )
 
-    # -- reading -------------------------------------------------------------------------------------------------------
-
     async def _read_data(self) -> None:
         """Read until the end or a deadline, then send applications their disconnect."""
         try:
@@ -143,11 +141,19 @@ class ServerConnection(TCPServer):
                 if self.frames_to is not None:
                     await self.frames_to.receive_bytes(data)
                 else:
-                    await self.protocol.handle(RawData(data))
+                    await self._handle(data)
             except Exception as error:
                 self._report(error)
                 await self.protocol.refuse(400)
                 await self._begin_to_close()
+
+    async def _handle(self, data: bytes) -> None:
+        try:
+            await self.protocol.handle(RawData(data))
+        except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge
+            self.protocol = Http2(self)
+            await self.protocol.initiate()
+            await self.protocol.handle(RawData(assumed.data))
 
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
@@ -212,8 +218,6 @@ class ServerConnection(TCPServer):
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
 
-    # -- writing -------------------------------------------------------------------------------------------------------
-
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
         if isinstance(event, RawData):
@@ -269,19 +273,18 @@ class ServerConnection(TCPServer):
             if not done:
                 self.abort()
 
-    # -- the end -------------------------------------------------------------------------------------------------------
-
     async def close_if_idle(self) -> None:
         """Close a connection without a request if the server shuts down."""
         if not self.served.ending or self._closing:
             return
         if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
-            await self.protocol.farewell()
+            if isinstance(self.protocol, Http2):
+                await self.protocol.farewell()
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:
         """Close the sending half; the reader waits ``LINGER`` seconds for the client to close its half."""
-        if not self._closing:
+        if not self._closing and isinstance(self.protocol, Http1):
             await self.protocol.flush()
         if self._closing:
             return

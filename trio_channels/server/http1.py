@@ -58,9 +58,6 @@ class Http1(H11Protocol):
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
-    async def farewell(self) -> None:
-        """HTTP/1.1 has no message for this. Cancellation: atomic."""
-
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
         if self.unanswered:

@@ -42,10 +42,6 @@ class ServerLog(Logger):
         """The values for a format."""
         return Atoms(request, response, request_time)
 
-    async def websocket_ended(self, scope: Any, code: int, seconds: float) -> None:
-        """Log the end of a WebSocket: its close code in the place of the status. Cancellation: none happens here."""
-        await self.access(scope, {"status": code, "headers": []}, seconds)
-
 
 def use_our_log(config: Config) -> None:
     """Set our logger class, unless the configuration has another one already."""

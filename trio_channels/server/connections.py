@@ -83,15 +83,8 @@ class Server:
         """Count a connection that the server cut."""
         self.ended[reason] += 1
 
-    async def serve_plain(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.SocketStream, tls: SSLContext | None = None) -> None:
         """Serve an accepted connection. Cancellation: see :class:`ServerConnection`."""
-        await self._serve(stream, None)
-
-    async def serve_encrypted(self, tls: SSLContext, stream: trio.SocketStream) -> None:
-        """Serve an accepted connection with TLS. Cancellation: see :class:`ServerConnection`."""
-        await self._serve(stream, tls)
-
-    async def _serve(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
         try:
             address = _address(stream)
         except OSError:
@@ -113,10 +106,9 @@ class Server:
                 del self._addresses[address]
 
     def _one_too_many(self, address: str) -> bool:
-        limits = self.limits
-        if len(self.connections) >= limits.max_connections:
-            return True
-        return 0 < limits.max_connections_per_address <= self._addresses[address] and bool(address)
+        most = self.limits.max_connections_per_address
+        full = len(self.connections) >= self.limits.max_connections
+        return full or (0 < most <= self._addresses[address] and bool(address))
 
     async def _refuse(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
         """Respond with 503; with TLS just close: a handshake would cost too much."""
@@ -151,18 +143,6 @@ class Server:
                     await trio.sleep(pause * random.uniform(0.5, 1.5))
                 for websocket in batch:
                     nursery.start_soon(websocket.go_away)
-
-    def statistics(self) -> ServerStatistics:
-        """The server's figures at this moment."""
-        return ServerStatistics(
-            connections=len(self.connections),
-            websockets=len(self.websockets),
-            requests=len(self.requests),
-            accepted=self.accepted,
-            refused=self.refused,
-            ended=dict(self.ended),
-            ending=self.ending,
-        )
 
 
 #: Numbers of connections. None is used twice in a process, so that a number in the log means one connection.

@@ -49,34 +49,16 @@ class Streams:
 
 def for_protocol(server_connection: ServerConnection) -> tuple[Any, ...]:
     """The arguments of the constructors of hypercorn's protocols."""
-    state, peers = server_connection.connection_state, (server_connection.client, server_connection.server)
-    return (
-        server_connection.app,
-        server_connection.config,
-        server_connection.context,
-        server_connection.tasks,
-        state,
-        server_connection.secure,
-        *peers,
-        server_connection.protocol_send,
-    )
+    c = server_connection
+    return (c.app, c.config, c.context, c.tasks, c.connection_state, c.secure, c.client, c.server, c.protocol_send)
 
 
 def for_stream(
     server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
 ) -> tuple[Any, ...]:
     """The arguments of the constructors of hypercorn's streams."""
-    peers = (server_connection.client, server_connection.server)
-    return (
-        server_connection.app,
-        server_connection.config,
-        server_connection.context,
-        server_connection.tasks,
-        server_connection.secure,
-        *peers,
-        send,
-        stream_id,
-    )
+    c = server_connection
+    return (c.app, c.config, c.context, c.tasks, c.secure, c.client, c.server, send, stream_id)
 
 
 def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -> bool:

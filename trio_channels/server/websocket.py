@@ -66,8 +66,6 @@ class WebSocketStream(WSStream):
         self._events = 0
         self.closed = not server_connection.streams.enter(self)
 
-    # -- from the client ---------------------------------------------------------------------------------------------
-
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
         if isinstance(event, StreamClosed):
@@ -79,7 +77,9 @@ class WebSocketStream(WSStream):
             if self.handshake.accepted:
                 await self.receive_bytes(event.data)
             else:
-                await self._refuse_early_frame()
+                # D7, and D1 in the same packet (hypercorn issue 225): RFC 6455, section 4.1, has a client wait for the
+                # server's answer.
+                await self._deny(400)
         elif isinstance(event, Request):
             await self._begin(event)
         elif isinstance(event, EndBody):  # HTTP/2: no close frame will come
@@ -92,13 +92,6 @@ class WebSocketStream(WSStream):
             self.task_group.spawn(self._watch)
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
-
-    async def _refuse_early_frame(self) -> None:
-        """D7, and D1 in the same packet (hypercorn issue 225): 400, a disconnect, and the end of the connection.
-
-        RFC 6455, section 4.1, has a client wait for the server's answer.
-        """
-        await self._deny(400)
 
     async def _deny(self, status: int) -> None:
         """Answer the handshake for the application, which gets its disconnect first: it may be about to answer."""
@@ -130,7 +123,7 @@ class WebSocketStream(WSStream):
                 if self._rate.exceeded():
                     await self._refuse_flood()
                     return
-                await self._send_event(event.response())
+                await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
                 await self._receive_close(event)
                 return
@@ -150,7 +143,7 @@ class WebSocketStream(WSStream):
         self._deaf = True
         self._why = (int(event.code), event.reason or "")
         if state is ConnectionState.REMOTE_CLOSING:
-            await self._send_event(event.response())
+            await self._send_wsproto_event(event.response())
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _fail(self, code: int, reason: str) -> None:
@@ -159,7 +152,7 @@ class WebSocketStream(WSStream):
         self._deaf = True
         if self._why is None:
             self._why = (code, reason)
-        await self._send_event(CloseConnection(code=code, reason=reason))
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _refuse_flood(self) -> None:
@@ -181,12 +174,10 @@ class WebSocketStream(WSStream):
         return True
 
     async def log_end(self) -> None:
-        """Log the end of a WebSocket that was accepted. Cancellation: as the logger."""
+        """Log the end of an accepted WebSocket, with its close code in the place of the status."""
         if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
             code, _ = self._why or (ABNORMAL, "")
-            await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
-
-    # -- from the application ----------------------------------------------------------------------------------------
+            await self.config.log.access(self.scope, {"status": code, "headers": []}, time() - self.start_time)
 
     async def app_send(self, message: Any) -> None:
         """Handle a message of the application. Raises ClientGone (D4)."""
@@ -221,7 +212,7 @@ class WebSocketStream(WSStream):
             await self._send_error_response(500)
         elif self.state is _CONNECTED:
             self._why = self._why or (INTERNAL_ERROR, "")
-            await self._send_event(CloseConnection(code=INTERNAL_ERROR))
+            await self._send_wsproto_event(CloseConnection(code=INTERNAL_ERROR))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _accept(self, message: Any) -> None:
@@ -247,20 +238,15 @@ class WebSocketStream(WSStream):
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         self._answered.set()
 
-    async def _send_event(self, event: Any) -> None:
+    async def _send_wsproto_event(self, event: Any) -> None:
         try:
             data = self.connection.send(event)
         except LocalProtocolError:
             return  # a close is under way
         await self._write(data)
 
-    async def _send_wsproto_event(self, event: Any) -> None:
-        await self._send_event(event)
-
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
-
-    # -- from the server ---------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Deny the handshake if the application is late; after it, ping the client."""
@@ -282,13 +268,10 @@ class WebSocketStream(WSStream):
         while True:
             # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
             heard = self._server_connection.reads
-            await self._send_event(Ping())
+            await self._send_wsproto_event(Ping())
             await trio.sleep(step)
-            silent = (
-                0.0
-                if self._server_connection.reads != heard or not self._server_connection.listening
-                else silent + step
-            )
+            quiet = self._server_connection.reads == heard and self._server_connection.listening
+            silent = silent + step if quiet else 0.0
             if silent >= pong:
                 self._server_connection.served.count("silent")
                 self._server_connection.abort()
@@ -303,7 +286,7 @@ class WebSocketStream(WSStream):
         self._why = self._why or (SERVICE_RESTART, "the server restarts")
         with trio.move_on_after(_LAST_WORD):
             if self.state is _CONNECTED:
-                await self._send_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
+                await self._send_wsproto_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
             elif self.state is _HANDSHAKE:
                 await self._deny(503)
                 return

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, reduce
 from pathlib import Path
 from types import FrameType
@@ -159,17 +159,11 @@ class _Process:
         """Serve until the drain has ended. Cancellation: the server is cancelled, without a drain."""
         grace = ServerLimits.of(self._config).shutdown_grace
         self._drain_time = grace + _conf.limits().disconnect_timeout + MARGIN
-        if self._inheritance is None:
-            await self._run(None)
-        else:
-            async with Lifeline(self._inheritance.lifeline) as lifeline:
-                await self._run(lifeline)
-
-    async def _run(self, lifeline: Lifeline | None) -> None:
+        lifeline = None if self._inheritance is None else Lifeline(self._inheritance.lifeline)
         starting = trio.CancelScope()
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             self._handle_signals_of_frozen_loop()
-            async with trio.open_nursery() as helpers:
+            async with lifeline or nullcontext(), trio.open_nursery() as helpers:
                 helpers.start_soon(self._handle_signals, signals)
                 helpers.start_soon(self._cancel_startup_on_stop, starting)
                 if lifeline is not None:

@@ -136,7 +136,9 @@ class _Parent:
                     await self._wait_to_restart(backoff.delay(0), logging.ERROR, str(error))
                 continue
             if self._stop.is_set():
-                self._ended_while_stopping(child, served=served)
+                if served and code:
+                    logger.error("%s while it was draining", child.end)
+                    self.code = self.code or CRASHED
             elif not served and failed_starts is None:
                 self._give_up(f"{child.end}, and never served", code)
             elif not served and failed_starts == MAX_FAILED_STARTS - 1:
@@ -200,11 +202,6 @@ class _Parent:
         logger.log(level, "%s; starting another in %.1f seconds", reason, delay)
         with trio.move_on_after(delay):
             await self._stop.wait()
-
-    def _ended_while_stopping(self, child: _Child, *, served: bool) -> None:
-        if served and child.process.returncode:
-            logger.error("%s while it was draining", child.end)
-            self.code = self.code or CRASHED
 
     def _give_up(self, reason: str, code: int) -> None:
         logger.critical("stopping: %s", reason)

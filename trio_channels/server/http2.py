@@ -12,13 +12,7 @@ import trio
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import (
-    BUFFER_HIGH_WATER,
-    BUFFER_LOW_WATER,
-    BufferCompleteError,
-    H2Protocol,
-    StreamBuffer,
-)
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DeadlockError, DuplicateStreamError, MissingStreamError, PriorityError
@@ -91,6 +85,8 @@ class Buffer(StreamBuffer):
 class Http2(H2Protocol):
     """One HTTP/2 connection."""
 
+    stream_buffers: dict[int, Buffer]  # type: ignore[assignment]
+
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__(*for_protocol(server_connection))
         self._server_connection = server_connection
@@ -114,7 +110,7 @@ class Http2(H2Protocol):
 
     async def refuse(self, status: int) -> None:
         """Send GOAWAY. Cancellation: may be sent in part."""
-        await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+        await self.farewell(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
 
     async def handle(self, event: Event) -> None:
         """As hypercorn's, in small parts with checkpoints between: one read may hold thousands of empty frames."""
@@ -274,8 +270,7 @@ class Http2(H2Protocol):
         if ended:
             self.stream_buffers.pop(stream_id, None)
             self.priority.remove_stream(stream_id)
-            if isinstance(buffer, Buffer):
-                buffer.gone.set()
+            buffer.gone.set()
 
     async def _flush(self) -> None:
         self._unflushed = 0
@@ -309,7 +304,7 @@ class Http2(H2Protocol):
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
         """Buffer a part of a body, and with ``end`` its end. D3: a client that opens no window in time is cut."""
         buffer = self.stream_buffers.get(stream_id)
-        if not isinstance(buffer, Buffer):
+        if buffer is None:
             return  # the stream has ended
         with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
             try:
@@ -333,15 +328,11 @@ class Http2(H2Protocol):
         except PriorityError:
             return
         await self.has_data.set()
-        if isinstance(buffer, Buffer):
-            with trio.move_on_after(LINGER):
-                await buffer.gone.wait()
+        with trio.move_on_after(LINGER):
+            await buffer.gone.wait()
 
-    async def farewell(self) -> None:
+    async def farewell(self, why: h2.errors.ErrorCodes = h2.errors.ErrorCodes.NO_ERROR) -> None:
         """Send GOAWAY: no more requests are accepted. Cancellation: may be sent in part."""
-        await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
-
-    async def _go_away(self, why: h2.errors.ErrorCodes) -> None:
         try:
             self.connection.close_connection(why)
         except h2.exceptions.ProtocolError:

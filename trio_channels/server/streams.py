@@ -72,10 +72,7 @@ def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -
 
 
 async def begin(
-    stream: HttpStream | WebSocketStream,
-    server_connection: ServerConnection,
-    hypercorns: Awaitable[None],
-    scope: dict[str, Any],
+    stream: Stream, server_connection: ServerConnection, hypercorns: Awaitable[None], scope: dict[str, Any]
 ) -> bool:
     """Have hypercorn begin a stream; returns whether the application runs."""
     try:

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Sequence
 
 from ..exceptions import CannotStart
-from .cli import CANNOT_START, CRASHED, Options, parse
+from .cli import CANNOT_START, CRASHED, parse
 from .lifeline import inherited
 from .log import open_log
 from .serving import run_child, run_single
@@ -32,26 +32,14 @@ logger = logging.getLogger("trio_channels.runner")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: the arguments without the program's name; the process' own if None.
-
-    Returns:
-        The exit code of the process: 0 after an orderly end, 1 after a crash, 2 for a wrong command line (by
-        ``SystemExit``), 3 if it cannot start.
-    """
+    """Run the command line; returns the exit code: 0 after an orderly end, CRASHED or CANNOT_START (SystemExit: 2)."""
     options = parse(arguments)
     try:
-        return _run(options)
+        inheritance = inherited()
+        if inheritance is not None:
+            return run_child(options, inheritance)
+        return run_parent(options) if options.workers > 1 else run_single(options)
     except CannotStart as error:
         open_log(options.config)
         logger.critical("cannot start: %s", error, exc_info=error.__cause__)
         return CANNOT_START
-
-
-def _run(options: Options) -> int:
-    inheritance = inherited()
-    if inheritance is not None:
-        return run_child(options, inheritance)
-    return run_parent(options) if options.workers > 1 else run_single(options)

@@ -28,14 +28,7 @@ _OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog",
 
 @dataclass(frozen=True)
 class Options:
-    """The parsed command line.
-
-    Args:
-        application: the application's name, ``module:attribute``.
-        config: hypercorn's configuration: the file, overridden by the command line.
-        workers: the number of processes that serve.
-        arguments: the unparsed command line, which child processes are started with.
-    """
+    """The parsed command line."""
 
     application: str
     config: Config

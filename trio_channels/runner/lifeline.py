@@ -28,13 +28,7 @@ READY = struct.Struct("!d")
 
 @dataclass(frozen=True)
 class Inheritance:
-    """The descriptors that a child process gets from its parent.
-
-    Args:
-        number: the child's number, from 1.
-        lifeline: the descriptor of the child's end of the lifeline.
-        listeners: the descriptors of the listening sockets, by kind of address.
-    """
+    """The descriptors that a child process gets from its parent."""
 
     number: int
     lifeline: int
@@ -69,23 +63,14 @@ class Lifeline:
         await self._stream.aclose()
 
     async def ready(self, end_timeout: float) -> None:
-        """Tell the parent that this process serves.
-
-        Args:
-            end_timeout: the seconds that this process may need to end, once it is told to drain.
-
-        Cancellation: the parent may not learn that this process serves.
-        """
+        """Tell the parent that this process serves, and the seconds that it may need to drain."""
         try:
             await self._stream.send_all(READY.pack(end_timeout))
         except trio.BrokenResourceError:
             pass  # the parent is gone: wait_closed() returns
 
     async def wait_closed(self) -> None:
-        """Wait until the parent tells this process to drain, or is gone.
-
-        Cancellation: loses nothing.
-        """
+        """Wait until the parent tells this process to drain, or is gone."""
         try:
             await self._stream.receive_some()
         except trio.BrokenResourceError:

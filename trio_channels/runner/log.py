@@ -12,11 +12,7 @@ _FORMAT = logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message
 
 
 def open_log(config: Config) -> None:
-    """Give the logger ``trio_channels`` a handler if neither it nor the root logger has one. Idempotent.
-
-    Args:
-        config: its ``errorlog`` (``-`` for stderr, a path, a logger, or None for no log) and ``loglevel`` apply.
-    """
+    """Give the logger ``trio_channels`` a handler if neither it nor the root logger has one. Idempotent."""
     logger = logging.getLogger("trio_channels")
     # A dictConfig without disable_existing_loggers=False has disabled these loggers.
     logging.getLogger("trio_channels.runner").disabled = logger.disabled = False

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, reduce
 from pathlib import Path
 from types import FrameType
@@ -42,11 +42,7 @@ _DEFAULT = "application"
 
 
 def run_single(options: Options) -> int:
-    """Serve in this process until a signal comes; returns the exit code.
-
-    Raises:
-        CannotStart: the application, the certificate or an address cannot be used; the message says which.
-    """
+    """Serve in this process until a signal comes; returns the exit code. Raises CannotStart."""
     with listening(options.config) as listeners, pid_file(options.config):
         use(options.config, descriptors(listeners))
         for _, sock in listeners:
@@ -61,14 +57,8 @@ def run_child(options: Options, inheritance: Inheritance) -> int:
 
 
 def load(name: str) -> ASGIApplication:
-    """Import an application by its name, ``module:attribute``.
-
-    The working directory is put on the import path, as ``manage.py`` does it.
-
-    Raises:
-        CannotStart: there is no such module or attribute, or the import failed (the exception is the cause).
-    """
-    here = str(Path.cwd())
+    """Import an application by its name, ``module:attribute``. Raises CannotStart."""
+    here = str(Path.cwd())  # on the import path, as manage.py has it
     if here not in sys.path:
         sys.path.insert(0, here)
     module_name, colon, attribute = name.partition(":")
@@ -151,16 +141,12 @@ def _startup_error(error: Exception) -> CannotStart:
 
 
 class _Process:
-    """Serves until a signal, or the parent, tells it to drain.
-
-    Attributes:
-        started: whether it serves, or has served.
-    """
+    """Serves until a signal, or the parent, tells it to drain."""
 
     def __init__(
         self, application: ASGIApplication, config: Config, inheritance: Inheritance | None, watchdog: Watchdog
     ) -> None:
-        self.started = False
+        self.started = False  # whether it serves, or has served
         self._refused = False
         self._stop = trio.Event()
         self._application = application
@@ -170,23 +156,14 @@ class _Process:
         self._drain_time = 0.0
 
     async def run(self) -> None:
-        """Serve until the drain has ended.
-
-        Cancellation: the server is cancelled, without a drain.
-        """
+        """Serve until the drain has ended. Cancellation: the server is cancelled, without a drain."""
         grace = ServerLimits.of(self._config).shutdown_grace
         self._drain_time = grace + _conf.limits().disconnect_timeout + MARGIN
-        if self._inheritance is None:
-            await self._run(None)
-        else:
-            async with Lifeline(self._inheritance.lifeline) as lifeline:
-                await self._run(lifeline)
-
-    async def _run(self, lifeline: Lifeline | None) -> None:
+        lifeline = None if self._inheritance is None else Lifeline(self._inheritance.lifeline)
         starting = trio.CancelScope()
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             self._handle_signals_of_frozen_loop()
-            async with trio.open_nursery() as helpers:
+            async with lifeline or nullcontext(), trio.open_nursery() as helpers:
                 helpers.start_soon(self._handle_signals, signals)
                 helpers.start_soon(self._cancel_startup_on_stop, starting)
                 if lifeline is not None:

@@ -30,11 +30,7 @@ Descriptors = Mapping[str, list[int]]
 
 @contextmanager
 def listening(config: Config) -> Iterator[Listeners]:
-    """Listen on all addresses of a configuration; close the sockets and remove their files after the block.
-
-    Raises:
-        CannotStart: an address cannot be listened on.
-    """
+    """Listen on all addresses; close the sockets and remove their files after the block. Raises CannotStart."""
     opened: Listeners = []
     files: dict[Path, int] = {}
     try:

@@ -32,11 +32,7 @@ START_TIMEOUT = 30.0
 
 
 def run_parent(options: Options) -> int:
-    """Serve in several child processes until a signal comes; returns the exit code.
-
-    Raises:
-        CannotStart: an address cannot be listened on. The children log every other reason.
-    """
+    """Serve in several child processes until a signal comes; returns the exit code. Raises CannotStart."""
     open_log(options.config)
     with listening(options.config) as listeners, pid_file(options.config):
         parent = _Parent(options, listeners)
@@ -45,15 +41,11 @@ def run_parent(options: Options) -> int:
 
 
 class _Child:
-    """One process that serves, and the parent's end of its lifeline.
-
-    Attributes:
-        end_timeout: the seconds that it may take to end, once it is told to drain.
-    """
+    """One process that serves, and the parent's end of its lifeline."""
 
     def __init__(self, process: trio.Process, lifeline: trio.SocketStream) -> None:
         self.process = process
-        self.end_timeout = START_TIMEOUT
+        self.end_timeout = START_TIMEOUT  # the seconds that it may take to drain
         self._lifeline = lifeline
         self._started_at = trio.current_time()
 
@@ -71,7 +63,6 @@ class _Child:
         return True
 
     def drain(self) -> None:
-        """Tell it to drain."""
         try:
             self._lifeline.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -79,7 +70,6 @@ class _Child:
 
     @property
     def age(self) -> float:
-        """Seconds since its start."""
         return trio.current_time() - self._started_at
 
     @property
@@ -104,14 +94,8 @@ class RestartBackoff(BackOff):
 
 
 class _Parent:
-    """Keeps the child processes running.
-
-    Attributes:
-        code: the exit code for this process.
-    """
-
     def __init__(self, options: Options, listeners: Listeners) -> None:
-        self.code = 0
+        self.code = 0  # the exit code for this process
         self._options = options
         self._listeners = listeners
         self._children: set[_Child] = set()
@@ -119,10 +103,7 @@ class _Parent:
         self._stop = trio.Event()
 
     async def run(self) -> None:
-        """Run the child processes until all have ended.
-
-        Cancellation: the children drain, and are not waited for.
-        """
+        """Run the child processes until all have ended. Cancellation: they drain, and are not waited for."""
         with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
             async with trio.open_nursery() as helpers:
                 helpers.start_soon(self._handle_signals, signals)
@@ -155,7 +136,9 @@ class _Parent:
                     await self._wait_to_restart(backoff.delay(0), logging.ERROR, str(error))
                 continue
             if self._stop.is_set():
-                self._ended_while_stopping(child, served=served)
+                if served and code:
+                    logger.error("%s while it was draining", child.end)
+                    self.code = self.code or CRASHED
             elif not served and failed_starts is None:
                 self._give_up(f"{child.end}, and never served", code)
             elif not served and failed_starts == MAX_FAILED_STARTS - 1:
@@ -219,11 +202,6 @@ class _Parent:
         logger.log(level, "%s; starting another in %.1f seconds", reason, delay)
         with trio.move_on_after(delay):
             await self._stop.wait()
-
-    def _ended_while_stopping(self, child: _Child, *, served: bool) -> None:
-        if served and child.process.returncode:
-            logger.error("%s while it was draining", child.end)
-            self.code = self.code or CRASHED
 
     def _give_up(self, reason: str, code: int) -> None:
         logger.critical("stopping: %s", reason)

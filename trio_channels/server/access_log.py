@@ -25,11 +25,7 @@ _PHRASES = {str(status.value): status.phrase for status in HTTPStatus}
 
 
 class ServerLog(Logger):
-    """hypercorn's logger; access lines go to ``trio_channels.access``.
-
-    They are written if hypercorn's option `accesslog` is set, or if that logger has a level, for example from Django's
-    ``LOGGING``.
-    """
+    """hypercorn's logger; writes access lines if `accesslog` is set or ``trio_channels.access`` has a level."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -46,10 +42,6 @@ class ServerLog(Logger):
         """The values for a format."""
         return Atoms(request, response, request_time)
 
-    async def websocket_ended(self, scope: Any, code: int, seconds: float) -> None:
-        """Log the end of a WebSocket: its close code in the place of the status. Cancellation: none happens here."""
-        await self.access(scope, {"status": code, "headers": []}, seconds)
-
 
 def use_our_log(config: Config) -> None:
     """Set our logger class, unless the configuration has another one already."""
@@ -59,15 +51,7 @@ def use_our_log(config: Config) -> None:
 
 
 class Atoms(dict[str, Any]):
-    """The values for an access line: those of hypercorn's documentation, and ``%(i)s``, the connection's number.
-
-    Headers and environment variables are looked up when a format names them; a missing one is ``-``.
-
-    Args:
-        scope: of the request or WebSocket.
-        response: status and headers; None if the client left before the response.
-        seconds: the duration.
-    """
+    """The values for an access line: hypercorn's, and ``%(i)s``, the connection's number."""
 
     def __init__(self, scope: Any, response: Any, seconds: float) -> None:
         method = scope.get("method", "GET")
@@ -103,6 +87,7 @@ class Atoms(dict[str, Any]):
             i=number_of(scope) or "-",
         )
 
+    # Headers and environment variables are looked up when a format names them.
     def __missing__(self, key: str) -> str:
         name, kind = key[1:-2].lower(), key[-2:]
         if not key.startswith("{"):

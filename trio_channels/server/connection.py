@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from .._concurrency import YIELD_EVERY
+from .http1 import Http1
+from .http2 import Http2
 from .limits import LINGER, SLOWEST, Patience, Waiting
-from .protocol import Protocol
 from .streams import Streams
 from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
@@ -36,28 +38,14 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class ServerConnection(TCPServer):
-    """One connection of a server.
-
-    Args:
-        served: the server.
-        stream: the accepted connection.
-        tls: the TLS configuration; None for a connection without TLS.
-        number: identifies the connection in this process.
-
-    Attributes:
-        reads: the number of times that bytes came from the client.
-        listening: True while it waits for the client, False while it waits for an application.
-        frames_to: the WebSocket that uses the connection alone (HTTP/1.1), or None.
-        streams: the requests and WebSockets whose applications have not had their disconnect.
-        extensions: added to ``extensions`` of each scope.
-    """
+    """One connection of a server."""
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
         self._transport = SocketTransport(stream)
         self.tls: trio.SSLStream[SocketTransport] | None = None
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
-        self.protocol: Protocol
+        self.protocol: Http1 | Http2  # type: ignore[assignment]
         transport: Any = self.tls or self._transport  # both have the interface that it needs
         super().__init__(served.app, served.config, served.context, served.state, transport)
         self.served = served
@@ -65,9 +53,9 @@ class ServerConnection(TCPServer):
         self.secure = tls is not None
         self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
         self.connection_state = ConnectionState(served.state)
-        self.reads = 0
-        self.listening = False
-        self.frames_to: WebSocketStream | None = None
+        self.reads = 0  # the number of times that bytes came from the client
+        self.listening = False  # True while it waits for the client, False while it waits for an application
+        self.frames_to: WebSocketStream | None = None  # the WebSocket that uses the connection alone (HTTP/1.1)
         self.streams = Streams()
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int] | None = None
@@ -79,15 +67,8 @@ class ServerConnection(TCPServer):
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
 
-    # -- life cycle ----------------------------------------------------------------------------------------------------
-
     async def run(self) -> None:
-        """Serve the connection.
-
-        D1: an error in protocol code ends this connection and nothing else.
-
-        Cancellation: applications are cancelled, and the socket is closed.
-        """
+        """Serve the connection. D1: an error in protocol code ends this connection and nothing else."""
         try:
             await self._serve()
         except* OSError:
@@ -109,7 +90,7 @@ class ServerConnection(TCPServer):
             alpn = self.tls.selected_alpn_protocol() or alpn
         async with trio.open_nursery() as nursery:
             self.tasks = self._task_group = ConnectionTasks(nursery)
-            self.protocol = Protocol(self, alpn)
+            self.protocol = Http2(self) if alpn == "h2" else Http1(self)
             try:
                 await self.protocol.initiate()
                 await self._read_data()
@@ -140,8 +121,6 @@ class ServerConnection(TCPServer):
                 exc_info=error,
             )
 
-    # -- reading -------------------------------------------------------------------------------------------------------
-
     async def _read_data(self) -> None:
         """Read until the end or a deadline, then send applications their disconnect."""
         try:
@@ -162,11 +141,19 @@ class ServerConnection(TCPServer):
                 if self.frames_to is not None:
                     await self.frames_to.receive_bytes(data)
                 else:
-                    await self.protocol.handle(RawData(data))
+                    await self._handle(data)
             except Exception as error:
                 self._report(error)
                 await self.protocol.refuse(400)
                 await self._begin_to_close()
+
+    async def _handle(self, data: bytes) -> None:
+        try:
+            await self.protocol.handle(RawData(data))
+        except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge
+            self.protocol = Http2(self)
+            await self.protocol.initiate()
+            await self.protocol.handle(RawData(assumed.data))
 
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
@@ -204,19 +191,12 @@ class ServerConnection(TCPServer):
             self._reading.deadline = self._patience.deadline
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait while the client is not read; abort if the client goes meanwhile.
-
-        Without this, an application that waits for the client's end would never see it.
-
-        Args:
-            wait: is cancelled and called again once a second.
-
-        Cancellation: as of ``wait``.
-        """
+        """Wait while the client is not read; abort if the client goes. ``wait`` is called again each second."""
         while True:
             with trio.move_on_after(_LOOK_EVERY):
                 await wait()
                 return
+            # Otherwise an application that waits for the client's end would never see it.
             if self._transport.has_hung_up():
                 self.abort()
 
@@ -238,8 +218,6 @@ class ServerConnection(TCPServer):
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
 
-    # -- writing -------------------------------------------------------------------------------------------------------
-
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
         if isinstance(event, RawData):
@@ -255,12 +233,7 @@ class ServerConnection(TCPServer):
                 self._expect(trio.current_time())
 
     async def write(self, data: bytes) -> None:
-        """Write to the client.
-
-        D3: the write is not shielded, and has a deadline that ends the connection.
-
-        Cancellation: resets the connection if the data has been written in part.
-        """
+        """Write to the client. Cancellation: resets the connection if the data has been written in part."""
         await self._fair()
         if self.send_lock.locked():
             await self.send_lock.acquire()
@@ -290,6 +263,7 @@ class ServerConnection(TCPServer):
         self._immediate = 0
         done = False
         try:
+            # D3: the write is not shielded, and has a deadline that ends the connection.
             with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
                 await self.stream.send_all(data)
                 done = True
@@ -299,19 +273,18 @@ class ServerConnection(TCPServer):
             if not done:
                 self.abort()
 
-    # -- the end -------------------------------------------------------------------------------------------------------
-
     async def close_if_idle(self) -> None:
         """Close a connection without a request if the server shuts down."""
         if not self.served.ending or self._closing:
             return
         if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
-            await self.protocol.farewell()
+            if isinstance(self.protocol, Http2):
+                await self.protocol.farewell()
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:
         """Close the sending half; the reader waits ``LINGER`` seconds for the client to close its half."""
-        if not self._closing:
+        if not self._closing and isinstance(self.protocol, Http1):
             await self.protocol.flush()
         if self._closing:
             return
@@ -323,13 +296,10 @@ class ServerConnection(TCPServer):
             self._reading.cancel()  # TLS has no half-closed connections
 
     def abort(self) -> None:
-        """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect.
-
-        It cancels the reader, which may wait for an application that does not receive.
-        """
+        """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect."""
         self._closing = True
         self._transport.abort()
-        self._reading.cancel()
+        self._reading.cancel()  # it may wait for an application that does not receive
 
     async def _close(self) -> None:
         """Close the socket; with TLS after ``close_notify``, for which it waits ``LINGER`` seconds at most."""

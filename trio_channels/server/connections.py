@@ -59,15 +59,7 @@ class ServerStatistics:
 
 
 class Server:
-    """The state that the connections of one server share.
-
-    Args:
-        app: the application, wrapped by hypercorn.
-        config: hypercorn's configuration.
-        limits: the limits of connections.
-        context: hypercorn's events of the process.
-        state: the lifespan's state, copied into each scope.
-    """
+    """The state that the connections of one server share."""
 
     def __init__(
         self, app: AppWrapper, config: Config, limits: ServerLimits, context: WorkerContext, state: LifespanState
@@ -91,15 +83,8 @@ class Server:
         """Count a connection that the server cut."""
         self.ended[reason] += 1
 
-    async def serve_plain(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.SocketStream, tls: SSLContext | None = None) -> None:
         """Serve an accepted connection. Cancellation: see :class:`ServerConnection`."""
-        await self._serve(stream, None)
-
-    async def serve_encrypted(self, tls: SSLContext, stream: trio.SocketStream) -> None:
-        """Serve an accepted connection with TLS. Cancellation: see :class:`ServerConnection`."""
-        await self._serve(stream, tls)
-
-    async def _serve(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
         try:
             address = _address(stream)
         except OSError:
@@ -121,10 +106,9 @@ class Server:
                 del self._addresses[address]
 
     def _one_too_many(self, address: str) -> bool:
-        limits = self.limits
-        if len(self.connections) >= limits.max_connections:
-            return True
-        return 0 < limits.max_connections_per_address <= self._addresses[address] and bool(address)
+        most = self.limits.max_connections_per_address
+        full = len(self.connections) >= self.limits.max_connections
+        return full or (0 < most <= self._addresses[address] and bool(address))
 
     async def _refuse(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
         """Respond with 503; with TLS just close: a handshake would cost too much."""
@@ -144,17 +128,13 @@ class Server:
             self._refusing -= 1
 
     async def see_off(self) -> None:
-        """Close idle connections, then every WebSocket with 1012, in batches at random times.
-
-        The batches keep clients from reconnecting all at once. Requests end by themselves.
-
-        Cancellation: the remaining WebSockets get no close frame.
-        """
+        """Close idle connections, then every WebSocket with 1012. Requests end by themselves."""
         self.ending = True
         for connection in list(self.connections):
             await connection.close_if_idle()
         websockets = list(self.websockets)
         random.shuffle(websockets)
+        # Batches, at random times, keep clients from reconnecting all at once.
         batches = [websockets[start : start + _BATCH] for start in range(0, len(websockets), _BATCH)]
         pause = min(ROUND, self.limits.shutdown_grace / 4) / max(1, len(batches))
         async with trio.open_nursery() as nursery:
@@ -163,18 +143,6 @@ class Server:
                     await trio.sleep(pause * random.uniform(0.5, 1.5))
                 for websocket in batch:
                     nursery.start_soon(websocket.go_away)
-
-    def statistics(self) -> ServerStatistics:
-        """The server's figures at this moment."""
-        return ServerStatistics(
-            connections=len(self.connections),
-            websockets=len(self.websockets),
-            requests=len(self.requests),
-            accepted=self.accepted,
-            refused=self.refused,
-            ended=dict(self.ended),
-            ending=self.ending,
-        )
 
 
 #: Numbers of connections. None is used twice in a process, so that a number in the log means one connection.

@@ -34,18 +34,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DevelopmentServer:
-    """One ASGI application, served on one address by one Trio run.
-
-    Args:
-        server_address: host and port; 0 for a free one.
-        request_handler_class: passed by Django; not used.
-        ipv6: whether the host is an IPv6 address.
-        allow_reuse_address: whether a port that was closed a moment ago can be bound.
-        around: returns an async context manager that the application runs in.
-
-    Raises:
-        OSError: the address cannot be bound.
-    """
+    """One ASGI application, served on one address by one Trio run; the arguments are those that Django passes."""
 
     def __init__(
         self,
@@ -78,14 +67,7 @@ class DevelopmentServer:
         self._application = application
 
     def serve_forever(self, started: Callable[[], object] = lambda: None) -> None:
-        """Serve until :meth:`shutdown`, or, in the main thread, until SIGINT or SIGTERM.
-
-        Args:
-            started: called when the application has started, and connections are accepted.
-
-        Raises:
-            KeyboardInterrupt: a signal ended it.
-        """
+        """Serve until :meth:`shutdown`, or, in the main thread, until a signal, which raises KeyboardInterrupt."""
         # The thread may be a daemon, such as the autoreloader's: close connections when the process exits.
         atexit.register(self.shutdown)
         try:

@@ -25,11 +25,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 class MessageLimit(Extension):
-    """D10: refuses a message by the lengths in its frames' headers, before it reads the payload.
-
-    Args:
-        most: bytes of a message, over all its frames.
-    """
+    """D10: refuses a message by the lengths in its frames' headers, before it reads the payload."""
 
     name = "trio-channels-message-limit"
 
@@ -59,16 +55,10 @@ class MessageLimit(Extension):
 
 
 class BoundedDeflate(PerMessageDeflate):
-    """D11: permessage-deflate that inflates no message beyond the limit.
-
-    Without context takeover, so that a connection keeps no window between messages: 32 KiB to inflate and some 256 KiB
-    to deflate.
-
-    Args:
-        most: bytes of an inflated message.
-    """
+    """D11: permessage-deflate that inflates no message beyond the limit."""
 
     def __init__(self, most: int) -> None:
+        # Between messages a connection keeps no window: 32 KiB to inflate and some 256 KiB to deflate.
         super().__init__(client_no_context_takeover=True, server_no_context_takeover=True)
         self._most = most
         self._inflated = 0

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 class Answered(EventWrapper):
-    """Set when the next request may begin. A client that pipelines requests is not read until then.
-
-    Args:
-        server_connection: the client's connection.
-    """
+    """Set when the next request may begin. A client that pipelines requests is not read until then."""
 
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__()
@@ -36,11 +32,7 @@ class Answered(EventWrapper):
 
 
 class Http1(H11Protocol):
-    """One HTTP/1.1 connection.
-
-    Args:
-        server_connection: its connection.
-    """
+    """One HTTP/1.1 connection."""
 
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__(*for_protocol(server_connection))
@@ -65,9 +57,6 @@ class Http1(H11Protocol):
             return False
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
-
-    async def farewell(self) -> None:
-        """HTTP/1.1 has no message for this. Cancellation: atomic."""
 
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
@@ -96,10 +85,7 @@ class Http1(H11Protocol):
             await self.flush()
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
-        """Send a part of a response's body, and its end, in one write with the head that was held.
-
-        Cancellation: may be sent in part.
-        """
+        """Send a part of a response's body, and its end, in one write with the head that was held."""
         parts, self._held_head = [self._held_head], b""
         try:
             if data:
@@ -129,20 +115,15 @@ class Http1(H11Protocol):
             await self._server_connection.write(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """D19: as hypercorn's, without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2.
-
-        Behind a reverse proxy that forwards ``Upgrade`` for WebSockets, an upgraded client would bypass the proxy's
-        rules and could forge forwarding headers.
-        """
+        """D19: as hypercorn's, without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2."""
+        # Behind a proxy that forwards Upgrade for WebSockets, an upgraded client would bypass the proxy's rules, and
+        # could forge forwarding headers.
         if event.method == b"PRI" and event.target == b"*" and event.http_version == b"2.0":
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """As hypercorn's, with our own streams. CONNECT is refused: tunnels are not supported.
-
-        D20: a request with both Content-Length and Transfer-Encoding is refused. A proxy and this server might see
-        different ends of its body (request smuggling).
-        """
+        """As hypercorn's, with our own streams. CONNECT is refused: tunnels are not supported."""
+        # D20: a proxy and this server might see different ends of the body (request smuggling).
         names = {name for name, _ in request.headers}
         if b"content-length" in names and b"transfer-encoding" in names:
             raise h11.RemoteProtocolError("expected Content-Length or Transfer-Encoding, got both in one request")

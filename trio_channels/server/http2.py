@@ -12,13 +12,7 @@ import trio
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import (
-    BUFFER_HIGH_WATER,
-    BUFFER_LOW_WATER,
-    BufferCompleteError,
-    H2Protocol,
-    StreamBuffer,
-)
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
 from priority.priority import DeadlockError, DuplicateStreamError, MissingStreamError, PriorityError
@@ -43,25 +37,15 @@ _WRITE_SIZE = 65_536
 
 
 class Buffer(StreamBuffer):
-    """D18: the data that a stream has to send, bounded. In hypercorn a closed window does not block the application.
-
-    Args:
-        unread: ``ServerConnection.unread``, which waits and watches for the client's end.
-
-    Attributes:
-        gone: set when all the data and the end of the stream have been sent.
-    """
+    """D18: the data that a stream has to send, bounded. In hypercorn a closed window does not block the application."""
 
     def __init__(self, unread: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
         super().__init__(EventWrapper)
         self._unread = unread
-        self.gone = trio.Event()
+        self.gone = trio.Event()  # all the data and the end of the stream have been sent
 
     async def add(self, data: bytes, end: bool) -> None:
-        """Add data, and with ``end`` the end; wait while the buffer is too full, or with ``end`` until it is empty.
-
-        Cancellation: the data has been added.
-        """
+        """Add data, and wait while the buffer is too full; with ``end``, add the end and wait until all is sent."""
         if end:
             self._append(data)
             self.set_complete()
@@ -99,11 +83,9 @@ class Buffer(StreamBuffer):
 
 
 class Http2(H2Protocol):
-    """One HTTP/2 connection.
+    """One HTTP/2 connection."""
 
-    Args:
-        server_connection: its connection.
-    """
+    stream_buffers: dict[int, Buffer]  # type: ignore[assignment]
 
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__(*for_protocol(server_connection))
@@ -128,13 +110,10 @@ class Http2(H2Protocol):
 
     async def refuse(self, status: int) -> None:
         """Send GOAWAY. Cancellation: may be sent in part."""
-        await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+        await self.farewell(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
 
     async def handle(self, event: Event) -> None:
-        """As hypercorn's, in small parts with checkpoints between: one read may hold thousands of empty frames.
-
-        Cancellation: events may be lost.
-        """
+        """As hypercorn's, in small parts with checkpoints between: one read may hold thousands of empty frames."""
         if not isinstance(event, RawData):
             await super().handle(event)
             for stream_id in list(self.stream_buffers):
@@ -255,10 +234,7 @@ class Http2(H2Protocol):
             pass
 
     async def send_task(self) -> None:
-        """Send the buffered data of streams, in the order of their priorities, many frames in one write.
-
-        Cancellation: a part may have been sent.
-        """
+        """Send the buffered data of streams, in the order of their priorities, many frames in one write."""
         while not self.closed:
             try:
                 stream_id = next(self.priority)
@@ -294,8 +270,7 @@ class Http2(H2Protocol):
         if ended:
             self.stream_buffers.pop(stream_id, None)
             self.priority.remove_stream(stream_id)
-            if isinstance(buffer, Buffer):
-                buffer.gone.set()
+            buffer.gone.set()
 
     async def _flush(self) -> None:
         self._unflushed = 0
@@ -303,10 +278,7 @@ class Http2(H2Protocol):
             await self._server_connection.write(data)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """As hypercorn's, but the head of a response whose length is known waits for the body.
-
-        Cancellation: the stream is not usable any more.
-        """
+        """As hypercorn's, but the head of a response whose length is known waits for the body."""
         if isinstance(event, Response):
             await self._send_head(event)
         elif isinstance(event, Body | Data | EndBody | EndData):
@@ -330,12 +302,9 @@ class Http2(H2Protocol):
             await self._flush()
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
-        """Buffer a part of a body, and with ``end`` its end. D3: a client that opens no window in time is cut.
-
-        Cancellation: the stream is not usable any more.
-        """
+        """Buffer a part of a body, and with ``end`` its end. D3: a client that opens no window in time is cut."""
         buffer = self.stream_buffers.get(stream_id)
-        if not isinstance(buffer, Buffer):
+        if buffer is None:
             return  # the stream has ended
         with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
             try:
@@ -348,10 +317,8 @@ class Http2(H2Protocol):
             await self._reset(stream_id)
 
     async def _finish(self, stream_id: int) -> None:
-        """Send the buffered data and the end of a stream before it is closed.
-
-        hypercorn leaves the stream of a WebSocket half open, and its GOAWAY may overtake buffered data.
-        """
+        """Send the buffered data and the end of a stream before it is closed."""
+        # hypercorn leaves the stream of a WebSocket half open, and its GOAWAY may overtake buffered data.
         buffer = self.stream_buffers.get(stream_id)
         if buffer is None or stream_id not in self.streams or self.closed:
             return
@@ -361,15 +328,11 @@ class Http2(H2Protocol):
         except PriorityError:
             return
         await self.has_data.set()
-        if isinstance(buffer, Buffer):
-            with trio.move_on_after(LINGER):
-                await buffer.gone.wait()
+        with trio.move_on_after(LINGER):
+            await buffer.gone.wait()
 
-    async def farewell(self) -> None:
+    async def farewell(self, why: h2.errors.ErrorCodes = h2.errors.ErrorCodes.NO_ERROR) -> None:
         """Send GOAWAY: no more requests are accepted. Cancellation: may be sent in part."""
-        await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
-
-    async def _go_away(self, why: h2.errors.ErrorCodes) -> None:
         try:
             self.connection.close_connection(why)
         except h2.exceptions.ProtocolError:

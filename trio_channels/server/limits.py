@@ -25,10 +25,7 @@ ROUND = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """The limits of the server; the reference page of the settings gives units and reasons.
-
-    A hypercorn option for the same limit takes precedence if it differs from hypercorn's default.
-    """
+    """The limits of the server; the reference page of the settings gives units and reasons."""
 
     max_message_size: int
     messages_per_second: int
@@ -46,11 +43,7 @@ class ServerLimits:
 
     @classmethod
     def of(cls, config: Config) -> ServerLimits:
-        """The limits from the settings and hypercorn's configuration.
-
-        Raises:
-            ConfigurationError: the setting ``TRIO_CHANNELS`` is wrong.
-        """
+        """The limits from the settings and hypercorn's configuration. Raises ConfigurationError."""
         return cls(
             max_message_size=_of(config, "websocket_max_message_size", "MAX_MESSAGE_SIZE"),
             messages_per_second=_conf.get("MESSAGES_PER_SECOND"),
@@ -69,16 +62,13 @@ class ServerLimits:
 
 
 def _of(config: Config, option: str, setting: str) -> Any:
+    """An option of hypercorn takes precedence over the setting if it differs from hypercorn's default."""
     given = getattr(config, option)
     return _conf.get(setting) if given == getattr(Config, option) else given
 
 
 class Rate:
-    """Token bucket: ``per_second`` tokens a second, bursts of one second's worth.
-
-    Args:
-        per_second: tokens a second; 0 for no limit.
-    """
+    """Token bucket: ``per_second`` tokens a second (0: no limit), bursts of one second's worth."""
 
     __slots__ = ("_allowance", "_counted_at", "per_second")
 
@@ -108,12 +98,7 @@ class Waiting(Enum):
 
 
 class Patience:
-    """The deadline for the client to send the part of a request that the server waits for.
-
-    Args:
-        limits: of the server.
-        keep_alive: seconds until a connection without a request is closed.
-    """
+    """The deadline for the client to send the part of a request that the server waits for."""
 
     __slots__ = ("_keep_alive", "_limits", "_spent", "deadline", "waiting")
 

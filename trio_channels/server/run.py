@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +29,7 @@ from .limits import ServerLimits
 _servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.server.servers")
 
 Trigger = Callable[[], Awaitable[object]]
+Accept = Callable[[], Awaitable[object]]
 
 
 async def serve(
@@ -67,19 +69,15 @@ def statistics() -> ServerStatistics:
     Raises:
         RuntimeError: called outside of a Trio run.
     """
-    every = [server.statistics() for server in _servers.get([])]
-    ended: dict[str, int] = {}
-    for one in every:
-        for reason, count in one.ended.items():
-            ended[reason] = ended.get(reason, 0) + count
+    servers = _servers.get([])
     return ServerStatistics(
-        connections=sum(one.connections for one in every),
-        websockets=sum(one.websockets for one in every),
-        requests=sum(one.requests for one in every),
-        accepted=sum(one.accepted for one in every),
-        refused=sum(one.refused for one in every),
-        ended=ended,
-        ending=any(one.ending for one in every),
+        connections=sum(len(server.connections) for server in servers),
+        websockets=sum(len(server.websockets) for server in servers),
+        requests=sum(len(server.requests) for server in servers),
+        accepted=sum(server.accepted for server in servers),
+        refused=sum(server.refused for server in servers),
+        ended=dict(sum((server.ended for server in servers), Counter())),
+        ending=any(server.ending for server in servers),
     )
 
 
@@ -91,10 +89,7 @@ async def worker_serve(
     shutdown_trigger: Trigger | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As hypercorn's ``worker_serve``, with our connections.
-
-    Args, raises and cancellation: as :func:`serve`.
-    """
+    """As hypercorn's ``worker_serve``, with our connections. Raises and cancellation: as :func:`serve`."""
     if problem := version_problem():
         raise ConfigurationError(problem)
     config.set_statsd_logger_class(StatsdLogger)
@@ -102,7 +97,8 @@ async def worker_serve(
     limits = ServerLimits.of(config)
     state: LifespanState = {}
     lifespan = Lifespan(app, config, state)
-    context = WorkerContext(_max_requests(config))
+    most = config.max_requests
+    context = WorkerContext(None if most is None else most + randint(0, config.max_requests_jitter))
     server = Server(app, config, limits, context, state)
     async with trio.open_nursery() as lifespan_nursery:
         ended = await lifespan_nursery.start(_handle, lifespan)
@@ -113,9 +109,7 @@ async def worker_serve(
             await trio.lowlevel.checkpoint()
         with _registered(server):
             async with trio.open_nursery() as connections:
-                if sockets is None:
-                    sockets = _listening_sockets(config)
-                binds, accept = await _open(server, sockets, connections)
+                binds, accept = await _open(server, sockets or _listening_sockets(config), connections)
                 task_status.started(binds)
                 await _until_shutdown(accept, context, shutdown_trigger)
                 connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
@@ -125,10 +119,7 @@ async def worker_serve(
 
 
 async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any) -> None:
-    """:func:`worker_serve` in the place of hypercorn's; hypercorn's log says so once in each process.
-
-    Args, raises and cancellation: as :func:`worker_serve`.
-    """
+    """:func:`worker_serve` in the place of hypercorn's; hypercorn's log says so once in each process."""
     use_our_log(config)
     await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
     await worker_serve(app, config, **options)
@@ -141,10 +132,6 @@ async def _handle(lifespan: Lifespan, task_status: trio.TaskStatus[trio.Event]) 
         await lifespan.handle_lifespan()
     finally:
         ended.set()
-
-
-def _max_requests(config: Config) -> int | None:
-    return None if config.max_requests is None else config.max_requests + randint(0, config.max_requests_jitter)
 
 
 def _listening_sockets(config: Config) -> Sockets:
@@ -169,9 +156,6 @@ def _registered(server: Server) -> Iterator[None]:
         servers.remove(server)
 
 
-Accept = Callable[[], Awaitable[object]]
-
-
 async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> tuple[list[str], list[Accept]]:
     """The bound addresses, and the functions that accept connections on them."""
     config = server.config
@@ -179,10 +163,10 @@ async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> 
     accept: list[Accept] = []
     tls = config.create_ssl_context()
     if tls is not None:
-        accept.append(_acceptor(partial(server.serve_encrypted, tls), sockets.secure_sockets, connections))
+        accept.append(_acceptor(partial(server.serve, tls=tls), sockets.secure_sockets, connections))
         binds += [f"https://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.secure_sockets]
     if sockets.insecure_sockets:  # Trio does not accept an empty list
-        accept.append(_acceptor(server.serve_plain, sockets.insecure_sockets, connections))
+        accept.append(_acceptor(server.serve, sockets.insecure_sockets, connections))
     binds += [f"http://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.insecure_sockets]
     for bind in binds:
         await config.log.info("Running on %s (CTRL + C to quit)", bind)

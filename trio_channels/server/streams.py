@@ -41,10 +41,7 @@ class Streams:
         self._open.discard(stream)
 
     async def hang_up(self) -> None:
-        """Send every application its disconnect, then log the ends.
-
-        Cancellation: all of them have been told.
-        """
+        """Send every application its disconnect, then log the ends. Cancellation: all of them have been told."""
         self._over = True
         for stream in [stream for stream in list(self._open) if stream.hang_up()]:
             await stream.log_end()
@@ -52,34 +49,16 @@ class Streams:
 
 def for_protocol(server_connection: ServerConnection) -> tuple[Any, ...]:
     """The arguments of the constructors of hypercorn's protocols."""
-    state, peers = server_connection.connection_state, (server_connection.client, server_connection.server)
-    return (
-        server_connection.app,
-        server_connection.config,
-        server_connection.context,
-        server_connection.tasks,
-        state,
-        server_connection.secure,
-        *peers,
-        server_connection.protocol_send,
-    )
+    c = server_connection
+    return (c.app, c.config, c.context, c.tasks, c.connection_state, c.secure, c.client, c.server, c.protocol_send)
 
 
 def for_stream(
     server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
 ) -> tuple[Any, ...]:
     """The arguments of the constructors of hypercorn's streams."""
-    peers = (server_connection.client, server_connection.server)
-    return (
-        server_connection.app,
-        server_connection.config,
-        server_connection.context,
-        server_connection.tasks,
-        server_connection.secure,
-        *peers,
-        send,
-        stream_id,
-    )
+    c = server_connection
+    return (c.app, c.config, c.context, c.tasks, c.secure, c.client, c.server, send, stream_id)
 
 
 def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
@@ -93,26 +72,12 @@ def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -
 
 
 async def begin(
-    stream: HttpStream | WebSocketStream,
-    server_connection: ServerConnection,
-    hypercorns: Awaitable[None],
-    scope: dict[str, Any],
+    stream: Stream, server_connection: ServerConnection, hypercorns: Awaitable[None], scope: dict[str, Any]
 ) -> bool:
-    """Have hypercorn begin a stream; returns whether the application runs.
-
-    D1: a path or header that is not ASCII is answered with 400.
-
-    Args:
-        stream: the stream.
-        server_connection: its connection.
-        hypercorns: hypercorn's handling of the request event.
-        scope: logged for a stream that could not begin.
-
-    Cancellation: the stream is not usable.
-    """
+    """Have hypercorn begin a stream; returns whether the application runs."""
     try:
         await hypercorns
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # D1: a path or header that is not ASCII
         stream.scope = scope  # type: ignore[assignment]
         stream.closed = True
         await stream._send_error_response(400)
@@ -125,13 +90,7 @@ async def begin(
 
 
 class HttpStream(HTTPStream):
-    """One request.
-
-    Args:
-        server_connection: its connection.
-        protocol: sends the response.
-        stream_id: the number of the HTTP/2 stream; 1 with HTTP/1.1.
-    """
+    """One request."""
 
     app_put: Inbox | None  # type: ignore[assignment]
 
@@ -160,10 +119,8 @@ class HttpStream(HTTPStream):
             await inbox({"type": "http.request", "body": bytes(body), "more_body": not isinstance(event, EndBody)})
 
     def hang_up(self) -> bool:
-        """Send the application its disconnect; returns False if it had one already.
-
-        Not async: a cancellation cannot interrupt it.
-        """
+        """Send the application its disconnect; returns False if it had one already."""
+        # Not async: a cancellation cannot interrupt it.
         self._server_connection.streams.discard(self)
         self._server_connection.served.requests.discard(self)
         if self.closed:
@@ -179,13 +136,7 @@ class HttpStream(HTTPStream):
             await self.config.log.access(self.scope, None, time() - self.start_time)  # type: ignore[arg-type]
 
     async def app_send(self, message: Any) -> None:
-        """Handle a message of the application.
-
-        Raises:
-            ClientGone: D4, the client has gone.
-
-        Cancellation: before the message, or while the client does not read, which closes the connection.
-        """
+        """Handle a message of the application. Raises ClientGone (D4)."""
         if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
             await trio.lowlevel.checkpoint()
             raise ClientGone(None, "the client has gone")

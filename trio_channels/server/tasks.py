@@ -23,18 +23,11 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class ClientGone(ConnectionClosed, OSError):
-    """Raised by ``send`` when the client has gone, as ASGI requires since 2.4.
-
-    Any application knows it as an ``OSError``, applications of trio-channels as a ``ConnectionClosed``.
-    """
+    """Raised by ``send`` when the client has gone: an ``OSError``, as ASGI requires since 2.4."""
 
 
 class ConnectionTasks(TaskGroup):
-    """The nursery of a connection, with the interface that hypercorn's protocols expect.
-
-    Args:
-        nursery: the connection's.
-    """
+    """The nursery of a connection, with the interface that hypercorn's protocols expect."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__()

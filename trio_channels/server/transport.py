@@ -25,14 +25,10 @@ _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class SocketTransport(trio.abc.HalfCloseableStream):
-    """Trio's stream interface, with non-blocking variants of receiving and sending.
-
-    Args:
-        stream: the accepted connection; do not use it afterwards.
-    """
+    """Trio's stream interface, with non-blocking variants of receiving and sending."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self.socket = stream.socket
+        self.socket = stream.socket  # taken over: do not use the stream any more
 
     def unacknowledged_for_at_most(self, seconds: float) -> None:
         """Have the kernel drop a peer that acknowledges nothing for this long (``TCP_USER_TIMEOUT``)."""
@@ -42,12 +38,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             self.socket.setsockopt(socket.IPPROTO_TCP, cast(int, _USER_TIMEOUT), int(milliseconds))
 
     def receive_nowait(self, max_bytes: int) -> bytes:
-        """The bytes that have arrived; b"" at the end.
-
-        Raises:
-            trio.WouldBlock: nothing has arrived.
-            trio.BrokenResourceError: the connection is broken, or closed on this side.
-        """
+        """The bytes that have arrived; b"" at the end. Raises WouldBlock and BrokenResourceError."""
         try:
             return os.read(self.socket.fileno(), max_bytes)
         except BlockingIOError:
@@ -56,11 +47,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(str(error)) from error
 
     def send_nowait(self, data: bytes | memoryview) -> int:
-        """Write as many bytes as the kernel takes; returns their number.
-
-        Raises:
-            trio.BrokenResourceError: the connection is broken, or closed on this side.
-        """
+        """Write as many bytes as the kernel takes; returns their number. Raises BrokenResourceError."""
         try:
             return os.write(self.socket.fileno(), data)
         except BlockingIOError:
@@ -78,10 +65,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         return bool(poll.poll(0))
 
     async def receive_when_readable(self, max_bytes: int) -> bytes:
-        """Wait for bytes, and receive them; for use after ``receive_nowait`` has found none. Raises as that one does.
-
-        Cancellation: nothing is lost.
-        """
+        """Wait for bytes, and receive them; for use after ``receive_nowait`` has found none."""
         while True:
             await trio.lowlevel.wait_readable(self.socket)
             try:

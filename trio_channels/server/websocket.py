@@ -40,14 +40,7 @@ _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNEC
 
 
 class WebSocketStream(WSStream):
-    """One WebSocket.
-
-    Args:
-        server_connection: its connection.
-        send: handles events to the client.
-        stream_id: the number of the HTTP/2 stream; 1 with HTTP/1.1.
-        write: writes frames with HTTP/1.1, where the WebSocket has the connection alone; None with HTTP/2.
-    """
+    """One WebSocket."""
 
     app_put: Inbox | None
 
@@ -63,7 +56,7 @@ class WebSocketStream(WSStream):
         self._limits = server_connection.limits
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
-        self._alone = write is not None
+        self._alone = write is not None  # with HTTP/1.1
         self._plain = True
         self._deaf = False
         self._why: tuple[int, str] | None = None
@@ -72,8 +65,6 @@ class WebSocketStream(WSStream):
         self._rate = Rate(self._limits.messages_per_second)
         self._events = 0
         self.closed = not server_connection.streams.enter(self)
-
-    # -- from the client ---------------------------------------------------------------------------------------------
 
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
@@ -86,7 +77,9 @@ class WebSocketStream(WSStream):
             if self.handshake.accepted:
                 await self.receive_bytes(event.data)
             else:
-                await self._refuse_early_frame()
+                # D7, and D1 in the same packet (hypercorn issue 225): RFC 6455, section 4.1, has a client wait for the
+                # server's answer.
+                await self._deny(400)
         elif isinstance(event, Request):
             await self._begin(event)
         elif isinstance(event, EndBody):  # HTTP/2: no close frame will come
@@ -99,13 +92,6 @@ class WebSocketStream(WSStream):
             self.task_group.spawn(self._watch)
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
-
-    async def _refuse_early_frame(self) -> None:
-        """D7, and D1 in the same packet (hypercorn issue 225): 400, a disconnect, and the end of the connection.
-
-        RFC 6455, section 4.1, has a client wait for the server's answer.
-        """
-        await self._deny(400)
 
     async def _deny(self, status: int) -> None:
         """Answer the handshake for the application, which gets its disconnect first: it may be about to answer."""
@@ -137,7 +123,7 @@ class WebSocketStream(WSStream):
                 if self._rate.exceeded():
                     await self._refuse_flood()
                     return
-                await self._send_event(event.response())
+                await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
                 await self._receive_close(event)
                 return
@@ -148,10 +134,8 @@ class WebSocketStream(WSStream):
         return self._deaf or self.closed
 
     async def _receive_close(self, event: CloseConnection) -> None:
-        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's.
-
-        D10, D11, D16: if wsproto refuses a frame, the client gets the close code for it, and is not read any more.
-        """
+        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's."""
+        # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is not read any more.
         state = self.connection.state
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             await self._fail(int(event.code), event.reason or "")
@@ -159,7 +143,7 @@ class WebSocketStream(WSStream):
         self._deaf = True
         self._why = (int(event.code), event.reason or "")
         if state is ConnectionState.REMOTE_CLOSING:
-            await self._send_event(event.response())
+            await self._send_wsproto_event(event.response())
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _fail(self, code: int, reason: str) -> None:
@@ -168,17 +152,15 @@ class WebSocketStream(WSStream):
         self._deaf = True
         if self._why is None:
             self._why = (code, reason)
-        await self._send_event(CloseConnection(code=code, reason=reason))
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _refuse_flood(self) -> None:
         await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
 
     def hang_up(self) -> bool:
-        """D5, D15: send the application its disconnect and end the pings; returns False if that was done before.
-
-        Not async: a cancellation cannot interrupt it.
-        """
+        """D5, D15: send the application its disconnect and end the pings; returns False if that was done before."""
+        # Not async: a cancellation cannot interrupt it.
         self._beat.cancel()
         self._server_connection.streams.discard(self)
         self._server_connection.served.websockets.discard(self)
@@ -192,24 +174,16 @@ class WebSocketStream(WSStream):
         return True
 
     async def log_end(self) -> None:
-        """Log the end of a WebSocket that was accepted. Cancellation: as the logger."""
+        """Log the end of an accepted WebSocket, with its close code in the place of the status."""
         if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
             code, _ = self._why or (ABNORMAL, "")
-            await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
-
-    # -- from the application ----------------------------------------------------------------------------------------
+            await self.config.log.access(self.scope, {"status": code, "headers": []}, time() - self.start_time)
 
     async def app_send(self, message: Any) -> None:
-        """Handle a message of the application.
-
-        Raises:
-            ClientGone: D4, the client has gone. hypercorn returns at once, and a loop of sends freezes the process.
-
-        Cancellation: before the message, or while the client does not read, which closes the connection.
-        """
+        """Handle a message of the application. Raises ClientGone (D4)."""
         if message is None:
             await self._application_ended()
-        elif self.closed:
+        elif self.closed:  # hypercorn returns at once, and a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
             raise ClientGone(*(self._why or (ABNORMAL, "")))
         elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
@@ -238,7 +212,7 @@ class WebSocketStream(WSStream):
             await self._send_error_response(500)
         elif self.state is _CONNECTED:
             self._why = self._why or (INTERNAL_ERROR, "")
-            await self._send_event(CloseConnection(code=INTERNAL_ERROR))
+            await self._send_wsproto_event(CloseConnection(code=INTERNAL_ERROR))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _accept(self, message: Any) -> None:
@@ -264,20 +238,15 @@ class WebSocketStream(WSStream):
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         self._answered.set()
 
-    async def _send_event(self, event: Any) -> None:
+    async def _send_wsproto_event(self, event: Any) -> None:
         try:
             data = self.connection.send(event)
         except LocalProtocolError:
             return  # a close is under way
         await self._write(data)
 
-    async def _send_wsproto_event(self, event: Any) -> None:
-        await self._send_event(event)
-
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
-
-    # -- from the server ---------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Deny the handshake if the application is late; after it, ping the client."""
@@ -291,24 +260,18 @@ class WebSocketStream(WSStream):
             await self._deny(503)
 
     async def _heartbeat(self) -> None:
-        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds.
-
-        Any bytes are a sign of life. Time in which a slow application keeps the connection from being read does not
-        count.
-        """
+        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds."""
         interval, pong = self._limits.ping_interval, self._limits.pong_timeout
         step = min(interval, pong)
         silent = 0.0
         await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
         while True:
+            # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
             heard = self._server_connection.reads
-            await self._send_event(Ping())
+            await self._send_wsproto_event(Ping())
             await trio.sleep(step)
-            silent = (
-                0.0
-                if self._server_connection.reads != heard or not self._server_connection.listening
-                else silent + step
-            )
+            quiet = self._server_connection.reads == heard and self._server_connection.listening
+            silent = silent + step if quiet else 0.0
             if silent >= pong:
                 self._server_connection.served.count("silent")
                 self._server_connection.abort()
@@ -316,17 +279,14 @@ class WebSocketStream(WSStream):
             await trio.sleep(interval - step)
 
     async def go_away(self) -> None:
-        """Close the WebSocket with 1012, since the server shuts down.
-
-        Cancellation: the client may not get the close frame.
-        """
+        """Close the WebSocket with 1012, since the server shuts down."""
         if self.closed:
             return
         self._deaf = True
         self._why = self._why or (SERVICE_RESTART, "the server restarts")
         with trio.move_on_after(_LAST_WORD):
             if self.state is _CONNECTED:
-                await self._send_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
+                await self._send_wsproto_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
             elif self.state is _HANDSHAKE:
                 await self._deny(503)
                 return

@@ -65,8 +65,8 @@ class ApplicationCommunicator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._cancel_scope.cancel()
-        if self._stack is not None:
-            await self._stack.aclose()
+        assert self._stack is not None  # since __aenter__()
+        await self._stack.aclose()
         if error is None:
             self._raise_failure()
 

@@ -1,0 +1,67 @@
+"""Responses and requests that are seldom met."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.files import File
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import path
+
+from trio_channels._threads.database import worker_pool
+from trio_channels.db import pinned
+
+from .common import fetch
+
+
+class Counting:
+    """An asynchronous iterator that is no generator."""
+
+    def __init__(self) -> None:
+        self._left = [b"two", b"one"]
+
+    def __aiter__(self) -> Counting:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+async def counted(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(Counting())
+
+
+files: list[Any] = []
+
+
+async def wrapped_file(request: HttpRequest) -> FileResponse:
+    files.append(open(__file__, "rb"))  # noqa: ASYNC230, SIM115 - Django closes it
+    return FileResponse(File(files[-1]))
+
+
+async def threads(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str({await sync_to_async(threading.get_ident)() for _ in range(2)}))
+
+
+urlpatterns = [path(f"{view.__name__}/", view) for view in (counted, wrapped_file, threads)]
+
+
+async def test_an_iterator_without_aclose_is_streamed() -> None:
+    assert (await fetch("/counted/"))["body"] == b"onetwo"
+
+
+async def test_a_file_in_djangos_wrapper_is_sent_and_closed() -> None:
+    with open(__file__, "rb") as here:  # noqa: ASYNC230
+        assert (await fetch("/wrapped_file/"))["body"] == here.read()
+    assert files.pop().closed
+
+
+async def test_a_request_in_a_block_is_on_its_thread() -> None:
+    async with pinned():
+        mine = await sync_to_async(threading.get_ident)()
+        assert (await fetch("/threads/"))["body"] == str({mine}).encode()
+    assert worker_pool().statistics().held == 0

@@ -1,1 +1,1 @@
-"""Benchmarks: trio-channels against its peers, in one run, interleaved. ``python -m benchmarks`` runs all of them."""
+"""Benchmarks of trio-channels and its peers, interleaved in one run. ``python -m benchmarks`` runs all of them."""

@@ -12,7 +12,7 @@ from .harness import Workload, main
 
 
 def workloads() -> list[Workload]:
-    """The workloads of this package: the modules named p1_, p2_ and so on, in that order."""
+    """The workloads of this package, in the order of their numbers."""
     names = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
     numbered = sorted((int(name[1:].partition("_")[0]), name) for name in names if _is_workload(name))
     return [importlib.import_module(f"benchmarks.{name}").WORKLOAD for _, name in numbered]

@@ -1,20 +1,20 @@
-"""What the servers of P7 and P8 hear from their clients, which are processes of their own."""
+"""The reports that the servers of P7 and P8 get from their client processes."""
 
 from __future__ import annotations
 
 import trio
 
 
-async def answered(said: trio.abc.ReceiveStream | None, wanted: bytes) -> None:
-    """Wait until the clients have said this line, in however many pieces (an unbuffered Python writes two).
+async def wait_for_line(stdout: trio.abc.ReceiveStream | None, expected: bytes) -> None:
+    """Wait for a line from the clients. It may come in several pieces: an unbuffered Python writes two.
 
     Raises:
-        RuntimeError: they said another line, or have ended.
+        RuntimeError: the clients wrote another line, or have ended.
     """
     line = b""
-    while said is not None and not line.endswith(b"\n"):
-        if not (more := await said.receive_some()):
+    while stdout is not None and not line.endswith(b"\n"):
+        if not (more := await stdout.receive_some()):
             break
         line += more
-    if line != wanted:
-        raise RuntimeError(f"expected {wanted!r} of the clients; got {line!r}")
+    if line != expected:
+        raise RuntimeError(f"expected the line {expected!r} from the clients; got {line!r}")

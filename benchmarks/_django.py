@@ -1,4 +1,4 @@
-"""The Django project that both sides run in: the same settings, but for the channel layer's class."""
+"""The Django project of both sides: the same settings, except for the class of the channel layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ CHANNELS = "channels.layers.InMemoryChannelLayer"
 
 
 def set_up(channel_layer: str) -> None:
-    """Configure Django with a database, which nothing connects to, and a channel layer with its defaults."""
+    """Configure Django with a database that is not used, and a channel layer with its defaults."""
     import django
     from django.conf import settings
 

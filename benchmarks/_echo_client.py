@@ -1,8 +1,8 @@
-"""The clients of P7, in a process of their own: so many WebSockets, each with one message on its way at a time.
+"""The clients of P7, in a process of their own: WebSockets that each have one message on its way at a time.
 
-As little as possible, so that the server is what is measured: an epoll loop over sockets, frames made beforehand. Every
-answer must be the frame that is expected, byte by byte. ``python -m benchmarks._echo_client <port> <clients>``; then
-for each line with a number on stdin, that many echoes, and a line on stdout.
+The clients do little work, so that the server is measured: an epoll loop over sockets, and frames made beforehand. Each
+answer must equal the expected frame, byte by byte. ``python -m benchmarks._echo_client <port> <clients>`` reads lines
+with a number from stdin. For each it makes this number of echoes, and writes a line to stdout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import sys
 
 TEXT = b"x" * 32
-#: Masked with zeros, which is as much a mask as any other to the server.
+#: Masked with zeros: the server unmasks them like any other mask.
 FRAME = bytes((0x81, 0x80 | len(TEXT))) + bytes(4) + TEXT
 ANSWER = bytes((0x81, len(TEXT))) + TEXT
 
@@ -23,7 +23,7 @@ _REQUEST = (
 
 
 def connect(port: int) -> socket.socket:
-    """A WebSocket, ready for frames."""
+    """Open a WebSocket."""
     client = socket.create_connection(("127.0.0.1", port))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(_REQUEST)
@@ -31,13 +31,13 @@ def connect(port: int) -> socket.socket:
     while not answer.endswith(b"\r\n\r\n"):
         answer += client.recv(4096)
     if not answer.startswith(b"HTTP/1.1 101"):
-        raise RuntimeError(f"expected 101; got {answer!r}")
+        raise RuntimeError(f"expected a response with status 101; got {answer!r}")
     client.setblocking(False)
     return client
 
 
 def echo(clients: list[socket.socket], selector: selectors.BaseSelector, count: int) -> None:
-    """Have the clients echo that often together."""
+    """Make this number of echoes, shared by the clients."""
     to_send = to_receive = count
     for client in clients[:count]:
         client.send(FRAME)
@@ -55,7 +55,7 @@ def echo(clients: list[socket.socket], selector: selectors.BaseSelector, count: 
                     to_send -= 1
             elif ANSWER.startswith(answer) and answer:
                 parts[client] = answer
-            else:  # a ping, for example
+            else:  # with a ping in it, for example
                 frames = answer.replace(b"\x89\x00", b"")
                 if frames and not ANSWER.startswith(frames):
                     raise RuntimeError(f"expected {ANSWER!r}; got {answer!r}")

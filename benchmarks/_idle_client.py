@@ -1,7 +1,7 @@
-"""The clients of P8, in a process of their own: many WebSockets that say nothing until one of them does.
+"""The clients of P8, in a process of their own: many WebSockets that are silent most of the time.
 
-``python -m benchmarks._idle_client <port> <clients>``: a line on stdout when all are connected; then for each line on
-stdin, the first one says something, and a line on stdout when all have heard it.
+``python -m benchmarks._idle_client <port> <clients>`` writes a line to stdout when all clients are connected. For each
+line on stdin the first client sends a message; when all clients have received it, the process writes a line to stdout.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 
 from ._echo_client import ANSWER, FRAME, connect
 
-#: Descriptors that a process has open besides its sockets.
+#: Open descriptors of a process besides its sockets.
 OTHERS = 100
 
 PING, PONG = b"\x89\x00", b"\x8a\x80" + bytes(4)
 
 
 def allow_descriptors(count: int) -> None:
-    """Raise the limit of open files, of this process and of those that it starts, for so many sockets."""
+    """Raise the limit of open files for this number of sockets, in this process and its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count + OTHERS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count + OTHERS, hard))
@@ -30,8 +30,8 @@ class Crowd:
     """The clients.
 
     Args:
-        port: of the server.
-        number: how many.
+        port: the server's port.
+        number: the number of clients.
     """
 
     def __init__(self, port: int, number: int) -> None:
@@ -42,27 +42,27 @@ class Crowd:
             client = connect(port)
             self.clients.append(client)
             self.selector.register(client, selectors.EVENT_READ, client)
-            if len(self.clients) % OTHERS == 0:  # the first are pinged while the last connect
+            if len(self.clients) % OTHERS == 0:  # the server pings the first clients while others connect
                 self.read(timeout=0)
 
     def read(self, timeout: float | None = None) -> bool:
-        """Take what comes, and answer pings. Returns whether there is a line on stdin."""
-        asked = False
+        """Read the sockets, and answer pings. Returns whether there is a line on stdin."""
+        has_line = False
         for key, _ in self.selector.select(timeout):
             if key.data is None:
-                asked = True
+                has_line = True
                 continue
-            heard = key.data.recv(65_536)
-            if not heard:
-                raise RuntimeError("the server has closed a connection")
-            if PING in heard:
+            data = key.data.recv(65_536)
+            if not data:
+                raise RuntimeError("expected an open connection; the server has closed it")
+            if PING in data:
                 key.data.send(PONG)
-            if ANSWER in heard:
+            if ANSWER in data:
                 self.waiting.discard(key.data)
-        return asked
+        return has_line
 
-    def hear(self) -> None:
-        """Have the first say something, and all hear it."""
+    def broadcast(self) -> None:
+        """Send a message from the first client, and wait until all have received it."""
         self.waiting = set(self.clients)
         self.clients[0].send(FRAME)
         while self.waiting:
@@ -78,7 +78,7 @@ def main(port: int, number: int) -> None:
         if crowd.read():
             if not sys.stdin.readline():
                 return
-            crowd.hear()
+            crowd.broadcast()
             print("done", flush=True)
 
 

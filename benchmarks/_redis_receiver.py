@@ -1,9 +1,9 @@
-"""Members of P3's group, and the process that has them.
+"""A process with members of P3's group.
 
-``python -m benchmarks._redis_receiver <world> <url> <descriptor> <members> <portion> <portions to warm up>``; the
-descriptor is a socket's, shared with other receivers: a byte is written to it when the members are there, and one after
-each portion of deliveries. When the socket's other end is closed the process tells what it took of the processor since
-the warm-up, and ends.
+``python -m benchmarks._redis_receiver <world> <url> <descriptor> <members> <portion> <portions to warm up>``: the
+descriptor is a socket that several receivers share. The process writes a byte to it when its members have joined, and
+one after each portion of deliveries. When the other end closes, the process prints its processor time since the
+warm-up, in seconds, and ends.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from ._redis_worlds import WORLDS, Take
 
 
 def message(sender: int, number: int) -> dict[str, Any]:
-    """What is sent: about 100 bytes."""
+    """A message of about 100 bytes."""
     return {"type": "chat.message", "sender": sender, "number": number, "text": "hello, everybody in the room" * 2}
 
 
 class Audience:
-    """Counts what the members of one process get, each sender's messages in order.
+    """Counts the deliveries to the members of one process, and checks their order.
 
     Args:
-        portion: deliveries, of all members together, after which `report` is called.
+        portion: the number of deliveries, to all members together, after which `report` is called.
+        report: the function to call.
     """
 
     def __init__(self, portion: int, report: Callable[[], object]) -> None:
@@ -37,11 +38,7 @@ class Audience:
         self.report = report
 
     def member(self) -> Take:
-        """What a new member does with a message.
-
-        Raises:
-            RuntimeError: one was lost, doubled, or overtaken by another of its sender.
-        """
+        """The message handler of a new member. It raises RuntimeError if a message is lost, doubled or out of order."""
         expected: dict[int, int] = {}
 
         def take(message: dict[str, Any]) -> None:
@@ -58,7 +55,7 @@ class Audience:
 
 
 def main(name: str, url: str, pipe: socket.socket, members: int, portion: int, warm_up: int) -> None:
-    """Have the members, until the other end of the pipe is closed."""
+    """Run the members until the other end of the pipe closes."""
     world = WORLDS[name](url)
     portions = 0
     started = 0.0
@@ -76,7 +73,7 @@ def main(name: str, url: str, pipe: socket.socket, members: int, portion: int, w
             pipe.send(b".")
             await world.read(pipe)
             print(json.dumps(time.process_time() - started), flush=True)
-            os._exit(0)  # the Redis ends with the side: there is nothing to leave in order, which takes a while
+            os._exit(0)  # skips the clean-up, which takes a while: this Redis ends with the side
 
     world.run(program)
 

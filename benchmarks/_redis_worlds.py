@@ -1,7 +1,7 @@
-"""The worlds of P3: an event loop and a channel layer on Redis, behind one face, so that each program is written once.
+"""The worlds of P3: an event loop and a channel layer on Redis behind one interface, so each program is written once.
 
-Members do what each layer's documentation says: ours iterate over ``subscribe``, Channels' call ``receive``. Mailboxes
-and inboxes hold more than is ever sent, on every side: nothing may be lost where speed is compared.
+Members follow each layer's documentation: ours iterate over ``subscribe``, Channels' call ``receive``. The mailboxes
+and inboxes of every side hold more messages than are ever sent, so that no layer drops one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 GROUP = "room"
 
-#: More than any side sends, so that nothing is dropped.
+#: More messages than any side sends, so that none is dropped.
 CAPACITY = 1_000_000
 
-#: Seconds for everything; a message that was lost would otherwise be waited for for ever.
+#: Seconds for the whole side. Without it, a lost message would be waited for for ever.
 DEADLINE = 200
 
-#: What a member does with a message.
+#: The message handler of a member.
 Take = Callable[[dict[str, Any]], None]
 
 
@@ -38,7 +38,7 @@ class World(ABC):
     """An event loop and a channel layer.
 
     Args:
-        url: of the Redis.
+        url: the address of the Redis.
     """
 
     def __init__(self, url: str) -> None:
@@ -46,11 +46,11 @@ class World(ABC):
 
     @abstractmethod
     def run(self, program: Callable[[], Awaitable[T]]) -> T:
-        """Run a program in the event loop, for as long as everything may take."""
+        """Run a program in the event loop, for at most DEADLINE seconds."""
 
     @abstractmethod
     def members(self, make: Callable[[], Take], number: int) -> AbstractAsyncContextManager[Any]:
-        """The channel layer, with so many members of the group in it: a task for each. They are there at its start."""
+        """The channel layer, with members in the group, a task for each. The block begins when all have joined."""
 
     @abstractmethod
     def flag(self) -> Flag:
@@ -58,15 +58,15 @@ class World(ABC):
 
     @abstractmethod
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
 
     @abstractmethod
     async def together(self, functions: list[Callable[[], Awaitable[None]]]) -> None:
-        """Run functions in a task each, until all have ended."""
+        """Run each function in a task, and wait for all."""
 
     @abstractmethod
     async def read(self, pipe: socket.socket) -> bytes:
-        """Wait for some bytes, or for the end."""
+        """Wait for bytes, or for the end of the stream."""
 
 
 class Ours(World):
@@ -94,7 +94,7 @@ class Ours(World):
             async with layer.subscribe(GROUP) as events:
                 task_status.started()
                 async for message in events:
-                    take(message)  # a gap would make it fail
+                    take(message)  # raises for a gap
 
         async with layer, trio.open_nursery() as nursery:
             for _ in range(number):
@@ -135,7 +135,7 @@ class Asyncio(World):
 
     @property
     def patient_url(self) -> str:
-        """The Redis, for clients that wait long for a message: from version 8, ``redis`` gives up after 5 seconds."""
+        """The address with a long timeout: from version 8, ``redis`` gives up waiting for a message after 5 seconds."""
         return f"{self.url}?socket_timeout={DEADLINE}"
 
     def run(self, program: Callable[[], Awaitable[T]]) -> T:
@@ -174,7 +174,8 @@ class Asyncio(World):
     async def _settle(self, layer: Any) -> None:
         """Wait until Redis knows the members.
 
-        pubsub does not wait for that; but it subscribes in order, so that a later subscription that works says so.
+        pubsub does not wait for its subscriptions. It makes them in order, so that a later one that works shows that
+        all earlier ones do.
         """
         import asyncio
 

@@ -1,12 +1,12 @@
-"""What every benchmark shares: sides, comparisons, and the runner that measures them side by side.
+"""The parts that all benchmarks share: sides, comparisons, and the runner that measures them.
 
 The rules:
 
 - A *side* is one implementation of a workload. It runs in a process of its own, which warms up, measures, verifies that
   all the work was done, and prints one JSON line.
-- The sides of a workload take turns, round after round (A B C A B C ...), so that whatever else the machine does falls
-  on all of them alike. A ratio is taken round by round, and its median reported with the least and the greatest.
-- A ratio is what the claim is about. Absolute times are for the machine of the day.
+- The sides of a workload take turns, round after round (A B C A B C ...), so that other load on the machine affects all
+  of them alike. Each round gives a ratio. The report has the median, the least and the greatest.
+- Claims are about ratios. Absolute times depend on the machine.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Rounds that count; before them one that does not, for the disk cache and compiled files.
+#: Rounds that count. One round before them does not count: it fills the disk cache and compiles files.
 ROUNDS = 7
 
-#: Seconds after which a side is stuck: work was lost, or the machine is far too slow to measure on.
+#: Seconds after which a side counts as stuck: work was lost, or the machine is too slow.
 SIDE_TIMEOUT = 300
 
 _DISTRIBUTIONS = ("trio-channels", "trio", "django", "channels", "channels-redis", "asgiref")
@@ -41,10 +41,13 @@ _DISTRIBUTIONS = ("trio-channels", "trio", "django", "channels", "channels-redis
 
 @dataclass(frozen=True)
 class Timing:
-    """What a side measured: so many operations, in so many seconds, of which so many on a processor.
+    """The measurement of a side.
 
     Args:
-        more: further figures by name, in microseconds per operation; a comparison may be of one of them.
+        operations: the number of operations.
+        seconds: their time.
+        cpu_seconds: their processor time.
+        more: further figures by name, in microseconds per operation, for comparisons.
     """
 
     operations: int
@@ -59,7 +62,7 @@ class Timing:
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds on a processor per operation."""
+        """Microseconds of processor time per operation."""
         return self.cpu_seconds / self.operations * 1e6
 
 
@@ -82,10 +85,10 @@ class Side:
     """One implementation of a workload.
 
     Args:
-        run: does the work that often, after a warm-up, and verifies that all of it was done.
-        count: how often; enough for about a second.
-        needs: modules it imports that may not be installed.
-        trial: the same with as little as shows that it works, for the tests; None: that is `run` with a small count.
+        run: a function that warms up, does the work this number of times, and verifies that all of it was done.
+        count: the number of times; enough for about a second.
+        needs: the modules that it imports and that may not be installed.
+        trial: a small variant of `run`, for the tests; None if `run` with a small count will do.
     """
 
     run: Callable[[int], Timing]
@@ -95,20 +98,20 @@ class Side:
 
     @property
     def missing(self) -> list[str]:
-        """What has to be installed before it can run."""
+        """The modules that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim: ours is at least, or takes at most, so many times what the peer does.
+    """A comparison of two sides, and its target.
 
     Args:
-        title: a row of the table.
-        ours, peer: names of sides.
-        faster: our target is the peer's time divided by ours, at least; or
-        slower: ours divided by the peer's, at most; or neither, for a figure without a claim.
-        of: "us", the time; "cpu_us", that on a processor; or a figure that both sides measure besides.
+        title: the title of its row in the table.
+        ours, peer: the names of the sides.
+        faster: the target, at least: the peer's time divided by ours.
+        slower: the target, at most: our time divided by the peer's. Without `faster` and `slower` there is no target.
+        of: the figure to compare: "us", the time, "cpu_us", the processor time, or one of `Timing.more`.
     """
 
     title: str
@@ -139,12 +142,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Workload:
-    """One file of this package: its sides, and what is claimed of them.
+    """One file of this package: its sides and their comparisons.
 
     Args:
         name: the module's name.
-        title: for the table and the chart.
-        unit: what one operation is.
+        title: the title in the table and the chart.
+        unit: the name of one operation.
     """
 
     name: str
@@ -156,7 +159,7 @@ class Workload:
 
 @dataclass
 class Result:
-    """One comparison, measured: microseconds per operation in each round, and the ratios of the rounds."""
+    """A measured comparison: microseconds per operation in each round, and the ratio of each round."""
 
     workload: Workload
     comparison: Comparison
@@ -198,7 +201,7 @@ class Result:
 
 
 def environment() -> dict[str, Any]:
-    """What the figures depend on: versions and machine."""
+    """The versions and the machine, on which the figures depend."""
     versions = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
@@ -222,7 +225,7 @@ def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
         Microseconds per operation ("us"), those on a processor ("cpu_us"), and the side's further figures by name.
 
     Raises:
-        RuntimeError: it failed, work was lost in it, or it is stuck.
+        RuntimeError: the side failed, lost work, or is stuck.
     """
     command = [sys.executable, "-m", f"benchmarks.{workload.name}", "--side", side, "--count", str(count)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -230,7 +233,7 @@ def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
         try:
             told, errors = process.communicate(timeout=SIDE_TIMEOUT)
         except subprocess.TimeoutExpired:
-            # As Ctrl-C does: it may have servers, which it ends then.
+            # As Ctrl-C does, so that the side ends its servers.
             process.send_signal(signal.SIGINT)
             raise RuntimeError(f"{workload.name} {side} did not end within {SIDE_TIMEOUT} seconds") from None
     if process.returncode != 0:
@@ -240,7 +243,7 @@ def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
 
 
 def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -> list[Result]:
-    """Measure the comparisons of a workload; one whose peer is not installed is left out, with a line that says so."""
+    """Measure the comparisons of a workload. A comparison whose peer is not installed is left out, with a line."""
     wanted = []
     for comparison in workload.comparisons:
         missing = workload.sides[comparison.ours].missing + workload.sides[comparison.peer].missing
@@ -266,7 +269,7 @@ def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -
 
 
 def _cores() -> int | None:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -281,7 +284,7 @@ _HEADINGS = ("workload", "comparison", "ours us", "peer us", "ratio", "least", "
 
 
 def table(results: Iterable[Result]) -> str:
-    """The results as text, the target beside the ratio."""
+    """The results as a table of text."""
     rows = [_HEADINGS]
     for result in results:
         ours, peer = statistics.median(result.ours), statistics.median(result.peer)
@@ -304,7 +307,7 @@ def table(results: Iterable[Result]) -> str:
 
 
 def chart(results: Sequence[Result], path: Path) -> None:
-    """Draw the ratios as bars, with the least and greatest as whiskers and the target as a mark."""
+    """Draw the ratios as bars, the least and the greatest as whiskers, and the targets as marks."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -341,12 +344,17 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
         "names", nargs="*", metavar="workload", help="only these: " + ", ".join(w.name for w in workloads)
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds that count (default %(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="do so many times the usual work in each process")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="the factor for the work of each process",
+    )
     parser.add_argument("--output", type=Path, help="append one JSON line per result to this file")
     parser.add_argument("--chart", type=Path, help="draw a bar chart to this file; needs matplotlib")
     if len(workloads) == 1:
         parser.add_argument("--side", choices=workloads[0].sides, help="measure one side, in this process; prints JSON")
-        parser.add_argument("--count", type=int, help="with --side: how often")
+        parser.add_argument("--count", type=int, help="with --side: the number of operations")
     options = parser.parse_args(arguments)
     if len(workloads) == 1 and options.side:
         side = workloads[0].sides[options.side]
@@ -358,7 +366,7 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
     if unknown := set(options.names) - known.keys():
         parser.error(f"unknown workloads: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     if options.chart is not None and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--chart needs matplotlib")
+        parser.error("--chart needs matplotlib; install it, or leave --chart out")
     results: list[Result] = []
     for name in options.names or known:
         for result in run_workload(known[name], options.rounds, options.scale):

@@ -1,11 +1,11 @@
 """P1: fan-out in memory. One ``group_send`` reaches N consumers, each of which sends the message to its client.
 
-The server is a stub: its ``send`` does what any server's does at least, which is to let other tasks run once, and then
-counts. The driver waits until every member's ``send`` of a round has ended before it starts the next round. At the end
-each member must have been sent each message once, and none of them any other.
+The server is a stub: its ``send`` lets other tasks run once, as every server's does at least, and then counts. The
+driver starts the next round when every member's ``send`` of the last round has ended. At the end each member must have
+been sent each message once, and no other message.
 
-Sides: ours and Channels' own in-memory layer, both with the plain consumer that a user would write; and a plain Trio
-loop, one task and one memory channel per member, which is as little as the work can cost with a task per client.
+Sides: our in-memory layer and Channels' own, both with the plain consumer that a user would write; and a plain Trio
+loop with one task and one memory channel per member, which is the lowest cost with a task per client.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .harness import Comparison, Side, Stopwatch, Timing, Workload, main
 TEXT = "hello, everybody in the room"
 EVENT = {"type": "chat.message", "text": TEXT}
 
-#: Seconds for everything; a message that was dropped would otherwise be waited for for ever.
+#: Seconds for the whole side. Without it, a dropped message would be waited for for ever.
 DEADLINE = 200
 
 SCOPE = {"type": "websocket", "path": "/room/", "headers": [], "subprotocols": []}
 
 
 class Audience:
-    """Knows when every member's client has got what is sent now: the accept, then one message a round."""
+    """Knows when every member's client has got the current message: the accept, then one message a round."""
 
     def __init__(self, members: int) -> None:
         self.members = members
@@ -37,7 +37,7 @@ class Audience:
         self.all_arrived: Callable[[], object] = lambda: None
 
     def expect(self, all_arrived: Callable[[], object]) -> None:
-        """Have a function called when one message has come to each client."""
+        """Call a function when each client has got one message."""
         self.missing = self.members
         self.all_arrived = all_arrived
 
@@ -70,7 +70,7 @@ def verify(clients: Sequence[Client], rounds: int) -> None:
 
 
 def settle() -> None:
-    """Have the garbage of the start seen to, on every side: it is the rounds that are measured."""
+    """Collect the garbage of the start, so that only the rounds are measured."""
     gc.collect()
 
 

@@ -1,10 +1,10 @@
-"""P2: echo. One consumer sends back what its client sent; the client sends the next message when it has the answer.
+"""P2: echo. One consumer sends each message back; the client sends the next message when it has the answer.
 
-The server is a stub: two bounded queues. Its ``send`` does what any server's does at least, which is to let other tasks
-run once. Every answer must be the message it answers.
+The server is a stub: two bounded queues. Its ``send`` lets other tasks run once, as every server's does at least. Every
+answer must equal its message.
 
 Sides: asynchronous and synchronous consumers, ours and Channels', as a user would write them, in the same Django
-project; our ``@websocket`` function; and a plain ASGI loop on Trio, which is as little as the work can cost.
+project; our ``@websocket`` function; and a plain ASGI loop on Trio, which is the lowest cost.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .harness import Comparison, Side, Stopwatch, Timing, Workload, main
 
 SCOPE = {"type": "websocket", "path": "/echo/", "headers": [], "subprotocols": []}
 
-#: Events that wait between the stub server and the application, as in hypercorn and uvicorn a few do.
+#: The size of the queues between the stub server and the application. Hypercorn and uvicorn queue a few, too.
 QUEUE = 16
 
-#: Seconds for everything; an answer that was lost would otherwise be waited for for ever.
+#: Seconds for the whole side. Without it, a lost answer would be waited for for ever.
 DEADLINE = 200
 
 
@@ -54,7 +54,7 @@ def drive_trio(application: Callable[..., Any], count: int) -> Timing:
 
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                # Trio's send() of a memory channel is a checkpoint, whether it has to wait or not.
+                # The send() of a memory channel is always a checkpoint.
                 nursery.start_soon(application, dict(SCOPE), events.receive, to_client.send)
                 await to_application.send({"type": "websocket.connect"})
                 if (await answers.receive())["type"] != "websocket.accept":

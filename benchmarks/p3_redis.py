@@ -2,14 +2,15 @@
 
 Each side has a Redis of its own, started for it: the same program, with the same options, on a unix socket. Programs:
 
-- *fan-out*: one ``group_send`` at a time, to 1,000 members; the next when every member has got the last. The members
-  are in the sender's process, or in 8 others, 125 in each.
-- *sustained*: ten tasks send as fast as they may, to one member in another process, or to 8 in 8 processes. The time
-  ends when every member has got everything.
-- *idle*: one message at a time, with a pause between, from before ``group_send`` until the one member has it.
+- *fan-out*: one ``group_send`` at a time, to 1,000 members. The next follows when every member has got the last. The
+  members are in the sender's process, or in 8 others, 125 in each.
+- *sustained*: ten tasks send as fast as they can, to one member in another process, or to 8 in 8 processes. The time
+  ends when every member has got all messages.
+- *idle*: one message at a time, with a pause between two. The time of a message begins before its ``group_send``, and
+  ends when the only member has it.
 
-Every member must get each sender's messages once and in order; otherwise the side fails. Core drops what is beyond its
-capacity, so every layer is given more capacity than is sent. What Redis itself takes of a processor is reported, too.
+Every member must get each sender's messages once and in order; otherwise the side fails. Core drops messages beyond its
+capacity, so every layer has more capacity than there are messages. The processor time of Redis is reported, too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
 
 SENDERS = 10
 
-#: Seconds between two messages, after which a layer is idle.
+#: Seconds between two messages, so that the layer is idle before each.
 PAUSE = 0.002
 
 
@@ -42,7 +43,7 @@ def warm_up(count: int) -> int:
 
 
 def server_cpu(url: str) -> float:
-    """Seconds that the Redis has been on a processor."""
+    """The processor time of the Redis, in seconds."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(url.removeprefix("unix://"))
         connection.sendall(b"INFO cpu\r\n")
@@ -52,13 +53,14 @@ def server_cpu(url: str) -> float:
 
 
 class Receivers:
-    """Processes that have members; see ``_redis_receiver``.
+    """Processes with members; see ``_redis_receiver``.
 
     Args:
-        name: of the world.
-        processes, members: how many, and in each.
-        portion: deliveries in each after which it says so.
-        warm: portions that do not count.
+        name: the world's name.
+        processes: the number of processes.
+        members: the number of members in each process.
+        portion: the deliveries to a process after which it reports.
+        warm: the number of portions that do not count.
     """
 
     def __init__(self, name: str, world: World, processes: int, members: int, portion: int, warm: int) -> None:
@@ -76,7 +78,7 @@ class Receivers:
         self.cpu_seconds = 0.0
 
     async def all_report(self) -> None:
-        """Wait until every process has said so once more."""
+        """Wait until every process has reported once more."""
         while self._reports < len(self._processes):
             reports = await self._world.read(self._pipe)
             if not reports:
@@ -85,7 +87,7 @@ class Receivers:
         self._reports -= len(self._processes)
 
     def end(self) -> None:
-        """Have them end, and learn what they took of a processor."""
+        """End the processes, and add up their processor time."""
         self._pipe.close()
         for process in self._processes:
             told, _ = process.communicate(timeout=DEADLINE)
@@ -102,7 +104,7 @@ def world_of(name: str) -> Iterator[World]:
 
 
 async def measure(world: World, work: Callable[[range], Awaitable[None]], count: int) -> Timing:
-    """Do so much work after a warm-up; Redis' own part is told along with the rest."""
+    """Do the work after a warm-up; measure the processor time of Redis, too."""
     warm = warm_up(count)
     await work(range(warm))
     gc.collect()
@@ -113,7 +115,7 @@ async def measure(world: World, work: Callable[[range], Awaitable[None]], count:
 
 
 def fan_out(name: str, members: int, count: int) -> Timing:
-    """To members in this process."""
+    """Fan-out to members in this process."""
     with world_of(name) as world:
 
         async def program() -> Timing:
@@ -133,7 +135,7 @@ def fan_out(name: str, members: int, count: int) -> Timing:
 
 
 def fan_out_apart(name: str, processes: int, members: int, count: int) -> Timing:
-    """To members in other processes."""
+    """Fan-out to members in other processes."""
     with world_of(name) as world:
         receivers = Receivers(name, world, processes, members, members, warm_up(count))
 
@@ -152,7 +154,7 @@ def fan_out_apart(name: str, processes: int, members: int, count: int) -> Timing
 
 
 def sustained(name: str, processes: int, count: int) -> Timing:
-    """From several tasks at the same time, as fast as they may."""
+    """Sustained messages from several tasks."""
     with world_of(name) as world:
         # In portions of a fifth: one to warm up, five that count.
         portion = SENDERS * max(1, count // SENDERS // 5)
@@ -181,7 +183,7 @@ def sustained(name: str, processes: int, count: int) -> Timing:
 
 
 def and_theirs(world: World, program: Callable[[], Awaitable[Timing]], receivers: Receivers, each: int = 1) -> Timing:
-    """Run a program, and add what its receivers took; one of its operations is of so many messages."""
+    """Run a program, and add the processor time of its receivers. One operation of the program is `each` messages."""
     try:
         timing = world.run(program)
     finally:
@@ -191,7 +193,7 @@ def and_theirs(world: World, program: Callable[[], Awaitable[Timing]], receivers
 
 
 def idle(name: str, count: int) -> Timing:
-    """To one member in this process, with a pause before each."""
+    """The latency of messages to one member in this process, with a pause before each."""
     with world_of(name) as world:
 
         async def program() -> Timing:
@@ -239,7 +241,7 @@ def sides() -> dict[str, Side]:
 
 
 def comparisons() -> list[Comparison]:
-    """Every claim."""
+    """Every comparison."""
     made = []
     for title, program, core, pubsub in (
         ("1,000 members", "1x1000", 8, 1),

@@ -1,10 +1,10 @@
-"""P4: Django over HTTP. Clients ask the same page again and again, several at a time.
+"""P4: Django over HTTP. Several clients request the same page again and again.
 
-The server is a stub: an event that is there, and a list for what is sent. Its ``send`` does what any server's does at
-least, which is to let other tasks run once. Both sides run the middleware of a new Django project, and the same views:
+The server is a stub: one event for ``receive``, and a list for the messages of ``send``. Its ``send`` lets other tasks
+run once, as every server's does at least. Both sides run the middleware of a new Django project, and the same views:
 
 - *trivial*: a sync view that answers at once;
-- *query*: one that asks the database (SQLite, in a file) for one row first, over connections that may be kept;
+- *query*: a sync view that first gets one row from the database (SQLite, in a file), over a persistent connection;
 - *async*: an async view that waits for the event loop once.
 
 The peer is Django's own ``ASGIHandler`` on asyncio.
@@ -23,13 +23,13 @@ from .harness import Comparison, Side, Stopwatch, Timing, Workload, main
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
-#: Requests under way at a time. Fewer than worker threads, so that none waits for one.
+#: Concurrent requests. There are more threads, so that no request waits for one.
 CLIENTS = 4
 
-#: Seconds for everything.
+#: Seconds for the whole side.
 DEADLINE = 200
 
-#: That of ``django-admin startproject``.
+#: The middleware of ``django-admin startproject``.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -94,7 +94,7 @@ def set_up(database: Path, sleep: Callable[[float], Awaitable[None]]) -> None:
 
 
 class Exchange:
-    """One request and what was answered, as a server's application sees it."""
+    """One request and its response."""
 
     def __init__(self, view: str) -> None:
         self.scope = {

@@ -1,10 +1,10 @@
-"""P5: one ORM call from async code: an object is got by its key, from an SQLite file over a persistent connection.
+"""P5: one ORM call from async code: it gets an object by its key, from an SQLite file over a persistent connection.
 
-One after the other, as a handler does it; and from ten tasks at the same time, as a server does. A call that asks
-nothing shows what the way to the thread and back costs by itself.
+The calls follow each other, as in a handler, or come from ten tasks at the same time, as in a server. An empty call
+shows the cost of the way to the thread and back.
 
 Sides: our ``database_sync_to_async``, and Django's own ``aget`` over our bridge, on Trio; asgiref's ``sync_to_async``,
-and ``aget`` over that, on asyncio. Ours cares for the thread's database connections at the start and end of each call;
+and ``aget`` over it, on asyncio. Ours checks the thread's database connections at the start and end of each call;
 asgiref's does not.
 """
 
@@ -29,7 +29,7 @@ Call = Callable[[], Awaitable[Any]]
 
 @contextmanager
 def project() -> Iterator[int]:
-    """Django with a database of one user, whose key it gives."""
+    """Django with a database of one user; gives the user's key."""
     import django
     from django.conf import settings
 
@@ -54,7 +54,7 @@ def project() -> Iterator[int]:
 
 
 def get(key: int) -> str:
-    """What is asked of the ORM."""
+    """The ORM call."""
     from django.contrib.auth.models import User
 
     return User.objects.get(pk=key).username
@@ -68,7 +68,7 @@ async def aget(key: int) -> str:
 
 
 async def repeat(call: Call, expected: object, count: int) -> None:
-    """Call so often, and see that each answer is right."""
+    """Make this number of calls, and check each result."""
     for _ in range(count):
         if (got := await call()) != expected:
             raise RuntimeError(f"expected {expected!r}; got {got!r}")
@@ -134,7 +134,7 @@ def ours_aget(count: int) -> Timing:
 
 
 def ours_empty(count: int) -> Timing:
-    """A call that asks nothing."""
+    """An empty call."""
     with project():
         from trio_channels.db import database_sync_to_async
 
@@ -156,13 +156,13 @@ def asgiref_many(count: int) -> Timing:
 
 
 def asgiref_aget(count: int) -> Timing:
-    """Django's asynchronous interface, as it is."""
+    """Django's asynchronous interface over asgiref."""
     with project() as key:
         return drive_asyncio(lambda: aget(key), NAME, count)
 
 
 def asgiref_empty(count: int) -> Timing:
-    """A call that asks nothing."""
+    """An empty call."""
     with project():
         from asgiref.sync import sync_to_async
 
@@ -187,7 +187,7 @@ WORKLOAD = Workload(
         Comparison("one object, sync_to_async", "ours", "asgiref", slower=0.8),
         Comparison("one object, aget", "ours-aget", "asgiref-aget"),
         Comparison("one object, ten tasks", "ours-many", "asgiref-many"),
-        Comparison("a call that asks nothing", "ours-empty", "asgiref-empty", slower=0.8),
+        Comparison("an empty call", "ours-empty", "asgiref-empty", slower=0.8),
     ),
 )
 

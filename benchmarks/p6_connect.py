@@ -1,10 +1,11 @@
 """P6: a WebSocket connects with a session cookie, is accepted for its user, and disconnects.
 
-The session and the user come from an SQLite file, over connections that may be kept. One client connects again and
-again; or ten at the same time. The consumer looks who the user is before it accepts.
+The session and the user come from an SQLite file, over persistent connections. One client connects again and again, or
+ten at the same time. The consumer checks the user before it accepts.
 
-The server is a stub: two events, and a list for what is sent. Its ``send`` does what any server's does at least, which
-is to let other tasks run once. Both sides have a plain consumer in ``AuthMiddlewareStack``: ours, and Channels'.
+The server is a stub: two events for ``receive``, and a list for the messages of ``send``. Its ``send`` lets other tasks
+run once, as every server's does at least. Both sides have a plain consumer in ``AuthMiddlewareStack``: ours, and
+Channels'.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .harness import Comparison, Side, Stopwatch, Timing, Workload, main
 
 NAME = "ada"
 
-#: Seconds for everything.
+#: Seconds for the whole side.
 DEADLINE = 200
 
 Application = Callable[[dict[str, Any], Callable[[], Any], Callable[[Any], Any]], Awaitable[None]]
@@ -29,7 +30,7 @@ Application = Callable[[dict[str, Any], Callable[[], Any], Callable[[Any], Any]]
 
 @contextmanager
 def project() -> Iterator[str]:
-    """Django with a database of one user, who is logged in; gives the cookie."""
+    """Django with a database of one user and a session of that user; gives the session's cookie."""
     import django
     from django.conf import settings
 
@@ -62,10 +63,11 @@ def project() -> Iterator[str]:
 
 
 class Visit:
-    """One connection, as a server's application sees it: ``connect``, then, once there is an answer, ``disconnect``.
+    """One connection: ``connect``, and ``disconnect`` after the application's answer.
 
     Args:
-        answered: an event of the library.
+        cookie: the session's cookie.
+        answered: an event of Trio or asyncio, to be set by the answer.
     """
 
     def __init__(self, cookie: str, answered: Any) -> None:
@@ -91,14 +93,14 @@ class Visit:
         self._answered.set()
 
     def verify(self) -> None:
-        """Raise unless the user was let in."""
+        """Raise unless the application accepted."""
         types = [message["type"] for message in self.sent]
         if types != ["websocket.accept"]:
-            raise RuntimeError(f"expected an accept and no more; got {self.sent!r}")
+            raise RuntimeError(f"expected one websocket.accept and no other message; got {self.sent!r}")
 
 
-def greet(scope: dict[str, Any]) -> None:
-    """What the consumers do before they accept."""
+def check_user(scope: dict[str, Any]) -> None:
+    """Raise unless the scope has the user of the session."""
     if scope["user"].username != NAME:
         raise RuntimeError(f"expected the user {NAME!r}; got {scope['user']!r}")
 
@@ -113,7 +115,7 @@ def ours(clients: int, count: int) -> Timing:
 
         class Member(AsyncWebsocketConsumer):
             async def connect(self) -> None:
-                greet(self.scope)
+                check_user(self.scope)
                 await self.accept()
 
         return trio.run(_on_trio, AuthMiddlewareStack(Member.as_asgi()), cookie, clients, count)
@@ -146,7 +148,7 @@ async def _on_trio(application: Application, cookie: str, clients: int, count: i
 
 
 def channels(clients: int, count: int) -> Timing:
-    """Channels'."""
+    """Channels' consumer and middleware."""
     with project() as cookie:
         import asyncio
 
@@ -155,7 +157,7 @@ def channels(clients: int, count: int) -> Timing:
 
         class Member(AsyncWebsocketConsumer):
             async def connect(self) -> None:
-                greet(self.scope)
+                check_user(self.scope)
                 await self.accept()
 
         return asyncio.run(_on_asyncio(AuthMiddlewareStack(Member.as_asgi()), cookie, clients, count))

@@ -1,9 +1,9 @@
 """P7: echo over real sockets. Fifty WebSockets, each with one message on its way, served by hypercorn's Trio worker.
 
-The same application on both sides; ours serves it with ``trio_channels.server``. The clients are another process
-(``_echo_client``), so that the processor time of the side is the server's alone.
+Both sides have the same application; ours serves it with ``trio_channels.server``. The clients are in another process
+(``_echo_client``), so that the side's processor time is only the server's.
 
-Applications: a plain ASGI loop, which shows the server; and our consumer, which shows what a user has of it.
+Applications: a plain ASGI loop, which shows the server alone; and our consumer, which shows a user's gain.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from functools import partial
 from typing import Any
 
 from . import _django
-from ._clients import answered
+from ._clients import wait_for_line
 from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
 
 CLIENTS = 50
 
-#: Seconds for everything; an answer that was lost would otherwise be waited for for ever.
+#: Seconds for the whole side. Without it, a lost answer would be waited for for ever.
 DEADLINE = 200
 
 
 async def plain(scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
-    """The least that an ASGI application can be that echoes."""
+    """The smallest ASGI application that echoes."""
     if scope["type"] == "lifespan":
         while True:
             kind = (await receive())["type"]
@@ -51,7 +51,7 @@ def consumer() -> Any:
 
 
 def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
-    """Serve the application to the clients' process, in this one."""
+    """Serve the application in this process, to the process of the clients."""
     import trio
     from hypercorn.config import Config
 
@@ -59,11 +59,11 @@ def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
     config.bind = ["127.0.0.1:0"]
     config.loglevel = "ERROR"
 
-    async def echo(clients: trio.Process, how_often: int) -> None:
+    async def echo(clients: trio.Process, times: int) -> None:
         if clients.stdin is None:
-            raise RuntimeError("the clients have no pipe to be told by")
-        await clients.stdin.send_all(b"%d\n" % how_often)
-        await answered(clients.stdout, b"done\n")
+            raise RuntimeError("expected the clients' stdin to be a pipe; got None")
+        await clients.stdin.send_all(b"%d\n" % times)
+        await wait_for_line(clients.stdout, b"done\n")
 
     async def run() -> Timing:
         stop = trio.Event()
@@ -85,7 +85,7 @@ def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
 
 
 def ours(count: int) -> Timing:
-    """The plain application on ours."""
+    """The plain application on our server."""
     _django.set_up(_django.OURS)
     from trio_channels.server import serve
 
@@ -93,7 +93,7 @@ def ours(count: int) -> Timing:
 
 
 def ours_consumer(count: int) -> Timing:
-    """The consumer on ours."""
+    """The consumer on our server."""
     _django.set_up(_django.OURS)
     from trio_channels.server import serve
 
@@ -110,9 +110,10 @@ def hypercorn(count: int) -> Timing:
 def hypercorn_consumer(count: int) -> Timing:
     """The consumer on hypercorn."""
     _django.set_up(_django.OURS)
+    application = consumer()  # before the import: made after it, the application would harden hypercorn
     from hypercorn.trio import serve
 
-    return drive(serve, consumer(), count)
+    return drive(serve, application, count)
 
 
 WORKLOAD = Workload(

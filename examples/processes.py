@@ -1,4 +1,4 @@
-"""An example's processes: started, started again when they end, and stopped together by Ctrl-C.
+"""The processes of an example: each is restarted when it ends, and Ctrl-C stops all of them.
 
 ``run(("The chat is on http://127.0.0.1:8000/", ["trio_channels", "serve", "mysite.asgi:application"]), ...)``
 """
@@ -14,17 +14,17 @@ from collections.abc import Sequence
 import trio
 
 HOST = "127.0.0.1"
-#: Seconds that a process has to end in order, pages said goodbye to and work finished, before it is killed.
+#: Seconds that a process may take to close its pages and finish its work, before it is killed.
 GRACE = 10
 #: Seconds before a process that has ended is started again.
-PAUSE = 0.5
+RESTART_DELAY = 0.5
 
-#: What to print when it starts, and the module to run, with its arguments.
+#: The line to print at the start, and the module to run, with its arguments.
 Command = tuple[str, Sequence[str]]
 
 
 def run(*commands: Command) -> None:
-    """Run Python modules, each as a process of its own, until Ctrl-C or SIGTERM."""
+    """Run each Python module in a process, until Ctrl-C or SIGTERM."""
     trio.run(_until_stopped, commands)
 
 
@@ -34,28 +34,28 @@ def server(port: int) -> list[str]:
 
 
 def port_number(text: str) -> int:
-    """An argument of a command line as a port."""
+    """Convert an argument of the command line to a port."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535; got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a port, a number from 1 to 65535; got {text!r}")
     return int(text)
 
 
 def refuse_taken_port(port: int) -> None:
-    """Say so in one sentence, before anything is started."""
+    """End the program with a sentence if the port is taken."""
     with socket.socket() as probe:
-        # As the server does it: a port that was closed a moment ago is free.
+        # As the server does: a port that was just closed is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             other = port % 65535 + 1
             raise SystemExit(
-                f"Cannot serve on port {port}: {error.strerror}. Give another as the argument, such as {other}."
+                f"Cannot serve on port {port}: {error.strerror}. Give another port as the argument, such as {other}."
             ) from None
 
 
 def say(text: str) -> None:
-    """Print at once, also into a file."""
+    """Print without buffering."""
     print(text, flush=True)  # noqa: T201
 
 
@@ -71,10 +71,10 @@ async def _until_stopped(commands: Sequence[Command]) -> None:
 
 
 async def _keep_running(name: str, arguments: Sequence[str]) -> None:
-    """Run a process, for ever. A cancellation stops it, and waits for it."""
+    """Run a process, and restart it for ever. A cancellation stops it, and waits for its end."""
 
     async def run_once(task_status: trio.TaskStatus[trio.Process]) -> None:
-        # A session of its own: Ctrl-C is for the parent, which stops the processes, and Redis after them.
+        # In a session of its own, the process does not get Ctrl-C: the parent stops it, and Redis afterwards.
         await trio.run_process(
             [sys.executable, "-m", *arguments],
             check=False,
@@ -87,12 +87,12 @@ async def _keep_running(name: str, arguments: Sequence[str]) -> None:
         async with trio.open_nursery() as nursery:
             process = await nursery.start(run_once)
             say(f"{name}  (process {process.pid})")
-        say(f"Process {process.pid} has ended with code {process.returncode}; it is started again.")
-        await trio.sleep(PAUSE)
+        say(f"Process {process.pid} ended with code {process.returncode}; starting it again.")
+        await trio.sleep(RESTART_DELAY)
 
 
 async def _stop(process: trio.Process) -> None:
-    """Ask it to end; as by ``kill -9`` if that does not help."""
+    """Send SIGTERM, and after the grace SIGKILL."""
     process.terminate()
     await trio.sleep(GRACE)
     process.kill()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypercorn.trio
+import hypercorn.trio.run
 import hypothesis
 import pytest
 from django.core.management import call_command
@@ -39,6 +41,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
     for reason, number in reasons.items():
         terminalreporter.write_line(f"{number} tests. {reason}")
+
+
+#: hypercorn's own, which each application that a test makes replaces.
+WORKER_SERVE = hypercorn.trio.run.worker_serve
+
+
+@pytest.fixture(autouse=True)
+def bare_hypercorn(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Each test begins with hypercorn's own connections; the fixture's value brings them back."""
+
+    def restore() -> None:
+        for module in (hypercorn.trio, hypercorn.trio.run):
+            monkeypatch.setattr(module, "worker_serve", WORKER_SERVE)
+
+    restore()
+    return restore
 
 
 #: Tests run side by side, beside servers and databases: what takes long is late, and not lost.

@@ -14,7 +14,7 @@ import trio
 from django.db import connection, connections, transaction
 from django.test import override_settings
 
-from trio_channels._threads.database import run_in_worker, worker_pool
+from trio_channels._threads.database import run_in_thread, thread_pool
 from trio_channels._threads.pool import current_pool
 from trio_channels.consumer import AsyncConsumer
 from trio_channels.db import aclose_old_connections, database_sync_to_async, pinned
@@ -64,7 +64,7 @@ def test_the_databases_connections_are_closed_at_the_end_of_the_run() -> None:
     async def main() -> None:
         connections.settings["default"]["CONN_MAX_AGE"] = None
         try:
-            await run_in_worker(query)
+            await run_in_thread(query)
         finally:
             connections.settings["default"]["CONN_MAX_AGE"] = 0
         assert wrappers[0].connection is not None
@@ -78,12 +78,12 @@ async def test_a_connection_is_closed_after_a_call_when_it_must_not_be_kept() ->
         opened()
         return connections["default"]
 
-    assert (await run_in_worker(query)).connection is None
+    assert (await run_in_thread(query)).connection is None
 
 
 async def test_a_connection_is_kept_between_calls_when_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
-    assert await run_in_worker(opened) is await run_in_worker(opened)
+    assert await run_in_thread(opened) is await run_in_thread(opened)
 
 
 async def test_a_connection_is_closed_after_a_call_that_fails() -> None:
@@ -95,16 +95,16 @@ async def test_a_connection_is_closed_after_a_call_that_fails() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await run_in_worker(query)
+        await run_in_thread(query)
     assert wrappers[0].connection is None
 
 
 async def test_a_nested_call_keeps_the_connection_of_the_outer_one() -> None:
     def query() -> bool:
         outer = opened()
-        return async_to_sync(run_in_worker)(opened) is outer and connection.connection is outer
+        return async_to_sync(run_in_thread)(opened) is outer and connection.connection is outer
 
-    assert await run_in_worker(query)
+    assert await run_in_thread(query)
 
 
 async def test_a_connection_in_an_atomic_block_is_not_closed_under_it() -> None:
@@ -114,7 +114,7 @@ async def test_a_connection_in_an_atomic_block_is_not_closed_under_it() -> None:
             async_to_sync(aclose_old_connections)()
             return connection.closed_in_transaction
 
-    assert not await run_in_worker(query)
+    assert not await run_in_thread(query)
 
 
 class Handler(AsyncConsumer):
@@ -123,7 +123,7 @@ class Handler(AsyncConsumer):
     async def websocket_connect(self, event: object) -> None:
         get_thread = database_sync_to_async(threading.get_ident)
         await get_thread()
-        leased = worker_pool().statistics().leased
+        leased = thread_pool().statistics().leased
         async with pinned():
             same = await get_thread() == await get_thread()
         await self.send({"type": "websocket.close", "reason": f"{leased} {same}"})
@@ -134,7 +134,7 @@ async def test_an_async_handler_has_one_thread_per_call_or_per_block() -> None:
     async with WebsocketCommunicator(Handler.as_asgi(), "/") as socket:
         await socket.send_input({"type": "websocket.connect"})
         assert (await socket.receive_output())["reason"] == "0 True"
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
 
 
 async def test_old_connections_can_be_closed_by_hand() -> None:
@@ -144,13 +144,13 @@ async def test_old_connections_can_be_closed_by_hand() -> None:
 
 @override_settings(TRIO_CHANNELS={"WORKER_THREADS": 2, "WORKER_QUEUE": 3})
 async def test_the_pool_has_the_size_that_the_settings_say() -> None:
-    seen = worker_pool().statistics()
+    seen = thread_pool().statistics()
     assert (seen.limit, seen.queue_limit) == (2, 3)
 
 
 def test_a_program_without_django_settings_can_use_workers() -> None:
     program = (
-        "import trio; from trio_channels._threads.database import run_in_worker; print(trio.run(run_in_worker, int))"
+        "import trio; from trio_channels._threads.database import run_in_thread; print(trio.run(run_in_thread, int))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

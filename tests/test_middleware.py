@@ -1,4 +1,4 @@
-"""The smallest ASGI middleware."""
+"""The base class of ASGI middleware."""
 
 from __future__ import annotations
 

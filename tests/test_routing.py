@@ -370,6 +370,6 @@ async def test_an_error_that_no_consumer_has_seen_says_which_connection_it_was_o
 )
 def test_a_consumer_class_in_place_of_its_application_is_refused(router: Any) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"AsyncWebsocketConsumer is a class .*AsyncWebsocketConsumer\.as_asgi\(\)"
+        ConfigurationError, match=r"got the class AsyncWebsocketConsumer\. Route to AsyncWebsocketConsumer\.as_asgi\(\)"
     ):
         router(AsyncWebsocketConsumer)

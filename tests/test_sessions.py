@@ -16,7 +16,7 @@ from django.test import override_settings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.sessions import CookieMiddleware, SessionMiddleware, SessionMiddlewareStack
@@ -123,7 +123,7 @@ def test_a_cookie_can_be_set_and_deleted_on_a_message() -> None:
 
 async def test_a_session_is_in_the_scope_loaded_in_one_hop(stored: SessionStore) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        assert worker_pool().statistics().calls == 1
+        assert thread_pool().statistics().calls == 1
         assert scope["session"]["colour"] == "blue"
         assert scope["session"].session_key == stored.session_key
 
@@ -135,7 +135,7 @@ async def test_without_a_session_cookie_no_thread_is_asked_and_no_query_made() -
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"other=1")])
     assert inner.seen[0]["session"].is_empty()
     assert inner.seen[0]["session"].get("colour") is None
-    assert worker_pool().statistics().calls == 0
+    assert thread_pool().statistics().calls == 0
 
 
 async def test_the_name_of_the_cookie_is_a_setting(stored: SessionStore) -> None:
@@ -159,7 +159,7 @@ async def test_a_key_that_no_backend_has_made_is_not_looked_up(value: bytes) -> 
     inner = Scopes()
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"sessionid=" + value)])
     assert inner.seen[0]["session"].session_key is None
-    assert worker_pool().statistics().calls == 0
+    assert thread_pool().statistics().calls == 0
 
 
 async def test_a_huge_key_is_anonymous(transactional_db: None) -> None:
@@ -302,7 +302,7 @@ async def test_a_session_that_was_only_read_is_not_saved_and_no_cookie_sent(stor
         assert await ws.receive_from() == "blue"
         assert ws.response_headers == []
         await ws.disconnect()
-        assert worker_pool().statistics().calls == 1
+        assert thread_pool().statistics().calls == 1
 
 
 async def test_every_acceptance_renews_the_cookie_if_the_setting_says_so(stored: SessionStore) -> None:
@@ -361,12 +361,12 @@ async def test_a_cancelled_acceptance_does_not_lose_the_change(stored: SessionSt
                 await send({"type": "websocket.accept"})
 
             async def hold(held: trio.Event) -> None:
-                async with worker_pool().lease():
+                async with thread_pool().lease():
                     held.set()
                     await let_go.wait()
 
             nursery.start_soon(connection)
-            await _until(lambda: worker_pool().statistics().waiting == 1)
+            await _until(lambda: thread_pool().statistics().waiting == 1)
             server.cancel()
             await trio.testing.wait_all_tasks_blocked()
             let_go.set()
@@ -464,7 +464,7 @@ async def test_a_save_that_finds_no_thread_in_time_is_given_up_and_logged(
     held, let_go = trio.Event(), trio.Event()
 
     async def hold() -> None:
-        async with worker_pool().lease():
+        async with thread_pool().lease():
             held.set()
             await let_go.wait()
 

@@ -46,7 +46,7 @@ async def in_a_worker() -> str:
 
 
 async def test_a_synchronous_function_runs_on_a_worker_thread() -> None:
-    assert (await in_a_worker()).startswith("trio-channels worker")
+    assert (await in_a_worker()).startswith("trio-channels thread")
 
 
 async def test_arguments_and_the_result_pass_through() -> None:
@@ -68,7 +68,7 @@ async def _coroutine_function() -> None: ...
 
 @pytest.mark.parametrize("wrong", [_coroutine_function, functools.partial(_coroutine_function), _AsyncCallable(), 5])
 def test_what_is_not_synchronous_is_refused(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"sync_to_async\(\) takes a synchronous function; got"):
+    with pytest.raises(TypeError, match=r"sync_to_async\(\) expects a synchronous function; got"):
         sync_to_async(wrong)
 
 
@@ -138,7 +138,7 @@ def test_plain_threads_share_the_background_run_at_the_same_time() -> None:
 
 
 def test_the_background_run_has_workers_too() -> None:
-    assert async_to_sync(in_a_worker)().startswith("trio-channels worker")
+    assert async_to_sync(in_a_worker)().startswith("trio-channels thread")
 
 
 async def test_on_a_trio_thread_it_is_an_error_that_says_what_to_do() -> None:
@@ -155,7 +155,7 @@ def test_on_an_asyncio_thread_it_is_an_error_that_says_what_to_do() -> None:
 
 
 def test_synchronous_code_has_no_worker_threads_on_asyncio_and_is_told_so() -> None:
-    with pytest.raises(BridgeError, match="worker threads belong to a Trio run, and there is none in this thread"):
+    with pytest.raises(BridgeError, match="a thread pool belongs to a Trio run, and none runs in this thread"):
         asyncio.run(sync_to_async(int)())
 
 
@@ -168,7 +168,7 @@ def test_in_an_executor_thread_of_asyncio_it_runs_in_the_background_run() -> Non
 
 def test_what_cannot_be_called_is_refused() -> None:
     wrong: Any = where()
-    with pytest.raises(TypeError, match=r"async_to_sync\(\) takes an async function; got <coroutine"):
+    with pytest.raises(TypeError, match=r"async_to_sync\(\) expects an async function; got <coroutine"):
         async_to_sync(wrong)
     wrong.close()
 
@@ -325,8 +325,8 @@ def test_a_child_forked_in_a_worker_starts_a_background_run_of_its_own() -> None
 def test_the_background_run_ends_at_the_exit_of_the_process_with_its_workers() -> None:
     script = (
         "import trio; from trio_channels.sync import async_to_sync, sync_to_async;"
-        "from trio_channels._threads.thread import at_worker_exit;"
-        "async_to_sync(sync_to_async(at_worker_exit))(lambda: print('worker ended'))"
+        "from trio_channels._threads.thread import at_thread_exit;"
+        "async_to_sync(sync_to_async(at_thread_exit))(lambda: print('worker ended'))"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
@@ -345,4 +345,4 @@ def test_nothing_here_starts_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "__init__", refuse)
     assert async_to_sync(sync_to_async(int))() == 0
-    assert trio.run(sync_to_async(async_to_sync(in_a_worker))).startswith("trio-channels worker")
+    assert trio.run(sync_to_async(async_to_sync(in_a_worker))).startswith("trio-channels thread")

@@ -355,7 +355,7 @@ async def test_another_kind_of_scope_is_refused() -> None:
     @websocket
     async def endpoint(ws: WebSocket) -> None: ...
 
-    with pytest.raises(ServerProtocolError, match="serves 'websocket' scopes; got 'http'"):
+    with pytest.raises(ServerProtocolError, match="expects a 'websocket' scope; got 'http'"):
         await ScriptedConnection({"type": "http"}).run(endpoint)
 
 

@@ -1,6 +1,6 @@
-"""The ``TRIO_CHANNELS`` setting: one dict, every key with a default, unknown keys refused.
+"""The ``TRIO_CHANNELS`` setting: a dict whose keys all have defaults. Unknown keys are refused.
 
-Works without configured Django settings: then every value is its default.
+Without configured Django settings every value is its default.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def get(name: str) -> Any:
     """The value of one key of ``TRIO_CHANNELS``, or its default.
 
     Raises:
-        ConfigurationError: the setting holds an unknown key or an impossible value.
+        ConfigurationError: the setting has an unknown key or an invalid value.
     """
     return _values()[name] if available() else SETTINGS[name].default
 
@@ -81,7 +81,7 @@ def limits() -> Limits:
 
 
 def available() -> bool:
-    """Whether there are Django settings: configured, or in a module that the environment names."""
+    """Whether there are Django settings: configured, or in the module that DJANGO_SETTINGS_MODULE names."""
     return settings.configured or bool(os.environ.get("DJANGO_SETTINGS_MODULE"))
 
 

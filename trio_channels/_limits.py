@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from .exceptions import ConfigurationError
 
-#: What happens to a mailbox's owner when the mailbox is full; see :meth:`ChannelLayer.subscribe`.
+#: The reaction to a full mailbox; see :meth:`ChannelLayer.subscribe`.
 Overflow = Literal["close", "drop_newest", "drop_oldest"]
 
 #: Messages that a mailbox holds.
@@ -54,17 +54,17 @@ OVERFLOW = one_of(get_args(Overflow))
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how much one connection may take.
+    """The limits of one connection.
 
     Args:
-        read_ahead: client events that are read before a handler takes them. Enough that pings, closes and disconnects
-            are seen while a handler runs, small enough that a flooder meets TCP back-pressure.
-        accept_timeout: seconds in which a WebSocket must be accepted or denied.
-        disconnect_timeout: seconds a running handler may go on after its client has left, and seconds that the
+        read_ahead: client events that are read before a handler takes them. Enough to see closes and disconnects while
+            a handler runs; few enough for TCP to slow a client that floods.
+        accept_timeout: seconds in which the application must accept or deny a WebSocket.
+        disconnect_timeout: seconds that a running handler may go on after its client has left, and seconds that the
             ``disconnect`` handler may take.
-        close_timeout: seconds to wait, after this side has closed, for the server to confirm it.
-        send_timeout: seconds a synchronous handler may wait for a slow client before the connection is cut.
-        outbox: messages of a synchronous consumer that may wait to be written.
+        close_timeout: seconds to wait for the server's disconnect after this side has closed.
+        send_timeout: seconds that a synchronous handler may wait for a slow client; then the connection is cut.
+        outbox: messages of a synchronous consumer that may wait to be sent.
     """
 
     read_ahead: int = 16

@@ -1,4 +1,4 @@
-"""The Django application, for ``INSTALLED_APPS``."""
+"""The Django app for ``INSTALLED_APPS``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .exceptions import ConfigurationError
 
 
 class TrioChannelsConfig(AppConfig):
-    """Makes trio-channels an application of a Django project."""
+    """The configuration of the Django app."""
 
     name = "trio_channels"
     verbose_name = "trio-channels"
@@ -20,6 +20,6 @@ class TrioChannelsConfig(AppConfig):
         try:
             wanted = _conf.get("ASGIREF_BRIDGE")
         except ConfigurationError:
-            return  # a system check says it; get_asgi_application() raises it
+            return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()

@@ -8,8 +8,8 @@ import django
 from django.apps import apps
 
 from . import _conf
-from ._hardening import harden_hypercorn
 from ._http.handler import DjangoHandler
+from .server.hardening import harden_hypercorn
 
 __all__ = ["get_asgi_application"]
 
@@ -17,19 +17,19 @@ logger = logging.getLogger("trio_channels.asgi")
 
 
 def get_asgi_application() -> DjangoHandler:
-    """Set Django up, and return the ASGI application that serves its views.
+    """Set up Django, and return the ASGI application that serves its views.
 
-    Call it before importing consumers that import models.
+    Call it before you import consumers that import models.
 
     Raises:
-        ConfigurationError: ``TRIO_CHANNELS`` is wrong.
+        ConfigurationError: ``TRIO_CHANNELS`` has an unknown key or an invalid value.
     """
     django.setup(set_prefix=False)
-    _conf.limits()  # reads the setting: a wrong one ends the start, not the first request
+    _conf.limits()  # reads the settings, so that an invalid one fails here, and not in the first request
     if not apps.is_installed("trio_channels"):
         logger.warning(
-            "trio_channels is not in INSTALLED_APPS: Django's async methods, such as aget(), fail without it, and a "
-            "query that blocks the loop is not refused. Add it, before django.contrib.staticfiles"
+            "trio_channels is not in INSTALLED_APPS: without it Django's async methods, such as aget(), fail, and "
+            "queries that block the event loop raise no error. Add it before django.contrib.staticfiles"
         )
     harden_hypercorn()
     return DjangoHandler()

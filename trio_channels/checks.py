@@ -1,7 +1,7 @@
-"""System checks: settings that will hurt, named by ``manage.py check`` before they do.
+"""System checks of ``manage.py check``: settings that cause trouble later.
 
-Errors are what cannot work; warnings what works, but probably not as meant. Those about a site that others use run with
-``manage.py check --deploy`` only.
+An error is a setting that cannot work, a warning one that probably does not work as intended. The checks of a deployed
+site run with ``manage.py check --deploy`` only.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ __all__ = ["register"]
 
 TAG = "trio_channels"
 
-#: Apps whose ``runserver`` or ``runworker`` ours must go before.
+#: Apps with a ``runserver`` or ``runworker`` of their own.
 STATICFILES = "django.contrib.staticfiles"
 ASYNCIO_APPS = ("channels", "daphne")
 
 
-# -- what cannot work, or not as meant --------------------------------------------------------------------------------
+# -- of every site ----------------------------------------------------------------------------------------------------
 
 
 def asgi_application() -> Iterator[CheckMessage]:
-    """W001, E002: what ``ASGI_APPLICATION`` is."""
+    """W001, E002: ``ASGI_APPLICATION`` is missing, or is not a path."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     if path is None:
         yield checks.Warning(
             "ASGI_APPLICATION is not set.",
-            hint="Set it to the path of your application, such as 'mysite.asgi.application': runserver serves it.",
+            hint="Set it to the path of the application that runserver serves, such as 'mysite.asgi.application'.",
             id="trio_channels.W001",
         )
     elif not isinstance(path, str) or "." not in path:
         yield checks.Error(
-            f"ASGI_APPLICATION must be a path such as 'mysite.asgi.application'; it is {path!r}.",
+            f"ASGI_APPLICATION must be a path such as 'mysite.asgi.application'; got {path!r}.",
             id="trio_channels.E002",
         )
 
@@ -57,26 +57,26 @@ def trio_channels() -> Iterator[CheckMessage]:
 
 
 def installed_apps() -> Iterator[CheckMessage]:
-    """W004, W005: apps whose commands get in the way of ours."""
+    """W004, W005: apps whose commands replace those of trio-channels."""
     apps = [entry.removesuffix(".apps.TrioChannelsConfig") for entry in settings.INSTALLED_APPS]
     ours = apps.index("trio_channels") if "trio_channels" in apps else len(apps)
     if STATICFILES in apps[:ours]:
         yield checks.Warning(
-            f"{STATICFILES} stands before trio_channels in INSTALLED_APPS, so that runserver is not on Trio.",
+            f"{STATICFILES} stands before trio_channels in INSTALLED_APPS, so that runserver does not run on Trio.",
             hint="Put 'trio_channels' before it.",
             id="trio_channels.W004",
         )
     for app in ASYNCIO_APPS:
         if app in apps:
             yield checks.Warning(
-                f"{app} is in INSTALLED_APPS; it runs on asyncio, and brings commands of the same names.",
-                hint=f"Remove {app!r} when you have migrated to trio_channels.",
+                f"{app} is in INSTALLED_APPS; it runs on asyncio, and has commands of the same names.",
+                hint=f"Remove {app!r} after migrating to trio_channels.",
                 id="trio_channels.W005",
             )
 
 
 def layers() -> Iterator[CheckMessage]:
-    """E006, E007, E008: entries of ``CHANNEL_LAYERS`` from which no layer can be made."""
+    """E006, E007, E008: an entry of ``CHANNEL_LAYERS`` from which no layer can be made."""
     try:
         configs = channel_layers.configs
     except InvalidChannelLayerError as error:
@@ -87,15 +87,13 @@ def layers() -> Iterator[CheckMessage]:
             channel_layers.make_backend(alias)
         except InvalidChannelLayerError as error:
             yield _broken_layer(entry, error)
-        except ConfigurationError:  # which E003 says
-            return
 
 
 def _broken_layer(entry: dict[str, Any], error: InvalidChannelLayerError) -> CheckMessage:
     if "ROUTING" in entry:
         return checks.Error(
             str(error),
-            hint="Remove the key, and route with a ProtocolTypeRouter.",
+            hint="Remove the key ROUTING, and route with a ProtocolTypeRouter.",
             id="trio_channels.E007",
         )
     if _is_foreign(entry.get("BACKEND")):
@@ -116,19 +114,19 @@ def _is_foreign(path: object) -> bool:
     return not (isinstance(backend, type) and issubclass(backend, ChannelLayer))
 
 
-# -- of a site that others use ----------------------------------------------------------------------------------------
+# -- of a deployed site -----------------------------------------------------------------------------------------------
 
 
 def deployed_layers() -> Iterator[CheckMessage]:
-    """W009: the in-memory layer, where there may be several processes."""
+    """W009: the in-memory layer, which does not reach other processes."""
     if settings.DEBUG:
         return
-    for alias, entry in _configs().items():
+    for alias, entry in channel_layers.configs.items():
         if entry.get("BACKEND") in _IN_MEMORY:
             yield checks.Warning(
                 f"CHANNEL_LAYERS[{alias!r}] is the in-memory layer: it reaches its own process only.",
-                hint="With several workers, or for sending from commands and task queues, use "
-                "'trio_channels.layers.redis.RedisStreamsChannelLayer'; silence this if the site is one process.",
+                hint="With several processes, or to send from commands and task queues, use "
+                "'trio_channels.layers.redis.RedisStreamsChannelLayer'. Silence this if the site is one process.",
                 id="trio_channels.W009",
             )
 
@@ -137,47 +135,39 @@ _IN_MEMORY = ("trio_channels.layers.InMemoryChannelLayer", f"{InMemoryChannelLay
 
 
 def persistent_connections() -> Iterator[CheckMessage]:
-    """W010: a database connection for every call, where there are many threads to keep some."""
-    try:
-        workers = _conf.get("WORKER_THREADS")
-    except ConfigurationError:  # which E003 says
-        return
+    """W010: a new database connection for each call on a thread, which could keep its connection."""
+    threads = _conf.get("WORKER_THREADS")
     for alias, database in settings.DATABASES.items():
         engine, pooled = str(database.get("ENGINE", "")), database.get("OPTIONS", {}).get("pool")
         served = engine and not engine.endswith(("sqlite3", "spatialite", "dummy"))
-        if served and workers > 1 and database.get("CONN_MAX_AGE", 0) == 0 and not pooled:
+        if served and threads > 1 and database.get("CONN_MAX_AGE", 0) == 0 and not pooled:
             yield checks.Warning(
                 f"DATABASES[{alias!r}] has a CONN_MAX_AGE of 0: each call to a worker thread opens a connection.",
-                hint=f"The {workers} worker threads live as long as the process, and so may their connections: set "
+                hint=f"The {threads} worker threads live as long as the process, and so can their connections: set "
                 "CONN_MAX_AGE to None, with CONN_HEALTH_CHECKS, or use the database's pool.",
                 id="trio_channels.W010",
             )
 
 
 def hardening() -> Iterator[CheckMessage]:
-    """W011: hypercorn as it is."""
-    try:
-        hardened = _conf.get("HARDEN_HYPERCORN")
-    except ConfigurationError:
-        return
-    if not hardened:
+    """W011: the hardening of hypercorn is switched off."""
+    if not _conf.get("HARDEN_HYPERCORN"):
         yield checks.Warning(
-            "TRIO_CHANNELS['HARDEN_HYPERCORN'] is off: a malformed request can end a worker of hypercorn.",
-            hint="Remove the key, unless a proxy takes only well-formed requests through.",
+            "TRIO_CHANNELS['HARDEN_HYPERCORN'] is off: a malformed request can end a process of hypercorn.",
+            hint="Remove the key, unless a proxy passes on well-formed requests only.",
             id="trio_channels.W011",
         )
 
 
-def _configs() -> dict[str, dict[str, Any]]:
-    try:
-        return channel_layers.configs
-    except InvalidChannelLayerError:  # which E006 says
-        return {}
-
-
 def _listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[CheckMessage]]:
     def run(**_kwargs: Any) -> list[CheckMessage]:
-        return list(check())
+        found: list[CheckMessage] = []
+        try:
+            for message in check():
+                found.append(message)  # noqa: PERF402 - those before an error are kept
+        except (ConfigurationError, InvalidChannelLayerError):
+            pass  # reported by E003 or E006
+        return found
 
     return run
 
@@ -187,7 +177,7 @@ _DEPLOYED = tuple(map(_listed, (deployed_layers, persistent_connections, hardeni
 
 
 def register() -> None:
-    """Have Django run the checks; called when the app is ready. Once, however often it is called."""
+    """Register the checks with Django; called when the app is ready. Idempotent."""
     for check in _ALWAYS:
         checks.register(check, TAG)
     for check in _DEPLOYED:

@@ -1,7 +1,7 @@
-"""Every error of trio-channels, in one tree under :class:`TrioChannelsError`.
+"""All exceptions of trio-channels, in one tree under :class:`TrioChannelsError`.
 
-The names that Django Channels users know are kept. Control flow (:class:`StopConsumer`, :class:`AcceptConnection`,
-:class:`DenyConnection`) is in the tree too, so that ``except TrioChannelsError`` is a complete border.
+Exceptions that Channels has too keep their names. The control flow exceptions (:class:`StopConsumer`,
+:class:`AcceptConnection`, :class:`DenyConnection`) are in the tree, so that ``except TrioChannelsError`` catches all.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class TrioChannelsError(Exception):
 
 
 class StopConsumer(TrioChannelsError):
-    """Raise in a handler to end the consumer cleanly; a WebSocket that is still open is closed with 1000."""
+    """Raise in a handler to end the consumer normally; a WebSocket that is still open is closed with 1000."""
 
 
 class AcceptConnection(TrioChannelsError):
     """Raise in ``connect`` to accept the WebSocket.
 
     Args:
-        subprotocol: the chosen subprotocol, one of those the client offered.
+        subprotocol: the chosen subprotocol, one of those that the client offers.
     """
 
     def __init__(self, subprotocol: str | None = None) -> None:
@@ -33,14 +33,14 @@ class AcceptConnection(TrioChannelsError):
 
 
 class DenyConnection(TrioChannelsError):
-    """Raise in ``connect`` to deny the WebSocket, optionally with an HTTP response of one's own.
+    """Raise in ``connect`` to deny the WebSocket, optionally with an HTTP response.
+
+    A server without the ``websocket.http.response`` extension always answers 403.
 
     Args:
-        status: the HTTP status, 200 to 599. None lets the server choose (403 with every known server).
-        headers: (name, value) pairs of byte strings.
+        status: the HTTP status, 200 to 599. None: the server's choice, 403 with all known servers.
+        headers: (name, value) pairs of bytes.
         body: the response's body.
-
-    A server without the ``websocket.http.response`` extension answers 403 whatever is given here.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class DenyConnection(TrioChannelsError):
 
 
 class ConnectionClosed(TrioChannelsError):
-    """The connection cannot be sent to any more: the client has gone, or this side has closed it.
+    """Sending failed because the client has gone, or because this side has closed the connection.
 
-    Left uncaught in a handler it is a normal end, not an error.
+    Uncaught in a handler it is a normal end, not an error.
 
     Args:
         code: the WebSocket close code (RFC 6455, section 7.4), or None for HTTP.
@@ -80,7 +80,7 @@ class IllegalMessage(TrioChannelsError, ValueError):
 
 
 class ServerProtocolError(TrioChannelsError):
-    """The server delivered an ASGI event that the ASGI specification does not allow there."""
+    """The server delivered an event that the ASGI specification does not allow in the connection's state."""
 
 
 class UnhandledMessage(TrioChannelsError, ValueError):
@@ -88,11 +88,11 @@ class UnhandledMessage(TrioChannelsError, ValueError):
 
 
 class RequestAborted(TrioChannelsError):
-    """The client left before the request had been read."""
+    """The client left before the request was read completely."""
 
 
 class RequestTimeout(TrioChannelsError):
-    """Reading the request took longer than its limit."""
+    """Reading the request took longer than the time limit."""
 
 
 class RequestBodyTooLarge(TrioChannelsError):
@@ -103,11 +103,11 @@ class RequestBodyTooLarge(TrioChannelsError):
 
 
 class ChannelLayerError(TrioChannelsError):
-    """The root of what channel layers raise."""
+    """The root of the errors of channel layers."""
 
 
 class InvalidChannelLayerError(ChannelLayerError, ValueError):
-    """A channel layer is configured wrongly, or is missing where one is needed."""
+    """A channel layer is misconfigured, or is missing where one is needed."""
 
 
 class InvalidNameError(ChannelLayerError, TypeError):
@@ -115,34 +115,34 @@ class InvalidNameError(ChannelLayerError, TypeError):
 
 
 class MessageNotEncodable(ChannelLayerError, TypeError):
-    """A channel layer message holds a value that cannot travel between processes."""
+    """A channel layer message holds a value that cannot be encoded."""
 
 
 class MessageTooLarge(ChannelLayerError):
-    """A channel layer message is larger than the layer takes."""
+    """A channel layer message is larger than the layer's limit."""
 
 
 class ChannelFull(ChannelLayerError):
-    """The channel a message was sent to is at its capacity; the message was not accepted."""
+    """The channel is at its capacity; the message was not accepted."""
 
 
 class MailboxOverflow(ChannelLayerError):
-    """A subscriber with ``overflow="close"`` fell behind by more than its mailbox holds."""
+    """A subscriber with ``overflow="close"`` fell behind by more messages than its mailbox holds."""
 
 
 class ChannelLayerUnavailable(ChannelLayerError):
-    """The layer's backend could not be reached within the time limit."""
+    """The layer's backend did not answer within the time limit, or the layer is not open."""
 
 
 # -- worker threads and bridges ---------------------------------------------------------------------------------------
 
 
 class WorkerPoolBusy(TrioChannelsError):
-    """More calls wait for a worker thread than the pool's queue may hold."""
+    """More calls wait for a thread than the pool's queue may hold."""
 
 
 class WorkerPoolClosed(TrioChannelsError):
-    """The pool's Trio run is ending, so that no call can begin any more."""
+    """The pool's Trio run is ending, so that no new call can begin."""
 
 
 class BridgeError(TrioChannelsError, RuntimeError):
@@ -150,23 +150,23 @@ class BridgeError(TrioChannelsError, RuntimeError):
 
 
 class TransactionError(TrioChannelsError, RuntimeError):
-    """Blocks of ``aatomic`` that are open at the same time were not left from the inside out; rolled back."""
+    """Open ``aatomic`` blocks were not left from the inside out; they were rolled back."""
 
 
 class TransactionTimeout(TrioChannelsError, TimeoutError):
-    """A block of ``aatomic`` took longer than its limit; rolled back."""
+    """An ``aatomic`` block took longer than its time limit; it was rolled back."""
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------
 
 
 class ConfigurationError(TrioChannelsError, ValueError):
-    """A setting has an unknown name or an impossible value."""
+    """A setting or argument has an unknown name or an invalid value."""
 
 
 class CannotStart(TrioChannelsError):
-    """The server cannot start: the message says what is missing, wrong or taken."""
+    """The server cannot start; the message names the cause."""
 
 
 class NoRouteFound(TrioChannelsError, ValueError):
-    """A ``channel`` scope names a channel that the router does not know."""
+    """A router has no application for a scope."""

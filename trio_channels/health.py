@@ -1,6 +1,6 @@
-"""Is this process well? An ASGI application that a load balancer or a supervisor asks.
+"""A health check for load balancers and supervisors, as an ASGI application.
 
-It answers without a worker thread, a database or a session, so that it can say that those are the trouble.
+It answers without a thread, a database or a session, so that it still answers when one of those fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from ._asgi.protocol import Receive, Scope, Send
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._connection import census
+from ._connection.supervisor import connections
 from ._threads.pool import existing_pool
 from .exceptions import ConfigurationError
 from .layers import channel_layers
@@ -28,17 +28,16 @@ _METHODS = ("GET", "HEAD")
 
 
 class HealthApplication:
-    """Answers 200 if every channel layer works, 503 if one does not or the server is ending; with the numbers as JSON.
+    """Answers 200 if all channel layers work, and 503 if one does not or the server is ending; with statistics as JSON.
 
     Args:
         layers: alias -> channel layer; by default those of ``CHANNEL_LAYERS``.
-        tolerate_outages: a layer whose backend is away, which ends by itself, is no reason for a 503. For whoever
-            replaces a process that is not well: a new one would have no backend either.
+        tolerate_outages: whether to answer 200 while a layer's backend is away. For supervisors that replace unhealthy
+            processes: a new process would have no backend either.
 
-    The answer holds ``status`` (``ok``, ``unhealthy`` or ``ending``), ``layers``, ``pool`` (of worker threads; null
-    before its first use), ``connections`` (what applications answer now, by type of scope, the asking request left
-    out) and ``server`` (hypercorn's sockets; zeros where it is not hardened). It holds names of
-    layers, truth values and numbers, and nothing else.
+    The answer holds ``status`` (``ok``, ``unhealthy`` or ``ending``), ``layers``, ``pool`` (the pool of threads; null
+    before its first use), ``connections`` (open scopes by type, without the asking request) and ``server`` (hypercorn's
+    sockets; zeros if it is not hardened). Its values are layer names, booleans and numbers only.
     """
 
     def __init__(self, layers: Mapping[str, ChannelLayer] | None = None, *, tolerate_outages: bool = False) -> None:
@@ -52,14 +51,14 @@ class HealthApplication:
         """Answer a request; a WebSocket is denied.
 
         Raises:
-            ConfigurationError: the scope is of neither.
+            ConfigurationError: the scope is of another type.
 
         Cancellation: the client may get none or a part of the answer.
         """
         if scope["type"] == "websocket":
             await deny_websocket(receive, send)
         elif scope["type"] != "http":
-            raise ConfigurationError(f"a health application answers requests; got a {scope['type']!r} scope")
+            raise ConfigurationError(f"a health application expects an 'http' scope; got {scope['type']!r}")
         elif scope["method"] not in _METHODS:
             await respond_plainly(send, 405, "Ask with GET or HEAD.", [(b"allow", ", ".join(_METHODS).encode())])
         else:
@@ -78,24 +77,21 @@ class HealthApplication:
         await send({"type": "http.response.body", "body": body if with_body else b""})
 
     def report(self) -> dict[str, Any]:
-        """What the answer holds."""
-        layers = self._layer_reports()
+        """The content of the answer."""
+        aliases = channel_layers.configs if self._layers is None else self._layers
+        layers = {alias: self._layer_report(alias) for alias in aliases}
         pool = existing_pool()
         server = statistics()
         return {
             "status": "ending" if server.ending else "ok" if all(map(self._is_well, layers.values())) else "unhealthy",
             "layers": layers,
             "pool": None if pool is None else _numbers(pool.statistics()),
-            "connections": census.connections(),
+            "connections": connections(),
             "server": _numbers(server),
         }
 
     def _is_well(self, layer: Mapping[str, Any]) -> bool:
         return layer["healthy"] and (self._tolerant or set(layer.get("shards", ())) <= {"working"})
-
-    def _layer_reports(self) -> dict[str, dict[str, Any]]:
-        aliases = channel_layers.configs if self._layers is None else self._layers
-        return {alias: self._layer_report(alias) for alias in aliases}
 
     def _layer_report(self, alias: str) -> dict[str, Any]:
         try:
@@ -104,14 +100,14 @@ class HealthApplication:
             if hasattr(layer, "shard_statistics"):  # a layer with a backend, which may be away
                 report["shards"] = [shard.state for shard in layer.shard_statistics()]
         except Exception as error:
-            # What is wrong may name hosts and passwords: that is for the log.
-            logger.warning("the channel layer %r cannot say how it is: %r", alias, error)
+            # The error may name hosts and passwords: it goes to the log only.
+            logger.warning("the statistics of the channel layer %r are not available: %r", alias, error)
             return {"healthy": False}
         return report
 
 
 def _numbers(statistics: Any) -> dict[str, float]:
-    """The fields of a dataclass that are truth values and numbers."""
+    """The fields of a dataclass that are booleans and numbers."""
     fields = ((field.name, getattr(statistics, field.name)) for field in dataclasses.fields(statistics))
     return {name: value for name, value in fields if isinstance(value, int | float)}
 

@@ -1,7 +1,7 @@
-"""Which connection a log record is about: a number for each, the same in all that is logged on its behalf.
+"""The connection's number in log records.
 
-The server numbers its connections, from 1 in each process. The number is in ``scope["extensions"]``, in the lines of
-trio-channels that name a connection, and in the access log; :class:`ConnectionFilter` puts it into every other record.
+The server numbers its connections, from 1 in each process. The number is in ``scope["extensions"]``, in the access log,
+and in the log lines of trio-channels that name a connection. :class:`ConnectionFilter` adds it to every other record.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 __all__ = ["ConnectionFilter"]
 
-#: Set in the tasks of a connection, and so in the worker threads that they use.
+#: Set in the tasks of a connection, and in the calls that they make on threads.
 current_connection: ContextVar[int | None] = ContextVar("trio_channels connection", default=None)
 
 
 class ConnectionFilter(logging.Filter):
-    """Gives each record an attribute ``connection``: the number of the connection that it was made for, or ``-``.
+    """Gives each record the attribute ``connection``: the number of the connection that logged it, or ``-``.
 
-    For a handler's ``filters``; a format may then say ``%(connection)s``.
+    Put it into a handler's ``filters``; the handler's format can then use ``%(connection)s``.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -30,6 +30,6 @@ class ConnectionFilter(logging.Filter):
 
 
 def number_of(scope: Any) -> int | None:
-    """The number that the server has given to a scope's connection; None of a server that does not."""
+    """The number of a scope's connection; None if the server does not number connections."""
     extension = (scope.get("extensions") or {}).get("trio_channels.connection")
     return extension["id"] if extension else None

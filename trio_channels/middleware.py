@@ -1,4 +1,4 @@
-"""The smallest ASGI middleware."""
+"""A base class of ASGI middleware."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["BaseMiddleware"]
 
 
 class BaseMiddleware:
-    """Wraps an application, which gets a shallow copy of the scope: keys that a middleware adds go inward only.
+    """Passes a shallow copy of the scope to the inner application, so that changes do not reach outer middleware.
+
+    Override ``__call__``, change the scope, and call ``super().__call__``.
 
     Args:
         inner: the ASGI application.
-
-    Override ``__call__``, change the scope, and call ``super().__call__``.
     """
 
     def __init__(self, inner: ASGIApplication) -> None:
@@ -25,5 +25,5 @@ class BaseMiddleware:
         return f"<{type(self).__name__} around {self.inner!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the inner application."""
+        """Run the inner application. Cancellation: the application's."""
         return await self.inner(dict(scope), receive, send)

@@ -1,13 +1,14 @@
-"""The client behind a reverse proxy: its address, scheme and host, from headers of proxies that are trusted.
+"""The client behind a reverse proxy: its address, scheme and host, from the headers of trusted proxies.
 
 The rules:
 
-- Headers count only if the peer, the other end of the socket, is a trusted proxy. From any other peer they are taken
-  out of the scope, so that nothing further in believes them; ``X-Forwarded-Port`` and ``X-Real-IP`` too.
-- One family of headers is read, the one that the proxy sets: what it does not set, the client may have.
-- Addresses are read from the right, the end that the nearest proxy wrote. The first that is not a trusted proxy is the
-  client; everything to the left of it is the client's own claim. What cannot be parsed ends the search there.
-- The scheme and the host are those that stand at the client's place.
+- Headers count only if the peer, the other end of the socket, is a trusted proxy. From any other peer the headers are
+  removed from the scope, so that no inner application believes them; so are ``X-Forwarded-Port`` and ``X-Real-IP``.
+- One family of headers is read, the one that the proxy sets. A header that the proxy does not set may be the client's.
+- Addresses are read from the right, the end that the nearest proxy wrote. The first address that is not a trusted proxy
+  is the client; all addresses to the left of it are the client's own claim. An address that cannot be parsed ends the
+  search.
+- The scheme and the host are the values at the client's position.
 
 Sources: RFC 7239 for ``Forwarded``; the ``X-Forwarded-`` headers have no standard.
 """
@@ -28,14 +29,14 @@ __all__ = ["ProxyHeadersMiddleware"]
 _Address = IPv4Address | IPv6Address
 Headers = list[tuple[bytes, bytes]]
 
-#: Where a proxy on the same machine connects from.
+#: The addresses of a proxy on the same machine.
 LOCALHOST = ("127.0.0.0/8", "::1")
 
 _FAMILIES = {
     "x-forwarded": (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
     "forwarded": (b"forwarded",),
 }
-#: No proxy is believed in these two, but Django has a setting for the one, and much code reads the other.
+#: Removed even from a trusted proxy: Django has a setting that reads the first, and much code reads the second.
 _NEVER_READ = (b"x-forwarded-port", b"x-real-ip")
 
 _ALL_NAMES = frozenset([name for names in _FAMILIES.values() for name in names] + [*_NEVER_READ])
@@ -45,20 +46,20 @@ _SCHEMES = {
     "websocket": {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"},
 }
 
-#: What may stand in a Host header: a name, an IPv4 address or an IPv6 address in brackets, and perhaps a port.
+#: A valid Host header: a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 _HOST = re.compile(r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
-#: An address with or without a port; an IPv6 address has brackets where it has a port.
+#: An address with or without a port; an IPv6 address with a port has brackets.
 _NODE = re.compile(r"\[([0-9a-f:.]+)\](?::([0-9]{1,5}))?|([0-9.]+)(?::([0-9]{1,5}))?|([0-9a-f:.]+)", re.IGNORECASE)
 
-#: RFC 7239, section 4: name=value, the value a token or a quoted string, and what separates it from the next.
+#: RFC 7239, section 4: name=value, the value a token or a quoted string, and the separator that follows.
 _PAIR = re.compile(
     r"""[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)|"((?:[^"\\]|\\.)*)")[ \t]*([;,]|$)"""
 )
 
 
 class _Claims(NamedTuple):
-    """What the headers say, in the order of the proxies, the nearest last; "" where one says nothing."""
+    """The values of the headers, in the order of the proxies, the nearest last; "" for a missing value."""
 
     addresses: list[str]
     schemes: list[str]
@@ -66,22 +67,22 @@ class _Claims(NamedTuple):
 
 
 class ProxyHeadersMiddleware(BaseMiddleware):
-    """Puts the client's address, scheme and, if asked for, host into the scope, as trusted proxies report them.
+    """Puts the client's address, scheme and optionally host into the scope, as trusted proxies report them.
 
     Args:
-        inner: the ASGI application; this belongs around the whole, outside the router.
-        trusted: the proxies: addresses, networks (``10.0.0.0/8``), ``unix`` for whoever connects over a unix socket,
-            ``*`` for every peer. With ``*`` only the peer counts as a proxy: the last address of the header is the
-            client. By default the same machine.
-        headers: what the proxy sets: ``x-forwarded`` (``X-Forwarded-For``, ``-Proto``, ``-Host``) or ``forwarded``
-            (RFC 7239).
-        host: also replace the ``Host`` header, which proxies usually pass on as it was.
+        inner: the ASGI application; put this middleware around the outermost router.
+        trusted: the proxies: addresses, networks (``10.0.0.0/8``), ``unix`` for every peer on a unix socket, or ``*``
+            for every peer. With ``*`` only the peer counts as a proxy: the last address of the header is the client.
+            By default proxies on the same machine.
+        headers: the headers that the proxy sets: ``x-forwarded`` (``X-Forwarded-For``, ``-Proto``, ``-Host``) or
+            ``forwarded`` (RFC 7239).
+        host: whether to replace the ``Host`` header too; proxies usually pass it on unchanged.
 
     Raises:
-        ConfigurationError: an argument is not of these.
+        ConfigurationError: an argument has none of these values.
 
-    A proxy has to set each header it is trusted for, or to add to it; one that passes on what it got from the client
-    makes the client's claim its own. A port that the proxy does not tell is 0.
+    A proxy must set each header that it is trusted for, or append to it: otherwise a header of the client would count
+    as the proxy's. A port that the proxy does not report is 0.
     """
 
     def __init__(
@@ -105,11 +106,14 @@ class ProxyHeadersMiddleware(BaseMiddleware):
         self._host = host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the inner application with a scope of its own where something has to be changed."""
+        """Run the inner application; its scope is a changed copy if the request has such headers.
+
+        Cancellation: the application's.
+        """
         if scope["type"] not in _SCHEMES or not any(_is_claim(name) for name, _ in scope["headers"]):
             return await self.inner(scope, receive, send)
         trusted = self._trusts_peer(scope.get("client"))
-        # An underscore is never a proxy's, but was a hyphen to CGI, and to Django before 5.2.13.
+        # Proxies write no underscores, but CGI and Django before 5.2.13 read them as hyphens.
         kept = [each for each in scope["headers"] if not _is_claim(each[0]) or (trusted and b"_" not in each[0])]
         changed = {**scope, "headers": kept}
         return await self.inner(self._rewritten(changed) if trusted else changed, receive, send)
@@ -127,32 +131,32 @@ class ProxyHeadersMiddleware(BaseMiddleware):
 
     def _rewritten(self, scope: Scope) -> Scope:
         claims = _READERS[self._family](scope["headers"])
-        client, place = self._client(claims.addresses)
+        client, position = self._client(claims.addresses)
         changed = dict(scope)
         if client is not None:
             changed["client"] = client
-        scheme = _SCHEMES[scope["type"]].get(_at(claims.schemes, place).lower())
+        scheme = _SCHEMES[scope["type"]].get(_at(claims.schemes, position).lower())
         if scheme is not None:
             changed["scheme"] = scheme
-        host = _at(claims.hosts, place)
+        host = _at(claims.hosts, position)
         if self._host and _HOST.fullmatch(host):
             others = [header for header in scope["headers"] if header[0] != b"host"]
             changed["headers"] = [(b"host", host.encode("ascii")), *others]
         return changed
 
     def _client(self, addresses: list[str]) -> tuple[tuple[str, int] | None, int]:
-        """The client, if the proxies say who it is, and the place of who reports it, counted from the right."""
+        """The client's address, if the proxies report one, and its position, counted from the right."""
         found: tuple[str, int] | None = None
-        place = 1
+        position = 1
         for number, text in enumerate(reversed(addresses), start=1):
             node = _node(text)
             if node is None:
                 break
             address, port = node
-            found, place = (str(address), port), number
+            found, position = (str(address), port), number
             if not self._trusts(address):
                 break
-        return found, place
+        return found, position
 
 
 def _network(entry: str) -> IPv4Network | IPv6Network:
@@ -165,7 +169,7 @@ def _network(entry: str) -> IPv4Network | IPv6Network:
 
 
 def _address(text: str) -> _Address | None:
-    """An IP address; an IPv4 address that came through an IPv6 socket is itself again."""
+    """An IP address, or None; an IPv4 address mapped to IPv6 becomes IPv4 again."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -183,9 +187,9 @@ def _node(text: str) -> tuple[_Address, int] | None:
     return None if address is None or port > 65535 else (address, port)
 
 
-def _at(values: list[str], place: int) -> str:
-    """The value at a place counted from the right; a shorter list was set, not added to, by the outermost proxy."""
-    return values[-min(place, len(values))] if values else ""
+def _at(values: list[str], position: int) -> str:
+    """The value at a position counted from the right; of a shorter list the first, set by the outermost proxy."""
+    return values[-min(position, len(values))] if values else ""
 
 
 def _is_claim(name: bytes) -> bool:
@@ -205,8 +209,8 @@ def _forwarded(headers: Headers) -> _Claims:
     for name, value in headers:
         if name == b"forwarded":
             parsed = _elements(value.decode("latin-1"))
-            # A quotation mark that a client left open would swallow what the proxy added: of a line that is malformed
-            # nothing is believed, nor of what comes before it.
+            # A quotation mark left open by a client would swallow the proxy's part: a malformed line is ignored, and so
+            # are all lines before it.
             elements = [] if parsed is None else elements + parsed
     return _Claims(
         [element.get("for", "") for element in elements],

@@ -1,4 +1,4 @@
-"""Routers: ASGI applications that choose among others, by scope type, URL path or channel name."""
+"""Routers: ASGI applications that choose another one by scope type, URL path or channel name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from django.utils.module_loading import import_string
 
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._hardening import harden_hypercorn
 from .exceptions import ConfigurationError, NoRouteFound
 from .layers.lifespan import NOT_TRIO, lifespan
+from .server.hardening import harden_hypercorn
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
 
@@ -29,7 +29,7 @@ def get_default_application() -> ASGIApplication:
     """The application that the setting ``ASGI_APPLICATION`` names.
 
     Raises:
-        ConfigurationError: there is no such setting, or it cannot be imported.
+        ConfigurationError: there is no such setting, or its path cannot be imported.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not isinstance(path, str) or "." not in path:
@@ -45,13 +45,13 @@ class ProtocolTypeRouter:
     """Chooses by the scope's ``type``.
 
     Args:
-        application_mapping: scope type -> ASGI application. ``lifespan`` is answered by opening and closing the
-            configured channel layers, unless the mapping has it.
+        application_mapping: scope type -> ASGI application. Without an entry ``lifespan``, the router answers that
+            scope: it opens and closes the configured channel layers.
 
     Raises:
-        ConfigurationError: an application is a consumer class, and not what its ``as_asgi()`` returns.
+        ConfigurationError: an application is a consumer class; route to its ``as_asgi()``.
 
-    A request or WebSocket without an application is answered with 404 or denied; any other scope raises NoRouteFound.
+    A request without an application is answered with 404, a WebSocket is denied. Any other scope raises NoRouteFound.
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
@@ -67,10 +67,12 @@ class ProtocolTypeRouter:
 
         Raises:
             ConfigurationError: the server does not run on Trio.
-            NoRouteFound: there is no application for a scope that cannot be answered.
+            NoRouteFound: there is no application for the scope, which is neither a request nor a WebSocket.
+
+        Cancellation: the application's.
         """
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
-            raise ConfigurationError(NOT_TRIO)  # some servers have no lifespan to be told it in
+            raise ConfigurationError(NOT_TRIO)  # some servers have no lifespan, in which to report it at start-up
         application = self.application_mapping.get(scope["type"])
         if application is None:
             await _no_route(f"no application for the scope type {scope['type']!r}", scope, receive, send)
@@ -78,14 +80,13 @@ class ProtocolTypeRouter:
         try:
             await application(scope, receive, send)
         except Exception as error:
-            # Of a middleware, for one: a session's, whose database is away.
             if scope["type"] != "lifespan":
-                note_connection(error, scope)
+                note_connection(error, scope)  # errors of consumers have the note already, those of middleware do not
             raise
 
 
 class _Route(NamedTuple):
-    """One line of a router's table; `inner` are the routes of an ``include()``."""
+    """One line of a router's table; `inner` holds the routes of an ``include()``."""
 
     pattern: _Pattern
     application: ASGIApplication | None
@@ -108,14 +109,15 @@ class URLRouter:
     """Chooses by the path, with Django's ``path()``, ``re_path()`` and ``include()``.
 
     Args:
-        routes: as in a ``urlpatterns``, with ASGI applications for views. A route to another URLRouter, also through
-            middleware that keeps it as ``inner`` or ``application``, matches a prefix of the path.
+        routes: as in ``urlpatterns``, with ASGI applications in place of views. A route to another URLRouter matches a
+            prefix of the path, also through middleware that keeps the router as ``inner`` or ``application``.
 
     Raises:
         ConfigurationError: a route is of another kind, or leads to a consumer class.
 
-    The application finds ``url_route`` (``args``, ``kwargs``) in its scope, and ``path_remaining``. Where no route
-    matches: a nested router lets the outer one go on; the outermost answers 404 or denies, with one log line.
+    The application finds ``url_route`` (``args``, ``kwargs``) and ``path_remaining`` in its scope. If no route of a
+    nested router matches, the outer one tries its next route. The outermost then answers 404 or denies the WebSocket,
+    with one log line.
     """
 
     _path_routing = True
@@ -128,7 +130,7 @@ class URLRouter:
         return f"<URLRouter {[str(route.pattern) for route in self._table]}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application of the first route that matches."""
+        """Run the application of the first route that matches. Cancellation: the application's."""
         nested = "path_remaining" in scope
         path = scope["path_remaining"] if nested else _path_below_root(scope)
         outer = scope.get("url_route") or {"args": (), "kwargs": {}}
@@ -155,7 +157,7 @@ class ChannelNameRouter:
         application_mapping: channel name -> ASGI application.
 
     Raises:
-        ConfigurationError: an application is a consumer class, and not what its ``as_asgi()`` returns.
+        ConfigurationError: an application is a consumer class; route to its ``as_asgi()``.
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
@@ -169,7 +171,9 @@ class ChannelNameRouter:
         """Run the application for the scope's channel.
 
         Raises:
-            NoRouteFound: the scope has no channel, or one that the mapping does not know.
+            NoRouteFound: the scope has no channel, or the mapping has no entry for it.
+
+        Cancellation: the application's.
         """
         if "channel" not in scope:
             raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")
@@ -179,7 +183,7 @@ class ChannelNameRouter:
         """The application for a channel.
 
         Raises:
-            NoRouteFound: there is none.
+            NoRouteFound: the mapping has no entry for the channel.
         """
         application = self.application_mapping.get(channel)
         if application is None:
@@ -189,11 +193,11 @@ class ChannelNameRouter:
 
 
 def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) -> None:
-    """Find out before the first message that an application has no use for a worker's, as far as routers tell.
+    """Check, before a worker starts, that an application's outer routers have routes for the worker's channels.
 
     Raises:
         ConfigurationError: a ProtocolTypeRouter has no application for the scope type ``channel``.
-        NoRouteFound: a ChannelNameRouter does not know a channel.
+        NoRouteFound: a ChannelNameRouter has no application for a channel.
     """
     if isinstance(application, ProtocolTypeRouter):
         if "channel" not in application.application_mapping:
@@ -211,7 +215,7 @@ def _refuse_classes(applications: Iterable[object]) -> None:
     for application in applications:
         if isinstance(application, type) and hasattr(application, "as_asgi"):
             name = application.__name__
-            raise ConfigurationError(f"{name} is a class and not an application; route to {name}.as_asgi()")
+            raise ConfigurationError(f"expected an ASGI application; got the class {name}. Route to {name}.as_asgi()")
 
 
 def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
@@ -252,7 +256,7 @@ def _matches(table: Iterable[_Route], path: str, args: tuple[Any, ...], kwargs: 
 
 
 def _path_below_root(scope: Scope) -> str:
-    """The path without ``root_path``; servers and proxies differ in whether they leave it in."""
+    """The path without ``root_path``; some servers and proxies leave it in, some do not."""
     path: str | None = scope.get("path")
     root: str = scope.get("root_path", "").rstrip("/")
     if path is None:

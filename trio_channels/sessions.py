@@ -1,8 +1,8 @@
 """Cookies and Django sessions in the scope.
 
-A session is loaded and saved on a worker thread; without a session cookie there is nothing to load, and no thread is
-asked. A session that was changed is saved before ``websocket.accept`` or ``http.response.start`` goes out, so that its
-cookie can go with it, and once more at the end of the connection if it was changed since.
+A session is loaded and saved on a thread of the pool; without a session cookie there is nothing to load. A changed
+session is saved before ``websocket.accept`` or ``http.response.start`` is sent, with its cookie in that message. If it
+was changed after that, it is saved again at the end of the connection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.http import HttpResponse, parse_cookie
 
 from ._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send, describe
-from ._threads.database import run_in_worker
+from ._threads.database import run_in_thread
 from ._threads.pool import never_refused
 from .exceptions import ConfigurationError
 
@@ -25,7 +25,7 @@ __all__ = ["CookieMiddleware", "SessionMiddleware", "SessionMiddlewareStack"]
 
 logger = logging.getLogger("trio_channels.sessions")
 
-#: Seconds for saving a session when the server is ending the connection.
+#: Seconds for saving a session at the end of the connection.
 SAVE_TIMEOUT = 5.0
 
 _COOKIE_CARRIERS = frozenset({"websocket.accept", "http.response.start"})
@@ -44,7 +44,7 @@ class CookieMiddleware:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the inner application."""
+        """Run the inner application. Cancellation: the application's."""
         if "cookies" not in scope:
             values = [value for name, value in scope.get("headers", ()) if name.lower() == b"cookie"]
             scope = dict(scope, cookies=parse_cookie(b"; ".join(values).decode("latin-1")))
@@ -52,7 +52,14 @@ class CookieMiddleware:
 
     @classmethod
     def set_cookie(cls, message: Message, key: str, value: str = "", **options: Any) -> None:
-        """Add a Set-Cookie header to an ASGI message; `options` as of Django's ``HttpResponse.set_cookie``."""
+        """Add a Set-Cookie header to an ASGI message.
+
+        Args:
+            message: a ``websocket.accept`` or ``http.response.start``.
+            key: the cookie's name.
+            value: its value.
+            options: as for Django's ``HttpResponse.set_cookie``.
+        """
         response = HttpResponse()
         response.set_cookie(key, value, **options)
         cls._add_cookies(message, response)
@@ -61,7 +68,7 @@ class CookieMiddleware:
     def delete_cookie(
         cls, message: Message, key: str, path: str = "/", domain: str | None = None, samesite: Any = None
     ) -> None:
-        """Add a Set-Cookie header that deletes a cookie to an ASGI message."""
+        """Add a Set-Cookie header to an ASGI message that deletes the cookie `key` of that path and domain."""
         response = HttpResponse()
         response.delete_cookie(key, path, domain, samesite)
         cls._add_cookies(message, response)
@@ -76,8 +83,8 @@ class SessionMiddleware:
     """Puts the Django session into the scope, as ``session``; belongs inside a :class:`CookieMiddleware`.
 
     Args:
-        inner: the ASGI application. If it has a true ``loads_session``, as AuthMiddleware has, it is left to load the
-            session, in the same hop as what it needs from it.
+        inner: the ASGI application. If its attribute ``loads_session`` is true, as AuthMiddleware's is, the application
+            loads the session itself, in the same call on a thread as the data that it needs.
     """
 
     def __init__(self, inner: ASGIApplication) -> None:
@@ -88,35 +95,37 @@ class SessionMiddleware:
 
         Raises:
             ConfigurationError: there are no cookies in the scope.
+
+        Cancellation: the application's. A changed session is still saved, for at most :data:`SAVE_TIMEOUT` seconds.
         """
         if "session" in scope:
             await self.inner(scope, receive, send)
             return
         if "cookies" not in scope:
             raise ConfigurationError(
-                "SessionMiddleware found no cookies in the scope; put it inside a CookieMiddleware"
+                "SessionMiddleware needs cookies in the scope, and there are none; put it inside a CookieMiddleware"
             )
         session = _SessionStore()(_session_key(scope))
-        # AuthMiddleware has nothing to load where a test, or a middleware before, has given a user.
+        # With a user already in the scope, from a test or another middleware, AuthMiddleware loads nothing.
         left_to_inner = getattr(self.inner, "loads_session", False) and "user" not in scope
         if session.session_key is not None and not left_to_inner:
-            await run_in_worker(load_session, session)
+            await run_in_thread(load_session, session)
         keeper = _SessionKeeper(dict(scope, session=session), session, send)
         await keeper.run(self.inner, receive)
 
 
 def SessionMiddlewareStack(inner: ASGIApplication) -> CookieMiddleware:  # noqa: N802 - Channels' name
-    """Cookies and the session in the scope."""
+    """Put the cookies and the session into the scope of an application."""
     return CookieMiddleware(SessionMiddleware(inner))
 
 
 def load_session(session: SessionBase) -> None:
-    """In a worker thread: read the session's data. A key that the backend does not know becomes an empty session."""
+    """Load the session's data, on a thread. A key that the backend does not know gives an empty session."""
     session.keys()
 
 
 class _SessionKeeper:
-    """Saves one connection's session when it was changed."""
+    """Saves one connection's session when it has changed."""
 
     def __init__(self, scope: Scope, session: SessionBase, send: Send) -> None:
         self._scope = scope
@@ -129,13 +138,13 @@ class _SessionKeeper:
         try:
             await inner(self._scope, receive, self.send)
         finally:
-            # What has been flushed is deleted already; saving it would make a new and empty session. And what led to
-            # an error's response is not kept, as in Django.
+            # A flushed session is already deleted; saving it would make a new, empty one. As in Django, changes are
+            # not saved with a response of status 500 and above.
             if self._session.modified and not self._session.is_empty() and not self._failed:
                 await self._save_at_end()
 
     async def send(self, message: Message) -> None:
-        """Send, after saving and with the cookie where there is something to save."""
+        """Send a message; a changed session is saved before, and its cookie added."""
         session = self._session
         if message["type"] == "http.response.start":
             self._failed = message["status"] >= 500
@@ -174,9 +183,9 @@ class _SessionKeeper:
             before = never_refused.set(True)
             try:
                 if await self._save() and self._session.session_key != self._key_of_client:
-                    # A login changes the key, and with signed cookies each change does: the key is the data.
+                    # A login changes the key. So does each change of a signed cookie, whose key is the data.
                     logger.warning(
-                        "the session of %s got a new key after its cookie could be sent; its client does not know it. "
+                        "the session of %s got a new key too late for its cookie: the client still has the old one. "
                         "Log in, and change signed cookies, before accepting",
                         describe(self._scope),
                     )
@@ -192,13 +201,13 @@ class _SessionKeeper:
     async def _save(self) -> bool:
         self._session.modified = False
         try:
-            await run_in_worker(self._session.save)
+            await run_in_thread(self._session.save)
         except trio.Cancelled:
-            self._session.modified = True  # it has not begun; the end of the connection will do it
+            self._session.modified = True  # saving has not begun; it is done at the end of the connection
             raise
         except UpdateError:
             logger.warning(
-                "the session of %s was deleted while it was connected (a logout elsewhere?); its changes are dropped",
+                "the session of %s was deleted while it was connected, as by a logout elsewhere; its changes are lost",
                 describe(self._scope),
             )
             return False
@@ -211,6 +220,6 @@ def _SessionStore() -> type[SessionBase]:  # noqa: N802 - it is a class, by sett
 
 
 def _session_key(scope: Scope) -> str | None:
-    """The key in the session cookie; None for one that no backend can have made, and some databases refuse."""
+    """The key in the session cookie; None for a key with characters that no backend uses and some databases refuse."""
     key: str | None = scope["cookies"].get(settings.SESSION_COOKIE_NAME)
     return key if key and key.isascii() and key.isprintable() else None

@@ -1,4 +1,4 @@
-"""Static files in development, on Trio: what ``runserver`` and the live servers of tests put before the application."""
+"""Static files in development, on Trio; used by ``runserver`` and the live servers of tests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["StaticFilesHandler"]
 
 
 class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
-    """An ASGI application that serves what is below ``STATIC_URL`` with the finders of ``staticfiles``.
+    """An ASGI application that serves the files below ``STATIC_URL`` with the finders of ``staticfiles``.
+
+    For development and tests only: each request searches for its file.
 
     Args:
-        application: gets everything else.
-
-    For development and tests: each file is looked for anew at each request.
+        application: serves all other paths and scopes.
     """
 
     def __init__(self, application: ASGIApplication) -> None:
@@ -35,9 +35,9 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
         return f"<StaticFilesHandler of {self.base_url.path} before {self.application!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a file, or have the application serve what is none.
+        """Serve a static file, or call the application.
 
-        Cancellation: a file that is being looked for is waited for; its response is dropped.
+        Cancellation: a search that has begun is completed, and its response dropped.
         """
         if scope["type"] == "http" and self._should_handle(scope["path"]):
             await super().__call__(scope, receive, send)
@@ -45,13 +45,13 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
             await self.application(scope, receive, send)
 
     def load_middleware(self, is_async: bool = False) -> None:
-        """There is none: the application has its own."""
+        """Load no middleware: the application has its own."""
 
     def _calls_async_view(self, client: Client) -> bool:
         return False
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """In a worker thread: the file, or why there is none."""
+        """On a thread: the file's response, or an error's."""
         response: Any
         try:
             response = self.serve(request)

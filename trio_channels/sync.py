@@ -1,13 +1,13 @@
-"""From async to sync and back, on Trio.
+"""Calls from async to sync code and back, on Trio.
 
-:func:`sync_to_async` runs synchronous code on the Trio run's worker threads. :func:`async_to_sync` runs async code
+:func:`sync_to_async` runs synchronous code on a thread of the Trio run's pool. :func:`async_to_sync` runs async code
 
-- from a worker thread: in the Trio task that waits for the thread;
-- from a thread made by :func:`trio.to_thread.run_sync`: in its Trio run;
-- from any other thread (a management command, Celery, WSGI): in one background thread with a Trio run, shared by the
-  whole process, started on first use and ended at exit. There a channel layer needs no opening.
+- from a thread of the pool: in the Trio task that waits for the thread;
+- from a thread of :func:`trio.to_thread.run_sync`: in the thread's Trio run;
+- from any other thread (a management command, Celery, WSGI): in the background Trio run of the process, which has a
+  thread of its own, is started on first use and ends at exit. Channel layers need no opening there.
 
-Neither ever starts asyncio.
+Neither of them starts asyncio.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import trio
 
 from ._threads.background import background
 from ._threads.context import adopt, take_over
-from ._threads.database import run_in_worker
-from ._threads.thread import in_worker, run_in_trio
+from ._threads.database import run_in_thread
+from ._threads.thread import in_pool_thread, run_in_trio
 from .exceptions import BridgeError
 
 __all__ = ["async_to_sync", "sync_to_async"]
@@ -33,7 +33,7 @@ __all__ = ["async_to_sync", "sync_to_async"]
 T = TypeVar("T")
 P = ParamSpec("P")
 
-#: What asgiref and inspect put on callables that are async without being written so; not to be copied to what is not.
+#: Attributes with which asgiref and inspect mark callables as async. A synchronous wrapper must not inherit them.
 _ASYNC_MARKS = ("_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker")
 
 
@@ -42,18 +42,18 @@ def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T
 
     Raises:
         TypeError: `function` is async, or cannot be called.
-        BridgeError: (the call) made where no Trio runs.
-        WorkerPoolBusy: (the call) too many calls wait already.
+        BridgeError: from the call: it was made outside a Trio run.
+        WorkerPoolBusy: from the call: too many calls already wait for a thread.
 
-    Cancellation of a call: waiting for a thread can be cancelled; a call that has begun is waited for.
+    Cancellation of a call: the wait for a thread can be cancelled; a call that has begun is completed.
     """
-    called = getattr(function, "__call__", None)  # noqa: B004 - an object's own may be async
+    called = getattr(function, "__call__", None)  # noqa: B004 - the __call__ of an object may be async
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called) or not callable(function):
-        raise TypeError(f"sync_to_async() takes a synchronous function; got {function!r}")
+        raise TypeError(f"sync_to_async() expects a synchronous function; got {function!r}")
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await run_in_worker(functools.partial(function, *args, **kwargs))
+        return await run_in_thread(functools.partial(function, *args, **kwargs))
 
     return call
 
@@ -63,19 +63,19 @@ def async_to_sync(function: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
     Raises:
         TypeError: `function` cannot be called.
-        BridgeError: (the call) made on a thread that runs Trio or asyncio, which it would block; or while the process
-            is ending.
+        BridgeError: from the call: it was made on a thread that runs Trio or asyncio, which it would block; or while
+            the process is ending.
 
-    A call blocks its thread until the async function has ended. Context variables go in and come back. A call that is
-    interrupted (Ctrl-C, a signal handler that raises) cancels the async function.
+    A call blocks its thread until the async function has ended. Context variables are passed in and back out. An
+    interrupt of the call (Ctrl-C, a signal handler that raises) cancels the async function.
     """
     if not callable(function):
-        raise TypeError(f"async_to_sync() takes an async function; got {function!r}")
+        raise TypeError(f"async_to_sync() expects an async function; got {function!r}")
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         bound = functools.partial(function, *args, **kwargs)
-        if in_worker():
+        if in_pool_thread():
             return run_in_trio(bound)
         _refuse_event_loop(function)
         return _in_other_thread(bound)
@@ -98,7 +98,7 @@ def _refuse_event_loop(function: object) -> None:
 
 
 def _in_other_thread(bound: Callable[[], Awaitable[T]]) -> T:
-    """Run it in the Trio run that this thread belongs to, else in the background run."""
+    """Run an async function in the Trio run that this thread belongs to, else in the background run."""
     context = contextvars.copy_context()
 
     async def run() -> tuple[outcome.Outcome[T], contextvars.Context]:

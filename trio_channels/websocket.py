@@ -1,4 +1,4 @@
-"""The Trio-native way: a WebSocket as an object in an async function, without a class and without Django settings.
+"""The Trio-native API: a WebSocket as the argument of an async function, without a class and without Django settings.
 
 ::
 
@@ -55,17 +55,17 @@ class WebSocket:
 
     @property
     def subprotocols(self) -> list[str]:
-        """What the client offers, in its order of preference."""
+        """The subprotocols that the client offers, in its order of preference."""
         return list(self.scope.get("subprotocols", ()))
 
     @property
     def nursery(self) -> trio.Nursery:
-        """The nursery of the connection; cancelled when the endpoint ends."""
+        """The connection's nursery; cancelled when the endpoint ends."""
         return self._connection.nursery
 
     @property
     def close_code(self) -> int | None:
-        """The close code once the connection is closed, else None."""
+        """The close code of a closed connection; None while it is open."""
         return self._connection.closed.code if self._connection.closed is not None else None
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
@@ -73,7 +73,7 @@ class WebSocket:
 
         Args:
             function: an async function, called with `args`.
-            name: of the task, in error messages; the function's by default.
+            name: the task's name in error messages; the function's by default.
         """
         self._connection.start_soon(function, *args, name=name)
 
@@ -85,7 +85,7 @@ class WebSocket:
             headers: (name, value) pairs of bytes for the handshake's response.
 
         Raises:
-            IllegalMessage: it is accepted already, or an argument is malformed.
+            IllegalMessage: the connection is already accepted, or an argument is malformed.
             ConnectionClosed: the client has gone.
 
         Cancellation: as :meth:`send`.
@@ -107,7 +107,10 @@ class WebSocket:
     async def send_each(self, messages: AsyncIterable[str | bytes]) -> None:
         """Send each message of an async iterable; a task for :meth:`start_soon`. Raises as :meth:`send`.
 
-        An async generator is closed at the end, whatever the end was.
+        An async generator is closed at the end, also after an error or a cancellation.
+
+        Args:
+            messages: text for a str, binary for bytes.
 
         Cancellation: as :meth:`send`; a message that was taken from the iterable may be lost.
         """
@@ -115,7 +118,7 @@ class WebSocket:
             async for message in messages:
                 await self.send(message)
         finally:
-            # Nobody else would: one that is left in the middle has its ``finally`` blocks run at some later time.
+            # Otherwise the ``finally`` blocks of an unfinished generator would run at some later time.
             if isinstance(messages, AsyncGenerator):
                 await messages.aclose()
 
@@ -123,14 +126,15 @@ class WebSocket:
         """Wait for the client's next message.
 
         Raises:
-            ConnectionClosed: the client has gone, and everything it sent has been received.
+            ConnectionClosed: the client has gone, and all its messages have been received.
 
         Cancellation: loses no message.
         """
         connection = self._connection
-        # A client that goes meanwhile is learnt of here, in order. Once the message has been taken nothing is awaited.
+        # While `receiving` is set, a disconnect arrives here, after the messages before it. There is no await between
+        # taking a message and returning it.
         connection.receiving = True
-        waited = False  # a wait is a checkpoint; a second switch would cost a fifth of an echo
+        waited = False  # a wait is a checkpoint already; a second task switch would cost a fifth of an echo's time
         try:
             while True:
                 if self._last is None and not connection.events:
@@ -140,7 +144,7 @@ class WebSocket:
                     await trio.lowlevel.checkpoint()
                 event = self._last or connection.events.take()
                 if event is None:
-                    continue  # another task was quicker
+                    continue  # another task has taken the event
                 if event["type"] in DISCONNECTS:
                     self._last = event
                     raise ConnectionClosed(event.get("code"), event.get("reason") or "")
@@ -191,13 +195,14 @@ def websocket(
     """Make an ASGI application of an async function that takes a :class:`WebSocket`.
 
     Args:
-        limits: see :class:`Limits`.
-        cancel_on_disconnect: cancel the endpoint when the client goes, so that its ``finally`` blocks run at once. An
-            endpoint that waits for a message, or has some to receive, is told in order instead: its ``async for`` ends.
-            With False it has ``disconnect_timeout`` seconds to end by itself.
+        endpoint: an async function that is called with each WebSocket.
+        limits: time and count limits, see :class:`Limits`; None: the defaults.
+        cancel_on_disconnect: whether to cancel the endpoint when the client goes, so that its ``finally`` blocks run at
+            once. An endpoint that waits for a message, or has not received all, is not cancelled: its ``async for``
+            ends. With False the endpoint has ``disconnect_timeout`` seconds to end by itself.
 
-    Returning closes the WebSocket with 1000 if it is open, and denies it if it was not accepted. An exception closes it
-    with 1011 and goes on to the server.
+    When the endpoint returns, an open WebSocket is closed with 1000, and one that was not accepted is denied. An
+    exception closes the WebSocket with 1011, and is passed on to the server.
     """
     if endpoint is None:
         return functools.partial(_application, limits=limits, cancel_on_disconnect=cancel_on_disconnect)
@@ -209,7 +214,7 @@ def _application(endpoint: Endpoint, *, limits: Limits | None, cancel_on_disconn
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
             raise ServerProtocolError(
-                f"a @websocket endpoint serves 'websocket' scopes; got {scope['type']!r}. Put it behind a "
+                f"a @websocket endpoint expects a 'websocket' scope; got {scope['type']!r}. Put it behind a "
                 f"ProtocolTypeRouter"
             )
         connection = Connection(

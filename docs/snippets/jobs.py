@@ -1,4 +1,4 @@
-"""Work in other processes: who sends, who handles, who runs."""
+"""Work in other processes: send, handle, run."""
 
 from collections.abc import Callable
 from typing import Any

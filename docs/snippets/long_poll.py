@@ -5,7 +5,7 @@ SECONDS = 25  # below the time-outs of proxies, which often are 30 or 60
 
 
 class NextNews(AsyncHttpConsumer):
-    """Answers with the next news item, or with 204 after a while: the client then asks again."""
+    """Answers with the next news item, or with 204 after a while. Then the client asks again."""
 
     cancel_on_disconnect = True
 

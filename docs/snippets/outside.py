@@ -9,7 +9,7 @@ from trio_channels.sync import async_to_sync
 
 
 def publish(request: HttpRequest) -> HttpResponse:
-    """A plain view: runs on a worker thread of the server's Trio run."""
+    """A plain view: runs on a thread of the pool of the server's Trio run."""
     tell("news", request.POST["text"])
     return HttpResponse(status=204)
 
@@ -26,11 +26,11 @@ def tell(group: str, text: str) -> None:
 
 
 def announce(sender: type[User], instance: User, created: bool, **kwargs: Any) -> None:
-    """A signal handler. It speaks when the transaction has committed, and not before."""
+    """A signal handler. It sends after the transaction has committed, and not before."""
     if created:
         transaction.on_commit(lambda: tell("news", f"{instance.username} has joined"))
 
 
 def connect_signals() -> None:
-    """To be called in the ready() of an AppConfig."""
+    """Call this in the ready() of your AppConfig."""
     post_save.connect(announce, sender=User)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Run the chat: ``python serve.py`` serves it on http://127.0.0.1:8000/, ``python serve.py 8080`` on another port.
 
-It is short for these two commands, given in this folder::
+It does the same as these two commands in this folder::
 
     python manage.py migrate
     hypercorn --worker-class trio --bind 127.0.0.1:8000 mysite.asgi:application
@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Migrate the database, print the address, and become hypercorn."""
+    """Migrate the database, print the address, and replace this process by hypercorn."""
     parser = argparse.ArgumentParser(description="Serve the chat example with hypercorn on Trio.")
     parser.add_argument("port", type=port_number, nargs="?", default=8000, help="8000 by default")
     port = parser.parse_args().port
@@ -36,7 +36,7 @@ def main() -> None:
 
     print(f"The chat is on http://{HOST}:{port}/  (Ctrl-C stops it)", flush=True)  # noqa: T201
     server = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"{HOST}:{port}"]
-    # Pages stay connected for as long as they are open, so that there is little to wait for when it is to stop.
+    # Pages stay connected while they are open: waiting longer for them at the end would not help.
     server += ["--graceful-timeout", "1"]
     os.execv(sys.executable, [*server, "mysite.asgi:application"])
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Run the chat as two server processes that share a database and a Redis of their own.
+"""Run the chat as two server processes that share a database and a private Redis.
 
 ``python serve_redis.py`` serves it on http://127.0.0.1:8000/ and http://127.0.0.1:8001/; ``python serve_redis.py 8080``
-on 8080 and 8081. People on the one talk with people on the other. A server that ends is started again: kill one, and
-watch its pages come back. Ctrl-C stops everything.
+on 8080 and 8081. People on both servers talk with each other. A server that ends is started again: kill one, and watch
+its pages reconnect. Ctrl-C stops everything.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("port", type=port_number, nargs="?", default=8000, help="the first of the two; 8000 by default")
     port = parser.parse_args().port
     if port == 65535:
-        parser.error("the second server is on the next port: the first can be 65534 at the most")
+        parser.error("expected a port of at most 65534, because the second server takes the next one; got 65535")
     ports = port, port + 1
     for each in ports:
         refuse_taken_port(each)

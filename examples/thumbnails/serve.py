@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Run the gallery: a private Redis, a server and a worker, each a process of its own.
+"""Run the gallery: a private Redis, a server and a worker, each in a process.
 
 ``python serve.py`` serves it on http://127.0.0.1:8000/, ``python serve.py 8080`` on another port. A process that ends
-is started again. Ctrl-C stops everything. With a Redis of one's own it is short for these commands::
+is started again. Ctrl-C stops everything. With your own Redis, these commands do the same::
 
     export GALLERY_REDIS=redis://localhost:6379
     python manage.py migrate
@@ -25,7 +25,7 @@ from private_redis import private_redis
 from processes import HOST, port_number, refuse_taken_port, run, say, server
 
 HERE = Path(__file__).resolve().parent
-# What a worker that was killed had in hand is done again after 5 seconds.
+# After 5 seconds another worker handles the messages of a killed one.
 WORKER = ["django", "runworker", "thumbnails", "--concurrency", "4", "--claim-after", "5"]
 
 

@@ -11,11 +11,11 @@ import pytest
 import trio
 
 from trio_channels._concurrency import watchdog
-from trio_channels._concurrency.watchdog import LastResort, is_idle
+from trio_channels._concurrency.watchdog import Watchdog, is_idle
 from trio_channels.sync import sync_to_async
 
 PATIENCE = 30
-logger = logging.getLogger("tests.last_resort")
+logger = logging.getLogger("tests.watchdog")
 
 
 class Exits:
@@ -57,8 +57,8 @@ def hanging() -> Iterator[threading.Thread]:
 def test_when_its_time_is_over_the_process_is_ended_and_the_log_says_what_was_at_work(
     exits: Exits, hanging: threading.Thread, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with LastResort(logger) as last_resort:
-        last_resort.within(0, 7)
+    with Watchdog(logger) as dog:
+        dog.within(0, 7)
         assert exits.happened.wait(PATIENCE)
     assert exits.codes == [7]
     (record,) = caplog.records
@@ -69,18 +69,18 @@ def test_when_its_time_is_over_the_process_is_ended_and_the_log_says_what_was_at
 
 
 def test_what_was_said_last_counts(exits: Exits) -> None:
-    with LastResort(logger) as last_resort:
-        last_resort.within(3600, 1)
-        last_resort.within(0, 2)
+    with Watchdog(logger) as dog:
+        dog.within(3600, 1)
+        dog.within(0, 2)
         assert exits.happened.wait(PATIENCE)
     assert exits.codes == [2]
 
 
 def test_a_process_that_ends_by_itself_is_left_alone(exits: Exits) -> None:
-    with LastResort(logger):
+    with Watchdog(logger):
         pass
-    with LastResort(logger) as last_resort:
-        last_resort.within(3600, 1)
+    with Watchdog(logger) as dog:
+        dog.within(3600, 1)
     assert exits.codes == []
 
 
@@ -94,8 +94,8 @@ def test_a_log_that_hangs_does_not_keep_the_process(exits: Exits, monkeypatch: p
 
     logger.addHandler(handler := Hangs())
     try:
-        with LastResort(logger) as last_resort:
-            last_resort.within(0, 1)
+        with Watchdog(logger) as dog:
+            dog.within(0, 1)
             assert exits.happened.wait(PATIENCE)
     finally:
         log_goes_on.set()

@@ -25,8 +25,8 @@ from django.utils.deprecation import MiddlewareMixin
 
 import trio_channels
 from trio_channels._http.handler import DjangoHandler
-from trio_channels._threads.database import worker_pool
-from trio_channels._threads.pool import current_lease
+from trio_channels._threads.database import thread_pool
+from trio_channels._threads.lease import current_lease
 from trio_channels.testing import HttpCommunicator
 
 from .common import NEUTRAL, Signals, client, fetch, header
@@ -180,7 +180,7 @@ async def test_eight_long_polls_on_four_threads_hold_none_and_delay_no_sync_view
             with trio.fail_after(30):
                 while len(polls) < 8:
                     await trio.lowlevel.checkpoint()
-            assert worker_pool().statistics().leased == 0
+            assert thread_pool().statistics().leased == 0
             async with HttpCommunicator(handler, "GET", "/quick/", headers=HOST) as http:
                 assert (await http.get_response(timeout=30))["body"] == b"quick"
             assert answers == []
@@ -192,7 +192,7 @@ async def test_eight_long_polls_on_four_threads_hold_none_and_delay_no_sync_view
 async def test_an_async_view_under_plain_middleware_costs_two_calls_to_a_worker() -> None:
     with override_settings(MIDDLEWARE=COMMON):
         response = await fetch("/thread_held/", headers=HOST)
-        assert worker_pool().statistics().calls == 2
+        assert thread_pool().statistics().calls == 2
     assert response["body"] == b"False"
     assert header(response, "X-Frame-Options") == b"DENY"
 
@@ -324,7 +324,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_for_a_thread_never_beg
         async with trio.open_nursery() as nursery:
 
             async def hold(task_status: trio.TaskStatus[None]) -> None:
-                async with worker_pool().lease():
+                async with thread_pool().lease():
                     task_status.started()
                     await trio.sleep_forever()
 
@@ -332,7 +332,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_for_a_thread_never_beg
             async with client("/thread_held/") as http:
                 await http.send_request()
                 await trio.testing.wait_all_tasks_blocked()
-                assert worker_pool().statistics().waiting == 1
+                assert thread_pool().statistics().waiting == 1
             nursery.cancel_scope.cancel()
     assert sent_signals.sent == []
 

@@ -19,7 +19,7 @@ from trio.testing import MockClock
 from trio_channels._http import client as _client
 from trio_channels._http import request_body
 from trio_channels._http.handler import DjangoHandler
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.exceptions import RequestTimeout, WorkerPoolBusy
 from trio_channels.testing import HttpCommunicator
 
@@ -230,7 +230,7 @@ async def test_a_slow_client_of_a_file_or_an_async_stream_holds_no_thread(where:
             slow = SlowClient()
             nursery.start_soon(DjangoHandler(), scope_of(where), slow.receive, slow.send)
             await slow.full.wait()
-            assert worker_pool().statistics().leased == 0
+            assert thread_pool().statistics().leased == 0
             assert (await fetch("/quick/"))["status"] == 200
             nursery.cancel_scope.cancel()
     assert sent_signals.sent.count("finished") == 2
@@ -242,7 +242,7 @@ async def test_a_slow_client_of_a_stream_that_holds_a_thread_is_cut(
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1, "SEND_TIMEOUT": 0.01}):
         slow = SlowClient()
         await DjangoHandler()(scope_of("/stream/"), slow.receive, slow.send)
-        assert worker_pool().statistics().leased == 0
+        assert thread_pool().statistics().leased == 0
     assert notes == ["closed"]
     assert sent_signals.sent == ["started", "finished"]
     (message,) = caplog.messages

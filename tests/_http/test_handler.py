@@ -33,7 +33,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.views import View
 
 from trio_channels._http.handler import DjangoHandler
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.asgi import get_asgi_application
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.sync import async_to_sync, sync_to_async
@@ -487,12 +487,12 @@ async def test_a_body_that_does_not_fit_in_memory_is_written_in_a_worker_thread(
     with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_MEMORY_SIZE=None):
         http = client("/echo/", "POST", headers=[(b"content-length", b"40")])
         async with http:
-            before = worker_pool().statistics().calls
+            before = thread_pool().statistics().calls
             for more in (True, False):
                 await http.send_input({"type": "http.request", "body": b"x" * 20, "more_body": more})
             http._request_sent = True
             response = await http.get_response()
-            assert worker_pool().statistics().calls - before > 2
+            assert thread_pool().statistics().calls - before > 2
     assert response["body"] == b"x" * 40
 
 
@@ -528,7 +528,7 @@ async def test_a_client_that_leaves_before_its_request_is_complete_reaches_no_vi
     async with client("/echo/", "POST") as http:
         await http.send_input({"type": "http.request", "body": b"half", "more_body": True})
         await http.disconnect()
-        assert worker_pool().statistics().calls == 0
+        assert thread_pool().statistics().calls == 0
     assert sent_signals.sent == []
 
 
@@ -544,12 +544,12 @@ async def test_middleware_view_and_signals_share_one_thread_and_one_hop() -> Non
     try:
         with override_settings(MIDDLEWARE=[f"{__name__}.noting_middleware", f"{__name__}.both_middleware"]):
             response = await fetch("/threads/")
-            assert worker_pool().statistics().calls == 1
+            assert thread_pool().statistics().calls == 1
     finally:
         signals.request_started.disconnect(note)
         signals.request_finished.disconnect(note)
     assert header(response, "X-Noted") == b"yes"
-    assert stage.threads == ["trio-channels worker 1"] * 7
+    assert stage.threads == ["trio-channels thread 1"] * 7
 
 
 async def test_sync_views_run_in_parallel_up_to_the_number_of_workers() -> None:
@@ -557,8 +557,8 @@ async def test_sync_views_run_in_parallel_up_to_the_number_of_workers() -> None:
         async with client("/waits/") as first, client("/waits/") as second, client("/hello/") as third:
             for http in (first, second, third):
                 await http.send_request()
-            await until(lambda: worker_pool().statistics().waiting == 1)
-            assert worker_pool().statistics().leased == 2
+            await until(lambda: thread_pool().statistics().waiting == 1)
+            assert thread_pool().statistics().leased == 2
             stage.go_on.set()
             for http in (first, second, third):
                 assert (await http.get_response(timeout=30))["status"] == 200
@@ -583,7 +583,7 @@ async def test_an_async_view_runs_in_trio() -> None:
     response = await fetch("/in_trio/")
     assert response["body"] == b"trio"
     worker, loop = stage.threads
-    assert worker.startswith("trio-channels worker")
+    assert worker.startswith("trio-channels thread")
     assert loop == threading.current_thread().name
 
 
@@ -665,8 +665,8 @@ async def test_a_request_that_waits_for_a_thread_can_be_cancelled() -> None:
             await until(stage.entered.is_set)
             async with client("/hello/") as second:
                 await second.send_request()
-                await until(lambda: worker_pool().statistics().waiting == 1)
-            assert worker_pool().statistics().waiting == 0
+                await until(lambda: thread_pool().statistics().waiting == 1)
+            assert thread_pool().statistics().waiting == 0
             stage.go_on.set()
             await first.get_response(timeout=30)
 
@@ -794,6 +794,6 @@ async def test_many_requests_leave_nothing_behind() -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(one)
-    statistics = worker_pool().statistics()
+    statistics = thread_pool().statistics()
     assert (statistics.leased, statistics.waiting) == (0, 0)
     assert statistics.workers <= 10

@@ -22,7 +22,7 @@ from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
 from trio_channels._threads import pool
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels._threads.pool import PoolStatistics
 from trio_channels.db import aatomic, database_sync_to_async, pinned
 
@@ -159,7 +159,7 @@ async def archived(request: HttpRequest) -> FileResponse:
 async def waits(request: HttpRequest) -> HttpResponse:
     arrived.append("waits")
     await all_there.wait()
-    return HttpResponse(str(worker_pool().statistics().held))
+    return HttpResponse(str(thread_pool().statistics().held))
 
 
 async def asks_first(request: HttpRequest) -> HttpResponse:
@@ -228,7 +228,7 @@ async def answers(view: str, **trio_channels: Any) -> list[tuple[str, bytes]]:
             async with trio.open_nursery() as nursery:
                 for number in range(REQUESTS):
                     nursery.start_soon(ask, f"t{number}")
-        assert worker_pool().statistics().leased == 0
+        assert thread_pool().statistics().leased == 0
     return got
 
 
@@ -254,10 +254,10 @@ async def wait_for(view: str) -> PoolStatistics:
     async with client(f"/{view}/?t=ada") as http:
         await http.send_request()
         await until(lambda: arrived)
-        seen = worker_pool().statistics()
+        seen = thread_pool().statistics()
         all_there.set()
         assert (await http.get_response())["status"] == 200
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
     return seen
 
 
@@ -310,18 +310,18 @@ async def test_a_client_that_leaves_gives_the_thread_back() -> None:
     async with client("/calls_first/") as http:
         await http.send_request()
         await until(lambda: arrived)
-        assert worker_pool().statistics().held == 1
+        assert thread_pool().statistics().held == 1
         await http.disconnect()
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
 
 
 async def test_a_cancelled_request_gives_the_thread_back() -> None:
     async with client("/calls_first/") as http:
         await http.send_request()
         await until(lambda: arrived)
-        assert worker_pool().statistics().held == 1
+        assert thread_pool().statistics().held == 1
         http.stop()
-        await until(lambda: not worker_pool().statistics().leased)
+        await until(lambda: not thread_pool().statistics().leased)
 
 
 async def test_a_request_that_waits_for_its_thread_can_be_cancelled() -> None:
@@ -331,11 +331,11 @@ async def test_a_request_that_waits_for_its_thread_can_be_cancelled() -> None:
             await until(lambda: arrived)
             async with client("/calls_first/") as waiting:
                 await waiting.send_request()
-                await until(lambda: worker_pool().statistics().waiting)
-            assert worker_pool().statistics().waiting == 0
+                await until(lambda: thread_pool().statistics().waiting)
+            assert thread_pool().statistics().waiting == 0
             all_there.set()
             assert (await holder.get_response())["body"] == b"ada"
-        assert worker_pool().statistics().leased == 0
+        assert thread_pool().statistics().leased == 0
 
 
 async def test_the_log_names_the_requests_that_hold_all_threads(
@@ -354,7 +354,7 @@ async def test_the_log_names_the_requests_that_hold_all_threads(
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("trio_channels.threads", logging.WARNING)
     message = record.getMessage()
-    assert message.startswith("all 1 worker threads are taken and 1 calls wait, one of them for 0 seconds; 1 of ")
+    assert message.startswith("all 1 threads are taken and 1 calls wait, one of them for 0 seconds; 1 of ")
     assert "held between two calls of a request or a block (http /calls_first/)" in message
     assert "THREAD_NEUTRAL" in message
 
@@ -365,6 +365,6 @@ async def test_a_plain_file_is_sent_without_the_thread() -> None:
             await http.send_request()
             assert (await http.receive_output())["status"] == 200
             assert closed == [("ada ada", "ada ada")], "the request has ended before its file is sent"
-            assert worker_pool().statistics().held == 0
+            assert thread_pool().statistics().held == 0
             sizes = [len((await http.receive_output()).get("body", b"")) for _ in range(4)]
         assert sum(sizes) == 600_000

@@ -19,7 +19,7 @@ from django.template.response import TemplateResponse
 from django.test import override_settings
 from django.urls import path
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.db import aatomic, pinned
 
 from .common import NEUTRAL, client, fetch, until
@@ -216,7 +216,7 @@ def looks_after(get_response: Any) -> Any:
     async def middleware(request: HttpRequest) -> HttpResponse:
         response: HttpResponse = await get_response(request)
         if request.path == "/rendered/":
-            response["X-Held"] = str(worker_pool().statistics().held)
+            response["X-Held"] = str(thread_pool().statistics().held)
         return response
 
     return middleware
@@ -242,7 +242,7 @@ def _nothing_is_given() -> None:
 async def _every_thread_is_given_back() -> Any:
     with trio.fail_after(60):
         yield
-        assert worker_pool().statistics().leased == 0
+        assert thread_pool().statistics().leased == 0
 
 
 def threads(number: int) -> Any:
@@ -291,9 +291,9 @@ async def test_a_block_that_outlives_its_request_keeps_the_thread(nursery: trio.
 
     given.update({"nursery": nursery, "task": task, "go on": opened})
     assert await body("/leaves_a_task/") == "gone"
-    assert worker_pool().statistics().held == 1
+    assert thread_pool().statistics().held == 1
     gone.set()
-    await until(lambda: not worker_pool().statistics().leased)
+    await until(lambda: not thread_pool().statistics().leased)
     assert seen == ["ada"]
 
 
@@ -323,7 +323,7 @@ async def test_a_call_that_waits_while_its_request_ends_is_made(nursery: trio.Nu
         await trio.testing.wait_all_tasks_blocked()
         release.set()
         assert (await http.get_response())["body"] == b"gone"
-    await until(lambda: not worker_pool().statistics().leased)
+    await until(lambda: not thread_pool().statistics().leased)
 
 
 async def test_a_call_in_another_requests_context_is_this_requests() -> None:

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.backends.signals import connection_created
 
 from tests.postgres import PostgresServer
-from trio_channels._threads.database import run_in_worker, worker_pool
+from trio_channels._threads.database import run_in_thread, thread_pool
 from trio_channels.db import aatomic, pinned
 from trio_channels.sync import async_to_sync
 
@@ -50,7 +50,7 @@ async def backend() -> int:
             pid: int = cursor.fetchone()[0]
             return pid
 
-    return await run_in_worker(ask)
+    return await run_in_thread(ask)
 
 
 def test_four_hundred_calls_open_at_most_ten_connections_and_close_them_all(
@@ -61,7 +61,7 @@ def test_four_hundred_calls_open_at_most_ten_connections_and_close_them_all(
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             for number in range(CALLS):
-                nursery.start_soon(run_in_worker, lambda number=number: User.objects.create(username=str(number)))
+                nursery.start_soon(run_in_thread, lambda number=number: User.objects.create(username=str(number)))
         seen.extend(postgres.connections(persistent["NAME"]))
         assert await User.objects.acount() == CALLS
 
@@ -80,7 +80,7 @@ async def test_a_call_inside_a_call_and_a_pinned_block_use_one_connection(
     def outer() -> tuple[int, int]:
         return async_to_sync(backend)(), async_to_sync(backend)()
 
-    first, second = await run_in_worker(outer)
+    first, second = await run_in_thread(outer)
     assert first == second
     async with pinned():
         assert len({await backend() for _ in range(5)}) == 1
@@ -113,7 +113,7 @@ async def test_a_connection_is_never_closed_inside_an_atomic_block(
             async_to_sync(inner)()
             return User.objects.count()
 
-    assert await run_in_worker(outer) == 2
+    assert await run_in_thread(outer) == 2
     assert len(opened) == 1
 
 
@@ -124,7 +124,7 @@ async def test_a_connection_that_is_too_old_is_closed_at_the_start_of_a_lease(
         connection.close_at = 0.0
 
     first = await backend()
-    await run_in_worker(grow_old)
+    await run_in_thread(grow_old)
     assert await backend() != first
     assert opened[0].closed
 
@@ -143,4 +143,4 @@ async def test_a_thread_that_is_none_of_ours_keeps_what_it_opened(
     await trio.to_thread.run_sync(thread.join)
     await backend()
     assert own == [True]
-    assert worker_pool().statistics().workers == 1
+    assert thread_pool().statistics().workers == 1

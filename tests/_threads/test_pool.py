@@ -24,8 +24,9 @@ from asgiref.local import Local
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._threads import pool as _threads
-from trio_channels._threads.pool import PoolStatistics, WorkerPool, current_lease, current_pool
-from trio_channels._threads.thread import at_worker_exit, call_soon_in_trio, in_worker, lease_of_task, run_in_trio
+from trio_channels._threads.lease import current_lease
+from trio_channels._threads.pool import PoolStatistics, WorkerPool, current_pool
+from trio_channels._threads.thread import at_thread_exit, call_soon_in_trio, in_pool_thread, lease_of_task, run_in_trio
 from trio_channels.exceptions import BridgeError, ConfigurationError, WorkerPoolBusy, WorkerPoolClosed
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +147,7 @@ async def test_the_thread_used_last_is_used_next() -> None:
             await until(lambda: pool.statistics().leased == 1)
             last.open()
     expected = {await pool.run_sync(threading.current_thread) for _ in range(10)}
-    assert [thread.name for thread in expected] == ["trio-channels worker 2"]
+    assert [thread.name for thread in expected] == ["trio-channels thread 2"]
 
 
 async def test_calls_wait_in_the_order_they_came() -> None:
@@ -170,7 +171,7 @@ async def test_a_full_queue_is_an_error_and_not_a_pile_up() -> None:
             await gate.begun()
             nursery.start_soon(pool.run_sync, int)
             await until(lambda: pool.statistics().waiting)
-            with pytest.raises(WorkerPoolBusy, match="all 1 worker threads are taken and 1 calls wait"):
+            with pytest.raises(WorkerPoolBusy, match="all 1 threads are taken and 1 calls wait"):
                 await pool.run_sync(int)
             gate.open()
     assert idle(pool)
@@ -210,7 +211,7 @@ async def test_a_call_that_waits_long_keeps_its_place(
     assert ran == [1, 2]
     (message,) = caplog.messages
     assert message == (
-        "all 1 worker threads are taken and 1 calls wait, one of them for 0 seconds; find the slow calls, or raise "
+        "all 1 threads are taken and 1 calls wait, one of them for 0 seconds; find the slow calls, or raise "
         "WORKER_THREADS"
     )
     assert idle(pool)
@@ -311,13 +312,13 @@ async def test_what_a_call_raises_passes_through_and_the_thread_lives_on(error: 
     with pytest.raises(type(error)) as caught:
         await current_pool(1).run_sync(fail)
     assert caught.value is error
-    assert await current_pool().run_sync(in_worker)
+    assert await current_pool().run_sync(in_pool_thread)
     assert current_pool().statistics().workers == 1
 
 
 @pytest.mark.parametrize(("limit", "queue_limit", "name"), [(0, 1, "limit"), (1, -1, "queue_limit")])
 async def test_a_bound_that_is_no_count_is_refused(limit: int, queue_limit: int, name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"the worker pool's {name} must be"):
+    with pytest.raises(ConfigurationError, match=f"the thread pool's {name} must be"):
         WorkerPool(limit, queue_limit)
 
 
@@ -325,8 +326,8 @@ async def test_reprs_tell_what_is_in_use() -> None:
     pool = current_pool(2)
     async with pool.lease() as lease:
         assert repr(pool) == "<WorkerPool 1 of 2 leased, 0 waiting>"
-        assert repr(lease) == "<Lease of 'trio-channels worker 1'>"
-    assert repr(lease) == "<Lease of 'trio-channels worker 1', closed>"
+        assert repr(lease) == "<Lease of 'trio-channels thread 1'>"
+    assert repr(lease) == "<Lease of 'trio-channels thread 1', closed>"
 
 
 async def test_more_answers_than_the_pipe_back_holds_all_arrive() -> None:
@@ -482,7 +483,7 @@ async def main(at):
     with trio.fail_after(20):
         await pool.run_sync(int)
     assert pool.statistics().leased == 0, (at, pool)
-    assert not any(worker.jobs for worker in pool._workers), at
+    assert not any(thread.jobs for thread in pool._threads), at
     return interrupted
 
 for at in itertools.count(1):
@@ -563,8 +564,8 @@ def test_the_threads_are_joined_at_the_end_of_the_run_after_their_exit_callbacks
     ended, threads = [], []
 
     def call() -> None:
-        at_worker_exit(note)
-        at_worker_exit(note)  # once, however often
+        at_thread_exit(note)
+        at_thread_exit(note)  # once, however often
         threads.append(threading.current_thread())
 
     def note() -> None:
@@ -580,7 +581,7 @@ def test_the_threads_are_joined_at_the_end_of_the_run_after_their_exit_callbacks
 
 
 def test_registering_for_the_exit_of_a_thread_that_is_no_worker_does_nothing() -> None:
-    at_worker_exit(partial(pytest.fail, "called"))
+    at_thread_exit(partial(pytest.fail, "called"))
     trio.run(trio.lowlevel.checkpoint)
 
 
@@ -631,7 +632,7 @@ def test_a_call_of_a_system_task_at_the_very_end_of_the_run_is_answered() -> Non
             with trio.CancelScope(shield=True):
                 for _ in range(20):  # every other system task has ended by then, in whatever order they are
                     await trio.lowlevel.checkpoint()
-                results.append(await current_pool().run_sync(in_worker))
+                results.append(await current_pool().run_sync(in_pool_thread))
 
     async def main() -> None:
         current_pool()
@@ -929,7 +930,7 @@ async def test_a_task_that_outlives_the_call_that_started_it_takes_a_worker_of_i
     async def outlive() -> None:
         await go.wait()
         results.append(current_lease())
-        results.append(await pool.run_sync(in_worker))
+        results.append(await pool.run_sync(in_pool_thread))
 
     async def start() -> None:
         nursery.start_soon(outlive)
@@ -964,7 +965,7 @@ async def test_a_worker_is_not_given_away_before_it_has_done_what_it_was_given(n
 
 async def _thread_of(gate: Gate, pool: WorkerPool) -> int:
     """The only worker that is leased, by what is left: it is not idle."""
-    return next(worker.thread.ident for worker in pool._workers if worker not in pool._idle and worker.jobs)
+    return next(thread.thread.ident for thread in pool._threads if thread not in pool._idle and thread.jobs)
 
 
 async def test_what_is_left_over_may_nest_calls_on_a_pool_of_one(nursery: trio.Nursery) -> None:
@@ -1049,8 +1050,8 @@ async def test_what_a_nested_call_raises_passes_through_the_thread(error: BaseEx
 
 @pytest.mark.parametrize("function", [lambda: run_in_trio(trio.sleep_forever), lambda: call_soon_in_trio(int)])
 def test_a_thread_that_is_no_worker_cannot_ask_its_task(function: Callable[[], object]) -> None:
-    assert not in_worker()
-    with pytest.raises(BridgeError, match="outside a worker thread"):
+    assert not in_pool_thread()
+    with pytest.raises(BridgeError, match="outside a pool thread"):
         function()
 
 
@@ -1059,7 +1060,7 @@ def test_a_child_process_forked_in_a_worker_is_no_worker() -> None:
     def call() -> int:
         child = os.fork()
         if child == 0:
-            os._exit(int(in_worker()))
+            os._exit(int(in_pool_thread()))
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     async def main() -> int:
@@ -1088,4 +1089,4 @@ async def test_every_call_cancelled_anywhere_leaves_nothing_behind() -> None:
         for number in range(200):
             nursery.start_soon(one, number % 40)
     assert idle(pool)
-    assert all(worker.jobs == 0 and not worker.held for worker in pool._workers)
+    assert all(thread.jobs == 0 and not thread.held for thread in pool._threads)

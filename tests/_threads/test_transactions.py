@@ -12,8 +12,8 @@ from django.db import IntegrityError, connection, transaction
 from django.test import override_settings
 from trio.testing import wait_all_tasks_blocked
 
-from trio_channels._threads.database import worker_pool
-from trio_channels._threads.pool import current_lease
+from trio_channels._threads.database import thread_pool
+from trio_channels._threads.lease import current_lease
 from trio_channels.db import aatomic, database_sync_to_async, pinned
 from trio_channels.exceptions import TransactionError, TransactionTimeout
 from trio_channels.sync import async_to_sync
@@ -50,7 +50,7 @@ def in_transaction() -> bool:
 
 
 def nothing_is_held() -> bool:
-    return current_lease() is None and worker_pool().statistics().leased == 0
+    return current_lease() is None and thread_pool().statistics().leased == 0
 
 
 # -- commit and rollback ----------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ async def test_waiting_for_a_thread_can_be_cancelled_and_then_nothing_has_happen
     async def hold() -> None:
         async with pinned():
             held.set()
-            await wait_for(lambda: worker_pool().statistics().waiting)
+            await wait_for(lambda: thread_pool().statistics().waiting)
             scope.cancel()
 
     held = trio.Event()
@@ -514,7 +514,7 @@ async def test_a_block_that_is_entered_too_late_is_an_error() -> None:
                 await opened.wait()
                 await wait_all_tasks_blocked()
         ended.set()
-    assert raised == ["the aatomic() block around this one has ended; what this one did is not committed"]
+    assert raised == ["the aatomic() block around this one has ended; nothing of this one is committed"]
     assert await names() == []
 
 

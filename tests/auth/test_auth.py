@@ -16,7 +16,7 @@ from django.contrib.sessions.models import Session
 from django.http import HttpRequest
 from django.test import override_settings
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.auth import AuthMiddleware, AuthMiddlewareStack, get_user, login, logout
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
@@ -75,13 +75,13 @@ async def user_for(headers: Any = ()) -> Any:
 
 async def test_the_session_and_its_user_are_loaded_in_exactly_one_hop(user: User, session: SessionStore) -> None:
     assert await user_for(cookie_of(session)) == user
-    assert worker_pool().statistics().calls == 1
+    assert thread_pool().statistics().calls == 1
 
 
 async def test_the_session_is_loaded_when_the_application_looks_at_it(session: SessionStore) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         assert scope["session"]["_auth_user_id"] == str(scope["user"].pk)
-        assert worker_pool().statistics().calls == 1
+        assert thread_pool().statistics().calls == 1
 
     scope = {"type": "websocket", "path": "/", "headers": cookie_of(session)}
     await ScriptedConnection(scope, []).run(AuthMiddlewareStack(application))
@@ -91,7 +91,7 @@ async def test_the_session_is_loaded_when_the_application_looks_at_it(session: S
 async def test_without_a_session_nobody_is_asked_who_it_is(headers: Any) -> None:
     """Neither a thread nor the database, which pytest-django would not allow here."""
     assert await user_for(headers) == AnonymousUser()
-    assert worker_pool().statistics().calls == 0
+    assert thread_pool().statistics().calls == 0
 
 
 async def test_an_unknown_session_is_anonymous(transactional_db: None) -> None:
@@ -221,7 +221,7 @@ async def test_middleware_between_session_and_user_costs_a_second_hop_and_no_cor
     scope = {"type": "websocket", "headers": cookie_of(session)}
     await ScriptedConnection(scope, []).run(CookieMiddleware(SessionMiddleware(between)))
     assert seen == [user]
-    assert worker_pool().statistics().calls == 2
+    assert thread_pool().statistics().calls == 2
 
 
 # -- login and logout -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from django.contrib.sessions.models import Session
 from django.test import override_settings
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.auth import AuthMiddlewareStack, login, logout
 from trio_channels.auth.recheck import Recheck
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
@@ -86,9 +86,9 @@ async def room(session: SessionStore | None) -> AsyncIterator[tuple[WebsocketCom
 async def next_question(clock: MockClock) -> None:
     """Let the interval pass, and the question that it ends with be answered."""
     await wait_all_tasks_blocked()
-    calls = worker_pool().statistics().calls
+    calls = thread_pool().statistics().calls
     clock.jump(INTERVAL)
-    while worker_pool().statistics().calls == calls or worker_pool().statistics().leased:
+    while thread_pool().statistics().calls == calls or thread_pool().statistics().leased:
         await trio.lowlevel.checkpoint()
     await wait_all_tasks_blocked()
 
@@ -178,7 +178,7 @@ async def test_nobody_is_asked_about_who_is_not_logged_in(transactional_db: None
     async with room(None) as (ws, _):
         mock_clock.jump(INTERVAL)
         await wait_all_tasks_blocked()
-        assert worker_pool().statistics().calls == 0
+        assert thread_pool().statistics().calls == 0
         await ws.disconnect()
 
 
@@ -190,7 +190,7 @@ async def test_a_database_that_is_away_throws_nobody_out(
             away.setattr(SessionStore, "load", lambda _session: 1 / 0)
             await next_question(mock_clock)
         assert codes == []
-        assert "could not ask whether the session of websocket /room/ has ended" in caplog.text
+        assert "could not check whether the session of websocket /room/ has ended" in caplog.text
         await sync_to_async(Session.objects.all().delete)()
         await next_question(mock_clock)
         assert codes == [1008]

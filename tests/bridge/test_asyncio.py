@@ -18,8 +18,8 @@ from django.db import connections
 from django.dispatch import Signal
 
 from trio_channels import bridge
-from trio_channels._threads.database import run_in_worker
-from trio_channels._threads.thread import in_worker
+from trio_channels._threads.database import run_in_thread
+from trio_channels._threads.thread import in_pool_thread
 
 THREAD = sync_to_async(threading.current_thread)
 
@@ -128,15 +128,15 @@ async def test_asyncio_inside_a_workers_call_is_asyncio() -> None:
         await asyncio.sleep(0)
 
         def call() -> bool:
-            return in_worker() or async_to_sync(asyncio.sleep)(0, False)
+            return in_pool_thread() or async_to_sync(asyncio.sleep)(0, False)
 
         async with ThreadSensitiveContext():
-            return in_worker(), await sync_to_async(call)()
+            return in_pool_thread(), await sync_to_async(call)()
 
     def call() -> tuple[bool, bool]:
         return asyncio.run(main())
 
-    assert await run_in_worker(call) == (True, False)
+    assert await run_in_thread(call) == (True, False)
 
 
 async def test_an_asyncio_loop_inside_a_workers_call_must_not_be_blocked_either() -> None:
@@ -144,7 +144,7 @@ async def test_an_asyncio_loop_inside_a_workers_call_must_not_be_blocked_either(
         with pytest.raises(RuntimeError, match="cannot use AsyncToSync in the same thread"):
             async_to_sync(asyncio.sleep)(0)
 
-    await run_in_worker(asyncio.run, main())
+    await run_in_thread(asyncio.run, main())
 
 
 async def test_a_loop_that_is_asked_for_by_name_is_made() -> None:
@@ -152,7 +152,7 @@ async def test_a_loop_that_is_asked_for_by_name_is_made() -> None:
         await asyncio.sleep(0)
         return asyncio.get_running_loop().is_running()
 
-    assert await run_in_worker(async_to_sync(main, force_new_loop=True))
+    assert await run_in_thread(async_to_sync(main, force_new_loop=True))
 
 
 async def test_what_asyncio_left_behind_in_a_thread_sensitive_context_is_ended_with_it() -> None:
@@ -162,7 +162,7 @@ async def test_what_asyncio_left_behind_in_a_thread_sensitive_context_is_ended_w
         threads.append(await THREAD())
 
     async with ThreadSensitiveContext():
-        await run_in_worker(lambda: asyncio.run(main()))
+        await run_in_thread(lambda: asyncio.run(main()))
         assert threads[0].is_alive()
     assert not threads[0].is_alive()
 
@@ -177,7 +177,7 @@ def test_trio_as_a_guest_and_its_host_each_use_their_own_threads() -> None:
     async def guest() -> set[bool]:
         found = set()
         for _ in range(turns):
-            found.add(await sync_to_async(in_worker)())
+            found.add(await sync_to_async(in_pool_thread)())
             await User.objects.acount()
             await trio.lowlevel.checkpoint()
         return found
@@ -185,7 +185,7 @@ def test_trio_as_a_guest_and_its_host_each_use_their_own_threads() -> None:
     async def host() -> set[bool]:
         found = set()
         for _ in range(turns):
-            found.add(await sync_to_async(in_worker)())
+            found.add(await sync_to_async(in_pool_thread)())
             await asyncio.sleep(0)
         return found
 

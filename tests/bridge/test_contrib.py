@@ -20,7 +20,7 @@ from django.urls import path
 from django.utils import translation
 
 from tests.conftest import CACHE_TABLE
-from trio_channels._threads.thread import in_worker
+from trio_channels._threads.thread import in_pool_thread
 
 #: Each with the cache it uses. (That of ``cached_db`` Django asks without ``await``: it must not be in the database.)
 BACKENDS = [("db", ""), ("cache", "database"), ("cached_db", "default"), ("file", ""), ("signed_cookies", "")]
@@ -110,13 +110,13 @@ async def test_a_cache_keeps_and_forgets(alias: str) -> None:
 
 
 def plain(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(f"{in_worker()} {request.user} {User.objects.count()} {translation.get_language()}")
+    return HttpResponse(f"{in_pool_thread()} {request.user} {User.objects.count()} {translation.get_language()}")
 
 
 async def asynchronous(request: HttpRequest) -> HttpResponse:
     await trio.lowlevel.checkpoint()
     user = await request.auser()
-    return HttpResponse(f"{in_worker()} {user} {await User.objects.acount()} {translation.get_language()}")
+    return HttpResponse(f"{in_pool_thread()} {user} {await User.objects.acount()} {translation.get_language()}")
 
 
 async def streaming(request: HttpRequest) -> StreamingHttpResponse:

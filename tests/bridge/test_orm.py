@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, prefetch_related_objects
 from django.test import override_settings
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.db import database_sync_to_async
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -119,7 +119,7 @@ async def test_the_body_of_an_iteration_may_ask_the_database_even_on_one_thread(
         async for other in User.objects.filter(pk=user.pk).aiterator(chunk_size=1):
             assert other.first_name == "seen"
     assert await User.objects.filter(first_name="seen").acount() == 3
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
 
 
 async def test_two_iterations_side_by_side_in_one_task_both_come_to_their_end() -> None:
@@ -131,16 +131,16 @@ async def test_two_iterations_side_by_side_in_one_task_both_come_to_their_end() 
     rest = [user.username async for user in long]
     assert [first.username + second.username for first, second in pairs] == ["aa", "bb"]
     assert rest == ["c", "d", "e", "f"]
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
 
 
 async def test_an_iteration_that_is_left_early_gives_its_thread_back() -> None:
     await add("ada", "grace", "edith")
     async with contextlib.aclosing(User.objects.aiterator(chunk_size=1)) as rows:
         async for _user in rows:
-            assert worker_pool().statistics().leased == 1
+            assert thread_pool().statistics().leased == 1
             break
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
     assert await User.objects.acount() == 3
 
 
@@ -151,7 +151,7 @@ async def test_an_iteration_that_is_cancelled_gives_its_thread_back() -> None:
             async for _user in rows:
                 scope.cancel()
     assert scope.cancelled_caught
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
     assert await User.objects.acount() == 3
 
 
@@ -198,7 +198,7 @@ async def test_queries_run_on_the_pools_threads_several_at_a_time() -> None:
         for _ in range(3):
             nursery.start_soon(sync_to_async(barrier.wait), 30)
     assert not barrier.broken
-    assert worker_pool().statistics().workers == 3
+    assert thread_pool().statistics().workers == 3
 
 
 async def test_a_blocking_query_on_the_trio_thread_is_refused() -> None:

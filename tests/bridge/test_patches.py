@@ -25,8 +25,8 @@ from django.test import override_settings
 from django.utils import asyncio as django_asyncio
 
 from trio_channels import bridge
-from trio_channels._threads.database import worker_pool
-from trio_channels._threads.thread import in_worker
+from trio_channels._threads.database import thread_pool
+from trio_channels._threads.thread import in_pool_thread
 from trio_channels.apps import TrioChannelsConfig
 from trio_channels.bridge import compatibility, patches
 from trio_channels.exceptions import BridgeError
@@ -45,8 +45,8 @@ TAKES_AN_EXECUTOR = "executor" in inspect.signature(ThreadSensitiveContext).para
 
 @pytest.mark.parametrize("thread_sensitive", [True, False])
 async def test_synchronous_code_runs_on_a_worker(thread_sensitive: bool) -> None:
-    assert await sync_to_async(in_worker, thread_sensitive=thread_sensitive)()
-    assert worker_pool().statistics().calls == 1
+    assert await sync_to_async(in_pool_thread, thread_sensitive=thread_sensitive)()
+    assert thread_pool().statistics().calls == 1
 
 
 async def test_what_synchronous_code_raises_comes_through() -> None:
@@ -179,7 +179,7 @@ if TAKES_AN_EXECUTOR:
 
 async def test_a_thread_sensitive_context_can_be_entered_and_left() -> None:
     async with ThreadSensitiveContext(), ThreadSensitiveContext():
-        assert await sync_to_async(in_worker)()
+        assert await sync_to_async(in_pool_thread)()
 
 
 # -- async_to_sync ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import trio.testing
 from asgiref.sync import sync_to_async
 from django.dispatch import Signal
 
-from trio_channels._threads.thread import in_worker
+from trio_channels._threads.thread import in_pool_thread
 from trio_channels.bridge.parallel import run_parallel
 from trio_channels.exceptions import BridgeError
 
@@ -34,12 +34,12 @@ def connect(signal: Signal) -> Callable[..., Any]:
 async def test_receivers_of_both_kinds_answer(signal: Signal, connect: Callable[..., Any]) -> None:
     @connect
     def plain(**kwargs: Any) -> object:
-        return "plain", in_worker()
+        return "plain", in_pool_thread()
 
     @connect
     async def asynchronous(**kwargs: Any) -> object:
         await trio.lowlevel.checkpoint()
-        return "asynchronous", in_worker()
+        return "asynchronous", in_pool_thread()
 
     answers = [answer for _receiver, answer in await signal.asend(None)]
     assert answers == [("plain", True), ("asynchronous", False)]
@@ -146,7 +146,7 @@ async def test_synchronous_code_on_a_worker_reaches_asynchronous_receivers(
     @connect
     async def asynchronous(**kwargs: Any) -> object:
         await trio.lowlevel.checkpoint()
-        return in_worker()
+        return in_pool_thread()
 
     assert [answer for _, answer in await sync_to_async(signal.send)(None)] == [False]
     assert [answer for _, answer in await sync_to_async(signal.send_robust)(None)] == [False]

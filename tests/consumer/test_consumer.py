@@ -914,7 +914,7 @@ async def test_a_sync_consumer_sends_from_its_workers_only() -> None:
     class Consumer(SyncConsumer):
         def websocket_connect(self, event: dict[str, Any]) -> None:
             def elsewhere() -> None:
-                with pytest.raises(BridgeError, match="sends from its handlers"):
+                with pytest.raises(BridgeError, match="can send only in its handlers"):
                     self.send({"type": "websocket.accept"})
                 refused.append(True)
 
@@ -1034,7 +1034,7 @@ async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_a
             "reason": "the client reads too slowly",
         }
     assert flood.codes == [1013] * 20
-    assert "it took none of 4 messages for 0.01 seconds (SEND_TIMEOUT)" in caplog.text
+    assert "the client took none of 4 messages for 0.01 seconds (SEND_TIMEOUT)" in caplog.text
     assert current_pool().statistics().leased == 0
 
 

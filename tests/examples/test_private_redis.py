@@ -35,5 +35,5 @@ def test_without_a_redis_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPat
 
 def test_a_program_that_is_no_redis_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_redis, "find_redis_server", lambda: "/bin/false")
-    with pytest.raises(SystemExit, match="/bin/false does not start"), private_redis.private_redis():
+    with pytest.raises(SystemExit, match="/bin/false did not start"), private_redis.private_redis():
         pass

@@ -17,7 +17,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._asgi.protocol import ASGIApplication, Message
-from trio_channels._threads.thread import in_worker
+from trio_channels._threads.thread import in_pool_thread
 from trio_channels.generic.http import AsyncHttpConsumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.layers import InMemoryChannelLayer
@@ -201,7 +201,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
 
     class Borrower(Consumer):
         async def work(self) -> None:
-            await sync_to_async(in_worker)()
+            await sync_to_async(in_pool_thread)()
 
     class Sync(WebsocketConsumer):
         channel_layer = layer

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.layers import InMemoryChannelLayer
 
 from .storm import Record, storm
@@ -58,7 +58,7 @@ async def test_whatever_is_cancelled_ends_and_leaves_nothing(seed: int, mock_clo
 async def test_whatever_is_cancelled_gives_back_its_worker_thread(seed: int) -> None:
     records, layer = await storm(random.Random(seed), MIXED, some_stay=False)
     check(seed, records, layer)
-    pool = worker_pool().statistics()
+    pool = thread_pool().statistics()
     assert pool.calls > 0
     assert (pool.leased, pool.waiting) == (0, 0), f"seed {seed}"
 

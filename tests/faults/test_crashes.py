@@ -14,7 +14,7 @@ import trio
 
 from trio_channels._asgi.protocol import ASGIApplication, Message
 from trio_channels._limits import Limits
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.generic.http import AsyncHttpConsumer
 from trio_channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,
@@ -424,7 +424,7 @@ async def run_case(kind: str, place: str, says: str, heard: tuple[str, ...]) -> 
     assert calm.disconnected == ["1006", "1006"]
     seen = layer.statistics()
     assert (seen.channels, seen.groups, seen.memberships, seen.waiting) == (0, 0, 0, 0)
-    pool = worker_pool().statistics()
+    pool = thread_pool().statistics()
     assert (pool.leased, pool.waiting) == (0, 0)
     return victim, layer
 

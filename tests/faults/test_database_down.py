@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError, connection
 
 from tests.postgres import PostgresServer
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.db import aatomic, database_sync_to_async
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.testing import WebsocketCommunicator
@@ -52,7 +52,7 @@ async def open_connections(number: int) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(number):
             nursery.start_soon(one)
-    assert worker_pool().statistics().idle == number
+    assert thread_pool().statistics().idle == number
 
 
 async def errors_of(number: int) -> list[type[Exception]]:
@@ -89,7 +89,7 @@ async def test_a_database_that_is_down_is_an_error_of_each_call_until_it_is_back
     assert len(await errors_of(20)) == 20
     running.start()
     assert await errors_of(20) == []
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
 
 
 async def test_a_transaction_whose_connection_is_cut_fails_and_the_next_one_commits(
@@ -97,7 +97,7 @@ async def test_a_transaction_whose_connection_is_cut_fails_and_the_next_one_comm
 ) -> None:
     with pytest.raises(GONE):
         await cut_inside_a_transaction(persistent, postgres)
-    assert worker_pool().statistics().leased == 0
+    assert thread_pool().statistics().leased == 0
     async with aatomic():
         await User.objects.acreate(username="grace")
     assert [user.username async for user in User.objects.all()] == ["grace"]

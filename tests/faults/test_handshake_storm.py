@@ -15,7 +15,7 @@ from django.db import connections
 from django.test import Client, override_settings
 
 from trio_channels import sessions
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.security.websocket import AllowedHostsOriginValidator
 from trio_channels.sync import sync_to_async
@@ -143,7 +143,7 @@ async def test_bad_origins_are_denied_without_a_query_whatever_else_they_bring(
         rng.shuffle(headers)
         assert await handshake(headers, seen) == [{"type": "websocket.close"}], f"seed {seed}, {number}: {headers!r}"
     assert seen.queries == 0
-    assert worker_pool().statistics().calls == 0
+    assert thread_pool().statistics().calls == 0
     assert not seen.users
 
 

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from django.test import override_settings
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.exceptions import WorkerPoolBusy
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.sync import sync_to_async
@@ -43,7 +43,7 @@ def sleepers() -> Iterator[tuple[threading.Event, list[int]]]:
 
 
 async def until_seen(leased: int, waiting: int) -> None:
-    while (worker_pool().statistics().leased, worker_pool().statistics().waiting) != (leased, waiting):
+    while (thread_pool().statistics().leased, thread_pool().statistics().waiting) != (leased, waiting):
         await trio.lowlevel.checkpoint()
 
 

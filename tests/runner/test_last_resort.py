@@ -45,7 +45,7 @@ async def test_a_hanging_thread_is_logged_and_ended_after_the_grace(config: str,
             assert await close_code(client) == 1012
         assert await runner.ends() == 1
     assert runner.text.count("the process does not end by itself: ending it, with exit code 1") == 1
-    assert "trio-channels worker 1:\n" in runner.text
+    assert "trio-channels thread 1:\n" in runner.text
     assert "in take_time\n" in runner.text
     assert "call finished" not in runner.text
 

@@ -16,7 +16,7 @@ import trio.testing
 from django.test import override_settings
 from hypercorn.utils import LifespanFailureError
 
-from trio_channels._concurrency.watchdog import LastResort
+from trio_channels._concurrency.watchdog import Watchdog
 from trio_channels.layers import channel_layers
 from trio_channels.runner import CRASHED, main
 from trio_channels.runner.lifeline import READY, Inheritance
@@ -48,7 +48,7 @@ class Orders:
 
 def serving(application: Any, inheritance: Inheritance | None = None) -> tuple[_Process, Orders]:
     orders = Orders()
-    return _Process(application, config_for_tests(shutdown_timeout=3), inheritance, cast(LastResort, orders)), orders
+    return _Process(application, config_for_tests(shutdown_timeout=3), inheritance, cast(Watchdog, orders)), orders
 
 
 async def until(condition: Callable[[], object]) -> None:

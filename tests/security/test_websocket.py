@@ -11,7 +11,7 @@ from django.test import override_settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trio_channels._threads.database import worker_pool
+from trio_channels._threads.database import thread_pool
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.security.websocket import AllowedHostsOriginValidator, Origin, OriginValidator, parse_origin
@@ -237,7 +237,7 @@ async def test_a_header_name_in_capitals_is_an_origin_too() -> None:
 async def test_a_refused_origin_is_denied_before_any_code_of_the_application_and_without_a_query() -> None:
     stack = OriginValidator(AuthMiddlewareStack(nowhere), ["example.com"])
     assert await handshake(stack, b"http://evil.test") == DENIED
-    assert worker_pool().statistics().calls == 0
+    assert thread_pool().statistics().calls == 0
 
 
 async def test_a_denial_is_logged_once_with_the_client_the_path_and_the_origin(

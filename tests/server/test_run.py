@@ -2,48 +2,83 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import hypercorn.trio
 import hypercorn.trio.run
 import pytest
 
-from trio_channels.server import install
+import trio_channels.server
+from tests.integration.server.conftest import config_for_tests
+from trio_channels.exceptions import ConfigurationError
+from trio_channels.routing import ProtocolTypeRouter
+from trio_channels.server import install, serve
 from trio_channels.server import run as _serve
+from trio_channels.server.hardening import version_problem
 
 
 @pytest.fixture
-def unhardened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hypercorn as it is, before and after."""
-    for module in (hypercorn.trio, hypercorn.trio.run):
-        monkeypatch.setattr(module, "worker_serve", module.worker_serve)
+def other_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of hypercorn is installed, and this process has not complained yet."""
+    monkeypatch.setattr("trio_channels.server.hardening.version", lambda _name: "0.19.0")
+    monkeypatch.setattr("trio_channels.server.hardening._warned", False)
 
 
-def test_install_replaces_what_hypercorns_worker_runs(unhardened: None) -> None:
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Does nothing."""
+
+
+def test_install_replaces_what_hypercorns_worker_runs() -> None:
     assert install()
     assert hypercorn.trio.run.worker_serve is _serve.hardened_worker_serve
     assert hypercorn.trio.worker_serve is _serve.hardened_worker_serve
     assert install(), "again"
 
 
-def test_install_leaves_an_unknown_version_alone_and_warns(
-    unhardened: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_install_warns_once_of_another_version(other_version: None, caplog: pytest.LogCaptureFixture) -> None:
     before = hypercorn.trio.run.worker_serve
-    monkeypatch.setattr("trio_channels.server.hardening.version", lambda _name: "0.99.0")
+    assert not install()
     assert not install()
     assert hypercorn.trio.run.worker_serve is before
     (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "0.99.0" in record.getMessage()
+    assert (record.name, record.levelno) == ("trio_channels.server", logging.WARNING)
+    assert "expected hypercorn 0.18.*, got 0.19.0: install it with" in record.getMessage()
 
 
-def test_the_installed_hypercorn_is_one_that_was_tested() -> None:
-    from trio_channels.server.hardening import TESTED
+async def test_serve_refuses_another_version(other_version: None) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected hypercorn 0\.18\.\*, got 0\.19\.0"):
+        await serve(application, config_for_tests())
 
-    assert importlib.metadata.version("hypercorn") in TESTED
+
+@pytest.mark.parametrize("found", ["0.18", "0.18.0", "0.18.7"])
+def test_versions_of_the_series_are_supported(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_channels.server.hardening.version", lambda _name: found)
+    assert version_problem() is None
+
+
+@pytest.mark.parametrize("found", ["0.17.3", "0.180.0", "1.0"])
+def test_other_versions_are_not_supported(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_channels.server.hardening.version", lambda _name: found)
+    assert version_problem() is not None
+
+
+def test_the_installed_hypercorn_is_supported() -> None:
+    assert version_problem() is None
+
+
+def test_importing_an_application_does_not_import_hypercorn() -> None:
+    code = (
+        "import sys, trio_channels.routing, trio_channels.asgi, trio_channels.server; print('hypercorn' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_the_package_has_no_other_names() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        trio_channels.server.nothing  # noqa: B018
 
 
 def loaded_by_hypercorn(monkeypatch: pytest.MonkeyPatch, application: str) -> Any:
@@ -57,18 +92,45 @@ def loaded_by_hypercorn(monkeypatch: pytest.MonkeyPatch, application: str) -> An
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_an_application_that_hypercorn_loads_hardens_it_unless_the_setting_says_no(
-    wanted: bool, unhardened: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_application_hardens_hypercorn_unless_the_setting_says_no(
+    wanted: bool, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": wanted}
-    monkeypatch.delitem(__import__("sys").modules, "tests.server.loaded", raising=False)
+    monkeypatch.delitem(sys.modules, "tests.server.loaded", raising=False)
     run = loaded_by_hypercorn(monkeypatch, "tests.server.loaded:application")
     assert (run is _serve.hardened_worker_serve) is wanted
 
 
-def test_an_application_that_anything_else_makes_hardens_nothing(unhardened: None) -> None:
-    from trio_channels.routing import ProtocolTypeRouter
-
+def test_an_application_hardens_nothing_without_hypercorns_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     before = hypercorn.trio.run.worker_serve
+    monkeypatch.delitem(sys.modules, "hypercorn.trio.run")
     ProtocolTypeRouter({})
-    assert hypercorn.trio.run.worker_serve is before
+    assert before is hypercorn.trio.worker_serve
+
+
+async def test_a_process_that_serves_unhardened_warns_once(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": False}
+    monkeypatch.setattr("trio_channels.server.hardening._warned", False)
+    for _ in range(2):
+        router = ProtocolTypeRouter({})
+        assert caplog.records == []
+    for _ in range(2):
+        await hypercorn.trio.serve(router, config_for_tests(loglevel="ERROR"), shutdown_trigger=at_once)
+    (record,) = [record for record in caplog.records if record.name == "trio_channels.server"]
+    assert record.levelno == logging.WARNING
+    assert "TRIO_CHANNELS['HARDEN_HYPERCORN'] is False" in record.getMessage()
+
+
+async def test_our_own_serve_does_not_warn_where_hypercorn_is_not_hardened(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": False}
+    monkeypatch.setattr("trio_channels.server.hardening._warned", False)
+    await serve(ProtocolTypeRouter({}), config_for_tests(), shutdown_trigger=at_once)
+    assert [record for record in caplog.records if record.name == "trio_channels.server"] == []
+
+
+async def at_once() -> None:
+    """A trigger that stops a server when it has started."""

@@ -1,1 +1,1 @@
-"""ASGI: its legal messages, and plain responses."""
+"""ASGI: legal messages, close codes, and plain responses."""

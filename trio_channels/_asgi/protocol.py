@@ -1,18 +1,17 @@
-"""What ASGI allows: types, and the state of one connection's messages, without I/O.
+"""The legal messages of ASGI: their types, and the state of one connection, without I/O.
 
 Sources: ASGI specification 3.0, HTTP and WebSocket message format 2.5, and the WebSocket Denial Response extension.
 
 The rules, all of which live in the tables below:
 
 - Every message is a mapping with a ``type`` that is a str.
-- What may be sent or received depends on the state; the tables give, for each state, the legal types and the state
-  each leads to. What is not in the table is illegal.
-- Each type's fields have types; optional fields may be missing. Of them ``subprotocol``, ``reason``, ``text`` and
+- The state decides which messages are legal. For each state the tables give the legal types, and the state that each
+  type leads to. Every other type is illegal.
+- The fields of each type have types. Optional fields may be missing. ``subprotocol``, ``reason``, ``text`` and
   ``bytes`` may be None; servers fail on a None elsewhere.
-- A protocol of a scope type without a table (``lifespan``, ``channel``, an application's own) passes everything that is
-  a message.
+- Scope types without a table (``lifespan``, ``channel``, an application's own) allow every message.
 
-:meth:`Protocol.sending` is called before a message leaves, :meth:`Protocol.received` after an event has come.
+:meth:`Protocol.sending` is called before a message is sent, :meth:`Protocol.received` after an event has come.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     ANY = "any"
     # WebSocket
@@ -47,7 +46,7 @@ class State(enum.Enum):
     # both
     CLOSED = "closed"
 
-    # That of Enum is a Python function, and this is the key of the tables.
+    # Enum's own is a Python function, and the states are the keys of the tables.
     __hash__ = object.__hash__
 
 
@@ -64,7 +63,7 @@ _SENDABLE: dict[State, dict[str, State]] = {
     State.CLOSED: {},
 }
 
-#: A response body that says ``more_body`` leaves the state as it was.
+#: A response body with ``more_body`` does not change the state.
 _CONTINUABLE = frozenset({"http.response.body", "websocket.http.response.body"})
 
 #: Extension messages, legal in the states given when the scope's ``extensions`` name them; they change no state.
@@ -87,16 +86,16 @@ _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
 
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
-# Below 200 are interim responses, which no server takes for the answer.
+# A status below 200 is an interim response, which no server takes for the answer.
 MIN_STATUS, MAX_STATUS = 200, 599
 
-#: What a message may be. A dict is recognised in a quarter of the time that the abstract class takes.
+#: The types of a message. isinstance() recognises a dict in a quarter of the time that the abstract class takes.
 _MAPPINGS = (dict, Mapping)
 
 #: A header's name: a token of RFC 9110, 5.6.2.
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# -- fields: each check returns what is wrong, or None ----------------------------------------------------------------
+# -- fields: each check returns the fault, or None --------------------------------------------------------------------
 
 
 def _headers(value: object) -> str | None:
@@ -121,7 +120,7 @@ def _utf8(text: str) -> bytes | None:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return None  # it holds a half of a surrogate pair
+        return None  # a lone surrogate
 
 
 def _accept(message: Message) -> str | None:
@@ -149,7 +148,7 @@ def is_data(message: object) -> bool:
     if not isinstance(message, dict) or message.get("type") != "websocket.send":
         return False
     text = message.get("text")
-    # Nearly all are plain text, and are seen to be so without another call.
+    # Nearly all messages are plain text, which is recognised without another call.
     return (text.__class__ is str and text.isascii() and len(message) == 2) or _websocket_send(message) is None
 
 
@@ -189,7 +188,7 @@ _FIELDS: dict[str, Callable[[Message], str | None]] = {
 
 
 def _kind_of(message: object) -> str | None:
-    """The type of a message; None where it is not a str, or this is no message."""
+    """The type of a message; None if it has none that is a str."""
     kind = message.get("type") if isinstance(message, _MAPPINGS) else None
     return kind if isinstance(kind, str) else None
 
@@ -201,8 +200,8 @@ class Protocol:
         scope: the ASGI scope; its ``type`` and ``extensions`` are read.
 
     Attributes:
-        state: where the connection stands; :attr:`State.ANY` for scope types without a table.
-        disconnected: whether the server has said that the client is gone.
+        state: the state of the connection; :attr:`State.ANY` for scope types without a table.
+        disconnected: whether the server has delivered the disconnect.
     """
 
     __slots__ = ("_extensions", "_offered", "_receivable", "disconnected", "kind", "state")
@@ -222,7 +221,7 @@ class Protocol:
         """Check a message that is about to be sent, and advance the state.
 
         Raises:
-            IllegalMessage: it is malformed, or not allowed now; the state is as before.
+            IllegalMessage: the message is malformed, or not allowed now; the state is as before.
         """
         kind = _kind_of(message)
         if kind is None:
@@ -277,19 +276,19 @@ class Protocol:
 
 
 def spec_version(scope: Scope) -> tuple[int, ...]:
-    """The version of the HTTP and WebSocket specification that the server follows; (2, 0) where it does not say."""
+    """The version of the HTTP and WebSocket specification that the server follows; (2, 0) by default."""
     numbers = str((scope.get("asgi") or {}).get("spec_version", "2.0")).split(".")
     return tuple(int(number) for number in numbers if number.isdecimal())
 
 
 def address(scope: Scope) -> str:
-    """The client's address for log lines, ``host:port``, or ``?`` where the server does not know it."""
+    """The client's address for log lines: ``host:port``, or ``?`` if the server does not know it."""
     client = scope.get("client")
     return f"{client[0]}:{client[1]}" if client else "?"
 
 
 def describe(scope: Scope) -> str:
-    """The connection for log lines: ``websocket /ws/chat/lobby/ from 127.0.0.1:50412 #38``, the number the server's."""
+    """The connection for log lines, with the server's number: ``websocket /chat/ from 127.0.0.1:50412 #38``."""
     place = scope.get("path") or scope.get("channel") or ""
     shown = f"{scope['type']} {place} from {address(scope)}" if scope.get("client") else f"{scope['type']} {place}"
     number = number_of(scope)
@@ -300,7 +299,7 @@ def describe(scope: Scope) -> str:
 
 
 def note_connection(error: BaseException, scope: Scope) -> None:
-    """Add to an exception on which connection it was raised, unless somebody further in has; the server logs it."""
-    known = f"on {scope['type']} "  # the rest may differ: behind a proxy the client's address does
+    """Add a note to an exception, for the server's log, that names the connection; not a second one."""
+    known = f"on {scope['type']} "  # the rest of a note may differ: behind a proxy the client's address does
     if not any(note.startswith(known) for note in getattr(error, "__notes__", ())):
         error.add_note(f"on {describe(scope)}")

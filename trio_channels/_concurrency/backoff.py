@@ -13,7 +13,7 @@ _MOST_DOUBLINGS = 64
 
 
 def delay_after(failures: int, first: float, longest: float) -> float:
-    """Seconds to wait after so many failures in a row: `first` after one, and at most `longest`."""
+    """Seconds to wait after this many failures in a row: `first` after one, doubled after each more up to `longest`."""
     return min(first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), longest)
 
 

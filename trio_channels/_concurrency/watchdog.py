@@ -1,7 +1,7 @@
-"""The end of a process that does not end by itself: because a thread hangs, or the loop is frozen.
+"""Ends a process by force that does not end by itself, because a thread hangs or the Trio run is frozen.
 
-Trio never abandons a call in a thread. So what was asked to end, and was given its time, may still be there; then the
-process is ended by force, and the log says what was at work.
+Trio never abandons a call in a thread. So a process that was asked to end may still run after its time is up. Then this
+module logs the stacks of the threads at work and exits.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from itertools import takewhile
 from types import FrameType
 from typing import Self
 
-#: Seconds for writing the last lines: what hangs may be the log.
+#: Seconds for writing the last log lines: the log itself may hang.
 REPORTING = 5.0
 
-#: Where threads stand that wait for work: module and function.
+#: The innermost function of ours, or Trio's, in a thread that waits for work: module and name.
 _IDLE = frozenset({("trio_channels._threads.thread", "_serve"), ("trio._core._thread_cache", "_work")})
 
 
-class LastResort:
-    """A thread that ends the process at a moment; for the length of a ``with`` block.
+class Watchdog:
+    """A thread that can end the process, during a ``with`` block.
 
     Its methods may be called from every thread, and from a signal handler.
 
@@ -35,9 +35,9 @@ class LastResort:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        #: Its put() may interrupt itself, unlike that of all other queues.
+        #: A SimpleQueue: a signal handler may call its put() during another put(), unlike that of other queues.
         self._orders: queue.SimpleQueue[tuple[float, int] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._wait, name="trio-channels last resort", daemon=True)
+        self._thread = threading.Thread(target=self._wait, name="trio-channels watchdog", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -48,7 +48,7 @@ class LastResort:
         self._thread.join()
 
     def within(self, seconds: float, code: int) -> None:
-        """End the process in so many seconds, with that exit code; instead of what was said before."""
+        """End the process in `seconds`, with exit code `code`. A later call replaces an earlier one."""
         self._orders.put((time.monotonic() + seconds, code))
 
     def _wait(self) -> None:
@@ -69,7 +69,7 @@ class LastResort:
 
     def _report(self, code: int) -> None:
         self._logger.critical(
-            "the process does not end by itself: ending it, with exit code %d. What is still at work:\n%s",
+            "the process does not end by itself: ending it, with exit code %d. Threads at work:\n%s",
             code,
             threads_at_work(),
         )
@@ -77,7 +77,7 @@ class LastResort:
 
 
 def threads_at_work() -> str:
-    """The stacks of all threads but those that wait for work, and those of this module."""
+    """The stacks of all threads except idle ones and those of this module."""
     frames = sys._current_frames()
     return "".join(
         f"{thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
@@ -89,5 +89,5 @@ def threads_at_work() -> str:
 def is_idle(innermost: FrameType) -> bool:
     """Whether the thread with this innermost frame waits for work, or is one of this module's."""
     stack = [(frame.f_globals.get("__name__"), frame.f_code.co_name) for frame, _ in traceback.walk_stack(innermost)]
-    ours = takewhile(lambda place: place[0] == stack[0][0], stack)  # up to who called into that module
+    ours = takewhile(lambda place: place[0] == stack[0][0], stack)  # up to the caller of that module
     return not _IDLE.isdisjoint(ours) or any(module == __name__ for module, _ in stack)

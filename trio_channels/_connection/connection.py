@@ -1,14 +1,16 @@
 """The client's side of one connection: events read ahead, messages checked on their way out.
 
-The rules (what is built on them, and what happens at the end, is in :mod:`trio_channels._connection.supervisor`):
+The rules:
 
-1. The pump always drains ``receive``. A server that is not drained stops answering pings and may leak the connection
-   (hypercorn blocks its reader after 10 unread events). A worker is no such server: its messages are read one by one.
-2. ``send`` checks the message against the legal-message table, lets other tasks run at the latest every 16th time, and
-   raises :class:`ConnectionClosed` once the client has gone. (hypercorn's own ``send`` is a silent no-op after a
-   disconnect, without a checkpoint: a loop around it freezes the process.)
-3. When the client goes, the application may finish what it is at, for ``disconnect_timeout`` seconds, or is cancelled
-   at once with ``cancel_on_disconnect``. Events that came before are handled first.
+1. The pump always drains ``receive``. Otherwise the server stops answering pings and may leak the connection: hypercorn
+   blocks its reader after 10 unread events. A worker reads its messages one by one instead.
+2. ``send`` checks the message against the table of legal messages. It lets other tasks run at least every 16th time. It
+   raises :class:`ConnectionClosed` once the client has gone. (hypercorn's own ``send`` does nothing after a disconnect,
+   and has no checkpoint, so that a loop around it freezes the process.)
+3. When the client goes, the application may go on for ``disconnect_timeout`` seconds; with ``cancel_on_disconnect`` it
+   is cancelled at once. Events that came before the disconnect are handled first.
+
+:mod:`trio_channels._connection.supervisor` has the rules for the end of a connection.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from .._limits import Limits
 from .._threads.thread import lease_of_task
 from ..exceptions import ConnectionClosed
 
-#: What servers raise when they write to a client that has gone.
+#: The exceptions of servers that write to a client that has gone.
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -39,46 +41,28 @@ class Connection:
     Args:
         scope, receive, send: the ASGI triple.
         limits: see :class:`Limits`.
-        cancel_on_disconnect: cancel the application at once when the client goes, unless it is waiting for an event,
-            and so is about to learn it.
-        finish_reading: nor while there are events that it has not taken; for ``disconnect_timeout`` at most.
+        cancel_on_disconnect: cancel the application at once when the client goes, unless it is waiting for an event:
+            then it is about to get the disconnect.
+        finish_reading: do not cancel it either while there are events that it has not taken, for ``disconnect_timeout``
+            seconds at most.
 
     Attributes:
-        wakeup: rung whenever there may be something new to look at.
-        events: the client's, read and not yet taken; a worker's next is read when the last has been dealt with.
+        wakeup: set for every new event, message or change of state.
+        events: the client's events that have been read and not yet taken.
         closed: why nothing can be sent any more, or None.
-        parting: what the client is to be told at the end, where this side has decided to cut the connection.
-        on_closed: called when that becomes known.
-        receiving: whether the application is about to take an event, although not waiting for the wakeup now.
-        application_scope: cancelled to end the application early; known from :meth:`open` on.
-        activity: what the application is doing now, for log lines; the dispatcher's to set.
+        parting: the close code and reason for the client, if this side has decided to cut the connection.
+        on_closed: called when :attr:`closed` is set.
+        receiving: whether the application is about to take an event, although it does not wait for the wakeup now.
+        application_scope: cancelled to end the application early; set by :meth:`open`.
+        activity: the type of the message that is being handled, for log lines; set by the dispatcher.
     """
 
     application_scope: trio.CancelScope
 
     __slots__ = (
-        "_accepted",
-        "_close_sent",
-        "_finish_reading",
-        "_nursery",
-        "_receive",
-        "_send",
-        "_send_is_quiet",
-        "_sends",
-        "_unread",
-        "activity",
-        "application_scope",
-        "cancel_on_disconnect",
-        "closed",
-        "disconnected",
-        "events",
-        "limits",
-        "on_closed",
-        "parting",
-        "protocol",
-        "receiving",
-        "scope",
-        "wakeup",
+        *("_accepted", "_close_sent", "_finish_reading", "_nursery", "_receive", "_send", "_send_is_quiet", "_sends"),
+        *("_unread", "activity", "application_scope", "cancel_on_disconnect", "closed", "disconnected", "events"),
+        *("limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
 
     def __init__(
@@ -108,11 +92,11 @@ class Connection:
         self.cancel_on_disconnect = cancel_on_disconnect
         self._finish_reading = finish_reading
         self._sends = 0
-        # Up to this version of the specification a server's send says nothing when the client has gone; see send().
+        # Before version 2.4 of the specification a server's send does not tell that the client has gone; see send().
         self._send_is_quiet = protocol.spec_version(scope) < (2, 4)
         self._close_sent = False
         self._accepted = False
-        # Whether the server may still have events that somebody must read; see rule 1.
+        # Whether the server may still have events that must be read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
 
     def __repr__(self) -> str:
@@ -123,22 +107,17 @@ class Connection:
         )
 
     def open(self, nursery: trio.Nursery, scope: trio.CancelScope | None = None) -> None:
-        """Begin the application's life, in its nursery: from now on it may be cut. A WebSocket is to be answered.
-
-        Args:
-            nursery: the application's.
-            scope: around the nursery, for the limits; None: they are put on the nursery's own.
-        """
+        """Start the application in its nursery. The limits cancel `scope`, or the nursery's own scope if it is None."""
         self._nursery = nursery
         self.application_scope = scope or nursery.cancel_scope
         if self.protocol.state is State.CONNECTING:
             self.application_scope.deadline = trio.current_time() + self.limits.accept_timeout
 
     def end(self) -> None:
-        """End it: no background task can be started any more."""
+        """End the application: no background task can be started any more."""
         self._nursery = None
 
-    # -- what the application uses --------------------------------------------------------------------------------
+    # -- for the application --------------------------------------------------------------------------------------
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -158,7 +137,7 @@ class Connection:
 
     @property
     def ending(self) -> bool:
-        """Whether ``ConnectionClosed`` is what the application is to expect."""
+        """Whether the application must expect ``ConnectionClosed``."""
         return self.over or self.parting is not None
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
@@ -169,7 +148,7 @@ class Connection:
         self.nursery.start_soon(self._background, function, args, name=name or function)
 
     async def _background(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-        lease_of_task.set(None)  # it may outlive the worker call that started it
+        lease_of_task.set(None)  # the task may outlive the call on a thread that started it
         try:
             await function(*args)
         except ConnectionClosed:
@@ -184,14 +163,13 @@ class Connection:
         """Send an ASGI message.
 
         Args:
-            message: what the ASGI specification allows in this state.
+            message: a message that the ASGI specification allows in this state.
 
         Raises:
             ConnectionClosed: the client has gone, or this side has closed.
             IllegalMessage: the message is malformed or not allowed now.
 
-        Cancellation: seen before the message goes to the server, or by the server's send; later it may or may not
-        arrive.
+        Cancellation: nothing is sent, or, during the server's ``send``, the message may or may not arrive.
         """
         self._sends += 1
         if (
@@ -201,13 +179,13 @@ class Connection:
             and self._sends % YIELD_EVERY
             and protocol.is_data(message)
         ):
-            # By far the most frequent case, without a coroutine of our own: there is one for each member of a group
-            # that is being sent to, and with a thousand of them that was a tenth of the whole.
+            # The most frequent case needs no coroutine of its own. In a group send to a thousand members, one for each
+            # of them costs a tenth of the time.
             return self._send(message)
         return self._send_carefully(message)
 
     def send_checked(self, message: Message) -> Awaitable[None]:
-        """As :meth:`send`, of a message that :meth:`check` has been called for, by another thread and a while ago."""
+        """Send a message that another thread has passed to :meth:`check` before; otherwise as :meth:`send`."""
         self._sends += 1
         if (
             self._send_is_quiet
@@ -220,12 +198,7 @@ class Connection:
         return self._send_carefully(message, checked=True)
 
     async def _send_carefully(self, message: Message, *, checked: bool = False) -> None:
-        """As :meth:`send`, and always a cancellation point of its own.
-
-        Args:
-            message: as of :meth:`send`.
-            checked: :meth:`check` has been called for it.
-        """
+        """As :meth:`send`, always with a cancellation point; `checked` says that :meth:`check` has been called."""
         if self.closed is not None or self._sends % YIELD_EVERY == 0:
             await trio.lowlevel.checkpoint()
         else:
@@ -240,14 +213,14 @@ class Connection:
         try:
             await self._send(message)
         except _BROKEN as error:
-            # A server that says so need not deliver a disconnect as well.
+            # The server need not deliver a disconnect after this.
             self._closed_by_us(ABNORMAL, "the server could not write to the client")
             raise ConnectionClosed(ABNORMAL, str(error)) from error
         if message["type"] != "websocket.send":
             self._sent(message)
 
     def check(self, message: Message) -> None:
-        """Check a message and advance the state; callable from any thread. Raises as :meth:`send`."""
+        """Check a message and advance the state; on any thread. Raises: as :meth:`send`."""
         if (self.closed is not None or self.protocol.state is State.CLOSED) and self.over:
             raise self._why_closed()
         self.protocol.sending(message)
@@ -258,7 +231,7 @@ class Connection:
         return ConnectionClosed(self.closed.code, self.closed.reason)
 
     def _sent(self, message: Message) -> None:
-        """Draw the consequences of a message that the server has taken."""
+        """Update the state after the server has taken a message."""
         kind, last = message["type"], not message.get("more_body")
         if kind == "websocket.accept":
             self._accepted = True
@@ -278,7 +251,9 @@ class Connection:
         """Close a WebSocket, or deny one that was not accepted; does nothing once it is closed.
 
         Raises:
-            IllegalMessage: the code or the reason must not be sent.
+            IllegalMessage: a close frame must not hold this code or reason.
+
+        Cancellation: as :meth:`send`.
         """
         if self.closed is None and self.protocol.state in (State.OPEN, State.CONNECTING):
             message = {"type": "websocket.close", "code": code}
@@ -287,18 +262,17 @@ class Connection:
             await self.send(message)
 
     def expire(self, seconds: float) -> None:
-        """Cancel the application unless it has ended by itself in so many seconds."""
-        scope = self.application_scope
-        scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+        """Cancel the application if it has not ended within `seconds`."""
+        self.application_scope.deadline = min(self.application_scope.deadline, trio.current_time() + seconds)
 
     def cut(self, code: int, reason: str, *, after: float = 0.0) -> None:
-        """As :meth:`expire`, and have the client told why."""
+        """Cancel the application if it has not ended within `after` seconds, and close with this code and reason."""
         self.parting = ConnectionClosed(code, reason)
         self.expire(after)
 
     @property
     def cut_short(self) -> bool:
-        """Whether the application's time has run out. Its nursery cancels itself for other reasons, too."""
+        """Whether the application's deadline has passed. Its nursery may be cancelled for other reasons, too."""
         return trio.current_time() >= self.application_scope.deadline
 
     # -- the state ------------------------------------------------------------------------------------------------
@@ -310,26 +284,26 @@ class Connection:
         self.wakeup.set()
 
     def _denied(self) -> None:
-        """Make up the disconnect that hypercorn delivers only when the application has returned."""
+        """Add the disconnect event, which hypercorn delivers only after the application has returned."""
         if not self.disconnected.is_set():
             self.disconnected.set()
             why = self._why_closed()
             self.events.add({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
 
     def _set_closed(self, why: ConnectionClosed) -> ConnectionClosed:
-        """Note why the connection is closed, unless that is known; returns what is known then."""
+        """Set the reason of the close, unless there is one; returns the reason that counts."""
         if self.closed is None:
             if why.code == ABNORMAL and self.parting is not None and self.cut_short:
-                why = self.parting  # it was cut in the middle of a write, which nothing can follow, not even a close
+                why = self.parting  # it was cut in the middle of a write; no close can follow that
             self.closed = why
             if self.on_closed is not None:
                 self.on_closed()
         return self.closed
 
     def _client_gone(self, event: Message) -> Message:
-        """Draw the consequences; returns the event with what this side closed with, if it did.
+        """Note the disconnect; returns the event, with this side's close code and reason if this side closed.
 
-        Servers confirm that with codes of their own: hypercorn with 1000 whatever was sent.
+        Servers confirm a close with codes of their own: hypercorn always with 1000.
         """
         told = ConnectionClosed(event.get("code"), event.get("reason") or "")
         closed = self._set_closed(told)
@@ -339,7 +313,7 @@ class Connection:
         will_learn = self.wakeup.waited_for or self.receiving or (self._finish_reading and self.events.unread)
         if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
-        else:  # who has closed by itself may have more to do
+        else:  # an application that has closed may have more to do
             self.expire(self.limits.disconnect_timeout)
         return event
 
@@ -348,25 +322,28 @@ class Connection:
         try:
             while not self.disconnected.is_set():
                 await self.events.put(self._received(await self._receive()))
-                # A worker takes a message for done when the next is asked for, so that it must not be read ahead.
+                # A worker takes a message for done when the next is asked for. So it must not be read ahead.
                 if self.protocol.kind == "channel":
                     await self.events.until_dealt_with()
         except Exception:
-            # The application is cancelled for it; that is no restart.
+            # The application is cancelled because of this error, and the client must not be told of a restart.
             self.parting = ConnectionClosed(INTERNAL_ERROR)
             raise
 
     def _received(self, event: Message) -> Message:
-        """Draw the consequences of an event; returns what the application shall be given."""
+        """Update the state after an event; returns the event for the application."""
         self.protocol.received(event)
         if self.protocol.kind == "http":
             self._unread = event.get("more_body", False)
         return self._client_gone(event) if self.protocol.disconnected else event
 
     async def drain(self) -> None:
-        """After the end: have the pump read on, and forget, until the server confirms; at most ``close_timeout``."""
+        """After the end: have the pump read and drop events until the disconnect, for ``close_timeout`` at most.
+
+        Cancellation: at any time.
+        """
         self.events.close()
-        # Of a handshake that nobody has answered, the server says nothing more before the application has returned.
+        # After an unanswered handshake the server delivers nothing before the application has returned.
         unanswered = self.protocol.state in (State.CONNECTING, State.DENYING)
         if self._unread and not unanswered and not self.disconnected.is_set():
             with trio.move_on_after(self.limits.close_timeout):

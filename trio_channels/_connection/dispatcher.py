@@ -1,7 +1,10 @@
-"""One task that takes what the client and the channel layer have for a connection, and has it handled.
+"""One task that dispatches a connection's events and channel layer messages to their handlers.
 
-The rules: events of one source are handled in the order they came; one at a time, unless `concurrency` says otherwise;
-the sources take turns, so that neither can starve the other. A full mailbox closes its own connection and no other.
+The rules:
+
+- Events of one source are handled in order, and one at a time unless `concurrency` is above 1.
+- The sources take turns, so that neither can starve the other.
+- A full mailbox closes its own connection and no other.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
-#: The reason that a client is given whose mailbox was full.
+#: The close reason for a client whose mailbox was full.
 TOO_SLOW = "too slow for its groups"
 
-#: The reason that a client is given whose channel layer is broken.
+#: The close reason for a client whose channel layer has failed.
 LAYER_BROKEN = "service unavailable"
 
-#: Starts the handling of a message: returns what is to be awaited, or None where there is nothing to do.
+#: Starts to handle a message: returns an awaitable, or None if there is nothing to await.
 Handler = Callable[[Message], Awaitable[object] | None]
 
 
@@ -36,24 +39,17 @@ class Dispatcher:
     """The body of a consumer's connection.
 
     Args:
-        connection: the client's side.
-        mailbox: the channel layer's side, if there is one.
+        connection: the source of client events.
+        mailbox: the source of channel layer messages, or None.
         from_client: handles an event of the client.
         from_layer: handles a message of the channel layer.
-        concurrency: how many handlers may run at a time.
-        finished: asked after each event; when it says yes, the connection has nothing more to do.
+        concurrency: handlers that may run at a time.
+        finished: called after each event; True if the connection has nothing more to do.
     """
 
     __slots__ = (
-        "_concurrency",
-        "_connection",
-        "_finished",
-        "_from_client",
-        "_from_layer",
-        "_handler_done",
-        "_mailbox",
-        "_running",
-        "_stopped",
+        *("_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done", "_mailbox"),
+        *("_running", "_stopped"),
     )
 
     def __init__(
@@ -76,18 +72,21 @@ class Dispatcher:
         self._stopped = False
         self._handler_done = Wakeup()
         if mailbox is not None:
-            # A handler that is stuck, in a send to a client that does not read, must not keep the connection.
+            # A handler may be stuck in a send to a client that does not read. It must not keep the connection.
             grace = connection.limits.disconnect_timeout
             mailbox.on_overflow = lambda: connection.cut(TRY_AGAIN_LATER, TOO_SLOW, after=grace)
             mailbox.on_failure = lambda: connection.cut(SERVICE_RESTART, LAYER_BROKEN, after=grace)
 
     async def run(self) -> Message | None:
-        """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
+        """Dispatch until the client's disconnect, which is returned, or until the connection is finished.
+
+        Cancellation: cancels the running handlers; the other events and messages are dropped.
+        """
         connection, wakeup = self._connection, self._connection.wakeup
         start = self._start_handling if self._concurrency == 1 else self._handle_beside
         while True:
-            # What a handler does is awaited here, and not in a coroutine of its own: each one more on the way costs
-            # time and memory with every message, most when a thousand connections are in a send at the same time.
+            # Handlers are awaited here, not in another coroutine: each one more costs time and memory per message, most
+            # when a thousand connections send at the same time.
             try:
                 if self._stopped:
                     await self._wait_for_handlers(0)
@@ -96,16 +95,16 @@ class Dispatcher:
                 if event is not None:
                     if event["type"] in DISCONNECTS:
                         if connection.cancel_on_disconnect and self._running:
-                            # The connection saw this task waiting for an event, but not the handlers beside it.
+                            # The connection saw this task waiting for an event, not the handlers beside it.
                             connection.application_scope.cancel()
                         await self._wait_for_handlers(0)
                         return event
-                    # The handshake is the one event that everything else comes after.
+                    # Everything else comes after the handshake, which is handled alone.
                     begin = self._start_handling if event["type"] == "websocket.connect" else start
                     if (handling := begin(self._from_client, event)) is not None:
                         await handling
                     connection.activity = None
-                # What has nothing more to say has no use for messages, whose handlers would only say more.
+                # A finished connection handles no more layer messages: their handlers would only send more.
                 finished = self._finished is not None and self._finished()
                 mailbox = None if finished else self._mailbox
                 if mailbox is not None and (mailbox.overflowed or mailbox.failure is not None):
@@ -118,8 +117,8 @@ class Dispatcher:
                 elif event is None:
                     if finished and not self._running:
                         return None
-                    # By far the most frequent case: a message comes while nothing is to do, and then another one.
-                    # Whatever else there may be to look at meanwhile has rung.
+                    # The most frequent case: a message comes while nothing waits, and then another one. Every other
+                    # change sets the wakeup, so that wait() returns no message.
                     while isinstance(given := await wakeup.wait(), dict) and not finished:
                         if (handling := start(self._from_layer, given)) is not None:
                             await handling
@@ -127,21 +126,21 @@ class Dispatcher:
             except Exception as error:
                 if not await self._is_normal(error, connection.activity):
                     raise
-                connection.activity = None  # then the rest of what the client sent is handled
+                connection.activity = None  # the rest of the client's events is still handled
 
     def _start_handling(self, handler: Handler, message: Message) -> Awaitable[object] | None:
         self._connection.activity = message.get("type")
         return handler(message)
 
     async def _is_normal(self, error: Exception, activity: str | None) -> bool:
-        """Whether what was raised is how a handler may end; a note is added to what is not."""
-        if activity is None:  # no handler's
+        """Whether a handler may end with this exception; otherwise a note is added to it."""
+        if activity is None:  # not raised by a handler
             return False
         if isinstance(error, ConnectionClosed):
             if self._connection.ending:
                 logger.debug("the handler of %r ended: the connection is closed", activity)
                 return True
-            await trio.lowlevel.checkpoint_if_cancelled()  # then that is why, and the more precise answer
+            await trio.lowlevel.checkpoint_if_cancelled()  # a cancellation is the more precise reason
         elif not isinstance(error, StopConsumer):
             error.add_note(f"in the handler of {activity!r}")
         return False
@@ -152,7 +151,7 @@ class Dispatcher:
             self.start(handler, message)
 
     def start(self, handler: Handler, message: Message) -> None:
-        """Start a handler that the others do not wait for; the end of the connection does."""
+        """Start a handler in a task of its own. The end of the connection waits for it; other handlers do not."""
         self._running += 1
         self._connection.nursery.start_soon(self._handle_in_task, handler, message)
 
@@ -176,11 +175,11 @@ class Dispatcher:
             await self._handler_done.wait()
 
     async def _close_for(self, mailbox: Mailbox) -> None:
-        self._mailbox = None  # what is left in it is lost, and the client told so
+        self._mailbox = None  # its messages are lost; the close code tells the client
         place = protocol.describe(self._connection.scope)
         if mailbox.failure is None:
             logger.warning("closing %s with 1013: %r", place, mailbox)
             await self._connection.close(TRY_AGAIN_LATER, TOO_SLOW)
-        else:  # which the layer has logged
+        else:  # the layer has logged it
             logger.debug("closing %s with 1012: %s", place, mailbox.failure)
             await self._connection.close(SERVICE_RESTART, LAYER_BROKEN)

@@ -1,4 +1,4 @@
-"""What a client is told when the channel layer cannot be reached: it can come back, and nobody has made a mistake."""
+"""The answer to a client while the channel layer cannot be reached: service unavailable, come back later."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import trio
 from .._asgi import protocol
 from .._asgi.close_codes import SERVICE_RESTART
 from .._asgi.protocol import State
+from .._asgi.responses import respond_plainly
 from ..exceptions import ChannelLayerUnavailable, ConnectionClosed
 from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
-#: The reason that a client is given.
+#: The close reason.
 UNAVAILABLE = "service unavailable"
 
 
 async def answer_outage(connection: Connection, failure: BaseException | None) -> BaseException | None:
-    """Answer a client whose application ended with ChannelLayerUnavailable; returns the failure if that was not it.
+    """Answer a client whose application ended with ChannelLayerUnavailable; returns any other failure.
 
-    A handshake and a request are answered with 503, an open WebSocket will be closed with 1012. One line is logged: it
-    is no error of the application, and a thousand clients may come at a time.
+    A handshake and a request are answered with 503; an open WebSocket is going to be closed with 1012. One line is
+    logged, without a traceback: it is no error of the application, and there may be a thousand clients at a time.
 
     Cancellation: shielded, for ``close_timeout`` seconds at the most.
     """
@@ -37,21 +38,11 @@ async def answer_outage(connection: Connection, failure: BaseException | None) -
     connection.parting = ConnectionClosed(SERVICE_RESTART, UNAVAILABLE)
     with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):
         try:
-            if state is State.REQUEST:
-                await _respond(connection, "http.response")
-            elif state is State.CONNECTING and "websocket.http.response" in (connection.scope.get("extensions") or ()):
-                await _respond(connection, "websocket.http.response")
+            kind = "http.response" if state is State.REQUEST else "websocket.http.response"
+            extensions = connection.scope.get("extensions") or ()
+            if state is State.REQUEST or (state is State.CONNECTING and kind in extensions):
+                text = "The service is not available for the moment."
+                await respond_plainly(connection.send, 503, text, [(b"retry-after", b"5")], kind=kind)
         except ConnectionClosed:
-            pass  # it has just gone by itself
+            pass  # the client has just gone
     return None
-
-
-async def _respond(connection: Connection, kind: str) -> None:
-    body = b"The service is not available for the moment.\n"
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-        (b"retry-after", b"5"),
-    ]
-    await connection.send({"type": f"{kind}.start", "status": 503, "headers": headers})
-    await connection.send({"type": f"{kind}.body", "body": body})

@@ -1,8 +1,8 @@
-"""Messages of synchronous handlers on their way to the client.
+"""The queue of messages from synchronous handlers to the client.
 
-A handler in a worker thread does not wait for the client: it checks its message, puts it here and goes on, so that a
-client who reads slowly holds no thread. One writer task per connection sends in order. Only a handler that is more than
-``Limits.outbox`` messages ahead waits, for at most ``send_timeout`` seconds; then the connection is closed as slow.
+A handler on a thread checks its message, puts it here and goes on. It does not wait for the client, so that a slow
+client holds no thread. One writer task per connection sends the messages in order. A handler that is more than
+``Limits.outbox`` messages ahead waits for at most ``send_timeout`` seconds; then the connection is closed as too slow.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, TRY_AGAIN_LATER
 from .._asgi.protocol import Message
 from .._concurrency.wakeup import Wakeup
-from .._threads.thread import call_soon_in_trio, in_worker
+from .._threads.thread import call_soon_in_trio, in_pool_thread
 from ..exceptions import BridgeError, ConnectionClosed
 from .connection import Connection
 
 logger = logging.getLogger("trio_channels.connection")
 
 
-#: The reason that a slow client is given, once it reads on.
+#: The close reason for a slow client, once it reads on.
 SLOW = "the client reads too slowly"
 
 
 class Outbox:
-    """The queue between the worker threads and one connection's writer task."""
+    """The queue between threads and one connection's writer task."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -40,29 +40,29 @@ class Outbox:
         self._wakeup = Wakeup()
         self._drained = trio.lowlevel.ParkingLot()
         self._writer_runs = True  # the connection starts it before the first handler
-        self._called = False  # whether the writer has been called, and has not come yet
+        self._called = False  # whether a call of the writer is on its way to the Trio thread
         connection.on_closed = self._wake_threads
 
     def __repr__(self) -> str:
         return f"<Outbox {len(self._messages)}/{self._limit} waiting>"
 
     def put(self, message: Message) -> None:
-        """From a worker thread: have a message sent, after those put before it.
+        """On a thread: have a message sent, in order.
 
         Raises:
             IllegalMessage: the message is malformed or not allowed now.
             ConnectionClosed: the client has gone, or was too slow for ``send_timeout`` seconds.
-            BridgeError: the current thread is not a worker.
+            BridgeError: the current thread runs no handler.
         """
-        if not in_worker():
+        if not in_pool_thread():
             raise BridgeError(
-                "a synchronous consumer sends from its handlers, and what it has started with start_soon()"
+                "a synchronous consumer can send only in its handlers, and in functions started with start_soon()"
             )
         if not self._writer_runs:
             raise self._ended()
         if len(self._messages) >= self._limit:
             self._wait_for_room()
-        # Not earlier: a close that finds no room has not closed, and the client is still to be told why it is cut.
+        # Not earlier: a close that finds no room has not closed, and the client must still be told the reason.
         self._connection.check(message)
         self._messages.append(message)
         if not self._called:
@@ -79,7 +79,7 @@ class Outbox:
         if not in_time:
             call_soon_in_trio(self._cut)
             raise ConnectionClosed(TRY_AGAIN_LATER, SLOW)
-        if self._connection.closed is not None or not self._writer_runs:  # it went while this thread waited
+        if self._connection.closed is not None or not self._writer_runs:  # the client went while this thread waited
             raise self._ended()
 
     def _ended(self) -> ConnectionClosed:
@@ -95,7 +95,7 @@ class Outbox:
 
     def _cut(self) -> None:
         logger.warning(
-            "closing %s: it took none of %d messages for %g seconds (SEND_TIMEOUT)",
+            "closing %s: the client took none of %d messages for %g seconds (SEND_TIMEOUT)",
             protocol.describe(self._connection.scope),
             len(self._messages),
             self._connection.limits.send_timeout,
@@ -103,7 +103,7 @@ class Outbox:
         self._connection.cut(TRY_AGAIN_LATER, SLOW)
 
     async def write(self) -> None:
-        """The writer task; runs in the connection's nursery until that is cancelled."""
+        """Send messages for as long as the connection lives. Cancellation: the messages that wait are dropped."""
         self._writer_runs = True
         try:
             while True:
@@ -111,7 +111,7 @@ class Outbox:
                     try:
                         await self._connection.send_checked(self._messages[0])
                     except ConnectionClosed:
-                        self._messages.clear()  # nobody is there to read the rest
+                        self._messages.clear()  # no client is there to read the rest
                     else:
                         self._messages.popleft()
                     if self._drained:
@@ -120,12 +120,12 @@ class Outbox:
                 await self._wakeup.wait()
         finally:
             self._writer_runs = False
-            self._connection.on_closed = None  # the threads are woken here; and nothing is left in a cycle
+            self._connection.on_closed = None  # the threads are woken here; and no reference cycle is left
             self._drained.unpark_all()
             self._wake_threads()
 
     async def drained(self, at_most: int = 0) -> None:
-        """Wait until at most so many messages wait to be handed to the server, or nobody hands them over any more."""
+        """Wait until at most `at_most` messages are left, or the writer has ended. Cancellation: at any time."""
         while len(self._messages) > at_most and self._writer_runs:
             await self._drained.park()
 
@@ -135,7 +135,10 @@ class Outbox:
         return len(self._messages) > self._limit // 2
 
     async def has_room(self) -> None:
-        """Wait until a handler may be expected not to fill the outbox: until it is half empty."""
+        """Wait until the outbox is half empty, so that a handler can be expected not to fill it.
+
+        Cancellation: at any time.
+        """
         await self.drained(self._limit // 2)
 
     def _wake_threads(self) -> None:

@@ -1,4 +1,4 @@
-"""The nursery that everything of one connection lives in, and what happens on every way out.
+"""The nurseries of one connection, and its ends.
 
     outer nursery
       pump               reads the client's events
@@ -8,13 +8,13 @@
 
 The rules:
 
-1. The ending (the consumer's ``disconnect``) runs exactly once on every way out: after the client's disconnect inside
-   the living nursery; after an error, a cancellation by the server or a time-out in a shielded scope with a deadline.
-2. A failing application ends its own connection only: 1011 to a WebSocket client, and the exception goes on to the
-   server, which logs it once; a note in it says which connection it was. A single exception is raised bare, not in an
-   exception group: the nurseries here are nobody's business.
-3. An application that ends with ``ChannelLayerUnavailable`` is not failing: a client that is still there is told to
-   come back, with 503 or 1012, and one line is logged.
+1. The ending (the consumer's ``disconnect``) runs exactly once. After the client's disconnect it runs inside the living
+   nursery; after an error, a cancellation by the server or a time-out it runs in a shielded scope with a deadline.
+2. A failing application ends its own connection only. A WebSocket is closed with 1011. The exception, with a note that
+   names the connection, goes on to the server, which logs it once. A single exception is raised bare: applications need
+   not know of the nurseries here.
+3. An application that ends with ``ChannelLayerUnavailable`` has not failed. Its client is told to come back, with 503
+   or 1012, and one line is logged.
 4. ``ConnectionClosed``, once the connection is closed, and ``StopConsumer`` are normal ends.
 """
 
@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import trio
 
@@ -33,11 +34,33 @@ from .._asgi.protocol import Message, State
 from .._concurrency.exception_groups import leaves
 from .._threads.pool import never_refused
 from ..exceptions import ConnectionClosed, StopConsumer
-from .census import counted
 from .connection import Connection
 from .outage import answer_outage
 
 logger = logging.getLogger("trio_channels.connection")
+
+
+_counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
+
+
+@contextmanager
+def counted(kind: str) -> Iterator[None]:
+    """In the block, count one more connection of this scope type."""
+    try:
+        counter = _counter_of_run.get()
+    except LookupError:
+        counter = Counter()
+        _counter_of_run.set(counter)
+    counter[kind] += 1
+    try:
+        yield
+    finally:
+        counter[kind] -= 1
+
+
+def connections() -> dict[str, int]:
+    """The number of open connections in this Trio run, by scope type."""
+    return dict(_counter_of_run.get(Counter()))
 
 
 async def supervise(
@@ -50,15 +73,14 @@ async def supervise(
     """Run an application's side of a connection by the module's rules.
 
     Args:
-        connection: not yet run.
-        body: the application; ends when it has nothing more to do with the client, and returns the client's disconnect
-            event if it came to it.
-        ending: called once with the disconnect event, the server's or, where there was none, one made here.
-        scope: what the limits are put on, for a body that shows its nursery, whose own scope is then not to be touched.
-            One less costs less.
+        connection: a connection that has not been run yet.
+        body: the application; returns the client's disconnect event, or None if it ends before that.
+        ending: called once with the disconnect event; one is made if the server has delivered none.
+        scope: a cancel scope for the limits, for a body that gives its nursery away. By default the limits are put on
+            the nursery's own scope, which costs less.
 
     Raises:
-        Exception: what the body, a background task or the ending raised, bare if it is one.
+        Exception: raised by the body, a background task or the ending; bare if there is only one.
 
     Cancellation: the body is cancelled; the ending runs in a shielded scope of at most ``disconnect_timeout``; a
     WebSocket client is told 1012.
@@ -74,7 +96,7 @@ async def supervise(
                 try:
                     if not isinstance(failure, trio.Cancelled):
                         await connection.drain()
-                finally:  # a cancellation meanwhile must not hide what went wrong
+                finally:  # a cancellation meanwhile must not hide the failure
                     if failure is not None:
                         raise failure
                 if outer.child_tasks:  # the pump has usually ended, and cancelling costs a twentieth of a connect
@@ -96,14 +118,14 @@ async def _run_body(
     final: _Ending,
     scope: trio.CancelScope | None,
 ) -> BaseException | None:
-    """Run the body and, where it ends by itself, the ending; return what went wrong."""
+    """Run the body and, if it ends by itself, the ending; return the failure, or None."""
     failure: BaseException | None = None
     try:
         with scope or nullcontext():
             async with trio.open_nursery() as nursery:
                 connection.open(nursery, scope)
-                # A task of its own: a task is woken through all its coroutines, and those here would be on the way of
-                # every message. With a thousand connections that is a third of the time of a fan-out.
+                # The body has a task of its own: a task is resumed through all its coroutines, so that the ones here
+                # would be resumed for every message. With a thousand connections that is a third of a fan-out's time.
                 nursery.start_soon(_main, connection, body, final, name=body)
     except BaseException as raised:
         failure = _abnormal(raised, connection)
@@ -124,17 +146,17 @@ async def _main(connection: Connection, body: Callable[[], Awaitable[Message | N
 
 
 async def _clean_up(connection: Connection, final: _Ending, failure: BaseException | None) -> BaseException | None:
-    """Tell the client, then run the ending if it has not run; shielded, bounded. Return all that went wrong."""
+    """Close, then run the ending if it has not run; shielded, with deadlines. Return all failures, or None."""
     code, reason = _last_word(connection, failure)
     failures = [] if failure is None else [failure]
-    # A handshake that failed is the server's to answer, with 500.
+    # The server answers a failed handshake, with 500.
     answerable = (State.OPEN,) if code == INTERNAL_ERROR else (State.OPEN, State.CONNECTING)
     if connection.closed is None and connection.protocol.state in answerable:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):
             try:
                 await connection.close(code, reason)
             except ConnectionClosed:
-                pass  # it has just gone by itself
+                pass  # the client has just gone
             except Exception as error:
                 failures.append(error)
     closed = connection.closed or ConnectionClosed(code, reason)
@@ -157,7 +179,7 @@ def _last_word(connection: Connection, failure: BaseException | None) -> tuple[i
 
 
 class _Ending:
-    """The application's last word, said once, shielded from cancellation for ``disconnect_timeout`` seconds."""
+    """Runs the ending once, shielded from cancellation for ``disconnect_timeout`` seconds."""
 
     def __init__(self, connection: Connection, function: Callable[[Message], Awaitable[object]] | None) -> None:
         self._connection = connection
@@ -187,10 +209,10 @@ class _Ending:
 
 
 def _explain_cancellation(connection: Connection) -> None:
-    """Say in the log why the application was cut short, where that is not what it asked for."""
+    """Log why the application was cut short, unless it asked for that."""
     place = protocol.describe(connection.scope)
     if connection.parting is not None:
-        return  # whoever cut it has said so
+        return  # logged where it was cut
     if connection.protocol.state is State.CONNECTING and not connection.disconnected.is_set():
         logger.warning(
             "%s was neither accepted nor denied within %g seconds (ACCEPT_TIMEOUT); denied. At that time: %s",
@@ -210,9 +232,9 @@ def _explain_cancellation(connection: Connection) -> None:
 def _abnormal(
     raised: BaseException, connection: Connection, *, known: BaseException | None = None
 ) -> BaseException | None:
-    """What remains of an exception when normal ends are taken out: None, a bare exception, or a group of several.
+    """An exception without the normal ends: None, a bare exception, or a group of several.
 
-    `known` has been found abnormal before the connection was closed, which it stays.
+    The exceptions in `known` are abnormal: they were raised before the connection was closed.
     """
     known_leaves = [] if known is None else list(leaves(known))
 

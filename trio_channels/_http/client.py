@@ -1,7 +1,7 @@
-"""The client of one HTTP request: whether it is still there, and what is sent to it.
+"""The client of one HTTP request: messages from and to it, and its disconnect.
 
-Nothing watches for a client that leaves while synchronous code runs, which could not be stopped anyway. So most
-requests have no task but the server's own; :meth:`Client.while_there` starts one for what can be cancelled.
+Synchronous code cannot be stopped, so no task watches for the disconnect while it runs. Most requests have no task but
+the server's own. :meth:`Client.while_there` starts a second one around code that can be cancelled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def with_one_cookie_header(scope: Scope) -> Scope:
 
 
 class ClientLeft(BaseException):
-    """The client has gone. No middleware should take it for a failure of the view, and answer it."""
+    """The client has gone. A BaseException: no middleware must take it for a failure of the view and answer it."""
 
 
 class Client:
@@ -42,7 +42,7 @@ class Client:
 
     Attributes:
         answered: whether a response has been started.
-        resolved: the view that the path leads to, if it has been looked for.
+        resolved: the view that the path leads to; None if the URL has not been resolved yet.
     """
 
     __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "resolved", "scope")
@@ -75,15 +75,15 @@ class Client:
         return event
 
     async def drain(self) -> None:
-        """Read what the client still sends, so that it is not cut off before it has read the answer.
+        """Read the rest of the request, so that the connection is not reset before the client has read the answer.
 
-        Cancellation: loses what has been read.
+        Cancellation: the parts that were read are lost.
         """
         while (await self.next_part()).get("more_body"):
             pass
 
     async def send(self, message: Message) -> None:
-        """Send a message to a client that was there when last heard of.
+        """Send a message.
 
         Raises:
             ClientLeft: the server says that it has gone.
@@ -97,7 +97,7 @@ class Client:
             await trio.lowlevel.checkpoint()
         try:
             await self._send(message)
-        except OSError:  # what the specification demands of servers, from version 2.4 on
+        except OSError:  # the specification demands it of servers from version 2.4 on
             raise ClientLeft from None
 
     async def while_there(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
@@ -134,7 +134,7 @@ class Client:
         except* trio.Cancelled:
             if not results:
                 raise
-            # What the function has returned may be a response, to be closed: the next checkpoint is soon enough.
+            # The result may be a response, which must be closed. The next checkpoint raises the cancellation again.
         if results:
             return results[0]
         raise failure

@@ -1,19 +1,17 @@
 """Django's HTTP side on Trio.
 
-A sync view is one call to a worker thread: the request's whole synchronous chain (signals, middleware, view, rendering,
-closing) runs in one hop. The response is sent from the loop, without a thread.
+The rules:
 
-An async view runs on Trio: one hop before it, for the signal and the middleware's part before the view, and one after
-it, for the response. It is cancelled when the client leaves; a sync view runs to its end.
-
-All synchronous code of a request runs on one thread. The request holds that thread from its first call to its end; but
-while only code has run that leaves nothing on a thread, such as Django's own middleware, it holds none between calls.
-
-A stream of an iterator of the application's ends on the request's thread; a synchronous one is made there, each part
-being one more call. A file needs nothing of the request any more, and is read by any thread. All end when the client
-leaves.
-
-However a request ends, ``request_finished`` is sent once if ``request_started`` was.
+- A sync view is one call to a thread: the request's whole synchronous chain (signals, middleware, view, rendering,
+  closing) runs in it. The response is sent from the Trio thread.
+- An async view runs on Trio, between two calls to a thread: one for the signal and the middleware's part before the
+  view, one for the response. It is cancelled when the client leaves; a sync view runs to its end.
+- All synchronous code of a request runs on one thread. The request holds that thread from its first call to its end.
+  But as long as only code has run that leaves nothing on a thread, such as Django's own middleware, the request holds
+  no thread between calls.
+- A stream ends on the request's thread. A synchronous stream is also made there, with one call for each part. A file
+  needs nothing of the request and is read on any thread. All end when the client leaves.
+- ``request_finished`` is sent once if ``request_started`` was, however the request ends.
 """
 
 from __future__ import annotations
@@ -22,11 +20,10 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import IO, Any, TypeVar, TypeVarTuple
 
 import trio
-from asgiref.sync import iscoroutinefunction  # that of inspect does not know class-based views before Python 3.12
+from asgiref.sync import iscoroutinefunction  # inspect's function fails for class-based views before Python 3.12
 from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestDataTooBig
@@ -40,18 +37,17 @@ from django.utils.log import log_response
 from .. import _conf
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.census import counted
-from .._threads.affinity import Affinity, keep_thread
-from .._threads.database import request_thread, run_in_worker, visit_worker
+from .._connection.supervisor import counted
+from .._threads.affinity import keep_thread
+from .._threads.database import request_thread, run_in_thread, visit_thread
 from .._threads.neutral import requests_are_neutral
-from .._threads.pool import never_refused
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, with_one_cookie_header
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, load_async, load_sync
 from .request_body import read_body
 from .resolving import Resolved, resolve
-from .response import FILE_BLOCK, Run, close_file, detach_file, note_source, send_file, send_stream, send_whole
+from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
 
 __all__ = ["DjangoHandler"]
 
@@ -65,7 +61,7 @@ class DjangoHandler(BaseHandler):
     """The ASGI application for HTTP; made by :func:`trio_channels.asgi.get_asgi_application`.
 
     Attributes:
-        request_class: what views get; a subclass of Django's.
+        request_class: the class of the requests that views get; a subclass of Django's.
     """
 
     request_class: type[ASGIRequest] = ASGIRequest
@@ -80,7 +76,7 @@ class DjangoHandler(BaseHandler):
         return f"<DjangoHandler of {settings.ROOT_URLCONF}>"
 
     def load_middleware(self, is_async: bool = False) -> None:
-        """Make the middleware of the settings. The asynchronous chain is made when an async view is first asked for."""
+        """Make the middleware of the settings. The first request for an async view makes the asynchronous chain."""
         self._middleware_chain, hooks = load_sync(self)
         self._view_middleware = hooks.view
         self._template_response_middleware = hooks.template_response
@@ -94,7 +90,7 @@ class DjangoHandler(BaseHandler):
         """Serve one request.
 
         Raises:
-            ConfigurationError: the scope is not of HTTP.
+            ConfigurationError: the scope is not an HTTP scope.
 
         Cancellation: a sync view that has begun is waited for, an async one is cancelled; the response is dropped.
         """
@@ -121,7 +117,7 @@ class DjangoHandler(BaseHandler):
         except RequestTimeout as error:
             await self._refuse(client, 408, "The request body did not come in time.", error)
             return
-        with body:  # the response closes it in the worker thread, unless the request never got one
+        with body:  # the response closes it, on the thread; without a response it is closed here
             try:
                 await self._serve_request(client, body)
             except WorkerPoolBusy as error:
@@ -131,9 +127,9 @@ class DjangoHandler(BaseHandler):
                 await respond_plainly(client.send, 503, "The server is busy.")
 
     async def _refuse(self, client: Client, status: int, text: str, why: Exception) -> None:
-        """Answer without a view. It is a request all the same, for those who count them."""
+        """Answer without a view. Django's signals are sent all the same, so that the request is counted."""
         logger.warning("%s: answering %d", why, status)
-        await _at_the_end(run_in_worker, self._signal_only, client.scope)
+        await at_the_end(run_in_thread, self._signal_only, client.scope)
         await respond_plainly(client.send, status, text)
         with trio.move_on_after(_conf.limits().close_timeout):
             await client.drain()
@@ -150,25 +146,25 @@ class DjangoHandler(BaseHandler):
                 # Django's own signals, in the call, care for the database connections.
                 response = await thread.run_sync(self._respond, client, body)
             if isinstance(response, StreamingHttpResponse) and not response.closed:
-                await _stream(client, response, thread)
+                await stream(client, response, thread, _conf.limits().send_timeout)
                 return
-        # Everything that is the request's has been done: it holds no thread while the client reads.
+        # The request has ended, so that it holds no thread while the client reads.
         if isinstance(response, FileResponse):
-            await _send_file(client, response)
+            await send_file(client, response)
         else:
             await send_whole(client, response)
 
     # -- sync views -----------------------------------------------------------------------------------------------
 
     def _respond(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
-        """In the worker thread: the whole synchronous chain. A response that streams is left open."""
+        """On a thread: the whole synchronous chain. A streaming response is left open."""
         request = self._begin(client, body)
         if isinstance(request, HttpResponseBase):
             return request
         try:
             response: HttpResponseBase = self.get_response(request)
         except BaseException:
-            # Cancelled, or on its way out of the process: there is no response whose close() would do this.
+            # A cancellation, or the end of the process. There is no response whose close() would do this.
             self._abandon(request)
             raise
         if response.streaming and not (self._is_neutral and _was_async(request)):
@@ -178,9 +174,10 @@ class DjangoHandler(BaseHandler):
     # -- async views ----------------------------------------------------------------------------------------------
 
     def _calls_async_view(self, client: Client) -> bool:
-        """Whether the path is that of an async view, which can be called without a thread.
+        """Whether the path leads to an async view.
 
-        It is a guess: middleware may change path or URLconf. The other chain serves the request as well, only slower.
+        This is a guess: middleware may change the path or the URLconf. After a wrong one the request is served, too,
+        only slower.
         """
         if not self._has_async_chain:
             return False
@@ -188,12 +185,12 @@ class DjangoHandler(BaseHandler):
         path = client.scope["path"].removeprefix(prefix)
         try:
             client.resolved = resolve(path, getattr(self.request_class, "urlconf", None))
-        except Exception:  # 404, or the exception of a path converter: the chain will raise it again
+        except Exception:  # 404, or a path converter's: the chain raises it again
             return False
         return iscoroutinefunction(client.resolved.match.func)
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
-        """The view and its arguments; not looked for again if nothing has changed since the request came."""
+        """The view and its arguments; the URL is not resolved again if nothing has changed since the request came."""
         resolved: Resolved | None = request.trio_client.resolved  # type: ignore[attr-defined]
         if resolved is None or not resolved.holds_for(request):
             match: ResolverMatch = super().resolve_request(request)
@@ -204,18 +201,18 @@ class DjangoHandler(BaseHandler):
         return resolved.match
 
     async def _respond_async(self, client: Client, body: IO[bytes]) -> HttpResponseBase:
-        section, request, entered = await visit_worker(self._enter, client, body)
+        section, request, entered = await visit_thread(self._enter, client, body)
         if not isinstance(entered, Pending):
             return entered
         try:
             result = await client.while_there(section.proceed, request, entered)
         except BaseException:
-            await _at_the_end(visit_worker, self._abandon, request)
+            await at_the_end(visit_thread, self._abandon, request)
             raise
-        return await _at_the_end(visit_worker, self._leave, section, request, entered, result)
+        return await at_the_end(visit_thread, self._leave, section, request, entered, result)
 
     def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
-        """In a worker thread: all that comes before the async view."""
+        """On a thread: everything before the async view."""
         section, request = self._section(), self._begin(client, body)
         if isinstance(request, HttpResponseBase):
             return section, None, request
@@ -230,7 +227,7 @@ class DjangoHandler(BaseHandler):
         return section, request, entered if isinstance(entered, Pending) else self._prepared(entered)
 
     def _leave(self, section: Section, request: ASGIRequest, entered: Pending, result: Any) -> HttpResponseBase:
-        """In a worker thread: all that comes after it."""
+        """On a thread: everything after the async view."""
         try:
             response = self._ended(request, section.leave(request, entered, result))
         except BaseException:
@@ -245,16 +242,16 @@ class DjangoHandler(BaseHandler):
             return self._async_chain
 
     def _ended(self, request: ASGIRequest, response: HttpResponseBase) -> HttpResponseBase:
-        """What Django's get_response() does with the chain's response."""
+        """Treat the chain's response as Django's get_response() does."""
         response._resource_closers.append(request.close)  # type: ignore[attr-defined]
         if response.status_code >= 400:
             log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)  # type: ignore[arg-type]
         return response
 
-    # -- both, in the worker thread -------------------------------------------------------------------------------
+    # -- both, on a thread ----------------------------------------------------------------------------------------
 
     def _begin(self, client: Client, body: IO[bytes]) -> ASGIRequest | HttpResponseBase:
-        """Announce the request, and make it; the response, where it is malformed."""
+        """Announce and make the request; return the response instead if the request is malformed."""
         if not requests_are_neutral():
             keep_thread()
         set_script_prefix(get_script_prefix(client.scope))
@@ -274,7 +271,7 @@ class DjangoHandler(BaseHandler):
         return self._prepared(response)
 
     def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:
-        """Close what needs the application no more. A response whose parts the application makes is left open."""
+        """Close a response that needs nothing more of the application; a stream is left open."""
         response._handler_class = self.__class__  # type: ignore[attr-defined]
         if isinstance(response, FileResponse):
             response.block_size = FILE_BLOCK
@@ -287,7 +284,7 @@ class DjangoHandler(BaseHandler):
         request.close()
         signals.request_finished.send(sender=self.__class__)
 
-    # -- what Django's chain calls, where Django's own goes through asgiref, which starts asyncio in the thread ------
+    # -- called by Django's chain; Django's own methods use asgiref, which starts asyncio in the thread --------------
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """The view as the synchronous chain calls it."""
@@ -322,41 +319,8 @@ def _was_async(request: HttpRequest) -> bool:
 
 
 def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
-    # Without functools.wraps, which would copy the mark of a class-based view that says it is async to what is not.
+    # No functools.wraps: it would copy the mark by which a class-based view says that it is async.
     async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
         return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
 
     return cancellable
-
-
-async def _stream(client: Client, response: StreamingHttpResponse, thread: Affinity) -> None:
-    """Send a response whose parts are the application's, and close it on the request's thread."""
-    try:
-        # A synchronous iterator begins on one thread, and has to go on and to end there.
-        async with nullcontext() if response.is_async else thread.block():
-            try:
-                await client.while_there(send_stream, client, response, thread, _conf.limits().send_timeout)
-            finally:
-                await _at_the_end(visit_worker, response.close)
-    finally:
-        if not response.closed:  # there was no thread to be had
-            await _at_the_end(visit_worker, response.close)
-
-
-async def _send_file(client: Client, response: FileResponse) -> None:
-    """Send a file, which any thread can read: its response is closed, and only the file is still open."""
-    try:
-        await client.while_there(send_file, client, response)
-    finally:
-        await _at_the_end(run_in_worker, close_file, response)
-
-
-async def _at_the_end(run: Run, function: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Call what has to be called, however many wait for a thread and whoever wants to cancel."""
-    before = never_refused.set(True)
-    try:
-        with trio.CancelScope(shield=True):
-            result: T = await run(function, *args)
-    finally:
-        never_refused.reset(before)
-    return result

@@ -1,16 +1,17 @@
-"""The settings' middleware, made into what the handler calls.
+"""The chains of the settings' middleware: one for sync views, one for async views.
 
-Django has one loader for both kinds of request. This one gives the same results, with two differences:
+Django's loader gives the same results, with two differences:
 
-- What Django sends through asgiref, which needs asyncio, goes to Trio and its worker threads.
-- In the asynchronous chain, consecutive plain :class:`~django.utils.deprecation.MiddlewareMixin` middlewares, as all of
-  Django's are, are one *section*: all their ``process_request`` run in one call to a worker thread, and all their
-  ``process_response`` in another. Around the view, what happens beside it is in these two calls as well: finding it,
-  ``process_view``, ``process_exception``, ``process_template_response`` and rendering.
+- Django calls across the border between sync and async through asgiref, which needs asyncio. Here Trio and its threads
+  do it.
+- In the asynchronous chain, consecutive plain :class:`~django.utils.deprecation.MiddlewareMixin` middlewares form one
+  *section*; all of Django's are plain. All their ``process_request`` run in one call to a thread, and all their
+  ``process_response`` in another. These two calls also resolve the URL and run ``process_view``,
+  ``process_exception``, ``process_template_response`` and rendering.
 
-A chain with a middleware that can only be synchronous is not asynchronous anywhere inside of it, so that there a thread
-is held as long as the view takes. Then nothing is gained by calling the others asynchronously: such a project has the
-synchronous chain alone.
+Inside a middleware that is only synchronous the chain cannot be asynchronous: a thread is held for as long as the view
+takes. Calling the other middlewares asynchronously would gain nothing, so such a project has the synchronous chain
+alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import outcome
-from asgiref.sync import iscoroutinefunction  # that of inspect does not know class-based views before Python 3.12
+from asgiref.sync import iscoroutinefunction  # inspect's function fails for class-based views before Python 3.12
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
@@ -33,7 +34,7 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
 from .._threads.affinity import keep_thread
-from .._threads.database import run_in_worker, visit_worker
+from .._threads.database import run_in_thread, visit_thread
 from .._threads.neutral import middleware_is_neutral
 from ..sync import async_to_sync
 
@@ -49,7 +50,7 @@ AsyncFunction = Callable[..., Awaitable[Any]]
 
 @dataclass(slots=True)
 class Hooks:
-    """The methods of middleware that are called around the view, each list in the order of its calls.
+    """The hooks of middleware around the view, each list in the order of its calls.
 
     Attributes:
         neutral: whether none of them leaves anything on its thread.
@@ -61,7 +62,7 @@ class Hooks:
     exception: list[Callable[..., Any]] = field(default_factory=list)
 
     def add(self, middleware: object, adapt: Callable[[Any], Callable[..., Any]]) -> None:
-        """Take up what a middleware has; they come from the innermost to the outermost."""
+        """Add the hooks of a middleware; to be called from the innermost middleware to the outermost."""
         if any(hasattr(middleware, name) for name in _HOOKS) and not middleware_is_neutral(middleware):
             self.neutral = False
         if hasattr(middleware, "process_view"):
@@ -86,7 +87,7 @@ def all_can_be_async() -> bool:
 
 
 def load_sync(handler: DjangoHandler) -> tuple[Handler, Hooks]:
-    """The synchronous chain; asynchronous-only middlewares are run by Trio."""
+    """The synchronous chain; Trio runs middlewares that are only asynchronous."""
     hooks = Hooks()
     get_response: Handler = handler._get_response  # type: ignore[attr-defined]
     outer, outer_is_async = convert_exception_to_response(get_response), False
@@ -109,7 +110,7 @@ def load_sync(handler: DjangoHandler) -> tuple[Handler, Hooks]:
 
 
 def _make(path: str, factory: Callable[[Any], Any], get_response: Callable[..., Any]) -> Any:
-    """The middleware, or None if it does not want to be used."""
+    """The middleware; None if it raises MiddlewareNotUsed."""
     try:
         middleware = factory(get_response)
     except MiddlewareNotUsed as reason:
@@ -122,7 +123,7 @@ def _make(path: str, factory: Callable[[Any], Any], get_response: Callable[..., 
 
 
 def load_async(handler: DjangoHandler) -> Section:
-    """The asynchronous chain: its outermost section, of which the handler makes the calls itself."""
+    """The asynchronous chain: its outermost section, whose calls the handler makes."""
     hooks = Hooks()
     innermost = Section((), View(handler, hooks))
     section: Section | None = innermost
@@ -142,7 +143,7 @@ def load_async(handler: DjangoHandler) -> Section:
 
 
 def _is_plain(middleware: object) -> bool:
-    """Whether it does nothing but what MiddlewareMixin does for all."""
+    """Whether a middleware calls its steps by MiddlewareMixin alone."""
     kind: Any = type(middleware)
     return (
         isinstance(middleware, MiddlewareMixin)
@@ -156,20 +157,20 @@ _STEPS = ("process_request", "process_response")
 
 
 def _answering(get_response: AsyncHandler) -> AsyncHandler:
-    """As Django's convert_exception_to_response for what is async."""
+    """Django's convert_exception_to_response for an async function."""
 
     @functools.wraps(get_response)
     async def respond(request: HttpRequest) -> HttpResponseBase:
         try:
             return await get_response(request)
         except Exception as error:
-            return await run_in_worker(answer_to_exception, request, error)
+            return await run_in_thread(answer_to_exception, request, error)
 
     return respond
 
 
 def answer_to_exception(request: HttpRequest, error: Exception) -> HttpResponseBase:
-    """Django's answer, for an exception that was raised in another thread."""
+    """Django's answer to an exception that was raised in another thread."""
     try:
         raise error
     except Exception:  # Django looks for the traceback in sys.exc_info()
@@ -184,7 +185,7 @@ def _answer(request: HttpRequest, error: Exception) -> HttpResponseBase:
 
 
 class Pending(NamedTuple):
-    """What a section waits for: an async view, or the middleware within; and what it is called with."""
+    """The async function that a section waits for, a view or the middleware inside, and its arguments."""
 
     function: AsyncFunction
     args: tuple[Any, ...] = ()
@@ -193,11 +194,11 @@ class Pending(NamedTuple):
 
 
 class Section:
-    """Consecutive plain middlewares and what is within them, in two calls to a worker thread.
+    """Consecutive plain middlewares and the view or middleware inside them, in two calls to a thread.
 
     Args:
         members: from the outermost to the innermost.
-        inner: the view, or the next middleware, which is not plain.
+        inner: the view, or the next middleware that is not plain.
     """
 
     def __init__(self, members: tuple[MiddlewareMixin, ...], inner: View | AsyncHandler) -> None:
@@ -210,15 +211,15 @@ class Section:
         return Section((middleware, *self._members), self._inner)
 
     async def respond(self, request: HttpRequest) -> HttpResponseBase:
-        """What the middleware around this section calls; Cancellation: as that of what is within."""
-        entered = await visit_worker(self.enter, request)
+        """The ``get_response`` of the middleware around this section. Cancellation: as of the view inside."""
+        entered = await visit_thread(self.enter, request)
         if not isinstance(entered, Pending):
             return entered
         result = await self.proceed(request, entered)
-        return await visit_worker(self.leave, request, entered, result)
+        return await visit_thread(self.leave, request, entered, result)
 
     def enter(self, request: HttpRequest) -> HttpResponseBase | Pending:
-        """In a worker thread: go in, as far as that goes without waiting; the response, where it is complete."""
+        """On a thread: call everything before the async function; returns the response if there is none to await."""
         if not self.neutral:
             keep_thread()
         for depth, middleware in enumerate(self._members):
@@ -234,7 +235,7 @@ class Section:
         return found if isinstance(found, Pending) else self._climb(request, found, len(self._members))
 
     async def proceed(self, request: HttpRequest, pending: Pending) -> outcome.Maybe[HttpResponseBase]:
-        """On Trio: what :meth:`enter` has left."""
+        """On Trio: await the function that :meth:`enter` has returned."""
         try:
             return outcome.Value(await pending.function(request, *pending.args, **pending.kwargs))
         except Exception as error:
@@ -243,14 +244,14 @@ class Section:
     def leave(
         self, request: HttpRequest, pending: Pending, result: outcome.Maybe[HttpResponseBase]
     ) -> HttpResponseBase:
-        """In a worker thread: from the result of :meth:`proceed`, go out."""
+        """On a thread: make the response from the result of :meth:`proceed`."""
         if not self.neutral:
             keep_thread()
         response = result.unwrap() if not isinstance(self._inner, View) else self._inner.end(request, pending, result)
         return self._climb(request, response, len(self._members))
 
     def _climb(self, request: HttpRequest, response: HttpResponseBase, depth: int) -> HttpResponseBase:
-        """Have so many of the members process a response."""
+        """Have the first `depth` members process a response, the innermost first."""
         for middleware in reversed(self._members[:depth]):
             process_response = getattr(middleware, "process_response", None)
             if process_response is not None:
@@ -262,7 +263,7 @@ class Section:
 
 
 class View:
-    """The innermost: finding the view, the hooks around it, and a sync view itself. All of it in a worker thread."""
+    """The innermost handler, on a thread: resolves the URL and calls the hooks and a sync view."""
 
     def __init__(self, handler: DjangoHandler, hooks: Hooks) -> None:
         self._handler = handler
@@ -293,7 +294,7 @@ class View:
             return _answer(request, error)
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
-        """The response of an async view, from what awaiting it gave."""
+        """The response of an async view, from its outcome."""
         if not self._hooks.neutral:
             keep_thread()
         try:
@@ -306,7 +307,7 @@ class View:
             return _answer(request, error)
 
     def _rescue(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
-        """The answer that some process_exception has to what is being handled."""
+        """The response of a process_exception hook; raises the exception if none has one."""
         for process_exception in self._hooks.exception:
             response: HttpResponseBase | None = process_exception(request, error)
             if response:
@@ -316,7 +317,7 @@ class View:
     def _complete(
         self, request: HttpRequest, callback: Callable[..., Any] | None, response: HttpResponseBase
     ) -> HttpResponseBase:
-        """Check what a view has returned, and render it."""
+        """Check and render the response of a view."""
         self._handler.check_response(response, callback)
         if not callable(getattr(response, "render", None)):
             return response

@@ -1,9 +1,9 @@
-"""A request's body, on its way into a file.
+"""Read a request's body into a file.
 
-A body that comes in one piece, as most do, costs no more than it weighs. A longer one is kept in memory up to
-``FILE_UPLOAD_MAX_MEMORY_SIZE`` and written to a temporary file, by a worker thread, beyond. How long it is, is counted:
-``Content-Length`` is what the client says. How long it may take is a question of speed, not of size: it has
-``BODY_TIMEOUT`` seconds, and one more for each :data:`SLOWEST` bytes that have come.
+Most bodies come in one part, which becomes the file. A longer body is kept in memory up to
+``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. Its bytes are counted: the client's
+``Content-Length`` cannot be trusted. It may take ``BODY_TIMEOUT`` seconds, and one second more for each
+:data:`SLOWEST` bytes that have come.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import IO
 import trio
 from django.conf import settings
 
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 from ..exceptions import RequestBodyTooLarge, RequestTimeout
 from .client import Client
 
-#: Bytes a second below which a body counts as held back. Ten times less than the slowest mobile network, and a client
-#: has to send on for every second that it occupies a connection.
+#: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
 SLOWEST = 500
 
 
@@ -29,14 +28,14 @@ async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
 
     Args:
         limit: bytes.
-        timeout: seconds, to which those that the body's length earns are added.
+        timeout: seconds, to which one is added for each :data:`SLOWEST` bytes.
 
     Raises:
         ClientLeft: the client left first.
         RequestBodyTooLarge: it is longer than `limit`.
         RequestTimeout: it did not come in time.
 
-    Cancellation: what has been read is lost.
+    Cancellation: the parts that were read are lost.
     """
     with trio.move_on_after(timeout) as scope:
         event = await client.next_part()
@@ -49,7 +48,7 @@ async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
 
 
 async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelScope) -> IO[bytes]:
-    """Read a body that comes in several parts, of which this is the first."""
+    """Read the rest of a body after its first part."""
     in_memory = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
     # The request owns it, and closes it with the response.
     body: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
@@ -62,7 +61,7 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             _check_size(size, limit)
             scope.deadline += len(part) / SLOWEST
             if size > in_memory:
-                await run_in_worker(body.write, part)
+                await run_in_thread(body.write, part)
             else:
                 body.write(part)
             if not more:
@@ -70,7 +69,7 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             event = await client.next_part()
             part, more = event.get("body", b""), event.get("more_body", False)
         if size > in_memory:
-            await run_in_worker(body.seek, 0)
+            await run_in_thread(body.seek, 0)
         else:
             body.seek(0)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Which view a path leads to, found once per request."""
+"""Resolve the URL of a request, once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils import translation
 
 
 class Resolved(NamedTuple):
-    """A match, and everything that it depends on: routes may be translated, and below a language prefix."""
+    """A match, and everything that it depends on. Routes may be translated, so the language is a part of it."""
 
     match: ResolverMatch
     path: str
@@ -19,7 +19,7 @@ class Resolved(NamedTuple):
     language: str | None
 
     def holds_for(self, request: HttpRequest) -> bool:
-        """Whether a search for the request's view would find the same; middleware may have changed what it asks."""
+        """Whether resolving the URL of this request again gives the same match; middleware may have changed it."""
         return (
             request.path_info == self.path
             and getattr(request, "urlconf", None) is self.urlconf
@@ -28,7 +28,7 @@ class Resolved(NamedTuple):
 
 
 def resolve(path: str, urlconf: Any) -> Resolved:
-    """Find the view of a path; below a language prefix, with the language that a middleware will activate.
+    """Find the view of a path; below a language prefix in that language, which a middleware will activate.
 
     Raises:
         Resolver404: there is none.

@@ -1,11 +1,12 @@
-"""A response on its way to the client."""
+"""Sending responses: whole ones, files and streams."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 from django.core.files.base import File
@@ -14,28 +15,32 @@ from django.http.response import HttpResponseBase, StreamingHttpResponse
 
 from .._asgi.protocol import Message, describe
 from .._threads.affinity import Affinity
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread, visit_thread
+from .._threads.pool import never_refused
 from .client import Client, ClientLeft
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger("django.request")
 
-#: Bytes of a file that one call to a worker thread reads.
+#: Bytes of a file that one call to a thread reads.
 FILE_BLOCK = 256 * 1024
 
-#: Runs a function on a worker thread.
+#: Runs a function on a thread.
 Run = Callable[..., Awaitable[Any]]
 
-#: Modules whose files any thread can read and close.
+#: Modules of files that any thread can read and close.
 _FILE_MODULES = ("_io", "io", "tempfile", "django.core.files.base", "django.core.files.temp")
 
 
 def detach_file(response: FileResponse) -> bool:
-    """Have the response's file survive the response's ``close()``; whether it can be sent by any thread.
+    """Let the file of a response outlive the response's ``close()``; returns whether any thread can send it.
 
-    Not if it is not a file of Python's: a storage's may keep a connection to another server on its thread. Nor if the
-    request closes it, as an uploaded one.
+    That holds for Python's own files only: a storage's file may keep a connection to another server on its thread. It
+    does not hold for an uploaded file, which the request closes.
     """
-    file: Any = response.file_to_stream  # None where a middleware has put an iterator in the file's place
+    file: Any = response.file_to_stream  # None if a middleware has put an iterator in its place
     kept = getattr(file, "close", None)
     inner = file
     while isinstance(inner, File) and type(inner).__module__ in ("django.db.models.fields.files", *_FILE_MODULES):
@@ -47,14 +52,13 @@ def detach_file(response: FileResponse) -> bool:
     return True
 
 
-def close_file(response: FileResponse) -> None:
-    """Close a file that was detached."""
+def _close_file(response: FileResponse) -> None:
     file: Any = response.file_to_stream
     file.close()
 
 
 def note_source(response: object) -> None:
-    """Keep the iterator of a view's response: what middleware puts around it does not close it."""
+    """Keep the iterator of a view's response: an iterator that middleware puts around it does not close it."""
     if isinstance(response, StreamingHttpResponse) and response.is_async:
         response._trio_source = response._iterator  # type: ignore[attr-defined]
 
@@ -67,7 +71,7 @@ def _start(response: HttpResponseBase) -> Message:
 
 
 async def send_whole(client: Client, response: HttpResponseBase) -> None:
-    """Send a response that has its content.
+    """Send a response that has its whole content.
 
     Raises:
         ClientLeft: the client has gone.
@@ -80,29 +84,53 @@ async def send_whole(client: Client, response: HttpResponseBase) -> None:
 
 
 async def send_file(client: Client, response: FileResponse) -> None:
-    """Send a file that was detached. Raises and cancellation: as :func:`send_whole`."""
+    """Send a file that was detached, and close it, on any thread. Raises and cancellation: as :func:`stream`."""
+    try:
+        await client.while_there(_send_file, client, response)
+    finally:
+        await at_the_end(run_in_thread, _close_file, response)
+
+
+async def _send_file(client: Client, response: FileResponse) -> None:
     await client.send(_start(response))
     if client.scope["method"] != "HEAD":
-        await _send_parts(client, response, functools.partial(run_in_worker, neutral=True))
+        await _send_parts(client, response, functools.partial(run_in_thread, neutral=True))
     await client.send({"type": "http.response.body"})
 
 
-async def send_stream(client: Client, response: StreamingHttpResponse, thread: Affinity, patience: float) -> None:
-    """Send a response part by part: asynchronous iterators run here, synchronous ones on the request's thread.
+async def stream(client: Client, response: StreamingHttpResponse, thread: Affinity, patience: float) -> None:
+    """Send a response part by part, and close it on the request's thread.
+
+    An asynchronous iterator runs here, a synchronous one on the request's thread.
 
     Args:
-        patience: seconds that the client may take for a part while a thread is held for it.
+        patience: seconds that the client may take for a part while a thread is held for the request.
 
-    Raises and cancellation: as :func:`send_whole`.
+    Raises:
+        ClientLeft: the client has gone.
+
+    Cancellation: the client gets none, or a part of it; the response is closed.
     """
+    try:
+        # A synchronous iterator must run, and end, on the thread on which it began.
+        async with nullcontext() if response.is_async else thread.block():
+            try:
+                await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
+            finally:
+                await at_the_end(visit_thread, response.close)
+    finally:
+        if not response.closed:  # no thread was to be had for the block
+            await at_the_end(visit_thread, response.close)
+
+
+async def _send_stream(client: Client, response: StreamingHttpResponse, hurried: _Hurried) -> None:
     await client.send(_start(response))
-    # What answers HEAD has no body; an endless one would never end.
+    # The answer to HEAD has no body; an endless iterator would never end.
     if client.scope["method"] != "HEAD":
-        hurried = _Hurried(client, thread, patience)
         if response.is_async:
             await _send_async_parts(hurried, response)
         else:
-            await _send_parts(hurried, response, run_in_worker)
+            await _send_parts(hurried, response, run_in_thread)
     await client.send({"type": "http.response.body"})
 
 
@@ -113,12 +141,12 @@ async def _send_parts(client: Client | _Hurried, response: StreamingHttpResponse
 
 
 def _next_part(parts: Iterator[bytes]) -> bytes:
-    """The next part that is not empty, or nothing at the end."""
+    """The next part that is not empty; b"" at the end."""
     return next(filter(None, parts), b"")
 
 
 async def _send_async_parts(client: _Hurried, response: StreamingHttpResponse) -> None:
-    # Not by iterating over the response, which wraps this twice in generators that do not close it.
+    # Iterating over the response itself would wrap this twice in generators that do not close it.
     parts: AsyncIterator[Any] = response._iterator  # type: ignore[attr-defined]
     try:
         async for part in parts:
@@ -134,7 +162,7 @@ async def _send_async_parts(client: _Hurried, response: StreamingHttpResponse) -
 
 
 class _Hurried:
-    """A client that has to take each message in time while its request holds a worker thread."""
+    """A client that must take each message in time while its request holds a thread."""
 
     def __init__(self, client: Client, thread: Affinity, patience: float) -> None:
         self._client = client
@@ -149,8 +177,19 @@ class _Hurried:
             await self._client.send(message)
             return
         logger.warning(
-            "cutting %s: the client took nothing for %g seconds (SEND_TIMEOUT), and its stream holds a worker thread",
+            "cutting %s: the client took nothing for %g seconds (SEND_TIMEOUT), and its stream holds a thread",
             describe(self._client.scope),
             self._patience,
         )
         raise ClientLeft
+
+
+async def at_the_end(run: Run, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Make a call that must be made: shielded from cancellation, and not refused by a full queue for threads."""
+    before = never_refused.set(True)
+    try:
+        with trio.CancelScope(shield=True):
+            result: T = await run(function, *args)
+    finally:
+        never_refused.reset(before)
+    return result

@@ -1,1 +1,1 @@
-"""Synchronous code on bounded worker threads."""
+"""Synchronous code on a bounded number of threads."""

@@ -10,7 +10,7 @@ The rules:
   until the request ends; every further call runs there.
 - A *neutral* call leaves nothing on its thread. As long as all calls were neutral, each gives its thread back when it
   ends. So a request that waits, behind Django's own middleware, holds no thread.
-- Code in a neutral call that is about to run code that may leave something calls :func:`keep_thread` first.
+- Code in a neutral call calls :func:`keep_thread` before it runs code that may leave something.
 - A block (``pinned()``, ``aatomic()``) in a request is on the request's thread.
 - Tasks beside each other in a request take *turns*: a call has one, with all that it calls, and so has a transaction.
   Otherwise one task would write in another's transaction, and lose its rows when that is rolled back.
@@ -29,7 +29,8 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
-from .pool import Lease, WorkerPool, current_lease
+from .lease import Lease, current_lease
+from .pool import WorkerPool
 from .thread import affinity_of_task
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class Affinity:
         self._lease: Lease | None = None
         self._kept = False
         self._blocks = 0
-        self._taken = False  # whether it is somebody's turn
+        self._taken = False  # whether a task has its turn
         self._others = trio.lowlevel.ParkingLot()  # tasks that wait for theirs
         self._before: Affinity | None = None
         self.ended = False
@@ -210,7 +211,7 @@ class BlockLease(Lease):
     __slots__ = ("_affinity",)
 
     def __init__(self, affinity: Affinity, lease: Lease) -> None:
-        super().__init__(lease._pool, lease._worker, around=lease)
+        super().__init__(lease._pool, lease._thread, around=lease)
         self._affinity = affinity
 
     @trio.lowlevel.enable_ki_protection

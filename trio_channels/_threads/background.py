@@ -1,7 +1,7 @@
-"""The process' background Trio run, for threads that no Trio run waits for.
+"""The background Trio run of the process, for threads for which no Trio run waits.
 
-One thread, started on first use, whose tasks belong to the callers that wait for them. It opens channel layers on
-first use, and closes them at the exit of the process. A forked child has none; it starts its own.
+It is one thread, started on first use. Each of its tasks belongs to a caller that waits for it. It opens channel layers
+on first use, and closes them when the process exits. A forked child starts its own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..layers.on_demand import on_demand
 
 T = TypeVar("T")
 
-#: Seconds that an async function has to clean up when the thread that waits for it was interrupted.
+#: Seconds that an async function has to clean up after its waiting thread was interrupted.
 INTERRUPTED_GRACE = 10.0
 
 
 class Background:
-    """The background run of this process; :data:`background` is the one."""
+    """The background run of this process; its one instance is :data:`background`."""
 
     def __init__(self) -> None:
         self._not_started()
@@ -42,7 +42,7 @@ class Background:
     def run(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run an async function in the background run, and wait for it.
 
-        Where the wait is interrupted (Ctrl-C, a time limit that a signal enforces), the function is cancelled.
+        If the wait is interrupted, by Ctrl-C or by a time limit that a signal enforces, the function is cancelled.
 
         Raises:
             BridgeError: the process is ending, or the run could not be started.
@@ -66,14 +66,14 @@ class Background:
             raise
 
     def _running(self) -> trio.lowlevel.TrioToken:
-        """The entry queue of the run, which is started if need be."""
+        """The token of the run, which is started if necessary."""
         with self._lock:
             if self._ended:
                 raise BridgeError("async_to_sync() was called while the process is ending")
             if self._thread is None or not self._thread.is_alive():
                 self._token = None
                 started = threading.Event()
-                # A daemon: the interpreter waits for other threads before it calls what ends this one.
+                # A daemon: for any other thread the interpreter would wait before it calls _end().
                 self._thread = threading.Thread(
                     target=self._serve, args=(started,), name="trio-channels background", daemon=True
                 )
@@ -81,7 +81,7 @@ class Background:
                 started.wait()
             token = self._token
         if token is None:
-            raise BridgeError("the background Trio run could not be started; its thread has said why on stderr")
+            raise BridgeError("the background Trio run could not be started; the reason is on stderr")
         return token
 
     def _serve(self, started: threading.Event) -> None:

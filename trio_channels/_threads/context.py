@@ -1,7 +1,7 @@
-"""Context variables across threads: copied in, and what changed copied back.
+"""Context variables across threads: copied in, and changes copied back.
 
-The border to asgiref's ``Local`` (Django keeps the language, the URLconf and more in one): from asgiref 3.12 on its
-data is tagged with the thread that owns it, and has to be re-tagged where a thread hop is intended.
+This is the border to asgiref's ``Local``, in which Django keeps the language, the URLconf and more. From asgiref 3.12
+on its data is tagged with the thread that owns it, and must be re-tagged on an intended thread hop.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def take_over() -> None:
 
 
 def adopt(context: contextvars.Context) -> None:
-    """Set, in the current context, every variable to what it is in `context`."""
+    """Set every variable of `context` to the same value in the current context."""
     for variable, value in context.items():
         if variable.get(_MISSING) is not value:
             variable.set(_owned_here(value))
 
 
 def adopt_changes(context: contextvars.Context, before: contextvars.Context) -> None:
-    """Set, in the current context, what is in `context` and was not so in `before`, from which it came."""
+    """Set the variables that changed between `before` and `context`, a copy of it, in the current context."""
     for variable, value in context.items():
         if before.get(variable, _MISSING) is not value:
             variable.set(_owned_here(value))

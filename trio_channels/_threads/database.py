@@ -1,7 +1,7 @@
-"""The worker pool as Django needs it: sized by the settings, with database connections cared for.
+"""The thread pool for Django: sized by the settings, with care for database connections.
 
-At the start and at the end of a call, in the same hop, connections that are unusable or older than ``CONN_MAX_AGE`` are
-closed; inside a lease never, but at its start and its end, and none that is in an atomic block. A worker that ends
+Each call closes connections that are unusable or older than ``CONN_MAX_AGE`` at its start and its end. Inside a lease
+this happens at the lease's start and end instead. A connection in an atomic block is never closed. A thread that ends
 closes its connections.
 """
 
@@ -19,20 +19,21 @@ from django.db.backends.signals import connection_created
 
 from .. import _conf
 from .affinity import Affinity, BlockLease, current_affinity
-from .pool import Lease, WorkerPool, current_lease, current_pool, existing_pool
-from .thread import at_worker_exit
+from .lease import Lease, current_lease
+from .pool import WorkerPool, current_pool, existing_pool
+from .thread import at_thread_exit
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def worker_pool() -> WorkerPool:
+def thread_pool() -> WorkerPool:
     """This Trio run's pool, of ``WORKER_THREADS`` threads and a queue of ``WORKER_QUEUE`` calls."""
     return existing_pool() or current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
 
 
-async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
-    """Run a synchronous function on a worker thread, with database connections cared for.
+async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:
+    """Run a synchronous function on a thread, with care for database connections.
 
     Args:
         neutral: the call leaves nothing on its thread, so that its request need not keep the thread.
@@ -45,32 +46,35 @@ async def run_in_worker(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = Fa
             affinity.keep_lease(lease)
         return await lease.run_sync(call, *args)
     if affinity is None or (neutral and affinity.lease is None):
-        return await worker_pool().run_sync(_with_fresh_connections, call, *args)
+        return await thread_pool().run_sync(_with_fresh_connections, call, *args)
     if not neutral:
         affinity.keep()
     return await affinity.run_sync(call, *args)
 
 
 async def run_anywhere(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_worker` with a call that may run on any thread, beside the others of its request.
+    """As :func:`run_in_thread`, for a call that may run on any thread, beside the others of its request.
 
-    It does not wait for a thread while its request holds one: if none is free, it runs on that one.
+    If no thread is free and the request holds one, the call runs on that one.
     """
-    pool = worker_pool()
+    pool = thread_pool()
     if pool.has_free_thread and current_lease() is None:
         return await pool.run_sync(_with_fresh_connections, call, *args)
-    return await run_in_worker(call, *args, neutral=True)
+    return await run_in_thread(call, *args, neutral=True)
 
 
-async def visit_worker(call: Callable[[*Ts], T], *args: *Ts) -> T:
-    """As :func:`run_in_worker` with a call that is neutral unless it comes to ``keep_thread()``."""
+async def visit_thread(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    """As :func:`run_in_thread`, for a call that is neutral unless it calls ``keep_thread()``.
+
+    Cancellation: as for :func:`run_in_thread`.
+    """
     affinity = current_affinity()
-    return await (run_in_worker(call, *args) if affinity is None else affinity.run_sync(call, *args))
+    return await (run_in_thread(call, *args) if affinity is None else affinity.run_sync(call, *args))
 
 
 @contextmanager
 def request_thread(label: str) -> Iterator[Affinity]:
-    """In the block, which is a request, synchronous code shares one thread; see :mod:`trio_channels._threads.affinity`.
+    """A request: synchronous code in the block shares one thread; see :mod:`trio_channels._threads.affinity`.
 
     Args:
         label: names the request in the log.
@@ -80,13 +84,13 @@ def request_thread(label: str) -> Iterator[Affinity]:
         yield outer
         return
     shared = not _conf.get("THREAD_PER_REQUEST")
-    with Affinity(worker_pool(), label, care=refresh_connections, shared=shared) as affinity:
+    with Affinity(thread_pool(), label, care=refresh_connections, shared=shared) as affinity:
         yield affinity
 
 
 @asynccontextmanager
 async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
-    """Hold one worker thread for the length of the block; inside another such block, or a call, that one.
+    """Hold one thread for the length of the block; inside another such block, or a call, that one.
 
     Args:
         alone: calls that the other tasks of the request make outside the block wait for its end.
@@ -102,7 +106,7 @@ async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
         async with around.alone() as lease:
             yield lease
         return
-    async with worker_pool().lease() as lease:
+    async with thread_pool().lease() as lease:
         if lease.holders == 1:
             await lease.run_sync(refresh_connections)
         try:
@@ -133,17 +137,17 @@ _open_connections = _OpenConnections()
 
 def _remember(connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
     _open_connections.opened.add(connection)
-    at_worker_exit(connections.close_all)
+    at_thread_exit(connections.close_all)
 
 
-# Asking Django for a thread's connections takes longer than all else that a call to a worker does around the call.
+# Asking Django for a thread's connections would take longer than everything else around a call on a thread.
 connection_created.connect(_remember, dispatch_uid="trio_channels")
 
 
 def refresh_connections() -> None:
     """Close this thread's connections that are unusable or too old; never one that is in an atomic block.
 
-    Django itself closes one of those too: in an atomic block the connection is not in the mode of its settings.
+    Django's own function closes such a one, too: in an atomic block the autocommit mode is not that of the settings.
     """
     opened = _open_connections.opened
     if opened:

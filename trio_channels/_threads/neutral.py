@@ -1,12 +1,12 @@
-"""Which synchronous code leaves nothing on its thread: Django's own, and packages that a setting names.
+"""Decides which synchronous code leaves nothing on its thread: Django's, and that of packages that a setting names.
 
 The rules:
 
 - A middleware is neutral if its class is Django's own, or of a package in ``THREAD_NEUTRAL``.
 - A call that an asynchronous method of Django's makes is neutral if the method is the ORM's, a cache's or a session's,
-  and nobody has overridden the method that it calls, nor the model's methods that this one calls.
-- Neither holds where Django's code calls somebody else's: a database engine or router, a session engine, a message
-  storage, an authentication backend, a receiver of the signals that the call sends.
+  and neither that method nor the model's methods that it calls are overridden.
+- Neither holds if Django's code calls other code: a database engine or router, a session engine, a message storage, an
+  authentication backend, a receiver of the signals that the call sends.
 - Everything else may leave something: a view, ``sync_to_async`` of an application's function, raw SQL.
 """
 

@@ -1,8 +1,8 @@
-"""One worker thread, and how calls travel to it and back.
+"""One thread of the pool, and the path of a call to it and back.
 
-How a call travels: the task puts a job in the worker's inbox and listens on the worker's way back, until the answer
-comes. While the thread runs it may ask its task to run an async function (:func:`run_in_trio`), and serves its inbox
-meanwhile; so several tasks may wait for one thread, one of whom listens for all.
+The task puts a job in the thread's inbox and listens on the thread's way back until the answer comes. A running call
+may ask its task to run an async function (:func:`run_in_trio`); the thread serves its inbox meanwhile. So several tasks
+may wait for one thread. One of them listens for all.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from .context import adopt, take_over
 
 if TYPE_CHECKING:
     from .affinity import Affinity
-    from .pool import Lease
+    from .lease import Lease
 
 logger = logging.getLogger("trio_channels.threads")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-#: The lease that a task, or a call in a worker thread, belongs to.
+#: The lease that a task, or a call on a pool thread, belongs to.
 lease_of_task: contextvars.ContextVar[Lease | None] = contextvars.ContextVar("trio_channels lease", default=None)
 
-#: The request that a task, or a call in a worker thread, belongs to, and the request's thread.
+#: The thread of the request that a task, or a call on a pool thread, belongs to.
 affinity_of_task: contextvars.ContextVar[Affinity | None] = contextvars.ContextVar(
     "trio_channels affinity", default=None
 )
 
 
 class _ThisThread(threading.local):
-    """What a worker thread knows of itself; None in other threads."""
+    """The current thread as a pool thread, and the call that it runs; both None in other threads."""
 
-    worker: Worker | None = None
+    thread: PoolThread | None = None
     job: Job[Any] | None = None
 
 
@@ -51,15 +51,15 @@ _this_thread = _ThisThread()
 
 
 def _serve_nobody() -> None:  # pragma: no cover - runs in forked children
-    _this_thread.worker = _this_thread.job = None
+    _this_thread.thread = _this_thread.job = None
 
 
-# The thread that forks goes on in the child, but the Trio run that it served does not.
+# The forking thread goes on in the child process; the Trio run that it served does not.
 os.register_at_fork(after_in_child=_serve_nobody)
 
 
 class Job(Generic[T]):
-    """One call on its way to a worker thread and back."""
+    """One call on its way to a thread and back."""
 
     __slots__ = ("_args", "_call", "_lease", "_way_back", "context", "message", "task")
 
@@ -73,18 +73,18 @@ class Job(Generic[T]):
         self.message: Done[T] | AsyncCall[Any] | None = None
 
     def process(self) -> None:
-        """In the worker thread: make the call, and wake the task with its outcome."""
+        """In the thread: make the call, and wake the task with its outcome."""
         outer = _this_thread.job
         _this_thread.job = self
         try:
-            # No variable here holds the outcome: its exception's traceback holds this frame.
+            # No local variable holds the outcome: the traceback of its exception refers to this frame.
             self._way_back.call_soon(self._end, Done(self.context.run(self._run)))
         finally:
             _this_thread.job = outer
 
     def _run(self) -> outcome.Outcome[T]:
         take_over()
-        # Tasks that the call starts, through run_in_trio, come back to this thread; the task that made it does not.
+        # Tasks that the call starts through run_in_trio() come back to this thread. Its own task does not.
         before = lease_of_task.set(self._lease)
         try:
             return outcome.capture(self._call, *self._args)
@@ -96,7 +96,7 @@ class Job(Generic[T]):
         self._way_back.deliver(self, done)
 
     def ask(self, request: AsyncCall[Any]) -> None:
-        """From the worker thread: hand a request to the task that waits."""
+        """In the thread: hand a request to the waiting task."""
         self._way_back.call_soon(self._way_back.deliver, self, request)
 
 
@@ -110,7 +110,7 @@ class Done(Generic[T]):
 
 
 class AsyncCall(Generic[T]):
-    """An async function that a worker thread wants run by the task that waits for it."""
+    """An async function that a thread asks its waiting task to run."""
 
     __slots__ = ("_call", "_context", "context", "result")
 
@@ -121,10 +121,10 @@ class AsyncCall(Generic[T]):
         self.result: outcome.Outcome[T] | None = None
 
     async def run(self, interrupt: KeyboardInterrupt | None = None) -> None:
-        """In the Trio task: run it, in the thread's context; keep the outcome and the context for the thread.
+        """In the Trio task: run the function in the thread's context; keep the outcome and the context for the thread.
 
         Args:
-            interrupt: came while the thread was at work, and is what the thread gets in place of a result.
+            interrupt: was raised while the thread was at work. The thread gets it instead of a result.
         """
         adopt(self._context)
         if interrupt is None:
@@ -138,14 +138,14 @@ class AsyncCall(Generic[T]):
         return await self._call()
 
     def process(self) -> None:
-        """In the worker thread: being taken out of the inbox is all the waking there is."""
+        """In the thread: nothing to do; leaving the inbox has woken the thread."""
 
 
 class WayBack:
-    """From one worker thread back to the tasks that wait for it: a queue of calls, and a pipe that wakes them.
+    """From one thread back to its waiting tasks: a queue of calls, and a pipe that wakes a task.
 
-    One of the tasks listens and makes the calls, among which are the deliveries to the others. So there is no task
-    between, which would be one more to wake, and one more wait for I/O to begin, with every call.
+    One of the tasks listens and makes the calls, also the deliveries to the others. A task that did nothing else would
+    cost one more task switch and one more wait for I/O per call.
     """
 
     __slots__ = ("_calls", "_listens", "_notified", "_reader", "_waiting", "_writer")
@@ -154,20 +154,20 @@ class WayBack:
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
-        self._notified = False  # a byte is in the pipe that the listener has not seen
+        self._notified = False  # the pipe holds a byte that the listener has not read
         self._listens = False
-        self._waiting: dict[Job[Any], None] = {}  # those that do not listen; the first waits longest
+        self._waiting: dict[Job[Any], None] = {}  # the jobs of tasks that do not listen; the first waits longest
 
     def call_soon(self, function: Callable[[*Ts], object], *args: *Ts) -> None:
-        """From the thread, while it serves a call: have the Trio thread call a function. What it raises is logged."""
+        """In the thread, during a call: have the Trio thread call a function. Its exceptions are logged."""
         self._calls.append((function, args))
-        # Besides its own cost, a system call gives the interpreter's lock away in the middle of a handler.
+        # A system call is not only slow: it releases the interpreter's lock in the middle of a handler.
         if not self._notified:
             self._notified = True
             os.write(self._writer, b"\0")
 
     async def wait_for_message(self, job: Job[T]) -> Done[T] | AsyncCall[Any]:
-        """Wait for what the thread next has to say to a job's task.
+        """Wait for the thread's next message to the task of a job.
 
         Cancellation: none; it is delivered at the task's next checkpoint.
         """
@@ -179,7 +179,7 @@ class WayBack:
                 self._listens = True
                 try:
                     await trio.lowlevel.wait_readable(self._reader)
-                except trio.Cancelled:  # a call that has begun is waited for
+                except trio.Cancelled:  # a call that has begun is never abandoned
                     with trio.CancelScope(shield=True):
                         await trio.lowlevel.wait_readable(self._reader)
                 finally:
@@ -193,18 +193,18 @@ class WayBack:
     def _hear(self) -> None:
         try:
             os.read(self._reader, 4096)
-        except BlockingIOError:  # woken for nothing
+        except BlockingIOError:  # a spurious wake-up
             return
-        self._notified = False  # before the queue is looked at: what comes from now on sends a byte
+        self._notified = False  # before the queue is emptied: a later call sends a byte again
         while self._calls:
             function, args = self._calls.popleft()
             try:
                 function(*args)
-            except Exception:  # not this task's, whose call goes on; and there are others that wait for what is next
-                logger.exception("%r, which a call on a worker thread had asked for, failed", function)
+            except Exception:  # this task's call goes on, and other tasks wait for the next function
+                logger.exception("%r failed; a call on a pool thread had it called in the Trio thread", function)
 
     def deliver(self, job: Job[T], message: Done[T] | AsyncCall[Any]) -> None:
-        """In the Trio thread: give a job's task what it waits for."""
+        """In the Trio thread: give a job's task its message."""
         job.message = message
         if job in self._waiting:
             self._wake(job)
@@ -214,7 +214,7 @@ class WayBack:
         trio.lowlevel.reschedule(job.task)
 
     def close(self) -> None:
-        """Close the pipe, when the thread has ended."""
+        """Close the pipe; the thread has ended."""
         os.close(self._writer)
         os.close(self._reader)
 
@@ -224,11 +224,11 @@ def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
 
 
 class Inbox:
-    """What waits for one worker thread.
+    """The queue of one thread.
 
-    A pipe wakes the thread, not a lock: on Linux the reader of a pipe tends to run on the writer's core as soon as that
-    waits, where a lock wakes another core, which then waits for the interpreter. On a busy machine that was a fifth of
-    a synchronous echo; on an idle one it made no difference.
+    A pipe wakes the thread, not a lock. On Linux the reader of a pipe tends to run on the writer's core as soon as that
+    waits; a lock wakes another core, which then waits for the interpreter's lock. On a busy machine the pipe saves a
+    fifth of a synchronous echo; on an idle one there is no difference.
     """
 
     __slots__ = ("_items", "_reader", "_writer")
@@ -238,29 +238,29 @@ class Inbox:
         self._reader, self._writer = os.pipe()
 
     def put(self, item: Job[Any] | AsyncCall[Any] | None) -> None:
-        """Have the thread take something; never blocks, as a pipe holds more than can wait. None ends the thread."""
+        """Add an item; None ends the thread. Never blocks: a pipe holds more bytes than there can be items."""
         self._items.append(item)
         os.write(self._writer, b"\0")
 
     def get(self) -> Job[Any] | AsyncCall[Any] | None:
-        """In the thread: wait for the next."""
+        """In the thread: wait for the next item."""
         os.read(self._reader, 1)
         return self._items.popleft()
 
     def close(self) -> None:
-        """Close the pipe, when the thread has ended."""
+        """Close the pipe; the thread has ended."""
         os.close(self._writer)
         os.close(self._reader)
 
 
-class Worker:
+class PoolThread:
     """A thread, its inbox, and its way back.
 
     Attributes:
-        held: whether a lease holds it; the pool's to set.
-        holder: names the holder in the log, if it has a name.
-        jobs: how many calls it has been given and not finished. A task that a call has started may give it more, and
-            these may still be waiting when the lease ends.
+        held: whether a lease holds it; set by the pool.
+        holder: the holder's name in the log, or None.
+        jobs: calls that it has been given and has not finished. A task that a call has started may add calls, which may
+            still wait when the lease ends.
     """
 
     __slots__ = ("exit_callbacks", "held", "holder", "inbox", "jobs", "thread", "way_back")
@@ -270,9 +270,9 @@ class Worker:
         self.holder: str | None = None
         self.jobs = 0
         self.exit_callbacks: dict[Callable[[], object], None] = {}
-        # A daemon, so that a crashed Trio run cannot keep the interpreter alive; a run that ends joins it.
+        # A daemon: a crashed Trio run must not keep the interpreter alive. A run that ends joins the thread.
         self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        with ExitStack() as undo:  # where there are no file descriptors, or threads, to be had
+        with ExitStack() as undo:  # the system may have no file descriptor or thread left
             self.inbox = Inbox()
             undo.callback(self.inbox.close)
             self.way_back = WayBack()
@@ -281,45 +281,45 @@ class Worker:
             undo.pop_all()
 
     def _serve(self) -> None:
-        _this_thread.worker = self
+        _this_thread.thread = self
         try:
             while (item := self.inbox.get()) is not None:
                 item.process()
-                del item  # a thread that waits for work keeps nothing of the last
+                del item  # an idle thread must keep nothing of its last call alive
         finally:
             for callback in self.exit_callbacks:
                 callback()
 
     def join(self) -> None:
-        """Wait for the end of the thread, which has been asked to end, and close what leads to it and back."""
+        """Wait for the end of the thread, which None in its inbox has asked for, and close both pipes."""
         self.thread.join()
         self.inbox.close()
         self.way_back.close()
 
 
-def in_worker() -> bool:
-    """Whether the current thread is a worker that serves a call."""
+def in_pool_thread() -> bool:
+    """Whether the current thread is a pool thread that runs a call."""
     return _this_thread.job is not None
 
 
 def run_in_trio(call: Callable[[], Awaitable[T]]) -> T:
-    """From a worker thread: have the task that waits for this thread run an async function; return its result.
+    """On a pool thread: have the waiting task run an async function; return its result.
 
-    The thread serves its inbox meanwhile, so that hops of that function come back to it.
+    The thread serves its inbox meanwhile, so the function's own calls to threads come back to it.
 
     Raises:
-        BridgeError: the current thread is not a worker.
+        BridgeError: the current thread is not a pool thread.
         WorkerPoolClosed: the Trio run has crashed.
     """
-    job, worker = _this_thread.job, _this_thread.worker
-    if job is None or worker is None:
-        raise BridgeError("run_in_trio() was called outside a worker thread")
+    job, thread = _this_thread.job, _this_thread.thread
+    if job is None or thread is None:
+        raise BridgeError("run_in_trio() was called outside a pool thread")
     request = AsyncCall(call, contextvars.copy_context())
     job.ask(request)
     while request.result is None or request.context is None:
-        item = worker.inbox.get()
+        item = thread.inbox.get()
         if item is None:  # pragma: no cover - its test needs a process of its own
-            worker.inbox.put(None)
+            thread.inbox.put(None)
             raise WorkerPoolClosed("the Trio run that this thread waited for has crashed")
         item.process()
     adopt(request.context)
@@ -327,19 +327,19 @@ def run_in_trio(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def call_soon_in_trio(function: Callable[[*Ts], object], *args: *Ts) -> None:
-    """From a worker thread: have the Trio thread call a plain function, without waiting. What it raises is logged.
+    """On a pool thread: have the Trio thread call a plain function, without waiting. Its exceptions are logged.
 
     Raises:
-        BridgeError: the current thread is not a worker.
+        BridgeError: the current thread is not a pool thread.
     """
     job = _this_thread.job
     if job is None:
-        raise BridgeError("call_soon_in_trio() was called outside a worker thread")
+        raise BridgeError("call_soon_in_trio() was called outside a pool thread")
     job._way_back.call_soon(function, *args)
 
 
-def at_worker_exit(callback: Callable[[], object]) -> None:
-    """Have `callback` called in this worker thread when it ends; once, however often it is registered."""
-    worker = _this_thread.worker
-    if worker is not None:
-        worker.exit_callbacks[callback] = None
+def at_thread_exit(callback: Callable[[], object]) -> None:
+    """Have `callback` called on this pool thread when it ends; once, however often it is registered."""
+    thread = _this_thread.thread
+    if thread is not None:
+        thread.exit_callbacks[callback] = None

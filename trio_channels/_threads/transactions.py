@@ -1,9 +1,9 @@
-"""Transactions across awaits: Django's ``atomic``, entered and left on one worker thread that is held in between.
+"""Transactions across awaits: Django's ``atomic``, entered and left on one thread that is held in between.
 
 The rules:
 
-- Whether the block was cancelled is asked before the commit. Commit and rollback then go to the held thread itself,
-  never through the pool's queue, and are shielded.
+- A cancellation is looked for before the commit. Commit and rollback are shielded, and go directly to the held thread,
+  never through the pool's queue.
 - Blocks inside a block are savepoints, which a database keeps as a stack. So blocks of tasks beside each other, inside
   one block or on one thread, take turns. In a request, other calls take turns with them.
 - A block must not outlive the block around it. If it does, the outer one rolls back and says so.
@@ -22,7 +22,7 @@ from django.db import transaction
 from .. import _conf
 from ..exceptions import TransactionError, TransactionTimeout
 from .database import pinned
-from .pool import Lease
+from .lease import Lease
 
 _innermost: contextvars.ContextVar[_Block | None] = contextvars.ContextVar("trio_channels transaction", default=None)
 
@@ -82,7 +82,7 @@ class _Block:
 
     def _refuse_orphan(self) -> None:
         if self._orphan:
-            raise TransactionError("the aatomic() block around this one has ended; what this one did is not committed")
+            raise TransactionError("the aatomic() block around this one has ended; nothing of this one is committed")
 
 
 @asynccontextmanager
@@ -91,8 +91,8 @@ async def aatomic(
 ) -> AsyncIterator[None]:
     """A database transaction across awaits: ``async with aatomic(): ...``, or a decorator of an async function.
 
-    Every call to the database inside it, also of tasks that are started inside it, runs on one worker thread, which is
-    held for the length of the block; so do not wait for the network inside it. In an HTTP request that is the request's
+    Every call to the database inside it, also of tasks that are started inside it, runs on one thread, which is held
+    for the length of the block; so do not wait for the network inside it. In an HTTP request that is the request's
     thread, and calls of the request's other tasks wait for the end of the block. A block inside a block is a savepoint.
     A task that outlives the block has no part in the transaction.
 
@@ -106,7 +106,7 @@ async def aatomic(
         TransactionTimeout: the block took longer than `timeout`; rolled back.
         TransactionError: the block was left while one of another task was open inside it, or after the one around it.
         WorkerPoolBusy: too many calls wait for a thread already.
-        django.db.Error: what the database raises, on commit too.
+        django.db.Error: raised by the database, on commit too.
 
     Cancellation: waiting for a thread can be cancelled. A cancelled block rolls back; one that has begun to commit does
     so. Both are shielded.

@@ -1,7 +1,7 @@
-"""Django's users in the scope, and logging in and out over a connection.
+"""Django's users in the scope, and login and logout over a connection.
 
-Everything that Django knows about sessions and users is left to ``django.contrib.auth``: the session's hash is
-verified, ``SECRET_KEY_FALLBACKS`` are honoured, keys are cycled on login, signals are sent.
+``django.contrib.auth`` does the work: it verifies the session's hash, honours ``SECRET_KEY_FALLBACKS``, cycles keys on
+login and sends signals.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication, Receive, Scope, Send
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 from ..exceptions import ConfigurationError
 from ..sessions import CookieMiddleware, SessionMiddleware, load_session
 from .recheck import Recheck
@@ -25,7 +25,7 @@ __all__ = ["AuthMiddleware", "AuthMiddlewareStack", "get_user", "login", "logout
 
 
 class _Request:
-    """What ``django.contrib.auth`` needs of a request, made of a scope."""
+    """A scope as ``django.contrib.auth`` needs it: the attributes of a request that it reads and writes."""
 
     def __init__(self, scope: Scope) -> None:
         if "session" not in scope:
@@ -38,19 +38,21 @@ class _Request:
 
 
 async def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
-    """The user of the scope's session, or ``AnonymousUser``; never an error because of what is in the session.
+    """The user of the scope's session, or ``AnonymousUser``; a session with invalid contents raises no error.
+
+    Without a session cookie no thread is used.
 
     Raises:
         ConfigurationError: there is no session in the scope.
 
-    Cancellation: as of :func:`trio_channels.sync.sync_to_async`. No thread is asked where there is no session cookie.
+    Cancellation: as a call of :func:`trio_channels.sync.sync_to_async`.
     """
     from django.contrib.auth.models import AnonymousUser
 
     request = _Request(scope)
     if request.session.session_key is None and request.session.is_empty():
         return AnonymousUser()
-    return await run_in_worker(_load_user, request)
+    return await run_in_thread(_load_user, request)
 
 
 def _load_user(request: _Request) -> AbstractBaseUser | AnonymousUser:
@@ -59,19 +61,19 @@ def _load_user(request: _Request) -> AbstractBaseUser | AnonymousUser:
     load_session(request.session)
     try:
         user: AbstractBaseUser | AnonymousUser = auth.get_user(request)  # type: ignore[arg-type]
-    except ValidationError:  # the session is from before the user model got another kind of primary key
+    except ValidationError:  # the session is older than a change of the user model's type of primary key
         return AnonymousUser()
     return user
 
 
 async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None) -> None:
-    """Log a user in: the session gets a new key and holds the user from now on, and ``scope["user"]`` is replaced.
+    """Log a user in: the session gets a new key and the user, and ``scope["user"]`` is replaced.
 
-    The session is saved when it next can be: with the acceptance if that is still to come, else at the end of the
-    connection. To have it at once: ``await sync_to_async(scope["session"].save)()``.
+    Before the WebSocket is accepted or the response started, the session is saved with that message; later it is saved
+    at the end of the connection. To save it at once: ``await sync_to_async(scope["session"].save)()``.
 
     Args:
-        scope: the connection's, with a session.
+        scope: the connection's scope, with a session.
         user: an authenticated user.
         backend: the path of the authentication backend; needed if several are configured and the user names none.
 
@@ -79,9 +81,9 @@ async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None
         ConfigurationError: there is no session in the scope.
         ValueError: `backend` is needed.
 
-    Cancellation: waiting for a thread can be cancelled; once it has begun, the user is logged in.
+    Cancellation: the wait for a thread can be cancelled; a login that has begun is completed.
     """
-    await run_in_worker(auth.login, _Request(scope), user, backend)  # type: ignore[arg-type]
+    await run_in_thread(auth.login, _Request(scope), user, backend)  # type: ignore[arg-type]
     scope["user"] = user
 
 
@@ -89,21 +91,21 @@ async def logout(scope: Scope) -> None:
     """Log the user out: the session's data is deleted, and ``scope["user"]`` becomes anonymous.
 
     Args:
-        scope: the connection's, with a session.
+        scope: the connection's scope, with a session.
 
     Raises:
         ConfigurationError: there is no session in the scope.
 
-    Cancellation: waiting for a thread can be cancelled; once it has begun, the user is logged out.
+    Cancellation: the wait for a thread can be cancelled; a logout that has begun is completed.
     """
     from django.contrib.auth.models import AnonymousUser
 
-    await run_in_worker(auth.logout, _Request(scope))  # type: ignore[arg-type]
+    await run_in_thread(auth.logout, _Request(scope))  # type: ignore[arg-type]
     scope["user"] = AnonymousUser()
 
 
-def _may_stay(scope: Scope) -> bool:
-    """In a worker thread: whether what is stored now of the scope's session still says the same user."""
+def _still_logged_in(scope: Scope) -> bool:
+    """On a thread: whether the stored session is still valid, and of the same user as the scope's."""
     stored = type(scope["session"])(scope["session"].session_key)
     user = _load_user(_Request({**scope, "session": stored}))
     return user.is_authenticated and stored.get(auth.SESSION_KEY) == scope["session"].get(auth.SESSION_KEY)
@@ -112,15 +114,15 @@ def _may_stay(scope: Scope) -> bool:
 class AuthMiddleware:
     """Puts the user into the scope, as ``user``; belongs inside a SessionMiddleware.
 
-    The session and its user are loaded in one call to a worker thread, and in none if there is no session cookie. With
-    the setting ``SESSION_RECHECK`` they are asked for again while a WebSocket is open, and it is closed with 1008 when
-    the user is gone, inactive or logged out elsewhere.
+    The session and its user are loaded in one call on a thread; without a session cookie there is no such call. With
+    the setting ``SESSION_RECHECK`` both are checked again while a WebSocket is open. The WebSocket is closed with 1008
+    when the user is deleted, inactive or logged out elsewhere.
 
     Args:
         inner: the ASGI application.
     """
 
-    #: Tells SessionMiddleware not to load the session itself.
+    #: Tells SessionMiddleware to leave loading the session to this middleware.
     loads_session = True
 
     def __init__(self, inner: ASGIApplication) -> None:
@@ -131,6 +133,8 @@ class AuthMiddleware:
 
         Raises:
             ConfigurationError: there is no session in the scope.
+
+        Cancellation: as :func:`get_user`, then the application's.
         """
         if "user" in scope:
             await self.inner(scope, receive, send)
@@ -138,11 +142,11 @@ class AuthMiddleware:
         scope = dict(scope, user=await get_user(scope))
         interval = _conf.get("SESSION_RECHECK")
         if interval and scope["type"] == "websocket":
-            await Recheck(scope, receive, send, _may_stay, interval).run(self.inner)
+            await Recheck(scope, receive, send, _still_logged_in, interval).run(self.inner)
         else:
             await self.inner(scope, receive, send)
 
 
 def AuthMiddlewareStack(inner: ASGIApplication) -> CookieMiddleware:  # noqa: N802 - Channels' name
-    """Cookies, the session and the user in the scope."""
+    """Put the cookies, the session and the user into the scope of an application."""
     return CookieMiddleware(SessionMiddleware(AuthMiddleware(inner)))

@@ -1,7 +1,7 @@
-"""Asks again, while a WebSocket is open, whether its user may still be there: the setting ``SESSION_RECHECK``.
+"""The setting ``SESSION_RECHECK``: checks, while a WebSocket is open, that its user is still logged in.
 
-A WebSocket outlives what was found out when it was opened: its user may be deleted or deactivated since, may have
-changed the password, or have logged out in another tab. Without this a socket stays open until somebody closes it.
+After the WebSocket was opened its user may be deleted or deactivated, change the password, or log out in another tab.
+Without the recheck the WebSocket would stay open.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.contrib.auth import SESSION_KEY
 from .. import _conf
 from .._asgi.close_codes import POLICY_VIOLATION
 from .._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send, describe
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 logger = logging.getLogger("trio_channels.auth")
 
 
-#: What the client is told.
+#: The reason sent to the client.
 REASON = "the session has ended"
 
 
 class Recheck:
-    """One connection between its server and its application, and the task that closes it when its user may not stay.
+    """Stands between server and application, and closes the connection when its user is no longer logged in.
 
-    The application learns of it as of a client that has gone: a ``websocket.disconnect`` with 1008.
+    The application gets a ``websocket.disconnect`` with 1008, as if the client had gone.
 
     Args:
-        scope: with a session and the user that was found in it.
+        scope: a scope with a session and its user.
         receive: the server's.
         send: the server's.
-        may_stay: asks the database, in a worker thread, whether the session's user is who it was.
-        interval: seconds between two questions; the first comes somewhat earlier, at a time of its own for each
-            connection, so that connections that were opened together do not ask together.
+        still_logged_in: called on a thread; checks in the database that the session is still of the same user.
+        interval: seconds between two checks. The first one comes earlier, after a random part of the interval, so that
+            connections that were opened together do not check together.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, may_stay: Callable[[Scope], bool], interval: float
+        self, scope: Scope, receive: Receive, send: Send, still_logged_in: Callable[[Scope], bool], interval: float
     ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._may_stay = may_stay
+        self._still_logged_in = still_logged_in
         self._interval = interval
-        self._confirmed = self._claimed() if scope["user"].is_authenticated else None
-        self._over = trio.Event()
+        self._confirmed = self._login() if scope["user"].is_authenticated else None
+        self._ended = trio.Event()
         self._receiving: trio.CancelScope | None = None
 
     async def run(self, inner: ASGIApplication) -> None:
         """Run the application.
 
         Raises:
-            Exception: what the application raised, bare.
+            Exception: an exception of the application, bare.
 
         Cancellation: as the application's.
         """
@@ -67,25 +67,25 @@ class Recheck:
             nursery.start_soon(self._watch)
             try:
                 await inner(self._scope, self.receive, self.send)
-            except Exception as error:  # it is no business of this nursery's
+            except Exception as error:  # raised outside the nursery, which would wrap it in a group
                 failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        if self._over.is_set():
+        if self._ended.is_set():
             await self._drain()
 
     async def receive(self) -> Message:
-        """The server's next event, or the disconnect that was made here."""
+        """The server's next event, or a disconnect after the session has ended. Cancellation: the server's."""
         with trio.CancelScope() as self._receiving:
-            if not self._over.is_set():
+            if not self._ended.is_set():
                 event: Message = await self._receive()
                 return event
         return {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": REASON}
 
     async def send(self, message: Message) -> None:
-        """Pass a message on; what comes after the close is for nobody."""
-        if self._over.is_set():
+        """Pass a message on; messages after the close are dropped. Cancellation: the server's."""
+        if self._ended.is_set():
             await trio.lowlevel.checkpoint()
         else:
             await self._send(message)
@@ -102,43 +102,43 @@ class Recheck:
             describe(self._scope),
             self._scope["session"][SESSION_KEY],
         )
-        self._over.set()
+        self._ended.set()
         with trio.move_on_after(_conf.get("CLOSE_TIMEOUT")):
             try:
                 await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
-            except Exception as error:  # the client has left, or the application has closed, at this very moment
-                logger.debug("%s needed not be closed: %r", describe(self._scope), error)
+            except Exception as error:  # the client or the application has closed meanwhile
+                logger.debug("%s was already closed: %r", describe(self._scope), error)
         if self._receiving is not None:
             self._receiving.cancel()
 
     async def _has_ended(self) -> bool:
-        claimed = self._claimed()
-        if claimed is None:
+        login = self._login()
+        if login is None:
             return False
         try:
-            if await run_in_worker(self._may_stay, self._scope):
-                self._confirmed = claimed
+            if await run_in_thread(self._still_logged_in, self._scope):
+                self._confirmed = login
                 return False
         except Exception as error:
-            # Nobody is thrown out because the database is away for a moment.
+            # A short outage of the database must not close connections.
             logger.warning(
-                "could not ask whether the session of %s has ended; asking again in %g seconds: %r",
+                "could not check whether the session of %s has ended; checking again in %g seconds: %r",
                 describe(self._scope),
                 self._interval,
                 error,
             )
             return False
-        # A login over this connection may not have been saved yet: it is watched once it has been seen to be.
-        return self._confirmed == claimed
+        # A login over this connection may not be saved yet: only one that was seen in the database can end.
+        return self._confirmed == login
 
-    def _claimed(self) -> tuple[str | None, str] | None:
-        """Which session of which user the connection has, in memory; None where nobody is logged in."""
-        # Not the scope's user: the application may have a copy of the scope, and have logged in or out in that.
+    def _login(self) -> tuple[str | None, str] | None:
+        """The connection's session key and user id, in memory; None if no user is logged in."""
+        # Not scope["user"]: the application may have logged in or out in a copy of the scope.
         session = self._scope["session"]
         return (session.session_key, session[SESSION_KEY]) if SESSION_KEY in session else None
 
     async def _drain(self) -> None:
-        """Take what the client still sends, as a server may hold a connection until that is done."""
+        """Receive until the disconnect: a server may hold a connection until its application has received all."""
         with trio.move_on_after(_conf.get("CLOSE_TIMEOUT")):
             while (await self._receive())["type"] not in DISCONNECTS:
                 pass

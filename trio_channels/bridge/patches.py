@@ -19,9 +19,9 @@ from django.dispatch import dispatcher
 from .. import sync
 from .._threads.affinity import current_affinity
 from .._threads.context import adopt
-from .._threads.database import run_anywhere, run_in_worker
+from .._threads.database import run_anywhere, run_in_thread
 from .._threads.neutral import is_neutral
-from .._threads.thread import in_worker
+from .._threads.thread import in_pool_thread
 from .calls import in_context, on_executor, with_exc_info, with_exc_info_async
 from .iteration import iterate_on_one_thread
 from .parallel import gather, run_parallel
@@ -39,7 +39,7 @@ def belongs_to_trio() -> bool:
     try:
         return sniffio.current_async_library() == "trio"
     except sniffio.AsyncLibraryNotFoundError:
-        return in_worker() or sync.in_thread_of_trio()
+        return in_pool_thread() or sync.in_thread_of_trio()
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
         executor = self._executor
         if executor is None and self._thread_sensitive:
             executor = getattr(SyncToAsync.thread_sensitive_context.get(None), "_executor", None)
-        make = _in_worker(self) if executor is None else functools.partial(on_executor, executor)
+        make = _in_thread(self) if executor is None else functools.partial(on_executor, executor)
         call = with_exc_info(functools.partial(self.func, *args, **kwargs))
         if (context := getattr(self, "context", None)) is None:
             return await make(call)
@@ -92,13 +92,13 @@ def _sync_to_async_call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
-def _in_worker(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
+def _in_thread(call: SyncToAsync[..., Any]) -> Callable[..., Any]:
     """The way to a thread. A call that may leave state on its thread makes the request keep that thread."""
     if current_affinity() is None:
-        return run_in_worker
+        return run_in_thread
     if not call._thread_sensitive:
         return run_anywhere
-    return functools.partial(run_in_worker, neutral=is_neutral(call.func))
+    return functools.partial(run_in_thread, neutral=is_neutral(call.func))
 
 
 def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,7 +122,7 @@ def _leave_thread_sensitive_context(original: Callable[..., Any]) -> Callable[..
             executor = SyncToAsync.context_to_thread_executor.pop(self, None)
             if executor is not None:
                 with trio.CancelScope(shield=True):
-                    await run_in_worker(executor.shutdown)
+                    await run_in_thread(executor.shutdown)
         await original(self, *exception)
 
     return __aexit__

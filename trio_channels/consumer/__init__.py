@@ -23,7 +23,7 @@ from .._connection.dispatcher import Dispatcher
 from .._connection.outbox import Outbox
 from .._connection.supervisor import supervise
 from .._limits import Limits
-from .._threads.database import run_in_worker
+from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
 from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
@@ -43,7 +43,7 @@ class ConsumerApplication(Protocol):
     consumer_initkwargs: dict[str, Any]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run one connection."""
+        """Run one connection. Cancellation: as :meth:`Consumer.__call__`."""
 
 
 class Consumer:
@@ -82,13 +82,7 @@ class Consumer:
         super().__init_subclass__(**kwargs)
         framework = _framework(cls)
         cls._client_handlers, cls._layer_handlers = find_handlers(cls, framework, must_be_async=cls._handlers_are_async)
-        check_class(
-            cls,
-            framework,
-            is_async=cls._handlers_are_async,
-            handler_concurrency=cls.handler_concurrency,
-            mailbox_overflow=cls.mailbox_overflow,
-        )
+        check_class(cls, framework, is_async=cls._handlers_are_async)
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
@@ -208,10 +202,8 @@ async def _fail(error: Exception) -> None:
 
 def _framework(cls: type) -> tuple[type, ...]:
     """The framework's classes among a class and its bases."""
-    return tuple(base for base in cls.__mro__ if base.__module__.startswith(_OWN_MODULES))
-
-
-_OWN_MODULES = ("trio_channels.consumer", "trio_channels.generic.")
+    own = ("trio_channels.consumer", "trio_channels.generic.")
+    return tuple(base for base in cls.__mro__ if base.__module__.startswith(own))
 
 
 class AsyncConsumer(Consumer):
@@ -281,7 +273,7 @@ class SyncConsumer(Consumer):
 
     async def _handle(self, message: Message) -> None:
         try:
-            await run_in_worker(self.dispatch, message)
+            await run_in_thread(self.dispatch, message)
         except BaseException:
             with trio.move_on_after(self._connection.limits.send_timeout):
                 await self._outbox.drained()  # messages sent before the failure still go out
@@ -317,7 +309,7 @@ class SyncConsumer(Consumer):
 
         @functools.wraps(function)
         async def run() -> None:
-            await run_in_worker(function, *args)
+            await run_in_thread(function, *args)
 
         async def start() -> None:
             self._connection.start_soon(run, name=name or function)

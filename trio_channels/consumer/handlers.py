@@ -103,27 +103,19 @@ def why_unhandled(cls: type, kind: object) -> str:
     return f"{cls.__name__} has no method {name if name.isidentifier() else repr(name)}(self, event)"
 
 
-def check_class(
-    cls: type,
-    framework: tuple[type, ...],
-    *,
-    is_async: bool,
-    handler_concurrency: object,
-    mailbox_overflow: object,
-) -> None:
+def check_class(cls: Any, framework: tuple[type, ...], *, is_async: bool) -> None:
     """Check a new consumer class.
 
     Args:
-        cls: the class.
+        cls: the class, with its attributes ``handler_concurrency`` and ``mailbox_overflow``.
         framework: the framework's classes among its bases.
         is_async: whether its methods are awaited.
-        handler_concurrency, mailbox_overflow: its attributes of these names.
 
     Raises:
         ConfigurationError: an attribute is out of range, or a method would never run.
     """
-    COUNT.require(f"{cls.__name__}.handler_concurrency", handler_concurrency)
-    _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", mailbox_overflow)
+    COUNT.require(f"{cls.__name__}.handler_concurrency", cls.handler_concurrency)
+    _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", cls.mailbox_overflow)
     # The coroutine of an async override would never run, and no error would say so.
     if not is_async and (name := _async_override(cls, framework)) is not None:
         raise ConfigurationError(

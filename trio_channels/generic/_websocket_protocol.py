@@ -136,18 +136,7 @@ class WebsocketProtocol:
     async def send(
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
     ) -> None:
-        """Send one WebSocket message.
-
-        Args:
-            text_data, bytes_data: the message, in exactly one of the two.
-            close: whether to close afterwards; a number is the close code.
-
-        Raises:
-            IllegalMessage: not exactly one argument of the right type was given, or the WebSocket is not open.
-            ConnectionClosed: the client has gone. Uncaught it ends the handler normally.
-
-        Cancellation, if async: seen before the message goes to the server; later it may or may not arrive.
-        """
+        """See :meth:`trio_channels.generic.websocket.AsyncWebsocketConsumer.send`."""
         await self._emit(data_message(text_data, bytes_data))
         if close:
             await self._call(self.close, close)

@@ -44,7 +44,11 @@ def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> 
 
 
 class AsyncWebsocketConsumer(WebsocketProtocol, AsyncConsumer):
-    """A WebSocket consumer with async methods. Override ``connect``, ``receive`` and ``disconnect``."""
+    """A WebSocket consumer with async methods. Override ``connect``, ``receive`` and ``disconnect``.
+
+    Cancellation: handlers are cancelled ``DISCONNECT_TIMEOUT`` seconds after the client has gone (with
+    ``cancel_on_disconnect`` at once), and when the server or another handler ends the connection.
+    """
 
     def send(  # type: ignore[override]
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False

@@ -134,11 +134,11 @@ class ChannelLayer(abc.ABC):
         return self.capacity
 
     async def __aenter__(self) -> Self:
-        """Open the layer; a layer without a backend needs no opening."""
+        """Open the layer; a layer without a backend needs no opening. Cancellation: leaves nothing open."""
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Close the layer as :meth:`close` does."""
+        """Close the layer. Cancellation: as :meth:`close`."""
         await self.close()
 
     # -- messages to one channel ----------------------------------------------------------------------------------

@@ -76,7 +76,11 @@ class LocalDelivery(ChannelLayer):
 
     def _forget_ended_runs(self) -> None:
         for hub in self._all_hubs():
-            self._in_run_of(hub, _nothing)
+            self._is_running(hub)
+
+    def _is_running(self, hub: Hub) -> bool:
+        """Whether a hub's run has not ended; forgets the hub of an ended run."""
+        return self._in_run_of(hub, _nothing)
 
     def _in_run_of(self, hub: Hub, function: Callable[[], object]) -> bool:
         """Schedule a call in another run. If that run has ended, forget its hub and return False.
@@ -193,4 +197,4 @@ def _summed(counters: Iterator[Counters]) -> Iterator[tuple[str, int]]:
 
 
 def _nothing() -> None:
-    """Called in a run to find out whether the run has ended."""
+    """Scheduled in a run to find out whether the run still takes calls."""

@@ -21,7 +21,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
-from .._concurrency.watchdog import LastResort
+from .._concurrency.watchdog import Watchdog
 from ..exceptions import CannotStart
 from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.limits import ServerLimits
@@ -116,8 +116,8 @@ def _serve(options: Options, inheritance: Inheritance | None) -> int:
     open_log(config)
     if inheritance is not None and inheritance.number == 1:
         warn_of_separate_layers(options.workers)
-    with LastResort(logger) as last_resort:
-        process = _Process(application, config, inheritance, last_resort)
+    with Watchdog(logger) as watchdog:
+        process = _Process(application, config, inheritance, watchdog)
         try:
             trio.run(process.run)
         except Exception as error:
@@ -159,14 +159,14 @@ class _Process:
     """
 
     def __init__(
-        self, application: ASGIApplication, config: Config, inheritance: Inheritance | None, last_resort: LastResort
+        self, application: ASGIApplication, config: Config, inheritance: Inheritance | None, watchdog: Watchdog
     ) -> None:
         self.started = False
         self._stop = trio.Event()
         self._application = application
         self._config = config
         self._inheritance = inheritance
-        self._last_resort = last_resort
+        self._watchdog = watchdog
         self._drain_time = 0.0
 
     async def run(self) -> None:
@@ -214,7 +214,7 @@ class _Process:
             message: Message = await receive()
             if message["type"] == "lifespan.shutdown":
                 # All connections have ended. Hypercorn gives the application `shutdown_timeout` from here.
-                self._last_resort.within(self._config.shutdown_timeout + MARGIN, CRASHED)
+                self._watchdog.within(self._config.shutdown_timeout + MARGIN, CRASHED)
             return message
 
         return observed
@@ -227,7 +227,7 @@ class _Process:
 
     def _limit_drain(self) -> None:
         """End the process by force if the drain takes longer than the settings allow."""
-        self._last_resort.within(self._drain_time, CRASHED)
+        self._watchdog.within(self._drain_time, CRASHED)
 
     async def _cancel_startup_on_stop(self, starting: trio.CancelScope) -> None:
         await self._stop.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,7 @@ class ServerConnection(TCPServer):
                 await self._begin_to_close()
 
     async def _receive(self) -> bytes:
-        """The next bytes; b"" at the end, however it came."""
+        """The next bytes; b"" at the end of the connection, also where it breaks."""
         try:
             if self.tls is None:
                 await self._fair()
@@ -176,30 +177,25 @@ class ServerConnection(TCPServer):
                     return self._transport.receive_nowait(MAX_RECV)
                 except trio.WouldBlock:
                     self._immediate = 0
-            if self.frames_to is not None or self._closing:
-                return await self._wait_for_data()
-            return await self._wait_patiently()
+            timed = self.frames_to is None and not self._closing
+            if timed:
+                begun = trio.current_time()
+                self._expect(begun)
+            self.listening = True
+            try:
+                if self.tls is None:
+                    data = await self._transport.receive_when_readable(MAX_RECV)
+                else:
+                    data = bytes(await self.tls.receive_some(MAX_RECV))
+            finally:
+                self.listening = False
+            if timed:
+                if not self._closing:
+                    self._reading.deadline = math.inf
+                self._patience.received(len(data), trio.current_time() - begun)
         except _BROKEN as error:
             self._note(error)
             return b""
-
-    async def _wait_for_data(self) -> bytes:
-        self.listening = True
-        try:
-            if self.tls is not None:
-                return bytes(await self.tls.receive_some(MAX_RECV))
-            return await self._transport.receive_some(MAX_RECV)
-        finally:
-            self.listening = False
-
-    async def _wait_patiently(self) -> bytes:
-        """D3's other half: whoever is slow to send what is expected is not waited for longer than the limits say."""
-        begun = trio.current_time()
-        self._expect(begun)
-        data = await self._wait_for_data()
-        if not self._closing:
-            self._reading.deadline = float("inf")
-        self._patience.received(len(data), trio.current_time() - begun)
         return data
 
     def _expect(self, now: float) -> None:
@@ -314,6 +310,8 @@ class ServerConnection(TCPServer):
 
     async def _begin_to_close(self) -> None:
         """Say that nothing more comes, and have the reader wait a moment for the client to say so too."""
+        if not self._closing:
+            await self.protocol.flush()
         if self._closing:
             return
         self._closing = True

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 import h11
 from hypercorn.events import Closed
-from hypercorn.protocol.events import Request
+from hypercorn.protocol.events import Body, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 from hypercorn.trio.worker_context import EventWrapper
+from hypercorn.typing import H11SendableEvent
 
 from .limits import Waiting
-from .streams import HttpStream, for_protocol
+from .streams import HttpStream, body_is_known, for_protocol
 from .websocket import WebSocketStream
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Http1(H11Protocol):
         super().__init__(*for_protocol(server_connection))
         self.can_read = Answered(server_connection)
         self._server_connection = server_connection
+        self._held_head = b""
 
     @property
     def waiting(self) -> Waiting:
@@ -72,6 +74,59 @@ class Http1(H11Protocol):
         if self.unanswered:
             await self._send_error_response(status)
             await self._close_stream()  # or the application would answer as well
+
+    async def stream_send(self, event: Event) -> None:
+        """Send an event of a request or WebSocket. Cancellation: may be sent in part."""
+        if isinstance(event, Response) and event.status_code >= 200:
+            await self._send_head(event)
+        elif isinstance(event, Body | EndBody):
+            await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
+        else:
+            if isinstance(event, StreamClosed):
+                await self.flush()
+            await super().stream_send(event)
+
+    async def _send_head(self, response: Response) -> None:
+        """Hold the head until the body follows if its length is known; a streamed response sends it at once."""
+        headers = [*response.headers, *self.config.response_headers("h11")]
+        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
+            headers.append((b"connection", b"close"))
+        self._held_head = self._serialize(h11.Response(headers=headers, status_code=response.status_code))
+        if self.stream is None or not body_is_known(self.stream.scope, response.status_code, headers):
+            await self.flush()
+
+    async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
+        """Send a part of a response's body, and its end, in one write with the head that was held.
+
+        Cancellation: may be sent in part.
+        """
+        parts, self._held_head = [self._held_head], b""
+        try:
+            if data:
+                parts.append(self._serialize(h11.Data(data=data)))
+            if end:
+                parts.append(self._serialize(h11.EndOfMessage()))
+        finally:
+            if whole := b"".join(parts):
+                await self._server_connection.write(whole)
+
+    async def flush(self) -> None:
+        """Send a head that is still held. Cancellation: may be sent in part."""
+        if self._held_head:
+            head, self._held_head = self._held_head, b""
+            await self._server_connection.write(head)
+
+    def _serialize(self, event: H11SendableEvent) -> bytes:
+        try:
+            return self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return b""
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if data := self._serialize(event):
+            await self._server_connection.write(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """D19: hypercorn's, without the upgrade to HTTP/2, of which a client of HTTP/2 has no need (RFC 9113).
@@ -121,4 +176,4 @@ class Http1(H11Protocol):
                 tokens = [token.strip() for token in value.lower().split(b",")]
         if upgrade == b"websocket" and b"upgrade" in tokens and request.method.upper() == b"GET":
             return WebSocketStream(self._server_connection, self.stream_send, STREAM_ID, self._server_connection.write)
-        return HttpStream(self._server_connection, self.stream_send, STREAM_ID)
+        return HttpStream(self._server_connection, self, STREAM_ID)

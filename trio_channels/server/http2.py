@@ -10,7 +10,7 @@ import h2.events
 import h2.exceptions
 import trio
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import (
     BUFFER_HIGH_WATER,
@@ -21,10 +21,10 @@ from hypercorn.protocol.h2 import (
 )
 from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
-from priority.priority import DuplicateStreamError, PriorityError
+from priority.priority import DeadlockError, DuplicateStreamError, MissingStreamError, PriorityError
 
 from .limits import LINGER, Waiting
-from .streams import HttpStream, for_protocol
+from .streams import HttpStream, body_is_known, for_protocol
 from .websocket import WebSocketStream
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ _RESETS = 100
 
 #: Bytes that are parsed before other tasks are let run: some hundred frames, or a part of a large one.
 _AT_ONCE = 2048
+
+#: Bytes of DATA frames in one write.
+_WRITE_SIZE = 65_536
 
 
 class Buffer(StreamBuffer):
@@ -54,16 +57,31 @@ class Buffer(StreamBuffer):
         self._unread = unread
         self.gone = trio.Event()
 
+    async def add(self, data: bytes, end: bool) -> None:
+        """Add data, then its end; wait while there is too much, or at the end while there is any.
+
+        Cancellation: the data has been added.
+        """
+        if end:
+            self._append(data)
+            self.set_complete()
+            await self.drain()
+        else:
+            await self.push(data)
+
     async def push(self, data: bytes) -> None:
         """Add data, and wait while there is too much. Cancellation: the data has been added."""
+        self._append(data)
+        if len(self.buffer) >= BUFFER_HIGH_WATER:
+            if self._paused.is_set():  # otherwise another task waits already, and must not be forgotten
+                await self._paused.clear()
+            await self._unread(self._paused.wait)
+
+    def _append(self, data: bytes) -> None:
         if self._complete:
             raise BufferCompleteError
         self.buffer.extend(data)
-        await self._is_empty.clear()
-        if len(self.buffer) >= BUFFER_HIGH_WATER:
-            if self._paused.is_set():  # else somebody waits already, whom hypercorn would forget here
-                await self._paused.clear()
-            await self._unread(self._paused.wait)
+        self._is_empty = EventWrapper()
 
     async def drain(self) -> None:
         """Wait until all of it has been sent. Cancellation: the data is still there."""
@@ -92,6 +110,7 @@ class Http2(H2Protocol):
         self._server_connection = server_connection
         self._uploading: set[int] = set()
         self._resets = 0
+        self._unflushed = 0
 
     @property
     def waiting(self) -> Waiting:
@@ -198,10 +217,13 @@ class Http2(H2Protocol):
 
     async def _start(self, request: h2.events.RequestReceived, method: str, path: bytes) -> None:
         stream_id = request.stream_id
-        kind = WebSocketStream if method == "CONNECT" else HttpStream
-        if kind is WebSocketStream:
+        stream: HttpStream | WebSocketStream
+        if method == "CONNECT":
             self._uploading.discard(stream_id)
-        self.streams[stream_id] = stream = kind(self._server_connection, self.stream_send, stream_id)
+            stream = WebSocketStream(self._server_connection, self.stream_send, stream_id)
+        else:
+            stream = HttpStream(self._server_connection, self, stream_id)
+        self.streams[stream_id] = stream
         self.stream_buffers[stream_id] = Buffer(self._server_connection.unread)
         await stream.handle(
             Request(
@@ -232,31 +254,98 @@ class Http2(H2Protocol):
         except PriorityError:
             pass
 
+    async def send_task(self) -> None:
+        """Send what streams have buffered, in the order of their priorities, many frames in one write.
+
+        Cancellation: a part may have been sent.
+        """
+        while not self.closed:
+            try:
+                stream_id = next(self.priority)
+            except DeadlockError:
+                await self._flush()
+                if self.has_data.is_set():
+                    await self.has_data.clear()
+                else:
+                    await self.has_data.wait()
+            else:
+                await self._send_data(stream_id)
+
     async def _send_data(self, stream_id: int) -> None:
-        """D1: a stream whose buffer has gone meanwhile."""
+        """Add one DATA frame to the next write; the last one carries END_STREAM. D1: the buffer may have gone."""
         buffer = self.stream_buffers.get(stream_id)
         if buffer is None:
             self.priority.block(stream_id)
             return
-        await super()._send_data(stream_id)
-        if stream_id not in self.stream_buffers and isinstance(buffer, Buffer):
-            buffer.gone.set()
+        try:
+            window = self.connection.local_flow_control_window(stream_id)
+            data = await buffer.pop(max(0, min(window, self.connection.max_outbound_frame_size)))
+            ended = buffer.complete
+            if data or ended:
+                self.connection.send_data(stream_id, data, end_stream=ended)
+                self._unflushed += len(data)
+            else:
+                self.priority.block(stream_id)
+        except (KeyError, h2.exceptions.ProtocolError):  # the stream or connection was closed meanwhile
+            await buffer.close()
+            ended = True
+        if ended or self._unflushed >= _WRITE_SIZE:
+            await self._flush()
+        if ended:
+            self.stream_buffers.pop(stream_id, None)
+            self.priority.remove_stream(stream_id)
+            if isinstance(buffer, Buffer):
+                buffer.gone.set()
+
+    async def _flush(self) -> None:
+        self._unflushed = 0
+        if data := self.connection.data_to_send():
+            await self._server_connection.write(data)
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """As hypercorn's; and D3: a client that opens no window is waited for as one that does not read.
+        """As hypercorn's, but the head of a response whose length is known waits for the body.
 
         Cancellation: the stream is not usable any more.
         """
-        if isinstance(event, Body | Data | EndBody | EndData):
-            with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
-                await super().stream_send(event)
-            if waited.cancelled_caught:
-                await self._reset(event.stream_id)
-            return
-        if isinstance(event, StreamClosed):
-            self._uploading.discard(event.stream_id)
-            await self._finish(event.stream_id)
-        await super().stream_send(event)
+        if isinstance(event, Response):
+            await self._send_head(event)
+        elif isinstance(event, Body | Data | EndBody | EndData):
+            data = event.data if isinstance(event, Body | Data) else b""
+            await self.send_body(event.stream_id, data, isinstance(event, EndBody | EndData))
+        else:
+            if isinstance(event, StreamClosed):
+                self._uploading.discard(event.stream_id)
+                await self._finish(event.stream_id)
+                await self._flush()
+            await super().stream_send(event)
+
+    async def _send_head(self, response: Response) -> None:
+        headers = [*response.headers, *self.config.response_headers("h2")]
+        try:
+            self.connection.send_headers(response.stream_id, [(b":status", b"%d" % response.status_code), *headers])
+        except h2.exceptions.ProtocolError:
+            return  # the stream or connection was closed meanwhile
+        stream = self.streams.get(response.stream_id)
+        if stream is None or not body_is_known(stream.scope, response.status_code, headers):
+            await self._flush()
+
+    async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
+        """Buffer a part of a body, and its end. D3: a client that opens no window is as one that does not read.
+
+        Cancellation: the stream is not usable any more.
+        """
+        buffer = self.stream_buffers.get(stream_id)
+        if not isinstance(buffer, Buffer):
+            return  # the stream has ended
+        with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
+            try:
+                self.priority.unblock(stream_id)
+                await self.has_data.set()
+                await buffer.add(data, end)
+            except (BufferCompleteError, MissingStreamError):
+                return  # the stream has ended
+        if waited.cancelled_caught:
+            await self._reset(stream_id)
 
     async def _finish(self, stream_id: int) -> None:
         """Have what is buffered for a stream sent before it ends, and the end too.

@@ -42,6 +42,11 @@ class Protocol(ProtocolWrapper):
         """Say that no more requests are taken. Cancellation: may be sent in part."""
         await self.protocol.farewell()
 
+    async def flush(self) -> None:
+        """Send the head of a response that is held until its body comes. Cancellation: may be sent in part."""
+        if isinstance(self.protocol, Http1):
+            await self.protocol.flush()
+
     async def refuse(self, status: int) -> None:
         """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
         await self.protocol.refuse(status)

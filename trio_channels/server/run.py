@@ -19,8 +19,10 @@ from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanSta
 from hypercorn.utils import repr_socket_addr, wrap_app
 
 from .._asgi.protocol import ASGIApplication
+from ..exceptions import ConfigurationError
 from .access_log import use_our_log
 from .connections import Server, ServerStatistics
+from .hardening import version_problem
 from .limits import ServerLimits
 
 _servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.server.servers")
@@ -46,6 +48,7 @@ async def serve(
 
     Raises:
         OSError: an address cannot be bound.
+        ConfigurationError: the installed version of hypercorn is not supported.
         LifespanFailureError, LifespanTimeoutError: hypercorn's, the application did not start or end.
 
     Cancellation: everything is cut at once; applications see a cancellation, and their clean-up is run.
@@ -92,6 +95,8 @@ async def worker_serve(
 
     Args, raises and cancellation: as of :func:`serve`.
     """
+    if problem := version_problem():
+        raise ConfigurationError(problem)
     config.set_statsd_logger_class(StatsdLogger)
     use_our_log(config)
     limits = ServerLimits.of(config)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import trio
 from hypercorn.protocol.events import Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.utils import suppress_body
 
 from .._concurrency.queues import Inbox
 from .tasks import ClientGone
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
+    from .http1 import Http1
+    from .http2 import Http2
     from .websocket import WebSocketStream
 
     Stream: TypeAlias = "HttpStream | WebSocketStream"
@@ -79,6 +82,13 @@ def for_stream(
     )
 
 
+def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the head of a response tells the length of its body: the head may wait for the body then."""
+    if scope["type"] != "http":
+        return False
+    return suppress_body(scope["method"], status) or any(name.lower() == b"content-length" for name, _ in headers)
+
+
 async def begin(
     stream: HttpStream | WebSocketStream,
     server_connection: ServerConnection,
@@ -116,16 +126,15 @@ class HttpStream(HTTPStream):
 
     Args:
         server_connection: the connection it is on.
-        send: where hypercorn's protocol takes its events.
+        protocol: sends the response.
         stream_id: as of HTTP/2.
     """
 
     app_put: Inbox | None  # type: ignore[assignment]
 
-    def __init__(
-        self, server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
-    ) -> None:
-        super().__init__(*for_stream(server_connection, send, stream_id))
+    def __init__(self, server_connection: ServerConnection, protocol: Http1 | Http2, stream_id: int) -> None:
+        super().__init__(*for_stream(server_connection, protocol.stream_send, stream_id))
+        self._protocol = protocol
         self._server_connection = server_connection
         self.closed = not server_connection.streams.enter(self)
 
@@ -175,4 +184,22 @@ class HttpStream(HTTPStream):
         if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
             await trio.lowlevel.checkpoint()
             raise ClientGone(None, "the client has gone")
-        await super().app_send(message)
+        if message is not None and message["type"] == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
+            await self._send_body(message)
+        else:
+            await super().app_send(message)
+
+    async def _send_body(self, message: Any) -> None:
+        """As hypercorn's; the last part of the body and its end are one write."""
+        data = message.get("body", b"")
+        if suppress_body(self.scope["method"], int(self.response["status"])):
+            data = b""
+        more = message.get("more_body", False)
+        ends = not more and not self.response.get("trailers", False)
+        await self._protocol.send_body(self.stream_id, bytes(data), ends)
+        if ends:
+            self.state = ASGIHTTPState.CLOSED
+            await self.config.log.access(self.scope, self.response, time() - self.start_time)
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        elif not more:
+            self.state = ASGIHTTPState.TRAILERS

@@ -77,18 +77,25 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         poll.register(number, _HUNG_UP)
         return bool(poll.poll(0))
 
-    async def wait_readable(self) -> None:
-        """Wait until there is something to receive. Cancellation: nothing is lost."""
-        await trio.lowlevel.wait_readable(self.socket)
+    async def receive_when_readable(self, max_bytes: int) -> bytes:
+        """Wait for bytes, and receive them; for use after ``receive_nowait`` has found none. Raises as that one does.
+
+        Cancellation: nothing is lost.
+        """
+        while True:
+            await trio.lowlevel.wait_readable(self.socket)
+            try:
+                return self.receive_nowait(max_bytes)
+            except trio.WouldBlock:
+                pass  # woken for nothing
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """As of any Trio stream; lets others run only if it has to wait. Cancellation: nothing is lost."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                return self.receive_nowait(max_bytes or 65_536)
-            except trio.WouldBlock:
-                await self.wait_readable()
+        try:
+            return self.receive_nowait(max_bytes or 65_536)
+        except trio.WouldBlock:
+            return await self.receive_when_readable(max_bytes or 65_536)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """As of any Trio stream; lets others run only if it has to wait. Cancellation: a part may have been sent."""

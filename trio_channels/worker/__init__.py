@@ -130,7 +130,7 @@ class Worker:
             self._draining = True
             running = sum(channel.running for channel in self._channels.values())
             if running:
-                logger.info("draining: waiting at most %g seconds for %d handlers", self.grace, running)
+                logger.info("draining: %d handlers may finish within %g seconds", running, self.grace)
             for channel in self._channels.values():
                 channel.drain()
 

@@ -117,7 +117,7 @@ class WorkerChannel:
         self._handling.deadline = trio.current_time() + self._rules.grace
 
     async def serve(self) -> None:
-        """Work until drained."""
+        """Work until drained. Cancellation: cancels the handlers; their messages go to other workers."""
         rules = self._rules
         async with self._queue.serve(max_deliveries=rules.max_deliveries, claim_after=rules.claim_after) as source:
             self._source = source

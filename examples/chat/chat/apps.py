@@ -1,4 +1,4 @@
-"""The app's name, for Django."""
+"""The Django application."""
 
 from django.apps import AppConfig
 

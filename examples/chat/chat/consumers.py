@@ -1,15 +1,15 @@
 """The WebSocket side of the chat: one :class:`ChatConsumer` for each open page.
 
-What a page sends is ``{"message": "..."}``. What it gets has a ``kind``:
+A page sends ``{"message": "..."}``. It gets events, each with a ``kind``:
 
 ``welcome``
-    after every (re)connect: who ``you`` are, the ``people`` in the room, and the ``history``, oldest first
+    after every connect: the page's own person (``you``), the ``people`` in the room, and the ``history``, oldest first
 ``message``
-    one message: its ``id``, ``who`` said it ``when``, and the ``message``
+    one message: its ``id``, its author (``who``), its time (``when``), and the text (``message``)
 ``joined``, ``left``
-    ``who`` came or went
+    a person (``who``) has come or gone
 ``error``
-    why nothing came of what the page sent
+    the page's message was refused, and why
 """
 
 import random
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 class BadMessage(ValueError):
-    """What the page sent is not a message; the text says why."""
+    """The page sent an invalid message. The text tells the reason."""
 
 
 def message_text(content: Any) -> str:
-    """The text of what a page has sent, without the blanks around it. Whatever can be sent will be sent."""
+    """The text of a page's message, stripped. Clients can send anything, so everything is checked."""
     text = content.get("message") if isinstance(content, dict) else None
     if not isinstance(text, str):
         raise BadMessage('Send {"message": "some text"}.')
@@ -52,7 +52,7 @@ def message_text(content: Any) -> str:
 class ChatConsumer(AsyncJsonWebsocketConsumer):
     """One page in one room.
 
-    The methods run one at a time, in the order in which things happen, so that none needs to mind the others.
+    The methods run one at a time, in the order of the events, so they need no locks.
     """
 
     async def connect(self) -> None:
@@ -61,7 +61,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         self.person = person_of(self.scope["user"], self.scope["session"])
 
         await self.accept()
-        # First join, then look: what happens in between comes twice rather than never, and the page knows it by its id.
+        # Join first, then read: a message from in between comes twice, and not never. The page knows it by its id.
         await self.channel_layer.group_add(self.group, self.channel_name)
         is_news = await self.present(presence.join)
         await self.welcome()
@@ -70,7 +70,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         self.start_soon(self.stay_present)
 
     async def disconnect(self, code: int) -> None:
-        # Runs however the connection ends. The group is left without our doing.
+        # Runs however the connection ends. The consumer leaves its groups by itself.
         if await database_sync_to_async(presence.leave)(self.room, self.channel_name):
             await self.tell_the_room({"kind": "left", "who": self.person})
 
@@ -86,21 +86,21 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             await self.tell_the_room(await self.save(text))
 
     async def receive_invalid_json(self, text_data: str, error: Exception) -> None:
-        # By default the connection would be closed.
+        # The default would close the connection.
         await self.send_json({"kind": "error", "error": "That is not JSON."})
 
     # -- from the channel layer ---------------------------------------------------------------------------------------
 
     async def tell_the_room(self, content: dict[str, Any]) -> None:
-        """Have something sent to every page in the room, this one included."""
+        """Send an event to every page in the room, including this one."""
         await self.channel_layer.group_send(self.group, {"type": "room.event", "content": content})
 
     async def room_event(self, event: dict[str, Any]) -> None:
-        """The handler of ``room.event``: the type's dot becomes an underscore."""
+        """Handle ``room.event``: the dot of the type becomes an underscore in the method's name."""
         await self.send_json(event["content"])
 
     async def channel_layer_gap(self, event: dict[str, Any]) -> None:
-        """The layer says that it may have lost something for us: tell the page anew how things are."""
+        """The layer may have lost messages for this page: send it the current state."""
         await self.welcome()
 
     # -- the rest -----------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         await self.send_json({"kind": "welcome", "you": self.person, "people": people, "history": history})
 
     async def stay_present(self) -> None:
-        """Runs beside the handlers, and ends with the connection."""
+        """Renew this page's presence. Runs beside the handlers, and ends with the connection."""
         while True:
             await trio.sleep(settings.CHAT_RENEW_PRESENCE * random.uniform(0.7, 1))
             was_missed, gone = await self.present(presence.renew)
@@ -119,10 +119,10 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             for person in gone:
                 await self.tell_the_room({"kind": "left", "who": person})
 
-    # The ORM waits for the database, so it works in a thread. On the Trio thread everybody would wait with it.
+    # The ORM waits for the database, so it runs in a thread. On the Trio thread all connections would wait for it.
 
-    async def present(self, what: Callable[[str, str, Person], T]) -> T:
-        return await database_sync_to_async(what)(self.room, self.channel_name, self.person)
+    async def present(self, change: Callable[[str, str, Person], T]) -> T:
+        return await database_sync_to_async(change)(self.room, self.channel_name, self.person)
 
     @database_sync_to_async
     def look(self) -> tuple[list[Person], list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ VISITOR_NAME_LENGTH = 30
 
 
 class EnterForm(forms.Form):
-    """A room, and the name to enter it under, which somebody who is signed in is not asked for."""
+    """A room, and the visitor's name. Members are not asked for a name."""
 
     room = forms.CharField(label="Room", max_length=80)
     name = forms.CharField(label="Your name", max_length=VISITOR_NAME_LENGTH)
@@ -25,14 +25,14 @@ class EnterForm(forms.Form):
             del self.fields["name"]
 
     def clean_room(self) -> str:
-        """Whatever was typed, as the name of a room: ``Board games!`` becomes ``board-games``."""
+        """Make the name of a room from the text: ``Board games!`` becomes ``board-games``."""
         room = slugify(self.cleaned_data["room"])[: rooms.MAX_LENGTH].strip("-")
         if not room:
             raise forms.ValidationError(rooms.RULE)
         return room
 
     def clean_name(self) -> str:
-        """A name without anything invisible, and not that of a member."""
+        """Refuse names with invisible characters, and names of members."""
         name = " ".join(self.cleaned_data["name"].split())
         if not name.isprintable():
             raise forms.ValidationError("This name holds characters that cannot be seen.")

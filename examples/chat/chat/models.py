@@ -1,4 +1,4 @@
-"""What is kept: the messages, and which pages are open; what is done with the latter is in ``presence.py``."""
+"""The database's tables: messages, and open pages. ``presence.py`` works with the open pages."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from django.db import models
 from . import rooms
 from .people import NAME_LENGTH, Person
 
-#: How many messages somebody who joins is shown.
+#: The number of messages that a new page shows.
 HISTORY = 50
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
-    """Messages, and what one asks about them."""
+    """Queries for messages."""
 
     def latest_in(self, room: str) -> list["Message"]:
         """The last messages of a room, oldest first."""
@@ -21,7 +21,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
 
 class Message(models.Model):
-    """Something that was said. The author's name is the one they had then."""
+    """A message, with the name that its author had at the time."""
 
     MAX_LENGTH = 2_000
 
@@ -55,7 +55,7 @@ class Message(models.Model):
 
 
 class OpenPage(models.Model):
-    """A page that is open in a room. Only true for as long as its connection says so."""
+    """A page that is open in a room, as long as its connection renews the row."""
 
     channel = models.CharField(max_length=100, unique=True, help_text="The connection, to the channel layer.")
     room = models.CharField(max_length=rooms.MAX_LENGTH)

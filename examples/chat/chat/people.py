@@ -1,4 +1,4 @@
-"""Who somebody is: a signed-in user under their username, anybody else under a name kept in their session."""
+"""People: members, with their username, and visitors, with a name in their session."""
 
 import secrets
 from collections.abc import MutableMapping
@@ -21,7 +21,7 @@ _ANIMALS = (
 
 
 class Person(TypedDict):
-    """Somebody, as others see them. The id is public: it says nothing about the session."""
+    """A person, as others see them. The id is public, and reveals nothing about the session."""
 
     id: str
     name: str
@@ -29,13 +29,13 @@ class Person(TypedDict):
 
 
 def new_visitor(name: str = "") -> Person:
-    """Somebody new, under the name given or a friendly one."""
+    """A new visitor, with the given name or a generated one."""
     generated = f"{secrets.choice(_ADJECTIVES.split())} {secrets.choice(_ANIMALS.split())}"
     return Person(id=f"v{secrets.token_hex(8)}", name=name or generated, member=False)
 
 
 def person_of(user: AbstractBaseUser | AnonymousUser, session: MutableMapping[str, Any]) -> Person:
-    """Who that is; a visitor seen for the first time is somebody new, and it is the caller who remembers them."""
+    """The person of a user and a session. The caller stores a new visitor in the session."""
     if user.is_authenticated:
         return Person(id=f"u{user.pk}", name=user.get_username(), member=True)
     return session.get(VISITOR) or new_visitor()

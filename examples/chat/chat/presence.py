@@ -1,9 +1,9 @@
-"""Who is in which room right now.
+"""The people who are in a room now.
 
-Every open page is a connection, and a person may have several. Each has a row in the database, where all processes of
-the site see it. A connection that ends takes its row away. One whose process was killed cannot; its row is a lie from
-then on, and so a row counts only for as long as its connection renews it. The others in the room clear away what has
-not been renewed (:func:`renew`).
+Every open page is a connection, and a person may have several. Each connection has a row in the database, which all
+processes of the site see, and deletes it when it ends. A connection of a killed process cannot. So a row counts only as
+long as its connection renews it, and the other connections of the room delete rows that were not renewed
+(:func:`renew`).
 """
 
 from datetime import datetime, timedelta
@@ -16,13 +16,13 @@ from django.utils import timezone
 from .models import OpenPage
 from .people import Person
 
-#: After how many missed renewals a page counts as gone.
+#: Missed renewals after which a page counts as gone.
 MISSED = 3
 
 
 @transaction.atomic
 def join(room: str, channel: str, person: Person) -> bool:
-    """Add a connection. Returns whether the others have something to learn: a new person, or a new name."""
+    """Add a connection. Returns whether it brings a new person, or a new name, which the others must be told."""
     news = person not in people(room)
     OpenPage.objects.update_or_create(
         channel=channel, defaults={"room": room, "person": person, "person_id": person["id"], "seen_at": timezone.now()}
@@ -32,7 +32,7 @@ def join(room: str, channel: str, person: Person) -> bool:
 
 @transaction.atomic
 def leave(room: str, channel: str) -> bool:
-    """Remove a connection, if it is there. Returns whether it was the last one of that person."""
+    """Remove a connection. Returns whether it was the last one of its person."""
     page = OpenPage.objects.filter(room=room, channel=channel).first()
     if page is None:
         return False
@@ -42,9 +42,11 @@ def leave(room: str, channel: str) -> bool:
 
 @transaction.atomic
 def renew(room: str, channel: str, person: Person) -> tuple[bool, list[Person]]:
-    """Say that a connection is still there.
+    """Renew a connection's row.
 
-    Returns whether the others had taken this person for gone, and who has gone without a word. The others must be told.
+    Returns:
+        Whether the others had taken this person for gone; and the people whose rows were not renewed, and so are gone
+        now. The caller tells the room both.
     """
     was_missed = join(room, channel, person)
     lost = OpenPage.objects.filter(room=room, seen_at__lt=_still_there())
@@ -55,13 +57,13 @@ def renew(room: str, channel: str, person: Person) -> tuple[bool, list[Person]]:
 
 
 def people(room: str) -> list[Person]:
-    """Everybody in the room, each once, in the order they came."""
+    """The people in the room, each once, in the order in which they came."""
     pages = OpenPage.objects.filter(room=room, seen_at__gte=_still_there()).order_by("id")
     return list({page.person_id: page.person for page in pages}.values())
 
 
 def counts() -> dict[str, int]:
-    """How many people are in each room that is not empty."""
+    """The number of people in each room that is not empty."""
     rooms = OpenPage.objects.filter(seen_at__gte=_still_there()).values("room")
     return {entry["room"]: entry["people"] for entry in rooms.annotate(people=Count("person_id", distinct=True))}
 

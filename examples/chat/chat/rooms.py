@@ -1,4 +1,4 @@
-"""What a room may be called. The name goes into addresses and into the name of a channel layer group."""
+"""The names of rooms. A name is part of an address, and of the name of a channel layer group."""
 
 from django.urls import register_converter
 from django.urls.converters import StringConverter
@@ -8,7 +8,7 @@ RULE = f"The name of a room is made of up to {MAX_LENGTH} letters from a to z, d
 
 
 class RoomConverter(StringConverter):
-    """``<room:room>`` in a path: a name that keeps to the rule."""
+    """``<room:room>`` in a path: a valid name."""
 
     regex = f"[-a-zA-Z0-9_]{{1,{MAX_LENGTH}}}"
 
@@ -17,5 +17,5 @@ register_converter(RoomConverter, "room")
 
 
 def group_name(room: str) -> str:
-    """The channel layer group of everybody who is in the room."""
+    """The channel layer group of all pages in the room."""
     return f"chat.{room}"

@@ -1,4 +1,4 @@
-"""Which consumer serves which WebSocket; the counterpart of ``urls.py``."""
+"""The WebSocket routes; the counterpart of ``urls.py``."""
 
 from django.urls import path
 

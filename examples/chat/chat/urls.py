@@ -1,4 +1,4 @@
-"""The pages."""
+"""The routes of the pages."""
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path

@@ -1,4 +1,4 @@
-"""The pages: plain synchronous Django views, which run in worker threads."""
+"""The pages: plain synchronous Django views, which run in threads."""
 
 from django.contrib.auth import login
 from django.contrib.auth.forms import UserCreationForm
@@ -18,7 +18,7 @@ ROOMS_SHOWN = 12
 
 
 def remembered(request: HttpRequest) -> Person:
-    """Who is asking; a visitor is given a name, and keeps it with the session."""
+    """The person behind the request. A new visitor gets a name, which the session stores."""
     person = person_of(request.user, request.session)
     if not person["member"] and VISITOR not in request.session:
         request.session[VISITOR] = person
@@ -26,7 +26,7 @@ def remembered(request: HttpRequest) -> Person:
 
 
 def active_rooms() -> list[dict[str, object]]:
-    """The rooms with people in them, fullest first, then those where something was said last."""
+    """The rooms with people, fullest first, then the rooms with the latest messages."""
     counts = presence.counts()
     recent = Message.objects.values("room").annotate(last=Max("sent_at")).order_by("-last")[: 2 * ROOMS_SHOWN]
     last = {entry["room"]: entry["last"] for entry in recent}
@@ -51,26 +51,26 @@ def index(request: HttpRequest) -> HttpResponse:
 
 
 def room(request: HttpRequest, room: str) -> HttpResponse:
-    """A room. The page is empty: what was said, and who is there, comes over its WebSocket."""
+    """A room. The page is empty: messages and people come over its WebSocket."""
     context = {"room": room, "person": remembered(request), "max_length": Message.MAX_LENGTH}
     return render(request, "chat/room.html", context)
 
 
 def no_such_room(request: HttpRequest, name: str) -> HttpResponse:
-    """A name that no room can have: say what it may be, and offer the nearest."""
+    """An invalid name of a room: show the rule, and offer the nearest valid name."""
     nearest = slugify(name)[: rooms.MAX_LENGTH].strip("-")
     return render(request, "chat/no_such_room.html", {"name": name, "nearest": nearest, "rule": rooms.RULE}, status=404)
 
 
 class SignUp(RedirectURLMixin, CreateView):
-    """Make an account, and be signed in at once."""
+    """Create an account and sign in."""
 
     form_class = UserCreationForm
     template_name = "registration/sign_up.html"
     next_page = "index"
 
     def form_valid(self, form: UserCreationForm) -> HttpResponse:
-        """The form's user is stored by the base class."""
+        """Sign in the user that the base class has stored."""
         response = super().form_valid(form)
         login(self.request, self.object)
         return response

@@ -8,7 +8,7 @@ from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import AllowedHostsOriginValidator
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
-# Before anything that imports models: it sets Django up.
+# Before the import of models: this sets up Django.
 django_application = get_asgi_application()
 
 from chat.routing import websocket_urlpatterns  # noqa: E402
@@ -16,7 +16,7 @@ from chat.routing import websocket_urlpatterns  # noqa: E402
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        # From the outside in: is the page of ours? who is the visitor? which consumer is asked for?
+        # From the outside in: check the page's origin, load the user, find the consumer.
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -1,4 +1,4 @@
-"""Settings of the chat. What is particular to trio-channels stands first."""
+"""Settings of the chat. The settings for trio-channels come first."""
 
 import os
 from pathlib import Path
@@ -18,24 +18,24 @@ if "CHAT_REDIS" in os.environ:
         }
     }
 else:
-    # For one process, which is what serve.py starts.
+    # For one process: serve.py starts one.
     CHANNEL_LAYERS = {"default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer"}}
 
 # -- the chat ---------------------------------------------------------------------------------------------------------
 
-#: Seconds between two signs of life of an open page; see chat/presence.py.
+#: Seconds between two renewals of an open page's presence; see chat/presence.py.
 CHAT_RENEW_PRESENCE = float(os.environ.get("CHAT_RENEW_PRESENCE", "10"))
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 
-# Defaults for trying it out. On a real site give a key of your own, and DJANGO_DEBUG=0.
+# Defaults for development. In production set DJANGO_SECRET_KEY, and DJANGO_DEBUG=0.
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only-for-development-9f1c5b7a2e")
 DEBUG = os.environ.get("DJANGO_DEBUG", "1") == "1"
-# Not only for HTTP: a WebSocket from a page of any other origin is refused, see asgi.py.
+# Also for WebSockets: asgi.py refuses those from pages of other origins.
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 INSTALLED_APPS = [
-    "trio_channels",  # its runserver goes before that of staticfiles
+    "trio_channels",  # before staticfiles, so that its runserver is used
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -71,10 +71,10 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("CHAT_DATABASE", BASE_DIR / "chat.sqlite3"),
-        # The worker threads live as long as the server, and so may their connections.
+        # The threads live as long as the server, and so may their connections.
         "CONN_MAX_AGE": None,
         "OPTIONS": {
-            # Several threads write: let them wait for each other, and let readers not wait at all.
+            # Several threads write: they wait for each other, and readers do not wait.
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
@@ -90,5 +90,5 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "index"
 
-TIME_ZONE = "UTC"  # the pages show the local time of whoever looks
+TIME_ZONE = "UTC"  # the pages show the local time of their reader
 STATIC_URL = "static/"

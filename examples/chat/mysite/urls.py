@@ -1,9 +1,9 @@
-"""The site's pages. Its WebSockets are in ``chat/routing.py``."""
+"""The routes of the site's pages. The routes of its WebSockets are in ``chat/routing.py``."""
 
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import include, path
 
 urlpatterns = [
     path("", include("chat.urls")),
-    *staticfiles_urlpatterns(),  # nothing unless DEBUG
+    *staticfiles_urlpatterns(),  # empty unless DEBUG
 ]

@@ -1,4 +1,4 @@
-"""Who works and who tells: the worker's consumer, and the pages'."""
+"""The consumer of the worker, and the consumer of the pages."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ PAGES = "gallery"
 
 
 class ThumbnailConsumer(SyncConsumer):
-    """Runs in ``manage.py runworker thumbnails``: plain code, on a worker thread, several pictures at a time.
+    """Runs in ``manage.py runworker thumbnails``: plain code in threads, several pictures at a time.
 
-    The message is acknowledged when a method returns. If it raises, or the process dies, the message comes again; so
-    each must be right when it is done twice.
+    A message is acknowledged when its method returns. If the method raises, or the process dies, the message is
+    delivered again. So each method must be safe to run twice.
     """
 
     def picture_uploaded(self, message: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ class ThumbnailConsumer(SyncConsumer):
         try:
             make_thumbnail(picture.original, picture.thumbnail)
         except NoPictureError as error:
-            # The visitor's mistake: it would fail the next time too, so that it is an answer, and no error.
+            # Another delivery would fail too, so the page shows the reason, and the message is acknowledged.
             picture.state, picture.why = Picture.State.FAILED, str(error)[:200]
         else:
             picture.state, picture.why = Picture.State.DONE, ""
@@ -43,7 +43,7 @@ class GalleryConsumer(AsyncJsonWebsocketConsumer):
 
     async def connect(self) -> None:
         await self.accept()
-        # It is a member already: what changes from now on comes after this, and so nothing is missed.
+        # The page is a member of its group already, so later changes follow this message, and none is missed.
         await self.send_json({"pictures": await recent()})
 
     async def picture_changed(self, event: dict[str, Any]) -> None:
@@ -52,5 +52,5 @@ class GalleryConsumer(AsyncJsonWebsocketConsumer):
 
 @database_sync_to_async
 def recent() -> list[dict[str, str]]:
-    """The newest pictures, the oldest of them first."""
+    """The newest pictures, in the order of their uploads."""
     return [picture.as_json() for picture in reversed(Picture.objects.all()[:SHOWN])]

@@ -5,12 +5,12 @@ import uuid
 from django.db import models
 from django.urls import reverse
 
-#: Pictures that a page shows.
+#: The number of pictures that a page shows.
 SHOWN = 60
 
 
 class Picture(models.Model):
-    """An upload. Its file is stored under its id: no name of a visitor's becomes a path."""
+    """An upload. Its id is its file name: a visitor's text never becomes a path."""
 
     class State(models.TextChoices):
         WAITING = "waiting"
@@ -31,15 +31,15 @@ class Picture(models.Model):
 
     @property
     def original(self) -> str:
-        """Where the upload is stored."""
+        """The path of the upload."""
         return f"originals/{self.pk}"
 
     @property
     def thumbnail(self) -> str:
-        """Where the thumbnail is stored, once there is one."""
+        """The path of the thumbnail, which may not exist yet."""
         return f"thumbnails/{self.pk}.webp"
 
     def as_json(self) -> dict[str, str]:
-        """What a page needs to know."""
+        """The picture as a page gets it."""
         address = reverse("thumbnail", args=[self.pk]) if self.state == self.State.DONE else ""
         return {"id": str(self.pk), "name": self.name, "state": self.state, "why": self.why, "thumbnail": address}

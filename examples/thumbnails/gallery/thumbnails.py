@@ -8,21 +8,19 @@ from PIL import Image, ImageOps
 
 #: The longer edge, in pixels.
 SIZE = 320
-#: Pixels of an original: few bytes can hold many, all of which have to be held in memory.
+#: The largest number of pixels of an upload. A small file can hold many pixels, and all are held in memory.
 MOST_PIXELS = 50_000_000
 
 
 class NoPictureError(ValueError):
-    """What was uploaded is no picture that Pillow can read."""
+    """Pillow cannot read the upload as a picture."""
 
 
 def make_thumbnail(original: str, thumbnail: str) -> None:
-    """Read one stored file, and store the other.
-
-    Made a second time, which may happen when a worker dies, it is the same file again.
+    """Read an original, and store its thumbnail. A second call stores the same file again.
 
     Raises:
-        NoPictureError: the original is no picture, or one so large that it may be an attack.
+        NoPictureError: the original is not a picture, or has so many pixels that it may be an attack.
     """
     try:
         with default_storage.open(original) as file, Image.open(file) as image:

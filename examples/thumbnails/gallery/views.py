@@ -1,4 +1,4 @@
-"""The page, what it posts to, and the thumbnails: plain synchronous Django views."""
+"""The page with its upload form, and the thumbnails: plain synchronous Django views."""
 
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from trio_channels.sync import async_to_sync
 from .consumers import PAGES
 from .models import Picture
 
-#: Bytes of an upload.
+#: The largest size of an upload, in bytes.
 LARGEST = 10 * 2**20
 
 
@@ -24,44 +24,44 @@ class UploadForm(forms.Form):
     picture = forms.FileField(max_length=100)
 
     def clean_picture(self) -> UploadedFile:
-        """Small enough? Whether it is a picture is the worker's to find out."""
+        """Check the size. The worker finds out whether the file is a picture."""
         upload: UploadedFile = self.cleaned_data["picture"]
         if upload.size > LARGEST:
-            raise forms.ValidationError(f"A picture can have {LARGEST // 2**20} MB at the most.")
+            raise forms.ValidationError(f"A picture can have at most {LARGEST // 2**20} MB.")
         return upload
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    """The page. The pictures come over its WebSocket."""
+    """The page. Its pictures come over its WebSocket."""
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         try:
             take(form.cleaned_data["picture"])
         except ChannelFull:
-            form.add_error("picture", "Too many pictures wait already. Try again in a minute.")
+            form.add_error("picture", "Too many pictures are waiting. Try again in a minute.")
         else:
             return redirect("index")
     return render(request, "gallery/index.html", {"form": form})
 
 
 def take(upload: UploadedFile) -> None:
-    """Store a picture, and tell a worker and the pages.
+    """Store a picture, and send messages to a worker and to the pages.
 
     Raises:
-        ChannelFull: too many wait already; this one is not kept.
+        ChannelFull: too many pictures are waiting; this one is not stored.
     """
     picture = Picture(name=upload.name[:100])
     default_storage.save(picture.original, upload)
     picture.save()
     layer = get_channel_layer()
     try:
-        # To one worker, whichever is free.
+        # To one worker.
         async_to_sync(layer.send)("thumbnails", {"type": "picture.uploaded", "id": str(picture.pk)})
     except ChannelFull:
         default_storage.delete(picture.original)
         picture.delete()
         raise
-    # To every open page. It may be told the result before this: a page does not go back to "waiting".
+    # To every open page. The worker's result may come first, so a page never goes back to "waiting".
     async_to_sync(layer.group_send)(PAGES, {"type": "picture.changed", "picture": picture.as_json()})
 
 

@@ -1,4 +1,4 @@
-"""The ASGI application, of the server and of the worker."""
+"""The ASGI application of the server and of the worker."""
 
 import os
 
@@ -7,7 +7,7 @@ from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRout
 from trio_channels.security.websocket import AllowedHostsOriginValidator
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
-# Before anything that imports models: it sets Django up.
+# Before the import of models: this sets up Django.
 django_application = get_asgi_application()
 
 from django.urls import path  # noqa: E402
@@ -17,7 +17,7 @@ application = ProtocolTypeRouter(
     {
         "http": django_application,
         "websocket": AllowedHostsOriginValidator(URLRouter([path("ws/gallery/", GalleryConsumer.as_asgi())])),
-        # What `manage.py runworker thumbnails` runs for each message.
+        # `manage.py runworker thumbnails` runs this for each message.
         "channel": ChannelNameRouter({"thumbnails": ThumbnailConsumer.as_asgi()}),
     }
 )

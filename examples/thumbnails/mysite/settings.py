@@ -1,4 +1,4 @@
-"""Settings of the gallery. What is particular to trio-channels stands first."""
+"""Settings of the gallery. The settings for trio-channels come first."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ CHANNEL_LAYERS = {
         "BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer",
         "CONFIG": {
             "hosts": [os.environ.get("GALLERY_REDIS", "redis://localhost:6379")],
-            # Work may wait for longer than news: for an hour without a worker, and for 1,000 pictures.
+            # Work may wait longer than news: for an hour without a worker, and up to 1,000 pictures.
             "expiry": 3600,
             "channel_capacity": {"thumbnails": 1000},
         },
@@ -23,12 +23,12 @@ CHANNEL_LAYERS = {
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 
-# Defaults for trying it out. On a real site give a key of your own, and DJANGO_DEBUG=0.
+# Defaults for development. In production set DJANGO_SECRET_KEY, and DJANGO_DEBUG=0.
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only-for-development-71c0a4e85b")
 DEBUG = os.environ.get("DJANGO_DEBUG", "1") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
-# "trio_channels" brings the commands runworker and runserver; the latter goes before that of staticfiles.
+# "trio_channels" has the commands runworker and runserver. It comes before staticfiles, so that its runserver is used.
 INSTALLED_APPS = ["trio_channels", "django.contrib.staticfiles", "gallery"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -47,7 +47,7 @@ DATABASES = {
         "NAME": DATA_DIR / "gallery.sqlite3",
         "CONN_MAX_AGE": None,
         "OPTIONS": {
-            # The server and the worker write: let them wait for each other.
+            # The server and the worker write: they wait for each other.
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",

@@ -1,4 +1,4 @@
-"""The site's pages. Its WebSocket and its worker's channel are in ``asgi.py``."""
+"""The routes of the site's pages. The routes of its WebSocket and of its named channel are in ``asgi.py``."""
 
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import path
@@ -7,5 +7,5 @@ from gallery import views
 urlpatterns = [
     path("", views.index, name="index"),
     path("thumbnails/<uuid:picture>.webp", views.thumbnail, name="thumbnail"),
-    *staticfiles_urlpatterns(),  # nothing unless DEBUG
+    *staticfiles_urlpatterns(),  # empty unless DEBUG
 ]

@@ -118,7 +118,7 @@ Serve = Callable[..., Awaitable[Server]]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(bare_hypercorn: Callable[[], None]) -> AsyncIterator[Serve]:
     """``server = await serve(application)``: stopped as by a signal when the test has ended."""
     servers: list[Server] = []
 
@@ -128,6 +128,8 @@ async def serve() -> AsyncIterator[Serve]:
             server = Server()
             if not isinstance(application, ProtocolTypeRouter):  # which answers lifespan
                 application = ProtocolTypeRouter({"http": application, "websocket": application})
+
+            bare_hypercorn()
 
             async def run(task_status: trio.TaskStatus[Any]) -> None:
                 await hypercorn.trio.serve(

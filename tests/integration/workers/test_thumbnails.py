@@ -157,5 +157,5 @@ async def test_a_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(galle
         assert [one["name"] for one in await pictures(page)] == ["noise.jpg", "no.jpg", "again.jpg"]
     assert await trio.to_thread.run_sync(gallery.end) == 0, gallery.output
     assert "Traceback" not in gallery.output, gallery.output
-    assert "has ended with code -9; it is started again." in gallery.output
+    assert "ended with code -9; starting it again." in gallery.output
     assert "stopped: thumbnails: 1 handled, 0 failed, 0 running" in gallery.output

@@ -13,7 +13,7 @@ from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
 from ..hub import Hub
-from ..local import LocalDelivery, _nothing
+from ..local import LocalDelivery
 from ..mailbox import Mailbox
 from ..message import round_trip
 from ..work import WorkQueue
@@ -166,9 +166,7 @@ class InMemoryChannelLayer(LocalDelivery):
         here = self._hub()
         if channel in here.mailboxes:
             return here
-        return next(
-            (hub for hub in self._all_hubs() if channel in hub.mailboxes and self._in_run_of(hub, _nothing)), None
-        )
+        return next((hub for hub in self._all_hubs() if channel in hub.mailboxes and self._is_running(hub)), None)
 
     def _call_in(self, hub: Hub, function: Callable[[], None]) -> None:
         if hub is self._hub():

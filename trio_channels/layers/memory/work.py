@@ -96,7 +96,7 @@ class MemoryWorkQueue(WorkQueue):
         self._dead.append(letter)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """See :meth:`WorkQueue.dead_letters`."""
+        """See :meth:`WorkQueue.dead_letters`. Cancellation: changes nothing."""
         await trio.lowlevel.checkpoint()
         return list(itertools.islice(self._dead, limit))
 

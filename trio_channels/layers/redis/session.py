@@ -117,6 +117,13 @@ class Session:
         self.shard_for(group).memberships.change(group)
 
     async def start(self) -> None:
+        """Start the shards' tasks, and wait until every shard's reader is attached.
+
+        Raises:
+            ChannelLayerUnavailable: that took longer than the time limit.
+
+        Cancellation: the tasks are ended.
+        """
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         try:
             nursery.start_soon(self._work)

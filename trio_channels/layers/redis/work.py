@@ -109,6 +109,7 @@ class RedisWorkSource(WorkSource):
     # -- taking ---------------------------------------------------------------------------------------------------
 
     async def take(self, at_most: int) -> list[Delivery]:
+        """See :meth:`WorkSource.take`. Cancellation: loses nothing; unread messages go to the next call."""
         back_off = BackOff()
         while True:
             try:
@@ -208,11 +209,13 @@ class RedisWorkSource(WorkSource):
     # -- settling -------------------------------------------------------------------------------------------------
 
     async def done(self, delivery: Delivery) -> bool:
+        """See :meth:`WorkSource.done`. Cancellation: seen only while Redis is away."""
         return await self._settle(
             delivery, WORK_DONE(self._context.stream, args=(CONSUMER_GROUP, self._worker, delivery.id))
         )
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
+        """See :meth:`WorkSource.retry`. Cancellation: seen only while Redis is away."""
         idle = int(max(self._claim_after - delay, 0) * 1000)
         await self._settle(
             delivery,
@@ -220,6 +223,7 @@ class RedisWorkSource(WorkSource):
         )
 
     async def bury(self, delivery: Delivery, why: str) -> None:
+        """See :meth:`WorkSource.bury`. Cancellation: seen only while Redis is away."""
         context = self._context
         blob = context.codec.pack(NAMED, context.channel, {"why": why})
         arguments = (CONSUMER_GROUP, self._worker, delivery.id, delivery.count, blob, DEAD_LETTERS)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import trio
 from django.core.management.base import BaseCommand, CommandError
 
-from ..._concurrency.watchdog import LastResort
+from ..._concurrency.watchdog import Watchdog
 from ...exceptions import TrioChannelsError
 from ...layers.lifespan import open_layers
 from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
@@ -86,8 +86,8 @@ class Command(BaseCommand):
                 max_deliveries=options["max_deliveries"],
                 claim_after=options["claim_after"],
             )
-            with LastResort(logger) as last_resort:
-                ends = _Ends(last_resort)
+            with Watchdog(logger) as watchdog:
+                ends = _Ends(watchdog)
                 trio.run(_work_until_told, worker, ends)
         except TrioChannelsError as error:
             raise CommandError(str(error)) from error
@@ -99,7 +99,7 @@ class Command(BaseCommand):
 class _Ends:
     """The end of the process: by force, or with this exit code."""
 
-    last_resort: LastResort
+    watchdog: Watchdog
     code: int = 0
 
 
@@ -123,11 +123,11 @@ async def _handle_signals(signals: AsyncIterator[int], worker: Worker, run: trio
     first = signal.Signals(await anext(signals))
     logger.info("%s: draining, no more messages are taken; a second signal ends at once; %r", first.name, worker)
     worker.drain()
-    ends.last_resort.within(worker.grace + FAREWELL, 1)
+    ends.watchdog.within(worker.grace + FAREWELL, 1)
     second = signal.Signals(await anext(signals))
     logger.warning("%s again: ending at once; %r", second.name, worker)
     ends.code = 128 + second
-    ends.last_resort.within(AT_ONCE, ends.code)
+    ends.watchdog.within(AT_ONCE, ends.code)
     run.cancel()
 
 

@@ -1,6 +1,6 @@
-// A room's page: one WebSocket, and what is shown of what comes over it.
+// A room's page: one WebSocket, and the display of its events.
 //
-// Text from other people only ever becomes a text node (textContent), so that HTML in it stays text.
+// Text from other people only becomes text nodes (textContent), so that HTML in it stays text.
 
 const element = (id) => document.getElementById(id);
 const chat = element("chat");
@@ -18,8 +18,8 @@ address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
 
 let socket;
 let failures = 0;
-let retry; // the timer, while one waits
-let welcomed; // whether the server has said something on this socket
+let retry; // the timer of the next attempt, if one is set
+let welcomed; // whether this socket has got its welcome
 
 function connect() {
   clearTimeout(retry);
@@ -32,14 +32,14 @@ function connect() {
   };
   socket.onclose = () => {
     showState("reconnecting", "Reconnecting…");
-    // The jitter keeps the pages from coming back all at the same moment.
+    // The jitter keeps the pages from reconnecting at the same moment.
     const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** failures) * (0.5 + Math.random() / 2);
     failures += 1;
     retry = setTimeout(connect, delay);
   };
 }
 
-// No need to wait when there is a reason to think that it works now.
+// Do not wait if the network is back, or the page is looked at.
 const connectNow = () => retry !== undefined && connect();
 addEventListener("online", connectNow);
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && connectNow());
@@ -50,7 +50,7 @@ function showState(state, text) {
   element("send").disabled = state !== "connected";
 }
 
-// What the server sends, by kind; see consumers.py.
+// The handlers of the server's events, by kind; see consumers.py.
 const handlers = {
   welcome({ you, people: present, history }) {
     failures = 0;
@@ -59,12 +59,12 @@ const handlers = {
     people.clear();
     for (const person of present) people.set(person.id, person);
     showPeople();
-    // After a long absence there may be a hole between what is shown and what has come: then start anew.
+    // After a long absence, messages between the shown ones and the history may be missing: then start anew.
     if (!history.some(({ id }) => shown.has(id))) forgetMessages();
     for (const message of history) showMessage(message);
     element("empty").hidden = shown.size > 0;
-    log.setAttribute("aria-live", "polite"); // from now on; the history is not read out
-    // Later ones come when messages to us were lost. Ours are not: what this socket was given is on its way.
+    log.setAttribute("aria-live", "polite"); // screen readers read messages from now on, and not the history
+    // A later welcome on the same socket means that messages to this page were lost. Its own messages were not.
     if (!welcomed) resend();
     welcomed = true;
   },
@@ -89,7 +89,7 @@ const handlers = {
 
 // -- people -----------------------------------------------------------------------------------------------------------
 
-let me; // who we are, once the server has told us
+let me; // this page's person; set by the welcome
 const people = new Map(); // by id
 
 function showPeople() {
@@ -133,9 +133,9 @@ function announce(text) {
 // -- messages ---------------------------------------------------------------------------------------------------------
 
 const MOST_SHOWN = 500;
-const ONE_BREATH = 5 * 60_000; // messages of one person within it stand together
+const JOIN_WITHIN = 5 * 60_000; // milliseconds; messages of one person within this time stand together
 
-const shown = new Map(); // id of a message -> its item; what comes twice is shown once
+const shown = new Map(); // the item of each message, by id; a message that comes twice is shown once
 
 function showMessage(message) {
   confirm(message);
@@ -143,7 +143,7 @@ function showMessage(message) {
   const item = messageItem(message);
   const wasAtEnd = atEnd();
   shown.set(message.id, item);
-  // Almost always it goes to the end; two that were stored at the same time may arrive the other way round.
+  // A message almost always goes to the end. Two that were stored at the same time may arrive in the wrong order.
   let after = log.lastElementChild;
   while (after && Number(after.dataset.id) > message.id) after = after.previousElementSibling;
   log.insertBefore(item, after ? after.nextElementSibling : log.firstElementChild);
@@ -178,7 +178,7 @@ function messageItem({ id, who, when, message }) {
   return item;
 }
 
-// Give a message its day, or join it to the one before, as its place has it.
+// Show the day above the first message of a day; join messages of one person that follow each other.
 function joinUp(item) {
   if (!item) return;
   const before = item.previousElementSibling;
@@ -189,7 +189,7 @@ function joinUp(item) {
   heading.textContent = isNewDay ? day : "";
   item.classList.toggle(
     "follows",
-    !isNewDay && before.dataset.author === item.dataset.author && item.dataset.when - before.dataset.when < ONE_BREATH,
+    !isNewDay && before.dataset.author === item.dataset.author && item.dataset.when - before.dataset.when < JOIN_WITHIN,
   );
 }
 
@@ -217,11 +217,11 @@ element("newest").addEventListener("click", () => {
 
 // -- writing ----------------------------------------------------------------------------------------------------------
 
-// Sent, but not seen to come back. If the connection breaks, the server may have stored them or not: the history after
-// the reconnect tells, and only what is not in it is sent again.
+// Texts that were sent, and have not come back. After a broken connection the server may have stored them or not. The
+// history after the reconnect tells: only texts that are not in it are sent again.
 const unconfirmed = [];
 
-// As in Python, which takes some control characters for blanks: what comes back must be what was sent.
+// Python strips these control characters as blanks, too. The text that comes back must equal the text that was sent.
 const BLANKS_AROUND = /^[\s\x1c-\x1f\x85]+|[\s\x1c-\x1f\x85]+$/g;
 
 function send(text) {

@@ -1,6 +1,6 @@
 "use strict";
 
-// Everything shown comes over the WebSocket: all pictures after each connect, then each change.
+// All pictures come over the WebSocket: the whole list after each connect, then each change.
 
 const list = document.getElementById("pictures");
 const state = document.getElementById("state");
@@ -15,7 +15,7 @@ function show(picture) {
     item.id = id;
     list.prepend(item);
   } else if (item.dataset.state !== "waiting" && picture.state === "waiting") {
-    return; // older news
+    return; // this event is older than the picture's state
   }
   item.dataset.state = picture.state;
   const caption = document.createElement("p");

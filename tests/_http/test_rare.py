@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -14,6 +15,9 @@ from trio_channels._threads.database import worker_pool
 from trio_channels.db import pinned
 
 from .common import fetch
+
+HERE = Path(__file__)
+CONTENT = HERE.read_bytes()
 
 
 class Counting:
@@ -38,8 +42,8 @@ async def counted(request: HttpRequest) -> StreamingHttpResponse:
 files: list[Any] = []
 
 
-async def wrapped_file(request: HttpRequest) -> FileResponse:
-    files.append(open(__file__, "rb"))  # noqa: ASYNC230, SIM115 - Django closes it
+def wrapped_file(request: HttpRequest) -> FileResponse:
+    files.append(HERE.open("rb"))  # Django closes it
     return FileResponse(File(files[-1]))
 
 
@@ -55,8 +59,7 @@ async def test_an_iterator_without_aclose_is_streamed() -> None:
 
 
 async def test_a_file_in_djangos_wrapper_is_sent_and_closed() -> None:
-    with open(__file__, "rb") as here:  # noqa: ASYNC230
-        assert (await fetch("/wrapped_file/"))["body"] == here.read()
+    assert (await fetch("/wrapped_file/"))["body"] == CONTENT
     assert files.pop().closed
 
 

@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from asgiref.sync import sync_to_async
 from django.core.files import File
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
-from trio_channels._threads.database import worker_pool
-from trio_channels.db import pinned
+from trio_channels._threads.database import thread_pool
+from trio_channels.db import aatomic, pinned
 
 from .common import fetch
 
@@ -51,7 +52,17 @@ async def threads(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str({await sync_to_async(threading.get_ident)() for _ in range(2)}))
 
 
-urlpatterns = [path(f"{view.__name__}/", view) for view in (counted, wrapped_file, threads)]
+async def transaction_in_a_block(request: HttpRequest) -> HttpResponse:
+    seen = set()
+    async with pinned():
+        async with aatomic():
+            seen.add(await sync_to_async(threading.get_ident)())
+        seen.add(await sync_to_async(threading.get_ident)())
+    return HttpResponse(str(len(seen)))
+
+
+VIEWS = (counted, wrapped_file, threads, transaction_in_a_block)
+urlpatterns = [path(f"{view.__name__}/", view) for view in VIEWS]
 
 
 async def test_an_iterator_without_aclose_is_streamed() -> None:
@@ -67,4 +78,10 @@ async def test_a_request_in_a_block_is_on_its_thread() -> None:
     async with pinned():
         mine = await sync_to_async(threading.get_ident)()
         assert (await fetch("/threads/"))["body"] == str({mine}).encode()
-    assert worker_pool().statistics().held == 0
+    assert thread_pool().statistics().leased == 0
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_transaction_in_a_block_is_on_its_thread() -> None:
+    assert (await fetch("/transaction_in_a_block/"))["body"] == b"1"
+    assert thread_pool().statistics().leased == 0

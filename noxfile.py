@@ -157,10 +157,12 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(out))
     session.run("twine", "check", "--strict", *map(str, out.iterdir()))
     session.install("--force-reinstall", "--no-deps", *map(str, out.glob("*.whl")))
-    session.install(*map(str, out.glob("*.whl")))
+    session.install(*(f"{wheel}[redis]" for wheel in out.glob("*.whl")))
     session.cd(session.create_tmp())
     session.run("trio-channels", "--version")
-    session.run("python", "-c", "import trio_channels, trio_channels.generic.websocket as w; print(w.__file__)")
+    session.run(
+        "python", "-c", "import trio_channels.layers.redis, trio_channels.generic.websocket as w; print(w.__file__)"
+    )
 
 
 @nox.session

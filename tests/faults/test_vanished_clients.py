@@ -27,6 +27,13 @@ SENDERS = 20
 #: At least so many echoes go on beside them, and until the last of them has ended.
 ECHOES = 200
 
+
+@pytest.fixture(autouse=True)
+def unhardened(settings: Any) -> None:
+    """The applications leave hypercorn as it is."""
+    settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": False}
+
+
 LIMITS = Limits(disconnect_timeout=0.2, close_timeout=0.2)
 
 

@@ -13,8 +13,7 @@ from trio_channels.exceptions import InvalidChannelLayerError, InvalidNameError
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.base import ChannelLayer, Delivery, WorkSource
 from trio_channels.layers.memory import work
-from trio_channels.layers.redis import RedisStreamsChannelLayer
-from trio_channels.layers.redis import work as redis_work
+from trio_channels.layers.redis import RedisStreamsChannelLayer, work_source
 
 from ..redis_server import RedisServer
 from .test_contract import cancelled_at_checkpoint
@@ -35,7 +34,7 @@ async def layer(request: pytest.FixtureRequest, redis_server: RedisServer) -> As
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_work, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(work_source, "LOOK_INTERVAL", 0.05)
 
 
 async def send(layer: ChannelLayer, *numbers: int) -> None:
@@ -148,7 +147,7 @@ async def test_dead_letters_can_be_forgotten(layer: ChannelLayer) -> None:
 async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_says_so(
     layer: ChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (work, redis_work):
+    for module in (work, work_source):
         monkeypatch.setattr(module, "DEAD_LETTERS", 2)
     queue = layer.work_queue("jobs")
     async with queue.serve() as source:

@@ -114,7 +114,7 @@ async def test_a_process_that_serves_unhardened_warns_once(
     settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": False}
     monkeypatch.setattr("trio_channels.server.hardening._warned", False)
     for _ in range(2):
-        router = ProtocolTypeRouter({})
+        router: Any = ProtocolTypeRouter({})
         assert caplog.records == []
     for _ in range(2):
         await hypercorn.trio.serve(router, config_for_tests(loglevel="ERROR"), shutdown_trigger=at_once)

@@ -171,7 +171,7 @@ async def test_http2_body_of_many_frames_is_one_write(writes: list[bytes]) -> No
 
 
 async def test_http2_held_head_is_sent_when_the_application_ends() -> None:
-    application = Waits(LENGTH)
+    application = Waits((b"content-length", b"0"))
     async with serving_ours(application) as server, await Http2.open(server) as client:
         number = await client.request(*GET, (b":path", b"/"))
         await application.started.wait()

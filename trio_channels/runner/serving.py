@@ -21,6 +21,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from .. import _conf
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
+from .._concurrency.exception_groups import bare
 from .._concurrency.watchdog import Watchdog
 from ..exceptions import CannotStart
 from ..layers import InMemoryChannelLayer, channel_layers
@@ -141,13 +142,11 @@ def warn_of_separate_layers(processes: int) -> None:
 
 
 def _startup_error(error: Exception) -> CannotStart:
-    leaf = error
-    while isinstance(leaf, ExceptionGroup) and len(leaf.exceptions) == 1:
-        leaf = leaf.exceptions[0]
-    if isinstance(leaf, LifespanFailureError | LifespanTimeoutError):
-        return CannotStart(f"the application did not start: {leaf}")
+    cause = bare(error)
+    if isinstance(cause, LifespanFailureError | LifespanTimeoutError):
+        return CannotStart(f"the application did not start: {cause}")
     failure = CannotStart("the server failed before it served")
-    failure.__cause__ = leaf
+    failure.__cause__ = cause
     return failure
 
 

@@ -71,7 +71,9 @@ def _open(config: Config, kind: str, address: str) -> socket.socket:
             with _closed_on_error(sock):
                 sock.listen(config.backlog)
     except (OSError, OverflowError, ValueError) as error:
-        raise CannotStart(f"cannot listen on {address}: {error}") from None
+        raise CannotStart(
+            f"cannot listen on {address}: {error}. Free this address, or give another with --bind"
+        ) from None
     return sock
 
 
@@ -128,7 +130,7 @@ def _refuse_if_served(name: str) -> None:
             client.connect(name)
         except ConnectionRefusedError:
             return
-    raise FileExistsError("another server listens there; stop it, or use another path")
+    raise FileExistsError("another server listens there")
 
 
 def _remove(path: Path, number: int) -> None:

@@ -1,7 +1,7 @@
-"""hypercorn's access log, with the connection's number and the end of WebSockets, and safe to read.
+"""hypercorn's access log, with the connection's number and the end of WebSockets, and with escaped input.
 
-hypercorn's own writes a path as the client sent it, percent-decoded: a line break in it forges a line. And it copies
-the process' environment for each request.
+hypercorn's own log writes the client's path percent-decoded: a line break in it forges a line. It also copies the
+process' environment for each request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypercorn.logging import Logger
 
 from ..log import number_of
 
-#: Instead of hypercorn's own, where that was not changed. The time is the handler's.
+#: The default format. The log handler adds the time.
 FORMAT = '%(h)s "%(r)s" %(s)s %(b)s %(L)s #%(i)s'
 
 _PHRASES = {str(status.value): status.phrase for status in HTTPStatus}
@@ -27,8 +27,8 @@ _PHRASES = {str(status.value): status.phrase for status in HTTPStatus}
 class ServerLog(Logger):
     """hypercorn's logger; access lines go to ``trio_channels.access``.
 
-    They are written if hypercorn's option `accesslog` says where to, or if that logger has a level of its own, as from
-    Django's ``LOGGING``.
+    They are written if hypercorn's option `accesslog` is set, or if that logger has a level, for example from Django's
+    ``LOGGING``.
     """
 
     def __init__(self, config: Config) -> None:
@@ -43,7 +43,7 @@ class ServerLog(Logger):
             self.access_logger = ours if ours.level else None
 
     def atoms(self, request: Any, response: Any, request_time: float) -> Atoms:
-        """What a format may name."""
+        """The values for a format."""
         return Atoms(request, response, request_time)
 
     async def websocket_ended(self, scope: Any, code: int, seconds: float) -> None:
@@ -52,21 +52,21 @@ class ServerLog(Logger):
 
 
 def use_our_log(config: Config) -> None:
-    """Have a configuration log as above, unless it has a logger class of its own."""
+    """Set our logger class, unless the configuration has another one already."""
     if config.logger_class is Logger:
         config.logger_class = ServerLog
         config._log = None
 
 
 class Atoms(dict[str, Any]):
-    """What an access line may name: as in hypercorn's documentation, and ``%(i)s``, the connection's number.
+    """The values for an access line: those of hypercorn's documentation, and ``%(i)s``, the connection's number.
 
-    Headers and variables of the environment are looked up when a format names them; what is not there is ``-``.
+    Headers and environment variables are looked up when a format names them; a missing one is ``-``.
 
     Args:
         scope: of the request or WebSocket.
-        response: status and headers, or None where the client left before there was one.
-        seconds: that it took.
+        response: status and headers; None if the client left before the response.
+        seconds: the duration.
     """
 
     def __init__(self, scope: Any, response: Any, seconds: float) -> None:
@@ -118,6 +118,6 @@ def _header(headers: Iterable[tuple[bytes, bytes]], wanted: str) -> str:
 
 
 def _safe(text: str) -> str:
-    """Without what ends a line, moves a terminal's cursor or ends a quotation."""
+    """The text with control characters and quotation marks escaped."""
     shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return shown.replace('"', '\\"')

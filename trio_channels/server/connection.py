@@ -1,4 +1,4 @@
-"""One connection of hypercorn's Trio worker: what it reads and writes, how long that may take, and how it ends."""
+"""One connection of hypercorn's Trio worker: reading, writing, deadlines, and the end."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.server")
 
-#: Seconds between looks at a client that is not read because its application takes nothing.
+#: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class ServerConnection(TCPServer):
-    """One connection.
+    """One connection of a server.
 
     Args:
-        served: the server it is one of.
-        stream: as accepted.
-        tls: for one that is to be encrypted.
-        number: tells it from the process' others.
+        served: the server.
+        stream: the accepted connection.
+        tls: the TLS configuration; None for a connection without TLS.
+        number: identifies the connection in this process.
 
     Attributes:
-        reads: how often something came from the client.
-        listening: whether it waits for the client, and not for an application to take what the client has sent.
-        frames_to: the WebSocket that the connection has become, if it has.
-        streams: the requests and WebSockets on it whose applications have not been told of their end.
-        extensions: what scopes are given under ``extensions``.
+        reads: the number of times that bytes came from the client.
+        listening: True while it waits for the client, False while it waits for an application.
+        frames_to: the WebSocket that uses the connection alone (HTTP/1.1), or None.
+        streams: the requests and WebSockets whose applications have not had their disconnect.
+        extensions: added to ``extensions`` of each scope.
     """
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
@@ -58,7 +58,7 @@ class ServerConnection(TCPServer):
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
         self.protocol: Protocol
-        transport: Any = self.tls or self._transport  # both do what it needs
+        transport: Any = self.tls or self._transport  # both have the interface that it needs
         super().__init__(served.app, served.config, served.context, served.state, transport)
         self.served = served
         self.limits = served.limits
@@ -79,12 +79,12 @@ class ServerConnection(TCPServer):
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
 
-    # -- its life ----------------------------------------------------------------------------------------------------
+    # -- life cycle ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the connection.
 
-        D1: whatever protocol code raises ends this connection and nothing else.
+        D1: an error in protocol code ends this connection and nothing else.
 
         Cancellation: applications are cancelled, and the socket is closed.
         """
@@ -127,23 +127,23 @@ class ServerConnection(TCPServer):
         return False
 
     def _report(self, error: BaseException) -> None:
-        """One line for what a client has done; a traceback for what is nobody's intention."""
+        """Log invalid input in one line, and a bug in protocol code with its traceback."""
         theirs = clients_doing(error)
         if theirs is not None:
             self.served.count("bad input")
-            logger.info("closing the connection of %s, which sent what is none of HTTP: %r", self.client, theirs)
+            logger.info("closing the connection of %s, which sent invalid HTTP: %r", self.client, theirs)
         else:
             self.served.count("errors")
             logger.error(
-                "closing the connection of %s: an error in protocol code, please report it",
+                "closing the connection of %s because of a bug in protocol code: please report it",
                 self.client,
                 exc_info=error,
             )
 
-    # -- in ----------------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     async def _read_data(self) -> None:
-        """Read until the end, or until what is waited for takes too long; then applications are told."""
+        """Read until the end or a deadline, then send applications their disconnect."""
         try:
             with self._reading:
                 await self._read_until_end()
@@ -156,7 +156,7 @@ class ServerConnection(TCPServer):
     async def _read_until_end(self) -> None:
         while data := await self._receive():
             if self._closing:
-                continue  # the last word has been said: what still comes is of no interest
+                continue  # discard input after the last message
             self.reads += 1
             try:
                 if self.frames_to is not None:
@@ -204,12 +204,12 @@ class ServerConnection(TCPServer):
             self._reading.deadline = self._patience.deadline
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
-        """Wait for something while the client may not be read, and abort if that has gone meanwhile.
+        """Wait while the client is not read; abort if the client goes meanwhile.
 
-        The application that is waited for may itself wait for nothing but the client's end.
+        Without this, an application that waits for the client's end would never see it.
 
         Args:
-            wait: may be cancelled and called again.
+            wait: is cancelled and called again once a second.
 
         Cancellation: as of ``wait``.
         """
@@ -230,7 +230,7 @@ class ServerConnection(TCPServer):
                 pass
 
     async def _fair(self) -> None:
-        """Let other tasks run, every so often; what did not have to wait has not done so by itself."""
+        """Run a checkpoint every ``YIELD_EVERY`` reads and writes that did not have to wait."""
         self._immediate += 1
         if self._immediate >= YIELD_EVERY:
             self._immediate = 0
@@ -238,10 +238,10 @@ class ServerConnection(TCPServer):
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
 
-    # -- out ---------------------------------------------------------------------------------------------------------
+    # -- writing -------------------------------------------------------------------------------------------------------
 
     async def protocol_send(self, event: Event) -> None:
-        """Take an event of hypercorn's protocols. Cancellation: the connection is closed if it is seen in a write."""
+        """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
         if isinstance(event, RawData):
             await self.write(event.data)
         elif isinstance(event, Closed):
@@ -257,9 +257,9 @@ class ServerConnection(TCPServer):
     async def write(self, data: bytes) -> None:
         """Write to the client.
 
-        D3: neither shielded nor for ever. What the client does not take in time ends the connection.
+        D3: the write is not shielded, and has a deadline that ends the connection.
 
-        Cancellation: what was written in part cannot be completed: the connection is reset.
+        Cancellation: resets the connection if the data has been written in part.
         """
         await self._fair()
         if self.send_lock.locked():
@@ -282,7 +282,7 @@ class ServerConnection(TCPServer):
             self.send_lock.release()
 
     def _note(self, broken: BaseException) -> None:
-        """Count a peer that the kernel has given up, ``TCP_USER_TIMEOUT``: it tells the first who asks."""
+        """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""
         if getattr(broken.__cause__, "errno", None) == errno.ETIMEDOUT:
             self.served.count("slow")
 
@@ -299,17 +299,18 @@ class ServerConnection(TCPServer):
             if not done:
                 self.abort()
 
-    # -- the end -----------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     async def close_if_idle(self) -> None:
-        """Close a connection that nothing is asked on, once the server is to end."""
-        idle = self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered
-        if self.served.ending and not self._closing and idle:
+        """Close a connection without a request if the server shuts down."""
+        if not self.served.ending or self._closing:
+            return
+        if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
             await self.protocol.farewell()
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:
-        """Say that nothing more comes, and have the reader wait a moment for the client to say so too."""
+        """Close the sending half; the reader waits ``LINGER`` seconds for the client to close its half."""
         if not self._closing:
             await self.protocol.flush()
         if self._closing:
@@ -322,16 +323,16 @@ class ServerConnection(TCPServer):
             self._reading.cancel()  # TLS has no half-closed connections
 
     def abort(self) -> None:
-        """Close without another word; whoever waits for the socket is woken, and applications are told.
+        """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect.
 
-        The reader may wait for an application that takes nothing, which would never hear of the end.
+        It cancels the reader, which may wait for an application that does not receive.
         """
         self._closing = True
         self._transport.abort()
         self._reading.cancel()
 
     async def _close(self) -> None:
-        """Close the socket; with TLS after a farewell, for which a client that does not read is not waited."""
+        """Close the socket; with TLS after ``close_notify``, for which it waits ``LINGER`` seconds at most."""
         if self.tls is not None:
             with trio.move_on_after(LINGER):
                 await trio.lowlevel.checkpoint_if_cancelled()

@@ -1,4 +1,4 @@
-"""The connections of one server: counted, bounded, and seen off at the end."""
+"""The connections of one server: their number, their limits, and the shutdown."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .streams import HttpStream
     from .websocket import WebSocketStream
 
-#: WebSockets of a shutdown that are told at a time.
+#: WebSockets that a shutdown closes at a time.
 _BATCH = 50
 
-#: Connections that are being refused politely at a time; more are just closed.
+#: Connections that get a 503 at a time; further ones are closed without it.
 _POLITE = 100
 
 _REFUSAL = (
@@ -36,16 +36,16 @@ _REFUSAL = (
 
 @dataclass(frozen=True, slots=True)
 class ServerStatistics:
-    """What the servers of this Trio run have open, and what they have done.
+    """The figures of the servers of this Trio run.
 
     Args:
         connections: open now, idle ones included.
         websockets: open now.
         requests: being answered now.
         accepted: connections so far, without those refused.
-        refused: connections so far that were one too many.
-        ended: how many were cut, by reason: "slow", "silent", "slow request", "handshake timeout", "not accepted",
-            "bad input", "errors" (those of protocol code) and "closed <code>" for WebSockets.
+        refused: connections so far beyond the limits.
+        ended: numbers of connections that the server cut, by reason: "slow", "silent", "slow request", "handshake
+            timeout", "not accepted", "bad input", "errors" (bugs in protocol code) and "closed <code>" for WebSockets.
         ending: whether a shutdown is under way.
     """
 
@@ -59,14 +59,14 @@ class ServerStatistics:
 
 
 class Server:
-    """What the connections of one server share.
+    """The state that the connections of one server share.
 
     Args:
-        app: as wrapped by hypercorn.
-        config: hypercorn's.
-        limits: see there.
-        context: hypercorn's events of the worker.
-        state: of the lifespan, copied into each scope.
+        app: the application, wrapped by hypercorn.
+        config: hypercorn's configuration.
+        limits: the limits of connections.
+        context: hypercorn's events of the process.
+        state: the lifespan's state, copied into each scope.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Server:
         self._refusing = 0
 
     def count(self, reason: str) -> None:
-        """Count a connection that was cut."""
+        """Count a connection that the server cut."""
         self.ended[reason] += 1
 
     async def serve_plain(self, stream: trio.SocketStream) -> None:
@@ -103,7 +103,7 @@ class Server:
         try:
             address = _address(stream)
         except OSError:
-            return  # it has gone already
+            return  # the client has gone already
         if self._one_too_many(address):
             self.refused += 1
             await self._refuse(stream, tls)
@@ -127,7 +127,7 @@ class Server:
         return 0 < limits.max_connections_per_address <= self._addresses[address] and bool(address)
 
     async def _refuse(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
-        """Answer 503; a TLS handshake for that would cost more than it is worth."""
+        """Respond with 503; with TLS just close: a handshake would cost too much."""
         if tls is not None or self._refusing >= _POLITE:
             return
         transport = SocketTransport(stream)
@@ -144,11 +144,11 @@ class Server:
             self._refusing -= 1
 
     async def see_off(self) -> None:
-        """Tell every WebSocket that the server ends, in batches at random times, and close what is idle.
+        """Close idle connections, then every WebSocket with 1012, in batches at random times.
 
-        So that those who come back do not come all at once. Requests are left to end by themselves.
+        The batches keep clients from reconnecting all at once. Requests end by themselves.
 
-        Cancellation: who was not told yet is not told.
+        Cancellation: the remaining WebSockets get no close frame.
         """
         self.ending = True
         for connection in list(self.connections):
@@ -177,12 +177,12 @@ class Server:
         )
 
 
-#: Numbers of connections are never used twice in a process, so that log lines of one are those of one.
+#: Numbers of connections. None is used twice in a process, so that a number in the log means one connection.
 _numbers = itertools.count(1)
 
 
 def _address(stream: trio.SocketStream) -> str:
-    """What counts as one address: an IPv4 address, or the network of an IPv6 customer; "" for a Unix socket."""
+    """The key for limits per address: an IPv4 address, an IPv6 /64 network, or "" for a Unix socket."""
     name = stream.socket.getpeername()
     if not isinstance(name, tuple):
         return ""

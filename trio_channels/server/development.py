@@ -1,7 +1,7 @@
 """A server on Trio with the interface of Django's development server, for ``runserver`` and the live servers of tests.
 
-The interface is that of :class:`socketserver.BaseServer`: made, it is bound; ``serve_forever()`` serves in the calling
-thread, which may be any; ``shutdown()`` is called from another one.
+The interface is that of :class:`socketserver.BaseServer`: the constructor binds the address; ``serve_forever()`` serves
+in the calling thread, which may be any; ``shutdown()`` is called from another thread.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .._asgi.protocol import ASGIApplication
 from ..staticfiles import StaticFilesHandler
 from . import serve
 
-#: Seconds that requests and clean-up have when the server is to end. Whoever develops does not want to wait.
+#: Seconds for requests and clean-up at the end; short, since a developer waits for it.
 GRACE = 2.0
 BACKLOG = 100
-#: As Django's development server writes it.
+#: The format of Django's development server.
 ACCESS_LOG = '"%(m)s %(Uq)s HTTP/%(H)s" %(s)s %(B)s'
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,10 +38,10 @@ class DevelopmentServer:
 
     Args:
         server_address: host and port; 0 for a free one.
-        request_handler_class: as Django passes it; not used.
-        ipv6: whether the host is one of IPv6.
-        allow_reuse_address: whether a port that was closed a moment ago is free.
-        around: makes an async context manager, inside which the application runs.
+        request_handler_class: passed by Django; not used.
+        ipv6: whether the host is an IPv6 address.
+        allow_reuse_address: whether a port that was closed a moment ago can be bound.
+        around: returns an async context manager that the application runs in.
 
     Raises:
         OSError: the address cannot be bound.
@@ -74,7 +74,7 @@ class DevelopmentServer:
         self._ended = threading.Event()
 
     def set_app(self, application: ASGIApplication) -> None:
-        """Say what is served."""
+        """Set the application to serve."""
         self._application = application
 
     def serve_forever(self, started: Callable[[], object] = lambda: None) -> None:
@@ -84,9 +84,9 @@ class DevelopmentServer:
             started: called when the application has started, and connections are accepted.
 
         Raises:
-            KeyboardInterrupt: it was a signal.
+            KeyboardInterrupt: a signal ended it.
         """
-        # The thread may be a daemon, as the autoreloader's is: have clients told when the process exits under it.
+        # The thread may be a daemon, such as the autoreloader's: close connections when the process exits.
         atexit.register(self.shutdown)
         try:
             signalled = trio.run(self._main, started)
@@ -97,7 +97,7 @@ class DevelopmentServer:
             raise KeyboardInterrupt
 
     def shutdown(self) -> None:
-        """End :meth:`serve_forever`, and wait for its end, a little longer than it should take."""
+        """End :meth:`serve_forever`, and wait for its end for twice the grace at most."""
         self._wanted = False
         if self._token is not None and self._stop is not None:
             with suppress(trio.RunFinishedError):
@@ -105,7 +105,7 @@ class DevelopmentServer:
             self._ended.wait(2 * GRACE)
 
     def server_close(self) -> None:
-        """Let go of the address."""
+        """Close the socket."""
         self._socket.close()
 
     async def _main(self, started: Callable[[], object]) -> bool:
@@ -152,5 +152,5 @@ class DevelopmentServer:
 
 
 def with_static_files(application: ASGIApplication) -> ASGIApplication:
-    """The application behind its static files, where there is an app for these."""
+    """The application behind its static files, if ``django.contrib.staticfiles`` is installed."""
     return StaticFilesHandler(application) if apps.is_installed("django.contrib.staticfiles") else application

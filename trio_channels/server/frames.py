@@ -1,4 +1,4 @@
-"""What is added to wsproto: limits on what comes in, as extensions, and a short way out."""
+"""Additions to wsproto: limits on incoming messages, as extensions, and a fast encoder for outgoing ones."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 class MessageLimit(Extension):
-    """D10: a message is refused by what its frames' headers announce, before their payload is read.
+    """D10: refuses a message by the lengths in its frames' headers, before it reads the payload.
 
     Args:
-        most: bytes that a message may have, over all its frames.
+        most: bytes of a message, over all its frames.
     """
 
     name = "trio-channels-message-limit"
@@ -38,17 +38,17 @@ class MessageLimit(Extension):
         self._announced = 0
 
     def enabled(self) -> bool:
-        """Whether wsproto is to use it: always; it is not negotiated."""
+        """Always: it is not negotiated."""
         return True
 
     def offer(self) -> bool:
-        """What a client would offer: nothing."""
+        """False: it is not offered to a peer."""
         return False
 
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """Count what a frame announces to its message."""
+        """Add a frame's length to its message's."""
         if not opcode.iscontrol():
             if opcode is not Opcode.CONTINUATION:
                 self._announced = 0
@@ -61,11 +61,11 @@ class MessageLimit(Extension):
 class BoundedDeflate(PerMessageDeflate):
     """D11: permessage-deflate that inflates no message beyond the limit.
 
-    Without context takeover: between messages a connection then keeps no window of its own, 32 KiB to inflate and some
-    256 KiB to deflate.
+    Without context takeover, so that a connection keeps no window between messages: 32 KiB to inflate and some 256 KiB
+    to deflate.
 
     Args:
-        most: bytes that a message may have when inflated.
+        most: bytes of an inflated message.
     """
 
     def __init__(self, most: int) -> None:
@@ -76,7 +76,7 @@ class BoundedDeflate(PerMessageDeflate):
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """As wsproto's, which takes a control frame for the message's; and a message begins to be counted."""
+        """As wsproto's, but a control frame is no part of the message; a new message is counted afresh."""
         if opcode.iscontrol():
             self._inbound_is_compressible = False
             return CloseReason.PROTOCOL_ERROR if rsv.rsv1 else _NOTHING_RESERVED
@@ -85,13 +85,13 @@ class BoundedDeflate(PerMessageDeflate):
         return super().frame_inbound_header(proto, opcode, rsv, payload_length)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
-        """Inflate a part of a frame, as far as the message may still grow."""
+        """Inflate a part of a frame, within the limit."""
         if not self._inbound_compressed or not self._inbound_is_compressible:
             return data
         return self._inflate(data)
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        """Inflate what the client has left out at the end of a message (RFC 7692, section 7.2.2)."""
+        """Inflate the four bytes that a client leaves out at the end of a message (RFC 7692, section 7.2.2)."""
         if not fin or not self._inbound_is_compressible:
             return None
         compressed, self._inbound_compressed = self._inbound_compressed, None
@@ -114,7 +114,7 @@ class BoundedDeflate(PerMessageDeflate):
 
 
 def agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
-    """D1: an offer of compression that makes no sense is declined."""
+    """The header that accepts an offer of compression. D1: an invalid offer is declined."""
     try:
         return server_extensions_handshake(offered, [deflate])
     except ValueError:

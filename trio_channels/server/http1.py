@@ -1,4 +1,4 @@
-"""HTTP/1.1 of hypercorn, with its defects answered."""
+"""hypercorn's HTTP/1.1, with its defects fixed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Answered(EventWrapper):
-    """Set when the next request may be taken; a client that has sent it too early is not read until then.
+    """Set when the next request may begin. A client that pipelines requests is not read until then.
 
     Args:
         server_connection: the client's connection.
@@ -31,7 +31,7 @@ class Answered(EventWrapper):
         self._server_connection = server_connection
 
     async def wait(self) -> None:
-        """Wait for that, or for the end of the client. Cancellation: nothing is lost."""
+        """Wait until it is set, or the client has gone. Cancellation: nothing is lost."""
         await self._server_connection.unread(super().wait)
 
 
@@ -39,7 +39,7 @@ class Http1(H11Protocol):
     """One HTTP/1.1 connection.
 
     Args:
-        server_connection: the connection it is spoken on.
+        server_connection: its connection.
     """
 
     def __init__(self, server_connection: ServerConnection) -> None:
@@ -50,7 +50,7 @@ class Http1(H11Protocol):
 
     @property
     def waiting(self) -> Waiting:
-        """What the client is expected to send now."""
+        """The part of a request that the client has to send now."""
         if isinstance(self.connection, H11WSConnection):
             return Waiting.NOTHING
         if self.stream is None:
@@ -60,17 +60,17 @@ class Http1(H11Protocol):
 
     @property
     def unanswered(self) -> bool:
-        """Whether a request has begun that is not answered yet."""
+        """Whether a request has begun and no response to it has."""
         if isinstance(self.connection, H11WSConnection):
             return False
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def farewell(self) -> None:
-        """There is nothing to say between requests. Cancellation: atomic."""
+        """HTTP/1.1 has no message for this. Cancellation: atomic."""
 
     async def refuse(self, status: int) -> None:
-        """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
+        """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
         if self.unanswered:
             await self._send_error_response(status)
             await self._close_stream()  # or the application would answer as well
@@ -82,7 +82,7 @@ class Http1(H11Protocol):
         elif isinstance(event, Body | EndBody):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
         else:
-            if isinstance(event, StreamClosed):
+            if self._held_head and isinstance(event, StreamClosed):
                 await self.flush()
             await super().stream_send(event)
 
@@ -129,22 +129,23 @@ class Http1(H11Protocol):
             await self._server_connection.write(data)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """D19: hypercorn's, without the upgrade to HTTP/2, of which a client of HTTP/2 has no need (RFC 9113).
+        """D19: as hypercorn's, without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2.
 
-        A reverse proxy that passes ``Upgrade`` on for the sake of WebSockets would let the client through after it,
-        past all of its rules, and with forwarding headers of its own making.
+        Behind a reverse proxy that forwards ``Upgrade`` for WebSockets, an upgraded client would bypass the proxy's
+        rules and could forge forwarding headers.
         """
         if event.method == b"PRI" and event.target == b"*" and event.http_version == b"2.0":
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """As hypercorn's, with our own streams; tunnels are not built, and no application is asked for one.
+        """As hypercorn's, with our own streams. CONNECT is refused: tunnels are not supported.
 
-        D20: a request that says in two ways where its body ends, one of them to a proxy, is refused.
+        D20: a request with both Content-Length and Transfer-Encoding is refused. A proxy and this server might see
+        different ends of its body (request smuggling).
         """
         names = {name for name, _ in request.headers}
         if b"content-length" in names and b"transfer-encoding" in names:
-            raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding in one request")
+            raise h11.RemoteProtocolError("expected Content-Length or Transfer-Encoding, got both in one request")
         if request.method == b"CONNECT":
             await self._send_error_response(501)
             await self.send(Closed())

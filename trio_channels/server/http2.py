@@ -1,4 +1,4 @@
-"""HTTP/2 of hypercorn, with its defects answered."""
+"""hypercorn's HTTP/2, with its defects fixed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .websocket import WebSocketStream
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
-#: Streams that a client may reset in the life of a connection, beyond those it let come to an end. A browser resets a
-#: handful; who resets thousands has us start as many application instances (CVE-2023-44487, "rapid reset"). Who has
-#: the server reset them, by a frame that may not be, does the same (CVE-2025-8671, "made you reset").
+#: Streams that a client may reset on one connection, beyond half of its requests. A browser resets a handful. Each
+#: reset costs the server an application instance (CVE-2023-44487, "rapid reset"); so does a stream that an invalid
+#: frame makes the server reset (CVE-2025-8671, "made you reset").
 _RESETS = 100
 
-#: Bytes that are parsed before other tasks are let run: some hundred frames, or a part of a large one.
+#: Bytes to parse between checkpoints: some hundred frames, or a part of a large one.
 _AT_ONCE = 2048
 
 #: Bytes of DATA frames in one write.
@@ -43,13 +43,13 @@ _WRITE_SIZE = 65_536
 
 
 class Buffer(StreamBuffer):
-    """D18: what a stream has to send, up to a bound; in hypercorn a closed window does not hold an application back.
+    """D18: the data that a stream has to send, bounded. In hypercorn a closed window does not block the application.
 
     Args:
-        unread: waits for something as the connection does while its client may not be read.
+        unread: ``ServerConnection.unread``, which waits and watches for the client's end.
 
     Attributes:
-        gone: set when all of it has been sent, and the end of the stream.
+        gone: set when all the data and the end of the stream have been sent.
     """
 
     def __init__(self, unread: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> None:
@@ -58,7 +58,7 @@ class Buffer(StreamBuffer):
         self.gone = trio.Event()
 
     async def add(self, data: bytes, end: bool) -> None:
-        """Add data, then its end; wait while there is too much, or at the end while there is any.
+        """Add data, and with ``end`` the end; wait while the buffer is too full, or with ``end`` until it is empty.
 
         Cancellation: the data has been added.
         """
@@ -70,7 +70,7 @@ class Buffer(StreamBuffer):
             await self.push(data)
 
     async def push(self, data: bytes) -> None:
-        """Add data, and wait while there is too much. Cancellation: the data has been added."""
+        """Add data, and wait while the buffer is too full. Cancellation: the data has been added."""
         self._append(data)
         if len(self.buffer) >= BUFFER_HIGH_WATER:
             if self._paused.is_set():  # otherwise another task waits already, and must not be forgotten
@@ -84,11 +84,11 @@ class Buffer(StreamBuffer):
         self._is_empty = EventWrapper()
 
     async def drain(self) -> None:
-        """Wait until all of it has been sent. Cancellation: the data is still there."""
+        """Wait until all the data has been sent. Cancellation: the data stays."""
         await self._unread(super().drain)
 
     async def pop(self, max_length: int) -> bytes:
-        """Take so many bytes, or as many as there are. Cancellation: atomic."""
+        """Take at most ``max_length`` bytes. Cancellation: atomic."""
         data = bytes(self.buffer[:max_length])
         del self.buffer[: len(data)]
         if len(self.buffer) < BUFFER_LOW_WATER:
@@ -102,7 +102,7 @@ class Http2(H2Protocol):
     """One HTTP/2 connection.
 
     Args:
-        server_connection: the connection it is spoken on.
+        server_connection: its connection.
     """
 
     def __init__(self, server_connection: ServerConnection) -> None:
@@ -114,7 +114,7 @@ class Http2(H2Protocol):
 
     @property
     def waiting(self) -> Waiting:
-        """What the client is expected to send now."""
+        """The part of a request that the client has to send now."""
         if self._uploading:
             return Waiting.BODY
         if self.keep_alive_requests == 0:
@@ -123,15 +123,15 @@ class Http2(H2Protocol):
 
     @property
     def unanswered(self) -> bool:
-        """Whether a request has begun that is not answered yet: what would be an answer here is GOAWAY."""
+        """Whether a stream is open; ``refuse`` answers it with GOAWAY."""
         return bool(self.streams)
 
     async def refuse(self, status: int) -> None:
-        """Say that the connection ends. Cancellation: may be sent in part."""
+        """Send GOAWAY. Cancellation: may be sent in part."""
         await self._go_away(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
 
     async def handle(self, event: Event) -> None:
-        """As hypercorn's, a part at a time: what is read at once may be thousands of frames that say nothing.
+        """As hypercorn's, in small parts with checkpoints between: one read may hold thousands of empty frames.
 
         Cancellation: events may be lost.
         """
@@ -148,7 +148,7 @@ class Http2(H2Protocol):
                 await trio.lowlevel.checkpoint()
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        """As hypercorn's, one event at a time, with those it does not survive taken out."""
+        """As hypercorn's, one event at a time, without the events that make it fail."""
         for event in events:
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 self._forget_data(event)
@@ -169,19 +169,19 @@ class Http2(H2Protocol):
         await self._flush()
 
     async def _forget_buffer(self, stream_id: int) -> None:
-        """D18: an application that waits for a window is not kept waiting for one that can never open."""
+        """D18: wake an application that waits for the window of a stream that has been reset."""
         buffer = self.stream_buffers.get(stream_id)
         if buffer is None:
             return
         await buffer.close()
         try:
-            self.priority.unblock(stream_id)  # the task that sends takes it out, and out of the tree
+            self.priority.unblock(stream_id)  # send_task removes it from here and from the tree
         except PriorityError:
-            pass  # it has been
+            pass  # removed already
         await self.has_data.set()
 
     def _forget_data(self, event: h2.events.DataReceived) -> None:
-        """D1 (hypercorn issue 329): data after an early response counts for flow control and nothing else."""
+        """D1 (hypercorn issue 329): data after an early response only counts for flow control."""
         try:
             self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         except h2.exceptions.ProtocolError:
@@ -192,7 +192,7 @@ class Http2(H2Protocol):
         return self._resets > _RESETS + self.keep_alive_requests // 2
 
     async def _create_stream(self, request: h2.events.RequestReceived) -> None:
-        """D1: a request without a method or a path, or with ones that are no ASCII, is answered with 400."""
+        """D1: a request whose method or path is missing or not ASCII is answered with 400."""
         fields = dict(request.headers or ())
         method, path = fields.get(b":method", b""), fields.get(b":path", b"")
         if not (method and path and method.isascii() and path.isascii()):
@@ -205,7 +205,7 @@ class Http2(H2Protocol):
             await self._refuse_stream(request.stream_id, 503)
 
     def _insert(self, stream_id: int) -> bool:
-        """D1: more streams than the priority tree takes, announced by PRIORITY frames."""
+        """D1: returns False if PRIORITY frames have filled the priority tree."""
         try:
             self.priority.insert_stream(stream_id)
         except DuplicateStreamError:
@@ -248,14 +248,14 @@ class Http2(H2Protocol):
         await self._flush()
 
     async def _priority_updated(self, event: h2.events.PriorityUpdated) -> None:
-        """D1: a client's wishes about priorities are advice; what the tree refuses is forgotten."""
+        """D1: priorities are advisory: ignore one that the tree refuses."""
         try:
             await super()._priority_updated(event)
         except PriorityError:
             pass
 
     async def send_task(self) -> None:
-        """Send what streams have buffered, in the order of their priorities, many frames in one write.
+        """Send the buffered data of streams, in the order of their priorities, many frames in one write.
 
         Cancellation: a part may have been sent.
         """
@@ -330,7 +330,7 @@ class Http2(H2Protocol):
             await self._flush()
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
-        """Buffer a part of a body, and its end. D3: a client that opens no window is as one that does not read.
+        """Buffer a part of a body, and with ``end`` its end. D3: a client that opens no window in time is cut.
 
         Cancellation: the stream is not usable any more.
         """
@@ -348,9 +348,9 @@ class Http2(H2Protocol):
             await self._reset(stream_id)
 
     async def _finish(self, stream_id: int) -> None:
-        """Have what is buffered for a stream sent before it ends, and the end too.
+        """Send the buffered data and the end of a stream before it is closed.
 
-        hypercorn leaves the stream of a WebSocket half open, and a GOAWAY may overtake what is buffered.
+        hypercorn leaves the stream of a WebSocket half open, and its GOAWAY may overtake buffered data.
         """
         buffer = self.stream_buffers.get(stream_id)
         if buffer is None or stream_id not in self.streams or self.closed:
@@ -366,7 +366,7 @@ class Http2(H2Protocol):
                 await buffer.gone.wait()
 
     async def farewell(self) -> None:
-        """Say that no more requests are taken. Cancellation: may be sent in part."""
+        """Send GOAWAY: no more requests are accepted. Cancellation: may be sent in part."""
         await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
 
     async def _go_away(self, why: h2.errors.ErrorCodes) -> None:

@@ -1,4 +1,4 @@
-"""What one connection, one address and one process may take of the server, in one immutable value."""
+"""The limits of a connection, an address and a process; the rate of messages; the deadlines of requests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hypercorn.config import Config
 
 from .. import _conf
 
-#: A request body or an unread response that moves slower than this is not a slow line but an attack. In bytes a second.
+#: Bytes a second. A request body or response that moves slower is treated as an attack, not as a slow line.
 SLOWEST = 500
 
-#: Seconds for which what a client still sends is read and thrown away after the last word to it. Closing a socket with
-#: unread data resets the connection, and the client may lose that last word.
+#: Seconds for which the server reads and discards input after its last message. Closing a socket with unread data
+#: resets the connection, and the client may lose that message.
 LINGER = 1.0
 
-#: Seconds in which one round of the close frames of a shutdown is to be out, unless the grace is shorter.
+#: Seconds over which a shutdown spreads its close frames, unless the grace is shorter.
 ROUND = 3.0
 
 
@@ -27,7 +27,7 @@ ROUND = 3.0
 class ServerLimits:
     """The limits of the server; the reference page of the settings gives units and reasons.
 
-    Where hypercorn has an option for the same thing, and not its default value, that goes before the setting.
+    A hypercorn option for the same limit takes precedence if it differs from hypercorn's default.
     """
 
     max_message_size: int
@@ -46,7 +46,7 @@ class ServerLimits:
 
     @classmethod
     def of(cls, config: Config) -> ServerLimits:
-        """The limits that the settings and hypercorn's configuration say together.
+        """The limits from the settings and hypercorn's configuration.
 
         Raises:
             ConfigurationError: the setting ``TRIO_CHANNELS`` is wrong.
@@ -74,10 +74,10 @@ def _of(config: Config, option: str, setting: str) -> Any:
 
 
 class Rate:
-    """So many times in each second, and as many at once after a pause.
+    """Token bucket: ``per_second`` tokens a second, bursts of one second's worth.
 
     Args:
-        per_second: how often; 0 for as often as one likes.
+        per_second: tokens a second; 0 for no limit.
     """
 
     __slots__ = ("_allowance", "_counted_at", "per_second")
@@ -88,7 +88,7 @@ class Rate:
         self._counted_at = 0.0
 
     def exceeded(self) -> bool:
-        """Count one more time; whether that is too often."""
+        """Take a token; returns whether there was none left."""
         if not self.per_second:
             return False
         now = trio.current_time()
@@ -99,20 +99,20 @@ class Rate:
 
 
 class Waiting(Enum):
-    """What the server waits for."""
+    """The part of a request that the server waits for."""
 
-    REQUEST = auto()  # the next one, if there is one: keep-alive
+    REQUEST = auto()  # the next one of a kept-alive connection, which may never come
     HEAD = auto()
     BODY = auto()
     NOTHING = auto()
 
 
 class Patience:
-    """The deadline for what a connection's client is expected to send.
+    """The deadline for the client to send the part of a request that the server waits for.
 
     Args:
         limits: of the server.
-        keep_alive: seconds for which a connection without a request is kept.
+        keep_alive: seconds until a connection without a request is closed.
     """
 
     __slots__ = ("_keep_alive", "_limits", "_spent", "deadline", "waiting")
@@ -125,7 +125,7 @@ class Patience:
         self.deadline = math.inf
 
     def expect(self, waiting: Waiting, now: float) -> None:
-        """Say what is waited for; the time for the same thing goes on."""
+        """Set the deadline for a part; the deadline of the same part stays."""
         if waiting is self.waiting:
             if waiting is Waiting.BODY:
                 self.deadline = now + self._limits.body_timeout - self._spent
@@ -140,10 +140,10 @@ class Patience:
             self.deadline = now + (self._keep_alive if waiting is Waiting.REQUEST else self._limits.header_timeout)
 
     def forget(self) -> None:
-        """Say that what was waited for has come: the next thing has a time of its own, the same thing too."""
+        """Forget the part: the next ``expect`` sets a new deadline, also for the same part."""
         self.waiting = Waiting.NOTHING
         self.deadline = math.inf
 
     def received(self, size: int, seconds: float) -> None:
-        """Count what has come, and how long it was waited for: the time in which nobody waited is not the client's."""
+        """Count received bytes and the seconds of waiting for them; time in which the server did not read is free."""
         self._spent = max(0.0, self._spent + seconds - size / SLOWEST)

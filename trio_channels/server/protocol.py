@@ -1,4 +1,4 @@
-"""HTTP/1.1, or HTTP/2, or first the one and then the other."""
+"""The protocol of a connection: HTTP/1.1 or HTTP/2; a client may switch to HTTP/2 by prior knowledge."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Protocol(ProtocolWrapper):
-    """hypercorn's wrapper around our protocols, which its own constructor cannot be told of.
+    """hypercorn's wrapper, around our protocols.
 
     Args:
-        server_connection: the connection it is spoken on.
-        alpn: what was agreed with TLS.
+        server_connection: its connection.
+        alpn: the protocol that TLS negotiated, ``"h2"`` or ``"http/1.1"``.
     """
 
     def __init__(self, server_connection: ServerConnection, alpn: str) -> None:
@@ -30,16 +30,16 @@ class Protocol(ProtocolWrapper):
 
     @property
     def waiting(self) -> Waiting:
-        """What the client is expected to send now."""
+        """The part of a request that the client has to send now."""
         return self.protocol.waiting
 
     @property
     def unanswered(self) -> bool:
-        """Whether a request has begun that is not answered yet."""
+        """Whether a request has begun and no response to it has."""
         return self.protocol.unanswered
 
     async def farewell(self) -> None:
-        """Say that no more requests are taken. Cancellation: may be sent in part."""
+        """Tell the client that no more requests are accepted. Cancellation: may be sent in part."""
         await self.protocol.farewell()
 
     async def flush(self) -> None:
@@ -48,11 +48,11 @@ class Protocol(ProtocolWrapper):
             await self.protocol.flush()
 
     async def refuse(self, status: int) -> None:
-        """Answer the request at hand with an error, if it still can be. Cancellation: may be sent in part."""
+        """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
         await self.protocol.refuse(status)
 
     async def handle(self, event: Event) -> None:
-        """Take what came from the client. Cancellation: events may be lost."""
+        """Handle bytes from the client. Cancellation: events may be lost."""
         try:
             await self.protocol.handle(event)
         except H2ProtocolAssumedError as assumed:

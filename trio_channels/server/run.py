@@ -37,21 +37,21 @@ async def serve(
     shutdown_trigger: Trigger | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an ASGI application until the trigger returns; as ``hypercorn.trio.serve``, which is left as it is.
+    """Serve an ASGI application until the trigger returns; the interface is that of ``hypercorn.trio.serve``.
 
     Args:
-        app: the application, as any of trio-channels, or as hypercorn types it.
-        config: hypercorn's configuration. ``workers`` and what else concerns processes is ignored.
-        shutdown_trigger: when it returns, the server shuts down: no more connections, 1012 to every WebSocket, requests
-            are left to end, and after ``SHUTDOWN_GRACE`` seconds what is left is cancelled.
-        task_status: told the bound addresses, such as ``["http://127.0.0.1:8000"]``, once connections are accepted.
+        app: the application, with the types of trio-channels or of hypercorn.
+        config: hypercorn's configuration. ``workers`` and the other options for processes are ignored.
+        shutdown_trigger: when it returns, the server shuts down: it accepts no more connections, closes every
+            WebSocket with 1012, lets requests end, and cancels the rest after ``SHUTDOWN_GRACE`` seconds.
+        task_status: gets the bound addresses, such as ``["http://127.0.0.1:8000"]``, once connections are accepted.
 
     Raises:
         OSError: an address cannot be bound.
         ConfigurationError: the installed version of hypercorn is not supported.
-        LifespanFailureError, LifespanTimeoutError: hypercorn's, the application did not start or end.
+        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end.
 
-    Cancellation: everything is cut at once; applications see a cancellation, and their clean-up is run.
+    Cancellation: closes all connections at once; applications are cancelled, and run their clean-up.
     """
     await worker_serve(
         wrap_app(cast(Framework, app), config.wsgi_max_body_size, None),
@@ -62,10 +62,10 @@ async def serve(
 
 
 def statistics() -> ServerStatistics:
-    """The figures of the servers that run in this Trio run, together.
+    """The sums of the figures of all servers in this Trio run.
 
     Raises:
-        RuntimeError: there is no Trio run here.
+        RuntimeError: called outside of a Trio run.
     """
     every = [server.statistics() for server in _servers.get([])]
     ended: dict[str, int] = {}
@@ -91,9 +91,9 @@ async def worker_serve(
     shutdown_trigger: Trigger | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """What hypercorn's Trio worker runs, with our connections.
+    """As hypercorn's ``worker_serve``, with our connections.
 
-    Args, raises and cancellation: as of :func:`serve`.
+    Args, raises and cancellation: as :func:`serve`.
     """
     if problem := version_problem():
         raise ConfigurationError(problem)
@@ -108,7 +108,7 @@ async def worker_serve(
         ended = await lifespan_nursery.start(_handle, lifespan)
         await lifespan.wait_for_startup()
         if lifespan.shutdown.is_set():
-            # It has ended already. If it has failed, then this is where we are cancelled, before anything is bound.
+            # The lifespan has ended. If it has failed, we are cancelled here, before an address is bound.
             await ended.wait()
             await trio.lowlevel.checkpoint()
         with _registered(server):
@@ -125,9 +125,9 @@ async def worker_serve(
 
 
 async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any) -> None:
-    """:func:`worker_serve` in the place of hypercorn's; says so in hypercorn's log, once in each worker.
+    """:func:`worker_serve` in the place of hypercorn's; hypercorn's log says so once in each process.
 
-    Args, raises and cancellation: as of :func:`worker_serve`.
+    Args, raises and cancellation: as :func:`worker_serve`.
     """
     use_our_log(config)
     await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
@@ -156,7 +156,7 @@ def _listening_sockets(config: Config) -> Sockets:
 
 @contextmanager
 def _registered(server: Server) -> Iterator[None]:
-    """Have :func:`statistics` know of it meanwhile."""
+    """Include the server in :func:`statistics` during the block."""
     try:
         servers = _servers.get()
     except LookupError:
@@ -173,7 +173,7 @@ Accept = Callable[[], Awaitable[object]]
 
 
 async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> tuple[list[str], list[Accept]]:
-    """The addresses, and the functions that accept connections on them."""
+    """The bound addresses, and the functions that accept connections on them."""
     config = server.config
     binds: list[str] = []
     accept: list[Accept] = []
@@ -181,7 +181,7 @@ async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> 
     if tls is not None:
         accept.append(_acceptor(partial(server.serve_encrypted, tls), sockets.secure_sockets, connections))
         binds += [f"https://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.secure_sockets]
-    if sockets.insecure_sockets:  # Trio cannot accept on none
+    if sockets.insecure_sockets:  # Trio does not accept an empty list
         accept.append(_acceptor(server.serve_plain, sockets.insecure_sockets, connections))
     binds += [f"http://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.insecure_sockets]
     for bind in binds:
@@ -207,7 +207,7 @@ def _acceptor(
 
 
 async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger: Trigger | None) -> None:
-    """Accept connections until the trigger returns, Ctrl-C, or the worker has had its share of requests."""
+    """Accept connections until the trigger returns, Ctrl-C, or ``max_requests``."""
 
     async def stop_after(wait: Trigger) -> None:
         await wait()

@@ -7,7 +7,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
-from hypercorn.protocol.events import Event, Request, StreamClosed
+from hypercorn.protocol.events import Body, EndBody, Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """Who is to be told when the connection ends."""
+    """The streams whose applications get a disconnect when the connection ends."""
 
     def __init__(self) -> None:
         self._open: set[Stream] = set()
         self._over = False
 
     def enter(self, stream: Stream) -> bool:
-        """Note one more; returns whether the connection has not ended yet."""
+        """Add a stream; returns False if the connection has ended already."""
         if not self._over:
             self._open.add(stream)
         return not self._over
 
     def discard(self, stream: Stream) -> None:
-        """Forget one that has been told, or has no application."""
+        """Remove a stream that has been told, or has no application."""
         self._open.discard(stream)
 
     async def hang_up(self) -> None:
-        """Tell every application that its client has gone, however that came; then the log.
+        """Send every application its disconnect, then log the ends.
 
         Cancellation: all of them have been told.
         """
@@ -51,7 +51,7 @@ class Streams:
 
 
 def for_protocol(server_connection: ServerConnection) -> tuple[Any, ...]:
-    """The arguments that hypercorn's protocols are made with."""
+    """The arguments of the constructors of hypercorn's protocols."""
     state, peers = server_connection.connection_state, (server_connection.client, server_connection.server)
     return (
         server_connection.app,
@@ -68,7 +68,7 @@ def for_protocol(server_connection: ServerConnection) -> tuple[Any, ...]:
 def for_stream(
     server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
 ) -> tuple[Any, ...]:
-    """The arguments that hypercorn's streams are made with."""
+    """The arguments of the constructors of hypercorn's streams."""
     peers = (server_connection.client, server_connection.server)
     return (
         server_connection.app,
@@ -86,7 +86,10 @@ def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -
     """Whether the head of a response tells the length of its body: the head may wait for the body then."""
     if scope["type"] != "http":
         return False
-    return suppress_body(scope["method"], status) or any(name.lower() == b"content-length" for name, _ in headers)
+    for name, _ in headers:
+        if name.lower() == b"content-length":
+            return True
+    return suppress_body(scope["method"], status)
 
 
 async def begin(
@@ -95,15 +98,15 @@ async def begin(
     hypercorns: Awaitable[None],
     scope: dict[str, Any],
 ) -> bool:
-    """Have hypercorn begin a stream, and say whether it goes on.
+    """Have hypercorn begin a stream; returns whether the application runs.
 
-    D1: a path or a header that is no ASCII is answered with 400.
+    D1: a path or header that is not ASCII is answered with 400.
 
     Args:
         stream: the stream.
-        server_connection: the connection it is on.
-        hypercorns: its own way to begin.
-        scope: what the log is told of a stream that could not even begin.
+        server_connection: its connection.
+        hypercorns: hypercorn's handling of the request event.
+        scope: logged for a stream that could not begin.
 
     Cancellation: the stream is not usable.
     """
@@ -125,9 +128,9 @@ class HttpStream(HTTPStream):
     """One request.
 
     Args:
-        server_connection: the connection it is on.
+        server_connection: its connection.
         protocol: sends the response.
-        stream_id: as of HTTP/2.
+        stream_id: the number of the HTTP/2 stream; 1 with HTTP/1.1.
     """
 
     app_put: Inbox | None  # type: ignore[assignment]
@@ -139,7 +142,7 @@ class HttpStream(HTTPStream):
         self.closed = not server_connection.streams.enter(self)
 
     async def handle(self, event: Event) -> None:
-        """Take an event of the protocol. Cancellation: the event may be lost."""
+        """Handle an event from the client. Cancellation: the event may be lost."""
         if isinstance(event, StreamClosed):
             if self.hang_up():
                 await self.log_end()
@@ -150,14 +153,16 @@ class HttpStream(HTTPStream):
             if await begin(self, self._server_connection, super().handle(event), unknown):
                 self._server_connection.served.requests.add(self)
         else:
-            if self.app_put is not None and self.app_put.full:
-                await self._server_connection.unread(self.app_put.room)
-            await super().handle(event)
+            inbox: Inbox = self.app_put  # type: ignore[assignment]  # set by the request
+            if inbox.full:
+                await self._server_connection.unread(inbox.room)
+            body = event.data if isinstance(event, Body) else b""
+            await inbox({"type": "http.request", "body": bytes(body), "more_body": not isinstance(event, EndBody)})
 
     def hang_up(self) -> bool:
-        """Tell the application that there is no client any more; returns whether that is news.
+        """Send the application its disconnect; returns False if it had one already.
 
-        Not async, so that no cancellation comes between.
+        Not async: a cancellation cannot interrupt it.
         """
         self._server_connection.streams.discard(self)
         self._server_connection.served.requests.discard(self)
@@ -169,17 +174,17 @@ class HttpStream(HTTPStream):
         return True
 
     async def log_end(self) -> None:
-        """Log a request whose client left before its answer was complete. Cancellation: as of the logger."""
+        """Log a request whose client left before its response was complete. Cancellation: as the logger."""
         if self.state is not ASGIHTTPState.CLOSED:
             await self.config.log.access(self.scope, None, time() - self.start_time)  # type: ignore[arg-type]
 
     async def app_send(self, message: Any) -> None:
-        """Take a message of the application.
+        """Handle a message of the application.
 
         Raises:
             ClientGone: D4, the client has gone.
 
-        Cancellation: seen before, or while the client does not take it, and then the connection is closed.
+        Cancellation: before the message, or while the client does not read, which closes the connection.
         """
         if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
             await trio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""The tasks of one connection: each application instance, and what the protocols start beside them."""
+"""The tasks of one connection: application instances and the protocols' own tasks; and whose fault an error is."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class ClientGone(ConnectionClosed, OSError):
-    """What a ``send`` to a client that has gone raises, as the ASGI specification asks for since 2.4.
+    """Raised by ``send`` when the client has gone, as ASGI requires since 2.4.
 
-    An ``OSError`` for any application, a ``ConnectionClosed`` for those of trio-channels.
+    Any application knows it as an ``OSError``, applications of trio-channels as a ``ConnectionClosed``.
     """
 
 
 class ConnectionTasks(TaskGroup):
-    """The nursery of a connection, as hypercorn's protocols want to see it.
+    """The nursery of a connection, with the interface that hypercorn's protocols expect.
 
     Args:
         nursery: the connection's.
@@ -41,7 +41,7 @@ class ConnectionTasks(TaskGroup):
         self._nursery: trio.Nursery = nursery
 
     async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Send) -> Inbox:
-        """Start an application instance; returns what its events are given to. Cancellation: atomic."""
+        """Start an application instance; returns the inbox for its events. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
         self._nursery.start_soon(_run, app, config, scope, inbox, send, name=app)
         return inbox
@@ -67,15 +67,15 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
 
 
 def _means_gone(error: Exception) -> bool:
-    """Whether all that an application's tasks have raised is that the client has gone."""
+    """Whether an application's tasks raised nothing but ClientGone."""
     return isinstance(error, ExceptionGroup) and error.split(ClientGone)[1] is None
 
 
-#: What protocol code raises for what a client has sent; anything else is a mistake of ours or of a library.
+#: Raised by protocol code for a client's invalid input. Any other error is a bug in this package or in a library.
 _CLIENTS_DOING = (ValueError, h11.RemoteProtocolError, h2.exceptions.ProtocolError, PriorityError, ProtocolError)
 
 
 def clients_doing(error: BaseException) -> BaseException | None:
-    """The first of the errors, if all of them are the client's doing."""
+    """The first error of a group, if invalid input of the client caused all of them; otherwise None."""
     errors = list(leaves(error))
     return errors[0] if all(isinstance(one, _CLIENTS_DOING) for one in errors) else None

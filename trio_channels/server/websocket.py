@@ -1,4 +1,4 @@
-"""A WebSocket of hypercorn, over HTTP/1.1 or HTTP/2, with its defects answered. The numbers are those of the docs."""
+"""hypercorn's WebSocket, over HTTP/1.1 or HTTP/2, with its defects fixed. The numbers (D1...) are those of the docs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .tasks import ClientGone
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
-#: Seconds that an application has beyond ``ACCEPT_TIMEOUT``: ours denies by itself by then, and with a better reason.
+#: Seconds beyond ``ACCEPT_TIMEOUT``: an application of trio-channels denies by itself first, with a better reason.
 _AFTER_THE_APPLICATION = 1.0
 
-#: Seconds that a client has to take the close frame of a shutdown.
+#: Seconds for a client to read the close frame of a shutdown.
 _LAST_WORD = 2.0
 
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
@@ -43,10 +43,10 @@ class WebSocketStream(WSStream):
     """One WebSocket.
 
     Args:
-        server_connection: the connection it is on.
-        send: where hypercorn's protocol takes its events.
-        stream_id: as of HTTP/2.
-        write: where the bytes of frames go if the connection is this WebSocket's alone, with HTTP/1.1.
+        server_connection: its connection.
+        send: handles events to the client.
+        stream_id: the number of the HTTP/2 stream; 1 with HTTP/1.1.
+        write: writes frames with HTTP/1.1, where the WebSocket has the connection alone; None with HTTP/2.
     """
 
     app_put: Inbox | None
@@ -76,7 +76,7 @@ class WebSocketStream(WSStream):
     # -- from the client ---------------------------------------------------------------------------------------------
 
     async def handle(self, event: Event) -> None:
-        """Take an event of the protocol. Cancellation: the event may be lost."""
+        """Handle an event from the client. Cancellation: the event may be lost."""
         if isinstance(event, StreamClosed):
             if self.hang_up():
                 await self.log_end()
@@ -89,7 +89,7 @@ class WebSocketStream(WSStream):
                 await self._refuse_early_frame()
         elif isinstance(event, Request):
             await self._begin(event)
-        elif isinstance(event, EndBody):  # HTTP/2: the client will send no more, not even a close frame
+        elif isinstance(event, EndBody):  # HTTP/2: no close frame will come
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _begin(self, request: Request) -> None:
@@ -97,7 +97,7 @@ class WebSocketStream(WSStream):
         if await begin(self, self._server_connection, super().handle(request), unknown):
             self._server_connection.served.websockets.add(self)
             self.task_group.spawn(self._watch)
-            if self._server_connection.served.ending:  # it was on its way when the others were told
+            if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
 
     async def _refuse_early_frame(self) -> None:
@@ -108,7 +108,7 @@ class WebSocketStream(WSStream):
         await self._deny(400)
 
     async def _deny(self, status: int) -> None:
-        """Answer the handshake in the place of the application, which is told first: it may be about to answer."""
+        """Answer the handshake for the application, which gets its disconnect first: it may be about to answer."""
         unanswered = self.state is _HANDSHAKE
         self._deaf = True
         self.hang_up()
@@ -117,7 +117,7 @@ class WebSocketStream(WSStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def receive_bytes(self, data: bytes) -> None:
-        """Take frames, or parts of them. Cancellation: messages may be lost."""
+        """Handle frames, or parts of frames. Cancellation: messages may be lost."""
         if self._has_ended():
             return
         self.connection.receive_data(data)
@@ -150,8 +150,7 @@ class WebSocketStream(WSStream):
     async def _receive_close(self, event: CloseConnection) -> None:
         """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's.
 
-        D10, D11, D16: where wsproto has refused a frame, the client is told with the code for it, and nothing more is
-        read.
+        D10, D11, D16: if wsproto refuses a frame, the client gets the close code for it, and is not read any more.
         """
         state = self.connection.state
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
@@ -176,9 +175,9 @@ class WebSocketStream(WSStream):
         await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
 
     def hang_up(self) -> bool:
-        """Draw the consequences of the end: D5, and D15, the pings end with it. Returns whether it is news.
+        """D5, D15: send the application its disconnect and end the pings; returns False if that was done before.
 
-        Not async, so that no cancellation comes between.
+        Not async: a cancellation cannot interrupt it.
         """
         self._beat.cancel()
         self._server_connection.streams.discard(self)
@@ -193,7 +192,7 @@ class WebSocketStream(WSStream):
         return True
 
     async def log_end(self) -> None:
-        """Log the end of a WebSocket that was accepted. Cancellation: as of the logger."""
+        """Log the end of a WebSocket that was accepted. Cancellation: as the logger."""
         if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
             code, _ = self._why or (ABNORMAL, "")
             await self.config.log.websocket_ended(self.scope, code, time() - self.start_time)
@@ -201,12 +200,12 @@ class WebSocketStream(WSStream):
     # -- from the application ----------------------------------------------------------------------------------------
 
     async def app_send(self, message: Any) -> None:
-        """Take a message of the application.
+        """Handle a message of the application.
 
         Raises:
-            ClientGone: D4, the client has gone; hypercorn returns at once, and a loop around it freezes the process.
+            ClientGone: D4, the client has gone. hypercorn returns at once, and a loop of sends freezes the process.
 
-        Cancellation: seen before, or while the client does not take it, and then the connection is closed.
+        Cancellation: before the message, or while the client does not read, which closes the connection.
         """
         if message is None:
             await self._application_ended()
@@ -221,7 +220,7 @@ class WebSocketStream(WSStream):
             await super().app_send(message)
 
     async def _send_message(self, message: Any) -> None:
-        if self.connection.state is not ConnectionState.OPEN:  # it is being closed at this moment
+        if self.connection.state is not ConnectionState.OPEN:  # it is being closed
             await trio.lowlevel.checkpoint()
             raise ClientGone(*(self._why or (ABNORMAL, "")))
         data, text = message.get("bytes"), message.get("text")
@@ -230,7 +229,7 @@ class WebSocketStream(WSStream):
         elif isinstance(text, str):
             await self._write(frame(TEXT, text.encode()))
         else:
-            raise TypeError(f"the text of a websocket.send must be a str; got {type(text).__name__}")
+            raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")
 
     async def _application_ended(self) -> None:
         if self.closed:
@@ -243,7 +242,7 @@ class WebSocketStream(WSStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _accept(self, message: Any) -> None:
-        """D11: compression only where it is asked for, and then bounded. D10: no message beyond the limit."""
+        """D11: compression is off by default, and bounded. D10: no message beyond the limit."""
         limits, deflate = self._limits, BoundedDeflate(self._limits.max_message_size)
         extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
         headers = list(message.get("headers", []))
@@ -258,7 +257,7 @@ class WebSocketStream(WSStream):
             self._server_connection.frames_to = self
         try:
             await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
-        except Exception:  # a header that none may be: nothing has been sent
+        except Exception:  # an invalid header: nothing has been sent
             self._server_connection.frames_to = None
             self.state = _HANDSHAKE
             raise
@@ -269,7 +268,7 @@ class WebSocketStream(WSStream):
         try:
             data = self.connection.send(event)
         except LocalProtocolError:
-            return  # too late: a close is under way
+            return  # a close is under way
         await self._write(data)
 
     async def _send_wsproto_event(self, event: Any) -> None:
@@ -281,7 +280,7 @@ class WebSocketStream(WSStream):
     # -- from the server ---------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Have the application answer the handshake in time, then the client the pings."""
+        """Deny the handshake if the application is late; after it, ping the client."""
         with self._beat:
             with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
                 await self._answered.wait()
@@ -292,10 +291,10 @@ class WebSocketStream(WSStream):
             await self._deny(503)
 
     async def _heartbeat(self) -> None:
-        """Ping; and cut a client from which nothing has come for the time of a pong.
+        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds.
 
-        Whatever comes is a sign of life, and while the connection is not read because the application is slow, silence
-        is none of the client's doing.
+        Any bytes are a sign of life. Time in which a slow application keeps the connection from being read does not
+        count.
         """
         interval, pong = self._limits.ping_interval, self._limits.pong_timeout
         step = min(interval, pong)
@@ -317,9 +316,9 @@ class WebSocketStream(WSStream):
             await trio.sleep(interval - step)
 
     async def go_away(self) -> None:
-        """Tell client and application that the server is about to end.
+        """Close the WebSocket with 1012, since the server shuts down.
 
-        Cancellation: the client may not be told.
+        Cancellation: the client may not get the close frame.
         """
         if self.closed:
             return

@@ -61,12 +61,12 @@ async def test_a_message_that_kills_each_worker_becomes_a_dead_letter_and_the_ot
     await workers.until(lambda: settled(workers))
     code, output = await trio.to_thread.run_sync(workers.end, last, signal.SIGTERM)
     assert code == 0, output
-    assert "was delivered 3 times, and each time the worker died with it; it is a dead letter now" in output
+    assert "is a dead letter now: it was delivered 3 times, and each time the worker died with it" in output
     assert (workers.numbers("begin"), workers.numbers("end")) == ([0, 0, 0, 1], [1])
     async with workers.layer() as layer:
         [letter] = await layer.work_queue("jobs").dead_letters()
     assert (letter.message, letter.deliveries) == (job("kill", 0), 3)
-    assert letter.why == "each time the worker died, or was stopped, with it"
+    assert letter.why == "the worker died or was stopped, each time"
 
 
 async def test_a_worker_stopped_for_too_long_loses_its_message_to_another_and_says_so(
@@ -81,7 +81,7 @@ async def test_a_worker_stopped_for_too_long_loses_its_message_to_another_and_sa
     other = workers.start("--claim-after", "4")
     await workers.until(lambda: workers.numbers("begin") == [0, 0])
     stopped.send_signal(signal.SIGCONT)
-    await trio.to_thread.run_sync(_read_until, stopped, "another worker has taken message")
+    await trio.to_thread.run_sync(_read_until, stopped, "another worker has taken over message")
     gate.touch()
     await workers.until(lambda: settled(workers))
     await workers.until(lambda: len(workers.numbers("end")) == 2)

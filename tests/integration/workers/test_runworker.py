@@ -121,7 +121,7 @@ async def test_dead_letters_are_listed_sent_again_and_forgotten(
         async with queue.serve() as source:
             [delivery] = await source.take(5)
             assert (delivery.message["type"], delivery.count) == ("job.fail", 1)
-        with pytest.raises(CommandError, match=r"the id of a dead letter is as .* got 'x'"):
+        with pytest.raises(CommandError, match=r"the id of a dead letter must look like .* got 'x'"):
             await _deadletters(workers, capsys, "--requeue", "x")
 
 

@@ -36,7 +36,7 @@ def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is acknowledged before a part of the capacity has been read, or the inbox has to be looked at."""
     monkeypatch.setattr(keys, "LEASE", 5000.0)
     monkeypatch.setattr(inbox, "BLOCK", 1000.0)
-    monkeypatch.setattr(inbox, "LINGER", 1000.0)
+    monkeypatch.setattr(inbox, "ACKNOWLEDGE_AFTER", 1000.0)
     monkeypatch.setattr(inbox, "LATE", 1000.0)
     return monkeypatch
 
@@ -108,7 +108,7 @@ async def test_a_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str
         first, second = make_layers(url, proxy.url, inbox_capacity=3)
         async with first, second, second.subscribe("room") as events:
             [shard] = second._session().shards
-            shard.reader._may_stay = 10
+            shard.reader._max_unacknowledged = 10
             await pass_messages(first, events, 1, 2, 3)
             for _ in range(2):
                 await first.group_send("room", {"type": "x", "n": 4})
@@ -122,7 +122,7 @@ async def test_a_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str
 
 
 @pytest.mark.usefixtures("lingering")
-async def test_a_server_that_has_lost_what_was_read_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
+async def test_lost_read_entries_are_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
     server = own_redis("--dbfilename", "copy.rdb")
     async with open_proxy(port_of(server.url)) as proxy:
         first, second = make_layers(server.url, proxy.url)
@@ -140,7 +140,7 @@ async def test_a_server_that_has_lost_what_was_read_is_noticed_behind_newer_mess
             assert await next_of(events) == {"type": "x", "n": 4}
 
 
-async def test_an_acknowledgement_whose_answer_was_lost_is_no_sign_of_anything(url: str) -> None:
+async def test_a_lost_answer_to_an_acknowledgement_is_no_gap(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         async with layer, layer.subscribe("room") as events:
@@ -180,9 +180,7 @@ async def test_what_comes_late_is_acknowledged_at_once_as_more_may_wait(
         await until(empty)
 
 
-async def test_members_may_take_longer_for_a_batch_than_redis_for_an_answer(
-    url: str, mock_clock: trio.testing.MockClock
-) -> None:
+async def test_members_may_take_longer_than_the_time_limit(url: str, mock_clock: trio.testing.MockClock) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url)
         async with first, second, second.subscribe("room") as events:
@@ -198,7 +196,7 @@ async def test_members_may_take_longer_for_a_batch_than_redis_for_an_answer(
             assert shard.reader.attachments == 1
 
 
-async def test_where_an_acknowledgement_is_refused_reading_goes_on_once_it_is_not(url: str) -> None:
+async def test_reading_resumes_after_refused_acknowledgements(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         [shard] = layer._session().shards
@@ -209,7 +207,7 @@ async def test_where_an_acknowledgement_is_refused_reading_goes_on_once_it_is_no
         await pass_messages(layer, events, *range(3))
 
 
-async def test_an_inbox_whose_ids_are_older_than_what_was_read_is_read_from_its_beginning(url: str) -> None:
+async def test_an_inbox_with_older_ids_is_read_from_its_beginning(url: str) -> None:
     [layer] = make_layers(url)
     older = """
         redis.call('DEL', KEYS[1])

@@ -76,7 +76,7 @@ async def cluster_traffic(
 # -- who has a slot ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_shards_are_where_the_cluster_says_and_the_nodes_share_them(redis_cluster: ClusterSetup) -> None:
+async def test_the_cluster_decides_where_the_shards_are(redis_cluster: ClusterSetup) -> None:
     prefix = spread_prefix(redis_cluster)
     cluster = Cluster([parse_host(redis_cluster.nodes[0].url)], prefix, SHARDS)
     for shard in range(SHARDS):
@@ -133,16 +133,16 @@ async def test_something_else_that_answers_is_not_in_the_way(redis_cluster: Clus
         nursery.start_soon(trio.serve_listeners, agree, [listener])
         host = f"127.0.0.1:{listener.socket.getsockname()[1]}"
         seeds = [parse_host(f"redis://{host}"), parse_host(redis_cluster.nodes[0].url)]
-        with pytest.raises(ConnectionLost, match=f"{host} does not answer as Redis does"):
+        with pytest.raises(ConnectionLost, match=f"{host} does not answer like Redis"):
             await Cluster(seeds[:1], "asgi", SHARDS).locate(0)
-        with pytest.raises(ConnectionLost, match=f"{host} does not answer as Redis does"):
+        with pytest.raises(ConnectionLost, match=f"{host} does not answer like Redis"):
             await Hosts([parse_host({"sentinels": [host.split(":")], "master_name": "m"})]).locate(0)
         owner = redis_cluster.owner(key_slot("asgi:0"))
         assert (await Cluster(seeds, "asgi", SHARDS).locate(0)).address == ("127.0.0.1", owner.port)
         nursery.cancel_scope.cancel()
 
 
-async def test_a_node_that_does_not_know_its_own_address_is_where_it_was_asked(own_redis: Any) -> None:
+async def test_a_node_without_an_address_is_where_it_was_asked(own_redis: Any) -> None:
     alone = own_redis("--cluster-enabled", "yes")
     alone.ask("CLUSTER", "ADDSLOTS", *range(16_384))
     assert (await Cluster([parse_host(f"redis://localhost:{alone.port}")], "x", 1).locate(0)).address == (
@@ -176,7 +176,7 @@ async def test_a_node_killed_in_traffic_is_replaced_by_its_replica(own_cluster: 
 
 
 @pytest.mark.faults
-async def test_a_node_killed_in_traffic_without_a_replica_costs_its_shards_only_until_it_is_back(
+async def test_a_killed_node_costs_its_shards_only_until_it_is_back(
     own_cluster: Setup,
 ) -> None:
     setup = own_cluster("--cluster-require-full-coverage", "no")
@@ -258,7 +258,7 @@ async def test_a_slot_that_moves_in_traffic_costs_nothing(redis_cluster: Cluster
     await check_a_move(redis_cluster, messages=50, moves=2)
 
 
-async def test_a_message_that_meets_a_slot_half_moved_is_sent_later_whatever_was_sent_behind_it(
+async def test_a_message_to_a_half_moved_slot_is_sent_later(
     redis_cluster: ClusterSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A probe meets keys that are not there yet, and is sent again, with all that waits behind it, until they are.

@@ -95,7 +95,7 @@ async def numbers_of(events: Any, count: int) -> list[Any]:
     return [item if isinstance(item, Gap) else item["n"] for item in items]
 
 
-async def test_a_message_that_is_refused_does_not_concern_those_in_the_same_command(
+async def test_a_refused_message_does_not_affect_others_in_its_command(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [layer] = make_layers(url)
@@ -122,7 +122,7 @@ async def test_an_inbox_of_another_type_refuses_its_groups_only(url: str) -> Non
         assert await numbers_of(events, 10) == list(range(1, 20, 2))
 
 
-async def test_a_server_without_memory_refuses_all_of_a_command_and_forgets_it(own_redis: OwnRedis) -> None:
+async def test_a_server_without_memory_refuses_the_whole_command(own_redis: OwnRedis) -> None:
     url = own_redis().url
     [layer] = make_layers(url)
     async with layer, layer.subscribe("a", "b") as events:
@@ -149,7 +149,7 @@ async def test_messages_of_one_command_whose_answer_was_lost_arrive_once(url: st
             assert second.shard_statistics()[0].gaps == 0
 
 
-async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_counted_once(url: str) -> None:
+async def test_refusals_of_a_repeated_command_are_counted_once(url: str) -> None:
     async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
         first, second = make_layers(before.url, behind.url, inbox_capacity=30)
         async with first, second, second.subscribe("a", "b") as events:
@@ -163,7 +163,7 @@ async def test_messages_to_a_full_inbox_of_one_command_that_comes_again_are_coun
             assert await numbers_of(events, 31) == [*range(30), Gap(70, "the inbox was full")]
 
 
-async def test_a_dead_process_in_several_groups_of_one_command_leaves_all_of_them(url: str) -> None:
+async def test_a_dead_process_leaves_all_groups_of_a_command(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("a", "b") as events:
         tag = f"{{{layer.prefix}:0}}"
@@ -252,7 +252,7 @@ async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
             assert await numbers_of(events, 11) == [n for n in range(12) if n != 5]
 
 
-async def test_who_gives_up_when_his_command_is_on_its_way_leaves_the_others_their_answers(url: str) -> None:
+async def test_a_caller_that_gives_up_leaves_others_their_answers(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         results = await send_at_once(layer, *(("room", n) for n in range(12)), gives_up=3)
@@ -325,7 +325,7 @@ async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, c
         assert all("did not answer before the layer was closed" in text for text in raised)
 
 
-async def test_what_redis_would_not_queue_does_not_keep_the_others_of_its_batch(url: str) -> None:
+async def test_a_command_refused_by_multi_does_not_affect_its_batch(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         [shard] = layer._session().shards

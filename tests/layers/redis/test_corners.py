@@ -69,7 +69,7 @@ async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[
         nursery.cancel_scope.cancel()
 
 
-async def test_a_reply_that_nobody_asked_for_ends_the_connection_and_no_command() -> None:
+async def test_an_unexpected_reply_ends_the_connection_and_no_command() -> None:
     def answer(command: list[bytes], connection: int) -> bytes:
         return b"+ONE\r\n+TWO\r\n" if command == [b"GET", b"x"] and connection == 1 else b"+OK\r\n"
 
@@ -161,9 +161,7 @@ async def test_a_refused_farewell_does_not_keep_the_layer_from_closing(own_redis
     assert not layer._sessions
 
 
-async def test_an_older_redis_that_does_not_count_entries_is_read_from_all_the_same(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_redis_that_does_not_count_entries_is_read_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     original = InboxReader._check_inbox
 
     def as_before_7(reader: InboxReader, connection: Any, reply: Any) -> None:
@@ -209,7 +207,7 @@ async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
 
         monkeypatch.setattr(InboxReader, "attach_again", attach_again_once)
         monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if read somewhere else
-        assert await next_of(events) == Gap(None, "messages to oneself did not arrive")
+        assert await next_of(events) == Gap(None, "probes did not arrive")
         monkeypatch.undo()
         await layer.group_send("room", LAST)
         while await next_of(events) != LAST:

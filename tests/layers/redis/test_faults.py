@@ -60,7 +60,7 @@ async def test_a_killed_redis_that_keeps_its_data_costs_nothing(own_redis: OwnRe
 
 
 @pytest.mark.faults
-async def test_a_redis_killed_ten_times_among_two_hundred_members_costs_nothing(own_redis: OwnRedis) -> None:
+async def test_redis_killed_ten_times_among_200_members_costs_nothing(own_redis: OwnRedis) -> None:
     await check_that_nothing_is_lost(own_redis(*KEEPS_EVERYTHING), members=100, times=10)
 
 
@@ -80,14 +80,14 @@ async def test_a_killed_redis_without_persistence_is_reported(own_redis: OwnRedi
 
 
 @pytest.mark.faults
-async def test_a_redis_without_persistence_killed_ten_times_is_reported_each_time(own_redis: OwnRedis) -> None:
+async def test_each_kill_without_persistence_is_a_gap(own_redis: OwnRedis) -> None:
     await check_that_every_hole_is_explained(own_redis(), members=100, times=10)
 
 
 # -- lost data --------------------------------------------------------------------------------------------------------
 
 
-async def test_flushall_in_traffic_is_reported_once_to_each_member_and_memberships_return(own_redis: OwnRedis) -> None:
+async def test_after_flushall_each_member_gets_one_gap(own_redis: OwnRedis) -> None:
     server = own_redis()
     first, second = make_layers(server.url, server.url)
     async with first, second, traffic([first, second], groups=("one", "two")) as world:
@@ -128,7 +128,7 @@ async def test_a_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
         assert all(gaps == [Gap(None, "the inbox was gone")] for gaps in world.gaps.values())
 
 
-async def test_a_redis_restored_from_an_older_copy_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
+async def test_an_older_copy_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
     server = own_redis("--dbfilename", "copy.rdb")
     first, second = make_layers(server.url, server.url)
     async with first, second, traffic([first, second]) as world:
@@ -147,7 +147,7 @@ async def test_a_redis_restored_from_an_older_copy_is_noticed_behind_newer_messa
 
 
 @pytest.mark.parametrize("has_the_inbox", [True, False])
-async def test_a_reader_left_behind_on_a_detached_node_follows_the_commands(
+async def test_a_reader_on_a_detached_node_follows_the_pipeline(
     own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, has_the_inbox: bool
 ) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 0.1)
@@ -243,7 +243,7 @@ async def test_a_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -
             assert world.checker.faults() == []
 
 
-async def test_a_layer_that_opened_and_closed_in_a_black_hole_hangs_in_neither(url: str) -> None:
+async def test_opening_and_closing_in_a_black_hole_do_not_hang(url: str) -> None:
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         [layer] = make_layers(proxy.url, timeout=1)
         with trio.fail_after(DEADLINE):
@@ -267,9 +267,7 @@ async def test_a_half_open_connection_is_given_up_and_another_one_opened(
         async with first, second, traffic([first, second]) as world:
             before = proxy.connections
             proxy.stall()
-            await until(
-                lambda: proxy.connections >= before + 2
-            )  # the reader's; the command link's comes with a command
+            await until(lambda: proxy.connections >= before + 2)  # the reader's; the pipeline's comes with a command
             proxy.cut()
             proxy.resume()
             await world.publish(5)

@@ -39,7 +39,7 @@ async def backlog(url: str, layer: RedisStreamsChannelLayer) -> tuple[int, int]:
     return await redis(url, "XLEN", stream), (await redis(url, "XPENDING", stream, "w"))[0]
 
 
-async def test_receivers_of_several_processes_compete_and_each_message_comes_once_in_order(url: str) -> None:
+async def test_receivers_of_processes_compete_for_messages(url: str) -> None:
     sender, *receivers = make_layers(url, url, url)
     got: dict[int, list[int]] = {0: [], 1: []}
 
@@ -89,7 +89,7 @@ async def test_a_full_channel_is_one_whose_backlog_has_its_capacity(url: str) ->
         assert (first.statistics().sent, second.statistics().full) == (9, 3)
 
 
-async def test_a_cancelled_receive_loses_no_message_and_leaves_no_connection(url: str) -> None:
+async def test_a_cancelled_receive_loses_no_message(url: str) -> None:
     sender, receiver = make_layers(url, url)
     async with sender, receiver:
         await sender.send("jobs", job(0))
@@ -131,7 +131,7 @@ async def test_a_receiver_cancelled_while_it_waits_loses_no_message(url: str) ->
         assert got == list(range(50))
 
 
-async def test_what_redis_handed_out_to_a_lost_connection_is_delivered_first(url: str) -> None:
+async def test_messages_of_a_lost_connection_are_delivered_first(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         sender, receiver = make_layers(url, proxy.url)
         async with sender, receiver:
@@ -142,7 +142,7 @@ async def test_what_redis_handed_out_to_a_lost_connection_is_delivered_first(url
             assert proxy.lost_replies == 1
 
 
-async def test_an_acknowledgement_whose_reply_is_lost_neither_loses_nor_doubles_the_message(url: str) -> None:
+async def test_a_lost_reply_neither_loses_nor_doubles_the_message(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         sender, receiver = make_layers(url, proxy.url)
         async with sender, receiver:
@@ -198,7 +198,7 @@ async def test_messages_of_a_process_that_died_are_taken_over_once(url: str, mon
         assert await backlog(url, layer) == (0, 0)
 
 
-async def test_a_message_that_another_process_took_over_meanwhile_is_not_returned_twice(url: str) -> None:
+async def test_a_message_taken_over_is_not_returned_twice(url: str) -> None:
     first, second = make_layers(url, url)
     async with first, second:
         await first.send("jobs", job(0))
@@ -243,7 +243,7 @@ async def test_rubbish_in_the_stream_is_skipped_and_counted(url: str) -> None:
         assert await backlog(url, layer) == (0, 0)
 
 
-async def test_what_has_waited_longer_than_the_expiry_is_passed_over_and_makes_room(url: str) -> None:
+async def test_expired_messages_are_skipped_and_make_room(url: str) -> None:
     [layer] = make_layers(url, expiry=10, capacity=3)
     async with layer:
         for number in range(3):

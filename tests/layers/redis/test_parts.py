@@ -150,7 +150,7 @@ def test_a_command_is_what_a_resp_parser_reads(arguments: list[bytes | str | int
     assert parser.gets() == [item if isinstance(item, bytes) else str(item).encode() for item in arguments]
 
 
-async def test_the_repr_of_a_batch_tells_how_many_calls_go_in_how_many_commands() -> None:
+async def test_the_repr_of_a_batch_counts_calls_and_commands() -> None:
     def combine(parts: list[bytes]) -> tuple[bytes, ...]:
         return (b"SADD", b"key", *parts)
 

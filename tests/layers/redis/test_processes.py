@@ -66,7 +66,7 @@ def all_here_have(world: Traffic, publisher: str, n: int) -> bool:
     return all(world._last[receiver.name].get((publisher, GROUP), -1) >= n for receiver in here)
 
 
-async def test_a_redis_killed_at_ten_random_points_under_two_processes_costs_nothing(own_redis: OwnRedis) -> None:
+async def test_redis_killed_ten_times_under_two_processes_costs_nothing(own_redis: OwnRedis) -> None:
     server = own_redis("--appendonly", "yes", "--appendfsync", "always")
     chance = random.Random(10)
     async with two_processes(server.url, members=100) as (_, world, other):
@@ -88,9 +88,7 @@ async def test_a_redis_killed_at_ten_random_points_under_two_processes_costs_not
         assert [published.raised for published in world.checker.streams.values()] == [set(), set()]
 
 
-async def test_a_killed_process_costs_the_others_nothing_and_leaves_nothing_in_redis(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_killed_process_costs_others_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keys, "LEASE", LEASE)
     async with two_processes(url, members=20, timeout=LEASE / 2) as (layer, world, other):
         process = other.process
@@ -118,9 +116,7 @@ async def test_a_killed_process_costs_the_others_nothing_and_leaves_nothing_in_r
         assert world.gaps == {}
 
 
-async def test_a_process_stopped_beyond_its_lease_is_told_of_what_it_missed(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_process_stopped_beyond_its_lease_gets_a_gap(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keys, "LEASE", LEASE)
     async with two_processes(url, members=20) as (layer, world, other):
         inbox = f"{{{layer.prefix}:0}}:i:{other.process}"

@@ -134,7 +134,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 PLACES = [
     (Pipeline, "_settle"),
     (InboxReader, "_check_inbox"),
-    (Memberships, "_tell"),
+    (Memberships, "_send"),
     (Memberships, "_arguments"),
 ]
 
@@ -171,9 +171,7 @@ async def test_a_probing_task_and_a_refreshing_task_that_crash_begin_again(
         assert shard.state == "working"
 
 
-async def test_a_message_that_crashes_the_reader_is_a_gap_and_the_next_one_comes(
-    url: str, crash: Callable[..., list[int]]
-) -> None:
+async def test_a_message_that_crashes_the_reader_is_a_gap(url: str, crash: Callable[..., list[int]]) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         crash(Delivery, "deliver", 1)
@@ -217,9 +215,7 @@ def native(layer: RedisStreamsChannelLayer) -> Any:
     return endpoint
 
 
-async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refused_with_503(
-    url: str, crash: Callable[..., list[int]]
-) -> None:
+async def test_a_broken_layer_closes_with_1012_and_refuses_with_503(url: str, crash: Callable[..., list[int]]) -> None:
     [layer] = make_layers(url, timeout=1.5)
     consumer = type("Here", (Member,), {"channel_layer": layer, "codes": []})
     page = type("Page", (Page,), {"channel_layer": layer})
@@ -271,12 +267,12 @@ async def test_a_broken_layer_ends_its_sockets_with_1012_and_new_ones_are_refuse
             lambda: layer.new_channel(),
             lambda: layer.flush(),
         ):
-            with pytest.raises(ChannelLayerUnavailable, match=r"is broken: the command link of .* has crashed 5 times"):
+            with pytest.raises(ChannelLayerUnavailable, match=r"is broken: the pipeline of .* has crashed 5 times"):
                 await call()
         await layer.group_discard("room", channel)  # what ends can end
 
 
-async def test_a_layer_that_was_broken_and_is_whole_again_takes_connections(
+async def test_a_layer_that_is_no_longer_broken_takes_connections(
     url: str, crash: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "LONG_PAUSE", 0.05)

@@ -157,9 +157,7 @@ async def test_a_server_of_the_right_name_with_a_trusted_certificate(serve: Serv
         await check_that_it_works({"host": "127.0.0.1", "port": port, "ssl": True, "ssl_ca_certs": certificates.ca})
 
 
-async def test_a_server_of_another_name_is_refused_unless_names_do_not_matter(
-    serve: Serve, certificates: Certificates
-) -> None:
+async def test_another_host_name_is_refused_unless_not_checked(serve: Serve, certificates: Certificates) -> None:
     async with serve("redis.example.org") as port:
         uri = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
         [layer] = make_layers(uri, timeout=1)
@@ -169,7 +167,7 @@ async def test_a_server_of_another_name_is_refused_unless_names_do_not_matter(
         assert await ping(f"{uri}&ssl_check_hostname=false") == "PONG"
 
 
-async def test_a_certificate_that_nobody_trusted_has_signed_is_refused_unless_told_otherwise(serve: Serve) -> None:
+async def test_an_untrusted_certificate_is_refused_unless_not_checked(serve: Serve) -> None:
     async with serve("localhost") as port:
         assert "certificate verify failed" in await refusal_of(f"rediss://localhost:{port}")
         assert await ping(f"rediss://localhost:{port}?ssl_cert_reqs=none") == "PONG"
@@ -193,9 +191,7 @@ async def test_a_server_that_wants_a_certificate_gets_one(serve: Serve, certific
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
-def test_a_key_that_the_password_does_not_open_is_refused_and_nobody_is_asked(
-    certificates: Certificates, password: str | None
-) -> None:
+def test_a_wrong_key_password_is_refused_without_a_prompt(certificates: Certificates, password: str | None) -> None:
     entry = {
         "address": "rediss://localhost",
         "ssl_certfile": certificates.client_certificate,
@@ -206,7 +202,7 @@ def test_a_key_that_the_password_does_not_open_is_refused_and_nobody_is_asked(
         RedisStreamsChannelLayer(hosts=[entry])
 
 
-async def test_a_certificate_that_is_renewed_on_disk_is_used_for_the_next_connection(
+async def test_a_renewed_certificate_is_used_for_the_next_connection(
     serve: Serve, certificates: Certificates, tmp_path: Path
 ) -> None:
     stranger = trustme.CA().issue_cert("a-client@example.org").private_key_and_cert_chain_pem

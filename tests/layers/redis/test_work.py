@@ -12,9 +12,9 @@ import trio
 
 from trio_channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidNameError
 from trio_channels.layers.base import Delivery, WorkSource
-from trio_channels.layers.redis import RedisStreamsChannelLayer, work
+from trio_channels.layers.redis import RedisStreamsChannelLayer, work_source
 from trio_channels.layers.redis.codec import NAMED
-from trio_channels.layers.redis.work import RedisWorkSource
+from trio_channels.layers.redis.work_source import RedisWorkSource
 from trio_channels.worker import Worker
 
 from .proxy import open_proxy
@@ -24,7 +24,7 @@ from .world import connections, make_layers, redis, until
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(work_source, "LOOK_INTERVAL", 0.02)
 
 
 async def take(source: WorkSource, count: int) -> list[Delivery]:
@@ -72,7 +72,7 @@ async def test_what_a_dead_worker_had_is_taken_over_once_and_names_it(url: str) 
         assert await backlog(url, layer) == (0, 0)
 
 
-async def test_what_a_living_worker_has_in_hand_stays_fresh_and_counts_as_one_delivery(url: str) -> None:
+async def test_messages_in_hand_are_renewed_and_count_once(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.work_queue("jobs").serve(claim_after=0.15) as source:
         await layer.send("jobs", job(0))
@@ -99,7 +99,7 @@ async def test_who_was_taken_for_dead_is_told_when_it_settles(url: str, caplog: 
             [taken] = await take(source, 1)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(slow.renew)
-                await until(lambda: "another worker has taken message" in caplog.text)
+                await until(lambda: "another worker has taken over message" in caplog.text)
                 nursery.cancel_scope.cancel()
             assert await slow.done(held) is False
             assert slow.settled.superseded == 1
@@ -151,7 +151,7 @@ async def _settle_what_comes(source: WorkSource) -> None:
 
 
 async def test_the_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "FORGET_AFTER", 0.0)
+    monkeypatch.setattr(work_source, "FORGET_AFTER", 0.0)
     [layer] = make_layers(url)
     async with layer:
         await layer.send("jobs", job(0))
@@ -177,7 +177,7 @@ async def test_the_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest
 # -- a network that loses ---------------------------------------------------------------------------------------------
 
 
-async def test_messages_whose_delivery_was_lost_on_the_way_come_with_the_next_connection(url: str) -> None:
+async def test_undelivered_messages_come_with_the_next_connection(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         sender, worker = make_layers(url, proxy.url)
         async with sender, worker, worker.work_queue("jobs").serve() as source:
@@ -195,7 +195,7 @@ async def test_messages_whose_delivery_was_lost_on_the_way_come_with_the_next_co
 
 
 async def test_a_settlement_whose_reply_was_lost_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "SETTLE_AGAIN", 0.01)
+    monkeypatch.setattr(work_source, "SETTLE_AGAIN", 0.01)
     async with open_proxy(port_of(url)) as proxy:
         sender, worker = make_layers(url, proxy.url)
         async with sender, worker, worker.work_queue("jobs").serve() as source:
@@ -217,7 +217,7 @@ async def test_an_outage_is_waited_for_and_told_once(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(work, "SETTLE_AGAIN", 0.01)
+    monkeypatch.setattr(work_source, "SETTLE_AGAIN", 0.01)
     async with open_proxy(port_of(url)) as proxy:
         [worker] = make_layers(proxy.url, timeout=1.0)
         sender = RedisStreamsChannelLayer(hosts=[url], prefix=worker.prefix)
@@ -246,9 +246,7 @@ async def test_an_outage_is_waited_for_and_told_once(
     assert sum("jobs: Redis is back after" in line for line in told) == 1
 
 
-async def test_leaving_without_redis_ends_within_the_time_limit_and_says_what_is_left(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_leaving_without_redis_ends_in_time_and_is_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [worker] = make_layers(proxy.url, timeout=1.0)
         sender = RedisStreamsChannelLayer(hosts=[url], prefix=worker.prefix)
@@ -308,7 +306,7 @@ async def test_what_is_no_id_of_a_dead_letter_is_refused(url: str, wrong: str) -
     [layer] = make_layers(url)
     async with layer:
         for call in (layer.work_queue("jobs").requeue, layer.work_queue("jobs").discard):
-            with pytest.raises(InvalidNameError, match="the id of a dead letter is as"):
+            with pytest.raises(InvalidNameError, match="the id of a dead letter must look like"):
                 await call(wrong)
 
 
@@ -321,9 +319,7 @@ async def send_long_ago(url: str, layer: RedisStreamsChannelLayer, number: int) 
     await redis(url, "XADD", stream_of(layer), f"{number + 1}-0", "b", blob)
 
 
-async def test_a_message_that_nobody_took_in_time_is_lost_counted_and_logged(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_message_not_taken_in_time_is_counted_and_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
     [layer] = make_layers(url, expiry=100)
     async with layer:
         await send_long_ago(url, layer, 0)
@@ -445,9 +441,7 @@ async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: p
     assert f"of type 'job' (delivery 2 of 5): taken over from {dead._worker}, which is gone" in caplog.text
 
 
-async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handled(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_message_taken_over_is_not_handled_on_receive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [layer] = make_layers(url)
     handled: list[int] = []
 
@@ -472,7 +466,7 @@ async def test_acknowledged_on_receive_what_another_has_taken_over_is_not_handle
 
 
 @pytest.mark.faults
-async def test_a_worker_cancelled_again_and_again_loses_no_message_and_leaves_no_connection(url: str) -> None:
+async def test_a_worker_cancelled_repeatedly_loses_no_message(url: str) -> None:
     [layer] = make_layers(url)
     begun: list[int] = []
     ended: list[int] = []

@@ -1,10 +1,10 @@
-"""What stands in a stream entry: a version, and the message with its destination, perhaps encrypted.
+"""The format of a stream entry: a version, and the message with its destination, encrypted if there are keys.
 
     entry = field "t": token, field "b": blob
     blob  = one byte 0x01, then the payload, or the Fernet token of the payload
     payload = [kind, name, message] in MessagePack or JSON
 
-The name is inside what is signed, so that nobody can pass a message of one group on to another.
+The signature covers the name, so that nobody can replay a message of one group to another.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ GROUP, CHANNEL, PROBE, NAMED = range(4)
 
 
 class UndecodableEntry(ChannelLayerError):
-    """An entry is of another version, was made with other keys, or is no entry at all."""
+    """An entry has another version, was encrypted with other keys, or is malformed."""
 
 
 class Payload(NamedTuple):
-    """An entry's content.
+    """The content of an entry.
 
     Args:
         kind: ``GROUP``, ``CHANNEL``, ``PROBE`` or ``NAMED``.
         name: of the group or channel.
-        message: what was sent.
+        message: the message.
     """
 
     kind: int
@@ -51,14 +51,14 @@ class _Cipher(Protocol):
 
 
 class EntryCodec:
-    """Makes blobs of messages, and messages of blobs.
+    """Encodes messages as blobs, and decodes blobs.
 
     Args:
-        serializer_format: of the payload. JSON cannot hold bytes as bytes: they arrive as base64 text.
-        keys: secrets of any length. The first encrypts, all decrypt, so that keys can be rotated. None: no encryption.
+        serializer_format: of the payload. JSON has no bytes: they arrive as base64 text.
+        keys: secrets of any length. The first encrypts, all decrypt, so that you can rotate keys. None: no encryption.
 
     Raises:
-        InvalidChannelLayerError: an unknown format, a key that is not text, or the package ``cryptography`` is missing.
+        InvalidChannelLayerError: the format is unknown, a key is not a str or bytes, or ``cryptography`` is missing.
     """
 
     def __init__(
@@ -74,20 +74,25 @@ class EntryCodec:
         self._cipher = _cipher(keys)
 
     def pack(self, kind: int, name: str, message: Message) -> bytes:
-        """A blob.
+        """Encode a message.
+
+        Args:
+            kind: ``GROUP``, ``CHANNEL``, ``PROBE`` or ``NAMED``.
+            name: of the group or channel.
+            message: the message.
 
         Raises:
-            MessageNotEncodable: the message cannot travel.
+            MessageNotEncodable: the message holds a value that cannot be encoded.
         """
         encoded = check_and_encode(message)
         payload = self._encode((kind, name, msgspec.Raw(encoded) if self._is_msgpack else message))
         return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
 
     def unpack(self, blob: object) -> Payload:
-        """A blob's content.
+        """Decode a blob.
 
         Raises:
-            UndecodableEntry: it has none that this codec can read.
+            UndecodableEntry: this codec cannot read the blob.
         """
         if not isinstance(blob, bytes) or not blob.startswith(VERSION):
             raise UndecodableEntry(f"expected an entry of version {VERSION[0]}; got {blob!r:.40}")
@@ -97,8 +102,8 @@ class EntryCodec:
                 payload = self._cipher.decrypt(payload)
             return self._decode(payload)
         except Exception as error:
-            # Whatever msgspec and cryptography raise on rubbish: there is no list of it, and it must not end the
-            # reader.
+            # msgspec and cryptography do not document all errors that malformed input can raise, and none of them
+            # may end the reader.
             raise UndecodableEntry(f"an entry cannot be decoded: {type(error).__name__}: {error}") from error
 
 
@@ -111,14 +116,12 @@ def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:
         from cryptography.fernet import Fernet, MultiFernet
     except ImportError as error:
         raise InvalidChannelLayerError(
-            "symmetric_encryption_keys needs the package cryptography: pip install 'trio-channels[crypto]'"
+            "symmetric_encryption_keys needs the package cryptography; install it: pip install 'trio-channels[crypto]'"
         ) from error
     fernets = []
     for key in keys:
         if not key or not hasattr(key, "isascii"):
-            raise InvalidChannelLayerError(
-                "a key of symmetric_encryption_keys must be a str or bytes that is not empty"
-            )
+            raise InvalidChannelLayerError("each of symmetric_encryption_keys must be a non-empty str or bytes")
         digest = hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
         fernets.append(Fernet(base64.urlsafe_b64encode(digest)))
     return MultiFernet(fernets) if fernets else None

@@ -1,7 +1,7 @@
 """One connection to Redis: RESP over a Trio stream, parsed by hiredis.
 
-The border to everything that can go wrong on the way: what the operating system, TLS, Trio and hiredis raise comes out
-as :class:`ConnectionLost`. Replies of the server that are errors come out as values, for whoever asked.
+Errors of the operating system, TLS, Trio and hiredis are raised as :class:`ConnectionLost`. An error reply of the
+server is returned as a value, for the caller to judge.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ Argument = bytes | str | int
 ReplyError = hiredis.ReplyError
 
 RECEIVE_SIZE = 64 * 1024
-#: Seconds for opening a connection: TCP, TLS, and the first exchange.
+#: Seconds to open a connection: TCP, TLS, and the first exchange.
 CONNECT_TIMEOUT = 5.0
-#: Seconds for an exchange that does not block on the server. A black-holed connection opens, and then says nothing.
+#: Seconds for an exchange that does not block on the server. A black-holed connection opens and then stays silent.
 EXCHANGE_TIMEOUT = 5.0
-#: ``XADD NOMKSTREAM``, ``XTRIM MINID`` and ``XAUTOCLAIM`` came with it.
+#: The first version with ``XADD NOMKSTREAM``, ``XTRIM MINID`` and ``XAUTOCLAIM``.
 OLDEST_VERSION = (6, 2)
 
 
 class ConnectionLost(ChannelLayerUnavailable):
-    """The connection to Redis is gone, or was never there."""
+    """The connection to Redis broke, or could not be opened."""
 
 
 class CommandRefused(ChannelLayerUnavailable):
-    """Redis is there, and answered a command with an error: out of memory, no permission, a key of another type."""
+    """Redis answered a command with an error: out of memory, no permission, a key of another type."""
 
 
 class TranslatedErrors:
-    """A ``with`` block: everything that a connection can end with, as :class:`ConnectionLost`.
+    """A ``with`` block that raises the errors of a connection as :class:`ConnectionLost`.
 
-    A class, as it is on every message's way: made of a generator it would take four times as long.
+    A class, because every message passes it: a generator-based context manager takes four times as long.
     """
 
     __slots__ = ("_host",)
@@ -52,31 +52,31 @@ class TranslatedErrors:
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, _CONNECTION_ERRORS):
-            # Trio's errors are without words; what TLS said is their cause.
+            # Trio's errors have no text; the TLS error is their cause.
             text = str(error) or str(error.__cause__ or "") or type(error).__name__
             raise ConnectionLost(f"the connection to Redis at {self._host} failed: {text}") from error
 
 
 _CONNECTION_ERRORS = (
     OSError,
-    UnicodeError,  # what IDNA raises about a host name that is none
+    UnicodeError,  # IDNA raises it for an invalid host name
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     hiredis.ProtocolError,
 )
 
 
-#: As its annotation has it, hiredis would pack tuples of one.
+#: hiredis' own annotation admits tuples of one element only.
 _pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis.pack_command)
 
 
 def encode(*arguments: Argument) -> bytes:
-    """A command in RESP."""
+    """Encode a command in RESP."""
     return _pack(arguments)
 
 
 class RedisConnection:
-    """An open connection. Closed by :func:`open_connection`'s caller, with :meth:`aclose`."""
+    """An open connection. The caller of :func:`open_connection` closes it with :meth:`aclose`."""
 
     def __init__(self, host: Host, stream: trio.abc.Stream) -> None:
         self.host = host
@@ -93,25 +93,25 @@ class RedisConnection:
         Raises:
             ConnectionLost: the connection is gone.
 
-        Cancellation: a part may have been written; the connection must then be closed.
+        Cancellation: a part may have been written; close the connection then.
         """
         with TranslatedErrors(self.host):
             await self._stream.send_all(data)
 
     def send_nowait(self, data: bytes) -> bytes:
-        """Write as much as the system takes at once, without waiting; returns the rest, which :meth:`send` can write.
+        """Write as much as the system takes at once; returns the rest, for :meth:`send`.
 
-        Never raises: a connection that is gone takes nothing.
+        Never raises: on a broken connection all of it is the rest.
         """
         if self._socket is None:
-            return data  # TLS has more to do than to write
+            return data  # TLS must encrypt first
         try:
             return data[os.write(self._socket.fileno(), data) :]
         except OSError:
             return data
 
     async def receive(self) -> list[Any]:
-        """Wait for replies; returns at least one. An error that the server replied is in the list, not raised.
+        """Wait for replies; returns at least one. An error reply is an element of the list, and not raised.
 
         Raises:
             ConnectionLost: the connection is gone.
@@ -130,72 +130,72 @@ class RedisConnection:
         return replies
 
     def _receive_some(self) -> Awaitable[bytes | bytearray]:
-        # TLS has more to do than to read.
+        # TLS must decrypt.
         return self._stream.receive_some(RECEIVE_SIZE) if self._socket is None else self._read(self._socket)
 
     async def _read(self, socket: trio.socket.SocketType) -> bytes:
-        # A SocketStream would try to read before it waits. Of what has only been asked for, nothing is there.
+        # A SocketStream tries to read before it waits. Replies to a command just sent cannot have come yet.
         while True:
-            if socket.fileno() < 0:  # which nobody can wait for
+            if socket.fileno() < 0:
                 raise trio.ClosedResourceError("the connection has been closed on this side")
             await trio.lowlevel.wait_readable(socket)
             try:
                 return os.read(socket.fileno(), RECEIVE_SIZE)
             except BlockingIOError:
-                pass  # it was not ready after all, which systems allow themselves
+                pass  # a spurious wake-up
 
-    async def exchange(self, *commands: tuple[Argument, ...], patience: float = EXCHANGE_TIMEOUT) -> list[Any]:
-        """Send commands, and wait `patience` seconds for their replies, with nothing else under way.
+    async def exchange(self, *commands: tuple[Argument, ...], timeout: float = EXCHANGE_TIMEOUT) -> list[Any]:
+        """Send commands, and wait at most `timeout` seconds for their replies. No other command may be under way.
 
         Raises:
             ConnectionLost: the connection is gone, or silent.
 
-        Cancellation: the replies may yet come; the connection must then be closed.
+        Cancellation: the replies may still come; close the connection then.
         """
         replies: list[Any] = []
-        with trio.move_on_after(patience):
+        with trio.move_on_after(timeout):
             await self.send(b"".join(encode(*command) for command in commands))
             while len(replies) < len(commands):
                 replies += await self.receive()
             return replies
-        raise ConnectionLost(f"Redis at {self.host} has been silent for {patience:g} seconds")
+        raise ConnectionLost(f"Redis at {self.host} has been silent for {timeout:g} seconds")
 
-    async def close_gracefully(self, patience: float) -> None:
-        """Close the connection when Redis has done what it was sent, and knows that nothing more will come.
+    async def close_gracefully(self, timeout: float) -> None:
+        """Close the connection after Redis has finished its commands and has seen the end of the stream.
 
-        A command that blocks is given up by Redis. Over TLS, or after `patience` seconds, this is :meth:`aclose`.
+        Redis gives up a command that blocks. Over TLS, or after `timeout` seconds, this is :meth:`aclose`.
 
         Cancellation: the connection is closed.
         """
-        with trio.move_on_after(patience):
+        with trio.move_on_after(timeout):
             try:
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     await self._stream.send_eof()
                     while await self._stream.receive_some(RECEIVE_SIZE):
-                        pass  # replies that nobody waits for
+                        pass  # unread replies
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # it is gone already
+                pass  # the connection is already gone
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection, without a close_gracefully."""
+        """Close the connection at once."""
         await trio.aclose_forcefully(self._stream)
 
 
-def patience_for(timeout: float) -> float:
-    """Seconds for opening a connection, for callers that wait `timeout`: they shall be told why it is not open."""
+def connect_timeout_for(timeout: float) -> float:
+    """Seconds to open a connection for callers that wait `timeout` seconds: shorter, so that they learn the error."""
     return 0.8 * timeout
 
 
-async def open_connection(host: Host, patience: float = CONNECT_TIMEOUT) -> RedisConnection:
+async def open_connection(host: Host, timeout: float = CONNECT_TIMEOUT) -> RedisConnection:
     """Connect, authenticate, and select the database.
 
     Raises:
-        ConnectionLost: that failed, or took longer than `patience` seconds.
+        ConnectionLost: it failed, or took longer than `timeout` seconds.
 
     Cancellation: leaves nothing open.
     """
-    with trio.move_on_after(patience):
+    with trio.move_on_after(timeout):
         with TranslatedErrors(host):
             stream = await _open_stream(host)
         connection = RedisConnection(host, stream)
@@ -205,17 +205,17 @@ async def open_connection(host: Host, patience: float = CONNECT_TIMEOUT) -> Redi
             await connection.aclose()
             raise
         return connection
-    raise ConnectionLost(f"Redis at {host} did not answer within {patience:g} seconds")
+    raise ConnectionLost(f"Redis at {host} did not answer within {timeout:g} seconds")
 
 
 async def _open_stream(host: Host) -> trio.abc.Stream:
     if host.address is None:
-        raise ConnectionLost(f"nobody has said yet where the {host} is")
+        raise ConnectionLost(f"the address of the {host} is not known yet")
     stream: trio.abc.Stream
     if isinstance(host.address, str):
         stream = await trio.open_unix_socket(host.address)
     else:
-        stream = await trio.open_tcp_stream(*host.address)  # sets TCP_NODELAY by itself
+        stream = await trio.open_tcp_stream(*host.address)  # sets TCP_NODELAY
         if host.tls is not None:
             tls = trio.SSLStream(stream, host.tls.context(), server_hostname=host.address[0])
             try:
@@ -239,15 +239,15 @@ async def _greet(connection: RedisConnection) -> None:
             raise ConnectionLost(f"Redis at {host} refuses the connection: {reply}")
 
 
-async def check_version(connection: RedisConnection, patience: float = EXCHANGE_TIMEOUT) -> None:
-    """Make sure that the server is not too old.
+async def check_version(connection: RedisConnection, timeout: float = EXCHANGE_TIMEOUT) -> None:
+    """Check that the server has at least :data:`OLDEST_VERSION`.
 
-    ``HELLO``, unlike ``INFO``, is no command that ACL users tend to be denied; it came with Redis 6.0.
+    It asks ``HELLO``, new in Redis 6.0, as ACL users are often denied ``INFO``.
 
     Raises:
-        ConnectionLost: it is.
+        ConnectionLost: the server is older.
     """
-    [reply] = await connection.exchange(("HELLO",), patience=patience)
+    [reply] = await connection.exchange(("HELLO",), timeout=timeout)
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("ERR unknown command"):
             raise ConnectionLost(f"Redis at {connection.host} refuses the connection: {reply}")
@@ -257,4 +257,6 @@ async def check_version(connection: RedisConnection, patience: float = EXCHANGE_
         if tuple(int(part) for part in version.split(b".")[:2] if part.isdigit()) >= OLDEST_VERSION:
             return
     wanted = ".".join(map(str, OLDEST_VERSION))
-    raise ConnectionLost(f"the channel layer needs Redis {wanted} or newer; {connection.host} is {version.decode()}")
+    raise ConnectionLost(
+        f"the channel layer needs Redis {wanted} or newer; {connection.host} is {version.decode()}: upgrade it"
+    )

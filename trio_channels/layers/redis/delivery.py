@@ -1,8 +1,4 @@
-"""Which messages have been seen: a sliding window for each sender.
-
-A command whose answer was lost is sent again, and may have been carried out the first time. Its token, the sender and a
-number, is the same both times.
-"""
+"""Delivers the entries of an inbox: to members of groups, to single channels, or to the count of lost messages."""
 
 from __future__ import annotations
 
@@ -20,16 +16,16 @@ from ..mailbox import Mailbox
 from ..message import Envelope, Gap
 from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
 
-#: Numbers remembered for each sender: as many as a link has under way at a time, so that all of them can come again. A
-#: window rather than the highest number: after an error reply a command comes again behind later ones.
+#: Numbers remembered for each sender: as many as a pipeline has under way, as all of them can come again. A window
+#: rather than the highest number: after an error reply a command comes again behind later ones.
 WIDTH = 1_024
-#: Seconds after which a silent sender is forgotten. Its commands come again only while their callers wait.
+#: Seconds after which a silent sender is forgotten. Commands come again only while their callers wait.
 MEMORY = 300.0
 
 
 @dataclass(slots=True)
-class _Window:
-    """What one sender has sent of late."""
+class _SlidingWindow:
+    """The latest numbers of one sender."""
 
     seen: set[bytes] = field(default_factory=set)
     order: deque[bytes] = field(default_factory=deque)
@@ -37,22 +33,26 @@ class _Window:
 
 
 class DuplicateFilter:
-    """Says which tokens have been seen before."""
+    """Recognises messages that come twice: a sliding window of tokens for each sender.
+
+    A command whose answer was lost is sent again, though Redis may have carried it out. Its token, the sender and a
+    number, is the same both times.
+    """
 
     def __init__(self) -> None:
-        self._senders: OrderedDict[bytes, _Window] = OrderedDict()
+        self._senders: OrderedDict[bytes, _SlidingWindow] = OrderedDict()
         self.suppressed = 0
 
     def __repr__(self) -> str:
         return f"<DuplicateFilter of {len(self._senders)} senders, {self.suppressed} suppressed>"
 
     def is_duplicate(self, token: bytes, now: float) -> bool:
-        """Whether this token was seen within its sender's last ``WIDTH``; remembers it. `now` never goes back."""
+        """Whether the token is among the last ``WIDTH`` of its sender; remembers it. `now` must not decrease."""
         sender, _, number = token.rpartition(b"-")
         window = self._senders.get(sender)
         if window is None:
             self._forget_silent(now - MEMORY)
-            window = self._senders[sender] = _Window()
+            window = self._senders[sender] = _SlidingWindow()
         else:
             self._senders.move_to_end(sender)
         window.last_heard = now
@@ -72,28 +72,28 @@ class DuplicateFilter:
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Seconds between two log lines about entries that are skipped.
+#: Seconds between two log lines about skipped entries.
 LOG_INTERVAL = 60.0
-#: Seconds by which Redis' clock goes ahead of ours between two looks only if somebody sets it.
+#: A larger step of Redis' clock against Trio's, in seconds, means that somebody has set it.
 CLOCK_STEP = 5.0
 
 
 class Delivery:
-    """Delivers one inbox' entries.
+    """Delivers the entries of one inbox.
 
     Args:
         name: for log lines.
-        hub: who is here.
-        codec: reads the entries.
-        mine: whether a group belongs to this shard.
-        is_home: whether messages to single channels of this process come through this shard, too.
+        hub: holds the local members.
+        codec: decodes the entries.
+        mine: says whether a group belongs to this shard.
+        is_home: whether messages to single channels of this process come through this shard.
         expiry: seconds that a message may wait.
-        on_probe: called with the number of a message to oneself.
-        on_flush: called when somebody has emptied the inbox.
+        on_probe: called with the number of a probe.
+        on_flush: called when the inbox was flushed.
 
     Attributes:
-        gaps: how often members were told that messages are missing.
-        undecodable: entries that were skipped.
+        gaps: number of reported gaps.
+        undecodable: number of skipped entries.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Delivery:
         self._on_probe = on_probe
         self._on_flush = on_flush
         self._duplicates = DuplicateFilter()
-        # Redis' time minus Trio's; and what it was for entries with ids before that time.
+        # Redis' time minus Trio's; for entries older than _clock_set_at the offset before Redis' clock was set.
         self._clock_offset = 0.0
         self._clock_set_at, self._old_clock = 0.0, 0.0
         self._lost = 0
@@ -130,37 +130,37 @@ class Delivery:
 
     @property
     def duplicates(self) -> int:
-        """Messages that came a second time, and were not delivered again."""
+        """Messages that came a second time, and were dropped."""
         return self._duplicates.suppressed
 
     def see_time(self, time: list[bytes]) -> None:
-        """Learn Redis' clock: ids of entries are times on it, and no other clock is compared with them."""
+        """Learn Redis' clock: the ids of entries are times on it, so they are compared with no other clock."""
         seconds, microseconds = time
         now = int(seconds) + int(microseconds) / 1e6
         offset = now - trio.current_time()
         if offset - self._clock_offset > CLOCK_STEP:
-            # It was set forward. What was written before is not as old as it looks now.
+            # It was set forward: older entries are not as old as their ids say now.
             self._old_clock = self._clock_offset
             self._clock_set_at = (now - (offset - self._clock_offset) / 2) * 1000
         self._clock_offset = offset
 
     def written_at(self, entry_id: bytes) -> float:
-        """When an entry was written, as Trio time."""
+        """The Trio time at which an entry was written."""
         milliseconds = int(entry_id.partition(b"-")[0])
         offset = self._clock_offset if milliseconds >= self._clock_set_at else self._old_clock
         return milliseconds / 1000 - offset
 
     def deliver(self, entry_id: bytes, fields: list[bytes] | None, already: int = 0) -> Awaitable[None] | None:
-        """Deliver an entry, whatever it is; never raises for what is in it.
+        """Deliver an entry. A malformed entry is skipped and counted.
 
         Args:
-            entry_id: in the stream.
+            entry_id: its id in the stream.
             fields: names and values.
-            already: entries that have been delivered, and that whoever empties the inbox finds there nevertheless.
+            already: delivered entries still in the inbox, which a flush counts as lost.
 
         Returns:
-            What is to be awaited before the next entry: for a large group, and while another shard delivers to one.
-            It cannot be cancelled. None, nearly always: it has been delivered.
+            None when the entry is delivered, nearly always. For a large group, and while another shard delivers to
+            one: an awaitable to await before the next entry. It is shielded from cancellation.
         """
         try:
             content = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
@@ -172,7 +172,7 @@ class Delivery:
             if payload.kind not in (GROUP, CHANNEL, PROBE):
                 raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
             probe = int(payload.name) if payload.kind == PROBE else 0
-            # Only now: a forged entry must not make one with the same token look as if it had come before.
+            # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
             if self._duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
@@ -197,7 +197,7 @@ class Delivery:
         else:
             self._hub.counters.gone += 1
 
-    # What has been read is not read again, so that nothing may be cancelled on its way.
+    # Shielded: an entry that was read is not read again.
 
     async def _to_large_group(self, group: str, envelope: Envelope) -> None:
         with trio.CancelScope(shield=True):
@@ -212,13 +212,13 @@ class Delivery:
         return Envelope(payload.message, self.written_at(entry_id) + self._expiry)
 
     def count_undecodable(self, where: str, error: Exception) -> None:
-        """Count an entry that is skipped, and log it once a minute."""
+        """Count a skipped entry, and log it, at most once a minute."""
         self.undecodable += 1
         now = trio.current_time()
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
             logger.error(
-                "%s: an entry is skipped, %s: %s (%d so far; logged once a minute)",
+                "%s: entry %s is skipped: %s (%d so far; logged once a minute)",
                 self._name,
                 where,
                 error,
@@ -228,16 +228,16 @@ class Delivery:
     # -- gaps -----------------------------------------------------------------------------------------------------
 
     def forget_marks(self, refused: int) -> None:
-        """Say how many messages the inbox has refused so far: those are among what :meth:`report_loss` reports."""
+        """Set how many messages the inbox has refused so far: the next :meth:`report_loss` covers them."""
         self._lost = refused
 
     def report_loss(self, reason: str) -> None:
-        """Tell everybody concerned that messages may be missing; nobody knows how many."""
-        # Those sent to single channels may be missing, too.
+        """Report that an unknown number of messages may be missing."""
+        # Messages to single channels may be missing too.
         self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
 
     def _pass_mark(self, lost: int, already: int, *, flushed: bool) -> None:
-        """The place where messages are missing that were refused or flushed; `lost` counts all that ever were."""
+        """Report the messages refused or flushed at this place; `lost` counts all of the inbox so far."""
         more, self._lost = lost - already - self._lost, max(lost, self._lost)
         if more > 0 or flushed:
             self._report(max(more, 0), "flushed" if flushed else "the inbox was full", self._members())
@@ -255,7 +255,7 @@ class Delivery:
     def _report(self, lost: int | None, reason: str, concerned: set[Mailbox]) -> None:
         self.gaps += 1
         logger.warning(
-            "%s: %s; %s messages may be lost, and %d members are told",
+            "%s: %s; %s messages may be lost; %d members get a gap",
             self._name,
             reason,
             "some" if lost is None else lost,

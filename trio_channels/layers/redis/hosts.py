@@ -1,4 +1,4 @@
-"""Where Redis is: the ``hosts`` setting, in every form that channels_redis takes."""
+"""The ``hosts`` setting, in every form that channels_redis accepts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _KEYS = {"address", "host", "port", "path", "db", "sentinels", "master_name", "s
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to speak TLS.
+    """The TLS options of a connection.
 
     Args:
-        ca_certs: a file of certificates to trust instead of the system's.
-        certfile, keyfile: this side's certificate, where the server wants one.
+        ca_certs: file of certificates to trust instead of the system's.
+        certfile, keyfile: the client's certificate, if the server requires one.
         password: of the key file; never shown.
-        check_hostname: whether the server's certificate must be for its host name.
-        check_certificate: whether somebody who is trusted must have signed it. Else anybody can be the server.
+        check_hostname: whether the server's certificate must match its host name.
+        check_certificate: whether a trusted authority must have signed it. Without, anybody can pose as the server.
     """
 
     ca_certs: str | None = None
@@ -37,28 +37,28 @@ class Tls:
     check_certificate: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """The standard library's form of it. The files are read anew each time: certificates are renewed."""
+        """An SSL context. The files are read for each one, as certificates are renewed."""
         context = ssl.create_default_context(cafile=self.ca_certs)
         context.check_hostname = self.check_hostname and self.check_certificate
         if not self.check_certificate:
             context.verify_mode = ssl.CERT_NONE
         if self.certfile is not None:
-            # Without a password OpenSSL would ask for one, on the terminal.
+            # Without a password OpenSSL asks for one on the terminal.
             context.load_cert_chain(self.certfile, self.keyfile, self.password or "")
         return context
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One Redis server, or how to find it.
+    """One Redis server, or the sentinels that know its address.
 
     Args:
-        address: (host, port), or the path of a unix socket. None with sentinels.
-        database: the number that ``SELECT`` takes.
+        address: (host, port), or the path of a unix socket; None with sentinels.
+        database: number of the database.
         username, password: of the ACL user; never shown.
-        tls: None for a plain connection.
-        sentinels: sentinels that know where `master_name` is.
-        master_name: the name that the sentinels know the server by.
+        tls: None for a connection without TLS.
+        sentinels: those that know the address of `master_name`.
+        master_name: the name of the server at the sentinels.
     """
 
     address: tuple[str, int] | str | None
@@ -70,7 +70,7 @@ class Host:
     master_name: str | None = None
 
     def at(self, address: tuple[str, int]) -> Host:
-        """The same server, found at an address."""
+        """The same server at an address that was found."""
         return replace(self, address=address, sentinels=(), master_name=None)
 
     def __str__(self) -> str:
@@ -80,15 +80,15 @@ class Host:
 
 
 def parse_host(entry: object) -> Host:
-    """One entry of ``hosts``: a URI, a (host, port) pair, or a dict.
+    """Parse one entry of ``hosts``: a URI, a (host, port) pair, or a dict.
 
     A dict has ``address`` (a URI), ``host`` and ``port``, ``path`` (of a unix socket), or ``sentinels`` and
     ``master_name``; and ``db``, ``username``, ``password``, ``ssl``, ``ssl_ca_certs``, ``ssl_certfile``,
-    ``ssl_keyfile``, ``ssl_password``, ``ssl_check_hostname``, ``ssl_cert_reqs``. What the sentinels need of these is in
-    ``sentinel_kwargs``.
+    ``ssl_keyfile``, ``ssl_password``, ``ssl_check_hostname``, ``ssl_cert_reqs``. Options for the connections to the
+    sentinels are in ``sentinel_kwargs``.
 
     Raises:
-        InvalidChannelLayerError: the entry is none of these, or its certificate files cannot be used.
+        InvalidChannelLayerError: the entry has another form, or its certificate files cannot be used.
     """
     if isinstance(entry, str):
         return _parse_uri(entry, {})
@@ -115,21 +115,23 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
     if "path" in options:
         path = str(options["path"])
         if not path:
-            raise InvalidChannelLayerError("the path of a unix socket must not be empty")
+            raise InvalidChannelLayerError("the path of a unix socket must not be empty; write unix:///run/redis.sock")
         return Host(path, **common)
     return Host(_address((options.get("host", "localhost"), options.get("port", PORT)), PORT), **common)
 
 
-def _check_keys(entry: Mapping[str, Any], known: set[str], what: str) -> None:
+def _check_keys(entry: Mapping[str, Any], known: set[str], name: str) -> None:
     unknown = set(entry) - known
     if unknown:
-        raise InvalidChannelLayerError(f"{what} has unknown keys {sorted(map(str, unknown))}; known: {sorted(known)}")
+        raise InvalidChannelLayerError(f"{name} has unknown keys {sorted(map(str, unknown))}; known: {sorted(known)}")
 
 
 def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
     addresses, kwargs = options["sentinels"], options.get("sentinel_kwargs") or {}
     if not isinstance(addresses, list | tuple) or not addresses:
-        raise InvalidChannelLayerError("the sentinels of an entry of hosts must be a list that is not empty")
+        raise InvalidChannelLayerError(
+            f"the sentinels of an entry of hosts must be a non-empty list; got {type(addresses).__name__}"
+        )
     if not isinstance(kwargs, Mapping):
         raise InvalidChannelLayerError(f"sentinel_kwargs must be a dict; got a {type(kwargs).__name__}")
     _check_keys(kwargs, _SENTINEL_KEYS, "sentinel_kwargs")
@@ -140,12 +142,12 @@ def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
 def _master_name(options: Mapping[str, Any]) -> str:
     name = options.get("master_name")
     if not isinstance(name, str) or not name:
-        raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name")
+        raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name, a non-empty str")
     return name
 
 
 def _login(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a server, and a sentinel, may want to be told."""
+    """The options that servers and sentinels share."""
     return {
         "username": _text("username", options),
         "password": _text("password", options),
@@ -154,7 +156,7 @@ def _login(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
-    # What cannot be parsed is not shown: any part of it may be a piece of the password.
+    # A URI that cannot be parsed is not shown: any part of it may belong to the password.
     try:
         parts = urlsplit(uri)
         port = parts.port
@@ -185,9 +187,7 @@ def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
 
 def _tls(options: Mapping[str, Any]) -> Tls | None:
     if not _TLS_KEYS.isdisjoint(options) and "ssl" not in options:
-        raise InvalidChannelLayerError(
-            "an entry of hosts says how to speak TLS, and not that: write rediss:// or ssl=True"
-        )
+        raise InvalidChannelLayerError("an entry of hosts has TLS options, but TLS is off: use rediss:// or ssl=True")
     if not _flag("ssl", options, default=False):
         return None
     tls = Tls(
@@ -215,7 +215,7 @@ def _checks_certificate(options: Mapping[str, Any]) -> bool:
     match wanted:
         case "required" | ssl.CERT_REQUIRED:
             return True
-        case "none" | "None" | None | ssl.CERT_NONE:  # as redis-py takes it
+        case "none" | "None" | None | ssl.CERT_NONE:  # as redis-py accepts it
             return False
     raise InvalidChannelLayerError(f"ssl_cert_reqs of an entry of hosts must be 'required' or 'none'; got {wanted!r}")
 
@@ -229,7 +229,9 @@ def _text(key: str, options: Mapping[str, Any]) -> str | None:
 
 def _database(number: object) -> int:
     if not _is_number(number):
-        raise InvalidChannelLayerError("the database of Redis must be a number, such as 0 in redis://host:6379/0")
+        raise InvalidChannelLayerError(
+            "the database of an entry of hosts must be a number, such as 0 in redis://host:6379/0"
+        )
     return int(str(number))
 
 
@@ -237,7 +239,7 @@ def _address(pair: object, default_port: int) -> tuple[str, int]:
     match (pair, default_port) if isinstance(pair, str) else pair:
         case (str(host), port) if host and _is_number(port) and 0 < int(str(port)) < 65536:
             return host, int(str(port))
-    raise InvalidChannelLayerError("an address of Redis must be a host name and a port of 1 to 65535")
+    raise InvalidChannelLayerError("an address in hosts must be a host name and a port from 1 to 65535")
 
 
 def _is_number(value: object) -> bool:

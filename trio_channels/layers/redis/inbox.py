@@ -1,13 +1,13 @@
-"""Reads a process' inbox: renews its lease, trims what has been read, waits for more.
+"""Reads the inbox of a process: waits for entries, trims those that were read, and renews the lease.
 
 The rules:
 
-- A lease that lapsed, an inbox that is gone, a server that has gone back in time or has taken another's place: all mean
-  that messages may be missing. Everybody here who may have missed one is told once, and all memberships are sent again.
-- Somebody who trims the inbox is noticed by the number of entries, from Redis 7.0 on: before the next message is
-  delivered if the one before was late, as it is where others wait; else soon after.
-- It reads from the id that it has read up to, never from "now".
-- What has been read and not been acknowledged is still there. Or else the server has gone back in time.
+- Messages may be missing after a lapsed lease, a lost inbox, a server that lost recent data, and a fail-over. Then
+  every local member that may have missed one gets a gap, once, and all memberships are sent again.
+- From Redis 7.0 on the number of entries shows whether somebody else trims the inbox. The reader checks it before it
+  delivers more if the last message was late, as messages are when others wait; else soon after.
+- Reads start at the last id that was read, never at "now".
+- Entries that were read but not acknowledged must still be in the inbox. If not, the server has lost recent data.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .connection import (
     RedisConnection,
     ReplyError,
     check_version,
+    connect_timeout_for,
     encode,
     open_connection,
-    patience_for,
 )
 from .delivery import Delivery
 from .hosts import Host
@@ -38,15 +38,17 @@ from .scripts import ACKNOWLEDGE_INBOX, ATTACH_INBOX
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Seconds for which a read waits for messages. It is also how soon a lost inbox is noticed: Redis does not wake a read
-#: whose stream has been deleted.
+#: Seconds for which a read waits for messages. A lost inbox is noticed after as long: Redis does not wake a read whose
+#: stream was deleted.
 BLOCK = 0.75
-#: Entries that one read returns at the most.
+#: Most entries that one read returns.
 BATCH = 500
-#: What has been read may stay in a busy inbox until so many more have come, but no more than this part of its capacity,
-#: which is for what waits; and for so many seconds. To acknowledge takes as long as to read.
-STAY, STAY_PART, LINGER = 64, 0.01, 0.05
-#: Seconds after which an entry counts as late: more may wait behind it.
+#: Most entries of a busy inbox that were read but not acknowledged, as acknowledging takes as long as reading; and the
+#: most as a part of the capacity.
+UNACKNOWLEDGED, UNACKNOWLEDGED_PART = 64, 0.01
+#: Seconds after which they are acknowledged.
+ACKNOWLEDGE_AFTER = 0.05
+#: Age in seconds from which an entry counts as late: more may wait behind it.
 LATE = 0.01
 
 NOTHING_READ = b"0-0"
@@ -58,18 +60,18 @@ class InboxReader:
     Args:
         name: for log lines.
         keys: of the shard, for this process.
-        locate: says where to connect to, anew each time.
-        pipeline: carries the commands. When it goes on at another server, the reader follows.
-        delivery: takes what is read.
-        capacity: of the inbox.
-        timeout: seconds in which an answer must come.
-        on_attached: called each time that the inbox is known to exist, before anything is read.
+        locate: finds the server; called for each connection.
+        pipeline: sends the commands. When it moves to another server, the reader follows.
+        delivery: delivers the entries.
+        capacity: of the inbox, in messages.
+        timeout: seconds to wait for an answer.
+        on_attached: called after each attaching, before the first read.
 
     Attributes:
         attached: set once the inbox exists.
-        attachments: how often it has been attached to.
-        connected: whether it is being read from now.
-        problem: why it is not.
+        attachments: number of times that the reader attached to it.
+        connected: whether the reader reads now.
+        problem: why it does not, as a sentence.
     """
 
     def __init__(
@@ -98,13 +100,15 @@ class InboxReader:
         self._on_attached = on_attached
         self._last_id: bytes | None = None
         self._ack = self._ack_answered = 0
-        self._left: int | None = None  # entries that have left the inbox, and not by being read
+        self._unread_deletions: int | None = None  # entries that have left the inbox without being read
         self._read_so_far = 0
-        self._look_at = -math.inf  # when the inbox must be looked at again
-        self._unacknowledged = 0  # entries that have been read, and are still there
-        self._remains: bytes | None = None  # the last of them that is a message: marks replace each other
-        self._may_stay = min(STAY, int(capacity * STAY_PART))
-        self._quiet = False  # whether the last read found nothing
+        self._inspect_at = -math.inf  # when to inspect the inbox again
+        self._unacknowledged = 0  # entries read that are still in the inbox
+        self._last_unacknowledged: bytes | None = (
+            None  # the last message among them; a mark does not count, as the next mark replaces it
+        )
+        self._max_unacknowledged = min(UNACKNOWLEDGED, int(capacity * UNACKNOWLEDGED_PART))
+        self._idle = False  # whether the last read found nothing
         self._address: object = None
         self._doubt: str | None = None
         self._session = trio.CancelScope()
@@ -113,12 +117,12 @@ class InboxReader:
         return f"<InboxReader of {self._name}, {'attached' if self.connected else self.problem}>"
 
     def attach_again(self, doubt: str) -> None:
-        """Begin with a new connection; `doubt` says why messages may be missing."""
+        """Attach over a new connection; `doubt` says why messages may be missing."""
         self._doubt = doubt
         self._session.cancel()
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         back_off = BackOff()
         while True:
             with trio.CancelScope() as self._session:
@@ -131,7 +135,7 @@ class InboxReader:
 
     async def _run_session(self, back_off: BackOff) -> None:
         self._moves = self._pipeline.moves
-        connection = await open_connection(await self._locate(), patience_for(self._timeout))
+        connection = await open_connection(await self._locate(), connect_timeout_for(self._timeout))
         try:
             await self._attach(connection)
             back_off.reset()
@@ -148,12 +152,12 @@ class InboxReader:
         await self._ask(connection, ATTACH_INBOX.load)
         await self._ask(connection, ACKNOWLEDGE_INBOX.load)
         command = ATTACH_INBOX(
-            self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._remains or NOTHING_READ)
+            self._keys.inbox, self._keys.state, args=(self._keys.lease_ms, self._last_unacknowledged or NOTHING_READ)
         )
         existed, last, time, lost, ack, remained = await self._ask(connection, command)
         self._delivery.see_time(time)
         if self._ack_answered < self._ack <= ack:
-            self._acknowledged()  # it was the answer that was lost
+            self._note_acknowledged()  # Redis carried the last one out; only its answer was lost
         doubt, self._doubt = self._doubt, None
         if self._last_id is None:
             self._last_id = last
@@ -163,31 +167,31 @@ class InboxReader:
         elif _order(last) < _order(self._last_id):
             self._last_id = NOTHING_READ
             doubt = "Redis went back in time"
-        elif ack < self._ack_answered or (self._remains is not None and not remained):
+        elif ack < self._ack_answered or (self._last_unacknowledged is not None and not remained):
             doubt = "Redis went back in time"
         elif connection.host.address != self._address:
             doubt = "another Redis has taken over"
         if doubt is not None:
-            self._left = None
-            self._acknowledged()
+            self._unread_deletions = None
+            self._note_acknowledged()
             self._delivery.forget_marks(lost)
             self._delivery.report_loss(doubt)
         self._address = connection.host.address
         self._ack_answered = ack
-        self._look_at = -math.inf
+        self._inspect_at = -math.inf
         self._on_attached()
         self.attached.set()
 
     async def _ask(self, connection: RedisConnection, command: tuple[Argument, ...]) -> Any:
-        [reply] = await connection.exchange(command, patience=self._timeout)
+        [reply] = await connection.exchange(command, timeout=self._timeout)
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} answered: {reply}")
         return reply
 
     async def _read(self, connection: RedisConnection) -> None:
-        with trio.CancelScope() as patience:
+        with trio.CancelScope() as silence:
             while self._moves == self._pipeline.moves:
-                entries = await self._read_once(connection, patience)
+                entries = await self._read_once(connection, silence)
                 read_at = trio.current_time()
                 for entry_id, fields in entries:
                     already = self._unacknowledged
@@ -195,45 +199,41 @@ class InboxReader:
                     self._read_so_far += 1
                     self._unacknowledged += 1
                     if fields and fields[0] != b"l":
-                        self._remains = entry_id
+                        self._last_unacknowledged = entry_id
                     try:
                         if (rest := self._delivery.deliver(entry_id, fields, already)) is not None:
                             await rest
                     except Exception:
-                        # It is not read again: it would crash the next session, too. So it may be missing.
+                        # The entry is not read again, as it would crash the next session too: report it as missing.
                         self._doubt = "a message could not be delivered"
                         raise
-                    # The members get their turn before the next message: a batch may be longer than a mailbox holds.
+                    # Let members handle it before the next message: a batch may be longer than a mailbox.
                     await trio.lowlevel.checkpoint()
-                # And before the next read is asked for, which they would have to wait for. Of two tasks that may run,
-                # either may be first; but none is before another twice.
+                # Let them run before the next read is sent, which would delay them. Trio runs ready tasks in random
+                # order, but each once before any runs twice: so a second checkpoint.
                 await trio.lowlevel.checkpoint()
                 if entries and self._delivery.written_at(entries[-1][0]) < read_at - LATE:
-                    self._look_at = -math.inf  # whoever trims an inbox trims what waits: so look before reading on
-            raise ConnectionLost(f"{connection.host} is not where the commands go any more")
+                    self._inspect_at = -math.inf  # messages waited, and may have been trimmed: inspect first
+            raise ConnectionLost(f"{connection.host} is no longer the server of the shard")
         raise ConnectionLost(f"{connection.host} has been silent for {BLOCK + self._timeout:g} seconds")
 
     async def _read_once(
-        self, connection: RedisConnection, patience: trio.CancelScope
+        self, connection: RedisConnection, silence: trio.CancelScope
     ) -> list[tuple[bytes, list[bytes] | None]]:
-        """Acknowledge what has been read, if it is time, and wait for more; returns the entries.
-
-        Args:
-            patience: cancelled when the answer takes too long.
-        """
+        """Acknowledge the entries read, if it is time, and wait for more; `silence` limits the wait for the answer."""
         keys, now, last_id = self._keys, trio.current_time(), self._last_id or NOTHING_READ
-        patience.deadline = now + BLOCK + self._timeout
-        look = now >= self._look_at
-        acknowledges = look or self._quiet or self._unacknowledged > self._may_stay
-        cycle = min(BLOCK, keys.lease_ms / 4000)  # a lease that one renewal misses must not lapse
-        block = int((cycle if acknowledges else LINGER) * 1000)
+        silence.deadline = now + BLOCK + self._timeout
+        inspect = now >= self._inspect_at
+        acknowledges = inspect or self._idle or self._unacknowledged > self._max_unacknowledged
+        cycle = min(BLOCK, keys.lease_ms / 4000)  # the lease must survive a missed renewal
+        block = int((cycle if acknowledges else ACKNOWLEDGE_AFTER) * 1000)
         data = encode("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", keys.inbox, last_id)
         if acknowledges:
             self._ack += 1
-            if look:
-                self._look_at = now + cycle
+            if inspect:
+                self._inspect_at = now + cycle
             ack = ACKNOWLEDGE_INBOX(
-                keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(look))
+                keys.inbox, keys.state, args=(_successor(last_id), self._ack, keys.lease_ms, int(inspect))
             )
             data = encode(*ack) + data
         rest = connection.send_nowait(data)
@@ -241,37 +241,37 @@ class InboxReader:
             await connection.send(rest)
         replies = await connection.receive()
         if acknowledges:
-            # Not only once the read is over: it would wait for an inbox that is gone.
+            # Check now, not after the read: a read of a lost inbox waits for nothing.
             self._check_inbox(connection, replies[0])
             while len(replies) < 2:
                 replies += await connection.receive()
             self._ack_answered = self._ack
-            self._acknowledged()
-        patience.deadline = math.inf  # for the members, who take as long as they need
+            self._note_acknowledged()
+        silence.deadline = math.inf  # members take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
-            raise ConnectionLost(f"{connection.host} says: {streams}")
-        self._quiet = not streams
+            raise ConnectionLost(f"{connection.host} answered: {streams}")
+        self._idle = not streams
         return streams[0][1] if streams else []
 
-    def _acknowledged(self) -> None:
+    def _note_acknowledged(self) -> None:
         self._unacknowledged = 0
-        self._remains = None
+        self._last_unacknowledged = None
 
     def _check_inbox(self, connection: RedisConnection, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} answered: {reply}")
         if not reply:
-            return  # it has not been looked at
-        alive, time, left = reply
+            return  # not inspected
+        alive, time, deletions = reply
         if not alive:
             raise ConnectionLost("the lease of the inbox has lapsed")
         self._delivery.see_time(time)
-        if left >= 0:
-            left -= self._read_so_far
-            if self._left is not None and left > self._left:
+        if deletions >= 0:
+            deletions -= self._read_so_far
+            if self._unread_deletions is not None and deletions > self._unread_deletions:
                 self._delivery.report_loss("somebody has trimmed the inbox")
-            self._left = left
+            self._unread_deletions = deletions
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:
@@ -280,6 +280,6 @@ def _order(entry_id: bytes) -> tuple[int, int]:
 
 
 def _successor(entry_id: bytes) -> bytes:
-    """The first id that has not been read: what is before it can be trimmed."""
+    """The id after this one: everything before it was read, and can be trimmed."""
     milliseconds, number = _order(entry_id)
     return b"%d-%d" % (milliseconds, number + 1)

@@ -1,33 +1,34 @@
-"""The keys of one shard as one process uses them, and the numbers of its commands."""
+"""The keys of one shard for one process, and the numbers of its commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-#: Seconds for which an inbox, and what else there is of a process, lives without its reader.
+#: Seconds after which Redis forgets a process whose reader is silent: its inbox and everything else it has.
 LEASE = 30.0
-#: Leases after which Redis forgets who is in a group, unless somebody renews it: all processes in it are dead then.
+#: Leases after which Redis forgets the members of a group, unless a process renews it: by then all of them are dead.
 GROUP_LEASES = 2
 
 
 class ShardKeys:
-    """Names of keys.
+    """The names of the keys of a shard.
 
     Args:
-        tag: ``{prefix:shard}``, the hash tag of all of them.
+        tag: ``{prefix:shard}``, the hash tag of all keys.
         process: this process' id.
         next_number: counts this process' commands.
         timeout: seconds for which a command may be sent again.
 
     Attributes:
-        inbox: this process' stream.
-        state: what is known of that stream.
-        done: the number of this process' last command that was carried out.
-        refused: the latest messages of this process that were refused.
-        lease_ms: for which an inbox lives without its reader.
+        inboxes: the common prefix of all inboxes.
+        inbox: the inbox of this process, a stream.
+        state: a hash of counters about that inbox.
+        done: the number of the last command of this process that Redis carried out.
+        refused: the latest refused messages of this process.
         process: this process' id.
         next_number: counts this process' commands; see :meth:`stamp`.
-        memory_ms: for which a number is remembered.
+        lease_ms: milliseconds for which an inbox lives without its reader.
+        memory_ms: milliseconds for which Redis remembers the number of a command.
     """
 
     def __init__(self, tag: str, process: str, next_number: Callable[[], int], timeout: float) -> None:
@@ -46,7 +47,7 @@ class ShardKeys:
         return f"<ShardKeys of {self.inbox}>"
 
     def group(self, name: str) -> str:
-        """Where Redis keeps which processes are in a group."""
+        """The key of a group: the set of the processes that have members."""
         return f"{self.tag}:g:{name}"
 
     def for_groups(self, names: Iterable[str]) -> list[str]:
@@ -54,9 +55,9 @@ class ShardKeys:
         return [self.done, *map(self.group, names)]
 
     def stamp(self) -> tuple[str, int, int]:
-        """What tells a command from all others: its process, its number, and ms for which that is remembered.
+        """The first arguments of a numbered command: process, number, and milliseconds for which Redis remembers it.
 
-        The command must be given to the link at once, without letting other tasks run: commands are known to have
-        been carried out by a higher number's having been.
+        Call the pipeline at once, without letting other tasks run: the numbers must reach Redis in order, as it skips
+        a command whose number is not higher than the last one.
         """
         return self.process, self.next_number(), self.memory_ms

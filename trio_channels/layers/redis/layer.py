@@ -20,15 +20,16 @@ from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
 from .topology import parse_topology
-from .work import RedisWorkQueue, WorkContext
+from .work_queue import RedisWorkQueue
+from .work_source import WorkContext
 
 DEFAULT_HOSTS = ("redis://localhost:6379",)
-#: Messages that wait in one process' inbox for its reader, all its connections together.
+#: Most messages that wait in the inbox of one process, for all its connections together.
 INBOX_CAPACITY = 10_000
-#: Seconds that a call may take.
+#: Most seconds that a call takes.
 TIMEOUT = 5.0
-#: Seconds for which Redis remembers which messages to a named channel it has accepted; a multiple of what a command can
-#: be sent again in.
+#: Seconds for which Redis remembers the messages that a named channel has accepted; several times as long as a command
+#: may be sent again.
 TOKEN_MEMORY = 60.0
 
 
@@ -37,20 +38,20 @@ class RedisStreamsChannelLayer(OpenableLayer):
 
     Args:
         hosts: a list of servers, each a URI, a (host, port) pair or a dict; or ``{"cluster": [...]}`` for a Redis
-            Cluster. Several servers share the groups between them.
+            Cluster. Several servers share the groups.
         prefix: of every key.
-        symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. Needs ``cryptography``.
+        symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. It needs ``cryptography``.
         serializer_format: ``msgpack`` or ``json``.
         timeout: seconds after which a call raises ChannelLayerUnavailable.
-        inbox_capacity: messages that may wait for one process before further ones are refused, counted, and reported to
-            it as a gap.
+        inbox_capacity: most messages that wait for one process. Further ones are refused, counted, and reported to it
+            as a gap.
         options: see :class:`~trio_channels.layers.base.ChannelLayer`.
 
     Raises:
         InvalidChannelLayerError: an argument is wrong.
 
-    It must be open to be used: a ``ProtocolTypeRouter`` opens it at start-up; elsewhere, ``async with layer:``. Only
-    where ``async_to_sync`` runs something in the background, it opens itself.
+    Open the layer before you use it: a ``ProtocolTypeRouter`` does so at start-up; elsewhere write
+    ``async with layer:``. Only in the background run of ``async_to_sync`` it opens itself.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
     ) -> None:
         super().__init__(**options)
         if not prefix or set("{}") & set(prefix):
-            raise InvalidChannelLayerError(f"prefix must be a str that is not empty, without braces; got {prefix!r}")
+            raise InvalidChannelLayerError(f"prefix must be a non-empty str without braces; got {prefix!r}")
         SECONDS.require("timeout of a channel layer", timeout, InvalidChannelLayerError)
         COUNT.require("inbox_capacity of a channel layer", inbox_capacity, InvalidChannelLayerError)
         self.prefix = prefix
@@ -102,9 +103,10 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """See :meth:`ChannelLayer.send`.
 
         Raises:
-            ChannelLayerUnavailable: Redis did not answer in time; the message may yet arrive if it says so.
+            ChannelLayerUnavailable: Redis did not answer in time. If the error says "sent", the message may still
+                arrive.
 
-        Cancellation: before it is sent, nothing is; later it may arrive.
+        Cancellation: a message that was not sent is withdrawn; one that was sent may arrive.
         """
         names.check_channel_name(channel)
         session = await self._working_session()
@@ -151,15 +153,16 @@ class RedisStreamsChannelLayer(OpenableLayer):
             session.hub.counters.gone += 1
 
     async def group_send(self, group: str, message: Message) -> None:
-        """See :meth:`ChannelLayer.group_send`; one script call, whatever the number of members.
+        """See :meth:`ChannelLayer.group_send`. It is one script call for any number of members.
 
         Raises:
-            ChannelLayerUnavailable: Redis did not answer in time; the message may yet arrive if it says so.
+            ChannelLayerUnavailable: Redis did not answer in time. If the error says "sent", the message may still
+                arrive.
 
-        Cancellation: before it is sent, nothing is; later it may arrive.
+        Cancellation: a message that was not sent is withdrawn; one that was sent may arrive.
         """
         names.check_group_name(group)
-        # As in _working_session(), without a coroutine for each message of a layer that is open.
+        # Inlined _working_session(): no coroutine per message while the layer is open.
         session = self._sessions.get(trio.lowlevel.current_trio_token()) or await self._any_session()
         session.check()
         shard = session.shard_for(group)
@@ -171,12 +174,12 @@ class RedisStreamsChannelLayer(OpenableLayer):
     # -- groups -----------------------------------------------------------------------------------------------------
 
     async def group_add(self, group: str, channel: str) -> None:
-        """See :meth:`ChannelLayer.group_add`. A message sent after it has returned, by anybody, arrives.
+        """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 
         Only channels of this process can be added: those of connections, subscribers and ``new_channel``.
 
         Raises:
-            ChannelLayerUnavailable: Redis could not be told in time. The membership stands, and Redis will be told.
+            ChannelLayerUnavailable: Redis did not confirm it in time. The membership stands, and Redis is told later.
 
         Cancellation: the membership stands.
         """
@@ -194,7 +197,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         await session.shard_for(group).memberships.wait_until_joined(group)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """See :meth:`ChannelLayer.group_discard`. At once here; Redis is told soon.
+        """See :meth:`ChannelLayer.group_discard`. It takes effect at once in this process, and soon in Redis.
 
         Cancellation: atomic.
         """
@@ -215,7 +218,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             yield events
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        """See :meth:`ChannelLayer.new_channel`. Cancellation: makes none."""
+        """See :meth:`ChannelLayer.new_channel`. Cancellation: no channel is made."""
         await self._working_session()
         return await super().new_channel(prefix)
 
@@ -225,9 +228,9 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """See :meth:`ChannelLayer.receive`. A named channel's message is acknowledged when it is returned.
 
         Raises:
-            ChannelLayerUnavailable: Redis has been away for longer than the time limit.
+            ChannelLayerUnavailable: Redis has been away for longer than ``timeout``.
 
-        Cancellation: loses no message; one that Redis has handed out is handed out again.
+        Cancellation: loses no message; one under way is delivered again.
         """
         names.check_channel_name(channel)
         session = await self._working_session()
@@ -248,7 +251,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             session.hub.counters.expired += 1
 
     def work_queue(self, channel: str) -> RedisWorkQueue:
-        """See :meth:`ChannelLayer.work_queue`. Its messages outlive every process, as far as Redis keeps its data."""
+        """See :meth:`ChannelLayer.work_queue`. Its messages outlive every process, as long as Redis keeps its data."""
         names.check_named_channel(channel)
         return RedisWorkQueue(partial(self._work_context, channel))
 
@@ -268,12 +271,12 @@ class RedisStreamsChannelLayer(OpenableLayer):
         )
 
     async def flush(self) -> None:
-        """See :meth:`ChannelLayer.flush`. Other processes' members stay, and are told that something may be lost.
+        """See :meth:`ChannelLayer.flush`. Members in other processes stay, and get a gap.
 
         Raises:
             ChannelLayerUnavailable: Redis did not answer in time.
 
-        Cancellation: seen before it begins; then it is shielded, and bounded by the time limit of each command.
+        Cancellation: only before it begins; then it is shielded, and each command takes at most ``timeout``.
         """
         session = await self._working_session()
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -1,4 +1,4 @@
-"""Tells Redis which groups of a shard this process is a member of; the local tables are the truth, Redis is a copy."""
+"""Tells Redis in which groups of a shard this process has members. The local tables are the truth, Redis is a copy."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .scripts import GROUP_ADD, GROUP_DISCARD
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Groups in one command.
+#: Most groups in one command.
 BATCH = 500
 
 
 class Memberships:
-    """What Redis may know, what it has confirmed, what it must be told, who waits for that.
+    """The groups that Redis may know, those it has confirmed, and the changes that it must be told.
 
     Args:
         keys: of the shard, for this process.
-        pipeline: for the commands.
-        hub: who is here.
-        mine: whether a group belongs to this shard.
+        pipeline: sends the commands.
+        hub: holds the local members.
+        mine: says whether a group belongs to this shard.
         timeout: seconds that a caller waits.
     """
 
@@ -47,25 +47,25 @@ class Memberships:
         self._mine = mine
         self._timeout = timeout
         self._expiry_ms = GROUP_LEASES * keys.lease_ms
-        self._told: set[str] = set()
+        self._known: set[str] = set()
         self._confirmed: set[str] = set()
         self._changed: dict[str, None] = {}
         self._joined: dict[str, trio.Event] = {}
         self._wakeup = Wakeup()
 
     def __repr__(self) -> str:
-        return f"<Memberships: Redis knows of {len(self._told)}, {len(self._changed)} are to be told>"
+        return f"<Memberships: Redis knows of {len(self._known)}, {len(self._changed)} changes wait>"
 
     @property
     def settled(self) -> bool:
-        """Whether Redis has confirmed everything."""
-        return not self._changed and not self._joined and self._told == self._confirmed
+        """Whether Redis has confirmed every change."""
+        return not self._changed and not self._joined and self._known == self._confirmed
 
     async def wait_until_joined(self, group: str) -> None:
         """Wait until Redis knows that this process is a member.
 
         Raises:
-            ChannelLayerUnavailable: it did not within the time limit. The membership stands, and Redis will be told.
+            ChannelLayerUnavailable: Redis did not confirm it in time. The membership stands, and Redis is told later.
 
         Cancellation: changes nothing.
         """
@@ -77,25 +77,25 @@ class Memberships:
             await event.wait()
             return
         raise ChannelLayerUnavailable(
-            f"Redis could not be told within {self._timeout:g} seconds that this process joins {group!r}; "
+            f"Redis did not confirm within {self._timeout:g} seconds that this process joined {group!r}; "
             f"{self._pipeline!r}"
         )
 
     def change(self, group: str) -> None:
-        """Say that a group has got its first, or lost its last, member here."""
+        """Note that a group has got its first local member, or lost its last."""
         self._changed[group] = None
         self._confirmed.discard(group)
         self._wakeup.set()
 
-    def tell_all_again(self) -> None:
-        """Redis may have forgotten everything: nothing is confirmed any more."""
+    def send_all_again(self) -> None:
+        """Send all memberships again, as Redis may have lost them."""
         self._confirmed.clear()
-        self._changed.update(dict.fromkeys(self._told))
+        self._changed.update(dict.fromkeys(self._known))
         self._changed.update((group, None) for group in self._hub.groups if self._mine(group))
         self._wakeup.set()
 
     async def sync(self) -> None:
-        """Tell Redis what changes, for ever."""
+        """Send changes to Redis until cancelled."""
         while True:
             batch = list(self._changed)[:BATCH]
             if not batch:
@@ -103,33 +103,33 @@ class Memberships:
                 continue
             for group in batch:
                 del self._changed[group]
-            told = False
+            sent = False
             try:
-                await self._tell(batch)
-                told = True
+                await self._send(batch)
+                sent = True
             except ChannelLayerUnavailable as error:
-                # An outage is logged by the pipeline, once.
+                # The pipeline logs an outage, once.
                 level = logging.WARNING if isinstance(error, CommandRefused) else logging.DEBUG
-                logger.log(level, "%s: memberships could not be told, trying again: %s", self._pipeline.name, error)
+                logger.log(level, "%s: Redis did not take memberships, trying again: %s", self._pipeline.name, error)
             finally:
-                if not told:  # whatever the reason
+                if not sent:  # also after a cancellation or a crash
                     self._changed = {**dict.fromkeys(batch), **self._changed}
-            if not told:
+            if not sent:
                 await trio.sleep(self._timeout / 10)
 
-    async def _tell(self, batch: list[str]) -> None:
+    async def _send(self, batch: list[str]) -> None:
         joining = [group for group in batch if group in self._hub.groups]
-        leaving = [group for group in batch if group not in self._hub.groups and group in self._told]
-        self._told.update(joining)  # from here on it may know, whatever becomes of the answer
+        leaving = [group for group in batch if group not in self._hub.groups and group in self._known]
+        self._known.update(joining)  # from here on Redis may know them, even if the answer is lost
         if joining:
             await self._pipeline.call(*GROUP_ADD(*self._keys.for_groups(joining), args=self._arguments()))
         if leaving:
             await self._pipeline.call(*GROUP_DISCARD(*self._keys.for_groups(leaving), args=self._keys.stamp()))
-        self._told.difference_update(leaving)
+        self._known.difference_update(leaving)
         for group in batch:
             if group in self._changed:
-                continue  # meanwhile it was left, or all is to be told again: what was confirmed may be void
-            if group in self._told:
+                continue  # it changed meanwhile, or all are sent again: this confirmation may be outdated
+            if group in self._known:
                 self._confirmed.add(group)
             event = self._joined.pop(group, None)
             if event is not None:
@@ -139,15 +139,15 @@ class Memberships:
         return (*self._keys.stamp(), self._expiry_ms)
 
     async def refresh(self) -> None:
-        """Renew what Redis would forget otherwise, for ever."""
+        """Renew the memberships before Redis forgets them, until cancelled."""
         while True:
             await trio.sleep(self._expiry_ms / 3000)
-            self._changed.update(dict.fromkeys(self._told))
+            self._changed.update(dict.fromkeys(self._known))
             self._wakeup.set()
 
     async def quit_all(self) -> None:
-        """Take this process out of every group that Redis may know it in."""
-        groups = list(self._told)
+        """Remove this process from every group in which Redis may know it."""
+        groups = list(self._known)
         for start in range(0, len(groups), BATCH):
             keys = self._keys.for_groups(groups[start : start + BATCH])
             await self._pipeline.call(*GROUP_DISCARD(*keys, args=self._keys.stamp()))

@@ -1,4 +1,15 @@
-"""A reader of a named channel's stream: a connection of its own, in the stream's consumer group."""
+"""A named channel in one process: a stream with a consumer group, and its receivers.
+
+The rules:
+
+- Every process is a consumer of the group, and reads over a connection of its own for each channel.
+- One receiver of a process reads at a time; the others of the same channel wait for their turn.
+- A message is acknowledged before it is returned. Until then Redis keeps it as pending for this process.
+- Pending messages come first, as Redis may deliver to a reader that was just cancelled. A process takes its own, and
+  after ``CLAIM_AFTER`` seconds those of processes that are gone.
+- The answer to an acknowledgement may be lost. Until it comes the message is held, and the next receiver asks again:
+  Redis notes the last message that each consumer acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +29,29 @@ from .scripts import ACKNOWLEDGE_NAMED, LEAVE_NAMED, Script
 CONSUMER_GROUP = "w"
 #: Seconds for which a read waits for a message.
 BLOCK = 1.0
-#: Seconds for which Redis may take to notice that a connection ends.
-PATIENCE = 1.0
-#: Seconds for which a message may be pending for a process before another one takes it.
+#: Seconds in which Redis must notice the end of a connection.
+CLOSE_TIMEOUT = 1.0
+#: Seconds for which a message may be pending for a process before another one takes it over.
 CLAIM_AFTER = 30.0
+#: Seconds between two searches for pending messages.
+LOOK_INTERVAL = 3.0
+#: Seconds for which Redis remembers the last acknowledgement of a consumer.
+NOTE_EXPIRY = 300.0
+
+#: The id and the blob of a message.
+Entry = tuple[bytes, bytes]
 
 
 class StreamReader:
-    """The connection with which one process reads one named channel.
+    """Reads the stream of a named channel as a consumer of its group, over a connection of its own.
 
     Args:
-        stream: its key.
-        consumer: the reader's name in the group.
-        pipeline: of the shard that it is in.
-        locate: says where that is.
+        stream: the key of the channel.
+        consumer: the name in the consumer group.
+        pipeline: of the channel's shard.
+        locate: finds the server of the shard.
         timeout: seconds for an exchange that does not block.
-        scripts: that are called over this connection.
+        scripts: the scripts that are called over this connection.
     """
 
     def __init__(
@@ -57,16 +75,18 @@ class StreamReader:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection."""
+        """Whether the connection is open."""
         return self._connection is not None
 
     async def connect(self) -> bool:
-        """Have a connection to where the shard is now; returns whether it is a new one.
+        """Open a connection to the shard, unless one is open; returns whether it is new.
 
-        A new one finds, or makes, the stream and its group.
+        The stream and its group are made if they do not exist.
 
         Raises:
-            ConnectionLost: that failed.
+            ConnectionLost: it failed.
+
+        Cancellation: call :meth:`disconnect` then.
         """
         if self._moves != self.pipeline.moves:
             await self.disconnect()
@@ -80,26 +100,37 @@ class StreamReader:
         return True
 
     async def disconnect(self) -> None:
-        """Close the connection. Needed after a failed or cancelled exchange, whose replies may be on their way."""
+        """Close the connection. Needed after a failed or cancelled exchange, whose replies may still come.
+
+        Cancellation: shielded; it does not wait for Redis.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
 
     async def close_gracefully(self) -> None:
-        """Close the connection, and return when Redis will hand out nothing more to it."""
+        """Close the connection, and return when Redis delivers nothing more to it.
+
+        Cancellation: shielded, for at most :data:`CLOSE_TIMEOUT` seconds.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
             with trio.CancelScope(shield=True):
-                await connection.close_gracefully(PATIENCE)
+                await connection.close_gracefully(CLOSE_TIMEOUT)
 
     async def read(self, start: str, count: int, block: float | None = None) -> list[tuple[bytes, list[bytes] | None]]:
-        """Entries of the group.
+        """Read entries of the group.
 
         Args:
-            start: ``>`` for fresh ones, ``0`` for those that are pending for this reader.
-            count: how many at the most.
-            block: seconds to wait for the first.
+            start: ``>`` for new entries, ``0`` for those pending for this consumer.
+            count: most entries to return.
+            block: seconds to wait for the first one; None: do not wait.
+
+        Raises:
+            ConnectionLost: as :meth:`ask`.
+
+        Cancellation: call :meth:`disconnect` then.
         """
         options: tuple[Argument, ...] = () if block is None else ("BLOCK", int(block * 1000))
         reply = await self.ask(
@@ -115,57 +146,51 @@ class StreamReader:
                 self.stream,
                 start,
             ),
-            patience=(block or 0) + self._timeout,
+            timeout=(block or 0) + self._timeout,
         )
         if not reply:
             return []
         [[_name, entries]] = reply
         return [(entry_id, fields) for entry_id, fields in entries]
 
-    async def ask(self, command: tuple[Argument, ...], patience: float | None = None) -> Any:
-        """Redis' answer; None where the stream has gone, which is then made anew.
+    async def ask(self, command: tuple[Argument, ...], timeout: float | None = None) -> Any:
+        """Run a command; returns the answer, or None if the stream was gone, which is then made again.
 
         Raises:
-            ConnectionLost: the connection is gone, or silent, or Redis refuses.
+            ConnectionLost: the connection is gone or silent, or Redis answered with an error.
+
+        Cancellation: call :meth:`disconnect` then.
         """
         connection = self._connection
         if connection is None:
             raise ConnectionLost(f"{self.stream} has no connection")
-        [reply] = await connection.exchange(command, patience=patience or self._timeout)
+        [reply] = await connection.exchange(command, timeout=timeout or self._timeout)
         if isinstance(reply, ReplyError):
             if str(reply).startswith(("NOGROUP", "UNBLOCKED")):
-                # The stream was deleted, or has expired, under the reader.
+                # The stream was deleted, or has expired.
                 await self._make_group(connection)
                 return None
-            raise ConnectionLost(f"{connection.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} answered: {reply}")
         return reply
 
     async def _make_group(self, connection: RedisConnection) -> None:
         command = ("XGROUP", "CREATE", self.stream, CONSUMER_GROUP, "0", "MKSTREAM")
-        [reply] = await connection.exchange(command, patience=self._timeout)
+        [reply] = await connection.exchange(command, timeout=self._timeout)
         if isinstance(reply, ReplyError) and not str(reply).startswith("BUSYGROUP"):
-            raise ConnectionLost(f"{connection.host} says: {reply}")
+            raise ConnectionLost(f"{connection.host} answered: {reply}")
 
 
 def blob_of(fields: list[bytes]) -> bytes:
-    """The blob of an entry; an empty one, which cannot be decoded, where it has none."""
+    """The blob of an entry; without one an empty blob, which cannot be decoded."""
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"b", b"")
 
 
-#: Seconds between two looks at what is pending.
-LOOK_INTERVAL = 3.0
-#: Seconds for which Redis remembers what a consumer acknowledged last.
-NOTE_EXPIRY = 300.0
-
-Entry = tuple[bytes, bytes]
-
-
 class NamedChannel:
-    """One named channel in one process.
+    """The receivers of one named channel in one process.
 
     Args:
-        reader: of its stream.
-        timeout: seconds of an outage after which a receiver is told.
+        reader: reads the stream of the channel.
+        timeout: seconds of an outage after which a receiver gets ChannelLayerUnavailable.
     """
 
     def __init__(self, reader: StreamReader, timeout: float) -> None:
@@ -185,16 +210,16 @@ class NamedChannel:
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody receives, or a message waits here for its receiver."""
+        """Whether a receiver waits, or a message is held."""
         return self._turn.locked() or self._held is not None
 
     async def receive(self) -> tuple[bytes, float]:
-        """Wait for a message; returns its blob, and for how many seconds it has waited.
+        """Wait for a message; returns its blob, and its age in seconds.
 
         Raises:
             ChannelLayerUnavailable: Redis has been away for longer than the time limit.
 
-        Cancellation: loses nothing. Not seen while an acknowledgement is under way, for `timeout` seconds at the most.
+        Cancellation: loses nothing. An acknowledgement is shielded, for at most `timeout` seconds.
         """
         async with self._turn:
             while True:
@@ -212,18 +237,24 @@ class NamedChannel:
                     return blob, now - int(entry_id.partition(b"-")[0]) / 1000
 
     async def quit(self) -> None:
-        """Close the connection, and have Redis forget this consumer unless messages are pending for it."""
+        """Close the connection, and delete this consumer in Redis, unless messages are pending for it.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time.
+
+        Cancellation: the consumer may stay in Redis.
+        """
         await self.disconnect()
         await self._pipeline.call(*LEAVE_NAMED(self._stream, self._note, args=(CONSUMER_GROUP, self._consumer)))
 
     async def disconnect(self) -> None:
-        """Close the connection; the next receiver opens another."""
+        """Close the connection; the next receiver opens another one. Cancellation: shielded."""
         await self._reader.disconnect()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> Entry:
-        """The next entry, through outages shorter than the time limit."""
+        """The next entry, through outages shorter than `timeout`."""
         back_off = BackOff()
         lost_at = math.inf
         while True:
@@ -240,7 +271,7 @@ class NamedChannel:
                 lost_at = math.inf
 
     async def _next_entry(self) -> Entry | None:
-        """One entry, or None: there was none for a while."""
+        """One entry, or None if none came for a while."""
         finished = False
         try:
             if await self._reader.connect():
@@ -255,11 +286,11 @@ class NamedChannel:
             finished = True
             return entry
         finally:
-            if not finished:  # replies may be on their way
+            if not finished:  # replies may still come
                 await self.disconnect()
 
     async def _pending(self) -> Entry | None:
-        """What Redis has handed out to this process before, or long ago to another one."""
+        """An entry that is pending for this process, or has been for long for another one."""
         entry = await self._own()
         if entry is None:
             idle = int(CLAIM_AFTER * 1000)

@@ -1,16 +1,16 @@
-"""The command pipeline: every command of a shard over one connection, strictly in order, as many in one write as wait.
+"""The pipeline: all commands of a shard over one connection, strictly in order, in as few writes as possible.
 
 The rules:
 
-- One batch is under way at a time: everything that waited when the answers to the last one had come, in one write.
-- What was sent and not answered when the connection broke is sent again, in order, on the next one. The scripts know
-  by a number that they have been carried out before.
-- A caller waits at most ``timeout`` seconds, no longer than the layer is open, and can be cancelled. Nothing of that
-  touches the connection: a command that was sent keeps its place, and its answer is dropped; one that was not sent yet
-  is withdrawn.
-- A reply that says "not here, not now" (a moved slot, a replica, a server that is loading) breaks the connection, so
-  that the next one is opened where the topology says.
-- The topology is asked now and then, too: a primary that was cut off and replaced goes on to answer as if nothing were.
+- One batch is under way at a time. When its replies have come, all calls that wait become the next one, in one write.
+- After a lost connection the unanswered commands are sent again, in order, on the next one. The scripts recognise by a
+  number the commands that Redis has carried out.
+- A caller waits at most ``timeout`` seconds, no longer than the layer is open, and can be cancelled. That does not
+  affect the connection: a command that was sent keeps its place, and its reply is dropped; one that was not sent is
+  withdrawn.
+- An error reply that means "not here" or "not now" (a moved slot, a replica, a server that is loading) ends the
+  connection. The next one is opened to the server that the topology names.
+- The pipeline also asks the topology at intervals: a primary that was cut off and replaced still answers normally.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from .connection import (
     ConnectionLost,
     RedisConnection,
     ReplyError,
+    connect_timeout_for,
     encode,
     open_connection,
-    patience_for,
 )
 from .delivery import WIDTH
 from .hosts import Host
@@ -45,11 +45,11 @@ from .scripts import ALL_SCRIPTS
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Seconds between two looks at where the shard is.
-LOOK_INTERVAL = 4.0
-#: Commands in one batch. All of them may be sent again, and receivers know as many tokens of one sender.
+#: Seconds between two questions to the topology where the shard is.
+TOPOLOGY_INTERVAL = 4.0
+#: Most commands in one batch. All may be sent again, so receivers remember as many tokens of each sender.
 IN_FLIGHT = WIDTH
-#: Bytes in one batch, unless a single command has more: Redis does nothing else while it carries one out.
+#: Most bytes in one batch, unless a single command has more: Redis serves no other client while it executes a batch.
 BATCH_BYTES = 256 * 1024
 
 
@@ -71,15 +71,15 @@ class PipelineStatistics:
 
 
 class Pipeline:
-    """Ordered, pipelined commands to wherever `locate` says the shard is.
+    """Ordered, pipelined commands to the server of a shard.
 
     Args:
         name: for log lines.
-        locate: says where to connect to, anew each time.
+        locate: finds the server; called for each connection.
         timeout: seconds that a caller waits, and after which a silent connection is given up.
 
     Attributes:
-        moves: how often it has gone on at another server than before. Who reads there has to come, too.
+        moves: number of times that a connection went to another server than the one before. Readers must follow.
     """
 
     def __init__(self, name: str, locate: Callable[[], Awaitable[Host]], timeout: float) -> None:
@@ -91,7 +91,7 @@ class Pipeline:
         self._sent_at = math.inf
         self._connection: RedisConnection | None = None
         self._gathering = False
-        self._rest = b""  # what the connection would not take at once
+        self._rest = b""  # the part of the batch that the system did not take at once
         self._rest_ready = Wakeup()
         self._back_off = BackOff()
         self._in_outage = False
@@ -118,13 +118,13 @@ class Pipeline:
     # -- the callers' side ----------------------------------------------------------------------------------------
 
     def call(self, *arguments: Argument) -> Awaitable[Any]:
-        """Have Redis run a command; returns its reply. Calls are carried out in the order in which they are made.
+        """Run a command in Redis; returns its reply. Redis executes calls in the order in which they are made.
 
-        To be awaited at once.
+        Await the result at once.
 
         Raises:
-            ChannelLayerUnavailable: there was no answer in time. A command that had been sent may yet take effect.
-            CommandRefused: Redis refused the command.
+            ChannelLayerUnavailable: no answer came in time. A command that was sent may still take effect.
+            CommandRefused: Redis answered with an error.
 
         Cancellation: as after a time-out.
         """
@@ -132,19 +132,19 @@ class Pipeline:
         return self._answer(Call(data, len(data), None, trio.current_time() + self._timeout))
 
     def call_combined(self, combine: Combine, part: Any, size: int) -> Awaitable[Any]:
-        """As :meth:`call`, for commands that can be one: calls that follow each other are, if they wait together.
+        """As :meth:`call`, but consecutive calls that wait together become one command.
 
         Args:
-            combine: makes a command of parts; the same object for all that can be combined.
-            part: this call's.
-            size: bytes that it takes on the way, about.
+            combine: combines parts into a command; the same object for all calls that can be combined.
+            part: the part of this call.
+            size: approximate number of bytes that the part adds to a write.
         """
         return self._answer(Call(part, size, combine, trio.current_time() + self._timeout))
 
     async def _answer(self, call: Call) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
-            await trio.lowlevel.checkpoint()  # for those who would try again at once
+            await trio.lowlevel.checkpoint()  # for callers that try again at once
             call.set()
         self._waiting[call] = None
         self._send_batch()
@@ -156,31 +156,31 @@ class Pipeline:
         if call.reply is NO_ANSWER:
             raise ChannelLayerUnavailable(
                 f"{self.name} did not answer {self._until_when()}"
-                f" ({'sent, it may yet take effect' if call.sent else 'not sent'}); "
+                f" ({'sent, may still take effect' if call.sent else 'not sent'}); "
                 f"{'connected' if self._connection else self._last_error}"
             )
         if isinstance(call.reply, ReplyError):
             raise CommandRefused(f"{self.name} refuses: {call.reply}")
         return call.reply
 
-    async def watch_callers(self) -> None:
-        """Tell those who have waited too long, until cancelled; also while nothing is connected.
+    async def watch_deadlines(self) -> None:
+        """End the wait of callers whose deadline has passed, until cancelled; also without a connection.
 
-        One task for all: a cancel scope for each would be a tenth of what a call costs.
+        One task serves all callers: a cancel scope for each would add a tenth to the cost of a call.
         """
         while True:
             now = trio.current_time()
             next_look = now + self._timeout
             for call in itertools.chain(self._unanswered, self._waiting):
                 if call.deadline > now:
-                    next_look = call.deadline  # those behind it have begun later
+                    next_look = call.deadline  # those behind it have later deadlines
                     break
                 if not call.abandoned:
                     call.set()
             await trio.sleep_until(next_look)
 
     def close(self) -> None:
-        """Tell everybody that no answer will come any more; to be called when :meth:`run` has ended for good."""
+        """End the wait of all callers, when :meth:`run` has ended for good."""
         self._closed = True
         for call in itertools.chain(self._unanswered, self._waiting):
             if not call.abandoned:
@@ -190,7 +190,7 @@ class Pipeline:
         return "before the layer was closed" if self._closed else f"within {self._timeout:g} seconds"
 
     def _send_batch(self) -> None:
-        """Send what waits, in one write, unless a batch is under way; never waits, and never raises."""
+        """Send the waiting calls in one write, unless a batch is under way; never waits, and never raises."""
         if self._connection is None or self._batch is not None or self._gathering or not self._waiting:
             return
         calls: list[Call] = []
@@ -212,10 +212,10 @@ class Pipeline:
     # -- the connection's side ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep a connection, and serve the calls, until cancelled."""
+        """Serve the calls, over one connection after the other, until cancelled."""
         while True:
             try:
-                connection = await open_connection(await self._locate(), patience_for(self._timeout))
+                connection = await open_connection(await self._locate(), connect_timeout_for(self._timeout))
                 try:
                     await _prepare(connection, self._timeout)
                     self._connections += 1
@@ -240,7 +240,7 @@ class Pipeline:
             logger.info("%s is available again, at %s", self.name, connection.host)
 
     async def _serve(self, connection: RedisConnection) -> None:
-        # What was not answered goes first. For what was abandoned nobody waits any more; it may have been carried out.
+        # Unanswered calls go first, but those whose caller has given up: they may have been carried out.
         unanswered, self._batch = self._unanswered, None
         self._wait_again(unanswered)
         self._gathering, self._rest = False, b""
@@ -248,19 +248,19 @@ class Pipeline:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_rest, connection)
-                nursery.start_soon(self._watch)
-                nursery.start_soon(self._watch_place, connection)
+                nursery.start_soon(self._watch_silence)
+                nursery.start_soon(self._watch_topology, connection)
                 self._send_batch()
                 await self._read(connection)
         except BaseExceptionGroup as group:
             others = group.split(ConnectionLost)[1]
             if others is not None:
-                # A cancellation, or a defect: either is more than a lost pipeline.
+                # A cancellation or a defect takes precedence over a lost connection.
                 raise bare(others) from None
             raise ConnectionLost(str(next(leaves(group)))) from group
 
     def _wait_again(self, calls: list[Call]) -> None:
-        """Have calls wait again, before all others."""
+        """Put calls before all others that wait."""
         if calls:
             self._waiting = {call: None for call in calls if not call.abandoned} | self._waiting
 
@@ -276,14 +276,14 @@ class Pipeline:
             replies += await connection.receive()
             batch = self._batch
             if batch is None or len(replies) > batch.replies:
-                raise ConnectionLost(f"{connection.host} sent what nobody had asked for: {replies[-1]!r:.100}")
+                raise ConnectionLost(f"{connection.host} sent a reply without a command: {replies[-1]!r:.100}")
             if len(replies) == batch.replies:
                 self._settle(connection, batch, replies)
                 self._answered(connection)
                 replies = []
                 if len(batch.calls) > 1:
-                    # Who has been answered may have more to send: a write of all that is better than two. Twice, as
-                    # this task may come before them the first time.
+                    # The callers that were answered may send more: one write for all is better than several. Two
+                    # checkpoints, as Trio may schedule this task before the callers after the first.
                     self._gathering = True
                     await trio.lowlevel.checkpoint()
                     await trio.lowlevel.checkpoint()
@@ -291,11 +291,11 @@ class Pipeline:
                 self._send_batch()
 
     def _settle(self, connection: RedisConnection, batch: Batch, replies: list[Any]) -> None:
-        """Give a batch its answers."""
+        """Give the calls of a batch their answers."""
         try:
             answers = batch.answers(replies)
         except ConnectionLost as error:
-            raise ConnectionLost(f"{connection.host} says: {error}") from None
+            raise ConnectionLost(f"{connection.host} answered: {error}") from None
         again = []
         for call, answer in zip(batch.calls, answers, strict=True):
             if answer is NOT_CARRIED_OUT:
@@ -306,28 +306,28 @@ class Pipeline:
         self._batch = None
         self._wait_again(again)
 
-    async def _watch(self) -> None:
-        """Give up a connection that has gone silent: it may be half open, and would never say so."""
+    async def _watch_silence(self) -> None:
+        """Give up a silent connection: a half-open one reports no error."""
         while True:
             await trio.sleep(self._timeout / 4)
             if self._batch is not None and self._sent_at < trio.current_time() - self._timeout:
                 raise ConnectionLost(f"no answer for {self._timeout:g} seconds")
 
-    async def _watch_place(self, connection: RedisConnection) -> None:
-        """Leave a server that is not the shard's any more."""
+    async def _watch_topology(self, connection: RedisConnection) -> None:
+        """End the connection when the shard has moved to another server."""
         while True:
-            await trio.sleep(LOOK_INTERVAL)
+            await trio.sleep(TOPOLOGY_INTERVAL)
             try:
                 host = await self._locate()
             except ConnectionLost:
-                continue  # who could say so is not there, which is no reason to leave
+                continue  # no sentinel or node answers: the connection may still be right
             if host.address != connection.host.address:
                 raise ConnectionLost(f"{connection.host} has been replaced by {host}")
 
 
-async def _prepare(connection: RedisConnection, patience: float) -> None:
-    """Load the scripts, and make sure that transactions are allowed."""
+async def _prepare(connection: RedisConnection, timeout: float) -> None:
+    """Load the scripts, and check that transactions are allowed."""
     commands = (*(script.load for script in ALL_SCRIPTS), ("MULTI",), ("EXEC",))
-    for reply in await connection.exchange(*commands, patience=patience):
+    for reply in await connection.exchange(*commands, timeout=timeout):
         if isinstance(reply, ReplyError):
             raise ConnectionLost(f"{connection.host} refused a script or a transaction: {reply}")

@@ -1,6 +1,6 @@
-"""Messages to oneself: sent by the command pipeline, and expected at the reader.
+"""Probes: messages of a process to itself, sent through the pipeline and expected at the inbox reader.
 
-A reader that is attached to a detached node sees a healthy connection and no messages; only this tells.
+Only a probe shows that the reader is connected to a detached node, where the connection is healthy but silent.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from .keys import ShardKeys
 from .pipeline import Pipeline
 from .scripts import SEND_TO_PROCESS
 
-#: Seconds between two messages to oneself, and how many may be missing before the reader attaches again.
+#: Seconds between two probes, and missing probes after which the reader attaches again.
 INTERVAL, MISSING = 4.0, 2
 
 
 class Prober:
-    """Sends the messages, and counts those that came.
+    """Sends probes, and makes the reader attach again when they do not arrive.
 
     Args:
         keys: of the shard, for this process.
-        pipeline: sends them.
-        reader: is made to attach again when they do not come.
-        codec: makes them.
-        capacity: of the inbox.
+        pipeline: sends the probes.
+        reader: reads the inbox.
+        codec: encodes the probes.
+        capacity: of the inbox, in messages.
     """
 
     def __init__(
@@ -41,22 +41,22 @@ class Prober:
         self._seen = 0
 
     def __repr__(self) -> str:
-        return f"<Prober of {self._pipeline.name}, {self._sent - self._seen} on their way>"
+        return f"<Prober of {self._pipeline.name}, {self._sent - self._seen} under way>"
 
     def saw(self, number: int) -> None:
-        """A message came; one that was forged can be no further ahead than the next."""
+        """Note that a probe arrived. A forged number counts at most as the next probe."""
         self._seen = min(max(self._seen, number), self._sent + 1)
 
     def begin_again(self) -> None:
-        """What is on its way need not come any more."""
+        """Expect no probe that was sent before."""
         self._seen = self._sent
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send probes until cancelled."""
         while True:
             await trio.sleep(INTERVAL)
             if self._sent - self._seen >= MISSING:
-                self._doubt("messages to oneself did not arrive")
+                self._doubt("probes did not arrive")
                 continue
             attachment = self._reader.attachments
             blob = self._codec.pack(PROBE, str(self._sent + 1), {})
@@ -67,9 +67,9 @@ class Prober:
             try:
                 answer = await self._pipeline.call(*command)
             except ChannelLayerUnavailable:
-                continue  # the link has said so
+                continue  # the pipeline logs it
             if answer == 1:
-                self._sent += 1  # a full inbox has not taken it
+                self._sent += 1  # a full inbox (0) refuses the probe
             elif answer == -1 and attachment == self._reader.attachments:
                 self._doubt("the inbox was gone")
 

@@ -1,4 +1,4 @@
-"""What an open layer has in one Trio run: its tasks, its hub, its shards, its named channels."""
+"""Sessions: an open layer in one Trio run has tasks, a hub, shards and named channels of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .topology import Topology, shard_of
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Named channels that keep their connection while nobody receives.
+#: Most named channels that keep a connection while nobody receives.
 IDLE_NAMED_CHANNELS = 16
 
 
@@ -36,9 +36,9 @@ class Session:
     """A layer in one Trio run.
 
     Args:
-        topology: says where the shards are.
+        topology: finds the servers of the shards.
         prefix: of every key.
-        codec: makes the entries.
+        codec: encodes and decodes messages.
         timeout, expiry, inbox_capacity: see the layer.
     """
 
@@ -88,25 +88,25 @@ class Session:
 
     @property
     def problem(self) -> str | None:
-        """What is broken in the layer, or None. May be asked in any thread."""
+        """A sentence about what is broken in the layer, or None. Thread-safe."""
         return next((problem for shard in self.shards if (problem := shard.supervisor.problem)), None)
 
     def check(self) -> None:
-        """Raise ChannelLayerUnavailable if something is broken."""
+        """Raise ChannelLayerUnavailable if the layer is broken."""
         if self._has_been_broken and (problem := self.problem) is not None:
             raise ChannelLayerUnavailable(f"the channel layer is broken: {problem}")
 
     def _broken(self, problem: str) -> None:
         self._has_been_broken = True
         logger.critical(
-            "the channel layer is broken, and ends its %d connections and subscribers: %s",
+            "the channel layer is broken and ends its %d connections and subscribers: %s",
             len(self.hub.mailboxes),
             problem,
         )
         self.hub.fail(problem)
 
     def next_token(self) -> str:
-        """A token that no other message has."""
+        """A unique token for a message."""
         return f"{self.process}-{next(self._numbers)}"
 
     def shard_for(self, name: str) -> Shard:
@@ -127,10 +127,10 @@ class Session:
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         try:
             nursery.start_soon(self._work)
-            with trio.move_on_after(self._timeout) as patience:
+            with trio.move_on_after(self._timeout) as time_limit:
                 for shard in self.shards:
                     await shard.reader.attached.wait()
-            if patience.cancelled_caught:
+            if time_limit.cancelled_caught:
                 raise ChannelLayerUnavailable(
                     f"the channel layer could not be opened within {self._timeout:g} seconds: {self.shards}"
                 )
@@ -140,14 +140,14 @@ class Session:
             raise
 
     async def _work(self) -> None:
-        # A scope of its own: the nursery's covers what the user does while the layer is open.
+        # A scope of its own: the nursery's covers the user's block too.
         with self._working:
             async with trio.open_nursery() as nursery:
                 for shard in self.shards:
                     nursery.start_soon(shard.run, name=shard.tag)
 
     async def stop(self) -> None:
-        """Leave every shard, all of them at a time, within the time limit."""
+        """Leave all shards at the same time, within the time limit, and end the tasks."""
         try:
             with trio.move_on_after(self._timeout):
                 async with trio.open_nursery() as nursery:
@@ -161,16 +161,16 @@ class Session:
                 await named.disconnect()
 
     async def leave_nursery(self, *exc: Any) -> None:
-        """End the nursery with what the block ended with: its cancellation may be the nursery's own."""
+        """Exit the nursery with the exception of the block, which may be the nursery's own cancellation."""
         try:
             await self._stack.__aexit__(*exc)
         except BaseException as raised:
             if set(leaves(raised)) != {exc[1]}:
                 raise
-            # The block's own exception: it goes on as it is, not in a group.
+            # The block's own exception propagates as it is, not in a group.
 
     def make_reader(self, channel: str, consumer: str, scripts: tuple[Script, ...] = ()) -> StreamReader:
-        """A reader of a named channel, not connected yet."""
+        """Make a reader of a named channel, not connected yet."""
         shard = self.shard_for(channel)
         index = self.shards.index(shard)
         return StreamReader(
@@ -183,7 +183,7 @@ class Session:
         )
 
     async def named(self, channel: str) -> NamedChannel:
-        """The named channel's reader, made if there is none. Those that nobody uses keep a few connections open."""
+        """The named channel, made if there is none. Of those that nobody uses, the latest keep their connections."""
         found = self._named.get(channel)
         if found is None:
             found = self._named[channel] = NamedChannel(self.make_reader(channel, self.process), self._timeout)
@@ -198,7 +198,7 @@ async def _unless_unavailable(call: Callable[[], Awaitable[None]]) -> None:
     try:
         await call()
     except ChannelLayerUnavailable:
-        pass  # what is left in Redis goes with its lease
+        pass  # the rest expires with its lease
 
 
 def stream_of(shard: Shard, channel: str) -> str:
@@ -207,30 +207,30 @@ def stream_of(shard: Shard, channel: str) -> str:
 
 
 class OpenableLayer(LocalDelivery):
-    """The half of the layer that knows in which Trio runs it is open."""
+    """The part of the layer that opens and closes it: separately in each Trio run, for the length of a block."""
 
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         self._sessions: dict[trio.lowlevel.TrioToken, Session] = {}
-        # An entry stays until its block is left: close() may be called inside it, but the nursery is the block's.
+        # These stay until the block is left: close() may be called inside, but the nursery belongs to the block.
         self._entered: dict[trio.lowlevel.TrioToken, Session] = {}
 
     @abc.abstractmethod
     def _new_session(self) -> Session:
-        """What is to be opened in a Trio run."""
+        """Make a session for a Trio run."""
 
     async def __aenter__(self) -> Self:
         """Open the layer in this Trio run.
 
         Raises:
             ChannelLayerUnavailable: Redis could not be reached within the time limit.
-            InvalidChannelLayerError: it is open in this run already.
+            InvalidChannelLayerError: the layer is already open in this run.
 
         Cancellation: leaves nothing open.
         """
         token = trio.lowlevel.current_trio_token()
         if token in self._entered:
-            raise InvalidChannelLayerError("the channel layer is open in this Trio run already")
+            raise InvalidChannelLayerError("the channel layer is already open in this Trio run; open it once")
         session = self._sessions[token] = self._entered[token] = self._new_session()
         self._hubs[token] = session.hub
         try:
@@ -249,9 +249,9 @@ class OpenableLayer(LocalDelivery):
             await session.leave_nursery(*exc)
 
     async def close(self) -> None:
-        """Leave Redis, and stop the layer's tasks in this Trio run. Leaving the ``async with`` block does it too.
+        """Leave Redis, and end the layer's tasks in this Trio run, as the end of the ``async with`` block does.
 
-        Cancellation: what is left in Redis goes with its lease, after 30 seconds.
+        Cancellation: the layer is closed; its keys in Redis expire with the lease, after 30 seconds.
         """
         token = trio.lowlevel.current_trio_token()
         session = self._sessions.get(token)
@@ -273,13 +273,13 @@ class OpenableLayer(LocalDelivery):
         return session
 
     async def _working_session(self) -> Session:
-        """What is open in this Trio run, and not broken; see :meth:`_any_session`."""
+        """The session of this Trio run, which must not be broken; see :meth:`_any_session`."""
         session = await self._any_session()
         session.check()
         return session
 
     async def _any_session(self) -> Session:
-        """What is open in this Trio run; in the background run of ``async_to_sync``, opened if need be."""
+        """The session of this Trio run. In the background run of ``async_to_sync`` it is opened on demand."""
         session = self._sessions.get(trio.lowlevel.current_trio_token())
         if session is None:
             await open_on_demand(self)

@@ -1,10 +1,11 @@
 """One shard of an open layer: this process' inbox there, and its memberships.
 
-link          carries the commands of all of them, and of the layer's callers
-reader        renews the lease, trims what has been read, waits for more, and has it delivered
-memberships   tells Redis which groups this process is a member of, in batches; the local tables are the truth
-prober        sends itself a message now and then: a reader that is attached to a detached node would never know
-supervisor        begins again with whichever of these has crashed
+pipeline      sends the commands of the others, and of the layer's callers
+reader        reads the inbox, renews its lease, and trims the entries that were read
+delivery      delivers the entries
+memberships   tells Redis in which groups this process has members, in batches; the local tables are the truth
+prober        sends messages to its own inbox, to find out that the reader is connected to a detached node
+supervisor    restarts the tasks of these when they crash
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class ShardStatistics:
     """A snapshot of one shard.
 
     Args:
-        state: ``working``; ``connecting`` while Redis is away; ``broken`` when one of its tasks goes on crashing.
+        state: ``working``; ``connecting`` while Redis is away; ``broken`` when a task crashes again and again.
         problem: why it is not working, as a sentence, or None.
         pipeline: of its command pipeline.
         attached: whether this process has had an inbox there.
-        gaps: how often members were told that messages are missing.
-        undecodable: entries that were skipped.
-        duplicates: messages that came a second time, and were not delivered again.
-        crashes: how often its tasks have crashed, since each was last stable.
+        gaps: number of reported gaps.
+        undecodable: number of skipped entries.
+        duplicates: messages that came a second time, and were dropped.
+        crashes: crashes of its tasks, each counted since the task was last stable.
     """
 
     state: ShardState
@@ -58,7 +59,7 @@ class ShardStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardOptions:
-    """What all shards of an open layer have in common; see the layer."""
+    """The options that all shards of a session share; see the layer."""
 
     process: str
     hub: Hub
@@ -75,10 +76,10 @@ class Shard:
 
     Args:
         tag: ``{prefix:shard}``, the hash tag of its keys.
-        locate: says where it is, anew each time.
-        mine: whether a group belongs to this shard.
-        is_home: whether messages to single channels of this process come through this shard, too.
-        options: what all shards have in common.
+        locate: finds its server; called for each connection.
+        mine: says whether a group belongs to this shard.
+        is_home: whether messages to single channels of this process come through this shard.
+        options: those that all shards share.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Shard:
             is_home=is_home,
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),
-            on_flush=self.memberships.tell_all_again,
+            on_flush=self.memberships.send_all_again,
         )
         self.reader = InboxReader(
             name=name,
@@ -153,14 +154,17 @@ class Shard:
 
     def _attached(self) -> None:
         self._prober.begin_again()
-        self.memberships.tell_all_again()
+        self.memberships.send_all_again()
 
     async def run(self) -> None:
-        """Serve the shard until cancelled."""
+        """Run the tasks of the shard until cancelled.
+
+        Cancellation: calls that still wait raise ChannelLayerUnavailable.
+        """
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.supervisor.run, "the command link", self.pipeline.run)
-                nursery.start_soon(self.supervisor.run, "the clock of the command link", self.pipeline.watch_callers)
+                nursery.start_soon(self.supervisor.run, "the pipeline", self.pipeline.run)
+                nursery.start_soon(self.supervisor.run, "the clock of the pipeline", self.pipeline.watch_deadlines)
                 with self._working:
                     async with trio.open_nursery() as workers:
                         workers.start_soon(self.supervisor.run, "the reader", self.reader.run)
@@ -169,17 +173,23 @@ class Shard:
                         workers.start_soon(self.supervisor.run, "the refreshing task", self.memberships.refresh)
                         workers.start_soon(self.supervisor.run, "the probing task", self._prober.run)
         finally:
-            self.pipeline.close()  # who still waits there has no clock any more
+            self.pipeline.close()  # nothing ends the wait of its callers any more
 
     async def leave(self) -> None:
-        """At a graceful end: remove this process from Redis."""
-        self._working.cancel()  # a reader that misses its inbox makes a new one
+        """Remove this process from Redis, at a graceful end.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time.
+
+        Cancellation: the rest expires with its lease.
+        """
+        self._working.cancel()  # first, as the reader would make the inbox again
         await self.memberships.quit_all()
         keys = self.keys
         await self.pipeline.call("DEL", keys.inbox, keys.state, keys.done, keys.refused)
 
     async def flush(self) -> None:
-        """Forget every message and membership in the shard; see the layer's ``flush``."""
+        """Delete all messages and memberships of the shard; see the layer's ``flush``."""
         inboxes = self.keys.inboxes.encode()
         pattern = "".join(f"\\{letter}" if letter in "*?[]\\^-" else letter for letter in self.tag) + ":*"
         cursor: bytes | int = 0
@@ -193,10 +203,10 @@ class Shard:
                 found.update(key for key in keys if key.startswith(inboxes) and not key.endswith(b":state"))
                 if int(cursor) == 0:
                     break
-            # Last: whose inbox it is tells Redis of its memberships again, which must not be deleted then.
+            # Last: the owner of a flushed inbox sends its memberships again, which must not be deleted.
             for key in found:
                 told = int(key != self.keys.inbox.encode())
                 await self.pipeline.call(*EMPTY_INBOX(key, key + b":state", args=(told,)))
         finally:
-            # What this process still holds when it is over is told again.
-            self.memberships.tell_all_again()
+            # This process keeps its members: tell Redis again.
+            self.memberships.send_all_again()

@@ -1,6 +1,6 @@
-"""Keeps a layer's tasks running: one that crashes begins again, and one that goes on crashing makes the layer broken.
+"""Restarts a layer's tasks when they crash. A task that crashes again and again makes the layer broken.
 
-A lost connection is no crash: the tasks deal with that themselves. A crash is what nobody has foreseen.
+A crash is an exception that the task does not handle, so a defect. Tasks handle lost connections themselves.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ..._concurrency.backoff import BackOff
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
-#: Crashes in a row after which a task counts as broken, and seconds without one after which it counts as whole again.
+#: Crashes in a row after which a task counts as broken, and seconds without a crash after which it counts as stable.
 CRASHES, STABLE = 5, 10.0
-#: Seconds between two tries of a broken task.
+#: Seconds between two starts of a broken task.
 LONG_PAUSE = 30.0
 
 
 @dataclass(slots=True)
 class _Record:
-    """How one task has been doing: its crashes in a row, the last one, and since when it has been running."""
+    """One task: its crashes in a row, the last error, and the Trio time at which it was started."""
 
     crashes: int = 0
     last: str = ""
@@ -32,7 +32,7 @@ class _Record:
 
 
 class Supervisor:
-    """Runs tasks for ever, with pauses that grow.
+    """Runs tasks, and restarts those that crash, after pauses that grow.
 
     Args:
         name: for log lines.
@@ -42,7 +42,7 @@ class Supervisor:
     def __init__(self, name: str, on_broken: Callable[[str], None]) -> None:
         self._name = name
         self._on_broken = on_broken
-        self._clock = trio.lowlevel.current_clock()  # for readers in other threads
+        self._clock = trio.lowlevel.current_clock()  # `problem` is also read in other threads
         self._records: dict[str, _Record] = {}
 
     def __repr__(self) -> str:
@@ -50,12 +50,12 @@ class Supervisor:
 
     @property
     def crashes(self) -> int:
-        """How often the tasks have crashed since each of them was last stable."""
+        """Crashes of all tasks, each counted since the task was last stable."""
         return sum(record.crashes for record in list(self._records.values()))
 
     @property
     def problem(self) -> str | None:
-        """What is broken, as a sentence, or None. May be asked in any thread."""
+        """A sentence about the broken task, or None. Thread-safe."""
         now = self._clock.current_time()
         for task, record in list(self._records.items()):
             if record.crashes >= CRASHES and now - record.running_since < STABLE:
@@ -63,11 +63,13 @@ class Supervisor:
         return None
 
     async def run(self, task: str, run: Callable[[], Awaitable[object]]) -> None:
-        """Run a task, again and again, until cancelled.
+        """Run a task until cancelled, and restart it after each crash.
 
         Args:
-            task: what it is called in log lines.
-            run: the task; it does not end by itself.
+            task: its name in log lines.
+            run: the task; it must not return.
+
+        Cancellation: ends the task.
         """
         record = self._records[task] = _Record()
         back_off = BackOff()
@@ -82,7 +84,7 @@ class Supervisor:
                 record.crashes += 1
                 record.last = f"{type(error).__name__}: {error}"
                 record.running_since = math.inf
-                logger.exception("%s of %s crashed, and begins again", task, self._name)
+                logger.exception("%s of %s crashed and is restarted", task, self._name)
                 if record.crashes == CRASHES:
                     self._on_broken(self.problem or "")
             if record.crashes < CRASHES:

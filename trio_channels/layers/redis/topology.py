@@ -1,7 +1,7 @@
-"""Where each shard is: one host each, found through sentinels where there are some, or a slot of a Redis Cluster.
+"""The server of each shard: one host each, perhaps found through sentinels, or a slot of a Redis Cluster.
 
-Whoever knows, a sentinel or a node of the cluster, may be dead, silent or out of date. So several are asked: the next
-as soon as one has failed, or has kept us waiting. The first answer that stands is taken.
+A sentinel or cluster node may be dead, silent or out of date. So several are asked: the next one as soon as one has
+failed or is slow. The first valid answer is taken.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from .hosts import Host, parse_host
 SLOTS = 16_384
 #: Logical shards of a Redis Cluster.
 CLUSTER_SHARDS = 4
-#: Seconds after which the next one is asked as well, and after which an answer is not awaited any more.
+#: Seconds after which the next node is asked as well, and seconds to wait for the answer of one node.
 HEAD_START, PATIENCE = 0.25, 2.0
 
 
 class Topology(Protocol):
-    """Says where shards are.
+    """Finds the servers of shards.
 
     Attributes:
-        shards: how many there are.
+        shards: their number.
     """
 
     shards: int
 
     async def locate(self, shard: int) -> Host:
-        """The server that holds a shard now, asked anew each time.
+        """Find the server that holds a shard now.
 
         Raises:
-            ConnectionLost: nobody could say.
+            ConnectionLost: no sentinel or node gave a valid answer.
+
+        Cancellation: changes nothing.
         """
 
 
@@ -61,7 +63,7 @@ class Hosts:
         if not host.sentinels:
             return host
         return await _first_answer(
-            f"no sentinel could say where {host.master_name!r} is",
+            f"no sentinel knows the address of {host.master_name!r}",
             host.sentinels,
             lambda sentinel: _master(host, sentinel),
         )
@@ -73,14 +75,14 @@ def shard_of(name: str, shards: int) -> int:
 
 
 async def _master(host: Host, sentinel: Host) -> Host:
-    """The master that a sentinel names, if it says itself that it is one."""
+    """The master that a sentinel names, if its own ``ROLE`` confirms it."""
     reply = await _ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", host.master_name or "")
     if reply is None:
-        raise ConnectionLost(f"the sentinel at {sentinel} knows no master of the name {host.master_name!r}")
+        raise ConnectionLost(f"the sentinel at {sentinel} knows no master named {host.master_name!r}")
     master = host.at((reply[0].decode(), int(reply[1])))
     role = (await _ask(master, "ROLE"))[0].decode()
     if role != "master":
-        raise ConnectionLost(f"the sentinel at {sentinel} names {master}, which says that it is a {role}")
+        raise ConnectionLost(f"the sentinel at {sentinel} names {master}, but its role is {role}")
     return master
 
 
@@ -88,18 +90,18 @@ class Cluster:
     """Shard *i* is the slot of ``{prefix:i}`` in a Redis Cluster.
 
     Args:
-        seeds: nodes to ask.
+        seeds: nodes to ask first.
         prefix: of the layer's keys.
-        shards: how many.
+        shards: their number.
 
     Raises:
-        InvalidChannelLayerError: a seed is no node of a cluster.
+        InvalidChannelLayerError: a seed cannot be a cluster node.
     """
 
     def __init__(self, seeds: Sequence[Host], prefix: str, shards: int) -> None:
         if any(seed.address is None or seed.database for seed in seeds):
             raise InvalidChannelLayerError(
-                "a node of a Redis Cluster has an address, no sentinels, and database 0 only"
+                "a node of a Redis Cluster must have an address, no sentinels, and database 0"
             )
         self._seeds = tuple(seeds)
         self._slots = [key_slot(f"{prefix}:{shard}") for shard in range(shards)]
@@ -112,17 +114,17 @@ class Cluster:
     async def locate(self, shard: int) -> Host:
         """See :class:`Topology`."""
         slot = self._slots[shard]
-        # In any order: one that is out of date must not be the first each time.
+        # In random order: an outdated node must not be the first each time.
         nodes = dict.fromkeys((*random.sample(self._known, len(self._known)), *self._seeds))
         return await _first_answer(
             f"the cluster has no owner for shard {shard}", nodes, lambda node: self._owner(slot, node)
         )
 
     async def _owner(self, slot: int, node: Host) -> Host:
-        """The owner that a node names."""
+        """The owner of a slot that a node names."""
         owner = None
         known: dict[Host, None] = {}
-        # [first slot, last slot, [ip, port, ...] of the master, then of its replicas]; no ip: where it was asked
+        # [first slot, last slot, [ip, port, ...] of the master, of each replica]; without ip: the address we asked
         for first, last, (ip, port, *_), *_replicas in await _ask(node, "CLUSTER", "SLOTS"):
             host = node.at(((ip or b"").decode() or _name_of(node), port))
             known[host] = None
@@ -135,14 +137,14 @@ class Cluster:
 
 
 async def _ask(node: Host, *command: Argument) -> Any:
-    """What a node answers to one command, over a connection for it alone.
+    """Ask a node one command, over a connection of its own.
 
     Raises:
-        ConnectionLost: nothing, or an error.
+        ConnectionLost: no answer, or an error reply.
     """
     connection = await open_connection(node, PATIENCE)
     try:
-        [reply] = await connection.exchange(command, patience=PATIENCE)
+        [reply] = await connection.exchange(command, timeout=PATIENCE)
     finally:
         await connection.aclose()
     if isinstance(reply, ReplyError):
@@ -150,7 +152,7 @@ async def _ask(node: Host, *command: Argument) -> Any:
     return reply
 
 
-async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], Awaitable[Host]]) -> Host:
+async def _first_answer(problem: str, nodes: Iterable[Host], ask: Callable[[Host], Awaitable[Host]]) -> Host:
     answers: list[Host] = []
     problems: list[str] = []
 
@@ -161,8 +163,8 @@ async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], 
             problems.append(str(error))
             failed.set()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            # Something else answers there. One such must not be in the way of the others.
-            problems.append(f"{node} does not answer as Redis does: {error}")
+            # Another kind of server answers. It must not stop the question to the others.
+            problems.append(f"{node} does not answer like Redis: {error}")
             failed.set()
         else:
             nursery.cancel_scope.cancel()
@@ -174,17 +176,17 @@ async def _first_answer(what: str, nodes: Iterable[Host], ask: Callable[[Host], 
             with trio.move_on_after(HEAD_START):
                 await failed.wait()
     if not answers:
-        raise ConnectionLost(f"{what}: {'; '.join(problems)}")
+        raise ConnectionLost(f"{problem}: {'; '.join(problems)}")
     return answers[0]
 
 
 def _name_of(node: Host) -> str:
-    """The name a node was reached by; an empty one in a reply means that."""
+    """The host name by which a node was reached."""
     return node.address[0] if isinstance(node.address, tuple) else "localhost"
 
 
 def key_slot(tag: str) -> int:
-    """The cluster slot of a hash tag: CRC16 (XMODEM) modulo 16384, as the Redis Cluster specification gives it."""
+    """The cluster slot of a hash tag: CRC16 (XMODEM) modulo 16384, by the Redis Cluster specification."""
     crc = 0
     for byte in tag.encode():
         crc ^= byte << 8
@@ -195,22 +197,24 @@ def key_slot(tag: str) -> int:
 
 
 def parse_topology(hosts: object, prefix: str) -> Topology:
-    """What the layer's ``hosts`` says: a list of servers, or a dict that describes a cluster.
+    """Parse the ``hosts`` setting: a list of servers, or a dict that describes a cluster.
 
     Args:
         hosts: see the layer.
         prefix: of the layer's keys.
 
     Raises:
-        InvalidChannelLayerError: it says nothing that can be understood.
+        InvalidChannelLayerError: it has another form.
     """
     if isinstance(hosts, dict) and "cluster" in hosts:
         seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
         if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:
-            raise InvalidChannelLayerError("a cluster must be given as {'cluster': [hosts to ask, ...], 'shards': 4}")
+            raise InvalidChannelLayerError(
+                "hosts of a cluster must have the form {'cluster': [hosts to ask, ...], 'shards': 4}"
+            )
         if not isinstance(shards, int) or shards < 1:
-            raise InvalidChannelLayerError(f"the shards of a cluster must be a number of at least 1; got {shards!r}")
+            raise InvalidChannelLayerError(f"the shards of a cluster must be an int of at least 1; got {shards!r}")
         return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
     if not isinstance(hosts, list | tuple) or not hosts:
-        raise InvalidChannelLayerError("hosts must be a list that is not empty, such as ['redis://localhost:6379']")
+        raise InvalidChannelLayerError("hosts must be a non-empty list, such as ['redis://localhost:6379']")
     return Hosts([parse_host(entry) for entry in hosts])

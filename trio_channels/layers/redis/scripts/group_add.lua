@@ -1,6 +1,6 @@
 -- include: once.lua
 -- Adds a process to groups.
--- KEYS[1], ARGV[1] to ARGV[3]: see once.lua
+-- KEYS[1], ARGV[1], ARGV[2], ARGV[3]: see once.lua
 -- KEYS[2...]: groups
 -- ARGV[4]: expiry of a group in ms
 -- Returns: number of groups; 0 if the command came before

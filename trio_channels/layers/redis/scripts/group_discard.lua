@@ -1,6 +1,6 @@
 -- include: once.lua
 -- Removes a process from groups.
--- KEYS[1], ARGV[1] to ARGV[3]: see once.lua
+-- KEYS[1], ARGV[1], ARGV[2], ARGV[3]: see once.lua
 -- KEYS[2...]: groups
 -- Returns: number of groups; 0 if the command came before
 

@@ -2,7 +2,7 @@
 -- Sends a message to one channel of a process.
 -- A refusal is noted, so that a command that comes twice gets the same answer twice. The note is four times the number
 -- of the command, plus the answer, plus one. There are as many notes as commands that can come again.
--- KEYS[1], ARGV[1] to ARGV[3]: see once.lua
+-- KEYS[1], ARGV[1], ARGV[2], ARGV[3]: see once.lua
 -- KEYS[2]: inbox
 -- KEYS[3]: latest refusals of this sender
 -- ARGV[4]: capacity of the inbox

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import h2.events
+import h11
 import pytest
 import trio
 import trio.testing
@@ -35,6 +37,7 @@ from .clients import (
     serving_ours,
 )
 
+PING_ACK = b"\0\0\x08\x06\x01"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
 
@@ -268,7 +271,7 @@ async def test_a_close_code_of_the_application_is_its_own_too(connect: Any) -> N
 async def test_a_text_that_is_no_str_is_a_type_error() -> None:
     class Sends(Application):
         async def talk(self, receive: Any, send: Any) -> None:
-            with pytest.raises(TypeError, match="must be a str; got int"):
+            with pytest.raises(TypeError, match="int"):
                 await send({"type": "websocket.send", "text": 5})
             await super().talk(receive, send)
 
@@ -294,26 +297,90 @@ async def test_a_base_exception_group_ends_the_server() -> None:
     assert failure.value.subgroup(SystemExit) is not None
 
 
-async def test_what_an_application_cleans_up_after_its_client_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """Its tasks raise, together, that the client has gone, while they are cancelled."""
+async def test_tasks_that_only_tell_a_gone_client_are_no_error(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A server ends, and of an application's cancelled tasks one still sends to a client that has left."""
+    settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 0.01}
 
     class Sends(Application):
         async def talk(self, receive: Any, send: Any) -> None:
-            async def cancelled() -> None:
-                await trio.sleep_forever()
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
 
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(cancelled)
-                    while (await receive())["type"] != "websocket.disconnect":
-                        pass
-                    await send({"type": "websocket.send", "text": "late"})
-            finally:
+            async def say_goodbye() -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await send({"type": "websocket.send", "text": "goodbye"})
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say_goodbye)
+                nursery.start_soon(trio.sleep_forever)
+                await trio.testing.wait_all_tasks_blocked()
                 self.over.set()
 
     application = Sends()
-    async with serving_ours(application) as server:
+    async with serving_ours(application, graceful_timeout=3.0) as server:
         client = await open_h1(server)
         await client.aclose()
         await application.over.wait()
+    assert server.error is None
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_peer_that_the_kernel_gives_up_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = Application()
+    async with serving_ours(application) as server:
+        client = await open_h1(server)
+
+        def timed_out(*_arguments: object) -> bytes:
+            raise trio.BrokenResourceError from OSError(errno.ETIMEDOUT, "Connection timed out")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SocketTransport, "receive_nowait", timed_out)
+            await client.send(b"x")  # wakes the reader
+            await application.over.wait()
+        assert statistics().ended == {"slow": 1}
+        await client.aclose()
+    assert application.ended[0]["code"] == 1006
+
+
+async def test_a_connection_ends_after_its_share_of_requests() -> None:
+    request = HALF_A_HEAD + b"\r\n"
+    async with serving_ours(Application(), keep_alive_max_requests=2) as server, await server.connect() as stream:
+        await stream.send_all(request * 5)
+        answers = (await read_all(stream)).lower()
+    assert answers.count(b"http/1.1 200") == answers.count(b"hello") == 2
+    assert answers.count(b"connection: close") == 1
+
+
+async def test_a_body_beyond_its_length_is_the_applications_error() -> None:
+    class Exceeds(Application):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            try:
+                await send({"type": "http.response.body", "body": b"hello"})
+            except h11.LocalProtocolError as error:
+                self.events.append({"error": error})
+
+    application = Exceeds()
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(HALF_A_HEAD + b"\r\n")
+        await read_all(stream)
+    assert len(application.events) == 1
+
+
+async def test_frames_after_a_goaway_are_not_read() -> None:
+    async with serving_ours(Application()) as server:
+        async with await Http2.open(server) as client:
+            for _ in range(200):
+                client.h2.ping(bytes(8))
+            pings = client.h2.data_to_send()
+            client.h2.close_connection()
+            await client.stream.send_all(client.h2.data_to_send() + pings)
+            assert (await read_all(client.stream)).count(PING_ACK) < 200
+        await server.still_serves()
+    assert server.error is None

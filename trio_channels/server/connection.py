@@ -242,12 +242,11 @@ class ServerConnection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
-        if isinstance(event, RawData):
-            await self.write(event.data)
-        elif isinstance(event, Closed):
+        if isinstance(event, Closed):
             await self._begin_to_close()
             await self.protocol.handle(Closed())
-        elif isinstance(event, Updated):
+        else:  # bytes do not come here: our protocols write them
+            assert isinstance(event, Updated)
             self._patience.forget()
             if event.idle:
                 await self.close_if_idle()
@@ -336,8 +335,5 @@ class ServerConnection(TCPServer):
         if self.tls is not None:
             with trio.move_on_after(LINGER):
                 await trio.lowlevel.checkpoint_if_cancelled()
-                try:
-                    await self.tls.aclose()
-                except (*_BROKEN, trio.BusyResourceError):
-                    pass
+                await self.tls.aclose()
         self._transport.socket.close()

@@ -105,6 +105,8 @@ class Http2(H2Protocol):
         server_connection: its connection.
     """
 
+    stream_buffers: dict[int, Buffer]  # type: ignore[assignment]
+
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__(*for_protocol(server_connection))
         self._server_connection = server_connection
@@ -294,8 +296,7 @@ class Http2(H2Protocol):
         if ended:
             self.stream_buffers.pop(stream_id, None)
             self.priority.remove_stream(stream_id)
-            if isinstance(buffer, Buffer):
-                buffer.gone.set()
+            buffer.gone.set()
 
     async def _flush(self) -> None:
         self._unflushed = 0
@@ -335,7 +336,7 @@ class Http2(H2Protocol):
         Cancellation: the stream is not usable any more.
         """
         buffer = self.stream_buffers.get(stream_id)
-        if not isinstance(buffer, Buffer):
+        if buffer is None:
             return  # the stream has ended
         with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
             try:
@@ -361,19 +362,15 @@ class Http2(H2Protocol):
         except PriorityError:
             return
         await self.has_data.set()
-        if isinstance(buffer, Buffer):
-            with trio.move_on_after(LINGER):
-                await buffer.gone.wait()
+        with trio.move_on_after(LINGER):
+            await buffer.gone.wait()
 
     async def farewell(self) -> None:
         """Send GOAWAY: no more requests are accepted. Cancellation: may be sent in part."""
         await self._go_away(h2.errors.ErrorCodes.NO_ERROR)
 
     async def _go_away(self, why: h2.errors.ErrorCodes) -> None:
-        try:
-            self.connection.close_connection(why)
-        except h2.exceptions.ProtocolError:
-            return
+        self.connection.close_connection(why)
         await self._flush()
 
     async def _reset(self, stream_id: int) -> None:

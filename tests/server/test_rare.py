@@ -36,6 +36,7 @@ from .clients import (
     read_until,
     serving_ours,
 )
+from .test_defects import Floods
 
 PING_ACK = b"\0\0\x08\x06\x01"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -384,3 +385,87 @@ async def test_frames_after_a_goaway_are_not_read() -> None:
             assert (await read_all(client.stream)).count(PING_ACK) < 200
         await server.still_serves()
     assert server.error is None
+
+
+# -- shutdowns --------------------------------------------------------------------------------------------------------
+
+
+async def test_messages_that_wait_at_a_shutdown_are_dropped() -> None:
+    go_on = trio.Event()
+
+    class Busy(Application):
+        async def talk(self, receive: Any, send: Any) -> None:
+            await go_on.wait()
+            await super().talk(receive, self.events.append)
+
+    async with serving_ours(Busy()) as server:
+        client = await open_h1(server)
+        await client.send(frame(1, b"x") * 50)  # more than wait for an application
+        await trio.testing.wait_all_tasks_blocked()
+        server.stop.set()
+        assert close_code(await client.rest()) == 1012
+        go_on.set()
+        await client.aclose()
+    assert server.error is None
+
+
+async def test_a_message_during_the_goodbye_is_dropped(settings: Any, clock: trio.testing.MockClock) -> None:
+    settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000}
+    application = Floods()
+    async with serving_ours(application) as server:
+        client = await open_h1(server)
+        await application.until_it_waits()
+        server.stop.set()
+        await trio.testing.wait_all_tasks_blocked()  # the close frame waits for the client
+        await client.send(frame(1, b"x"))
+        await application.over.wait()
+        await client.aclose()
+    assert server.error is None
+
+
+async def test_a_client_that_leaves_before_its_turn_is_not_told(
+    settings: Any, clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 100}
+    application = Application()
+    async with serving_ours(application, graceful_timeout=3.0) as server:
+        clients = [await open_h1(server) for _ in range(51)]  # one more than are told at a time
+        server.stop.set()
+        for client in clients:
+            await client.aclose()
+    assert len(application.ended) == 51
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_shutdown_amid_a_denial_ends_it() -> None:
+    class Denies(Application):
+        async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.http.response.start", "status": 403, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"part", "more_body": True})
+            self.ended.append(await receive())
+
+    application = Denies()
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(HANDSHAKE % (b"/", b""))
+        await read_until(stream, b"part")
+        server.stop.set()
+        assert b"HTTP/1.1" not in await read_all(stream)
+    assert application.ended[0]["code"] == 1012
+
+
+async def test_a_client_that_answers_no_close_is_cut(clock: trio.testing.MockClock) -> None:
+    class Closes(Application):
+        async def talk(self, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.close", "code": 4002})
+            await super().talk(receive, send)
+
+    application = Closes()
+    async with serving_ours(application) as server:
+        client = await open_h1(server)
+        await client.send(frame(1, b"close"))
+        await application.over.wait()
+        assert close_code(await client.rest()) == 4002
+        await client.aclose()
+    assert application.ended[0]["code"] == 4002

@@ -65,16 +65,16 @@ VIEWS = (counted, wrapped_file, threads, transaction_in_a_block)
 urlpatterns = [path(f"{view.__name__}/", view) for view in VIEWS]
 
 
-async def test_an_iterator_without_aclose_is_streamed() -> None:
+async def test_iterator_without_aclose_is_streamed() -> None:
     assert (await fetch("/counted/"))["body"] == b"onetwo"
 
 
-async def test_a_file_in_djangos_wrapper_is_sent_and_closed() -> None:
+async def test_file_in_djangos_wrapper_is_sent_and_closed() -> None:
     assert (await fetch("/wrapped_file/"))["body"] == CONTENT
     assert files.pop().closed
 
 
-async def test_a_request_in_a_block_is_on_its_thread() -> None:
+async def test_request_in_a_block_is_on_its_thread() -> None:
     async with pinned():
         mine = await sync_to_async(threading.get_ident)()
         assert (await fetch("/threads/"))["body"] == str({mine}).encode()
@@ -82,6 +82,6 @@ async def test_a_request_in_a_block_is_on_its_thread() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_transaction_in_a_block_is_on_its_thread() -> None:
+async def test_transaction_in_a_block_is_on_its_thread() -> None:
     assert (await fetch("/transaction_in_a_block/"))["body"] == b"1"
     assert thread_pool().statistics().leased == 0

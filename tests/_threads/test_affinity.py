@@ -20,12 +20,12 @@ def leave_something() -> int:
     return threading.get_ident()
 
 
-async def test_a_request_without_a_thread_says_so() -> None:
+async def test_request_without_a_thread_says_so() -> None:
     with Affinity(current_pool(), REQUEST) as affinity:
         assert repr(affinity) == "<Affinity of GET /: no thread>"
 
 
-async def test_a_request_may_end_before_its_block() -> None:
+async def test_request_may_end_before_its_block() -> None:
     pool = current_pool()
     with Affinity(pool, REQUEST) as affinity:
         await affinity.run_sync(leave_something)
@@ -42,7 +42,7 @@ async def test_without_a_request_nothing_is_kept() -> None:
     assert pool.statistics().leased == 0
 
 
-async def test_the_thread_of_a_block_around_is_kept_beyond_it() -> None:
+async def test_thread_of_a_block_around_is_kept_beyond_it() -> None:
     pool = current_pool()
     with Affinity(pool, REQUEST) as affinity:
         async with pool.lease():
@@ -52,7 +52,7 @@ async def test_the_thread_of_a_block_around_is_kept_beyond_it() -> None:
     assert pool.statistics().leased == 0
 
 
-async def test_the_thread_of_a_part_of_a_lease_is_kept() -> None:
+async def test_thread_of_a_part_of_a_lease_is_kept() -> None:
     pool = current_pool()
     with Affinity(pool, REQUEST) as affinity:
         async with pool.lease() as lease:
@@ -62,7 +62,7 @@ async def test_the_thread_of_a_part_of_a_lease_is_kept() -> None:
     assert pool.statistics().leased == 0
 
 
-async def test_the_thread_of_a_call_around_is_kept_beyond_it() -> None:
+async def test_thread_of_a_call_around_is_kept_beyond_it() -> None:
     pool = current_pool()
     affinity = Affinity(pool, REQUEST)
     seen: list[int] = []
@@ -78,7 +78,7 @@ async def test_the_thread_of_a_call_around_is_kept_beyond_it() -> None:
     assert pool.statistics().leased == 0
 
 
-async def test_a_thread_that_comes_too_late_is_given_back() -> None:
+async def test_thread_that_comes_too_late_is_given_back() -> None:
     """A task waits for the request's thread, and another one has it meanwhile from a block."""
     pool = current_pool(limit=2)
     threads: dict[str, int] = {}

@@ -627,7 +627,7 @@ class OfAnotherKind(WebsocketProtocol, AsyncConsumer):
         await self.send("last", close=4001)
 
 
-async def test_the_shared_behaviour_sends_by_itself() -> None:
+async def test_shared_behaviour_sends_by_itself() -> None:
     async with connected(OfAnotherKind) as client:
         await client.send_to("any")
         assert [await client.receive_from() for _ in range(2)] == ["on", "last"]

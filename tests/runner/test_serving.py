@@ -121,7 +121,7 @@ async def never_ends(scope: Any, receive: Any, send: Any) -> None:
         ("never_ends", CRASHED, "the server failed"),
     ],
 )
-def test_the_exit_code_tells_how_it_went(
+def test_exit_code_tells_how_it_went(
     application: str,
     code: int,
     message: str,
@@ -147,7 +147,7 @@ def test_an_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.Log
     )
 
 
-def test_a_layer_that_connects_processes_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_layer_that_connects_processes_is_not_warned(caplog: pytest.LogCaptureFixture) -> None:
     shared = {"BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer"}
     with override_settings(CHANNEL_LAYERS={"default": shared}):
         warn_of_separate_layers(3)

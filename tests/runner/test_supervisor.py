@@ -62,26 +62,26 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         assert signal.getsignal(number) is handler
 
 
-def test_a_signal_drains_all_processes(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_signal_drains_all_processes(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert run("serves(); drains()", "serves(); signals(); drains()") == 0
     assert caplog.text.count("SIGTERM: draining") == 1
 
 
-def test_a_second_signal_kills_all_processes(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_second_signal_kills_all_processes(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     program = "serves(); signals(); drains(); signals(); signal.pause()"
     assert run("serves(); signal.pause()", program) == 128 + signal.SIGTERM
     assert "SIGTERM: the second signal" in caplog.text
     assert caplog.text.count("was killed by SIGKILL while it was draining") == 2
 
 
-def test_a_process_that_does_not_drain_is_killed(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_process_that_does_not_drain_is_killed(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     assert run("serves(0.01); signals(); signal.pause()", "serves(); drains()") == CRASHED
     assert "did not end within 0.01 seconds; killing it" in caplog.text
     assert caplog.text.count("was killed by SIGKILL while it was draining") == 1
 
 
-def test_a_process_that_never_serves_ends_the_parent(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_process_that_never_serves_ends_the_parent(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     assert run("os._exit(7)") == 7
     assert "ended with code 7, and never served" in caplog.text
     assert "starting another" not in caplog.text
@@ -111,7 +111,7 @@ def test_failed_starts_in_a_row_end_the_parent(run: Run, caplog: pytest.LogCaptu
     assert caplog.text.count("ended with code 5; starting another") == 4
 
 
-def test_a_process_that_starts_during_the_drain_drains(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_process_that_starts_during_the_drain_drains(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     async def stop_meanwhile() -> None:
@@ -123,7 +123,7 @@ def test_a_process_that_starts_during_the_drain_drains(run: Run, caplog: pytest.
     assert "starting another" not in caplog.text
 
 
-def test_a_lifeline_that_breaks_is_a_process_that_does_not_serve(
+def test_lifeline_that_breaks_is_a_failed_start(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on a system whose pairs of sockets are reset when one end is gone: here with sockets that can be."""

@@ -51,7 +51,7 @@ def reset(stream: trio.SocketStream) -> None:
 # -- connections ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_leaves_at_once_is_no_error(
+async def test_client_that_leaves_at_once_is_no_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = connections._address
@@ -74,7 +74,7 @@ async def test_a_client_that_leaves_at_once_is_no_error(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_an_error_in_a_task_of_the_protocol_ends_one_connection(
+async def test_error_in_a_protocol_task_ends_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving_ours(Application()) as server:
@@ -88,7 +88,7 @@ async def test_an_error_in_a_task_of_the_protocol_ends_one_connection(
     assert record.exc_info is not None
 
 
-async def test_what_comes_after_a_408_is_not_read_as_a_request(clock: trio.testing.MockClock) -> None:
+async def test_bytes_after_a_408_are_no_request(clock: trio.testing.MockClock) -> None:
     async with serving_ours(Application()) as server, await server.connect() as stream:
         await stream.send_all(HALF_A_HEAD)
         assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 408")
@@ -98,7 +98,7 @@ async def test_what_comes_after_a_408_is_not_read_as_a_request(clock: trio.testi
         assert await read_all(stream) == b""
 
 
-async def test_a_refused_client_that_goes_on_is_let_go(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_refused_client_that_goes_on_is_let_go(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.TRIO_CHANNELS = {"MAX_CONNECTIONS": 1}
     async with serving_ours(Application()) as server:
         async with await server.connect():
@@ -128,7 +128,7 @@ async def test_without_a_trigger_it_ends_after_its_requests() -> None:
             assert (await server.request("GET", "/")).body == b"hello"
 
 
-async def test_an_interrupt_ends_it_in_order() -> None:
+async def test_interrupt_ends_it_in_order() -> None:
     class Notes(Application):
         async def lifespan(self, scope: Any, receive: Any, send: Any) -> None:
             await super().lifespan(scope, receive, send)
@@ -174,7 +174,7 @@ async def test_datagrams_go_to_hypercorns_quic(
 # -- the transport ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_transport_is_a_stream_of_trios(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transport_is_a_stream_of_trios(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in socket.socketpair())
     transport = SocketTransport(ours)
     await transport.wait_send_all_might_not_block()
@@ -209,7 +209,7 @@ async def test_a_transport_is_a_stream_of_trios(monkeypatch: pytest.MonkeyPatch)
 # -- WebSockets -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_that_ends_without_a_close_frame_is_1006() -> None:
+async def test_stream_without_a_close_frame_is_1006() -> None:
     application = Application()
     async with serving_ours(application) as server:
         client = await open_h2(server)
@@ -220,7 +220,7 @@ async def test_a_stream_that_ends_without_a_close_frame_is_1006() -> None:
     assert application.ended[0]["code"] == 1006
 
 
-async def test_an_early_frame_amid_a_denial_ends_it() -> None:
+async def test_early_frame_amid_a_denial_ends_it() -> None:
     class Denies(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -239,7 +239,7 @@ async def test_an_early_frame_amid_a_denial_ends_it() -> None:
     assert application.ended[0]["type"] == "websocket.disconnect"
 
 
-async def test_an_application_that_denies_and_ends_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_application_that_denies_and_ends_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     class Denies(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -252,7 +252,7 @@ async def test_an_application_that_denies_and_ends_is_no_error(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("connect", [open_h1, open_h2])
-async def test_a_close_code_of_the_application_is_its_own_too(connect: Any) -> None:
+async def test_close_code_of_the_application_is_its_own_too(connect: Any) -> None:
     class Closes(Application):
         async def talk(self, receive: Any, send: Any) -> None:
             await receive()
@@ -269,7 +269,7 @@ async def test_a_close_code_of_the_application_is_its_own_too(connect: Any) -> N
     assert (application.ended[0]["code"], application.ended[0]["reason"]) == (4002, "enough")
 
 
-async def test_a_text_that_is_no_str_is_a_type_error() -> None:
+async def test_text_that_is_no_str_is_a_type_error() -> None:
     class Sends(Application):
         async def talk(self, receive: Any, send: Any) -> None:
             with pytest.raises(TypeError, match="int"):
@@ -283,7 +283,7 @@ async def test_a_text_that_is_no_str_is_a_type_error() -> None:
         await client.aclose()
 
 
-async def test_a_base_exception_group_ends_the_server() -> None:
+async def test_base_exception_group_ends_the_server() -> None:
     class Exits(Application):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             raise BaseExceptionGroup("", [SystemExit(3)])
@@ -298,7 +298,7 @@ async def test_a_base_exception_group_ends_the_server() -> None:
     assert failure.value.subgroup(SystemExit) is not None
 
 
-async def test_tasks_that_only_tell_a_gone_client_are_no_error(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tasks_that_send_to_nobody_are_no_error(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A server ends, and of an application's cancelled tasks one still sends to a client that has left."""
     settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 0.01}
 
@@ -332,7 +332,7 @@ async def test_tasks_that_only_tell_a_gone_client_are_no_error(settings: Any, ca
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_peer_that_the_kernel_gives_up_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_peer_that_the_kernel_gives_up_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     application = Application()
     async with serving_ours(application) as server:
         client = await open_h1(server)
@@ -349,7 +349,7 @@ async def test_a_peer_that_the_kernel_gives_up_is_slow(monkeypatch: pytest.Monke
     assert application.ended[0]["code"] == 1006
 
 
-async def test_a_connection_ends_after_its_share_of_requests() -> None:
+async def test_connection_ends_after_its_share_of_requests() -> None:
     request = HALF_A_HEAD + b"\r\n"
     async with serving_ours(Application(), keep_alive_max_requests=2) as server, await server.connect() as stream:
         await stream.send_all(request * 5)
@@ -358,7 +358,7 @@ async def test_a_connection_ends_after_its_share_of_requests() -> None:
     assert answers.count(b"connection: close") == 1
 
 
-async def test_a_body_beyond_its_length_is_the_applications_error() -> None:
+async def test_body_beyond_its_length_is_an_error() -> None:
     class Exceeds(Application):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -409,7 +409,7 @@ async def test_messages_that_wait_at_a_shutdown_are_dropped() -> None:
     assert server.error is None
 
 
-async def test_a_message_during_the_goodbye_is_dropped(settings: Any, clock: trio.testing.MockClock) -> None:
+async def test_message_during_the_goodbye_is_dropped(settings: Any, clock: trio.testing.MockClock) -> None:
     settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000}
     application = Floods()
     async with serving_ours(application) as server:
@@ -423,7 +423,7 @@ async def test_a_message_during_the_goodbye_is_dropped(settings: Any, clock: tri
     assert server.error is None
 
 
-async def test_a_client_that_leaves_before_its_turn_is_not_told(
+async def test_client_that_leaves_before_its_turn(
     settings: Any, clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 100}
@@ -437,7 +437,7 @@ async def test_a_client_that_leaves_before_its_turn_is_not_told(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_shutdown_amid_a_denial_ends_it() -> None:
+async def test_shutdown_amid_a_denial_ends_it() -> None:
     class Denies(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -454,7 +454,7 @@ async def test_a_shutdown_amid_a_denial_ends_it() -> None:
     assert application.ended[0]["code"] == 1012
 
 
-async def test_a_client_that_answers_no_close_is_cut(clock: trio.testing.MockClock) -> None:
+async def test_client_that_answers_no_close_is_cut(clock: trio.testing.MockClock) -> None:
     class Closes(Application):
         async def talk(self, receive: Any, send: Any) -> None:
             await receive()

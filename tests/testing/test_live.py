@@ -170,7 +170,7 @@ async def starts_at_its_end(scope: Any, receive: Any, send: Any) -> None:
     await trio.to_thread.run_sync(terminated.wait)
 
 
-def test_a_start_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     terminate = ServerThread.terminate
 
     def noted(thread: ServerThread) -> None:

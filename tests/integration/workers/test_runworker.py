@@ -209,7 +209,7 @@ class Impatient(AsyncConsumer):
 impatient = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": Impatient.as_asgi()})})
 
 
-def test_a_second_signal_exits_with_its_number(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
+def test_second_signal_exits_with_its_number(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     config = {"hosts": [workers.url], "prefix": workers.prefix}
     layers = {"default": {"BACKEND": project.CHANNEL_LAYERS["default"]["BACKEND"], "CONFIG": config}}

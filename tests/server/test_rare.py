@@ -410,7 +410,7 @@ async def test_messages_that_wait_at_a_shutdown_are_dropped() -> None:
 
 
 async def test_message_during_the_goodbye_is_dropped(settings: Any, clock: trio.testing.MockClock) -> None:
-    settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000}
+    settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000, "PING_INTERVAL": 1_000}  # or it is cut while it fills
     application = Floods()
     async with serving_ours(application) as server:
         client = await open_h1(server)

@@ -77,9 +77,12 @@ async def test_client_that_leaves_at_once_is_no_error(
 async def test_error_in_a_protocol_task_ends_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    async def fail(_protocol: Any) -> None:
+        raise KeyError("a bug")
+
     async with serving_ours(Application()) as server:
         with monkeypatch.context() as patch:
-            patch.setattr("trio_channels.server.http2.Http2.send_task", lambda *_: {}["a bug"])
+            patch.setattr("trio_channels.server.http2.Http2.send_task", fail)
             async with await Http2.open(server) as client:
                 assert await client.until(h2.events.StreamEnded) is None
         await server.still_serves()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._limits import Limits
+from trio_channels.consumer import AsyncConsumer
 from trio_channels.exceptions import (
     AcceptConnection,
     ConnectionClosed,
@@ -24,6 +25,7 @@ from trio_channels.exceptions import (
     IllegalMessage,
     InvalidChannelLayerError,
 )
+from trio_channels.generic._websocket_protocol import WebsocketProtocol
 from trio_channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,
@@ -612,3 +614,21 @@ async def test_tasks_of_a_consumer_end_with_it() -> None:
         await wait_all_tasks_blocked()
         await client.disconnect()
     assert ended.is_set()
+
+
+class OfAnotherKind(WebsocketProtocol, AsyncConsumer):
+    """A third way to write consumers, on the same behaviour."""
+
+    async def _emit(self, message: dict[str, Any]) -> None:
+        await self._connection.send(message)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send("on")
+        await self.send("last", close=4001)
+
+
+async def test_shared_behaviour_sends_by_itself() -> None:
+    async with connected(OfAnotherKind) as client:
+        await client.send_to("any")
+        assert [await client.receive_from() for _ in range(2)] == ["on", "last"]
+        assert (await client.receive_output())["code"] == 4001

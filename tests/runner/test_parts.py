@@ -310,6 +310,14 @@ async def test_a_lifeline_reports_readiness_and_the_parents_end() -> None:
         await lifeline.ready(2.5)
 
 
+async def test_parent_that_ends_unheard_is_gone_too() -> None:
+    parent, child = socket.socketpair()
+    async with Lifeline(child.detach()) as lifeline:
+        await lifeline.ready(2.5)
+        parent.close()  # with the message unread, the system resets the connection
+        await lifeline.wait_closed()
+
+
 # -- the parent -------------------------------------------------------------------------------------------------------
 
 

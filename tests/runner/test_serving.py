@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
+from django.test import override_settings
 from hypercorn.utils import LifespanFailureError
 
 from trio_channels._concurrency.watchdog import Watchdog
 from trio_channels.layers import channel_layers
-from trio_channels.runner import CRASHED
+from trio_channels.runner import CRASHED, main
 from trio_channels.runner.lifeline import READY, Inheritance
 from trio_channels.runner.serving import STOP_SIGNALS, _Process, _startup_error, warn_of_separate_layers
 
@@ -94,6 +98,45 @@ def test_a_server_that_never_served_reports_the_cause() -> None:
     assert _startup_error(both).__cause__ is both
 
 
+# -- the command, with applications that send signals to their own process ---------------------------------------------
+
+
+async def stops_early(scope: Any, receive: Any, send: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await trio.sleep_forever()
+
+
+async def never_ends(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await trio.testing.wait_all_tasks_blocked()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("application", "code", "message"),
+    [
+        ("stops_early", 0, "SIGTERM: draining"),
+        ("never_ends", CRASHED, "the server failed"),
+    ],
+)
+def test_exit_code_tells_how_it_went(
+    application: str,
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    (tmp_path / "config.toml").write_text("shutdown_timeout = 0.01\n")
+    monkeypatch.setattr("trio_channels.runner.serving.MARGIN", 60.0)  # or this process ends, if it is slow
+    options = (f"--config={tmp_path}/config.toml", "--bind=127.0.0.1:0")
+    assert main(["serve", f"{__name__}:{application}", *options]) == code
+    assert message in caplog.text
+
+
 def test_an_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "default" in channel_layers
     warn_of_separate_layers(3)
@@ -102,3 +145,10 @@ def test_an_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.Log
         "the channel layer 'default' is in memory, and each of the 3 processes has one of its own"
         in record.getMessage()
     )
+
+
+def test_layer_that_connects_processes_is_not_warned(caplog: pytest.LogCaptureFixture) -> None:
+    shared = {"BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer"}
+    with override_settings(CHANNEL_LAYERS={"default": shared}):
+        warn_of_separate_layers(3)
+    assert caplog.records == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from trio_channels.layers import get_channel_layer
 from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.sync import async_to_sync
 from trio_channels.testing import ChannelsLiveServerTestCase, LiveServer
-from trio_channels.testing.live import live_server
+from trio_channels.testing.live import ServerThread, live_server
 
 PATIENCE = 60
 
@@ -148,7 +149,7 @@ def test_static_files_can_be_left_out(site: None) -> None:
 
 def test_a_database_in_memory_is_shared_with_the_server(site: None, db: None) -> None:
     # In the test's transaction, which no other connection sees: as if it were in memory.
-    from trio_channels.testing.live import ServerThread, with_static_files
+    from trio_channels.testing.live import with_static_files
 
     User.objects.create_user("ada")
     thread = ServerThread("localhost", with_static_files, {"default": connections["default"]})
@@ -160,3 +161,24 @@ def test_a_database_in_memory_is_shared_with_the_server(site: None, db: None) ->
     finally:
         thread.terminate()
     assert User.objects.count() == 1
+
+
+terminated = threading.Event()
+
+
+async def starts_at_its_end(scope: Any, receive: Any, send: Any) -> None:
+    await trio.to_thread.run_sync(terminated.wait)
+
+
+def test_start_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminate = ServerThread.terminate
+
+    def noted(thread: ServerThread) -> None:
+        terminated.set()
+        terminate(thread)
+
+    monkeypatch.setattr(ServerThread, "terminate", noted)
+    monkeypatch.setattr("trio_channels.testing.live.START_TIMEOUT", 0.01)
+    late = override_settings(ASGI_APPLICATION=f"{__name__}.starts_at_its_end")
+    with late, pytest.raises(ConfigurationError, match=r"did not start within 0\.01 seconds"), live_server():
+        pytest.fail("it has started")

@@ -289,3 +289,50 @@ async def test_never_reached():
         ["*::test_frozen has not ended after 0.5 seconds*", "*most recent call first*", "*in test_frozen"]
     )
     assert "reached" not in result.stdout.str().replace("test_never_reached", "")
+
+
+def test_examples_after_the_limit_are_cancelled(pytester: pytest.Pytester) -> None:
+    source = """
+from hypothesis import given, settings, strategies as st
+
+seen = []
+
+@pytest.mark.time_limit(0.5)
+@settings(deadline=None, database=None)
+@given(st.integers())
+async def test_stuck(n):
+    seen.append(trio.current_effective_deadline())
+    try:
+        await trio.sleep_forever()
+    except trio.Cancelled:
+        raise ValueError("which Hypothesis tries again")
+
+def test_seen():
+    assert len(seen) > 1 and set(seen[1:]) == {float("-inf")}
+"""
+    result = run(pytester, source)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*which Hypothesis tries again*"])
+
+
+def test_work_after_the_run_of_a_test_is_not_limited(pytester: pytest.Pytester) -> None:
+    source = """
+@pytest.mark.time_limit(0.2)
+async def test_quick():
+    pass
+"""
+    # As a hook of another plugin, which works on beyond the test's limit.
+    pytester.makeconftest(
+        """
+import pytest, threading
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item):
+    result = yield
+    for thread in threading.enumerate():
+        if thread.name == "test time limit":
+            thread.join()
+    return result
+"""
+    )
+    run(pytester, source).assert_outcomes(passed=1)

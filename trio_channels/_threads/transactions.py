@@ -130,8 +130,8 @@ async def aatomic(
                 await block.leave(None)
             finally:
                 _innermost.set(outer)
-        if scope.cancelled_caught:
-            raise TransactionTimeout(
-                f"aatomic() took longer than {timeout:g} seconds and was rolled back; keep waits for the network out "
-                f"of it, or give it another timeout"
-            )
+    if scope.cancelled_caught:
+        raise TransactionTimeout(
+            f"aatomic() took longer than {timeout:g} seconds and was rolled back; keep waits for the network out "
+            f"of it, or give it another timeout"
+        )

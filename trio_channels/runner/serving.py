@@ -147,7 +147,6 @@ class _Process:
         self, application: ASGIApplication, config: Config, inheritance: Inheritance | None, watchdog: Watchdog
     ) -> None:
         self.started = False  # whether it serves, or has served
-        self._refused = False
         self._stop = trio.Event()
         self._application = application
         self._config = config
@@ -176,8 +175,6 @@ class _Process:
         async with trio.open_nursery() as nursery:
             application = ASGIWrapper(cast(Any, self._observed))
             await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._wait_for_stop))
-            if self._refused:
-                return  # hypercorn reports that it serves, and fails afterwards
             self.started = True
             if lifeline is not None:
                 await lifeline.ready(self._drain_time + self._config.shutdown_timeout + 2 * MARGIN)
@@ -185,7 +182,7 @@ class _Process:
     def _observed(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The application, with its lifespan observed. Not a coroutine: that would slow every message."""
         if scope["type"] == "lifespan":
-            return self._application(scope, self._observe_shutdown(receive), self._observe_refusal(send))
+            return self._application(scope, self._observe_shutdown(receive), send)
         return self._application(scope, receive, send)
 
     def _observe_shutdown(self, receive: Receive) -> Receive:
@@ -195,13 +192,6 @@ class _Process:
                 # All connections have ended. Hypercorn gives the application `shutdown_timeout` from here.
                 self._watchdog.within(self._config.shutdown_timeout + MARGIN, CRASHED)
             return message
-
-        return observed
-
-    def _observe_refusal(self, send: Send) -> Send:
-        async def observed(message: Message) -> None:
-            self._refused = self._refused or message["type"] == "lifespan.startup.failed"
-            await send(message)
 
         return observed
 

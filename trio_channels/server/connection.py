@@ -6,7 +6,7 @@ import errno
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -220,14 +220,12 @@ class ServerConnection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
-        if isinstance(event, RawData):
-            await self.write(event.data)
-        elif isinstance(event, Closed):
+        if isinstance(event, Closed):
             await self._begin_to_close()
             await self.protocol.handle(Closed())
-        elif isinstance(event, Updated):
+        else:  # bytes do not come here: our protocols write them
             self._patience.forget()
-            if event.idle:
+            if cast(Updated, event).idle:
                 await self.close_if_idle()
             if self.listening and self.frames_to is None:
                 self._expect(trio.current_time())
@@ -306,8 +304,5 @@ class ServerConnection(TCPServer):
         if self.tls is not None:
             with trio.move_on_after(LINGER):
                 await trio.lowlevel.checkpoint_if_cancelled()
-                try:
-                    await self.tls.aclose()
-                except (*_BROKEN, trio.BusyResourceError):
-                    pass
+                await self.tls.aclose()
         self._transport.socket.close()

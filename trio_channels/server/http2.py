@@ -333,10 +333,7 @@ class Http2(H2Protocol):
 
     async def farewell(self, why: h2.errors.ErrorCodes = h2.errors.ErrorCodes.NO_ERROR) -> None:
         """Send GOAWAY: no more requests are accepted. Cancellation: may be sent in part."""
-        try:
-            self.connection.close_connection(why)
-        except h2.exceptions.ProtocolError:
-            return
+        self.connection.close_connection(why)
         await self._flush()
 
     async def _reset(self, stream_id: int) -> None:

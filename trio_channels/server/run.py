@@ -171,11 +171,16 @@ async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> 
     for bind in binds:
         await config.log.info("Running on %s (CTRL + C to quit)", bind)
     for sock in sockets.quic_sockets:
-        state = ConnectionState(server.state.copy())
-        await connections.start(UDPServer(server.app, config, server.context, state, sock).run)
+        await connections.start(_serve_datagrams, server, sock)
         bind = repr_socket_addr(sock.family, sock.getsockname())
         await config.log.info("Running on https://%s (QUIC, as hypercorn has it) (CTRL + C to quit)", bind)
     return binds, accept
+
+
+async def _serve_datagrams(server: Server, sock: socket.socket, task_status: trio.TaskStatus[None]) -> None:
+    state = ConnectionState(server.state.copy())
+    with sock:  # hypercorn leaves it open
+        await UDPServer(server.app, server.config, server.context, state, sock).run(task_status=task_status)
 
 
 def _acceptor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import outcome
@@ -63,8 +63,7 @@ class ApplicationCommunicator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._cancel_scope.cancel()
-        if self._stack is not None:
-            await self._stack.aclose()
+        await cast(AsyncExitStack, self._stack).aclose()  # entered by __aenter__()
         if error is None:
             self._raise_failure()
 

@@ -20,7 +20,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -184,12 +184,11 @@ class _Watchdog:
             # A real signal interrupts a blocking call; _thread.interrupt_main() would wait for its end.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             if not self._done.wait(GRACE):  # the signal is ignored, or its exception is caught
-                os._exit(pytest.ExitCode.INTERRUPTED)
+                os._exit(pytest.ExitCode.INTERRUPTED)  # pragma: no cover - ends the process that measures
 
     def _cancel(self) -> None:
-        if self._scope is not None:
-            self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{_task_tree()}"
-            self._scope.cancel()
+        self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{_task_tree()}"
+        cast(trio.CancelScope, self._scope).cancel()  # set with the token
 
 
 def _task_tree() -> str:
@@ -205,7 +204,5 @@ def _task_tree() -> str:
             for child in nursery.child_tasks:
                 add(child, depth + 1)
 
-    root = trio.lowlevel.current_root_task()
-    if root is not None:
-        add(root, 0)
+    add(cast(trio.lowlevel.Task, trio.lowlevel.current_root_task()), 0)  # this is called in the run
     return "\n".join(lines)

@@ -104,3 +104,9 @@ def test_noasgi_leaves_the_address_to_django(monkeypatch: pytest.MonkeyPatch) ->
     command.server_cls = WSGIServer
     command.on_bind(8000)
     assert ports == [8000]
+
+
+def test_asgi_application_that_is_no_path_is_said() -> None:
+    with pytest.raises(CommandError, match=r"must be a path such as .*; got 'nodots'") as failure:
+        handler(ASGI_APPLICATION="nodots")
+    assert not hasattr(failure.value, "filename"), "there is no file to watch"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
 
+from trio_channels.consumer import AsyncConsumer
 from trio_channels.layers import channel_layers
-from trio_channels.routing import ProtocolTypeRouter
+from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
 from . import project
 from .conftest import Workers
@@ -189,3 +192,33 @@ def test_a_redis_that_is_not_there_is_a_sentence_and_not_a_traceback(workers: Wo
 
 
 without_channels = ProtocolTypeRouter({})
+
+
+# -- the command in this process --------------------------------------------------------------------------------------
+
+
+class Impatient(AsyncConsumer):
+    """Sends its own process two signals."""
+
+    async def job_stop(self, message: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        await trio.sleep_forever()
+
+
+impatient = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": Impatient.as_asgi()})})
+
+
+def test_second_signal_exits_with_its_number(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    config = {"hosts": [workers.url], "prefix": workers.prefix}
+    layers = {"default": {"BACKEND": project.CHANNEL_LAYERS["default"]["BACKEND"], "CONFIG": config}}
+    trio.run(send, workers, job("stop", 1))
+    with (
+        override_settings(CHANNEL_LAYERS=layers, ASGI_APPLICATION=f"{__name__}.impatient"),
+        pytest.raises(SystemExit) as end,
+    ):
+        call_command("runworker", "jobs")
+    assert end.value.code == 128 + signal.SIGINT
+    assert "SIGTERM: " in caplog.text
+    assert "SIGINT again: ending at once" in caplog.text

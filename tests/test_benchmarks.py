@@ -65,9 +65,7 @@ def _try(module: str, side: str, results: Connection) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workload", "side"), SIDES)
-def test_a_side_does_all_its_work(
-    workload: Workload, side: str, fork: multiprocessing.context.ForkServerContext
-) -> None:
+def test_side_does_all_its_work(workload: Workload, side: str, fork: multiprocessing.context.ForkServerContext) -> None:
     if missing := workload.sides[side].missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     results, theirs = fork.Pipe(duplex=False)
@@ -89,7 +87,7 @@ def test_a_side_does_all_its_work(
     assert timing.us > 0
 
 
-def test_a_side_runs_in_a_process_of_its_own_and_reports_what_it_measured() -> None:
+def test_side_runs_in_its_own_process_and_reports() -> None:
     line = run_side(p2_echo.WORKLOAD, "plain", 2)
     assert line["side"] == "plain"
     assert line["operations"] == 2
@@ -98,7 +96,7 @@ def test_a_side_runs_in_a_process_of_its_own_and_reports_what_it_measured() -> N
 
 
 @pytest.mark.parametrize("workload", workloads(), ids=lambda workload: workload.name)
-def test_a_workload_compares_sides_that_it_has(workload: Workload) -> None:
+def test_workload_compares_sides_that_it_has(workload: Workload) -> None:
     compared = {name for comparison in workload.comparisons for name in (comparison.ours, comparison.peer)}
     assert compared == set(workload.sides)
 
@@ -108,7 +106,7 @@ def _workload(comparison: Comparison, **needs: tuple[str, ...]) -> Workload:
     return Workload("made_up", "made up", "thing", sides, [comparison])
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios_and_not_the_ratio_of_medians() -> None:
+def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
     comparison = Comparison("all", "ours", "peer", faster=3)
     result = Result(_workload(comparison), comparison, ours=[1.0, 2.0, 10.0], peer=[4.0, 8.0, 20.0])
     assert result.ratios == [4.0, 4.0, 2.0]
@@ -116,20 +114,20 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios_and_not_the_ratio_of_medians
     assert result.verdict == "met"
 
 
-def test_a_target_for_the_time_of_ours_is_missed_from_above() -> None:
+def test_target_for_the_time_of_ours_is_missed_from_above() -> None:
     comparison = Comparison("all", "ours", "peer", slower=1.6)
     result = Result(_workload(comparison), comparison, ours=[17.0], peer=[10.0])
     assert result.ratio == pytest.approx(1.7)
     assert result.verdict == "missed"
 
 
-def test_the_table_has_the_target_beside_the_ratio() -> None:
+def test_table_has_the_target_beside_the_ratio() -> None:
     comparison = Comparison("all", "ours", "peer", faster=3)
     text = table([Result(_workload(comparison), comparison, ours=[1.0], peer=[4.0])])
     assert text.splitlines()[1].split() == ["made", "up", "all", "1.00", "4.00", *["4.00x"] * 3, ">=", "3x", "met"]
 
 
-def test_a_result_line_tells_the_versions_and_the_date() -> None:
+def test_result_line_tells_the_versions_and_the_date() -> None:
     comparison = Comparison("all", "ours", "peer", faster=3)
     line = json.loads(Result(_workload(comparison), comparison, ours=[1.0], peer=[4.0]).as_json())
     assert line["ratio"] == 4.0
@@ -137,7 +135,7 @@ def test_a_result_line_tells_the_versions_and_the_date() -> None:
     assert {"python", "trio", "django", "channels", "asgiref"} <= line["versions"].keys()
 
 
-def test_a_comparison_whose_peer_is_not_installed_is_left_out_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_without_its_peer_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     comparison = Comparison("all", "ours", "peer", faster=3)
     status = main([_workload(comparison, peer=("no_such_module",))], ["--rounds", "1"])
     assert status == 0
@@ -146,19 +144,19 @@ def test_a_comparison_whose_peer_is_not_installed_is_left_out_with_a_line(capsys
     assert len(shown.out.splitlines()) == 1
 
 
-def test_a_fan_out_that_lost_a_message_fails() -> None:
+def test_fan_out_that_lost_a_message_fails() -> None:
     clients = [p1_fan_out.Client(p1_fan_out.Audience(2)) for _ in range(2)]
     clients[0].take({"type": "websocket.send", "text": p1_fan_out.TEXT})
     with pytest.raises(RuntimeError, match="1 members did not get 1 messages; the first of them got 0"):
         p1_fan_out.verify(clients, 1)
 
 
-def test_an_echo_of_another_message_fails() -> None:
+def test_echo_of_another_message_fails() -> None:
     with pytest.raises(RuntimeError, match="expected 'one' to be sent back"):
         p2_echo.verify({"type": "websocket.send", "text": "two"}, "one")
 
 
-def test_a_receiver_fails_if_a_message_is_lost_or_comes_again() -> None:
+def test_receiver_fails_if_a_message_is_lost_or_comes_again() -> None:
     reports: list[str] = []
     take = _redis_receiver.Audience(2, lambda: reports.append("a portion")).member()
     take(_redis_receiver.message(0, 0))
@@ -170,7 +168,7 @@ def test_a_receiver_fails_if_a_message_is_lost_or_comes_again() -> None:
         take(_redis_receiver.message(1, 0))
 
 
-def test_a_connection_that_was_not_accepted_fails() -> None:
+def test_connection_that_was_not_accepted_fails() -> None:
     with pytest.raises(RuntimeError, match=r"expected one websocket\.accept and no other message; got \[\]"):
         p6_connect.Visit("sessionid=none", None).verify()
 

@@ -81,7 +81,7 @@ def test_good_settings_are_not_commented_upon() -> None:
         ({"TRIO_CHANNELS": {"HARDEN_HYPERCORN": False}}, "W011"),
     ],
 )
-def test_a_setting_that_will_hurt_is_named(settings: dict[str, Any], expected: str) -> None:
+def test_setting_that_will_hurt_is_named(settings: dict[str, Any], expected: str) -> None:
     assert [message.id for message in found(**settings)] == [f"trio_channels.{expected}"]
 
 
@@ -98,12 +98,12 @@ def test_a_setting_that_will_hurt_is_named(settings: dict[str, Any], expected: s
         layer(BACKEND=MEMORY) | {"DEBUG": True},
     ],
 )
-def test_a_setting_that_is_fine_is_left_alone(settings: dict[str, Any]) -> None:
+def test_setting_that_is_fine_is_left_alone(settings: dict[str, Any]) -> None:
     assert found(**settings) == []
 
 
 @pytest.mark.parametrize("app", ["channels", "daphne"])
-def test_an_app_that_runs_on_asyncio_is_named(app: str) -> None:
+def test_app_that_runs_on_asyncio_is_named(app: str) -> None:
     messages = found(INSTALLED_APPS=[*GOOD["INSTALLED_APPS"], app])
     assert [message.id for message in messages] == ["trio_channels.W005"]
     assert [app in message.msg for message in messages] == [True]
@@ -122,12 +122,12 @@ def test_every_message_has_a_hint_or_says_itself_what_to_do() -> None:
     assert all(message.hint for message in messages)
 
 
-def test_an_error_in_one_setting_is_said_once() -> None:
+def test_error_in_one_setting_is_said_once() -> None:
     wrong = {"TRIO_CHANNELS": {"X": 1}, "CHANNEL_LAYERS": []}
     assert sorted(str(message.id) for message in found(**wrong)) == ["trio_channels.E003", "trio_channels.E006"]
 
 
-def test_the_apps_are_checked_by_manage_py_check_and_an_asgi_process_does_not_start() -> None:
+def test_apps_are_checked_and_an_asgi_process_does_not_start() -> None:
     script = (
         "from django.conf import settings\n"
         "settings.configure(INSTALLED_APPS=['trio_channels'], TRIO_CHANNELS={'WORKER_THREAD': 1}, SECRET_KEY='x',\n"

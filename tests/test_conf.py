@@ -19,7 +19,7 @@ def test_every_key_has_a_default_that_is_valid() -> None:
         assert _conf.get(name) == setting.default
 
 
-def test_a_value_that_is_given_counts_and_the_others_keep_their_defaults(settings: Any) -> None:
+def test_given_value_counts_and_others_keep_defaults(settings: Any) -> None:
     settings.TRIO_CHANNELS = {"WORKER_THREADS": 3}
     assert (_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE")) == (3, 1000)
 
@@ -55,7 +55,7 @@ def test_another_setting_does_not_make_the_limits_anew(settings: Any) -> None:
         ("ACCEPT_TIMEOUT", True, "a number of seconds above 0"),
     ],
 )
-def test_an_impossible_value_is_refused_with_what_was_expected(
+def test_impossible_value_is_refused_with_what_was_expected(
     settings: Any, name: str, value: Any, expected: str
 ) -> None:
     settings.TRIO_CHANNELS = {name: value}
@@ -66,7 +66,7 @@ def test_an_impossible_value_is_refused_with_what_was_expected(
 
 
 @pytest.mark.parametrize(("name", "value"), [("WORKER_QUEUE", 0), ("ACCEPT_TIMEOUT", 1), ("ACCEPT_TIMEOUT", 0.5)])
-def test_a_value_at_the_edge_is_taken(settings: Any, name: str, value: Any) -> None:
+def test_value_at_the_edge_is_taken(settings: Any, name: str, value: Any) -> None:
     settings.TRIO_CHANNELS = {name: value}
     assert _conf.get(name) == value
 
@@ -74,20 +74,20 @@ def test_a_value_at_the_edge_is_taken(settings: Any, name: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("name", "near"), [("WORKER_THREAD", "WORKER_THREADS"), ("accept_timeout", "ACCEPT_TIMEOUT"), ("", ""), (5, "")]
 )
-def test_an_unknown_key_is_refused_and_a_known_one_named(settings: Any, name: Any, near: str) -> None:
+def test_unknown_key_is_refused_and_a_known_one_named(settings: Any, name: Any, near: str) -> None:
     settings.TRIO_CHANNELS = {name: 1}
     with pytest.raises(ConfigurationError, match=f"no key {name!r}; did you mean '{near}"):
         _conf.get("WORKER_THREADS")
 
 
 @pytest.mark.parametrize("value", [None, [], "WORKER_THREADS"], ids=repr)
-def test_a_setting_that_is_no_dict_is_refused(settings: Any, value: Any) -> None:
+def test_setting_that_is_no_dict_is_refused(settings: Any, value: Any) -> None:
     settings.TRIO_CHANNELS = value
     with pytest.raises(ConfigurationError, match=f"must be a dict; got {type(value).__name__}"):
         _conf.limits()
 
 
-def test_an_error_is_not_kept_after_the_setting_was_put_right(settings: Any) -> None:
+def test_error_is_not_kept_after_the_setting_was_put_right(settings: Any) -> None:
     settings.TRIO_CHANNELS = {"nonsense": 1}
     with pytest.raises(ConfigurationError):
         _conf.get("WORKER_THREADS")

@@ -21,7 +21,7 @@ async def test_each_test_finds_the_database_empty(database: dict[str, Any]) -> N
     assert await database_sync_to_async(User.objects.count)() == 0
 
 
-def test_the_database_is_of_the_kind_that_it_says(postgres_database: dict[str, Any], postgres: PostgresServer) -> None:
+def test_database_is_of_the_kind_that_it_says(postgres_database: dict[str, Any], postgres: PostgresServer) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_database()")
         assert cursor.fetchone() == (postgres_database["NAME"],)

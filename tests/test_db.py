@@ -49,12 +49,12 @@ def opened() -> object:
     return connection.connection
 
 
-async def test_a_query_runs_on_a_worker_thread() -> None:
+async def test_query_runs_on_a_worker_thread() -> None:
     assert (await select())[0] == 1
     assert current_pool().statistics().calls == 1
 
 
-def test_the_databases_connections_are_closed_at_the_end_of_the_run() -> None:
+def test_databases_connections_are_closed_at_the_end_of_the_run() -> None:
     wrappers = []
 
     def query() -> None:
@@ -73,7 +73,7 @@ def test_the_databases_connections_are_closed_at_the_end_of_the_run() -> None:
     assert wrappers[0].connection is None
 
 
-async def test_a_connection_is_closed_after_a_call_when_it_must_not_be_kept() -> None:
+async def test_connection_is_closed_after_a_call_if_it_must_be() -> None:
     def query() -> object:
         opened()
         return connections["default"]
@@ -81,12 +81,12 @@ async def test_a_connection_is_closed_after_a_call_when_it_must_not_be_kept() ->
     assert (await run_in_thread(query)).connection is None
 
 
-async def test_a_connection_is_kept_between_calls_when_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_is_kept_between_calls_when_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
     assert await run_in_thread(opened) is await run_in_thread(opened)
 
 
-async def test_a_connection_is_closed_after_a_call_that_fails() -> None:
+async def test_connection_is_closed_after_a_call_that_fails() -> None:
     wrappers = []
 
     def query() -> None:
@@ -99,7 +99,7 @@ async def test_a_connection_is_closed_after_a_call_that_fails() -> None:
     assert wrappers[0].connection is None
 
 
-async def test_a_nested_call_keeps_the_connection_of_the_outer_one() -> None:
+async def test_nested_call_keeps_the_connection_of_the_outer_one() -> None:
     def query() -> bool:
         outer = opened()
         return async_to_sync(run_in_thread)(opened) is outer and connection.connection is outer
@@ -107,7 +107,7 @@ async def test_a_nested_call_keeps_the_connection_of_the_outer_one() -> None:
     assert await run_in_thread(query)
 
 
-async def test_a_connection_in_an_atomic_block_is_not_closed_under_it() -> None:
+async def test_connection_in_an_atomic_block_is_not_closed_under_it() -> None:
     def query() -> bool:
         with transaction.atomic():
             opened()
@@ -129,7 +129,7 @@ class Handler(AsyncConsumer):
         await self.send({"type": "websocket.close", "reason": f"{leased} {same}"})
 
 
-async def test_an_async_handler_has_one_thread_per_call_or_per_block() -> None:
+async def test_async_handler_has_one_thread_per_call_or_per_block() -> None:
     """A handler that waits for its client must hold no thread, so that it is not one per handler."""
     async with WebsocketCommunicator(Handler.as_asgi(), "/") as socket:
         await socket.send_input({"type": "websocket.connect"})
@@ -143,12 +143,12 @@ async def test_old_connections_can_be_closed_by_hand() -> None:
 
 
 @override_settings(TRIO_CHANNELS={"WORKER_THREADS": 2, "WORKER_QUEUE": 3})
-async def test_the_pool_has_the_size_that_the_settings_say() -> None:
+async def test_pool_has_the_size_that_the_settings_say() -> None:
     seen = thread_pool().statistics()
     assert (seen.limit, seen.queue_limit) == (2, 3)
 
 
-def test_a_program_without_django_settings_can_use_workers() -> None:
+def test_program_without_django_settings_can_use_workers() -> None:
     program = (
         "import trio; from trio_channels._threads.database import run_in_thread; print(trio.run(run_in_thread, int))"
     )

@@ -43,7 +43,7 @@ class Layer(InMemoryChannelLayer):
         return Statistics(**dataclasses.asdict(super().statistics()) | {"healthy": self.healthy})
 
 
-async def test_a_process_that_is_well_answers_200_with_its_numbers() -> None:
+async def test_process_that_is_well_answers_200_with_its_numbers() -> None:
     status, headers, body = await ask()
     report = json.loads(body)
     assert status == 200
@@ -56,7 +56,7 @@ async def test_a_process_that_is_well_answers_200_with_its_numbers() -> None:
     assert headers[b"content-length"] == b"%d" % len(body)
 
 
-async def test_a_layer_that_is_down_makes_it_red() -> None:
+async def test_layer_that_is_down_makes_it_red() -> None:
     layers = {"good": InMemoryChannelLayer(), "bad": Layer()}
     application = HealthApplication(layers)
     assert (await ask(application))[0] == 200
@@ -67,7 +67,7 @@ async def test_a_layer_that_is_down_makes_it_red() -> None:
     assert [layer["healthy"] for layer in json.loads(body)["layers"].values()] == [True, False]
 
 
-async def test_a_layer_that_cannot_be_asked_is_down_and_why_is_in_the_log_only(
+async def test_layer_that_cannot_be_asked_is_down(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def statistics() -> LayerStatistics:
@@ -80,7 +80,7 @@ async def test_a_layer_that_cannot_be_asked_is_down_and_why_is_in_the_log_only(
     assert [record.name for record in caplog.records] == ["trio_channels.health"]
 
 
-async def test_the_answer_holds_no_text_of_the_statistics() -> None:
+async def test_answer_holds_no_text_of_the_statistics() -> None:
     assert b"secret" not in (await ask(HealthApplication({"default": Layer()})))[2]
 
 
@@ -93,14 +93,14 @@ async def test_worker_threads_and_connections_are_counted() -> None:
     assert report["connections"] == {"websocket": 1}
 
 
-async def test_a_connection_that_has_ended_counts_no_more() -> None:
+async def test_connection_that_has_ended_counts_no_more() -> None:
     async with WebsocketCommunicator(AsyncWebsocketConsumer.as_asgi(), "/") as client:
         await client.connect()
         assert connections() == {"websocket": 1}
     assert connections() == {"websocket": 0}
 
 
-async def test_connections_are_counted_and_an_ending_server_is_no_place_for_new_ones() -> None:
+async def test_ending_server_takes_no_new_connections() -> None:
     stop, going_on = trio.Event(), trio.Event()
     statuses: list[tuple[int, str]] = []
 
@@ -142,7 +142,7 @@ async def test_another_method_is_not_allowed(method: str) -> None:
     assert (status, headers[b"allow"]) == (405, b"GET, HEAD")
 
 
-async def test_a_websocket_is_denied() -> None:
+async def test_websocket_is_denied() -> None:
     communicator = WebsocketCommunicator(health, "/healthz")
     assert (await communicator.connect())[0] is False
 

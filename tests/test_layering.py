@@ -171,12 +171,12 @@ def cycles(arrows: Mapping[str, set[str]]) -> set[frozenset[str]]:
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_a_module_has_a_band(module: str) -> None:
+def test_module_has_a_band(module: str) -> None:
     assert band_of(module) is not None, f"give {module!r} a band in BANDS"
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_a_module_imports_its_own_band_and_those_above(module: str) -> None:
+def test_module_imports_its_own_band_and_those_above(module: str) -> None:
     band = band_of(module)
     assert band is not None
     for name in imports(module):
@@ -190,12 +190,12 @@ def test_a_module_imports_its_own_band_and_those_above(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_a_module_does_not_import_asyncio(module: str) -> None:
+def test_module_does_not_import_asyncio(module: str) -> None:
     assert "asyncio" not in {name.partition(".")[0] for name in imports(module)}
 
 
 @pytest.mark.parametrize("module", SOURCES)
-def test_a_module_has_no_assert_statement(module: str) -> None:
+def test_module_has_no_assert_statement(module: str) -> None:
     tree = ast.parse(SOURCES[module].read_bytes())
     assert [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)] == []
 
@@ -211,7 +211,7 @@ def test_no_import_goes_round_in_a_circle() -> None:
     assert cycles(graph()) == CYCLES
 
 
-def test_a_circle_of_imports_is_found() -> None:
+def test_circle_of_imports_is_found() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {frozenset({"b", "c"})}
 
 

@@ -14,7 +14,7 @@ def record() -> logging.LogRecord:
     return logging.LogRecord("name", logging.INFO, "path", 1, "message", (), None)
 
 
-def test_a_record_that_is_made_for_a_connection_has_its_number() -> None:
+def test_record_that_is_made_for_a_connection_has_its_number() -> None:
     before = current_connection.set(7)
     try:
         made = record()
@@ -24,18 +24,18 @@ def test_a_record_that_is_made_for_a_connection_has_its_number() -> None:
     assert logging.Formatter("%(message)s #%(connection)s").format(made) == "message #7"
 
 
-def test_a_record_of_no_connection_has_a_dash() -> None:
+def test_record_of_no_connection_has_a_dash() -> None:
     made = record()
     assert ConnectionFilter().filter(made)
     assert made.connection == "-"  # type: ignore[attr-defined]
 
 
-def test_a_scope_is_described_with_the_number_that_its_server_gave() -> None:
+def test_scope_is_described_with_the_number_that_its_server_gave() -> None:
     assert describe(NUMBERED) == "http / #7"
     assert describe({"type": "http", "path": "/"}) == "http /"
 
 
-def test_a_server_without_numbers_gives_none() -> None:
+def test_server_without_numbers_gives_none() -> None:
     assert number_of(NUMBERED) == 7
     assert number_of({"extensions": None}) is None
     assert number_of({}) is None

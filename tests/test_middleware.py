@@ -14,7 +14,7 @@ async def application(scope: Any, receive: Any, send: Any) -> Any:
     return scope, receive, send
 
 
-async def test_the_inner_application_gets_a_copy_of_the_scope() -> None:
+async def test_inner_application_gets_a_copy_of_the_scope() -> None:
     scope = {"type": "http", "path": "/"}
     inner_scope, _, _ = await BaseMiddleware(application)(scope, None, None)  # type: ignore[arg-type]
     assert inner_scope == {"type": "http", "path": "/", "seen": True}
@@ -27,7 +27,7 @@ async def test_receive_and_send_are_passed_on() -> None:
     assert passed_on == [receive, send]
 
 
-async def test_a_subclass_can_add_to_the_scope() -> None:
+async def test_subclass_can_add_to_the_scope() -> None:
     class Greeting(BaseMiddleware):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
             return await super().__call__(dict(scope, greeting="hello"), receive, send)
@@ -36,7 +36,7 @@ async def test_a_subclass_can_add_to_the_scope() -> None:
     assert inner_scope["greeting"] == "hello"
 
 
-async def test_an_exception_of_the_application_passes_through() -> None:
+async def test_exception_of_the_application_passes_through() -> None:
     async def fails(scope: Any, receive: Any, send: Any) -> None:
         raise LookupError("inside")
 
@@ -44,5 +44,5 @@ async def test_an_exception_of_the_application_passes_through() -> None:
         await BaseMiddleware(fails)({}, None, None)  # type: ignore[arg-type]
 
 
-def test_a_middleware_shows_what_it_wraps() -> None:
+def test_middleware_shows_what_it_wraps() -> None:
     assert repr(BaseMiddleware(BaseMiddleware(application))).startswith("<BaseMiddleware around <BaseMiddleware around")

@@ -57,7 +57,7 @@ def forwarded(*values: str) -> list[tuple[bytes, bytes]]:
         ("::ffff:198.51.100.7", ("198.51.100.7", 0)),
     ],
 )
-async def test_a_trusted_proxy_says_who_the_client_is(value: str, client: tuple[str, int]) -> None:
+async def test_trusted_proxy_says_who_the_client_is(value: str, client: tuple[str, int]) -> None:
     assert (await seen(x_for(value)))["client"] == client
 
 
@@ -77,15 +77,15 @@ async def test_a_trusted_proxy_says_who_the_client_is(value: str, client: tuple[
         "::1%x",
     ],
 )
-async def test_an_address_that_is_none_leaves_the_peer(value: str) -> None:
+async def test_address_that_is_none_leaves_the_peer(value: str) -> None:
     assert (await seen(x_for(value)))["client"] == PROXY
 
 
-async def test_what_a_client_claims_to_the_left_of_the_proxys_word_is_not_believed() -> None:
+async def test_claims_left_of_the_proxys_word_are_not_believed() -> None:
     assert (await seen(x_for("127.0.0.1, 10.1.1.1, 198.51.100.7")))["client"] == ("198.51.100.7", 0)
 
 
-async def test_a_claim_in_a_header_line_of_its_own_is_not_believed_either() -> None:
+async def test_claim_in_a_header_line_of_its_own_is_not_believed_either() -> None:
     assert (await seen(x_for("10.1.1.1", "198.51.100.7")))["client"] == ("198.51.100.7", 0)
 
 
@@ -99,7 +99,7 @@ async def test_where_all_are_trusted_the_first_is_the_client() -> None:
     assert scope["client"] == ("10.0.0.1", 0)
 
 
-async def test_rubbish_ends_the_search_at_the_last_word_that_is_known_to_be_a_proxys() -> None:
+async def test_rubbish_ends_the_search_for_a_proxys_word() -> None:
     scope = await seen(x_for("198.51.100.7, rubbish, 10.0.0.2"), ("10.0.0.3", 1), trusted=["10.0.0.0/8"])
     assert scope["client"] == ("10.0.0.2", 0)
 
@@ -122,38 +122,38 @@ async def test_with_every_peer_trusted_only_the_peers_own_word_counts() -> None:
         ("websocket", "", "ws"),
     ],
 )
-async def test_the_scheme_is_one_that_fits_the_scope(kind: str, value: str, scheme: str) -> None:
+async def test_scheme_is_one_that_fits_the_scope(kind: str, value: str, scheme: str) -> None:
     assert (await seen([(b"x-forwarded-proto", value.encode())], kind=kind))["scheme"] == scheme
 
 
-async def test_the_scheme_is_the_one_at_the_clients_place() -> None:
+async def test_scheme_is_the_one_at_the_clients_place() -> None:
     headers = [*x_for("6.6.6.6, 198.51.100.7, 10.0.0.2"), (b"x-forwarded-proto", b"http, https, http")]
     assert (await seen(headers, ("10.0.0.3", 1), trusted=["10.0.0.0/8"]))["scheme"] == "https"
 
 
-async def test_a_scheme_that_the_outermost_proxy_alone_has_set_counts() -> None:
+async def test_scheme_that_the_outermost_proxy_alone_has_set_counts() -> None:
     headers = [*x_for("198.51.100.7, 10.0.0.2"), (b"x-forwarded-proto", b"https")]
     assert (await seen(headers, ("10.0.0.3", 1), trusted=["10.0.0.0/8"]))["scheme"] == "https"
 
 
-async def test_a_claimed_scheme_before_the_proxys_is_not_believed() -> None:
+async def test_claimed_scheme_before_the_proxys_is_not_believed() -> None:
     headers = [*x_for("6.6.6.6, 198.51.100.7"), (b"x-forwarded-proto", b"https, http")]
     assert (await seen(headers))["scheme"] == "http"
 
 
-async def test_the_host_stays_unless_it_is_asked_for() -> None:
+async def test_host_stays_unless_it_is_asked_for() -> None:
     headers = [(b"x-forwarded-host", b"example.com")]
     assert (b"host", b"inside") in (await seen(headers))["headers"]
 
 
 @pytest.mark.parametrize("host", [b"example.com", b"example.com:8443", b"[2001:db8::1]:80", b"198.51.100.7"])
-async def test_the_host_that_is_asked_for_replaces_the_header(host: bytes) -> None:
+async def test_host_that_is_asked_for_replaces_the_header(host: bytes) -> None:
     scope = await seen([(b"x-forwarded-host", host)], host=True)
     assert [value for name, value in scope["headers"] if name == b"host"] == [host]
 
 
 @pytest.mark.parametrize("host", [b"", b"a b", b"evil.test/path", b"user@evil.test", b"a\r\nb", "é".encode()])
-async def test_a_host_that_is_none_is_not_taken(host: bytes) -> None:
+async def test_host_that_is_none_is_not_taken(host: bytes) -> None:
     scope = await seen([(b"x-forwarded-host", host)], host=True)
     assert [value for name, value in scope["headers"] if name == b"host"] == [b"inside"]
 
@@ -174,11 +174,11 @@ async def test_a_host_that_is_none_is_not_taken(host: bytes) -> None:
         ("for=_hidden", PROXY),
     ],
 )
-async def test_the_standard_header_says_who_the_client_is(value: str, client: tuple[str, int]) -> None:
+async def test_standard_header_says_who_the_client_is(value: str, client: tuple[str, int]) -> None:
     assert (await seen(forwarded(value), headers="forwarded"))["client"] == client
 
 
-async def test_the_standard_header_tells_scheme_and_host_of_the_clients_element() -> None:
+async def test_forwarded_header_tells_scheme_and_host() -> None:
     value = "for=6.6.6.6;proto=http;host=evil.test, for=198.51.100.7;proto=https;host=example.com, for=10.0.0.2;host=b"
     scope = await seen(forwarded(value), ("10.0.0.3", 1), headers="forwarded", host=True, trusted=["10.0.0.0/8"])
     assert scope["scheme"] == "https"
@@ -189,16 +189,16 @@ async def test_the_standard_header_tells_scheme_and_host_of_the_clients_element(
     "value",
     ['for="6.6.6.6', 'for="6.6.6.6, for=198.51.100.7', 'for="a, for="[2001:db8::1]"', "for", "for=a b", ";"],
 )
-async def test_a_malformed_line_is_believed_in_nothing(value: str) -> None:
+async def test_malformed_line_is_believed_in_nothing(value: str) -> None:
     assert (await seen(forwarded(value), headers="forwarded"))["client"] == PROXY
 
 
-async def test_a_malformed_line_of_the_client_does_not_hide_the_proxys_own() -> None:
+async def test_malformed_line_of_the_client_does_not_hide_the_proxys_own() -> None:
     scope = await seen(forwarded('for="6.6.6.6', "for=198.51.100.7"), headers="forwarded")
     assert scope["client"] == ("198.51.100.7", 0)
 
 
-async def test_the_family_that_the_proxy_does_not_set_is_not_read() -> None:
+async def test_family_that_the_proxy_does_not_set_is_not_read() -> None:
     headers = [*forwarded("for=6.6.6.6;proto=https"), *x_for("198.51.100.7")]
     scope = await seen(headers)
     assert (scope["client"], scope["scheme"]) == (("198.51.100.7", 0), "http")
@@ -208,7 +208,7 @@ async def test_the_family_that_the_proxy_does_not_set_is_not_read() -> None:
 # -- whom to trust ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_stranger_is_believed_in_nothing_and_its_claims_do_not_reach_the_application() -> None:
+async def test_strangers_headers_do_not_reach_the_application() -> None:
     headers = [
         *x_for("127.0.0.1"),
         *forwarded("for=127.0.0.1;proto=https"),
@@ -261,7 +261,7 @@ async def test_other_scopes_and_scopes_without_such_headers_pass_untouched() -> 
 @pytest.mark.parametrize(
     "options", [{"trusted": "127.0.0.1"}, {"trusted": ["example.com"]}, {"trusted": ["10.0.0.1/8"]}, {"headers": "via"}]
 )
-def test_an_impossible_argument_is_refused_when_the_middleware_is_made(options: dict[str, Any]) -> None:
+def test_impossible_argument_is_refused_by_the_middleware(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ProxyHeadersMiddleware(None, **options)  # type: ignore[arg-type]
 
@@ -270,11 +270,11 @@ def test_an_impossible_argument_is_refused_when_the_middleware_is_made(options: 
 
 
 @pytest.mark.parametrize("name", [b"x_forwarded_for", b"x-forwarded_proto", b"x-forwarded-port", b"x-real-ip"])
-async def test_a_stranger_cannot_have_believed_what_some_code_would_take_for_a_proxys(name: bytes) -> None:
+async def test_spoofed_proxy_values_are_not_believed(name: bytes) -> None:
     assert (await seen([(name, b"1")], STRANGER))["headers"] == [(b"host", b"inside")]
 
 
-async def test_a_trusted_proxy_does_not_pass_on_a_name_with_an_underscore() -> None:
+async def test_trusted_proxy_does_not_pass_on_a_name_with_an_underscore() -> None:
     scope = await seen([(b"x_forwarded_proto", b"https"), (b"x-real-ip", b"198.51.100.7")])
     assert scope["scheme"] == "http"
     assert scope["headers"] == [(b"host", b"inside"), (b"x-real-ip", b"198.51.100.7")]
@@ -284,9 +284,7 @@ async def test_a_trusted_proxy_does_not_pass_on_a_name_with_an_underscore() -> N
 
 
 @pytest.mark.parametrize(("middleware", "copied"), [(ProxyFixMiddleware, True), (ProxyHeadersMiddleware, False)])
-async def test_hypercorns_own_copies_what_the_lifespan_has_put_into_the_state_and_ours_does_not(
-    middleware: Any, copied: bool
-) -> None:
+async def test_lifespan_state_is_not_copied_deeply(middleware: Any, copied: bool) -> None:
     """D17."""
     pool: list[str] = []
     scopes: list[Any] = []

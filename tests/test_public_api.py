@@ -32,12 +32,12 @@ def exports(name: str) -> list[tuple[str, Any]]:
     return [(export, getattr(module, export, None)) for export in getattr(module, "__all__", ())]
 
 
-def test_the_top_of_the_package_is_exactly_this() -> None:
+def test_top_of_the_package_is_exactly_this() -> None:
     assert trio_channels.__all__ == ["ConnectionClosed", "Limits", "TrioChannelsError", "WebSocket", "websocket"]
 
 
 @pytest.mark.parametrize("name", ["trio_channels", *PUBLIC])
-def test_a_public_module_says_what_it_is(name: str) -> None:
+def test_public_module_says_what_it_is(name: str) -> None:
     module = importlib.import_module(name)
     assert (module.__doc__ or "").strip()
 
@@ -66,7 +66,7 @@ def test_every_error_is_in_one_tree_and_documented() -> None:
 @pytest.mark.parametrize(
     "name", ["trio_channels", *(f"trio_channels.{name}" for name in ("layers", "routing", "consumer", "websocket"))]
 )
-def test_a_module_can_be_imported_without_a_django_project(name: str) -> None:
+def test_module_can_be_imported_without_a_django_project(name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     program = f"import {name}; from django.conf import settings; print(settings.configured)"
     done = subprocess.run(
@@ -78,7 +78,7 @@ def test_a_module_can_be_imported_without_a_django_project(name: str) -> None:
 # -- the errors that carry something ----------------------------------------------------------------------------------
 
 
-def test_a_closed_connection_tells_code_and_reason() -> None:
+def test_closed_connection_tells_code_and_reason() -> None:
     assert str(exceptions.ConnectionClosed(1001, "bye")) == "the connection is closed (code 1001, bye)"
     assert str(exceptions.ConnectionClosed(1001)) == "the connection is closed (code 1001)"
     assert str(exceptions.ConnectionClosed()) == "the connection is closed (no code)"

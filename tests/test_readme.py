@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-async def test_the_native_example_is_a_room() -> None:
+async def test_native_example_is_a_room() -> None:
     names: dict[str, Any] = {}
     exec(compile(BLOCKS[1], "README.md", "exec"), names)
     async with WebsocketCommunicator(names["chat"], "/") as ada, WebsocketCommunicator(names["chat"], "/") as tom:
@@ -26,7 +26,7 @@ async def test_the_native_example_is_a_room() -> None:
         assert [await ada.receive_from(), await tom.receive_from()] == ["hello", "hello"]
 
 
-def test_the_consumer_example_is_python_and_imports_what_exists() -> None:
+def test_consumer_example_is_python_and_imports_what_exists() -> None:
     compile(BLOCKS[0], "README.md", "exec")
     for module, names in re.findall(r"from (trio_channels\S*) import (.*)", BLOCKS[0]):
         found = __import__(module, fromlist=["_"])

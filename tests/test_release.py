@@ -53,7 +53,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_release_is_dated_committed_and_tagged(checkout: Path) -> None:
+def test_release_is_dated_committed_and_tagged(checkout: Path) -> None:
     release.prepare(checkout, "0.2.0", DAY)
     release.record(checkout, "0.2.0")
     assert (checkout / "trio_channels" / "__init__.py").read_text() == '__version__ = "0.2.0"\n'
@@ -64,7 +64,7 @@ def test_a_release_is_dated_committed_and_tagged(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.2", "v0.2.0", "0.2.0-rc1", "next"])
-def test_a_strange_version_is_refused(checkout: Path, version: str) -> None:
+def test_strange_version_is_refused(checkout: Path, version: str) -> None:
     with pytest.raises(release.ReleaseError, match="expected a version such as"):
         release.prepare(checkout, version, DAY)
 
@@ -81,13 +81,13 @@ def test_another_branch_is_refused(checkout: Path) -> None:
         release.prepare(checkout, "0.2.0", DAY)
 
 
-def test_a_version_is_released_once(checkout: Path) -> None:
+def test_version_is_released_once(checkout: Path) -> None:
     git(checkout, "tag", "v0.2.0")
     with pytest.raises(release.ReleaseError, match=r"the tag v0\.2\.0 exists already"):
         release.prepare(checkout, "0.2.0", DAY)
 
 
-def test_the_first_heading_must_be_the_version(checkout: Path) -> None:
+def test_first_heading_must_be_the_version(checkout: Path) -> None:
     with pytest.raises(release.ReleaseError, match=r"'## 0\.3\.0 \(unreleased\)' as the first heading"):
         release.prepare(checkout, "0.3.0", DAY)
     assert git(checkout, "status", "--porcelain") == ""
@@ -96,12 +96,12 @@ def test_the_first_heading_must_be_the_version(checkout: Path) -> None:
 @pytest.mark.parametrize(
     "changelog", ["## 0.2.0 (unreleased)\n", "## 0.2.0 (unreleased)\n\n### Fixed\n\n## 0.1.0\nx\n"]
 )
-def test_a_release_without_entries_is_refused(changelog: str) -> None:
+def test_release_without_entries_is_refused(changelog: str) -> None:
     with pytest.raises(release.ReleaseError, match="expected entries"):
         release.with_date(changelog, "0.2.0", DAY)
 
 
-def test_the_command_says_how_it_is_called() -> None:
+def test_command_says_how_it_is_called() -> None:
     done = subprocess.run([sys.executable, ROOT / "tools" / "release.py"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "python -m nox -s release -- 0.1.0" in done.stderr

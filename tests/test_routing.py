@@ -60,7 +60,7 @@ DENIED = [{"type": "websocket.close"}]
 # -- URLRouter --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_path_leads_to_its_application_with_its_arguments(destination: Destination) -> None:
+async def test_path_leads_to_its_application_with_its_arguments(destination: Destination) -> None:
     router = URLRouter([path("other/", Destination()), path("room/<int:number>/", destination)])
     await route(router, "/room/7/")
     assert destination.url_route == {"args": (), "kwargs": {"number": 7}}
@@ -76,14 +76,14 @@ async def test_extra_arguments_of_a_route_are_keyword_arguments(destination: Des
     assert destination.url_route["kwargs"] == {"name": "lobby", "kind": "public"}
 
 
-async def test_the_first_of_two_routes_that_match_is_taken(destination: Destination) -> None:
+async def test_first_of_two_routes_that_match_is_taken(destination: Destination) -> None:
     second = Destination()
     await route(URLRouter([path("a/", destination), path("<slug:x>/", second)]), "/a/")
     assert destination.reached
     assert not second.scopes
 
 
-async def test_a_custom_converter_that_refuses_its_text_is_no_match(destination: Destination) -> None:
+async def test_custom_converter_that_refuses_its_text_is_no_match(destination: Destination) -> None:
     class Even:
         regex = "[0-9]+"
 
@@ -102,7 +102,7 @@ async def test_a_custom_converter_that_refuses_its_text_is_no_match(destination:
     assert destination.url_route["kwargs"] == {"n": 4}
 
 
-async def test_a_scope_is_not_changed_by_routing(destination: Destination) -> None:
+async def test_scope_is_not_changed_by_routing(destination: Destination) -> None:
     scope = {"type": "websocket", "path": "/a/", "headers": []}
     await ScriptedConnection(scope, []).run(URLRouter([path("a/", destination)]))
     assert scope == {"type": "websocket", "path": "/a/", "headers": []}
@@ -124,7 +124,7 @@ async def test_arguments_of_an_outer_and_a_nested_router_are_merged(destination:
         pytest.param(lambda app: BaseMiddleware(OriginValidator(AuthMiddlewareStack(app), ["*"])), id="several"),
     ],
 )
-async def test_a_nested_router_is_seen_through_middleware(wrap: Any, destination: Destination) -> None:
+async def test_nested_router_is_seen_through_middleware(wrap: Any, destination: Destination) -> None:
     router = URLRouter([path("chat/", wrap(URLRouter([path("<slug:room>/", destination)])))])
     await route(router, "/chat/lobby/")
     assert destination.url_route["kwargs"] == {"room": "lobby"}
@@ -136,7 +136,7 @@ async def test_middleware_around_itself_does_not_hang_the_router() -> None:
     assert URLRouter([path("a/", loop)])
 
 
-async def test_a_nested_router_without_a_route_lets_the_outer_one_go_on(destination: Destination) -> None:
+async def test_nested_router_without_a_route_lets_the_outer_one_go_on(destination: Destination) -> None:
     nested = URLRouter([path("here/", Destination())])
     await route(URLRouter([path("a/", nested), path("a/there/", destination)]), "/a/there/")
     assert destination.reached
@@ -148,13 +148,13 @@ async def test_include_works(destination: Destination) -> None:
     assert destination.url_route["kwargs"] == {"team": "red", "kind": "team", "n": 3}
 
 
-async def test_an_include_without_a_match_lets_the_router_go_on(destination: Destination) -> None:
+async def test_include_without_a_match_lets_the_router_go_on(destination: Destination) -> None:
     router = URLRouter([path("a/", include([path("b/", Destination())])), path("a/c/", destination)])
     await route(router, "/a/c/")
     assert destination.reached
 
 
-async def test_a_nested_router_within_an_include_within_a_nested_router(destination: Destination) -> None:
+async def test_nested_router_within_an_include_within_a_nested_router(destination: Destination) -> None:
     innermost = URLRouter([path("<int:c>/", destination)])
     middle = URLRouter([path("<int:b>/", include([path("x/", AuthMiddlewareStack(innermost))]))])
     await route(URLRouter([path("<int:a>/", middle)]), "/1/2/x/3/")
@@ -178,7 +178,7 @@ async def test_what_an_application_raises_is_not_taken_for_no_route(
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
-async def test_a_websocket_without_a_route_is_denied_with_one_log_line(
+async def test_websocket_without_a_route_is_denied_with_one_log_line(
     nested: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     app: Any = URLRouter([path("b/", Destination())]) if nested else Destination()
@@ -190,13 +190,13 @@ async def test_a_websocket_without_a_route_is_denied_with_one_log_line(
     assert record.exc_info is None
 
 
-async def test_a_websocket_that_left_before_its_denial_is_sent_nothing() -> None:
+async def test_websocket_that_left_before_its_denial_is_sent_nothing() -> None:
     scope = {"type": "websocket", "path": "/x/", "headers": []}
     sent = await ScriptedConnection(scope, [{"type": "websocket.disconnect", "code": 1006}]).run(URLRouter([]))
     assert sent == []
 
 
-async def test_a_request_without_a_route_is_answered_with_404_and_one_log_line(
+async def test_request_without_a_route_is_404_and_one_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with HttpCommunicator(URLRouter([]), "GET", "/missing") as client:
@@ -209,7 +209,7 @@ async def test_a_request_without_a_route_is_answered_with_404_and_one_log_line(
     ]
 
 
-async def test_a_path_with_a_line_break_cannot_forge_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_path_with_a_line_break_cannot_forge_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     await route(URLRouter([]), "/x\nERROR all is lost")
     assert "\n" not in caplog.messages[0]
 
@@ -232,18 +232,18 @@ async def test_root_path_is_not_part_of_what_is_matched(
     assert destination.reached is reached
 
 
-async def test_a_scope_without_a_path_is_an_error_that_says_so() -> None:
+async def test_scope_without_a_path_is_an_error_that_says_so() -> None:
     with pytest.raises(NoRouteFound, match="got a 'channel' scope without one"):
         await URLRouter([])({"type": "channel", "channel": "x"}, None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("thing", ["a/", None, Destination()], ids=["str", "None", "application"])
-def test_a_route_of_another_kind_is_refused_when_the_router_is_made(thing: Any) -> None:
+def test_route_of_another_kind_is_refused_when_the_router_is_made(thing: Any) -> None:
     with pytest.raises(ConfigurationError, match="takes path\\(\\), re_path\\(\\) and include\\(\\); got"):
         URLRouter([thing])
 
 
-def test_a_translated_route_is_refused_when_the_router_is_made() -> None:
+def test_translated_route_is_refused_when_the_router_is_made() -> None:
     from django.conf.urls.i18n import i18n_patterns
 
     with pytest.raises(ConfigurationError):
@@ -257,62 +257,62 @@ def test_making_a_router_does_not_change_the_routes_it_was_given() -> None:
     assert nested.pattern._is_endpoint is True
 
 
-def test_a_router_shows_its_routes() -> None:
+def test_router_shows_its_routes() -> None:
     assert repr(URLRouter([path("a/", Destination()), re_path("^b$", Destination())])) == "<URLRouter ['a/', '^b$']>"
 
 
 # -- ProtocolTypeRouter -----------------------------------------------------------------------------------------------
 
 
-async def test_the_type_of_a_scope_chooses_the_application(destination: Destination) -> None:
+async def test_type_of_a_scope_chooses_the_application(destination: Destination) -> None:
     await route(ProtocolTypeRouter({"http": Destination(), "websocket": destination}), "/")
     assert destination.reached
 
 
-async def test_a_websocket_of_a_project_without_websockets_is_denied(caplog: pytest.LogCaptureFixture) -> None:
+async def test_websocket_of_a_project_without_websockets_is_denied(caplog: pytest.LogCaptureFixture) -> None:
     assert await route(ProtocolTypeRouter({"http": Destination()}), "/") == DENIED
     assert len(caplog.records) == 1
 
 
-async def test_a_request_of_a_project_without_http_is_answered_with_404() -> None:
+async def test_request_of_a_project_without_http_is_answered_with_404() -> None:
     sent = await route(ProtocolTypeRouter({}), "/", "http")
     assert sent[0]["status"] == 404
 
 
-async def test_a_type_that_nobody_serves_is_an_error() -> None:
+async def test_type_that_nobody_serves_is_an_error() -> None:
     with pytest.raises(NoRouteFound, match="no application for the scope type 'mqtt'"):
         await ProtocolTypeRouter({})({"type": "mqtt"}, None, None)  # type: ignore[arg-type]
 
 
-async def test_a_lifespan_application_of_ones_own_replaces_the_built_in_one(destination: Destination) -> None:
+async def test_own_lifespan_application_replaces_the_built_in_one(destination: Destination) -> None:
     await ProtocolTypeRouter({"lifespan": destination})({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert destination.reached
 
 
-def test_a_protocol_router_shows_its_types() -> None:
+def test_protocol_router_shows_its_types() -> None:
     assert repr(ProtocolTypeRouter({"http": Destination()})) == "<ProtocolTypeRouter for lifespan, http>"
 
 
 # -- ChannelNameRouter ------------------------------------------------------------------------------------------------
 
 
-async def test_a_channel_name_chooses_the_application(destination: Destination) -> None:
+async def test_channel_name_chooses_the_application(destination: Destination) -> None:
     router = ChannelNameRouter({"thumbnails": destination, "other": Destination()})
     await router({"type": "channel", "channel": "thumbnails"}, None, None)  # type: ignore[arg-type]
     assert destination.reached
 
 
-async def test_an_unknown_channel_is_an_error_that_names_the_known_ones() -> None:
+async def test_unknown_channel_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(NoRouteFound, match="no application for the channel 'b'; known: 'a'"):
         await ChannelNameRouter({"a": Destination()})({"type": "channel", "channel": "b"}, None, None)  # type: ignore[arg-type]
 
 
-async def test_a_channel_router_refuses_scopes_without_a_channel() -> None:
+async def test_channel_router_refuses_scopes_without_a_channel() -> None:
     with pytest.raises(NoRouteFound, match="routes 'channel' scopes; got 'http'"):
         await ChannelNameRouter({})({"type": "http"}, None, None)  # type: ignore[arg-type]
 
 
-def test_a_channel_router_shows_its_channels() -> None:
+def test_channel_router_shows_its_channels() -> None:
     assert repr(ChannelNameRouter({"a": Destination()})) == "<ChannelNameRouter for a>"
 
 
@@ -321,13 +321,13 @@ def test_a_channel_router_shows_its_channels() -> None:
 application = ProtocolTypeRouter({})
 
 
-def test_the_default_application_is_what_the_setting_names() -> None:
+def test_default_application_is_what_the_setting_names() -> None:
     with override_settings(ASGI_APPLICATION=f"{__name__}.application"):
         assert get_default_application() is application
 
 
 @pytest.mark.parametrize("value", [None, "", "application", 3, application], ids=repr)
-def test_a_setting_that_is_no_path_is_an_error(value: Any) -> None:
+def test_setting_that_is_no_path_is_an_error(value: Any) -> None:
     with (
         override_settings(ASGI_APPLICATION=value),
         pytest.raises(ConfigurationError, match="must be a path such as"),
@@ -335,7 +335,7 @@ def test_a_setting_that_is_no_path_is_an_error(value: Any) -> None:
         get_default_application()
 
 
-def test_a_setting_that_cannot_be_imported_is_an_error_with_its_cause() -> None:
+def test_setting_that_cannot_be_imported_keeps_its_cause() -> None:
     with (
         override_settings(ASGI_APPLICATION="no.such.application"),
         pytest.raises(ConfigurationError, match="cannot be imported: No module named 'no'") as raised,
@@ -344,7 +344,7 @@ def test_a_setting_that_cannot_be_imported_is_an_error_with_its_cause() -> None:
     assert isinstance(raised.value.__cause__, ImportError)
 
 
-async def test_an_error_that_no_consumer_has_seen_says_which_connection_it_was_on() -> None:
+async def test_error_outside_consumers_names_its_connection() -> None:
     async def middleware(scope: Any, receive: Any, send: Any) -> None:
         raise LookupError("the database is away")
 
@@ -368,7 +368,7 @@ async def test_an_error_that_no_consumer_has_seen_says_which_connection_it_was_o
     ],
     ids=["by type", "by path", "in an include", "by channel"],
 )
-def test_a_consumer_class_in_place_of_its_application_is_refused(router: Any) -> None:
+def test_consumer_class_in_place_of_its_application_is_refused(router: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"got the class AsyncWebsocketConsumer\. Route to AsyncWebsocketConsumer\.as_asgi\(\)"
     ):

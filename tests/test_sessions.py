@@ -87,7 +87,7 @@ async def test_cookie_headers_that_http_2_has_split_are_all_read() -> None:
     assert await cookies_from(b"a=1", b"b=2; c=3", b"d=4") == {"a": "1", "b": "2", "c": "3", "d": "4"}
 
 
-async def test_a_header_name_in_capitals_is_read_too() -> None:
+async def test_header_name_in_capitals_is_read_too() -> None:
     inner = Scopes()
     await run_with(CookieMiddleware(inner), [(b"Cookie", b"a=1")])
     assert inner.seen[0]["cookies"] == {"a": "1"}
@@ -106,7 +106,7 @@ async def test_any_bytes_are_cookies_and_never_an_error(headers: list[bytes]) ->
     assert isinstance(await cookies_from(*headers), dict)
 
 
-def test_a_cookie_can_be_set_and_deleted_on_a_message() -> None:
+def test_cookie_can_be_set_and_deleted_on_a_message() -> None:
     message: dict[str, Any] = {"type": "websocket.accept", "headers": [(b"x-a", b"1")]}
     CookieMiddleware.set_cookie(message, "a", "1", httponly=True, path="/ws/", samesite="Strict")
     CookieMiddleware.delete_cookie(message, "b", path="/b/")
@@ -121,7 +121,7 @@ def test_a_cookie_can_be_set_and_deleted_on_a_message() -> None:
 # -- reading a session ------------------------------------------------------------------------------------------------
 
 
-async def test_a_session_is_in_the_scope_loaded_in_one_hop(stored: SessionStore) -> None:
+async def test_session_is_in_the_scope_loaded_in_one_hop(stored: SessionStore) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         assert thread_pool().statistics().calls == 1
         assert scope["session"]["colour"] == "blue"
@@ -130,7 +130,7 @@ async def test_a_session_is_in_the_scope_loaded_in_one_hop(stored: SessionStore)
     await run_with(SessionMiddlewareStack(application), cookie_of(stored))
 
 
-async def test_without_a_session_cookie_no_thread_is_asked_and_no_query_made() -> None:
+async def test_connect_without_a_session_cookie_needs_no_thread() -> None:
     inner = Scopes()
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"other=1")])
     assert inner.seen[0]["session"].is_empty()
@@ -138,14 +138,14 @@ async def test_without_a_session_cookie_no_thread_is_asked_and_no_query_made() -
     assert thread_pool().statistics().calls == 0
 
 
-async def test_the_name_of_the_cookie_is_a_setting(stored: SessionStore) -> None:
+async def test_name_of_the_cookie_is_a_setting(stored: SessionStore) -> None:
     inner = Scopes()
     with override_settings(SESSION_COOKIE_NAME="sid"):
         await run_with(SessionMiddlewareStack(inner), cookie_of(stored, "sid"))
     assert inner.seen[0]["session"]["colour"] == "blue"
 
 
-async def test_an_unknown_session_is_an_empty_one_with_a_key_of_its_own(transactional_db: None) -> None:
+async def test_unknown_session_is_an_empty_one_with_a_key_of_its_own(transactional_db: None) -> None:
     inner = Scopes()
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"sessionid=abcdefghijklmnopqrstuvwxyz012345")])
     assert inner.seen[0]["session"].is_empty()
@@ -155,14 +155,14 @@ async def test_an_unknown_session_is_an_empty_one_with_a_key_of_its_own(transact
 @pytest.mark.parametrize(
     "value", [b"", b"\0", b"abcdefgh\0abcdefgh", b"\xff" * 32, b"a\tbcdefghij", b"short"], ids=repr
 )
-async def test_a_key_that_no_backend_has_made_is_not_looked_up(value: bytes) -> None:
+async def test_key_that_no_backend_has_made_is_not_looked_up(value: bytes) -> None:
     inner = Scopes()
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"sessionid=" + value)])
     assert inner.seen[0]["session"].session_key is None
     assert thread_pool().statistics().calls == 0
 
 
-async def test_a_huge_key_is_anonymous(transactional_db: None) -> None:
+async def test_huge_key_is_anonymous(transactional_db: None) -> None:
     inner = Scopes()
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"sessionid=" + b"a" * 100_000)])
     assert inner.seen[0]["session"].is_empty()
@@ -182,9 +182,7 @@ async def test_tampered_data_in_the_database_is_an_empty_session(stored: Session
 @example(b"../../../../etc/passwd")
 @example("😀".encode() * 8)
 @example(b"\x7f" * 8)
-async def test_any_bytes_as_a_session_cookie_are_anonymous_and_never_an_error(
-    transactional_db: None, value: bytes
-) -> None:
+async def test_any_session_cookie_is_anonymous_and_no_error(transactional_db: None, value: bytes) -> None:
     inner = Scopes()
     await run_with(SessionMiddlewareStack(inner), [(b"cookie", b"sessionid=" + value)])
     assert inner.seen[0]["session"].is_empty()
@@ -198,12 +196,12 @@ async def test_other_session_engines_take_rubbish_too(engine: str) -> None:
         assert dict(inner.seen[0]["session"].items()) == {}
 
 
-async def test_a_session_without_cookies_in_the_scope_is_an_error_that_says_what_to_do() -> None:
+async def test_session_without_cookies_in_the_scope_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="put it inside a CookieMiddleware"):
         await run_with(SessionMiddleware(Scopes()))
 
 
-async def test_a_session_that_is_in_the_scope_already_stays() -> None:
+async def test_session_that_is_in_the_scope_already_stays() -> None:
     inner = Scopes()
     scope = {"type": "websocket", "headers": [], "session": {"mine": 1}}
     await ScriptedConnection(scope, []).run(SessionMiddlewareStack(inner))
@@ -234,7 +232,7 @@ class ColourOnConnect(Colour):
     on_connect = "red"
 
 
-async def test_a_session_changed_in_connect_is_saved_before_the_acceptance_and_its_cookie_goes_with_it(
+async def test_session_changed_in_connect_is_saved_before_accept(
     transactional_db: None,
 ) -> None:
     async with WebsocketCommunicator(SessionMiddlewareStack(ColourOnConnect.as_asgi()), "/") as ws:
@@ -247,7 +245,7 @@ async def test_a_session_changed_in_connect_is_saved_before_the_acceptance_and_i
     assert Session.objects.count() == 1
 
 
-async def test_the_cookie_joins_the_headers_of_the_acceptance(transactional_db: None) -> None:
+async def test_cookie_joins_the_headers_of_the_acceptance(transactional_db: None) -> None:
     class WithHeader(Colour):
         async def connect(self) -> None:
             self.scope["session"]["colour"] = "red"
@@ -259,7 +257,7 @@ async def test_the_cookie_joins_the_headers_of_the_acceptance(transactional_db: 
         await ws.disconnect()
 
 
-async def test_a_synchronous_consumer_saves_its_session_too(transactional_db: None) -> None:
+async def test_synchronous_consumer_saves_its_session_too(transactional_db: None) -> None:
     class Sync(WebsocketConsumer):
         def connect(self) -> None:
             self.scope["session"]["colour"] = "green"
@@ -271,7 +269,7 @@ async def test_a_synchronous_consumer_saves_its_session_too(transactional_db: No
         await ws.disconnect()
 
 
-async def test_the_settings_of_the_cookie_are_honoured(transactional_db: None) -> None:
+async def test_settings_of_the_cookie_are_honoured(transactional_db: None) -> None:
     with override_settings(
         SESSION_COOKIE_NAME="sid",
         SESSION_COOKIE_PATH="/app/",
@@ -291,7 +289,7 @@ async def test_the_settings_of_the_cookie_are_honoured(transactional_db: None) -
     assert morsel["max-age"] == ""
 
 
-async def test_a_session_that_was_only_read_is_not_saved_and_no_cookie_sent(stored: SessionStore) -> None:
+async def test_session_only_read_is_not_saved(stored: SessionStore) -> None:
     class Reads(Colour):
         async def connect(self) -> None:
             await self.accept()
@@ -313,7 +311,7 @@ async def test_every_acceptance_renews_the_cookie_if_the_setting_says_so(stored:
             await ws.disconnect()
 
 
-async def test_a_session_changed_later_is_saved_when_the_connection_ends(stored: SessionStore) -> None:
+async def test_session_changed_later_is_saved_when_the_connection_ends(stored: SessionStore) -> None:
     async with WebsocketCommunicator(SessionMiddlewareStack(Colour.as_asgi()), "/", cookie_of(stored)) as ws:
         await ws.connect()
         await ws.send_to(text_data="green")
@@ -323,7 +321,7 @@ async def test_a_session_changed_later_is_saved_when_the_connection_ends(stored:
     assert data_of(stored.session_key)["colour"] == "green"
 
 
-async def test_a_session_changed_before_a_crash_is_saved(stored: SessionStore) -> None:
+async def test_session_changed_before_a_crash_is_saved(stored: SessionStore) -> None:
     async with WebsocketCommunicator(SessionMiddlewareStack(Colour.as_asgi()), "/", cookie_of(stored)) as ws:
         await ws.connect()
         await ws.send_to(text_data="green")
@@ -334,7 +332,7 @@ async def test_a_session_changed_before_a_crash_is_saved(stored: SessionStore) -
     assert data_of(stored.session_key)["colour"] == "green"
 
 
-async def test_a_session_is_saved_when_the_server_cancels_the_connection(stored: SessionStore) -> None:
+async def test_session_is_saved_when_the_server_cancels_the_connection(stored: SessionStore) -> None:
     async with WebsocketCommunicator(SessionMiddlewareStack(Colour.as_asgi()), "/", cookie_of(stored)) as ws:
         await ws.connect()
         await ws.send_to(text_data="green")
@@ -342,7 +340,7 @@ async def test_a_session_is_saved_when_the_server_cancels_the_connection(stored:
     assert data_of(stored.session_key)["colour"] == "green"
 
 
-async def test_a_cancelled_acceptance_does_not_lose_the_change(stored: SessionStore) -> None:
+async def test_cancelled_acceptance_does_not_lose_the_change(stored: SessionStore) -> None:
     """The server ends the connection while the save before the acceptance waits for a worker thread."""
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}), trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -378,9 +376,7 @@ async def _until(condition: Callable[[], bool]) -> None:
         await trio.lowlevel.checkpoint()
 
 
-async def test_a_session_deleted_elsewhere_is_one_warning_and_stays_deleted(
-    stored: SessionStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_session_deleted_elsewhere_is_one_warning(stored: SessionStore, caplog: pytest.LogCaptureFixture) -> None:
     async with WebsocketCommunicator(SessionMiddlewareStack(Colour.as_asgi()), "/mine/", cookie_of(stored)) as ws:
         await ws.connect()
         await ws.send_to(text_data="green")
@@ -393,7 +389,7 @@ async def test_a_session_deleted_elsewhere_is_one_warning_and_stays_deleted(
     assert not Session.objects.exists()
 
 
-async def test_a_session_flushed_in_connect_is_deleted_and_so_is_its_cookie(stored: SessionStore) -> None:
+async def test_session_flushed_in_connect_is_deleted_with_its_cookie(stored: SessionStore) -> None:
     class Flushes(Colour):
         async def connect(self) -> None:
             await sync_to_async(self.scope["session"].flush)()
@@ -407,7 +403,7 @@ async def test_a_session_flushed_in_connect_is_deleted_and_so_is_its_cookie(stor
     assert not Session.objects.exists()
 
 
-async def test_a_session_flushed_later_leaves_no_empty_one_behind(stored: SessionStore) -> None:
+async def test_session_flushed_later_leaves_no_empty_one_behind(stored: SessionStore) -> None:
     class Flushes(Colour):
         async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             await sync_to_async(self.scope["session"].flush)()
@@ -421,7 +417,7 @@ async def test_a_session_flushed_later_leaves_no_empty_one_behind(stored: Sessio
     assert not Session.objects.exists()
 
 
-async def test_a_denied_websocket_keeps_its_changes_but_gets_no_cookie(stored: SessionStore) -> None:
+async def test_denied_websocket_keeps_its_changes_but_gets_no_cookie(stored: SessionStore) -> None:
     class Denies(Colour):
         async def connect(self) -> None:
             self.scope["session"]["colour"] = "denied"
@@ -442,13 +438,13 @@ def _answers(status: int) -> Any:
     return application
 
 
-async def test_a_response_carries_the_cookie_of_a_changed_session(transactional_db: None) -> None:
+async def test_response_carries_the_cookie_of_a_changed_session(transactional_db: None) -> None:
     async with HttpCommunicator(SessionMiddlewareStack(_answers(200)), "GET", "/") as client:
         response = await client.get_response()
     assert data_of(set_cookies(response["headers"])["sessionid"].value) == {"colour": "red"}
 
 
-async def test_a_response_with_an_error_status_saves_nothing_and_carries_no_cookie_as_in_django(
+async def test_error_response_saves_no_session_and_no_cookie(
     transactional_db: None,
 ) -> None:
     async with HttpCommunicator(SessionMiddlewareStack(_answers(500)), "GET", "/") as client:
@@ -457,7 +453,7 @@ async def test_a_response_with_an_error_status_saves_nothing_and_carries_no_cook
     assert not Session.objects.exists()
 
 
-async def test_a_save_that_finds_no_thread_in_time_is_given_up_and_logged(
+async def test_save_that_finds_no_thread_in_time_is_given_up_and_logged(
     stored: SessionStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_channels.sessions.SAVE_TIMEOUT", 0.001)

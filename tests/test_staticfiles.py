@@ -34,17 +34,17 @@ async def get(app: Any, path: str, method: str = "GET", headers: Any = ()) -> An
         return await client.get_response(timeout=30)
 
 
-async def test_a_file_is_served_with_its_type(static: Any) -> None:
+async def test_file_is_served_with_its_type(static: Any) -> None:
     response = await get(static, "/static/site.css")
     assert (response["status"], response["body"]) == (200, b"body { color: teal }")
     assert (b"Content-Type", b"text/css") in response["headers"]
 
 
-async def test_a_file_of_many_parts_is_served_whole(static: Any) -> None:
+async def test_file_of_many_parts_is_served_whole(static: Any) -> None:
     assert len((await get(static, "/static/large.bin"))["body"]) == 1_000_000
 
 
-async def test_a_file_that_has_not_changed_is_not_sent_again(static: Any) -> None:
+async def test_file_that_has_not_changed_is_not_sent_again(static: Any) -> None:
     headers = dict((await get(static, "/static/site.css"))["headers"])
     again = await get(static, "/static/site.css", headers=[(b"if-modified-since", headers[b"Last-Modified"])])
     assert (again["status"], again["body"]) == (304, b"")

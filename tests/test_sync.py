@@ -45,7 +45,7 @@ async def in_a_worker() -> str:
 # -- sync_to_async ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_synchronous_function_runs_on_a_worker_thread() -> None:
+async def test_synchronous_function_runs_on_a_worker_thread() -> None:
     assert (await in_a_worker()).startswith("trio-channels thread")
 
 
@@ -72,7 +72,7 @@ def test_what_is_not_synchronous_is_refused(wrong: Any) -> None:
         sync_to_async(wrong)
 
 
-async def test_a_class_can_be_called_in_a_worker() -> None:
+async def test_class_can_be_called_in_a_worker() -> None:
     assert await sync_to_async(dict)(a=1) == {"a": 1}
 
 
@@ -137,7 +137,7 @@ def test_plain_threads_share_the_background_run_at_the_same_time() -> None:
     assert results == list(range(everybody))
 
 
-def test_the_background_run_has_workers_too() -> None:
+def test_background_run_has_workers_too() -> None:
     assert async_to_sync(in_a_worker)().startswith("trio-channels thread")
 
 
@@ -154,12 +154,12 @@ def test_on_an_asyncio_thread_it_is_an_error_that_says_what_to_do() -> None:
     asyncio.run(main())
 
 
-def test_synchronous_code_has_no_worker_threads_on_asyncio_and_is_told_so() -> None:
+def test_synchronous_code_on_asyncio_is_told_it_has_no_threads() -> None:
     with pytest.raises(BridgeError, match="a thread pool belongs to a Trio run, and none runs in this thread"):
         asyncio.run(sync_to_async(int)())
 
 
-def test_in_an_executor_thread_of_asyncio_it_runs_in_the_background_run() -> None:
+def test_executor_thread_of_asyncio_uses_the_background_run() -> None:
     async def main() -> tuple[str, int]:
         return await asyncio.to_thread(async_to_sync(where))
 
@@ -234,7 +234,7 @@ def test_context_variables_go_in_and_come_back(via: Via) -> None:
 
 
 @EVERY_THREAD
-def test_the_data_of_an_asgiref_local_goes_in_and_comes_back(via: Via) -> None:
+def test_data_of_an_asgiref_local_goes_in_and_comes_back(via: Via) -> None:
     async def swap() -> str:
         before: str = local.language
         local.language = "cy"
@@ -247,7 +247,7 @@ def test_the_data_of_an_asgiref_local_goes_in_and_comes_back(via: Via) -> None:
     assert via(lambda: contextvars.copy_context().run(call)) == ("gd", "cy")
 
 
-def test_context_variables_come_back_from_an_async_function_that_fails() -> None:
+def test_context_comes_back_from_a_failing_async_function() -> None:
     async def fail() -> None:
         variable.set("from async")
         raise LookupError
@@ -261,7 +261,7 @@ def test_context_variables_come_back_from_an_async_function_that_fails() -> None
 
 
 @pytest.mark.parametrize("in_thread", [sync_to_async, lambda call: functools.partial(trio.to_thread.run_sync, call)])
-async def test_a_cancellation_reaches_the_async_function_through_the_thread(
+async def test_cancellation_reaches_async_code_through_the_thread(
     in_thread: Callable[[Any], Any],
 ) -> None:
     started, seen = trio.Event(), []
@@ -309,20 +309,20 @@ def _in_a_fork(call: Callable[[], object]) -> int:
 
 
 @FORKS
-def test_a_forked_child_starts_a_background_run_of_its_own() -> None:
+def test_forked_child_starts_a_background_run_of_its_own() -> None:
     async_to_sync(where)()
     assert _in_a_fork(lambda: async_to_sync(where)()[0] == "trio-channels background") == 0
 
 
 @FORKS
-def test_a_child_forked_in_a_worker_starts_a_background_run_of_its_own() -> None:
+def test_forked_child_starts_its_own_background_run() -> None:
     async def main() -> int:
         return await sync_to_async(_in_a_fork)(lambda: async_to_sync(where)()[0] == "trio-channels background")
 
     assert trio.run(main) == 0
 
 
-def test_the_background_run_ends_at_the_exit_of_the_process_with_its_workers() -> None:
+def test_background_run_ends_with_the_process() -> None:
     script = (
         "import trio; from trio_channels.sync import async_to_sync, sync_to_async;"
         "from trio_channels._threads.thread import at_thread_exit;"

@@ -65,7 +65,7 @@ async def test_receive_raises_with_the_clients_code_again_and_again() -> None:
     assert caught == [(4001, "bye")] * 3
 
 
-async def test_a_cancelled_receive_loses_nothing() -> None:
+async def test_cancelled_receive_loses_nothing() -> None:
     @websocket
     async def endpoint(ws: WebSocket) -> None:
         await ws.accept()
@@ -96,7 +96,7 @@ async def test_what_comes_after_the_loop_always_runs(texts: str) -> None:
     assert ends == 50
 
 
-async def test_a_message_that_two_tasks_reach_for_goes_to_one_of_them() -> None:
+async def test_message_that_two_tasks_reach_for_goes_to_one_of_them() -> None:
     got: list[str | bytes] = []
 
     async def receive(ws: WebSocket) -> None:
@@ -117,7 +117,7 @@ async def test_a_message_that_two_tasks_reach_for_goes_to_one_of_them() -> None:
         assert got == ["a"]
 
 
-async def test_an_endpoint_that_does_something_else_is_cancelled_when_the_client_goes() -> None:
+async def test_busy_endpoint_is_cancelled_when_the_client_goes() -> None:
     said: list[str] = []
 
     @websocket
@@ -150,7 +150,7 @@ async def test_without_cancel_on_disconnect_the_endpoint_may_finish(autojump_clo
     assert trio.current_time() == pytest.approx(5)
 
 
-async def test_an_endpoint_that_has_messages_left_is_told_in_order_but_not_for_ever(autojump_clock: MockClock) -> None:
+async def test_endpoint_gets_what_is_left_but_not_for_ever(autojump_clock: MockClock) -> None:
     got: list[str | bytes] = []
 
     @websocket(limits=Limits(disconnect_timeout=5))
@@ -184,7 +184,7 @@ async def test_returning_without_accepting_denies() -> None:
         assert await client.connect() == (False, 1000)
 
 
-async def test_an_exception_closes_with_1011_and_goes_on_bare(autojump_clock: trio.testing.MockClock) -> None:
+async def test_exception_closes_with_1011_and_goes_on_bare(autojump_clock: trio.testing.MockClock) -> None:
     @websocket
     async def endpoint(ws: WebSocket) -> None:
         await ws.accept()
@@ -197,7 +197,7 @@ async def test_an_exception_closes_with_1011_and_goes_on_bare(autojump_clock: tr
     assert caught.value.__notes__ == ["on websocket /chat/"]
 
 
-async def test_an_endpoint_may_close_by_itself_and_is_told_when_that_is_confirmed() -> None:
+async def test_endpoint_may_close_and_is_told_of_the_confirmation() -> None:
     said: list[Any] = []
 
     @websocket
@@ -216,7 +216,7 @@ async def test_an_endpoint_may_close_by_itself_and_is_told_when_that_is_confirme
     assert said == [4000, "ended"]
 
 
-async def test_a_close_that_nobody_confirms_ends_the_endpoint_in_time(autojump_clock: MockClock) -> None:
+async def test_close_that_nobody_confirms_ends_the_endpoint_in_time(autojump_clock: MockClock) -> None:
     @websocket(limits=Limits(close_timeout=3))
     async def endpoint(ws: WebSocket) -> None:
         await ws.accept()
@@ -280,7 +280,7 @@ async def test_background_tasks_end_with_the_endpoint() -> None:
     assert ended.is_set()
 
 
-async def test_the_chat_of_the_documentation_works_and_leaves_no_membership() -> None:
+async def test_documented_chat_works_and_leaves_no_membership() -> None:
     layer = InMemoryChannelLayer()
 
     @websocket
@@ -302,7 +302,7 @@ async def test_the_chat_of_the_documentation_works_and_leaves_no_membership() ->
     assert (layer.statistics().channels, layer.statistics().memberships) == (0, 0)
 
 
-async def test_send_each_closes_its_generator_when_the_client_goes_in_the_middle_of_a_send() -> None:
+async def test_send_each_closes_its_generator_in_mid_send() -> None:
     closed: list[str] = []
 
     async def texts() -> AsyncIterator[str]:
@@ -359,7 +359,7 @@ async def test_another_kind_of_scope_is_refused() -> None:
         await ScriptedConnection({"type": "http"}).run(endpoint)
 
 
-def test_the_application_has_the_endpoints_name() -> None:
+def test_application_has_the_endpoints_name() -> None:
     @websocket
     async def chat(ws: WebSocket) -> None:
         """Chats."""
@@ -367,7 +367,7 @@ def test_the_application_has_the_endpoints_name() -> None:
     assert (chat.__name__, chat.__doc__) == ("chat", "Chats.")  # type: ignore[attr-defined]
 
 
-async def test_a_deadline_of_the_nursery_holds_although_the_connection_was_accepted_after(
+async def test_nursery_deadline_holds_if_accepted_later(
     autojump_clock: MockClock,
 ) -> None:
     @websocket
@@ -384,7 +384,7 @@ async def test_a_deadline_of_the_nursery_holds_although_the_connection_was_accep
     assert trio.current_time() == pytest.approx(3600)
 
 
-async def test_a_deadline_of_the_nursery_does_not_put_off_the_limits(autojump_clock: MockClock) -> None:
+async def test_deadline_of_the_nursery_does_not_put_off_the_limits(autojump_clock: MockClock) -> None:
     ended: list[float] = []
 
     @websocket(limits=Limits(accept_timeout=5, disconnect_timeout=7), cancel_on_disconnect=False)

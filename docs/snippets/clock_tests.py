@@ -5,7 +5,7 @@ from trio_channels.testing import WebsocketCommunicator
 from clock import Clock
 
 
-async def test_the_clock_ticks_once_a_second(autojump_clock: MockClock) -> None:
+async def test_clock_ticks_once_a_second(autojump_clock: MockClock) -> None:
     async with WebsocketCommunicator(Clock.as_asgi(), "/ws/clock/") as ws:
         await ws.connect()
         started = trio.current_time()

@@ -15,7 +15,7 @@ async def test_what_comes_is_sent_back() -> None:
         await ws.disconnect()
 
 
-async def test_an_exception_of_a_handler_reaches_the_test() -> None:
+async def test_exception_of_a_handler_reaches_the_test() -> None:
     async with WebsocketCommunicator(Echo.as_asgi(), "/ws/") as ws:
         await ws.connect()
         await ws.send_to(text_data="fail")

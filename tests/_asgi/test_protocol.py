@@ -59,7 +59,7 @@ def run(scope: dict[str, Any], *messages: dict[str, Any]) -> Protocol:
         ({"type": "lifespan"}, [{"type": "lifespan.startup.complete"}], State.ANY),
     ],
 )
-def test_a_legal_transcript_leads_to_a_state(scope: dict[str, Any], transcript: list[Any], state: State) -> None:
+def test_legal_transcript_leads_to_a_state(scope: dict[str, Any], transcript: list[Any], state: State) -> None:
     assert run(scope, *transcript).state is state
 
 
@@ -99,7 +99,7 @@ def test_what_the_state_does_not_allow_is_refused_and_the_state_kept(
     assert protocol.state is before
 
 
-def test_the_error_names_what_could_be_sent() -> None:
+def test_error_names_what_could_be_sent() -> None:
     with pytest.raises(
         IllegalMessage, match=r"'websocket.accept' cannot be sent while the websocket is open; expected"
     ):
@@ -176,7 +176,7 @@ def test_these_fields_are_illegal_before_accept(message: dict[str, Any], complai
     "message",
     [{"text": ""}, {"text": "\u00e4\U0001f600", "bytes": None}, {"bytes": b""}, {"text": None, "bytes": b"x"}],
 )
-def test_a_frame_holds_text_or_bytes(message: dict[str, Any]) -> None:
+def test_frame_holds_text_or_bytes(message: dict[str, Any]) -> None:
     run(WEBSOCKET, ACCEPT, {"type": "websocket.send"} | message)
 
 
@@ -193,18 +193,18 @@ def test_a_frame_holds_text_or_bytes(message: dict[str, Any]) -> None:
     ],
     ids=repr,
 )
-def test_a_frame_of_anything_else_is_refused(message: dict[str, Any], complaint: str) -> None:
+def test_frame_of_anything_else_is_refused(message: dict[str, Any], complaint: str) -> None:
     with pytest.raises(IllegalMessage, match=complaint):
         run(WEBSOCKET, ACCEPT, {"type": "websocket.send"} | message)
 
 
 @pytest.mark.parametrize("body", ["text", None, bytearray(b"x")], ids=repr)
-def test_a_body_is_bytes(body: Any) -> None:
+def test_body_is_bytes(body: Any) -> None:
     with pytest.raises(IllegalMessage, match="body must be bytes"):
         run(HTTP, START, BODY | {"body": body})
 
 
-def test_a_subprotocol_is_not_checked_where_the_server_names_no_offer() -> None:
+def test_subprotocol_is_unchecked_without_an_offer() -> None:
     assert run({"type": "websocket"}, ACCEPT | {"subprotocol": "any"}).state is State.OPEN
 
 
@@ -249,9 +249,7 @@ fields = st.fixed_dictionaries(
 @given(
     st.sampled_from([WEBSOCKET, HTTP, {"type": "websocket"}, {"type": "channel"}]), st.lists(fields | junk, max_size=5)
 )
-def test_any_message_is_legal_or_raises_our_error_and_keeps_the_state(
-    scope: dict[str, Any], messages: list[Any]
-) -> None:
+def test_any_message_is_legal_or_raises_our_error(scope: dict[str, Any], messages: list[Any]) -> None:
     protocol = Protocol(scope)
     for message in messages:
         before = protocol.state
@@ -283,13 +281,13 @@ def test_any_event_is_allowed_or_raises_our_error(kind: str, event: Any) -> None
         ("channel", "whatever", False),
     ],
 )
-def test_a_disconnect_event_says_that_the_client_is_gone(kind: str, event: str, gone: bool) -> None:
+def test_disconnect_event_says_that_the_client_is_gone(kind: str, event: str, gone: bool) -> None:
     protocol = Protocol({"type": kind})
     protocol.received({"type": event})
     assert protocol.disconnected is gone
 
 
-def test_an_event_of_another_protocol_is_the_servers_fault() -> None:
+def test_event_of_another_protocol_is_the_servers_fault() -> None:
     with pytest.raises(ServerProtocolError, match=r"'http.request' to a websocket scope; expected one of"):
         Protocol(WEBSOCKET).received({"type": "http.request"})
 
@@ -297,7 +295,7 @@ def test_an_event_of_another_protocol_is_the_servers_fault() -> None:
 # -- for log lines ----------------------------------------------------------------------------------------------------
 
 
-def test_the_repr_tells_the_state() -> None:
+def test_repr_tells_the_state() -> None:
     protocol = run(WEBSOCKET, ACCEPT)
     assert repr(protocol) == "<Protocol websocket open>"
     protocol.received({"type": "websocket.disconnect"})
@@ -315,26 +313,26 @@ def test_the_repr_tells_the_state() -> None:
         ({"type": "http", "path": "/\ud800"}, r"http /\ud800"),
     ],
 )
-def test_a_connection_is_described_on_one_line(scope: dict[str, Any], shown: str) -> None:
+def test_connection_is_described_on_one_line(scope: dict[str, Any], shown: str) -> None:
     assert _asgi.describe(scope) == shown
 
 
-def test_an_address_that_the_server_does_not_know_is_a_question_mark() -> None:
+def test_address_that_the_server_does_not_know_is_a_question_mark() -> None:
     assert _asgi.address({"type": "http"}) == "?"
 
 
 @pytest.mark.parametrize(
     ("said", "version"), [("2.0", (2, 0)), ("2.4", (2, 4)), ("2.10", (2, 10)), ("2.5-draft", (2,)), (None, ())]
 )
-def test_the_servers_version_of_the_specification_is_compared_as_numbers(said: str, version: tuple[int, ...]) -> None:
+def test_spec_version_is_compared_as_numbers(said: str, version: tuple[int, ...]) -> None:
     assert _asgi.spec_version({"type": "http", "asgi": {"spec_version": said}}) == version
 
 
-def test_a_server_that_does_not_say_follows_the_first_version_of_the_specification() -> None:
+def test_server_without_a_spec_version_follows_the_first() -> None:
     assert _asgi.spec_version({"type": "http"}) == (2, 0)
 
 
-def test_an_exceptions_connection_is_noted_once_by_the_innermost() -> None:
+def test_exceptions_connection_is_noted_once_by_the_innermost() -> None:
     error = LookupError()
     _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("192.0.2.7", 4711)})
     _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("10.0.0.1", 80)})

@@ -7,7 +7,7 @@ import trio.testing
 from trio_channels._concurrency.backoff import BackOff, delay_after
 
 
-def test_a_delay_doubles_up_to_the_longest() -> None:
+def test_delay_doubles_up_to_the_longest() -> None:
     assert [delay_after(failures, 0.5, 3.0) for failures in (1, 2, 3, 4, 5_000)] == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 

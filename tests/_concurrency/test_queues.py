@@ -38,7 +38,7 @@ async def test_every_event_sets_the_wakeup() -> None:
         await wakeup.wait()
 
 
-async def test_the_reader_waits_until_there_is_room(nursery: trio.Nursery) -> None:
+async def test_reader_waits_until_there_is_room(nursery: trio.Nursery) -> None:
     queue = queue_of(1, text(1))
     nursery.start_soon(queue.put, text(2))
     await wait_all_tasks_blocked()
@@ -59,7 +59,7 @@ async def test_room_is_for_one_event_each(nursery: trio.Nursery) -> None:
     assert queue.take() == text(3)
 
 
-async def test_a_reader_that_is_cancelled_while_it_waits_leaves_the_queue_as_it_was() -> None:
+async def test_cancelled_waiting_reader_leaves_the_queue_as_it_was() -> None:
     queue = queue_of(1, text(1))
     with trio.move_on_after(0) as scope:
         await queue.put(text(2))
@@ -77,7 +77,7 @@ async def test_where_there_is_room_an_event_is_put_without_a_checkpoint() -> Non
     assert queue.take() == text(1)
 
 
-async def test_closing_forgets_what_waits_and_what_comes_and_lets_the_reader_go_on(nursery: trio.Nursery) -> None:
+async def test_closing_drops_what_waits_and_frees_the_reader(nursery: trio.Nursery) -> None:
     queue = queue_of(1, text(1))
     nursery.start_soon(queue.put, text(2))
     await wait_all_tasks_blocked()
@@ -89,7 +89,7 @@ async def test_closing_forgets_what_waits_and_what_comes_and_lets_the_reader_go_
     assert queue.take() is None
 
 
-def test_a_handshake_need_not_be_taken() -> None:
+def test_handshake_need_not_be_taken() -> None:
     connect: Message = {"type": "websocket.connect"}
     assert not queue_of(4).unread
     assert not queue_of(4, connect).unread

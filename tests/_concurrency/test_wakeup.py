@@ -70,7 +70,7 @@ async def test_set_between_waking_and_running_is_kept() -> None:
         wakeup.set()
 
 
-async def test_a_cancelled_wait_consumes_nothing() -> None:
+async def test_cancelled_wait_consumes_nothing() -> None:
     wakeup = Wakeup()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait, wakeup)
@@ -104,7 +104,7 @@ async def test_set_after_a_cancellation_is_kept() -> None:
         await wakeup.wait()
 
 
-async def test_a_task_that_waits_elsewhere_is_not_woken() -> None:
+async def test_task_that_waits_elsewhere_is_not_woken() -> None:
     wakeup, other, heard = Wakeup(), Wakeup(), []
 
     async def wait() -> None:
@@ -132,7 +132,7 @@ async def test_a_task_that_waits_elsewhere_is_not_woken() -> None:
     assert heard == ["wakeup", "other"]
 
 
-async def test_a_woken_task_that_is_cancelled_has_been_woken() -> None:
+async def test_woken_task_that_is_cancelled_has_been_woken() -> None:
     wakeup, heard = Wakeup(), trio.Event()
 
     async def wait() -> None:
@@ -147,7 +147,7 @@ async def test_a_woken_task_that_is_cancelled_has_been_woken() -> None:
     assert heard.is_set()
 
 
-async def test_a_second_waiter_is_refused() -> None:
+async def test_second_waiter_is_refused() -> None:
     wakeup = Wakeup()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait, wakeup)
@@ -157,7 +157,7 @@ async def test_a_second_waiter_is_refused() -> None:
         wakeup.set()
 
 
-async def test_the_repr_tells_the_state() -> None:
+async def test_repr_tells_the_state() -> None:
     wakeup = Wakeup()
     assert repr(wakeup) == "<Wakeup not set>"
     wakeup.set()
@@ -170,7 +170,7 @@ async def test_the_repr_tells_the_state() -> None:
         wakeup.set()
 
 
-async def test_a_waiter_gets_a_result_that_is_handed_over() -> None:
+async def test_waiter_gets_a_result_that_is_handed_over() -> None:
     wakeup, got = Wakeup(), []
 
     async def take() -> None:
@@ -230,7 +230,7 @@ def yields_what_has_no_fields(abort: object) -> Waiting:
     "wait_task_rescheduled",
     [yields_twice, does_not_unwrap, wants_another_answer, yields_more, yields_what_has_no_fields],
 )
-def test_an_unknown_trap_is_not_used(
+def test_unknown_trap_is_not_used(
     wait_task_rescheduled: Callable[[object], Waiting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trio.lowlevel, "wait_task_rescheduled", wait_task_rescheduled)
@@ -252,7 +252,7 @@ async def test_one_outcome_wakes_many_tasks() -> None:
     assert woken == [None, None]
 
 
-async def test_the_outcome_can_be_sent_into_generators() -> None:
+async def test_outcome_can_be_sent_into_generators() -> None:
     def generator() -> Generator[str, object, None]:
         assert (yield "first") is None
         yield "second"

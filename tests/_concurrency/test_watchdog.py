@@ -54,7 +54,7 @@ def hanging() -> Iterator[threading.Thread]:
     thread.join()
 
 
-def test_when_its_time_is_over_the_process_is_ended_and_the_log_says_what_was_at_work(
+def test_process_over_its_time_is_ended_and_logged(
     exits: Exits, hanging: threading.Thread, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Watchdog(logger) as dog:
@@ -76,7 +76,7 @@ def test_what_was_said_last_counts(exits: Exits) -> None:
     assert exits.codes == [2]
 
 
-def test_a_process_that_ends_by_itself_is_left_alone(exits: Exits) -> None:
+def test_process_that_ends_by_itself_is_left_alone(exits: Exits) -> None:
     with Watchdog(logger):
         pass
     with Watchdog(logger) as dog:
@@ -84,7 +84,7 @@ def test_a_process_that_ends_by_itself_is_left_alone(exits: Exits) -> None:
     assert exits.codes == []
 
 
-def test_a_log_that_hangs_does_not_keep_the_process(exits: Exits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_hangs_does_not_keep_the_process(exits: Exits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "REPORTING", 0.01)
     log_goes_on = threading.Event()
 

@@ -160,7 +160,7 @@ async def test_what_comes_after_the_end_is_read_and_forgotten(autojump_clock: Mo
     assert server.read == 102
 
 
-async def test_an_event_that_asgi_does_not_know_ends_the_connection_with_1011() -> None:
+async def test_unknown_asgi_event_ends_with_1011() -> None:
     server = Server(CONNECT, {"type": "websocket.rubbish"})
     ending = Endings()
     with pytest.raises(ServerProtocolError, match=r"websocket\.rubbish") as caught:
@@ -173,7 +173,7 @@ async def test_an_event_that_asgi_does_not_know_ends_the_connection_with_1011() 
 # -- sending ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_loop_around_send_after_the_client_has_left_lets_other_tasks_run() -> None:
+async def test_send_loop_after_a_disconnect_lets_others_run() -> None:
     server = Server(CONNECT, LEFT)
     ticks = 0
 
@@ -196,7 +196,7 @@ async def test_a_loop_around_send_after_the_client_has_left_lets_other_tasks_run
     assert ticks >= 90  # about once a send
 
 
-async def test_a_loop_around_send_to_a_server_without_checkpoints_lets_other_tasks_run() -> None:
+async def test_send_loop_without_checkpoints_lets_others_run() -> None:
     class LeavesInTheMiddle(Server):
         async def receive(self) -> Message:
             while self.read == 1 and len(self.sent) < 50:
@@ -225,7 +225,7 @@ async def test_a_loop_around_send_to_a_server_without_checkpoints_lets_other_tas
     assert ticks >= 1  # and the disconnect was seen at all
 
 
-async def test_a_send_after_the_disconnect_raises_with_its_code_and_reason() -> None:
+async def test_send_after_the_disconnect_raises_with_its_code_and_reason() -> None:
     server = Server(CONNECT, LEFT)
     caught: list[ConnectionClosed] = []
 
@@ -244,7 +244,7 @@ async def test_a_send_after_the_disconnect_raises_with_its_code_and_reason() -> 
     assert sent == [ACCEPT]
 
 
-async def test_a_malformed_message_raises_at_the_send_that_made_it_and_changes_nothing() -> None:
+async def test_malformed_message_raises_and_changes_nothing() -> None:
     server = Server(CONNECT, LEFT)
 
     async def body(connection: Connection) -> Message:
@@ -260,7 +260,7 @@ async def test_a_malformed_message_raises_at_the_send_that_made_it_and_changes_n
 
 
 @pytest.mark.parametrize("broken", [BrokenPipeError(), trio.BrokenResourceError(), trio.ClosedResourceError()])
-async def test_a_server_that_cannot_write_means_that_the_client_has_gone(
+async def test_server_that_cannot_write_means_that_the_client_has_gone(
     broken: Exception, autojump_clock: MockClock
 ) -> None:
     server = Server(CONNECT, scope=OUTSPOKEN)  # which never says that it has
@@ -284,7 +284,7 @@ async def test_a_server_that_cannot_write_means_that_the_client_has_gone(
     assert trio.current_time() <= 6  # it does not wait for the disconnect for ever
 
 
-async def test_a_cancelled_send_does_not_reach_the_server() -> None:
+async def test_cancelled_send_does_not_reach_the_server() -> None:
     server = Server(CONNECT, LEFT, scope=OUTSPOKEN)
 
     async def body(connection: Connection) -> Message:
@@ -297,7 +297,7 @@ async def test_a_cancelled_send_does_not_reach_the_server() -> None:
     assert await server.run(application(body)) == [ACCEPT]
 
 
-async def test_a_message_checked_before_another_task_closed_is_not_sent_after_the_close(
+async def test_message_checked_before_a_close_is_not_sent_after_it(
     autojump_clock: MockClock,
 ) -> None:
     server = Server(CONNECT)
@@ -320,7 +320,7 @@ async def test_a_message_checked_before_another_task_closed_is_not_sent_after_th
     assert late not in server.sent
 
 
-async def test_a_close_under_way_makes_a_send_elsewhere_a_normal_end(autojump_clock: MockClock) -> None:
+async def test_close_under_way_makes_a_send_elsewhere_a_normal_end(autojump_clock: MockClock) -> None:
     server = Server(CONNECT)
     ending = Endings()
 
@@ -343,13 +343,13 @@ async def test_a_close_under_way_makes_a_send_elsewhere_a_normal_end(autojump_cl
 # -- the ways out -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_client_leaves_and_the_ending_gets_the_servers_event() -> None:
+async def test_client_leaves_and_the_ending_gets_the_servers_event() -> None:
     ending = Endings()
     await Server(CONNECT, LEFT).run(application(accept_and_wait, ending))
     assert ending.events == [LEFT]
 
 
-async def test_the_ending_still_has_the_nursery_when_the_client_has_left() -> None:
+async def test_ending_still_has_the_nursery_when_the_client_has_left() -> None:
     ran = trio.Event()
 
     async def in_background() -> None:
@@ -369,7 +369,7 @@ async def test_the_ending_still_has_the_nursery_when_the_client_has_left() -> No
     assert ran.is_set()
 
 
-async def test_a_failing_body_closes_with_1011_and_is_raised_bare_with_a_note() -> None:
+async def test_failing_body_closes_with_1011_and_raises_bare() -> None:
     server, ending, error = Server(CONNECT, LEFT), Endings(), KeyError("mine")
 
     async def body(connection: Connection) -> None:
@@ -384,7 +384,7 @@ async def test_a_failing_body_closes_with_1011_and_is_raised_bare_with_a_note() 
     assert ending.codes == [1011]
 
 
-async def test_a_failing_background_task_is_raised_bare_with_its_name() -> None:
+async def test_failing_background_task_is_raised_bare_with_its_name() -> None:
     server, ending = Server(CONNECT), Endings()
 
     async def failing() -> None:
@@ -415,7 +415,7 @@ async def test_several_failures_stay_a_group() -> None:
     assert {type(error) for error in caught.value.exceptions} == {KeyError, ValueError}
 
 
-async def test_a_failing_body_and_a_failing_ending_are_both_reported() -> None:
+async def test_failing_body_and_a_failing_ending_are_both_reported() -> None:
     async def body(connection: Connection) -> None:
         await connection.send(ACCEPT)
         raise KeyError("body")
@@ -428,7 +428,7 @@ async def test_a_failing_body_and_a_failing_ending_are_both_reported() -> None:
     assert [type(error) for error in caught.value.exceptions] == [KeyError, ValueError]
 
 
-async def test_a_server_that_fails_at_the_close_does_not_keep_the_ending_from_running() -> None:
+async def test_server_that_fails_to_close_still_runs_the_ending() -> None:
     server, ending = Server(CONNECT, LEFT), Endings()
 
     async def fail(message: Message) -> None:
@@ -445,7 +445,7 @@ async def test_a_server_that_fails_at_the_close_does_not_keep_the_ending_from_ru
     assert len(ending.events) == 1
 
 
-async def test_a_client_that_goes_while_it_is_told_goodbye_is_a_normal_end(autojump_clock: MockClock) -> None:
+async def test_client_that_goes_while_it_is_told_goodbye_is_a_normal_end(autojump_clock: MockClock) -> None:
     server, ending = Server(CONNECT), Endings()
 
     async def fail(message: Message) -> None:
@@ -461,7 +461,7 @@ async def test_a_client_that_goes_while_it_is_told_goodbye_is_a_normal_end(autoj
     assert ending.codes == [1006]
 
 
-async def test_a_cancellation_while_draining_does_not_hide_what_went_wrong(autojump_clock: MockClock) -> None:
+async def test_cancellation_while_draining_does_not_hide_what_went_wrong(autojump_clock: MockClock) -> None:
     server = Server(CONNECT)  # never confirms the close
 
     async def body(connection: Connection) -> None:
@@ -472,7 +472,7 @@ async def test_a_cancellation_while_draining_does_not_hide_what_went_wrong(autoj
         await server.run(application(body, limits=Limits(close_timeout=10)))
 
 
-async def test_a_cancellation_while_draining_after_a_normal_end_is_a_cancellation(autojump_clock: MockClock) -> None:
+async def test_cancellation_while_draining_is_a_cancellation(autojump_clock: MockClock) -> None:
     async def body(connection: Connection) -> None:
         await connection.send(ACCEPT)
 
@@ -494,7 +494,7 @@ async def test_normal_ends_raise_nothing(normal: Exception) -> None:
     assert ending.codes == [4001]
 
 
-async def test_connection_closed_of_something_else_while_the_client_is_there_is_an_error() -> None:
+async def test_connection_closed_of_something_else_is_an_error() -> None:
     async def body(connection: Connection) -> None:
         await connection.send(ACCEPT)
         raise ConnectionClosed(1000, "of another connection")
@@ -520,7 +520,7 @@ async def test_connection_closed_in_a_background_task_ends_only_the_task() -> No
     assert ending.events == [LEFT]
 
 
-async def test_connection_closed_in_a_background_task_while_the_client_is_there_is_an_error() -> None:
+async def test_connection_closed_in_a_background_task_is_an_error() -> None:
     async def failing() -> None:
         raise ConnectionClosed(1000, "of another connection")
 
@@ -546,7 +546,7 @@ async def test_our_own_close_ends_when_the_server_confirms_it() -> None:
     assert ending.codes == [4000]
 
 
-async def test_a_close_that_the_disconnect_overtakes_keeps_the_clients_code() -> None:
+async def test_overtaken_close_keeps_the_clients_code() -> None:
     server, ending, left = Server(CONNECT), Endings(), trio.Event()
 
     async def slowly(message: Message) -> None:
@@ -571,7 +571,7 @@ async def test_a_close_that_the_disconnect_overtakes_keeps_the_clients_code() ->
     assert ending.codes == [4001]
 
 
-async def test_our_own_close_ends_without_confirmation_after_the_close_timeout(autojump_clock: MockClock) -> None:
+async def test_own_close_ends_after_the_close_timeout(autojump_clock: MockClock) -> None:
     ending = Endings()
 
     async def body(connection: Connection) -> Message:
@@ -584,7 +584,7 @@ async def test_our_own_close_ends_without_confirmation_after_the_close_timeout(a
     assert trio.current_time() == pytest.approx(6)  # to be told so, then to read what comes
 
 
-async def test_a_cancellation_by_the_server_tells_the_client_1012_and_runs_the_ending() -> None:
+async def test_server_cancellation_sends_1012_and_runs_the_ending() -> None:
     server, ending = Server(CONNECT), Endings()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
@@ -596,7 +596,7 @@ async def test_a_cancellation_by_the_server_tells_the_client_1012_and_runs_the_e
     assert ending.codes == [1012]
 
 
-async def test_the_ending_is_shielded_from_the_servers_cancellation() -> None:
+async def test_ending_is_shielded_from_the_servers_cancellation() -> None:
     finished = False
 
     async def ending(event: Message) -> None:
@@ -612,7 +612,7 @@ async def test_the_ending_is_shielded_from_the_servers_cancellation() -> None:
     assert finished
 
 
-async def test_an_error_of_the_ending_after_a_cancellation_is_raised() -> None:
+async def test_error_of_the_ending_after_a_cancellation_is_raised() -> None:
     async def ending(event: Message) -> None:
         raise ValueError("ending")
 
@@ -621,7 +621,7 @@ async def test_an_error_of_the_ending_after_a_cancellation_is_raised() -> None:
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-async def test_an_ending_that_hangs_is_cut_at_its_deadline_and_logged(
+async def test_ending_that_hangs_is_cut_at_its_deadline_and_logged(
     leaves: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body(connection: Connection) -> Message | None:
@@ -639,14 +639,14 @@ async def test_an_ending_that_hangs_is_cut_at_its_deadline_and_logged(
 
 
 @pytest.mark.parametrize("normal", [StopConsumer(), ConnectionClosed()])
-async def test_an_ending_may_end_as_a_handler_does(normal: Exception) -> None:
+async def test_ending_may_end_as_a_handler_does(normal: Exception) -> None:
     async def ending(event: Message) -> None:
         raise normal
 
     await Server(CONNECT, LEFT).run(application(accept_and_wait, ending))
 
 
-async def test_nobody_answers_the_handshake_and_the_client_is_denied_in_time(
+async def test_unanswered_handshake_is_denied_in_time(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, ending = Server(CONNECT), Endings()
@@ -658,7 +658,7 @@ async def test_nobody_answers_the_handshake_and_the_client_is_denied_in_time(
     assert "no handler was running" in caplog.text
 
 
-async def test_an_accepted_connection_has_no_deadline(autojump_clock: MockClock) -> None:
+async def test_accepted_connection_has_no_deadline(autojump_clock: MockClock) -> None:
     async def body(connection: Connection) -> None:
         await connection.send(ACCEPT)
         await trio.sleep(10_000)
@@ -667,7 +667,7 @@ async def test_an_accepted_connection_has_no_deadline(autojump_clock: MockClock)
     assert trio.current_time() == pytest.approx(10_001)
 
 
-async def test_a_failed_handshake_is_left_to_the_server_at_once(autojump_clock: MockClock) -> None:
+async def test_failed_handshake_is_left_to_the_server_at_once(autojump_clock: MockClock) -> None:
     server, ending = Server(CONNECT), Endings()
 
     async def body(connection: Connection) -> None:
@@ -680,7 +680,7 @@ async def test_a_failed_handshake_is_left_to_the_server_at_once(autojump_clock: 
     assert trio.current_time() == 0  # the server says nothing more before the application has returned
 
 
-async def test_a_client_that_leaves_before_the_answer_cannot_be_accepted() -> None:
+async def test_client_that_leaves_before_the_answer_cannot_be_accepted() -> None:
     ending = Endings()
 
     async def body(connection: Connection) -> Message:
@@ -693,7 +693,7 @@ async def test_a_client_that_leaves_before_the_answer_cannot_be_accepted() -> No
     assert ending.codes == [4001]
 
 
-async def test_an_accept_that_the_disconnect_overtakes_keeps_the_deadline(autojump_clock: MockClock) -> None:
+async def test_accept_that_the_disconnect_overtakes_keeps_the_deadline(autojump_clock: MockClock) -> None:
     server = Server(CONNECT, LEFT)
 
     async def slowly(message: Message) -> None:
@@ -709,7 +709,7 @@ async def test_an_accept_that_the_disconnect_overtakes_keeps_the_deadline(autoju
     assert trio.current_time() == pytest.approx(4)
 
 
-async def test_an_application_has_its_time_after_the_client_has_left(autojump_clock: MockClock) -> None:
+async def test_application_has_its_time_after_the_client_has_left(autojump_clock: MockClock) -> None:
     finished = False
 
     async def body(connection: Connection) -> Message:
@@ -724,7 +724,7 @@ async def test_an_application_has_its_time_after_the_client_has_left(autojump_cl
     assert finished
 
 
-async def test_an_application_is_cancelled_when_its_time_after_the_disconnect_is_over(
+async def test_application_is_cancelled_after_the_disconnect_timeout(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ending = Endings()
@@ -756,13 +756,13 @@ async def test_cancel_on_disconnect_cancels_what_runs_at_once(
     assert caplog.records == []  # it is what was asked for
 
 
-async def test_cancel_on_disconnect_lets_one_that_waits_for_an_event_have_it() -> None:
+async def test_cancel_on_disconnect_spares_a_waiting_handler() -> None:
     ending = Endings()
     await Server(CONNECT, LEFT).run(application(accept_and_wait, ending, cancel_on_disconnect=True))
     assert ending.events == [LEFT]
 
 
-async def test_a_connection_that_is_cut_tells_the_client_why(autojump_clock: MockClock) -> None:
+async def test_connection_that_is_cut_tells_the_client_why(autojump_clock: MockClock) -> None:
     server, ending = Server(CONNECT), Endings()
 
     async def body(connection: Connection) -> None:
@@ -777,9 +777,7 @@ async def test_a_connection_that_is_cut_tells_the_client_why(autojump_clock: Moc
 
 
 @pytest.mark.parametrize("event_first", [True, False])
-async def test_a_cut_in_the_middle_of_a_write_ends_with_the_code_of_the_cut(
-    event_first: bool, autojump_clock: MockClock
-) -> None:
+async def test_cut_in_mid_write_ends_with_the_code_of_the_cut(event_first: bool, autojump_clock: MockClock) -> None:
     """A server that has written a part of a message can only reset the connection, and says so by 1006 or an error."""
     server, ending, reset = Server(CONNECT), Endings(), trio.Event()
 
@@ -810,7 +808,7 @@ async def test_a_cut_in_the_middle_of_a_write_ends_with_the_code_of_the_cut(
     assert [(event["code"], event["reason"]) for event in ending.events] == [(1013, "too slow")]
 
 
-async def test_an_accept_does_not_lift_the_deadline_of_a_cut(autojump_clock: MockClock) -> None:
+async def test_accept_does_not_lift_the_deadline_of_a_cut(autojump_clock: MockClock) -> None:
     server = Server(CONNECT)
 
     async def body(connection: Connection) -> None:
@@ -822,7 +820,7 @@ async def test_an_accept_does_not_lift_the_deadline_of_a_cut(autojump_clock: Moc
     assert server.sent[-1]["code"] == 4008
 
 
-async def test_a_client_that_does_not_take_the_close_does_not_hold_the_end(autojump_clock: MockClock) -> None:
+async def test_client_that_does_not_take_the_close_does_not_hold_the_end(autojump_clock: MockClock) -> None:
     server, ending = Server(CONNECT), Endings()
 
     async def stuck(message: Message) -> None:
@@ -839,7 +837,7 @@ async def test_a_client_that_does_not_take_the_close_does_not_hold_the_end(autoj
     assert trio.current_time() == pytest.approx(4)
 
 
-async def test_a_denial_with_a_response_closes_the_connection() -> None:
+async def test_denial_with_a_response_closes_the_connection() -> None:
     ending = Endings()
     server = Server(CONNECT, LEFT, scope={**SCOPE, "extensions": {"websocket.http.response": {}}})
 
@@ -858,7 +856,7 @@ async def test_a_denial_with_a_response_closes_the_connection() -> None:
 # -- other scopes, and what is shown ----------------------------------------------------------------------------------
 
 
-async def test_an_http_body_that_nobody_read_is_read_to_its_end() -> None:
+async def test_http_body_that_nobody_read_is_read_to_its_end() -> None:
     parts = [{"type": "http.request", "body": b"x", "more_body": True}] * 40
     server = Server(*parts, {"type": "http.request", "body": b""}, {"type": "http.disconnect"}, scope={"type": "http"})
 
@@ -871,7 +869,7 @@ async def test_an_http_body_that_nobody_read_is_read_to_its_end() -> None:
     assert server.read == 42
 
 
-async def test_an_http_request_that_has_been_read_is_not_waited_for(autojump_clock: MockClock) -> None:
+async def test_http_request_that_has_been_read_is_not_waited_for(autojump_clock: MockClock) -> None:
     server = Server({"type": "http.request"}, scope={"type": "http", "path": "/"})
 
     async def body(connection: Connection) -> None:
@@ -908,7 +906,7 @@ async def test_a_repr_tells_the_state() -> None:
     assert shown[1].endswith("open, 0 events waiting, the connection is closed (code 4001, bye)>")
 
 
-async def test_what_follows_an_own_close_is_not_cancelled_by_its_confirmation() -> None:
+async def test_own_closes_confirmation_cancels_nothing() -> None:
     server = Server(CONNECT, LEFT)
     finished: list[int | None] = []
 

@@ -17,7 +17,7 @@ from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.testing import ScriptedConnection, WebsocketCommunicator
 
 
-async def test_a_source_whose_messages_need_no_handling_is_read_on() -> None:
+async def test_source_whose_messages_need_no_handling_is_read_on() -> None:
     server, seen = ScriptedConnection.websocket("a", "b"), []
     connection = Connection(server.scope, server.receive, server.send)
 
@@ -29,7 +29,7 @@ async def test_a_source_whose_messages_need_no_handling_is_read_on() -> None:
     assert seen == ["websocket.connect", "websocket.receive", "websocket.receive"]
 
 
-async def test_an_unknown_message_of_the_layer_does_not_trouble_concurrent_handlers(
+async def test_unknown_layer_message_leaves_concurrent_handlers_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     layer = InMemoryChannelLayer()
@@ -52,7 +52,7 @@ async def test_an_unknown_message_of_the_layer_does_not_trouble_concurrent_handl
     assert "no.such.thing" in caplog.text
 
 
-async def test_a_server_that_fails_at_the_close_of_a_slow_client_is_reported(autojump_clock: MockClock) -> None:
+async def test_server_that_fails_to_close_a_slow_client_is_reported(autojump_clock: MockClock) -> None:
     layer = InMemoryChannelLayer(capacity=1)
     ends: list[int] = []
 
@@ -82,7 +82,7 @@ async def test_a_server_that_fails_at_the_close_of_a_slow_client_is_reported(aut
     assert layer.statistics().memberships == 0
 
 
-async def test_a_client_that_leaves_while_it_is_denied_is_not_told_twice() -> None:
+async def test_client_that_leaves_while_it_is_denied_is_not_told_twice() -> None:
     left, codes = trio.Event(), []
 
     class Denies(AsyncWebsocketConsumer):
@@ -110,7 +110,7 @@ async def test_a_client_that_leaves_while_it_is_denied_is_not_told_twice() -> No
     assert codes == [4001]
 
 
-async def test_a_finished_connection_ignores_messages_while_a_handler_goes_on() -> None:
+async def test_finished_connection_ignores_layer_messages() -> None:
     server, layer, seen = ScriptedConnection.websocket(code=None), InMemoryChannelLayer(), []
     connection, let_go = Connection(server.scope, server.receive, server.send), trio.Event()
 

@@ -33,7 +33,7 @@ class Page(AsyncHttpConsumer):
         raise ChannelLayerUnavailable(AWAY)
 
 
-async def test_a_handshake_is_refused_with_503_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_handshake_is_refused_with_503_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     client = WebsocketCommunicator(refusing, "/")
     assert await client.connect() == (False, 503)
     await client.wait()
@@ -42,14 +42,14 @@ async def test_a_handshake_is_refused_with_503_and_one_line_in_the_log(caplog: p
     assert record.getMessage() == "websocket / ends: Redis is away"
 
 
-async def test_a_server_that_cannot_send_a_response_denies_the_handshake() -> None:
+async def test_server_that_cannot_send_a_response_denies_the_handshake() -> None:
     client = WebsocketCommunicator(refusing, "/")
     client.scope["extensions"] = {}
     assert (await client.connect())[0] is False
     await client.wait()
 
 
-async def test_an_open_socket_is_closed_with_1012() -> None:
+async def test_open_socket_is_closed_with_1012() -> None:
     client = WebsocketCommunicator(failing_later, "/")
     assert (await client.connect())[0]
     await client.send_to("x")
@@ -61,13 +61,13 @@ async def test_an_open_socket_is_closed_with_1012() -> None:
     await client.wait()
 
 
-async def test_a_request_is_answered_with_503() -> None:
+async def test_request_is_answered_with_503() -> None:
     response = await HttpCommunicator(Page.as_asgi(), "GET", "/").get_response()
     assert response["status"] == 503
     assert (b"retry-after", b"5") in response["headers"]
 
 
-async def test_a_response_that_has_begun_is_an_error_for_the_server() -> None:
+async def test_response_that_has_begun_is_an_error_for_the_server() -> None:
     class Late(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_headers()
@@ -78,7 +78,7 @@ async def test_a_response_that_has_begun_is_an_error_for_the_server() -> None:
         await client.get_response()
 
 
-async def test_a_client_that_leaves_meanwhile_is_no_error() -> None:
+async def test_client_that_leaves_meanwhile_is_no_error() -> None:
     async def server(message: Any) -> None:
         if message["type"] == "websocket.http.response.start":
             raise OSError("the client has gone")

@@ -165,7 +165,7 @@ def _nothing_yet() -> None:
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 
-async def test_eight_long_polls_on_four_threads_hold_none_and_delay_no_sync_view() -> None:
+async def test_long_polls_hold_no_threads() -> None:
     with override_settings(TRIO_CHANNELS=NEUTRAL | {"WORKER_THREADS": 4}, MIDDLEWARE=COMMON):
         handler = DjangoHandler()
         async with trio.open_nursery() as nursery:
@@ -189,7 +189,7 @@ async def test_eight_long_polls_on_four_threads_hold_none_and_delay_no_sync_view
         assert answers == [b"news"] * 8
 
 
-async def test_an_async_view_under_plain_middleware_costs_two_calls_to_a_worker() -> None:
+async def test_async_view_under_plain_middleware_costs_two_calls() -> None:
     with override_settings(MIDDLEWARE=COMMON):
         response = await fetch("/thread_held/", headers=HOST)
         assert thread_pool().statistics().calls == 2
@@ -197,25 +197,25 @@ async def test_an_async_view_under_plain_middleware_costs_two_calls_to_a_worker(
     assert header(response, "X-Frame-Options") == b"DENY"
 
 
-async def test_a_middleware_that_is_sync_only_has_the_async_view_hold_its_thread() -> None:
+async def test_sync_only_middleware_has_an_async_view_hold_a_thread() -> None:
     with override_settings(MIDDLEWARE=[*COMMON, f"{__name__}.sync_only"]):
         assert (await fetch("/thread_held/", headers=HOST))["body"] == b"True"
 
 
-async def test_a_view_below_a_language_prefix_is_known_to_be_async() -> None:
+async def test_view_below_a_language_prefix_is_known_to_be_async() -> None:
     with override_settings(MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"], USE_I18N=True):
         response = await fetch("/de/language/", headers=HOST)
     assert response["body"] == b"de False", "and the language is that of the middleware"
 
 
 @pytest.mark.parametrize(("where", "body"), [("/quick/", b"True"), ("/thread_held/", b"quick")])
-async def test_a_middleware_may_lead_to_another_kind_of_view_than_the_path_tells(where: str, body: bytes) -> None:
+async def test_middleware_may_lead_to_another_kind_of_view(where: str, body: bytes) -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.Elsewhere"]):
         assert (await fetch(where))["body"] == body
 
 
 @pytest.mark.parametrize("where", ["/quick/", "/thread_held/"])
-async def test_a_path_is_resolved_once(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_path_is_resolved_once(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     resolve = URLResolver.resolve
 
@@ -229,12 +229,12 @@ async def test_a_path_is_resolved_once(where: str, monkeypatch: pytest.MonkeyPat
     assert asked == [where]
 
 
-async def test_the_error_of_a_view_of_the_other_kind_reaches_the_middleware() -> None:
+async def test_error_of_a_view_of_the_other_kind_reaches_the_middleware() -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.LeadsToACrash"]):
         assert (await fetch("/thread_held/"))["body"] == b"rescued from in the view"
 
 
-async def test_the_urls_of_the_request_class_are_asked() -> None:
+async def test_urls_of_the_request_class_are_asked() -> None:
     class Handler(DjangoHandler):
         class request_class(DjangoHandler.request_class):
             urlconf = (path("elsewhere/", thread_held),)
@@ -243,7 +243,7 @@ async def test_the_urls_of_the_request_class_are_asked() -> None:
         assert (await http.get_response(timeout=30))["body"] == b"False"
 
 
-async def test_middleware_is_made_for_async_views_when_the_first_one_is_asked_for() -> None:
+async def test_async_middleware_is_made_for_the_first_async_view() -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.Counted"]):
         handler = DjangoHandler()
         for where in ("/quick/", "/thread_held/", "/thread_held/"):
@@ -255,7 +255,7 @@ async def test_middleware_is_made_for_async_views_when_the_first_one_is_asked_fo
 # -- what a view may do -----------------------------------------------------------------------------------------------
 
 
-async def test_a_query_that_would_block_the_loop_is_refused(
+async def test_query_that_would_block_the_loop_is_refused(
     database: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await fetch("/blocking_query/"))["status"] == 500
@@ -264,19 +264,19 @@ async def test_a_query_that_would_block_the_loop_is_refused(
     assert isinstance(record.exc_info[1], SynchronousOnlyOperation)
 
 
-async def test_a_query_that_is_awaited_is_answered(database: dict[str, Any]) -> None:
+async def test_query_that_is_awaited_is_answered(database: dict[str, Any]) -> None:
     with override_settings(MIDDLEWARE=COMMON):
         assert (await fetch("/awaited_query/", headers=HOST))["body"] == b"1"
 
 
-async def test_a_response_may_be_rendered_on_trio() -> None:
+async def test_response_may_be_rendered_on_trio() -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.Adapted"]):
         response = await fetch("/rendered/")
     assert response["body"] == b"rendered on Trio"
     assert header(response, "X-Hooked") == b"yes"
 
 
-async def test_a_query_string_that_is_no_utf_8_is_a_bad_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_query_string_that_is_no_utf_8_is_a_bad_request(caplog: pytest.LogCaptureFixture) -> None:
     http = client("/thread_held/")
     http.scope["query_string"] = b"\xff"
     async with http:
@@ -295,7 +295,7 @@ def test_debug_tells_of_middleware_that_is_adapted_or_not_used(caplog: pytest.Lo
     ]
 
 
-async def test_a_sync_iterator_of_an_async_view_is_run_by_one_worker() -> None:
+async def test_sync_iterator_of_an_async_view_is_run_by_one_worker() -> None:
     assert (await fetch("/sync_stream/"))["body"] == b"012"
 
 
@@ -310,7 +310,7 @@ async def test_what_the_client_has_is_not_sent_again(tag: bytes, status: int, bo
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_middleware_that_ends_with_system_exit_finishes_the_request(when: str, sent_signals: Signals) -> None:
+async def test_middleware_with_system_exit_finishes_the_request(when: str, sent_signals: Signals) -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.Leaving"]):
         async with client(f"/thread_held/?leave={when}") as http:
             await http.send_request()
@@ -319,7 +319,7 @@ async def test_a_middleware_that_ends_with_system_exit_finishes_the_request(when
     assert sent_signals.sent == ["started", "finished"]
 
 
-async def test_a_request_that_is_cancelled_while_it_waits_for_a_thread_never_began(sent_signals: Signals) -> None:
+async def test_request_cancelled_while_waiting_never_began(sent_signals: Signals) -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
         async with trio.open_nursery() as nursery:
 
@@ -338,7 +338,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_for_a_thread_never_beg
 
 
 @pytest.mark.parametrize("kind", ["whole", "streamed"])
-async def test_a_response_that_comes_together_with_a_cancellation_is_closed(kind: str, sent_signals: Signals) -> None:
+async def test_response_that_comes_with_a_cancellation_is_closed(kind: str, sent_signals: Signals) -> None:
     parts = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Any:
@@ -402,7 +402,7 @@ PROJECT = """
 """
 
 
-def test_an_async_middleware_that_raises_is_answered_by_django_without_the_bridge_too(tmp_path: Path) -> None:
+def test_failing_async_middleware_is_answered_by_django(tmp_path: Path) -> None:
     program = tmp_path / "project.py"
     program.write_text(textwrap.dedent(PROJECT))
     environment = {**os.environ, "PYTHONPATH": str(Path(trio_channels.__file__).parents[1])}

@@ -122,18 +122,18 @@ async def read(receive: Any) -> int:
 @pytest.mark.parametrize(
     ("size", "parts"), [(10, 1), (10, 5), (request_body.SLOWEST * 10, 100), (request_body.SLOWEST * 11, 100)]
 )
-async def test_a_slow_body_is_waited_for_while_it_comes(autojump_clock: MockClock, size: int, parts: int) -> None:
+async def test_slow_body_is_waited_for_while_it_comes(autojump_clock: MockClock, size: int, parts: int) -> None:
     assert await read(trickle(10.0, size, parts)) == size * parts
 
 
 @pytest.mark.parametrize(("size", "parts"), [(0, 100), (10, 100), (request_body.SLOWEST * 5, 100)])
-async def test_a_body_that_is_held_back_is_given_up(autojump_clock: MockClock, size: int, parts: int) -> None:
+async def test_body_that_is_held_back_is_given_up(autojump_clock: MockClock, size: int, parts: int) -> None:
     with pytest.raises(RequestTimeout, match=r"did not come at 500 bytes/s after 60 seconds \(BODY_TIMEOUT\)"):
         await read(trickle(10.0, size, parts))
 
 
 @pytest.mark.parametrize("first", [None, b"", b"x" * 3_000_000], ids=["nothing", "a beginning", "one on disk"])
-async def test_a_body_that_does_not_come_is_answered_with_408(
+async def test_body_that_does_not_come_is_answered_with_408(
     first: bytes | None, sent_signals: Signals, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_body, "SLOWEST", 10**12)  # what has come may earn no time here
@@ -149,7 +149,7 @@ async def test_a_body_that_does_not_come_is_answered_with_408(
     assert "answering 408" in caplog.text
 
 
-async def test_who_is_refused_is_read_to_the_end_so_that_the_answer_arrives() -> None:
+async def test_refused_client_is_read_so_that_the_answer_arrives() -> None:
     with override_settings(TRIO_CHANNELS={"MAX_UPLOAD_SIZE": 10}):
         http = client("/reads/", "POST")
         async with http:
@@ -164,7 +164,7 @@ async def test_who_is_refused_is_read_to_the_end_so_that_the_answer_arrives() ->
             assert http._to_application.statistics().current_buffer_used == 0
 
 
-async def test_a_body_on_disk_is_read_by_the_view() -> None:
+async def test_body_on_disk_is_read_by_the_view() -> None:
     with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=10):
         http = client("/reads/", "POST", headers=[(b"content-length", b"60")])
         async with http:
@@ -177,7 +177,7 @@ async def test_a_body_on_disk_is_read_by_the_view() -> None:
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_beyond_the_queue_is_answered_with_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_request_beyond_the_queue_is_answered_with_503(caplog: pytest.LogCaptureFixture) -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1, "WORKER_QUEUE": 0}):
         async with client("/waits/") as first:
             await first.send_request()
@@ -190,7 +190,7 @@ async def test_a_request_beyond_the_queue_is_answered_with_503(caplog: pytest.Lo
     assert caplog.messages[0].endswith("find the slow calls, or raise WORKER_THREADS: answering 503")
 
 
-async def test_a_response_that_has_begun_is_not_answered_a_second_time() -> None:
+async def test_response_that_has_begun_is_not_answered_a_second_time() -> None:
     async with client("/busy/") as http:
         await http.send_request()
         assert (await http.receive_output(timeout=30))["status"] == 200
@@ -224,7 +224,7 @@ def scope_of(where: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("where", ["/file/", "/async_stream/"])
-async def test_a_slow_client_of_a_file_or_an_async_stream_holds_no_thread(where: str, sent_signals: Signals) -> None:
+async def test_slow_client_of_a_file_or_an_async_stream_holds_no_thread(where: str, sent_signals: Signals) -> None:
     with override_settings(TRIO_CHANNELS=NEUTRAL | {"WORKER_THREADS": 1}):
         async with trio.open_nursery() as nursery:
             slow = SlowClient()
@@ -236,7 +236,7 @@ async def test_a_slow_client_of_a_file_or_an_async_stream_holds_no_thread(where:
     assert sent_signals.sent.count("finished") == 2
 
 
-async def test_a_slow_client_of_a_stream_that_holds_a_thread_is_cut(
+async def test_slow_client_of_a_stream_that_holds_a_thread_is_cut(
     sent_signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1, "SEND_TIMEOUT": 0.01}):
@@ -254,9 +254,7 @@ async def test_a_slow_client_of_a_stream_that_holds_a_thread_is_cut(
 
 @pytest.mark.parametrize("where", ["/quick/", "/file/", "/stream/", "/async_stream/"])
 @pytest.mark.parametrize("at", [0, 1])
-async def test_a_server_that_says_in_send_that_its_client_has_gone_ends_the_request(
-    where: str, at: int, sent_signals: Signals
-) -> None:
+async def test_server_that_reports_a_gone_client_ends_the_request(where: str, at: int, sent_signals: Signals) -> None:
     asked = sent = 0
 
     async def receive() -> dict[str, Any]:
@@ -279,7 +277,7 @@ async def test_a_server_that_says_in_send_that_its_client_has_gone_ends_the_requ
 
 
 @pytest.mark.parametrize("where", ["/stream/", "/async_stream/"])
-async def test_an_endless_stream_to_a_server_that_says_nothing_ends_with_the_disconnect(where: str) -> None:
+async def test_endless_stream_to_a_silent_server_ends(where: str) -> None:
     """As hypercorn's: its send neither waits nor raises."""
     events: list[dict[str, Any]] = [{"type": "http.request"}]
     sent = 0

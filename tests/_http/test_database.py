@@ -47,7 +47,7 @@ def count(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path(f"{view.__name__}/", view) for view in (fails, adds, names, count)]
 
 
-async def test_a_view_that_fails_is_rolled_back(database: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_view_that_fails_is_rolled_back(database: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(database, "ATOMIC_REQUESTS", True)
     assert (await fetch("/fails/"))["status"] == 500
     assert (await fetch("/count/"))["body"] == b"0"
@@ -55,7 +55,7 @@ async def test_a_view_that_fails_is_rolled_back(database: dict[str, Any], monkey
     assert (await fetch("/count/"))["body"] == b"1"
 
 
-async def test_a_stream_of_a_query_goes_on_beside_other_requests() -> None:
+async def test_stream_of_a_query_goes_on_beside_other_requests() -> None:
     await sync_to_async(User.objects.bulk_create)([User(username=f"user {number}") for number in range(9)])
     async with client("/names/") as http:
         await http.send_request()

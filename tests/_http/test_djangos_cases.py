@@ -40,35 +40,35 @@ HANDLER, EQUIVALENCE, STATIC = "_http.test_handler", "_http.test_equivalence", "
 #: Django's test -> ours, by module where it is not here, and what differs.
 CASES: dict[str, tuple[str, ...]] = {
     # -- tests/asgi/tests.py
-    "asgi: get_asgi_application": (f"{HANDLER}::test_an_answer_is_that_of_djangos_own_handler",),
+    "asgi: get_asgi_application": (f"{HANDLER}::test_answer_is_that_of_djangos_own_handler",),
     "asgi: file_response": (
-        f"{HANDLER}::test_an_answer_is_that_of_djangos_own_handler",
-        f"{HANDLER}::test_a_file_is_sent_in_large_blocks_and_closed",
+        f"{HANDLER}::test_answer_is_that_of_djangos_own_handler",
+        f"{HANDLER}::test_file_is_sent_in_large_blocks_and_closed",
     ),
-    "asgi: static_file_response": (f"{STATIC}::test_a_file_is_served_with_its_type",),
-    "asgi: headers": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "asgi: post_body": (f"{HANDLER}::test_a_body_in_several_parts_is_one_body",),
-    "asgi: request_too_big_request_error": ("test_a_request_that_is_too_big_to_be_made_is_answered_and_finished",),
-    "asgi: meta_not_modified_with_repeat_headers": ("test_a_header_may_come_many_times",),
-    "asgi: underscores_in_headers_ignored": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "asgi: cancel_post_request_with_sync_processing": ("test_a_sync_view_reads_its_body_after_its_client_has_left",),
-    "asgi: untouched_request_body_gets_closed": ("test_a_body_that_nobody_has_read_is_closed",),
-    "asgi: get_query_string": ("test_a_query_string_may_be_bytes_or_text",),
-    "asgi: disconnect": ("test_a_client_that_leaves_at_once_reaches_nothing",),
-    "asgi: disconnect_both_return": ("test_a_client_may_leave_while_its_response_is_sent",),
+    "asgi: static_file_response": (f"{STATIC}::test_file_is_served_with_its_type",),
+    "asgi: headers": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "asgi: post_body": (f"{HANDLER}::test_body_in_several_parts_is_one_body",),
+    "asgi: request_too_big_request_error": ("test_request_too_big_is_answered_and_finished",),
+    "asgi: meta_not_modified_with_repeat_headers": ("test_header_may_come_many_times",),
+    "asgi: underscores_in_headers_ignored": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "asgi: cancel_post_request_with_sync_processing": ("test_sync_view_reads_its_body_after_its_client_has_left",),
+    "asgi: untouched_request_body_gets_closed": ("test_body_that_nobody_has_read_is_closed",),
+    "asgi: get_query_string": ("test_query_string_may_be_bytes_or_text",),
+    "asgi: disconnect": ("test_client_that_leaves_at_once_reaches_nothing",),
+    "asgi: disconnect_both_return": ("test_client_may_leave_while_its_response_is_sent",),
     # A sync view is not watched while it runs: its response goes to the server, which knows that nobody is there.
     "asgi: disconnect_with_body": (
-        f"{HANDLER}::test_a_sync_view_runs_to_its_end_whatever_happens_to_its_client",
-        f"{HANDLER}::test_an_async_view_is_cancelled_when_its_client_leaves",
+        f"{HANDLER}::test_sync_view_runs_to_its_end_whatever_happens_to_its_client",
+        f"{HANDLER}::test_async_view_is_cancelled_when_its_client_leaves",
     ),
     # ServerProtocolError; seen only while an async view runs, or something is streamed.
-    "asgi: assert_in_listen_for_disconnect": ("test_an_event_that_is_none_of_http_fails_the_request",),
+    "asgi: assert_in_listen_for_disconnect": ("test_event_that_is_none_of_http_fails_the_request",),
     "asgi: delayed_disconnect_with_body": (
-        f"{HANDLER}::test_a_sync_view_runs_to_its_end_whatever_happens_to_its_client",
+        f"{HANDLER}::test_sync_view_runs_to_its_end_whatever_happens_to_its_client",
     ),
     # ConfigurationError, which is a ValueError.
     "asgi: wrong_connection_type": (f"{HANDLER}::test_another_scope_is_an_error_that_says_what_is_missing",),
-    "asgi: non_unicode_query_string": (f"{HANDLER}::test_a_query_that_is_no_utf_8_is_a_bad_request",),
+    "asgi: non_unicode_query_string": (f"{HANDLER}::test_query_that_is_no_utf_8_is_a_bad_request",),
     # Of a sync view; the two signals of an async one may be sent by different worker threads.
     "asgi: request_lifecycle_signals_dispatched_with_thread_sensitive": (
         f"{HANDLER}::test_middleware_view_and_signals_share_one_thread_and_one_hop",
@@ -77,72 +77,72 @@ CASES: dict[str, tuple[str, ...]] = {
         f"{HANDLER}::test_sync_views_run_in_parallel_up_to_the_number_of_workers",
     ),
     "asgi: asyncio_cancel_error": (
-        f"{HANDLER}::test_an_async_view_runs_in_trio",
-        f"{HANDLER}::test_an_async_view_is_cancelled_when_its_client_leaves",
+        f"{HANDLER}::test_async_view_runs_in_trio",
+        f"{HANDLER}::test_async_view_is_cancelled_when_its_client_leaves",
         "test_request_finished_names_the_handler_and_comes_from_a_worker",
     ),
     "asgi: asyncio_streaming_cancel_error": (
-        f"{HANDLER}::test_an_endless_stream_ends_when_its_client_leaves_and_is_closed",
+        f"{HANDLER}::test_endless_stream_ends_when_its_client_leaves_and_is_closed",
     ),
-    "asgi: streaming": (f"{HANDLER}::test_an_async_stream_runs_in_trio",),
-    "asgi: streaming_disconnect": (f"{HANDLER}::test_an_endless_stream_ends_when_its_client_leaves_and_is_closed",),
-    "asgi: body_size_not_exceeded_without_content_length": ("test_a_body_is_limited_by_djangos_setting",),
-    "asgi: body_size_exceeded_without_content_length": ("test_a_body_is_limited_by_djangos_setting",),
-    "asgi: body_size_check_fires_before_read": ("test_a_body_that_is_too_long_is_not_read",),
-    "asgi: post_size_exceeded_without_content_length": ("test_a_form_is_limited_by_djangos_setting",),
-    "asgi: no_limit": ("test_a_body_is_limited_by_djangos_setting",),
-    "asgi: read_body_no_limit": ("test_a_body_is_limited_by_djangos_setting",),
-    "asgi: non_multipart_body_size_enforced": ("test_a_body_is_limited_by_djangos_setting",),
-    "asgi: multipart_file_upload_not_limited_by_data_upload_max": ("test_a_file_is_not_limited_by_that_setting",),
-    "asgi: multipart_file_upload_limited_by_file_upload_max": ("test_a_file_is_not_limited_by_that_setting",),
-    "asgi: read_body_buffers_all_chunks": ("test_a_body_is_limited_by_djangos_setting",),
-    "asgi: read_body_multipart_not_limited": ("test_a_file_is_not_limited_by_that_setting",),
+    "asgi: streaming": (f"{HANDLER}::test_async_stream_runs_in_trio",),
+    "asgi: streaming_disconnect": (f"{HANDLER}::test_endless_stream_ends_when_its_client_leaves_and_is_closed",),
+    "asgi: body_size_not_exceeded_without_content_length": ("test_body_is_limited_by_djangos_setting",),
+    "asgi: body_size_exceeded_without_content_length": ("test_body_is_limited_by_djangos_setting",),
+    "asgi: body_size_check_fires_before_read": ("test_body_that_is_too_long_is_not_read",),
+    "asgi: post_size_exceeded_without_content_length": ("test_form_is_limited_by_djangos_setting",),
+    "asgi: no_limit": ("test_body_is_limited_by_djangos_setting",),
+    "asgi: read_body_no_limit": ("test_body_is_limited_by_djangos_setting",),
+    "asgi: non_multipart_body_size_enforced": ("test_body_is_limited_by_djangos_setting",),
+    "asgi: multipart_file_upload_not_limited_by_data_upload_max": ("test_file_is_not_limited_by_that_setting",),
+    "asgi: multipart_file_upload_limited_by_file_upload_max": ("test_file_is_not_limited_by_that_setting",),
+    "asgi: read_body_buffers_all_chunks": ("test_body_is_limited_by_djangos_setting",),
+    "asgi: read_body_multipart_not_limited": ("test_file_is_not_limited_by_that_setting",),
     # -- tests/handlers/test_exception.py
-    "exception: data_upload_max_memory_size_exceeded": ("test_a_form_is_limited_by_djangos_setting",),
-    "exception: data_upload_max_number_fields_exceeded": ("test_a_form_is_limited_by_djangos_setting",),
-    "exception: data_upload_max_number_files_exceeded": ("test_a_form_is_limited_by_djangos_setting",),
+    "exception: data_upload_max_memory_size_exceeded": ("test_form_is_limited_by_djangos_setting",),
+    "exception: data_upload_max_number_fields_exceeded": ("test_form_is_limited_by_djangos_setting",),
+    "exception: data_upload_max_number_files_exceeded": ("test_form_is_limited_by_djangos_setting",),
     # -- tests/handlers/tests.py; what is about WSGI is shown for the same in ASGI
-    "handlers: middleware_initialized": ("test_a_middleware_that_is_none_is_an_error_at_once",),
-    "handlers: bad_path_info": ("test_a_path_that_leads_nowhere_is_not_found",),
-    "handlers: non_ascii_query_string": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "handlers: non_ascii_cookie": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "handlers: invalid_unicode_cookie": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "handlers: invalid_multipart_boundary": ("test_a_malformed_upload_is_a_bad_request",),
-    "handlers: no_transaction": ("test_a_view_is_in_a_transaction_where_the_settings_say_so",),
-    "handlers: auto_transaction": ("test_a_view_is_in_a_transaction_where_the_settings_say_so",),
-    "handlers: auto_transaction_async_view": ("test_an_async_view_cannot_be_in_a_transaction",),
-    "handlers: no_auto_transaction": ("test_a_view_is_in_a_transaction_where_the_settings_say_so",),
+    "handlers: middleware_initialized": ("test_middleware_that_is_none_is_an_error_at_once",),
+    "handlers: bad_path_info": ("test_path_that_leads_nowhere_is_not_found",),
+    "handlers: non_ascii_query_string": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: non_ascii_cookie": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: invalid_unicode_cookie": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: invalid_multipart_boundary": ("test_malformed_upload_is_a_bad_request",),
+    "handlers: no_transaction": ("test_view_is_in_a_transaction_where_the_settings_say_so",),
+    "handlers: auto_transaction": ("test_view_is_in_a_transaction_where_the_settings_say_so",),
+    "handlers: auto_transaction_async_view": ("test_async_view_cannot_be_in_a_transaction",),
+    "handlers: no_auto_transaction": ("test_view_is_in_a_transaction_where_the_settings_say_so",),
     "handlers: request_signals": (f"{HANDLER}::test_middleware_view_and_signals_share_one_thread_and_one_hop",),
-    "handlers: request_signals_streaming_response": ("test_a_stream_is_finished_at_its_end",),
-    "handlers: async_view": (f"{EQUIVALENCE}::test_a_stack_of_middleware_does_what_it_does_under_djangos_handler",),
-    "handlers: sync_view": (f"{EQUIVALENCE}::test_a_stack_of_middleware_does_what_it_does_under_djangos_handler",),
+    "handlers: request_signals_streaming_response": ("test_stream_is_finished_at_its_end",),
+    "handlers: async_view": (f"{EQUIVALENCE}::test_middleware_stack_does_as_under_djangos_handler",),
+    "handlers: sync_view": (f"{EQUIVALENCE}::test_middleware_stack_does_as_under_djangos_handler",),
     "handlers: suspiciousop_in_view_returns_400": (
-        f"{EQUIVALENCE}::test_a_stack_of_middleware_does_what_it_does_under_djangos_handler",
+        f"{EQUIVALENCE}::test_middleware_stack_does_as_under_djangos_handler",
     ),
     "handlers: bad_request_in_view_returns_400": (
-        f"{EQUIVALENCE}::test_a_stack_of_middleware_does_what_it_does_under_djangos_handler",
+        f"{EQUIVALENCE}::test_middleware_stack_does_as_under_djangos_handler",
     ),
-    "handlers: invalid_urls": ("test_a_path_that_leads_nowhere_is_not_found",),
-    "handlers: environ_path_info_type": ("test_a_path_that_leads_nowhere_is_not_found",),
-    "handlers: handle_accepts_httpstatus_enum_value": ("test_a_status_may_be_of_the_enumeration",),
-    "handlers: middleware_returns_none": ("test_a_middleware_that_is_none_is_an_error_at_once",),
-    "handlers: no_response": ("test_a_view_without_a_response_is_an_error_that_names_it",),
-    "handlers: unawaited_response": ("test_a_view_without_a_response_is_an_error_that_names_it",),
+    "handlers: invalid_urls": ("test_path_that_leads_nowhere_is_not_found",),
+    "handlers: environ_path_info_type": ("test_path_that_leads_nowhere_is_not_found",),
+    "handlers: handle_accepts_httpstatus_enum_value": ("test_status_may_be_of_the_enumeration",),
+    "handlers: middleware_returns_none": ("test_middleware_that_is_none_is_an_error_at_once",),
+    "handlers: no_response": ("test_view_without_a_response_is_an_error_that_names_it",),
+    "handlers: unawaited_response": ("test_view_without_a_response_is_an_error_that_names_it",),
     # Each kind of iterator is consumed where it belongs, so that neither is warned of.
-    "handlers: streaming": (f"{HANDLER}::test_a_stream_is_sent_in_its_parts_without_the_empty_ones",),
-    "handlers: async_streaming": (f"{HANDLER}::test_an_async_stream_runs_in_trio",),
-    "handlers: sync_streaming": (f"{HANDLER}::test_a_stream_is_sent_in_its_parts_without_the_empty_ones",),
-    "handlers: get_script_name": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "handlers: get_script_name_double_slashes": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "handlers: root_path": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
-    "handlers: force_script_name": ("test_a_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: streaming": (f"{HANDLER}::test_stream_is_sent_in_its_parts_without_the_empty_ones",),
+    "handlers: async_streaming": (f"{HANDLER}::test_async_stream_runs_in_trio",),
+    "handlers: sync_streaming": (f"{HANDLER}::test_stream_is_sent_in_its_parts_without_the_empty_ones",),
+    "handlers: get_script_name": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: get_script_name_double_slashes": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: root_path": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
+    "handlers: force_script_name": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
     # -- tests/handlers/tests_custom_error_handlers.py
-    "errors: handler_renders_template_response": ("test_an_error_handler_may_render_a_template",),
+    "errors: handler_renders_template_response": ("test_error_handler_may_render_a_template",),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_case_of_djangos_is_shown_by_a_test_that_exists(case: str) -> None:
+def test_case_of_djangos_is_shown_by_a_test_that_exists(case: str) -> None:
     for shown_by in CASES[case]:
         module, _, name = shown_by.rpartition("::")
         tests = importlib.import_module(f"tests.{module}") if module else importlib.import_module(__name__)
@@ -315,7 +315,7 @@ def asked_of_django(scope: dict[str, Any]) -> tuple[int, bytes]:
         ({"method": "delete"}, {}),
     ],
 )
-async def test_a_request_holds_what_djangos_handler_makes_of_its_scope(
+async def test_request_holds_what_djangos_handler_makes_of_its_scope(
     change: dict[str, Any], settings: dict[str, Any]
 ) -> None:
     http = client("/shows/")
@@ -327,13 +327,13 @@ async def test_a_request_holds_what_djangos_handler_makes_of_its_scope(
     assert (response["status"], response["body"]) == expected
 
 
-async def test_a_header_may_come_many_times() -> None:
+async def test_header_may_come_many_times() -> None:
     response = await fetch("/shows/", headers=[(b"foo", b"bar")] * 20_000)
     assert len(json.loads(response["body"])["meta"]["HTTP_FOO"].split(",")) == 20_000
 
 
 @pytest.mark.parametrize("query", [b"name=Ada", "name=Ada"])
-async def test_a_query_string_may_be_bytes_or_text(query: Any) -> None:
+async def test_query_string_may_be_bytes_or_text(query: Any) -> None:
     http = client("/shows/")
     http.scope["query_string"] = query
     async with http:
@@ -342,14 +342,14 @@ async def test_a_query_string_may_be_bytes_or_text(query: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["/%ED", "/nowhere/", "/♥/", "/\ufffd/", "//", ""])
-async def test_a_path_that_leads_nowhere_is_not_found(where: str) -> None:
+async def test_path_that_leads_nowhere_is_not_found(where: str) -> None:
     http = client("/")
     http.scope["path"] = where
     async with http:
         assert (await http.get_response(timeout=30))["status"] == 404
 
 
-async def test_a_request_that_is_too_big_to_be_made_is_answered_and_finished(sent_signals: Signals) -> None:
+async def test_request_too_big_is_answered_and_finished(sent_signals: Signals) -> None:
     class TooBig(ASGIRequest):
         def __init__(self, scope: Any, body: Any) -> None:
             seen["stream"] = body
@@ -390,14 +390,14 @@ async def test_request_finished_names_the_handler_and_comes_from_a_worker() -> N
 # -- leaving ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_leaves_at_once_reaches_nothing(sent_signals: Signals) -> None:
+async def test_client_that_leaves_at_once_reaches_nothing(sent_signals: Signals) -> None:
     async with client("/shows/") as http:
         await http.disconnect(timeout=30)
         assert await http.receive_nothing()
     assert sent_signals.sent == []
 
 
-async def test_a_client_may_leave_while_its_response_is_sent() -> None:
+async def test_client_may_leave_while_its_response_is_sent() -> None:
     async with client("/shows/", "POST", b"some body") as http:
         await http.send_request()
         assert (await http.receive_output(timeout=30))["status"] == 200
@@ -405,7 +405,7 @@ async def test_a_client_may_leave_while_its_response_is_sent() -> None:
         await http.disconnect(timeout=30)
 
 
-async def test_a_sync_view_reads_its_body_after_its_client_has_left() -> None:
+async def test_sync_view_reads_its_body_after_its_client_has_left() -> None:
     async with client("/reads_later/", "POST", b"the body") as http:
         await http.send_request()
         await until(seen["entered"].is_set)
@@ -415,7 +415,7 @@ async def test_a_sync_view_reads_its_body_after_its_client_has_left() -> None:
     assert seen["body"] == b"the body"
 
 
-async def test_an_event_that_is_none_of_http_fails_the_request(sent_signals: Signals) -> None:
+async def test_event_that_is_none_of_http_fails_the_request(sent_signals: Signals) -> None:
     for event in ("http.not_a_real_message", "http.request"):
         async with client("/waits/") as http:
             await http.send_request()
@@ -425,7 +425,7 @@ async def test_an_event_that_is_none_of_http_fails_the_request(sent_signals: Sig
     assert sent_signals.sent == ["started", "finished"] * 2
 
 
-async def test_a_stream_is_finished_at_its_end(sent_signals: Signals) -> None:
+async def test_stream_is_finished_at_its_end(sent_signals: Signals) -> None:
     async with client("/streams/") as http:
         await http.send_request()
         await http.receive_output(timeout=30)
@@ -438,7 +438,7 @@ async def test_a_stream_is_finished_at_its_end(sent_signals: Signals) -> None:
 # -- bodies -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_body_that_nobody_has_read_is_closed() -> None:
+async def test_body_that_nobody_has_read_is_closed() -> None:
     response = await fetch("/ignores/", "POST", b"nobody reads this")
     assert (response["status"], response["body"]) == (204, b"")
     assert seen["stream"].closed
@@ -463,7 +463,7 @@ async def send_body(http: HttpCommunicator, parts: list[bytes]) -> dict[str, Any
         (None, [100, 100], 200),
     ],
 )
-async def test_a_body_is_limited_by_djangos_setting(limit: int | None, sizes: list[int], status: int) -> None:
+async def test_body_is_limited_by_djangos_setting(limit: int | None, sizes: list[int], status: int) -> None:
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=limit):
         response = await send_body(client("/reads/", "POST"), [b"x" * size for size in sizes])
     assert response["status"] == status
@@ -471,7 +471,7 @@ async def test_a_body_is_limited_by_djangos_setting(limit: int | None, sizes: li
         assert response["body"] == str(sum(sizes)).encode()
 
 
-async def test_a_body_that_is_too_long_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_that_is_too_long_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     class Tracking(io.BytesIO):
@@ -513,7 +513,7 @@ def multipart(files: dict[str, bytes]) -> bytes:
         ("DATA_UPLOAD_MAX_NUMBER_FILES", MULTIPART, multipart({f"f{number}": b"x" for number in range(13)})),
     ],
 )
-async def test_a_form_is_limited_by_djangos_setting(setting: str, headers: Any, body: bytes) -> None:
+async def test_form_is_limited_by_djangos_setting(setting: str, headers: Any, body: bytes) -> None:
     headers = [*headers, (b"content-length", b"%d" % len(body))]
     with override_settings(**{setting: 12}):
         refused = await fetch("/reads_form/", "POST", body, headers)
@@ -522,7 +522,7 @@ async def test_a_form_is_limited_by_djangos_setting(setting: str, headers: Any, 
 
 
 @pytest.mark.parametrize("claimed", [None, 9], ids=["right length", "understated length"])
-async def test_a_file_is_not_limited_by_that_setting(claimed: int | None) -> None:
+async def test_file_is_not_limited_by_that_setting(claimed: int | None) -> None:
     body = multipart({"file": b"x" * 100})
     headers = [*MULTIPART, (b"content-length", b"%d" % (claimed or len(body)))]
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10, FILE_UPLOAD_MAX_MEMORY_SIZE=10):
@@ -531,7 +531,7 @@ async def test_a_file_is_not_limited_by_that_setting(claimed: int | None) -> Non
     assert json.loads(response["body"])["files"] == {"file": ["TemporaryUploadedFile", 100]}
 
 
-async def test_a_malformed_upload_is_a_bad_request() -> None:
+async def test_malformed_upload_is_a_bad_request() -> None:
     headers = [(b"content-type", b"multipart/form-data; boundary=WRONG\x07"), (b"content-length", b"4")]
     assert (await fetch("/reads_form/", "POST", b"what", headers))["status"] == 400
 
@@ -543,7 +543,7 @@ async def test_a_malformed_upload_is_a_bad_request() -> None:
     ("where", "with_setting"),
     [("in_transaction", True), ("not_in_transaction", False), ("not_using_none", False), ("not_using_another", True)],
 )
-async def test_a_view_is_in_a_transaction_where_the_settings_say_so(
+async def test_view_is_in_a_transaction_where_the_settings_say_so(
     database: dict[str, Any], monkeypatch: pytest.MonkeyPatch, where: str, with_setting: bool
 ) -> None:
     assert (await fetch(f"/{where}/"))["body"] == b"False"
@@ -551,7 +551,7 @@ async def test_a_view_is_in_a_transaction_where_the_settings_say_so(
     assert (await fetch(f"/{where}/"))["body"] == str(with_setting).encode()
 
 
-async def test_an_async_view_cannot_be_in_a_transaction(
+async def test_async_view_cannot_be_in_a_transaction(
     sqlite_database: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sqlite_database, "ATOMIC_REQUESTS", True)
@@ -575,7 +575,7 @@ def useless_middleware(get_response: Any) -> Callable[[HttpRequest], Any]:
 useless_middleware.sync_capable = False  # type: ignore[attr-defined]
 
 
-def test_a_middleware_that_is_none_is_an_error_at_once() -> None:
+def test_middleware_that_is_none_is_an_error_at_once() -> None:
     with (
         override_settings(MIDDLEWARE=[f"{__name__}.empty_middleware"]),
         pytest.raises(ImproperlyConfigured, match="empty_middleware returned None"),
@@ -596,7 +596,7 @@ def test_a_middleware_that_is_none_is_an_error_at_once() -> None:
         ("returns_coroutine", "It returned an unawaited coroutine instead"),
     ],
 )
-async def test_a_view_without_a_response_is_an_error_that_names_it(
+async def test_view_without_a_response_is_an_error_that_names_it(
     where: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await fetch(f"/{where}/"))["status"] == 500
@@ -607,7 +607,7 @@ async def test_a_view_without_a_response_is_an_error_that_names_it(
         seen["coroutine"].close()
 
 
-async def test_a_status_may_be_of_the_enumeration() -> None:
+async def test_status_may_be_of_the_enumeration() -> None:
     assert (await fetch("/status/"))["status"] == 202
 
 
@@ -620,7 +620,7 @@ def looking_middleware(get_response: Any) -> Any:
     return middleware
 
 
-async def test_an_error_handler_may_render_a_template() -> None:
+async def test_error_handler_may_render_a_template() -> None:
     templates = {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "OPTIONS": {"loaders": [("django.template.loaders.locmem.Loader", {"denied.html": "denied by template"})]},

@@ -426,13 +426,13 @@ STACKS = [
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: ",".join(stack) or "none")
-def test_a_stack_of_middleware_does_what_it_does_under_djangos_handler(stack: tuple[str, ...]) -> None:
+def test_middleware_stack_does_as_under_djangos_handler(stack: tuple[str, ...]) -> None:
     compare(stack, list(every_view_for(stack) if len(stack) < 2 else async_views_for(stack)))
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("stack", STACKS, ids=lambda stack: ",".join(stack) or "none")
-def test_every_view_under_every_stack_does_what_it_does_under_djangos_handler(stack: tuple[str, ...]) -> None:
+def test_every_view_and_stack_does_as_under_djangos_handler(stack: tuple[str, ...]) -> None:
     compare(stack, list(every_view_for(stack)))
 
 

@@ -350,7 +350,7 @@ def _empty_stage() -> None:
         ("/file/", 200),
     ],
 )
-async def test_an_answer_is_that_of_djangos_own_handler(where: str, status: int) -> None:
+async def test_answer_is_that_of_djangos_own_handler(where: str, status: int) -> None:
     """Status, headers, cookies and body; Django's test client runs the same view through its WSGI handler."""
     with override_settings(MIDDLEWARE=["django.middleware.common.CommonMiddleware"]):
         ours = await fetch(where, headers=[(b"host", b"testserver"), (b"cookie", b"a=1; b=2")])
@@ -366,7 +366,7 @@ async def test_an_answer_is_that_of_djangos_own_handler(where: str, status: int)
     )
 
 
-def test_a_project_without_the_application_is_told_what_it_lacks(caplog: pytest.LogCaptureFixture) -> None:
+def test_project_without_the_application_is_told_what_it_lacks(caplog: pytest.LogCaptureFixture) -> None:
     get_asgi_application()
     assert "INSTALLED_APPS" not in caplog.text
     with modify_settings(INSTALLED_APPS={"remove": "trio_channels"}):
@@ -374,7 +374,7 @@ def test_a_project_without_the_application_is_told_what_it_lacks(caplog: pytest.
     assert "trio_channels is not in INSTALLED_APPS" in caplog.text
 
 
-async def test_a_request_is_what_the_scope_says() -> None:
+async def test_request_is_what_the_scope_says() -> None:
     application = get_asgi_application()
     http = HttpCommunicator(application, "PUT", "/app/meta/?a=1", headers=[(b"x-mine", b"\xe4")])
     http.scope |= {"root_path": "/app", "client": ("192.0.2.1", 4000)}
@@ -396,13 +396,13 @@ async def test_cookies_come_in_and_go_out() -> None:
     ]
 
 
-async def test_a_head_request_has_the_headers_of_its_answer() -> None:
+async def test_head_request_has_the_headers_of_its_answer() -> None:
     response = await fetch("/file/", "HEAD")
     assert response["status"] == 200
     assert header(response, "Content-Length") == b"1000000"
 
 
-async def test_an_exception_of_a_view_is_answered_by_django_with_500_and_logged_once(
+async def test_view_exception_is_500_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     response = await fetch("/crash/")
@@ -420,9 +420,7 @@ async def test_debug_answers_an_exception_with_its_technical_page() -> None:
     assert b"in the view" in response["body"]
 
 
-async def test_a_query_that_is_no_utf_8_is_a_bad_request(
-    caplog: pytest.LogCaptureFixture, sent_signals: Signals
-) -> None:
+async def test_query_that_is_no_utf_8_is_a_bad_request(caplog: pytest.LogCaptureFixture, sent_signals: Signals) -> None:
     http = client("/hello/")
     http.scope["query_string"] = b"name=\xff\xfe"
     async with http:
@@ -436,14 +434,14 @@ async def test_another_scope_is_an_error_that_says_what_is_missing() -> None:
         await get_asgi_application()({"type": "websocket"}, None, None)  # type: ignore[arg-type]
 
 
-def test_a_handler_shows_its_urls() -> None:
+def test_handler_shows_its_urls() -> None:
     assert repr(get_asgi_application()) == f"<DjangoHandler of {__name__}>"
 
 
 # -- bodies of requests -----------------------------------------------------------------------------------------------
 
 
-async def test_a_body_in_several_parts_is_one_body() -> None:
+async def test_body_in_several_parts_is_one_body() -> None:
     http = client("/echo/", "POST", headers=[(b"content-type", b"text/x-mine"), (b"content-length", b"6")])
     async with http:
         for part, more in ((b"ab", True), (b"", True), (b"cd", True), (b"ef", False)):
@@ -466,7 +464,7 @@ def upload(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "kind"), [(10, "InMemoryUploadedFile"), (200_000, "TemporaryUploadedFile")])
-async def test_an_upload_is_in_memory_up_to_the_setting_and_on_disk_beyond(size: int, kind: str) -> None:
+async def test_upload_is_in_memory_up_to_the_setting_and_on_disk_beyond(size: int, kind: str) -> None:
     body = upload(b"x" * size)
     with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=100_000):
         http = client("/form/", "POST", headers=[*MULTIPART, (b"content-length", b"%d" % len(body))])
@@ -483,7 +481,7 @@ async def test_an_upload_is_in_memory_up_to_the_setting_and_on_disk_beyond(size:
     )
 
 
-async def test_a_body_that_does_not_fit_in_memory_is_written_in_a_worker_thread() -> None:
+async def test_large_body_is_written_in_a_thread() -> None:
     with override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=10, DATA_UPLOAD_MAX_MEMORY_SIZE=None):
         http = client("/echo/", "POST", headers=[(b"content-length", b"40")])
         async with http:
@@ -497,7 +495,7 @@ async def test_a_body_that_does_not_fit_in_memory_is_written_in_a_worker_thread(
 
 
 @pytest.mark.parametrize("length", [b"5", b"1000000", None], ids=["too small", "too large", "none"])
-async def test_a_body_that_is_too_large_is_counted_and_not_trusted(
+async def test_body_that_is_too_large_is_counted_and_not_trusted(
     length: bytes | None, caplog: pytest.LogCaptureFixture, sent_signals: Signals
 ) -> None:
     headers = [(b"content-length", length)] if length else []
@@ -516,13 +514,13 @@ async def test_a_body_that_is_too_large_is_counted_and_not_trusted(
     ]
 
 
-async def test_a_body_of_exactly_the_limit_is_taken() -> None:
+async def test_body_of_exactly_the_limit_is_taken() -> None:
     with override_settings(TRIO_CHANNELS={"MAX_UPLOAD_SIZE": 100}):
         response = await fetch("/echo/", "POST", b"x" * 100, [(b"content-length", b"100")])
     assert response["status"] == 200
 
 
-async def test_a_client_that_leaves_before_its_request_is_complete_reaches_no_view(
+async def test_client_that_leaves_early_reaches_no_view(
     sent_signals: Signals,
 ) -> None:
     async with client("/echo/", "POST") as http:
@@ -564,14 +562,14 @@ async def test_sync_views_run_in_parallel_up_to_the_number_of_workers() -> None:
                 assert (await http.get_response(timeout=30))["status"] == 200
 
 
-async def test_a_database_connection_belongs_to_the_worker_and_is_closed_with_the_request(
+async def test_database_connection_is_closed_with_the_request(
     transactional_db: None,
 ) -> None:
     response = await fetch("/sqlite/")
     assert response["body"] == b"42"
 
 
-async def test_a_sync_view_may_call_async_code_whose_hops_come_back_to_its_thread() -> None:
+async def test_sync_view_calls_async_code_on_its_own_thread() -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
         assert (await fetch("/sync_within/"))["body"] == b"trio True"
 
@@ -579,7 +577,7 @@ async def test_a_sync_view_may_call_async_code_whose_hops_come_back_to_its_threa
 # -- async views ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_async_view_runs_in_trio() -> None:
+async def test_async_view_runs_in_trio() -> None:
     response = await fetch("/in_trio/")
     assert response["body"] == b"trio"
     worker, loop = stage.threads
@@ -587,11 +585,11 @@ async def test_an_async_view_runs_in_trio() -> None:
     assert loop == threading.current_thread().name
 
 
-async def test_an_async_class_based_view_runs_in_trio() -> None:
+async def test_async_class_based_view_runs_in_trio() -> None:
     assert (await fetch("/class_based/"))["body"] == b"trio"
 
 
-async def test_an_exception_of_an_async_view_is_answered_by_django_with_500_and_logged_once(
+async def test_async_view_exception_is_500_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert (await fetch("/crashes_in_trio/"))["status"] == 500
@@ -611,7 +609,7 @@ async def test_sync_and_async_middleware_mix_around_any_view(where: str, names: 
     assert header(response, "X-Noted") == b"yes"
 
 
-async def test_an_async_view_is_cancelled_when_its_client_leaves(
+async def test_async_view_is_cancelled_when_its_client_leaves(
     sent_signals: Signals,
 ) -> None:
     stage.trio_entered = trio.Event()
@@ -623,7 +621,7 @@ async def test_an_async_view_is_cancelled_when_its_client_leaves(
     assert sent_signals.sent == ["started", "finished"]
 
 
-async def test_an_async_view_that_the_server_cancels_ends_its_request(
+async def test_async_view_that_the_server_cancels_ends_its_request(
     sent_signals: Signals,
 ) -> None:
     stage.trio_entered = trio.Event()
@@ -638,7 +636,7 @@ async def test_an_async_view_that_the_server_cancels_ends_its_request(
 
 
 @pytest.mark.parametrize("way", ["client leaves", "server cancels"])
-async def test_a_sync_view_runs_to_its_end_whatever_happens_to_its_client(
+async def test_sync_view_runs_to_its_end_whatever_happens_to_its_client(
     way: str, sent_signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with client("/waits/") as http:
@@ -658,7 +656,7 @@ async def test_a_sync_view_runs_to_its_end_whatever_happens_to_its_client(
     assert not caplog.records, "a client that leaves is no error"
 
 
-async def test_a_request_that_waits_for_a_thread_can_be_cancelled() -> None:
+async def test_request_that_waits_for_a_thread_can_be_cancelled() -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
         async with client("/waits/") as first:
             await first.send_request()
@@ -671,7 +669,7 @@ async def test_a_request_that_waits_for_a_thread_can_be_cancelled() -> None:
             await first.get_response(timeout=30)
 
 
-async def test_a_view_that_ends_with_system_exit_finishes_its_request(
+async def test_view_that_ends_with_system_exit_finishes_its_request(
     sent_signals: Signals,
 ) -> None:
     async with client("/leaves_the_worker/") as http:
@@ -684,7 +682,7 @@ async def test_a_view_that_ends_with_system_exit_finishes_its_request(
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_is_sent_in_its_parts_without_the_empty_ones() -> None:
+async def test_stream_is_sent_in_its_parts_without_the_empty_ones() -> None:
     async with client("/streams/") as http:
         await http.send_request()
         messages = [await http.receive_output() for _ in range(5)]
@@ -693,11 +691,11 @@ async def test_a_stream_is_sent_in_its_parts_without_the_empty_ones() -> None:
     assert [message.get("more_body", False) for message in messages[1:]] == [True, True, True, False]
 
 
-async def test_an_async_stream_runs_in_trio() -> None:
+async def test_async_stream_runs_in_trio() -> None:
     assert (await fetch("/streams_in_trio/"))["body"] == b"atbtct"
 
 
-async def test_a_hop_of_an_async_stream_runs_on_the_thread_that_the_stream_holds() -> None:
+async def test_async_stream_calls_run_on_its_held_thread() -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
         assert (await fetch("/hops_in_trio/"))["body"] == b"ABC"
 
@@ -706,7 +704,7 @@ async def test_a_hop_of_an_async_stream_runs_on_the_thread_that_the_stream_holds
 @pytest.mark.filterwarnings("ignore:Async generator .*awrapper:ResourceWarning")
 @pytest.mark.parametrize("middleware", [[], ["django.middleware.gzip.GZipMiddleware"]], ids=["plain", "gzip"])
 @pytest.mark.parametrize("where", ["/streams_for_ever/", "/chatters_in_trio/", "/events/"])
-async def test_an_endless_stream_ends_when_its_client_leaves_and_is_closed(
+async def test_endless_stream_ends_when_its_client_leaves_and_is_closed(
     where: str, middleware: list[str], sent_signals: Signals
 ) -> None:
     with override_settings(MIDDLEWARE=middleware):
@@ -721,7 +719,7 @@ async def test_an_endless_stream_ends_when_its_client_leaves_and_is_closed(
     assert sent_signals.sent == ["started", "finished"]
 
 
-async def test_a_sync_stream_keeps_its_thread() -> None:
+async def test_sync_stream_keeps_its_thread() -> None:
     async with client("/streams_for_ever/") as http:
         await http.send_request()
         for _ in range(5):
@@ -730,7 +728,7 @@ async def test_a_sync_stream_keeps_its_thread() -> None:
 
 
 @pytest.mark.parametrize("where", ["/streams_for_ever/", "/events/"])
-async def test_a_stream_that_the_server_cancels_is_closed(where: str, sent_signals: Signals) -> None:
+async def test_stream_that_the_server_cancels_is_closed(where: str, sent_signals: Signals) -> None:
     async with client(where) as http:
         await http.send_request()
         await http.receive_output()
@@ -739,7 +737,7 @@ async def test_a_stream_that_the_server_cancels_is_closed(where: str, sent_signa
     assert sent_signals.sent == ["started", "finished"]
 
 
-async def test_a_stream_that_fails_ends_its_connection_with_the_exception_and_is_closed(
+async def test_failing_stream_ends_its_connection_and_is_closed(
     sent_signals: Signals,
 ) -> None:
     async with client("/streams_and_crashes/") as http:
@@ -752,7 +750,7 @@ async def test_a_stream_that_fails_ends_its_connection_with_the_exception_and_is
     assert sent_signals.sent == ["started", "finished"]
 
 
-async def test_a_file_is_sent_in_large_blocks_and_closed() -> None:
+async def test_file_is_sent_in_large_blocks_and_closed() -> None:
     async with client("/file/") as http:
         await http.send_request()
         start = await http.receive_output()
@@ -765,7 +763,7 @@ async def test_a_file_is_sent_in_large_blocks_and_closed() -> None:
     assert stage.notes == ["file closed"]
 
 
-async def test_a_client_that_leaves_in_a_file_has_it_closed() -> None:
+async def test_client_that_leaves_in_a_file_has_it_closed() -> None:
     async with client("/file/") as http:
         await http.send_request()
         await http.receive_output()
@@ -776,7 +774,7 @@ async def test_a_client_that_leaves_in_a_file_has_it_closed() -> None:
 # -- the entry point --------------------------------------------------------------------------------------------------
 
 
-def test_the_handler_is_no_handler_of_djangos_own() -> None:
+def test_handler_is_no_handler_of_djangos_own() -> None:
     handler = get_asgi_application()
     assert isinstance(handler, DjangoHandler)
     assert not isinstance(handler, ASGIHandler)

@@ -351,7 +351,7 @@ async def test_every_call_finds_the_tenant_of_its_request(view: str, stack: list
     assert [seen for seen, _ in closed] == [expected for _, expected in closed], "closed on the request's thread"
 
 
-async def test_the_freer_rule_mixes_threads_and_holds_none() -> None:
+async def test_freer_rule_mixes_threads_and_holds_none() -> None:
     """Seen so that the tests above are known to be able to fail; with one thread, it is no matter of chance."""
     with override_settings(MIDDLEWARE=[TENANT]):
         got = await answers("called", THREAD_PER_REQUEST=False, WORKER_THREADS=1)
@@ -374,25 +374,25 @@ DJANGOS_OWN = ["django.middleware.security.SecurityMiddleware", "django.middlewa
 
 
 @pytest.mark.parametrize("view", ["waits", "asks_first", "insensitive"])
-async def test_a_waiting_request_that_left_nothing_holds_no_thread(view: str) -> None:
+async def test_waiting_request_that_left_nothing_holds_no_thread(view: str) -> None:
     with override_settings(MIDDLEWARE=DJANGOS_OWN, ALLOWED_HOSTS=["*"]):
         assert (await wait_for(view)).leased == 0
 
 
-async def test_a_request_holds_its_thread_after_a_call() -> None:
+async def test_request_holds_its_thread_after_a_call() -> None:
     assert (await wait_for("calls_first")).held == 1
 
 
-async def test_a_request_holds_its_thread_after_a_call_in_a_block() -> None:
+async def test_request_holds_its_thread_after_a_call_in_a_block() -> None:
     assert (await wait_for("calls_in_a_block")).held == 1
 
 
-async def test_an_async_middleware_that_calls_nothing_holds_no_thread() -> None:
+async def test_async_middleware_that_calls_nothing_holds_no_thread() -> None:
     with override_settings(MIDDLEWARE=[f"{__name__}.does_nothing"]):
         assert (await wait_for("waits")).leased == 0
 
 
-async def test_a_request_holds_its_thread_after_a_middleware() -> None:
+async def test_request_holds_its_thread_after_a_middleware() -> None:
     with override_settings(MIDDLEWARE=[TENANT]):
         assert (await wait_for("waits")).held == 1
 
@@ -415,7 +415,7 @@ async def test_each_hook_of_a_middleware_has_the_thread_held(middleware: str, vi
         assert (await wait_for(view)).held == 1
 
 
-async def test_the_projects_answer_to_an_error_has_the_thread_held() -> None:
+async def test_projects_answer_to_an_error_has_the_thread_held() -> None:
     assert (await wait_for("not_found")).held == 1
 
 
@@ -429,17 +429,17 @@ async def test_the_projects_answer_to_an_error_has_the_thread_held() -> None:
         ([SYNC_ONLY, TENANT], "waits_in_a_stream", 1),
     ],
 )
-async def test_an_async_stream_has_the_thread_held_if_anything_was_left(stack: list[str], view: str, held: int) -> None:
+async def test_async_stream_has_the_thread_held_if_anything_was_left(stack: list[str], view: str, held: int) -> None:
     with override_settings(MIDDLEWARE=stack):
         assert (await wait_for(view)).held == held
 
 
-async def test_a_package_that_is_named_neutral_has_no_thread_held() -> None:
+async def test_package_that_is_named_neutral_has_no_thread_held() -> None:
     with override_settings(MIDDLEWARE=[TENANT], TRIO_CHANNELS={"THREAD_NEUTRAL": ["tests._http"]}):
         assert (await wait_for("waits")).leased == 0
 
 
-async def test_a_receiver_of_request_started_has_the_thread_held() -> None:
+async def test_receiver_of_request_started_has_the_thread_held() -> None:
     def receiver(**kwargs: Any) -> None:
         kept.tenant = "ada"
 
@@ -461,7 +461,7 @@ async def test_requests_that_hold_no_thread_do_not_delay_others() -> None:
             assert [(await http.get_response())["status"] for http in (first, second)] == [200, 200]
 
 
-async def test_a_client_that_leaves_gives_the_thread_back() -> None:
+async def test_client_that_leaves_gives_the_thread_back() -> None:
     async with client("/calls_first/") as http:
         await http.send_request()
         await until(lambda: arrived)
@@ -470,7 +470,7 @@ async def test_a_client_that_leaves_gives_the_thread_back() -> None:
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_cancelled_request_gives_the_thread_back() -> None:
+async def test_cancelled_request_gives_the_thread_back() -> None:
     async with client("/calls_first/") as http:
         await http.send_request()
         await until(lambda: arrived)
@@ -479,7 +479,7 @@ async def test_a_cancelled_request_gives_the_thread_back() -> None:
         await until(lambda: not thread_pool().statistics().leased)
 
 
-async def test_a_request_that_waits_for_its_thread_can_be_cancelled() -> None:
+async def test_request_that_waits_for_its_thread_can_be_cancelled() -> None:
     with override_settings(TRIO_CHANNELS=NEUTRAL | {"WORKER_THREADS": 1}):
         async with client("/calls_first/") as holder:
             await holder.send_request()
@@ -493,7 +493,7 @@ async def test_a_request_that_waits_for_its_thread_can_be_cancelled() -> None:
         assert thread_pool().statistics().leased == 0
 
 
-async def test_the_log_names_the_requests_that_hold_all_threads(
+async def test_log_names_the_requests_that_hold_all_threads(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "STARVING", 0.0)
@@ -514,7 +514,7 @@ async def test_the_log_names_the_requests_that_hold_all_threads(
     assert "THREAD_NEUTRAL" in message
 
 
-async def test_a_plain_file_is_sent_without_the_thread() -> None:
+async def test_plain_file_is_sent_without_the_thread() -> None:
     with override_settings(MIDDLEWARE=[TENANT]):
         async with client("/file/?t=ada") as http:
             await http.send_request()

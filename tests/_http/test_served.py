@@ -90,7 +90,7 @@ async def read(client: trio.SocketStream, enough: int) -> bytes:
     return data
 
 
-async def test_an_async_view_is_cancelled_when_its_socket_is_closed(server: Server, sent_signals: Signals) -> None:
+async def test_async_view_is_cancelled_when_its_socket_is_closed(server: Server, sent_signals: Signals) -> None:
     client = await server.ask("GET", "/poll/")
     await until(lambda: notes)
     await client.aclose()
@@ -99,9 +99,7 @@ async def test_an_async_view_is_cancelled_when_its_socket_is_closed(server: Serv
 
 
 @pytest.mark.parametrize("where", ["/stream/", "/async_stream/"])
-async def test_an_endless_stream_ends_when_its_socket_is_closed(
-    where: str, server: Server, sent_signals: Signals
-) -> None:
+async def test_endless_stream_ends_when_its_socket_is_closed(where: str, server: Server, sent_signals: Signals) -> None:
     client = await server.ask("GET", where)
     assert (await read(client, 200_000)).startswith(b"HTTP/1.1 200")
     await client.aclose()
@@ -117,7 +115,7 @@ async def test_head_of_an_endless_stream_ends(where: str, server: Server, sent_s
     await client.aclose()
 
 
-async def test_an_upload_that_is_too_large_is_told_so(server: Server) -> None:
+async def test_upload_that_is_too_large_is_told_so(server: Server) -> None:
     with override_settings(TRIO_CHANNELS={"MAX_UPLOAD_SIZE": 1_000}):
         client = await server.ask("POST", "/file/", "Content-Length: 100000\r\n", b"x" * 50_000)
         assert (await read(client, 100)).startswith(b"HTTP/1.1 413")

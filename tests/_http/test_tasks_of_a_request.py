@@ -253,14 +253,14 @@ async def body(where: str) -> str:
     return str((await fetch(where))["body"].decode())
 
 
-async def test_a_block_is_on_the_thread_of_its_request() -> None:
+async def test_block_is_on_the_thread_of_its_request() -> None:
     assert await body("/block_first/") == "ada"
 
 
 @pytest.mark.parametrize(
     "view", ["two_transactions", "write_beside_a_transaction", "blocks_beside_each_other", "write_beside_a_call"]
 )
-async def test_a_rollback_takes_no_other_tasks_rows(view: str, postgres_database: dict[str, Any]) -> None:
+async def test_rollback_takes_no_other_tasks_rows(view: str, postgres_database: dict[str, Any]) -> None:
     assert await body(f"/{view}/") == "second"
 
 
@@ -268,18 +268,18 @@ async def test_insensitive_calls_run_beside_each_other() -> None:
     assert await body("/insensitive/?calls=3") == "ada"
 
 
-async def test_an_insensitive_call_waits_for_no_second_thread() -> None:
+async def test_insensitive_call_waits_for_no_second_thread() -> None:
     with threads(1):
         assert await body("/insensitive/?calls=1") == "ada"
 
 
 @pytest.mark.parametrize("view", ["request_inside", "request_inside_a_transaction"])
-async def test_a_request_in_a_request_is_part_of_it(view: str, sqlite_database: dict[str, Any]) -> None:
+async def test_request_in_a_request_is_part_of_it(view: str, sqlite_database: dict[str, Any]) -> None:
     with threads(1):
         assert await body(f"/{view}/") == "ada ada"
 
 
-async def test_a_block_that_outlives_its_request_keeps_the_thread(nursery: trio.Nursery) -> None:
+async def test_block_that_outlives_its_request_keeps_the_thread(nursery: trio.Nursery) -> None:
     opened, gone, seen = trio.Event(), trio.Event(), []
 
     async def task() -> None:
@@ -297,7 +297,7 @@ async def test_a_block_that_outlives_its_request_keeps_the_thread(nursery: trio.
     assert seen == ["ada"]
 
 
-async def test_a_call_that_waits_while_its_request_ends_is_made(nursery: trio.Nursery) -> None:
+async def test_call_that_waits_while_its_request_ends_is_made(nursery: trio.Nursery) -> None:
     """It waits for its turn behind the last call of the request, which waits behind another task's."""
     began, release, go_on, last = threading.Event(), threading.Event(), trio.Event(), trio.Event()
 
@@ -326,7 +326,7 @@ async def test_a_call_that_waits_while_its_request_ends_is_made(nursery: trio.Nu
     await until(lambda: not thread_pool().statistics().leased)
 
 
-async def test_a_call_in_another_requests_context_is_this_requests() -> None:
+async def test_call_in_another_requests_context_is_this_requests() -> None:
     given.update({"go on": trio.Event(), "first has answered": trio.Event()})
     seen: list[str] = []
 

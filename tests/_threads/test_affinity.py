@@ -48,7 +48,7 @@ async def open_in_a_call() -> Any:
 
 @pytest.mark.usefixtures("sqlite_database")
 @pytest.mark.parametrize("look", [open_in_a_call, open_in_a_block])
-async def test_a_request_finds_no_connection_that_is_too_old(look: Callable[[], Awaitable[Any]]) -> None:
+async def test_request_finds_no_connection_that_is_too_old(look: Callable[[], Awaitable[Any]]) -> None:
     async with thread_pool().lease() as lease:
         await lease.run_sync(open_connection)
         with request_thread("inside"):
@@ -58,7 +58,7 @@ async def test_a_request_finds_no_connection_that_is_too_old(look: Callable[[], 
 
 
 @pytest.mark.usefixtures("sqlite_database")
-async def test_an_insensitive_call_in_a_block_leaves_the_connection_open() -> None:
+async def test_insensitive_call_in_a_block_leaves_the_connection_open() -> None:
     with request_thread("request"):
         async with pinned():
             opened = await run_in_thread(open_connection)
@@ -67,7 +67,7 @@ async def test_an_insensitive_call_in_a_block_leaves_the_connection_open() -> No
 
 
 @pytest.mark.usefixtures("sqlite_database")
-async def test_a_thread_sensitive_context_closes_what_is_too_old() -> None:
+async def test_thread_sensitive_context_closes_what_is_too_old() -> None:
     async with ThreadSensitiveContext():
         await sync_to_async(open_connection)()
         wrapper = await sync_to_async(connections.__getitem__)("default")
@@ -75,7 +75,7 @@ async def test_a_thread_sensitive_context_closes_what_is_too_old() -> None:
 
 
 @pytest.mark.parametrize("call", [run_in_thread, visit_thread])
-async def test_a_request_keeps_the_thread_of_a_block_that_ends_before_it(call: Any) -> None:
+async def test_request_keeps_the_thread_of_a_block_that_ends_before_it(call: Any) -> None:
     async with AsyncExitStack() as block:
         await block.enter_async_context(pinned())
         with request_thread("request"):
@@ -90,7 +90,7 @@ async def test_a_request_keeps_the_thread_of_a_block_that_ends_before_it(call: A
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_thread_is_given_back_when_the_requests_last_task_is_done(nursery: trio.Nursery) -> None:
+async def test_thread_is_given_back_when_the_requests_last_task_is_done(nursery: trio.Nursery) -> None:
     go_on, done = threading.Event(), trio.Event()
 
     async def outlives() -> None:
@@ -107,7 +107,7 @@ async def test_a_thread_is_given_back_when_the_requests_last_task_is_done(nurser
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_request_of_another_run_is_none_of_this_one() -> None:
+async def test_request_of_another_run_is_none_of_this_one() -> None:
     async def in_another_run() -> threading.Thread:
         return await run_in_thread(THREAD)
 
@@ -117,7 +117,7 @@ async def test_a_request_of_another_run_is_none_of_this_one() -> None:
         assert await trio.to_thread.run_sync(trio.run, in_another_run) is not thread
 
 
-async def test_a_request_keeps_one_thread_when_two_calls_take_one() -> None:
+async def test_request_keeps_one_thread_when_two_calls_take_one() -> None:
     go_on = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -148,7 +148,7 @@ async def test_a_request_keeps_one_thread_when_two_calls_take_one() -> None:
 
 
 @pytest.mark.usefixtures("sqlite_database")
-async def test_a_block_that_gives_its_thread_back_closes_what_is_too_old() -> None:
+async def test_block_that_gives_its_thread_back_closes_what_is_too_old() -> None:
     with request_thread("request"):
         async with pinned():
             await visit_thread(open_connection)
@@ -158,7 +158,7 @@ async def test_a_block_that_gives_its_thread_back_closes_what_is_too_old() -> No
         assert thread_pool().statistics().leased == 0
 
 
-async def test_a_request_that_did_not_get_a_thread_can_ask_again() -> None:
+async def test_request_that_did_not_get_a_thread_can_ask_again() -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1}):
         other = await thread_pool().take()
     with request_thread("request"):
@@ -170,7 +170,7 @@ async def test_a_request_that_did_not_get_a_thread_can_ask_again() -> None:
         assert await run_in_thread(THREAD)
 
 
-async def test_a_context_in_a_request_without_a_thread_gives_way_to_it() -> None:
+async def test_context_in_a_request_without_a_thread_gives_way_to_it() -> None:
     with override_settings(TRIO_CHANNELS={"THREAD_PER_REQUEST": False}), request_thread("request") as request:
         async with ThreadSensitiveContext():
             inside = affinity_of_task.get()

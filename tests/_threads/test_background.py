@@ -85,7 +85,7 @@ async def test_what_could_not_be_opened_is_tried_again_by_the_next_call() -> Non
     assert door.events == ["opened, variable unset", "closed"]
 
 
-async def test_a_cancelled_caller_does_not_take_the_opening_from_the_others() -> None:
+async def test_cancelled_caller_leaves_the_opening_to_others() -> None:
     door = Door()
     async with on_demand():
         with trio.CancelScope() as scope:
@@ -125,7 +125,7 @@ async def test_in_another_run_nothing_is_opened_on_demand() -> None:
 
 
 @pytest.mark.parametrize("run", [background.run, lambda wait: async_to_sync(wait)()], ids=["bare", "async_to_sync"])
-def test_a_call_that_a_signal_handler_interrupts_is_cancelled(run: Callable[[Any], Any]) -> None:
+def test_call_that_a_signal_handler_interrupts_is_cancelled(run: Callable[[Any], Any]) -> None:
     class TimeIsUp(Exception):
         pass
 
@@ -154,7 +154,7 @@ def test_a_call_that_a_signal_handler_interrupts_is_cancelled(run: Callable[[Any
     assert events == ["waits", "cleans up"]
 
 
-def test_a_run_that_has_crashed_is_replaced_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_has_crashed_is_replaced_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     own = Background()
 
@@ -179,7 +179,7 @@ def test_a_run_that_has_crashed_is_replaced_by_the_next_call(monkeypatch: pytest
     own._end()
 
 
-def test_a_run_that_cannot_be_started_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_cannot_be_started_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object) -> None:
         raise OSError("too many open files")
 

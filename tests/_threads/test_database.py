@@ -53,7 +53,7 @@ async def backend() -> int:
     return await run_in_thread(ask)
 
 
-def test_four_hundred_calls_open_at_most_ten_connections_and_close_them_all(
+def test_four_hundred_calls_open_at_most_ten_connections(
     persistent: dict[str, Any], opened: list[psycopg.Connection[Any]], postgres: PostgresServer
 ) -> None:
     seen: list[int] = []
@@ -74,7 +74,7 @@ def test_four_hundred_calls_open_at_most_ten_connections_and_close_them_all(
     assert all(each.closed for each in opened)
 
 
-async def test_a_call_inside_a_call_and_a_pinned_block_use_one_connection(
+async def test_call_inside_a_call_and_a_pinned_block_use_one_connection(
     persistent: dict[str, Any], opened: list[psycopg.Connection[Any]]
 ) -> None:
     def outer() -> tuple[int, int]:
@@ -89,7 +89,7 @@ async def test_a_call_inside_a_call_and_a_pinned_block_use_one_connection(
     assert len(opened) == 1
 
 
-async def test_without_an_age_a_lease_has_one_connection_and_the_next_one_another(
+async def test_lease_without_max_age_has_one_connection(
     postgres_database: dict[str, Any], opened: list[psycopg.Connection[Any]]
 ) -> None:
     async with pinned():
@@ -100,7 +100,7 @@ async def test_without_an_age_a_lease_has_one_connection_and_the_next_one_anothe
     assert len(opened) == 2
 
 
-async def test_a_connection_is_never_closed_inside_an_atomic_block(
+async def test_connection_is_never_closed_inside_an_atomic_block(
     postgres_database: dict[str, Any], opened: list[psycopg.Connection[Any]]
 ) -> None:
     async def inner() -> None:
@@ -117,7 +117,7 @@ async def test_a_connection_is_never_closed_inside_an_atomic_block(
     assert len(opened) == 1
 
 
-async def test_a_connection_that_is_too_old_is_closed_at_the_start_of_a_lease(
+async def test_connection_too_old_is_closed_when_a_lease_starts(
     persistent: dict[str, Any], opened: list[psycopg.Connection[Any]]
 ) -> None:
     def grow_old() -> None:
@@ -129,7 +129,7 @@ async def test_a_connection_that_is_too_old_is_closed_at_the_start_of_a_lease(
     assert opened[0].closed
 
 
-async def test_a_thread_that_is_none_of_ours_keeps_what_it_opened(
+async def test_thread_that_is_none_of_ours_keeps_what_it_opened(
     persistent: dict[str, Any], opened: list[psycopg.Connection[Any]]
 ) -> None:
     def elsewhere() -> None:

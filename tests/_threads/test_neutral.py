@@ -121,7 +121,7 @@ def connected(signal: Any) -> Iterator[None]:
     [(post_save, True, False), (post_init, False, False), (connection_created, False, False)],
     ids=["post_save", "post_init", "connection_created"],
 )
-def test_a_receiver_makes_its_senders_not_neutral(signal: ModelSignal, read: bool, write: bool) -> None:
+def test_receiver_makes_its_senders_not_neutral(signal: ModelSignal, read: bool, write: bool) -> None:
     with connected(signal):
         assert is_neutral(User.objects.all().get) is read
         assert is_neutral(User().save) is write
@@ -149,7 +149,7 @@ def test_rows_of_other_models_may_call_their_methods(
 
 
 @isolate_apps("tests")
-def test_a_field_of_the_projects_makes_its_model_not_neutral() -> None:
+def test_field_of_the_projects_makes_its_model_not_neutral() -> None:
     class Shout(CharField): ...  # type: ignore[type-arg]
 
     class Note(Model):
@@ -163,7 +163,7 @@ def test_a_field_of_the_projects_makes_its_model_not_neutral() -> None:
 
 
 @isolate_apps("tests")
-def test_a_default_of_the_projects_makes_writes_not_neutral() -> None:
+def test_default_of_the_projects_makes_writes_not_neutral() -> None:
     class Dated(Model):
         id = UUIDField(primary_key=True, default=uuid4)
         at = DateTimeField(default=timezone.now)
@@ -183,7 +183,7 @@ def test_a_default_of_the_projects_makes_writes_not_neutral() -> None:
 
 
 @pytest.mark.parametrize("name", ["defaults", "create_defaults"])
-def test_a_function_among_the_arguments_is_called(name: str) -> None:
+def test_function_among_the_arguments_is_called(name: str) -> None:
     write = User.objects.all().update_or_create
     assert is_neutral(write, {name: {"date_joined": timezone.now}, "username": "ada"})
     assert not is_neutral(write, {name: {"username": lambda: "ada"}})
@@ -199,12 +199,12 @@ def test_receivers_are_looked_at_again_when_others_have_come() -> None:
         assert not is_neutral(User().save)
 
 
-def test_a_router_makes_the_orm_not_neutral() -> None:
+def test_router_makes_the_orm_not_neutral() -> None:
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.Router"]):
         assert not is_neutral(User.objects.all().get)
 
 
-def test_an_engine_makes_everything_not_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_makes_everything_not_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(USE_TZ=True):  # what was found out is forgotten before and after
         monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "project.engine")
         assert not requests_are_neutral()
@@ -213,14 +213,14 @@ def test_an_engine_makes_everything_not_neutral(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.undo()
 
 
-def test_a_package_that_the_setting_names_is_neutral() -> None:
+def test_package_that_the_setting_names_is_neutral() -> None:
     with override_settings(TRIO_CHANNELS={"THREAD_NEUTRAL": [__name__]}, DATABASE_ROUTERS=[Router()]):
         assert is_neutral(Cache("", {}).get)
         assert is_neutral(Routing(User).get)
     assert not is_neutral(Cache("", {}).get)
 
 
-def test_the_name_of_a_package_is_not_the_beginning_of_another() -> None:
+def test_name_of_a_package_is_not_the_beginning_of_another() -> None:
     with override_settings(TRIO_CHANNELS={"THREAD_NEUTRAL": [__name__[:-1]]}):
         assert not is_neutral(Cache("", {}).get)
 
@@ -235,7 +235,7 @@ def test_djangos_middleware_that_calls_the_projects_code_is_not(kind: type) -> N
     assert not middleware_is_neutral(kind)
 
 
-def test_a_function_is_as_neutral_as_its_module() -> None:
+def test_function_is_as_neutral_as_its_module() -> None:
     def middleware(request: Any) -> None: ...
 
     assert not middleware_is_neutral(middleware)
@@ -243,7 +243,7 @@ def test_a_function_is_as_neutral_as_its_module() -> None:
         assert middleware_is_neutral(middleware)
 
 
-def test_a_subclass_of_djangos_middleware_is_not() -> None:
+def test_subclass_of_djangos_middleware_is_not() -> None:
     class Own(SessionMiddleware): ...
 
     assert not middleware_is_neutral(Own)
@@ -261,13 +261,13 @@ def test_a_subclass_of_djangos_middleware_is_not() -> None:
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_a_request_that_the_project_stores_things_for_is_not(changed: dict[str, Any]) -> None:
+def test_request_that_the_project_stores_things_for_is_not(changed: dict[str, Any]) -> None:
     assert requests_are_neutral()
     with override_settings(**changed):
         assert not requests_are_neutral()
 
 
 @pytest.mark.parametrize("signal", [signals.request_started, signals.request_finished, connection_created])
-def test_a_receiver_makes_requests_not_neutral(signal: Any) -> None:
+def test_receiver_makes_requests_not_neutral(signal: Any) -> None:
     with connected(signal):
         assert not requests_are_neutral()

@@ -86,13 +86,13 @@ def idle(pool: WorkerPool) -> bool:
 # -- the bound and the queue ------------------------------------------------------------------------------------------
 
 
-async def test_a_pool_has_no_thread_before_the_first_call() -> None:
+async def test_pool_has_no_thread_before_the_first_call() -> None:
     assert current_pool(3, 4).statistics() == PoolStatistics(
         workers=0, leased=0, held=0, idle=0, waiting=0, limit=3, queue_limit=4, calls=0
     )
 
 
-async def test_a_run_has_one_pool() -> None:
+async def test_run_has_one_pool() -> None:
     assert current_pool(3) is current_pool(5)
     assert current_pool().statistics().limit == 3
 
@@ -134,7 +134,7 @@ async def test_as_many_calls_as_the_limit_run_at_the_same_time() -> None:
     assert not barrier.broken
 
 
-async def test_the_thread_used_last_is_used_next() -> None:
+async def test_thread_used_last_is_used_next() -> None:
     pool, gates = current_pool(3), [Gate(), Gate(), Gate()]
     with opened_at_last(*gates):
         async with trio.open_nursery() as nursery:
@@ -163,7 +163,7 @@ async def test_calls_wait_in_the_order_they_came() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-async def test_a_full_queue_is_an_error_and_not_a_pile_up() -> None:
+async def test_full_queue_is_an_error_and_not_a_pile_up() -> None:
     pool, gate = current_pool(1, 1), Gate()
     with opened_at_last(gate):
         async with trio.open_nursery() as nursery:
@@ -177,7 +177,7 @@ async def test_a_full_queue_is_an_error_and_not_a_pile_up() -> None:
     assert idle(pool)
 
 
-async def test_waiting_for_a_worker_can_be_cancelled_and_then_nothing_has_run() -> None:
+async def test_waiting_for_a_thread_can_be_cancelled() -> None:
     pool, gate, ran = current_pool(1), Gate(), []
     with opened_at_last(gate):
         async with trio.open_nursery() as nursery:
@@ -193,7 +193,7 @@ async def test_waiting_for_a_worker_can_be_cancelled_and_then_nothing_has_run() 
     assert idle(pool)
 
 
-async def test_a_call_that_waits_long_keeps_its_place(
+async def test_call_that_waits_long_keeps_its_place(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, gate, ran = current_pool(1), Gate(), []
@@ -234,7 +234,7 @@ async def test_calls_that_wait_long_are_said_once_a_minute(
     assert len(caplog.records) == 1
 
 
-async def test_a_thread_that_comes_while_the_log_is_told_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_thread_that_comes_while_the_log_is_told_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, ran = current_pool(1), []
     monkeypatch.setattr(_threads, "STARVING", 0.0)
     lease = await pool.take()
@@ -244,7 +244,7 @@ async def test_a_thread_that_comes_while_the_log_is_told_is_taken(monkeypatch: p
     assert idle(pool)
 
 
-async def test_a_thread_that_comes_to_a_cancelled_call_goes_on() -> None:
+async def test_thread_that_comes_to_a_cancelled_call_goes_on() -> None:
     pool, ran = current_pool(1), []
     lease = await pool.take()
     async with trio.open_nursery() as nursery:
@@ -258,7 +258,7 @@ async def test_a_thread_that_comes_to_a_cancelled_call_goes_on() -> None:
     assert ran == [2]
 
 
-async def test_a_call_that_is_cancelled_before_it_begins_has_not_run() -> None:
+async def test_call_that_is_cancelled_before_it_begins_has_not_run() -> None:
     ran: list[int] = []
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -267,7 +267,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_has_not_run() -> None:
     assert idle(current_pool())
 
 
-async def test_a_worker_handed_to_a_cancelled_task_comes_back() -> None:
+async def test_worker_handed_to_a_cancelled_task_comes_back() -> None:
     pool, gate, ran = current_pool(1), Gate(), []
     with opened_at_last(gate):
         async with trio.open_nursery() as nursery, trio.open_nursery() as waiting:
@@ -285,7 +285,7 @@ async def test_a_worker_handed_to_a_cancelled_task_comes_back() -> None:
     assert ran[-1] == 3
 
 
-async def test_a_call_that_has_begun_is_waited_for_and_its_result_returned() -> None:
+async def test_call_that_has_begun_is_waited_for_and_its_result_returned() -> None:
     pool, gate, results = current_pool(), Gate(), []
 
     async def call() -> None:
@@ -317,7 +317,7 @@ async def test_what_a_call_raises_passes_through_and_the_thread_lives_on(error: 
 
 
 @pytest.mark.parametrize(("limit", "queue_limit", "name"), [(0, 1, "limit"), (1, -1, "queue_limit")])
-async def test_a_bound_that_is_no_count_is_refused(limit: int, queue_limit: int, name: str) -> None:
+async def test_bound_that_is_no_count_is_refused(limit: int, queue_limit: int, name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"the thread pool's {name} must be"):
         WorkerPool(limit, queue_limit)
 
@@ -386,7 +386,7 @@ async def test_of_tasks_that_wait_for_one_thread_any_may_be_cancelled(cancelled:
     assert after == [number for number in range(3) if number not in cancelled]
 
 
-async def test_a_listener_that_is_woken_for_nothing_listens_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listener_that_is_woken_for_nothing_listens_on(monkeypatch: pytest.MonkeyPatch) -> None:
     wait_readable, woken = trio.lowlevel.wait_readable, 0
 
     async def wake_for_nothing(reader: int) -> None:
@@ -435,7 +435,7 @@ trio.run(main)
 
 
 @pytest.mark.parametrize(("case", "told"), [("plain", []), ("nested", ["told"])])
-def test_an_interrupt_comes_at_the_end_of_a_call_or_out_of_what_it_has_run(case: str, told: list[str]) -> None:
+def test_interrupt_comes_after_a_call_or_in_its_async_code(case: str, told: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPT, case], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
@@ -493,7 +493,7 @@ print(at)
 """
 
 
-def test_an_interrupt_between_any_two_lines_loses_no_message_and_no_worker() -> None:
+def test_interrupt_between_any_two_lines_loses_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPT_ANYWHERE], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
@@ -501,7 +501,7 @@ def test_an_interrupt_between_any_two_lines_loses_no_message_and_no_worker() -> 
     assert int(done.stdout) > 100  # lines, or nothing has been tried
 
 
-async def test_what_a_thread_has_called_and_raises_is_logged_and_concerns_no_call(
+async def test_failing_callback_of_a_thread_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     heard = []
@@ -518,7 +518,7 @@ async def test_what_a_thread_has_called_and_raises_is_logged_and_concerns_no_cal
     assert "no number" in caplog.text
 
 
-async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
+async def test_idle_thread_keeps_nothing_of_its_last_call() -> None:
     class Thing:
         pass
 
@@ -532,7 +532,7 @@ async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
 
 
 @pytest.mark.parametrize("missing", ["the first pipe", "the second pipe", "the thread"])
-async def test_a_worker_that_cannot_be_made_leaves_nothing_open(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_that_cannot_be_made_leaves_nothing_open(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pipes, make_pipe = [], os.pipe
 
     def pipe() -> tuple[int, int]:
@@ -560,7 +560,7 @@ async def test_a_worker_that_cannot_be_made_leaves_nothing_open(missing: str, mo
 # -- the end of the run -----------------------------------------------------------------------------------------------
 
 
-def test_the_threads_are_joined_at_the_end_of_the_run_after_their_exit_callbacks() -> None:
+def test_threads_are_joined_after_their_exit_callbacks() -> None:
     ended, threads = [], []
 
     def call() -> None:
@@ -580,12 +580,12 @@ def test_the_threads_are_joined_at_the_end_of_the_run_after_their_exit_callbacks
     assert not threads[0].is_alive()
 
 
-def test_registering_for_the_exit_of_a_thread_that_is_no_worker_does_nothing() -> None:
+def test_exit_callback_in_a_foreign_thread_does_nothing() -> None:
     at_thread_exit(partial(pytest.fail, "called"))
     trio.run(trio.lowlevel.checkpoint)
 
 
-def test_a_pool_whose_run_has_ended_refuses_calls() -> None:
+def test_pool_whose_run_has_ended_refuses_calls() -> None:
     pools: list[WorkerPool] = []
 
     async def first() -> None:
@@ -599,7 +599,7 @@ def test_a_pool_whose_run_has_ended_refuses_calls() -> None:
     trio.run(second)
 
 
-def test_a_call_of_a_system_task_that_outlives_the_main_task_is_waited_for() -> None:
+def test_system_task_that_outlives_main_is_waited_for() -> None:
     gate, results = Gate(), []
 
     async def call() -> None:
@@ -622,7 +622,7 @@ def test_a_call_of_a_system_task_that_outlives_the_main_task_is_waited_for() -> 
     assert len(results) == 1
 
 
-def test_a_call_of_a_system_task_at_the_very_end_of_the_run_is_answered() -> None:
+def test_system_tasks_last_call_is_answered() -> None:
     results: list[bool] = []
 
     async def call_late() -> None:
@@ -680,7 +680,7 @@ except trio.TrioInternalError:
 """
 
 
-def test_a_thread_that_waits_for_a_run_that_crashed_is_told_and_joined() -> None:
+def test_thread_of_a_crashed_run_is_told_and_joined() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CRASH], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
@@ -711,7 +711,7 @@ async def test_context_variables_come_back_from_a_call_that_fails() -> None:
     assert variable.get() == "from the thread"
 
 
-async def test_the_data_of_an_asgiref_local_goes_in_and_comes_back() -> None:
+async def test_data_of_an_asgiref_local_goes_in_and_comes_back() -> None:
     def call() -> str:
         before: str = local.language
         local.language = "cy"
@@ -722,7 +722,7 @@ async def test_the_data_of_an_asgiref_local_goes_in_and_comes_back() -> None:
     assert local.language == "cy"
 
 
-async def test_the_data_of_an_asgiref_local_goes_out_with_a_nested_call_and_comes_back() -> None:
+async def test_local_data_goes_out_with_a_nested_call_and_back() -> None:
     async def nested() -> str:
         before: str = local.language
         local.language = "br"
@@ -750,7 +750,7 @@ async def test_one_tasks_variables_are_not_anothers() -> None:
     assert variable.get() == "unset"
 
 
-def test_an_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(asgiref_local, "_Storage", raising=False)
     spec = importlib.util.spec_from_file_location(
         "as_with_an_old_asgiref", ROOT / "trio_channels" / "_threads" / "context.py"
@@ -764,7 +764,7 @@ def test_an_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.Mon
 # -- leases and nested calls ------------------------------------------------------------------------------------------
 
 
-async def test_a_lease_holds_one_thread() -> None:
+async def test_lease_holds_one_thread() -> None:
     others: set[int] = set()
 
     async def outside() -> None:
@@ -795,7 +795,7 @@ async def test_what_is_called_inside_a_lease_runs_on_its_thread() -> None:
     assert lease_of_task.get() is None
 
 
-async def test_a_task_started_inside_a_lease_shares_its_thread_until_it_ends() -> None:
+async def test_task_started_inside_a_lease_shares_its_thread() -> None:
     pool = current_pool(1)
     threads: list[int] = []
 
@@ -816,7 +816,7 @@ async def test_a_task_started_inside_a_lease_shares_its_thread_until_it_ends() -
     assert threads[0] == threads[1]
 
 
-async def test_an_ended_lease_refuses_calls() -> None:
+async def test_ended_lease_refuses_calls() -> None:
     async with current_pool().lease() as lease:
         pass
     with pytest.raises(WorkerPoolClosed, match="this lease"):
@@ -885,7 +885,7 @@ async def test_tasks_of_one_nested_call_share_its_thread() -> None:
     assert [await pool.run_sync(call)] * 5 == threads
 
 
-async def test_a_nested_call_within_a_nested_call_of_a_sibling_finds_its_way_back() -> None:
+async def test_nested_calls_of_siblings_find_their_way_back() -> None:
     pool, first_asks = current_pool(1), trio.Event()
 
     async def wait_for_the_other() -> str:
@@ -919,12 +919,12 @@ async def test_a_nested_call_within_a_nested_call_of_a_sibling_finds_its_way_bac
     assert await pool.run_sync(run_in_trio, both) == ["second", "first"]
 
 
-async def test_the_task_that_made_the_call_has_no_lease_afterwards() -> None:
+async def test_task_that_made_the_call_has_no_lease_afterwards() -> None:
     await current_pool().run_sync(run_in_trio, trio.lowlevel.checkpoint)
     assert current_lease() is None
 
 
-async def test_a_task_that_outlives_the_call_that_started_it_takes_a_worker_of_its_own(nursery: trio.Nursery) -> None:
+async def test_task_that_outlives_its_call_takes_its_own_thread(nursery: trio.Nursery) -> None:
     pool, go, results = current_pool(2), trio.Event(), []
 
     async def outlive() -> None:
@@ -941,7 +941,7 @@ async def test_a_task_that_outlives_the_call_that_started_it_takes_a_worker_of_i
     assert results == [None, True]
 
 
-async def test_a_worker_is_not_given_away_before_it_has_done_what_it_was_given(nursery: trio.Nursery) -> None:
+async def test_thread_is_not_given_away_before_it_is_done(nursery: trio.Nursery) -> None:
     pool, gate, left_over = current_pool(2), Gate(), Gate()
 
     async def start() -> None:
@@ -996,7 +996,7 @@ async def test_what_is_left_over_may_nest_calls_on_a_pool_of_one(nursery: trio.N
     await until(lambda: idle(pool))
 
 
-def test_a_lease_that_a_context_carried_into_another_run_is_not_used_there() -> None:
+def test_lease_carried_into_another_run_is_not_used() -> None:
     results: list[object] = []
 
     async def other() -> None:
@@ -1016,7 +1016,7 @@ def test_a_lease_that_a_context_carried_into_another_run_is_not_used_there() -> 
     assert results == [None, False]
 
 
-async def test_a_cancellation_passes_through_the_thread_that_waits() -> None:
+async def test_cancellation_passes_through_the_thread_that_waits() -> None:
     pool, seen, started = current_pool(), [], trio.Event()
 
     async def wait() -> None:
@@ -1049,14 +1049,14 @@ async def test_what_a_nested_call_raises_passes_through_the_thread(error: BaseEx
 
 
 @pytest.mark.parametrize("function", [lambda: run_in_trio(trio.sleep_forever), lambda: call_soon_in_trio(int)])
-def test_a_thread_that_is_no_worker_cannot_ask_its_task(function: Callable[[], object]) -> None:
+def test_thread_that_is_no_worker_cannot_ask_its_task(function: Callable[[], object]) -> None:
     assert not in_pool_thread()
     with pytest.raises(BridgeError, match="outside a pool thread"):
         function()
 
 
 @FORKS
-def test_a_child_process_forked_in_a_worker_is_no_worker() -> None:
+def test_child_process_forked_in_a_worker_is_no_worker() -> None:
     def call() -> int:
         child = os.fork()
         if child == 0:

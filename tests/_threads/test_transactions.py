@@ -56,7 +56,7 @@ def nothing_is_held() -> bool:
 # -- commit and rollback ----------------------------------------------------------------------------------------------
 
 
-async def test_a_block_commits_at_its_end() -> None:
+async def test_block_commits_at_its_end() -> None:
     async with aatomic():
         await create("ada")
         await create("grace")
@@ -66,7 +66,7 @@ async def test_a_block_commits_at_its_end() -> None:
     assert await names() == ["ada", "grace"]
 
 
-async def test_a_block_that_raises_is_rolled_back() -> None:
+async def test_block_that_raises_is_rolled_back() -> None:
     with pytest.raises(Broken):
         async with aatomic():
             await create("ada")
@@ -90,12 +90,12 @@ async def test_others_do_not_see_what_is_not_committed() -> None:
     assert seen == [[]]
 
 
-async def test_a_block_runs_on_one_thread_even_if_others_are_free() -> None:
+async def test_block_runs_on_one_thread_even_if_others_are_free() -> None:
     async with aatomic():
         assert len({await thread() for _ in range(5)}) == 1
 
 
-async def test_an_error_of_the_database_inside_the_block_rolls_back() -> None:
+async def test_error_of_the_database_inside_the_block_rolls_back() -> None:
     await create("ada")
     with pytest.raises(IntegrityError):
         async with aatomic():
@@ -104,7 +104,7 @@ async def test_an_error_of_the_database_inside_the_block_rolls_back() -> None:
     assert await names() == ["ada"]
 
 
-async def test_an_error_of_the_database_that_was_caught_can_only_be_rolled_back() -> None:
+async def test_caught_database_error_can_only_be_rolled_back() -> None:
     await create("ada")
     with pytest.raises(transaction.TransactionManagementError):
         async with aatomic():
@@ -116,7 +116,7 @@ async def test_an_error_of_the_database_that_was_caught_can_only_be_rolled_back(
     assert nothing_is_held()
 
 
-async def test_a_function_can_be_decorated() -> None:
+async def test_function_can_be_decorated() -> None:
     @aatomic()
     async def fail_after(name: str) -> None:
         await create(name)
@@ -130,7 +130,7 @@ async def test_a_function_can_be_decorated() -> None:
 # -- cancellation -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_block_that_is_cancelled_while_it_waits_is_rolled_back() -> None:
+async def test_block_that_is_cancelled_while_it_waits_is_rolled_back() -> None:
     with trio.CancelScope() as scope:
         async with aatomic():
             await create("ada")
@@ -141,7 +141,7 @@ async def test_a_block_that_is_cancelled_while_it_waits_is_rolled_back() -> None
     assert await names() == []
 
 
-async def test_a_block_that_was_cancelled_and_did_not_notice_is_rolled_back() -> None:
+async def test_block_that_missed_its_cancellation_is_rolled_back() -> None:
     with trio.CancelScope() as scope:
         async with aatomic():
             await create("ada")
@@ -150,7 +150,7 @@ async def test_a_block_that_was_cancelled_and_did_not_notice_is_rolled_back() ->
     assert await names() == []
 
 
-async def test_a_cancellation_during_a_call_rolls_back_after_it() -> None:
+async def test_cancellation_during_a_call_rolls_back_after_it() -> None:
     scope, begun, go = trio.CancelScope(), threading.Event(), threading.Event()
 
     @database_sync_to_async
@@ -173,7 +173,7 @@ async def test_a_cancellation_during_a_call_rolls_back_after_it() -> None:
     assert await names() == []
 
 
-async def test_a_commit_that_has_begun_is_not_undone_by_a_cancellation() -> None:
+async def test_commit_that_has_begun_is_not_undone_by_a_cancellation() -> None:
     scope, begun, go, committed = trio.CancelScope(), threading.Event(), threading.Event(), []
 
     def during_commit() -> None:
@@ -197,7 +197,7 @@ async def test_a_commit_that_has_begun_is_not_undone_by_a_cancellation() -> None
 
 
 @override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1})
-async def test_waiting_for_a_thread_can_be_cancelled_and_then_nothing_has_happened() -> None:
+async def test_waiting_for_the_executor_thread_can_be_cancelled() -> None:
     scope = trio.CancelScope()
 
     async def wait() -> None:
@@ -220,7 +220,7 @@ async def test_waiting_for_a_thread_can_be_cancelled_and_then_nothing_has_happen
     assert await names() == []
 
 
-async def test_a_block_cancelled_at_any_checkpoint_is_whole_or_absent() -> None:
+async def test_block_cancelled_at_any_checkpoint_is_whole_or_absent() -> None:
     steps = 0
     while await cancelled_at(steps):
         assert await names() == []
@@ -266,7 +266,7 @@ class CancelAt(trio.abc.Instrument):
 # -- savepoints -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_block_inside_a_block_is_a_savepoint() -> None:
+async def test_block_inside_a_block_is_a_savepoint() -> None:
     async with aatomic():
         await create("ada")
         with pytest.raises(Broken):
@@ -277,7 +277,7 @@ async def test_a_block_inside_a_block_is_a_savepoint() -> None:
     assert await names() == ["ada", "edith"]
 
 
-async def test_an_inner_block_without_savepoint_takes_the_outer_one_with_it() -> None:
+async def test_inner_block_without_savepoint_rolls_back_the_outer() -> None:
     with pytest.raises(Broken):
         async with aatomic():
             await create("ada")
@@ -286,14 +286,14 @@ async def test_an_inner_block_without_savepoint_takes_the_outer_one_with_it() ->
     assert await names() == []
 
 
-async def test_a_durable_block_must_be_the_outermost() -> None:
+async def test_durable_block_must_be_the_outermost() -> None:
     async with aatomic(durable=True):
         with pytest.raises(RuntimeError, match="durable"):
             async with aatomic(durable=True):
                 pass
 
 
-async def test_a_block_inside_a_synchronous_transaction_is_its_savepoint() -> None:
+async def test_block_inside_a_synchronous_transaction_is_its_savepoint() -> None:
     async def inner() -> None:
         async with aatomic():
             await create("grace")
@@ -314,7 +314,7 @@ async def test_a_block_inside_a_synchronous_transaction_is_its_savepoint() -> No
     assert await names() == []
 
 
-async def test_synchronous_code_inside_a_block_may_have_savepoints_of_its_own() -> None:
+async def test_block_may_have_savepoints_in_synchronous_code() -> None:
     @database_sync_to_async
     def inner() -> None:
         with pytest.raises(Broken), transaction.atomic():
@@ -394,7 +394,7 @@ async def test_nothing_happens_on_a_commit_that_does_not_take_place() -> None:
 # -- the time limit ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_block_that_takes_too_long_is_rolled_back() -> None:
+async def test_block_that_takes_too_long_is_rolled_back() -> None:
     with pytest.raises(TransactionTimeout, match=r"longer than 0\.05 seconds and was rolled back"):
         async with aatomic(timeout=0.05):
             await create("ada")
@@ -403,7 +403,7 @@ async def test_a_block_that_takes_too_long_is_rolled_back() -> None:
     assert await names() == []
 
 
-async def test_a_block_that_did_not_notice_that_it_took_too_long_is_rolled_back() -> None:
+async def test_block_that_missed_its_timeout_is_rolled_back() -> None:
     with pytest.raises(TransactionTimeout):
         async with aatomic(timeout=0.05):
             await create("ada")
@@ -413,7 +413,7 @@ async def test_a_block_that_did_not_notice_that_it_took_too_long_is_rolled_back(
 
 
 @override_settings(TRIO_CHANNELS={"TRANSACTION_TIMEOUT": 0.05})
-async def test_the_settings_give_the_limit_of_the_outermost_block() -> None:
+async def test_settings_give_the_limit_of_the_outermost_block() -> None:
     with pytest.raises(TransactionTimeout):
         async with aatomic():
             await create("ada")
@@ -422,7 +422,7 @@ async def test_the_settings_give_the_limit_of_the_outermost_block() -> None:
     assert await names() == []
 
 
-async def test_an_inner_block_may_have_a_limit_of_its_own() -> None:
+async def test_inner_block_may_have_a_limit_of_its_own() -> None:
     async with aatomic():
         await create("ada")
         with pytest.raises(TransactionTimeout):
@@ -435,7 +435,7 @@ async def test_an_inner_block_may_have_a_limit_of_its_own() -> None:
 # -- tasks that outlive a block ---------------------------------------------------------------------------------------
 
 
-async def test_a_task_that_outlives_the_block_has_no_part_in_it() -> None:
+async def test_task_that_outlives_the_block_has_no_part_in_it() -> None:
     go, seen = trio.Event(), []
 
     async def outlive() -> None:
@@ -461,7 +461,7 @@ async def test_a_task_that_outlives_the_block_has_no_part_in_it() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["that ends", "that fails"])
-async def test_a_block_that_outlives_the_one_around_it_is_an_error_of_both(fails: bool) -> None:
+async def test_block_that_outlives_the_one_around_it_is_an_error_of_both(fails: bool) -> None:
     opened, go, raised = trio.Event(), trio.Event(), []
 
     async def outlive() -> None:
@@ -488,7 +488,7 @@ async def test_a_block_that_outlives_the_one_around_it_is_an_error_of_both(fails
     assert nothing_is_held()
 
 
-async def test_a_block_that_is_entered_too_late_is_an_error() -> None:
+async def test_block_that_is_entered_too_late_is_an_error() -> None:
     opened, raised = trio.Event(), []
 
     async def holds_the_turn() -> None:
@@ -521,7 +521,7 @@ async def test_a_block_that_is_entered_too_late_is_an_error() -> None:
 # -- pinned -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_pinned_block_has_one_thread_and_one_connection() -> None:
+async def test_pinned_block_has_one_thread_and_one_connection() -> None:
     async with pinned():
         first, same = await thread(), await database_sync_to_async(lambda: id(connection.cursor().db.connection))()
         async with pinned():
@@ -530,7 +530,7 @@ async def test_a_pinned_block_has_one_thread_and_one_connection() -> None:
     assert nothing_is_held()
 
 
-async def test_the_children_of_a_pinned_block_share_its_thread() -> None:
+async def test_children_of_a_pinned_block_share_its_thread() -> None:
     threads = []
 
     async def child() -> None:
@@ -542,7 +542,7 @@ async def test_the_children_of_a_pinned_block_share_its_thread() -> None:
     assert len(set(threads)) == 1
 
 
-async def test_a_pinned_block_is_no_transaction() -> None:
+async def test_pinned_block_is_no_transaction() -> None:
     with pytest.raises(Broken):
         async with pinned():
             await create("ada")

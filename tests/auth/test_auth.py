@@ -73,12 +73,12 @@ async def user_for(headers: Any = ()) -> Any:
 # -- who is it --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_session_and_its_user_are_loaded_in_exactly_one_hop(user: User, session: SessionStore) -> None:
+async def test_session_and_its_user_are_loaded_in_exactly_one_hop(user: User, session: SessionStore) -> None:
     assert await user_for(cookie_of(session)) == user
     assert thread_pool().statistics().calls == 1
 
 
-async def test_the_session_is_loaded_when_the_application_looks_at_it(session: SessionStore) -> None:
+async def test_session_is_loaded_when_the_application_looks_at_it(session: SessionStore) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         assert scope["session"]["_auth_user_id"] == str(scope["user"].pk)
         assert thread_pool().statistics().calls == 1
@@ -94,31 +94,31 @@ async def test_without_a_session_nobody_is_asked_who_it_is(headers: Any) -> None
     assert thread_pool().statistics().calls == 0
 
 
-async def test_an_unknown_session_is_anonymous(transactional_db: None) -> None:
+async def test_unknown_session_is_anonymous(transactional_db: None) -> None:
     assert (await user_for([(b"cookie", b"sessionid=" + b"a" * 32)])).is_anonymous
 
 
-async def test_a_session_without_a_user_is_anonymous(transactional_db: None) -> None:
+async def test_session_without_a_user_is_anonymous(transactional_db: None) -> None:
     session = SessionStore()
     session["colour"] = "blue"
     session.save()
     assert (await user_for(cookie_of(session))).is_anonymous
 
 
-async def test_a_user_whose_password_was_changed_is_anonymous(user: User, session: SessionStore) -> None:
+async def test_user_whose_password_was_changed_is_anonymous(user: User, session: SessionStore) -> None:
     user.set_password("new")
     user.save()
     assert (await user_for(cookie_of(session))).is_anonymous
     assert not Session.objects.exists(), "Django flushes such a session"
 
 
-async def test_a_user_who_was_deactivated_is_anonymous(user: User, session: SessionStore) -> None:
+async def test_user_who_was_deactivated_is_anonymous(user: User, session: SessionStore) -> None:
     user.is_active = False
     user.save()
     assert (await user_for(cookie_of(session))).is_anonymous
 
 
-async def test_a_user_who_was_deleted_is_anonymous(user: User, session: SessionStore) -> None:
+async def test_user_who_was_deleted_is_anonymous(user: User, session: SessionStore) -> None:
     user.delete()
     assert (await user_for(cookie_of(session))).is_anonymous
 
@@ -145,9 +145,7 @@ async def test_rubbish_in_a_session_is_anonymous_and_never_an_error(
     assert (await user_for(cookie_of(session))).is_anonymous
 
 
-async def test_a_session_signed_with_a_former_secret_key_is_honoured_and_renewed(
-    user: User, session: SessionStore
-) -> None:
+async def test_session_of_a_former_secret_key_is_renewed(user: User, session: SessionStore) -> None:
     from django.conf import settings
 
     with override_settings(SECRET_KEY="the new one", SECRET_KEY_FALLBACKS=[settings.SECRET_KEY]):
@@ -158,12 +156,12 @@ async def test_a_session_signed_with_a_former_secret_key_is_honoured_and_renewed
             await ws.disconnect()
 
 
-async def test_a_session_signed_with_a_forgotten_secret_key_is_anonymous(session: SessionStore) -> None:
+async def test_session_signed_with_a_forgotten_secret_key_is_anonymous(session: SessionStore) -> None:
     with override_settings(SECRET_KEY="the new one", SECRET_KEY_FALLBACKS=[]):
         assert (await user_for(cookie_of(session))).is_anonymous
 
 
-async def test_a_user_that_is_in_the_scope_already_stays() -> None:
+async def test_user_that_is_in_the_scope_already_stays() -> None:
     stranger = User(username="stranger")
     seen: list[Any] = []
 
@@ -174,7 +172,7 @@ async def test_a_user_that_is_in_the_scope_already_stays() -> None:
     assert seen == [stranger]
 
 
-async def test_a_given_user_does_not_leave_the_session_to_be_loaded_on_the_loop(session: SessionStore) -> None:
+async def test_given_user_does_not_load_the_session_on_the_loop(session: SessionStore) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         assert hasattr(scope["session"], "_session_cache")
 
@@ -182,7 +180,7 @@ async def test_a_given_user_does_not_leave_the_session_to_be_loaded_on_the_loop(
     await ScriptedConnection(scope, []).run(AuthMiddlewareStack(application))
 
 
-async def test_the_scope_outside_is_not_changed(session: SessionStore) -> None:
+async def test_scope_outside_is_not_changed(session: SessionStore) -> None:
     scope = {"type": "websocket", "path": "/", "headers": cookie_of(session)}
     before = dict(scope)
 
@@ -206,9 +204,7 @@ async def test_without_a_session_in_the_scope_the_error_says_what_to_do(call: Ca
         await call({"type": "websocket"})
 
 
-async def test_middleware_between_session_and_user_costs_a_second_hop_and_no_correctness(
-    user: User, session: SessionStore
-) -> None:
+async def test_middleware_between_session_and_user_costs_one_hop(user: User, session: SessionStore) -> None:
     seen: list[Any] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -281,7 +277,7 @@ def received(signal: Any) -> Iterator[list[dict[str, Any]]]:
         signal.disconnect(receiver)
 
 
-async def test_a_login_in_connect_gives_the_client_a_session_that_django_knows(user: User) -> None:
+async def test_login_in_connect_gives_a_session_django_knows(user: User) -> None:
     async with WebsocketCommunicator(AuthMiddlewareStack(LogsInOnConnect.as_asgi()), "/") as ws:
         await ws.connect()
         assert await ws.receive_from() == "ada"
@@ -292,7 +288,7 @@ async def test_a_login_in_connect_gives_the_client_a_session_that_django_knows(u
     assert Session.objects.count() == 1
 
 
-async def test_a_login_cycles_the_key_of_an_anonymous_session_and_keeps_its_data(user: User) -> None:
+async def test_login_cycles_an_anonymous_sessions_key(user: User) -> None:
     before = SessionStore()
     before["colour"] = "blue"
     before.save()
@@ -304,7 +300,7 @@ async def test_a_login_cycles_the_key_of_an_anonymous_session_and_keeps_its_data
     assert not Session.objects.filter(pk=before.session_key).exists()
 
 
-async def test_a_login_as_somebody_else_drops_the_data_of_the_former_user(user: User, session: SessionStore) -> None:
+async def test_login_as_somebody_else_drops_the_data_of_the_former_user(user: User, session: SessionStore) -> None:
     User.objects.create_user("eve")
     session["secret"] = 1
     session.save()
@@ -319,7 +315,7 @@ async def test_a_login_as_somebody_else_drops_the_data_of_the_former_user(user: 
         await ws.disconnect()
 
 
-async def test_a_login_sends_the_signal_with_a_request_and_updates_last_login(user: User) -> None:
+async def test_login_sends_the_signal_and_updates_last_login(user: User) -> None:
     with received(user_logged_in) as calls:
         async with WebsocketCommunicator(AuthMiddlewareStack(LogsInOnConnect.as_asgi()), "/") as ws:
             ws.scope["client"] = ("192.0.2.1", 4000)
@@ -333,7 +329,7 @@ async def test_a_login_sends_the_signal_with_a_request_and_updates_last_login(us
     assert user.last_login is not None
 
 
-async def test_a_login_later_is_saved_at_the_end(user: User) -> None:
+async def test_login_later_is_saved_at_the_end(user: User) -> None:
     async with WebsocketCommunicator(AuthMiddlewareStack(LogsIn.as_asgi()), "/") as ws:
         await ws.connect()
         assert await ws.receive_from() == "nobody"
@@ -343,7 +339,7 @@ async def test_a_login_later_is_saved_at_the_end(user: User) -> None:
     assert Session.objects.get().get_decoded()["_auth_user_id"] == str(user.pk)
 
 
-async def test_a_login_with_several_backends_needs_to_be_told_which(user: User) -> None:
+async def test_login_with_several_backends_needs_to_be_told_which(user: User) -> None:
     backends = ["django.contrib.auth.backends.ModelBackend", "django.contrib.auth.backends.RemoteUserBackend"]
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -359,7 +355,7 @@ async def test_a_login_with_several_backends_needs_to_be_told_which(user: User) 
         await ScriptedConnection(scope, []).run(AuthMiddlewareStack(application))
 
 
-async def test_a_logout_in_connect_deletes_the_session_and_its_cookie(user: User, session: SessionStore) -> None:
+async def test_logout_in_connect_deletes_the_session_and_its_cookie(user: User, session: SessionStore) -> None:
     with received(user_logged_out) as calls:
         async with WebsocketCommunicator(
             AuthMiddlewareStack(LogsOutOnConnect.as_asgi()), "/", cookie_of(session)
@@ -372,7 +368,7 @@ async def test_a_logout_in_connect_deletes_the_session_and_its_cookie(user: User
     assert not Session.objects.exists()
 
 
-async def test_a_logout_later_deletes_the_session(session: SessionStore) -> None:
+async def test_logout_later_deletes_the_session(session: SessionStore) -> None:
     async with WebsocketCommunicator(AuthMiddlewareStack(LogsIn.as_asgi()), "/", cookie_of(session)) as ws:
         await ws.connect()
         assert await ws.receive_from() == "ada"
@@ -383,7 +379,7 @@ async def test_a_logout_later_deletes_the_session(session: SessionStore) -> None
     assert not Session.objects.exists()
 
 
-async def test_a_logout_of_nobody_does_nothing(transactional_db: None) -> None:
+async def test_logout_of_nobody_does_nothing(transactional_db: None) -> None:
     with received(user_login_failed) as failures:
         async with WebsocketCommunicator(AuthMiddlewareStack(LogsOutOnConnect.as_asgi()), "/") as ws:
             await ws.connect()

@@ -118,7 +118,7 @@ def let_somebody_else_in(user: User, session: SessionStore) -> None:
 
 
 @pytest.mark.parametrize("end", [forget_session, delete_user, deactivate_user, change_password, let_somebody_else_in])
-async def test_a_socket_whose_user_may_not_stay_is_closed_with_1008(
+async def test_socket_whose_user_may_not_stay_is_closed_with_1008(
     end: Callable[[User, SessionStore], None], user: User, session: SessionStore, mock_clock: MockClock
 ) -> None:
     async with room(session) as (ws, codes):
@@ -128,7 +128,7 @@ async def test_a_socket_whose_user_may_not_stay_is_closed_with_1008(
         assert codes == [1008]
 
 
-async def test_a_user_who_may_stay_stays(session: SessionStore, mock_clock: MockClock) -> None:
+async def test_user_who_may_stay_stays(session: SessionStore, mock_clock: MockClock) -> None:
     async with room(session) as (ws, codes):
         await next_question(mock_clock)
         await next_question(mock_clock)
@@ -138,7 +138,7 @@ async def test_a_user_who_may_stay_stays(session: SessionStore, mock_clock: Mock
         await ws.disconnect()
 
 
-async def test_the_close_is_one_log_line_that_names_the_user(
+async def test_close_is_one_log_line_that_names_the_user(
     user: User, session: SessionStore, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "trio_channels.auth")
@@ -150,7 +150,7 @@ async def test_the_close_is_one_log_line_that_names_the_user(
     ]
 
 
-async def test_a_logout_over_the_socket_itself_does_not_close_it(session: SessionStore, mock_clock: MockClock) -> None:
+async def test_logout_over_the_socket_itself_does_not_close_it(session: SessionStore, mock_clock: MockClock) -> None:
     async with room(session) as (ws, codes):
         await ws.send_to(text_data="logout")
         await ws.receive_from()
@@ -162,7 +162,7 @@ async def test_a_logout_over_the_socket_itself_does_not_close_it(session: Sessio
         await ws.disconnect()
 
 
-async def test_a_login_over_the_socket_is_watched_from_then_on(user: User, mock_clock: MockClock) -> None:
+async def test_login_over_the_socket_is_watched_from_then_on(user: User, mock_clock: MockClock) -> None:
     async with room(None) as (ws, codes):
         for command in ("login", "save"):
             await ws.send_to(text_data=command)
@@ -182,7 +182,7 @@ async def test_nobody_is_asked_about_who_is_not_logged_in(transactional_db: None
         await ws.disconnect()
 
 
-async def test_a_database_that_is_away_throws_nobody_out(
+async def test_database_that_is_away_throws_nobody_out(
     session: SessionStore, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with room(session) as (_, codes):
@@ -206,7 +206,7 @@ async def test_what_the_application_raises_stays_bare(session: SessionStore, moc
         await fail()
 
 
-async def test_an_application_that_is_not_receiving_learns_of_it_when_it_does(
+async def test_application_that_does_not_receive_learns_later(
     user: User, session: SessionStore, mock_clock: MockClock
 ) -> None:
     may_receive = trio.Event()
@@ -227,7 +227,7 @@ async def test_an_application_that_is_not_receiving_learns_of_it_when_it_does(
     assert got == [{"type": "websocket.disconnect", "code": 1008, "reason": "the session has ended"}]
 
 
-async def test_an_application_that_goes_on_sending_reaches_nobody_and_what_the_client_sends_is_taken(
+async def test_application_that_sends_on_reaches_nobody(
     user: User, session: SessionStore, mock_clock: MockClock
 ) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -248,7 +248,7 @@ async def test_an_application_that_goes_on_sending_reaches_nobody_and_what_the_c
         assert await ws.receive_nothing()
 
 
-async def test_a_client_that_leaves_at_the_moment_of_the_close_is_no_error(autojump_clock: MockClock) -> None:
+async def test_client_that_leaves_at_the_moment_of_the_close_is_no_error(autojump_clock: MockClock) -> None:
     """A server may raise for a close that comes too late; the application still has its disconnect to handle."""
     sent: list[str] = []
     ended: list[Any] = []

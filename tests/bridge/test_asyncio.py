@@ -24,7 +24,7 @@ from trio_channels._threads.thread import in_pool_thread
 THREAD = sync_to_async(threading.current_thread)
 
 
-def test_the_bridge_is_installed_by_the_application() -> None:
+def test_bridge_is_installed_by_the_application() -> None:
     assert bridge.installed()
 
 
@@ -61,7 +61,7 @@ def test_asyncio_calls_synchronous_code_on_its_own_thread() -> None:
     assert not first.name.startswith("trio-channels")
 
 
-def test_a_plain_thread_calls_asyncio_code_in_asyncio() -> None:
+def test_plain_thread_calls_asyncio_code_in_asyncio() -> None:
     async def main() -> str:
         await asyncio.sleep(0)
         return type(asyncio.get_running_loop()).__name__
@@ -139,7 +139,7 @@ async def test_asyncio_inside_a_workers_call_is_asyncio() -> None:
     assert await run_in_thread(call) == (True, False)
 
 
-async def test_an_asyncio_loop_inside_a_workers_call_must_not_be_blocked_either() -> None:
+async def test_asyncio_loop_inside_a_call_must_not_be_blocked() -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match="cannot use AsyncToSync in the same thread"):
             async_to_sync(asyncio.sleep)(0)
@@ -147,7 +147,7 @@ async def test_an_asyncio_loop_inside_a_workers_call_must_not_be_blocked_either(
     await run_in_thread(asyncio.run, main())
 
 
-async def test_a_loop_that_is_asked_for_by_name_is_made() -> None:
+async def test_loop_that_is_asked_for_by_name_is_made() -> None:
     async def main() -> bool:
         await asyncio.sleep(0)
         return asyncio.get_running_loop().is_running()
@@ -155,7 +155,7 @@ async def test_a_loop_that_is_asked_for_by_name_is_made() -> None:
     assert await run_in_thread(async_to_sync(main, force_new_loop=True))
 
 
-async def test_what_asyncio_left_behind_in_a_thread_sensitive_context_is_ended_with_it() -> None:
+async def test_thread_sensitive_context_ends_asyncios_executor() -> None:
     threads: list[threading.Thread] = []
 
     async def main() -> None:
@@ -215,7 +215,7 @@ def test_each_of_guest_and_host_sends_signals_in_its_own_way() -> None:
     assert run_guest(guest, host) == (["trio"], ["asyncio"])
 
 
-def test_a_guests_worker_calls_back_into_the_guest() -> None:
+def test_guests_worker_calls_back_into_the_guest() -> None:
     async def inner() -> str:
         await trio.lowlevel.checkpoint()
         return "trio"
@@ -234,7 +234,7 @@ def test_a_guests_worker_calls_back_into_the_guest() -> None:
 
 
 @pytest.mark.usefixtures("sqlite_database")
-def test_a_blocking_query_is_refused_in_guest_and_host() -> None:
+def test_blocking_query_is_refused_in_guest_and_host() -> None:
     async def query() -> bool:
         with pytest.raises(SynchronousOnlyOperation):
             User.objects.count()
@@ -243,7 +243,7 @@ def test_a_blocking_query_is_refused_in_guest_and_host() -> None:
     assert run_guest(query, query) == (True, True)
 
 
-def test_an_executor_that_was_chosen_is_used_in_both() -> None:
+def test_executor_that_was_chosen_is_used_in_both() -> None:
     with ThreadPoolExecutor(1, "mine") as executor:
         call = sync_to_async(threading.current_thread, thread_sensitive=False, executor=executor)
         of_trio, of_asyncio = run_guest(call, call)

@@ -43,7 +43,7 @@ def request_with_session() -> HttpRequest:
 
 
 @pytest.mark.usefixtures("database")
-async def test_a_user_signs_in_and_out() -> None:
+async def test_user_signs_in_and_out() -> None:
     await User.objects.acreate_user("ada", password="secret")
     assert await auth.aauthenticate(username="ada", password="wrong") is None
     user = await auth.aauthenticate(username="ada", password="secret")
@@ -57,7 +57,7 @@ async def test_a_user_signs_in_and_out() -> None:
 
 
 @pytest.mark.usefixtures("database")
-async def test_a_users_permissions_are_asked() -> None:
+async def test_users_permissions_are_asked() -> None:
     user = await User.objects.acreate_user("ada", password="secret")
     permission = await Permission.objects.aget(codename="add_user")
     await user.user_permissions.aadd(permission)
@@ -72,7 +72,7 @@ async def test_a_users_permissions_are_asked() -> None:
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(("backend", "cache"), BACKENDS, ids=[backend for backend, _cache in BACKENDS])
-async def test_a_session_of_every_backend_is_kept(backend: str, cache: str, tmp_path: Path) -> None:
+async def test_session_of_every_backend_is_kept(backend: str, cache: str, tmp_path: Path) -> None:
     store = import_module(f"django.contrib.sessions.backends.{backend}").SessionStore
     with override_settings(CACHES=CACHES, SESSION_FILE_PATH=str(tmp_path), SESSION_CACHE_ALIAS=cache):
         session = store()
@@ -91,7 +91,7 @@ async def test_a_session_of_every_backend_is_kept(backend: str, cache: str, tmp_
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("alias", sorted(CACHES))
-async def test_a_cache_keeps_and_forgets(alias: str) -> None:
+async def test_cache_keeps_and_forgets(alias: str) -> None:
     with override_settings(CACHES=CACHES):
         cache = caches[alias]
         await cache.aset("a", 1)
@@ -152,7 +152,7 @@ def client(database: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("view", "worker"), [("plain", True), ("asynchronous", False)])
-async def test_the_asynchronous_client_asks_views_of_both_kinds(client: AsyncClient, view: str, worker: bool) -> None:
+async def test_asynchronous_client_asks_views_of_both_kinds(client: AsyncClient, view: str, worker: bool) -> None:
     user = await User.objects.acreate_user("ada", password="secret")
     answer = await client.get(f"/{view}/", headers={"accept-language": "de"})
     assert answer.content.decode() == f"{worker} AnonymousUser 1 de"
@@ -164,12 +164,12 @@ async def test_the_asynchronous_client_asks_views_of_both_kinds(client: AsyncCli
     assert await client.alogin(username="ada", password="secret")
 
 
-async def test_the_asynchronous_client_reads_a_stream(client: AsyncClient) -> None:
+async def test_asynchronous_client_reads_a_stream(client: AsyncClient) -> None:
     answer = await client.get("/streaming/")
     assert [part async for part in answer] == [b"0", b"0", b"0"]
 
 
-async def test_the_asynchronous_client_shows_what_a_view_raised(client: AsyncClient) -> None:
+async def test_asynchronous_client_shows_what_a_view_raised(client: AsyncClient) -> None:
     with pytest.raises(LookupError, match="no such thing"):
         await client.get("/failing/")
     client.raise_request_exception = False
@@ -178,5 +178,5 @@ async def test_the_asynchronous_client_shows_what_a_view_raised(client: AsyncCli
     assert answer.exc_info[0] is LookupError
 
 
-async def test_a_request_to_nowhere_is_404(client: AsyncClient) -> None:
+async def test_request_to_nowhere_is_404(client: AsyncClient) -> None:
     assert (await client.get("/nowhere/")).status_code == 404

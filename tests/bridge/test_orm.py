@@ -25,7 +25,7 @@ async def add(*names: str) -> list[User]:
     return await User.objects.abulk_create([User(username=name) for name in names])
 
 
-async def test_an_object_is_made_found_changed_and_deleted() -> None:
+async def test_object_is_made_found_changed_and_deleted() -> None:
     made = await User.objects.acreate(username="ada")
     found = await User.objects.aget(username="ada")
     assert found == made
@@ -42,7 +42,7 @@ async def test_what_is_not_there_raises_what_django_raises() -> None:
         await User.objects.aget(username="nobody")
 
 
-async def test_an_error_of_the_database_comes_through() -> None:
+async def test_error_of_the_database_comes_through() -> None:
     await add("ada")
     with pytest.raises(IntegrityError):
         await User.objects.acreate(username="ada")
@@ -65,7 +65,7 @@ async def test_queries_of_every_kind_are_answered() -> None:
     assert await users.aaggregate(count=Count("pk")) == {"count": 4}
 
 
-async def test_a_queryset_can_be_looped_over() -> None:
+async def test_queryset_can_be_looped_over() -> None:
     await add("ada", "grace")
     assert [user.username async for user in User.objects.order_by("username")] == ["ada", "grace"]
     assert [name async for name in User.objects.order_by("username").values_list("username", flat=True)] == [
@@ -74,7 +74,7 @@ async def test_a_queryset_can_be_looped_over() -> None:
     ]
 
 
-async def test_a_raw_query_can_be_looped_over() -> None:
+async def test_raw_query_can_be_looped_over() -> None:
     await add("ada", "grace")
     raw = User.objects.raw("SELECT * FROM auth_user ORDER BY username")
     assert [user.username async for user in raw] == ["ada", "grace"]
@@ -84,7 +84,7 @@ async def test_a_raw_query_can_be_looped_over() -> None:
 
 
 @pytest.mark.parametrize("max_age", [0, None], ids=["a connection a call", "persistent connections"])
-async def test_a_large_result_is_fetched_in_chunks(database: dict[str, Any], max_age: int | None) -> None:
+async def test_large_result_is_fetched_in_chunks(database: dict[str, Any], max_age: int | None) -> None:
     database["CONN_MAX_AGE"] = max_age
     names = [f"user {number:03}" for number in range(100)]
     await add(*names)
@@ -112,7 +112,7 @@ async def test_many_iterations_at_the_same_time_do_not_meet() -> None:
 
 
 @override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1})
-async def test_the_body_of_an_iteration_may_ask_the_database_even_on_one_thread() -> None:
+async def test_iteration_body_may_query_on_one_thread() -> None:
     await add("ada", "grace", "edith")
     async for user in User.objects.aiterator(chunk_size=1):
         await User.objects.filter(pk=user.pk).aupdate(first_name="seen")
@@ -122,7 +122,7 @@ async def test_the_body_of_an_iteration_may_ask_the_database_even_on_one_thread(
     assert thread_pool().statistics().leased == 0
 
 
-async def test_two_iterations_side_by_side_in_one_task_both_come_to_their_end() -> None:
+async def test_two_iterations_of_one_task_both_end() -> None:
     await add(*"abcdef")
     short = User.objects.order_by("username")[:2].aiterator(chunk_size=1)
     long = User.objects.order_by("username").aiterator(chunk_size=1)
@@ -134,7 +134,7 @@ async def test_two_iterations_side_by_side_in_one_task_both_come_to_their_end() 
     assert thread_pool().statistics().leased == 0
 
 
-async def test_an_iteration_that_is_left_early_gives_its_thread_back() -> None:
+async def test_iteration_that_is_left_early_gives_its_thread_back() -> None:
     await add("ada", "grace", "edith")
     async with contextlib.aclosing(User.objects.aiterator(chunk_size=1)) as rows:
         async for _user in rows:
@@ -144,7 +144,7 @@ async def test_an_iteration_that_is_left_early_gives_its_thread_back() -> None:
     assert await User.objects.acount() == 3
 
 
-async def test_an_iteration_that_is_cancelled_gives_its_thread_back() -> None:
+async def test_iteration_that_is_cancelled_gives_its_thread_back() -> None:
     await add("ada", "grace", "edith")
     with trio.CancelScope() as scope:
         async with contextlib.aclosing(User.objects.aiterator(chunk_size=1)) as rows:
@@ -155,7 +155,7 @@ async def test_an_iteration_that_is_cancelled_gives_its_thread_back() -> None:
     assert await User.objects.acount() == 3
 
 
-async def test_an_iteration_prefetches() -> None:
+async def test_iteration_prefetches() -> None:
     [ada] = await add("ada")
     await ada.groups.aset([await Group.objects.acreate(name=name) for name in ("a", "b")])
     async for user in User.objects.prefetch_related("groups").aiterator(chunk_size=1):
@@ -201,7 +201,7 @@ async def test_queries_run_on_the_pools_threads_several_at_a_time() -> None:
     assert thread_pool().statistics().workers == 3
 
 
-async def test_a_blocking_query_on_the_trio_thread_is_refused() -> None:
+async def test_blocking_query_on_the_trio_thread_is_refused() -> None:
     with pytest.raises(SynchronousOnlyOperation):
         User.objects.count()
     with pytest.raises(SynchronousOnlyOperation):
@@ -214,5 +214,5 @@ async def test_what_is_refused_on_the_trio_thread_works_on_a_worker() -> None:
     assert await database_sync_to_async(User.objects.count)() == 0
 
 
-def test_a_blocking_query_outside_a_trio_run_works() -> None:
+def test_blocking_query_outside_a_trio_run_works() -> None:
     assert User.objects.count() == 0

@@ -68,7 +68,7 @@ async def test_context_variables_and_local_data_go_in_and_come_back() -> None:
     assert (variable.get(), local.name) == ("changed", "changed")
 
 
-async def test_context_variables_and_local_data_go_back_and_forth_through_both_bridges() -> None:
+async def test_context_goes_through_both_bridges() -> None:
     async def inner() -> None:
         assert (variable.get(), local.name) == ("outer", "outer")
         variable.set("inner")
@@ -84,7 +84,7 @@ async def test_context_variables_and_local_data_go_back_and_forth_through_both_b
     assert (variable.get(), local.name) == ("inner", "inner")
 
 
-async def test_the_exception_that_is_being_handled_is_known_on_the_other_side() -> None:
+async def test_handled_exception_is_known_on_the_other_side() -> None:
     async def inner() -> BaseException | None:
         return sys.exc_info()[1]
 
@@ -116,7 +116,7 @@ async def test_nested_calls_stay_on_their_thread(size: int) -> None:
         assert await sync_to_async(outer)()
 
 
-async def test_a_chosen_executor_gets_context_and_gives_it_back() -> None:
+async def test_chosen_executor_gets_context_and_gives_it_back() -> None:
     def change() -> str:
         variable.set("changed")
         local.name = "changed"
@@ -128,7 +128,7 @@ async def test_a_chosen_executor_gets_context_and_gives_it_back() -> None:
     assert (variable.get(), local.name) == ("changed", "changed")
 
 
-async def test_waiting_for_a_chosen_executor_can_be_cancelled_and_a_call_that_has_begun_cannot() -> None:
+async def test_waiting_for_an_executor_can_be_cancelled() -> None:
     begun, go, ran = threading.Event(), threading.Event(), []
 
     def first() -> None:
@@ -153,7 +153,7 @@ async def test_waiting_for_a_chosen_executor_can_be_cancelled_and_a_call_that_ha
 
 if TAKES_A_CONTEXT:
 
-    async def test_a_chosen_context_is_used_and_kept() -> None:
+    async def test_chosen_context_is_used_and_kept() -> None:
         async def inner() -> int:
             return await sync_to_async(threading.get_ident)()
 
@@ -170,7 +170,7 @@ if TAKES_A_CONTEXT:
 
 if TAKES_AN_EXECUTOR:
 
-    async def test_the_executor_of_a_thread_sensitive_context_is_used() -> None:
+    async def test_executor_of_a_thread_sensitive_context_is_used() -> None:
         with ThreadPoolExecutor(1, "mine") as executor:
             async with ThreadSensitiveContext(executor=executor):
                 thread = await sync_to_async(threading.current_thread)()
@@ -178,12 +178,12 @@ if TAKES_AN_EXECUTOR:
             assert thread.is_alive()
 
 
-async def test_a_thread_sensitive_context_can_be_entered_and_left() -> None:
+async def test_thread_sensitive_context_can_be_entered_and_left() -> None:
     async with ThreadSensitiveContext(), ThreadSensitiveContext():
         assert await sync_to_async(in_pool_thread)()
 
 
-async def test_a_thread_sensitive_context_has_one_thread() -> None:
+async def test_thread_sensitive_context_has_one_thread() -> None:
     seen: dict[str, set[threading.Thread]] = {"one": set(), "other": set()}
     turns = trio.CapacityLimiter(1)
 
@@ -205,7 +205,7 @@ async def test_a_thread_sensitive_context_has_one_thread() -> None:
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_thread_sensitive_context_holds_no_thread_before_a_call() -> None:
+async def test_thread_sensitive_context_holds_no_thread_before_a_call() -> None:
     async with ThreadSensitiveContext():
         assert thread_pool().statistics().leased == 0
         await sync_to_async(int)()
@@ -213,7 +213,7 @@ async def test_a_thread_sensitive_context_holds_no_thread_before_a_call() -> Non
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_context_inside_a_block_is_on_its_thread() -> None:
+async def test_context_inside_a_block_is_on_its_thread() -> None:
     async with pinned():
         thread = await sync_to_async(threading.current_thread)()
         async with ThreadSensitiveContext():
@@ -222,7 +222,7 @@ async def test_a_context_inside_a_block_is_on_its_thread() -> None:
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_context_inside_a_request_is_on_its_thread() -> None:
+async def test_context_inside_a_request_is_on_its_thread() -> None:
     with request_thread("request"):
         thread = await sync_to_async(threading.current_thread)()
         async with ThreadSensitiveContext():
@@ -243,7 +243,7 @@ async def test_asynchronous_code_runs_in_the_task_that_waits() -> None:
     assert await sync_to_async(async_to_sync(trio_code))() == "trio"
 
 
-async def test_a_thread_of_trios_own_comes_back_to_its_run() -> None:
+async def test_thread_of_trios_own_comes_back_to_its_run() -> None:
     assert await trio.to_thread.run_sync(async_to_sync(trio_code)) == "trio"
 
 
@@ -252,7 +252,7 @@ async def test_blocking_the_trio_thread_is_refused() -> None:
         async_to_sync(trio_code)()
 
 
-def test_the_bridged_functions_are_still_seen_for_what_they_are() -> None:
+def test_bridged_functions_are_still_seen_for_what_they_are() -> None:
     assert inspect.iscoroutinefunction(sync_to_async(int).__call__)
     assert not inspect.iscoroutinefunction(async_to_sync(trio_code).__call__)
 
@@ -260,7 +260,7 @@ def test_the_bridged_functions_are_still_seen_for_what_they_are() -> None:
 # -- installing -------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_install_changes_nothing() -> None:
+def test_second_install_changes_nothing() -> None:
     before = SyncToAsync.__call__
     bridge.install()
     assert SyncToAsync.__call__ is before
@@ -271,14 +271,14 @@ def test_this_asgiref_and_django_fit() -> None:
 
 
 @pytest.mark.parametrize("version", ["3.8.0", "4.0.0", "2.1"])
-def test_an_asgiref_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_asgiref_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setattr(asgiref, "__version__", version)
     with pytest.raises(BridgeError, match=rf"asgiref {version} and .*: this version of asgiref is not supported"):
         compatibility.check()
 
 
 @pytest.mark.parametrize("version", [(5, 1, 0, "final", 0), (7, 0, 0, "final", 0)])
-def test_a_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: tuple[Any, ...]) -> None:
+def test_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, version: tuple[Any, ...]) -> None:
     monkeypatch.setattr(django, "VERSION", version)
     with pytest.raises(BridgeError, match=r"this version of Django is not supported.*ASGIREF_BRIDGE"):
         compatibility.check()
@@ -295,7 +295,7 @@ def test_a_django_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch, 
         (QuerySet, "aiterator", "there is no QuerySet.aiterator"),
     ],
 )
-def test_a_version_without_a_function_that_is_replaced_is_refused(
+def test_version_without_a_function_that_is_replaced_is_refused(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, said: str
 ) -> None:
     monkeypatch.delattr(owner, name)
@@ -303,27 +303,27 @@ def test_a_version_without_a_function_that_is_replaced_is_refused(
         compatibility.check()
 
 
-def test_a_dispatcher_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dispatcher_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(dispatcher, "_run_parallel", raising=False)
     monkeypatch.delattr(dispatcher, "asyncio")
     with pytest.raises(BridgeError, match=r"there is no django\.dispatch\.dispatcher\.asyncio"):
         compatibility.check()
 
 
-def test_a_function_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SyncToAsync, "__call__", lambda self: None)
     with pytest.raises(BridgeError, match="must be asynchronous"):
         compatibility.check()
 
 
-def test_an_instance_without_what_is_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instance_without_what_is_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SyncToAsync, "__init__", lambda self, func: None)
     with pytest.raises(BridgeError, match="SyncToAsync has no 'func'; SyncToAsync has no '_executor'"):
         compatibility.check()
 
 
 @pytest.mark.parametrize(("setting", "installed"), [({}, True), ({"ASGIREF_BRIDGE": False}, False)])
-def test_the_application_installs_the_bridge_unless_it_is_told_not_to(
+def test_app_config_installs_the_bridge_by_default(
     monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], installed: bool
 ) -> None:
     calls = []
@@ -352,7 +352,7 @@ def test_it_can_be_installed_by_hand_without_a_django_project() -> None:
 # -- the points -------------------------------------------------------------------------------------------------------
 
 
-def test_a_function_is_replaced_once() -> None:
+def test_function_is_replaced_once() -> None:
     class Owner:
         def name(self) -> str:
             return "original"

@@ -45,7 +45,7 @@ async def test_receivers_of_both_kinds_answer(signal: Signal, connect: Callable[
     assert answers == [("plain", True), ("asynchronous", False)]
 
 
-async def test_a_signal_without_receivers_is_sent(signal: Signal) -> None:
+async def test_signal_without_receivers_is_sent(signal: Signal) -> None:
     assert await signal.asend(None) == []
     assert await signal.asend_robust(None) == []
 
@@ -103,7 +103,7 @@ async def test_several_errors_at_the_same_time_come_in_a_group(signal: Signal, c
     assert {type(error) for error in caught.value.exceptions} == {LookupError, OSError}
 
 
-async def test_a_robust_send_collects_the_errors(signal: Signal, connect: Callable[..., Any]) -> None:
+async def test_robust_send_collects_the_errors(signal: Signal, connect: Callable[..., Any]) -> None:
     @connect
     async def fail(**kwargs: Any) -> None:
         raise LookupError
@@ -120,7 +120,7 @@ async def test_a_robust_send_collects_the_errors(signal: Signal, connect: Callab
     assert [type(answer) for answer in answers] == [OSError, LookupError, int]
 
 
-async def test_a_cancellation_reaches_the_receivers(signal: Signal, connect: Callable[..., Any]) -> None:
+async def test_cancellation_reaches_the_receivers(signal: Signal, connect: Callable[..., Any]) -> None:
     cancelled = []
 
     async def wait(**kwargs: Any) -> None:
@@ -152,9 +152,7 @@ async def test_synchronous_code_on_a_worker_reaches_asynchronous_receivers(
     assert [answer for _, answer in await sync_to_async(signal.send_robust)(None)] == [False]
 
 
-async def test_a_blocking_send_on_the_trio_thread_is_refused_if_it_would_wait(
-    signal: Signal, connect: Callable[..., Any]
-) -> None:
+async def test_blocking_send_on_the_trio_thread_is_refused(signal: Signal, connect: Callable[..., Any]) -> None:
     @connect
     async def asynchronous(**kwargs: Any) -> None:
         """Never runs."""
@@ -163,9 +161,7 @@ async def test_a_blocking_send_on_the_trio_thread_is_refused_if_it_would_wait(
         signal.send(None)
 
 
-async def test_what_a_receiver_sets_in_the_context_comes_back_as_the_django_version_does(
-    signal: Signal, connect: Callable[..., Any]
-) -> None:
+async def test_receivers_context_changes_follow_django(signal: Signal, connect: Callable[..., Any]) -> None:
     @connect
     async def change(**kwargs: Any) -> None:
         variable.set("changed")

@@ -29,7 +29,7 @@ async def acreate(name: str) -> int:
 
 
 @pytest.mark.parametrize("made", [create, acreate], ids=["synchronous", "asynchronous"])
-async def test_a_task_is_run_and_its_result_is_there(database: dict[str, Any], made: Any) -> None:
+async def test_task_is_run_and_its_result_is_there(database: dict[str, Any], made: Any) -> None:
     result = await made.aenqueue("ada")
     assert result.status == TaskResultStatus.SUCCESSFUL
     assert (await User.objects.aget()).pk == result.return_value
@@ -40,13 +40,13 @@ async def fail() -> None:
     raise LookupError("no such thing")
 
 
-async def test_a_task_that_fails_says_so_in_its_result() -> None:
+async def test_task_that_fails_says_so_in_its_result() -> None:
     result = await fail.aenqueue()
     assert result.status == TaskResultStatus.FAILED
     assert result.errors[0].exception_class is LookupError
 
 
-async def test_a_task_can_be_called_without_a_queue(database: dict[str, Any]) -> None:
+async def test_task_can_be_called_without_a_queue(database: dict[str, Any]) -> None:
     await create.acall("ada")
     await acreate.acall("grace")
     assert await User.objects.acount() == 2

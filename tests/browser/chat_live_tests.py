@@ -11,7 +11,7 @@ from trio_channels.testing import ChannelsLiveServerTestCase
 
 
 class LoginTests(ChannelsLiveServerTestCase):
-    def test_a_member_logs_in_chats_and_logs_out(self) -> None:
+    def test_member_logs_in_chats_and_logs_out(self) -> None:
         User.objects.create_user("florence", password="correct horse battery")
         page = self.browser.new_page()
         page.goto(self.live_server_url + "/sign-in/?next=/chat/garden/")

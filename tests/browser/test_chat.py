@@ -53,7 +53,7 @@ def people(page: Page) -> Locator:
 # -- talking ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_message_arrives_in_its_room_and_nowhere_else(visitor: Arrive) -> None:
+def test_message_arrives_in_its_room_and_nowhere_else(visitor: Arrive) -> None:
     ada, tom, elsewhere = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom"), visitor().enter("kitchen")
 
     say(ada, "Did the seedlings make it?")
@@ -87,7 +87,7 @@ def test_shift_enter_starts_a_line_and_enter_sends(visitor: Arrive) -> None:
     assert texts(page).inner_text() == "one\ntwo"
 
 
-def test_a_blank_message_is_ignored(visitor: Arrive) -> None:
+def test_blank_message_is_ignored(visitor: Arrive) -> None:
     page = visitor().enter("garden")
     page.evaluate("() => { document.getElementById('text').value = ' \\n ' }")
     page.get_by_role("button", name="Send").click()
@@ -97,7 +97,7 @@ def test_a_blank_message_is_ignored(visitor: Arrive) -> None:
     expect(texts(page)).to_have_text(["hello"])
 
 
-def test_a_message_that_is_too_long_is_refused_in_words_and_the_next_one_goes_through(visitor: Arrive) -> None:
+def test_message_too_long_is_refused_and_the_next_one_sent(visitor: Arrive) -> None:
     page = visitor().enter("garden")
     page.evaluate("() => document.getElementById('text').removeAttribute('maxlength')")
     page.get_by_label("Message to").fill("x" * 2001)
@@ -157,7 +157,7 @@ def test_somebody_with_two_tabs_is_there_once_until_both_are_closed(visitor: Arr
     expect(people(page)).to_have_text(["Ada"])
 
 
-def test_the_front_page_lists_rooms_with_the_number_of_people_in_them(visitor: Arrive) -> None:
+def test_front_page_lists_rooms_and_their_people(visitor: Arrive) -> None:
     visitor().enter("garden")
     visitor().enter("garden")
 
@@ -170,7 +170,7 @@ def test_the_front_page_lists_rooms_with_the_number_of_people_in_them(visitor: A
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_visitor_without_a_name_is_given_one_and_keeps_it(visitor: Arrive) -> None:
+def test_visitor_without_a_name_is_given_one_and_keeps_it(visitor: Arrive) -> None:
     somebody = visitor()
     page = somebody.open("/chat/garden/")
     connected(page)
@@ -182,7 +182,7 @@ def test_a_visitor_without_a_name_is_given_one_and_keeps_it(visitor: Arrive) -> 
     expect(people(page)).to_have_text([name])
 
 
-def test_a_member_talks_under_their_username_after_signing_up_and_after_signing_in_again(visitor: Arrive) -> None:
+def test_member_keeps_the_username_after_signing_in_again(visitor: Arrive) -> None:
     member, watcher = visitor(), visitor().enter("garden", "Ada")
     page = member.sign_up("florence")
     page.close()
@@ -206,7 +206,7 @@ def test_a_member_talks_under_their_username_after_signing_up_and_after_signing_
     expect(page.locator("#log .message.mine")).to_have_count(1)
 
 
-def test_a_visitor_cannot_take_the_name_of_a_member(visitor: Arrive) -> None:
+def test_visitor_cannot_take_the_name_of_a_member(visitor: Arrive) -> None:
     visitor().sign_up("florence")
     page = visitor().open("/")
     page.get_by_role("combobox", name="Room").fill("garden")
@@ -216,7 +216,7 @@ def test_a_visitor_cannot_take_the_name_of_a_member(visitor: Arrive) -> None:
     expect(page.get_by_role("alert")).to_contain_text("the name of a member")
 
 
-def test_a_room_that_cannot_be_is_explained_and_the_nearest_offered(visitor: Arrive) -> None:
+def test_room_that_cannot_be_is_explained_and_the_nearest_offered(visitor: Arrive) -> None:
     page = visitor().open("/chat/Board games!/")
 
     expect(page.get_by_role("heading", name="No room can be called that.")).to_be_visible()
@@ -227,7 +227,7 @@ def test_a_room_that_cannot_be_is_explained_and_the_nearest_offered(visitor: Arr
 # -- the server ends, and comes back ----------------------------------------------------------------------------------
 
 
-def test_pages_come_back_by_themselves_after_a_restart_without_duplicates(visitor: Arrive, server: ChatServer) -> None:
+def test_pages_reconnect_after_a_restart_without_duplicates(visitor: Arrive, server: ChatServer) -> None:
     ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
     say(ada, "before")
     expect(texts(tom)).to_have_text(["before"])
@@ -247,9 +247,7 @@ def test_pages_come_back_by_themselves_after_a_restart_without_duplicates(visito
     expect(texts(ada)).to_have_text(["before", "after"])
 
 
-def test_a_message_with_what_only_the_server_takes_for_a_blank_is_not_sent_again_after_a_restart(
-    visitor: Arrive, server: ChatServer
-) -> None:
+def test_message_with_server_side_blanks_is_not_resent(visitor: Arrive, server: ChatServer) -> None:
     ada = visitor().enter("garden", "Ada")
     ada.get_by_label("Message to").fill("once\u0085")
     ada.keyboard.press("Enter")
@@ -263,9 +261,7 @@ def test_a_message_with_what_only_the_server_takes_for_a_blank_is_not_sent_again
     expect(texts(ada)).to_have_text(["once", "twice"])
 
 
-def test_a_message_under_way_when_the_server_dies_arrives_once_after_the_restart(
-    visitor: Arrive, server: ChatServer
-) -> None:
+def test_pending_message_arrives_once_after_a_restart(visitor: Arrive, server: ChatServer) -> None:
     ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
     say(ada, "before")
     server.signal(signal.SIGSTOP)  # it takes nothing in any more, which the page cannot know
@@ -279,7 +275,7 @@ def test_a_message_under_way_when_the_server_dies_arrives_once_after_the_restart
         expect(texts(page)).to_have_text(["before", "into the void"])
 
 
-def test_a_message_under_way_is_not_sent_again_when_the_server_tells_anew_how_things_are(visitor: Arrive) -> None:
+def test_pending_message_is_not_resent_on_a_new_state(visitor: Arrive) -> None:
     ada, welcomes = visitor(), []
 
     def between(page: WebSocketRoute) -> None:
@@ -358,7 +354,7 @@ def lightness(page: Page, selector: str, name: str) -> float:
     return sum(channels) / 3 / 255
 
 
-def test_the_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
+def test_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
     """With ``UPDATE_SCREENSHOTS=1`` it goes where the documentation has it."""
     folder = ROOT / "docs" / "images" if os.environ.get("UPDATE_SCREENSHOTS") else tmp_path
     member = visitor()
@@ -397,7 +393,7 @@ def test_ctrl_c_ends_it_cleanly_while_a_page_is_open(visitor: Arrive, server: Ch
     assert f"The chat is on {server.url}/" in server.output
 
 
-def test_a_taken_port_is_explained_in_a_sentence(server: ChatServer) -> None:
+def test_taken_port_is_explained_in_a_sentence(server: ChatServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -47,7 +47,7 @@ def server(tmp_path: Path) -> Iterator[TwoServers]:
     assert "Traceback" not in server.output, server.output
 
 
-def test_people_on_two_servers_share_a_room_also_after_one_was_killed(visitor: Arrive, server: TwoServers) -> None:
+def test_room_on_two_servers_outlives_a_killed_one(visitor: Arrive, server: TwoServers) -> None:
     ada = visitor().enter("garden", "Ada")
     tom = visitor().open("/")
     tom.goto(f"http://127.0.0.1:{server.port + 1}/chat/garden/")

@@ -20,7 +20,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("database", ["", "test.sqlite3"], ids=["in memory", "a file"])
-def test_a_browser_logs_in_chats_and_logs_out_on_a_live_server(tmp_path: Path, database: str) -> None:
+def test_browser_logs_in_chats_and_logs_out_on_a_live_server(tmp_path: Path, database: str) -> None:
     environment = os.environ | {
         "DJANGO_SETTINGS_MODULE": "live_settings",
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(SERVE.parent), str(ROOT)]),

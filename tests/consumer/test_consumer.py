@@ -71,7 +71,7 @@ async def until(condition: Callable[[], object]) -> None:
 # -- an application ---------------------------------------------------------------------------------------------------
 
 
-async def test_each_connection_has_an_instance_made_with_the_given_arguments(layer: InMemoryChannelLayer) -> None:
+async def test_each_connection_has_its_own_instance(layer: InMemoryChannelLayer) -> None:
     logs: list[list[Any]] = [[], []]
     for log in logs:
         application = Recorder.as_asgi(layer=layer, log=log)
@@ -83,13 +83,13 @@ async def test_each_connection_has_an_instance_made_with_the_given_arguments(lay
     assert application.__doc__ == Recorder.__doc__
 
 
-async def test_an_instance_is_an_application_too(layer: InMemoryChannelLayer) -> None:
+async def test_instance_is_an_application_too(layer: InMemoryChannelLayer) -> None:
     log: list[Any] = []
     await ScriptedConnection.websocket("a").run(Recorder(layer, log))
     assert log[0] == "a"
 
 
-async def test_a_handler_sees_scope_channel_name_and_layer(layer: InMemoryChannelLayer) -> None:
+async def test_handler_sees_scope_channel_name_and_layer(layer: InMemoryChannelLayer) -> None:
     seen: list[Any] = []
 
     class Consumer(AsyncWebsocketConsumer):
@@ -108,7 +108,7 @@ async def test_a_handler_sees_scope_channel_name_and_layer(layer: InMemoryChanne
     assert repr(Consumer()) == "<Consumer None>"
 
 
-async def test_the_layer_is_the_one_of_the_alias(settings: Any) -> None:
+async def test_layer_is_the_one_of_the_alias(settings: Any) -> None:
     seen: list[Any] = []
 
     class Consumer(AsyncWebsocketConsumer):
@@ -123,20 +123,20 @@ async def test_the_layer_is_the_one_of_the_alias(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, "2"])
-def test_a_concurrency_below_one_is_refused(wrong: object) -> None:
+def test_concurrency_below_one_is_refused(wrong: object) -> None:
     expected = rf"Wrong\.handler_concurrency must be an int of at least 1; got {wrong!r}"
     with pytest.raises(ConfigurationError, match=expected):
         type("Wrong", (AsyncConsumer,), {"handler_concurrency": wrong})
 
 
-def test_an_overflow_rule_that_is_none_is_refused_when_the_class_is_made() -> None:
+def test_unknown_overflow_rule_is_refused_at_class_creation() -> None:
     expected = r"Wrong\.mailbox_overflow must be None or one of \('close', .*\); got 'drop'"
     with pytest.raises(ConfigurationError, match=expected):
         type("Wrong", (AsyncConsumer,), {"mailbox_overflow": "drop"})
 
 
 @pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer, AsyncWebsocketConsumer, WebsocketConsumer])
-def test_arguments_that_a_class_has_no_use_for_are_refused_when_it_is_routed_to(base: type[AsyncConsumer]) -> None:
+def test_unused_class_arguments_are_refused_at_routing(base: type[AsyncConsumer]) -> None:
     class Plain(base):  # type: ignore[misc, valid-type]
         pass
 
@@ -145,7 +145,7 @@ def test_arguments_that_a_class_has_no_use_for_are_refused_when_it_is_routed_to(
     Plain.as_asgi()
 
 
-def test_arguments_that_a_class_does_not_take_are_refused_when_it_is_routed_to() -> None:
+def test_unknown_class_arguments_are_refused_at_routing() -> None:
     class Needs(WebsocketConsumer):
         def __init__(self, room: str) -> None:
             super().__init__()
@@ -176,13 +176,13 @@ async def is_async(*_args: Any) -> None:
         (SyncConsumer, {"dispatch": is_async}),
     ],
 )
-def test_an_async_method_in_place_of_a_synchronous_consumers_is_refused(base: type, method: dict[str, Any]) -> None:
+def test_async_method_of_a_sync_consumer_is_refused(base: type, method: dict[str, Any]) -> None:
     (name,) = method
     with pytest.raises(ConfigurationError, match=rf"Wrong\.{name} is async, .* is synchronous"):
         type("Wrong", (base,), method)
 
 
-def test_a_synchronous_consumer_may_have_async_methods_of_its_own() -> None:
+def test_synchronous_consumer_may_have_async_methods_of_its_own() -> None:
     type("Right", (WebsocketConsumer,), {"for_async_to_sync": is_async})
 
 
@@ -203,7 +203,7 @@ async def test_handlers_of_one_connection_run_one_at_a_time_in_order() -> None:
     assert log == [f"{sign}{text}" for text in "abcde" for sign in "+-"]
 
 
-async def test_the_client_and_the_layer_take_turns(layer: InMemoryChannelLayer) -> None:
+async def test_client_and_the_layer_take_turns(layer: InMemoryChannelLayer) -> None:
     log: list[str] = []
 
     class Consumer(AsyncWebsocketConsumer):
@@ -242,7 +242,7 @@ async def test_several_handlers_run_at_a_time_up_to_handler_concurrency() -> Non
     assert (most, running) == (3, 0)
 
 
-async def test_the_handshake_is_finished_before_concurrent_handlers_begin() -> None:
+async def test_handshake_is_finished_before_concurrent_handlers_begin() -> None:
     log: list[str | None] = []
 
     class Consumer(AsyncWebsocketConsumer):
@@ -311,7 +311,7 @@ async def test_cancel_on_disconnect_cancels_running_handlers_at_once(
     assert trio.current_time() == 0
 
 
-async def test_a_running_handler_may_finish_for_disconnect_timeout(
+async def test_running_handler_may_finish_for_disconnect_timeout(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[str] = []
@@ -333,7 +333,7 @@ async def test_a_running_handler_may_finish_for_disconnect_timeout(
     assert "the handler of 'websocket.receive' on websocket / was cancelled" in caplog.text
 
 
-async def test_messages_before_the_disconnect_are_handled_although_their_sends_raise() -> None:
+async def test_messages_before_the_disconnect_are_handled() -> None:
     log: list[str | None] = []
 
     class Consumer(AsyncWebsocketConsumer):
@@ -391,7 +391,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("kind", FORGED)
-async def test_a_layer_message_reaches_handlers_only(
+async def test_layer_message_reaches_handlers_only(
     kind: str, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[Any] = []
@@ -445,7 +445,7 @@ async def test_unknown_messages_of_the_layer_are_logged_once_and_counted(
     assert "Consumer has no method no_such_thing(self, event)" in record.getMessage()
 
 
-async def test_an_unknown_event_of_the_server_is_an_error() -> None:
+async def test_unknown_event_of_the_server_is_an_error() -> None:
     class Consumer(AsyncConsumer):
         async def websocket_connect(self, event: dict[str, Any]) -> None:
             await self.send({"type": "websocket.accept"})
@@ -456,7 +456,7 @@ async def test_an_unknown_event_of_the_server_is_an_error() -> None:
         await ScriptedConnection.websocket("a").run(Consumer.as_asgi())
 
 
-async def test_a_consumer_without_a_disconnect_handler_ends_quietly() -> None:
+async def test_consumer_without_a_disconnect_handler_ends_quietly() -> None:
     class Consumer(AsyncConsumer):
         async def websocket_connect(self, event: dict[str, Any]) -> None:
             await self.send({"type": "websocket.accept"})
@@ -466,7 +466,7 @@ async def test_a_consumer_without_a_disconnect_handler_ends_quietly() -> None:
         await client.disconnect()
 
 
-async def test_a_gap_reaches_the_consumer_that_wants_to_know(
+async def test_gap_reaches_the_consumer_that_wants_to_know(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[Any] = []
@@ -489,7 +489,7 @@ async def test_a_gap_reaches_the_consumer_that_wants_to_know(
     assert log[:2] == [Gap(3, "overflow"), 3]
 
 
-async def test_a_gap_does_not_trouble_a_consumer_that_does_not_ask(
+async def test_gap_does_not_trouble_a_consumer_that_does_not_ask(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[Any] = []
@@ -561,13 +561,13 @@ async def test_disconnect_runs_once_and_memberships_end_after_it(
     assert empty(layer)
 
 
-async def test_the_note_names_the_handler_that_failed(layer: InMemoryChannelLayer) -> None:
+async def test_note_names_the_handler_that_failed(layer: InMemoryChannelLayer) -> None:
     with pytest.raises(LookupError) as caught:
         await ScriptedConnection.websocket("raise").run(Ways.as_asgi(layer=layer, log=[]))
     assert caught.value.__notes__ == ["in the handler of 'websocket.receive'", "on websocket /"]
 
 
-async def test_the_note_names_the_background_task_that_failed(
+async def test_note_names_the_background_task_that_failed(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     with pytest.raises(LookupError) as caught:
@@ -575,7 +575,7 @@ async def test_the_note_names_the_background_task_that_failed(
     assert caught.value.__notes__[0].startswith("in the background task Ways.fail")
 
 
-async def test_connection_closed_of_another_connection_is_an_error_of_this_one(
+async def test_connection_closed_of_another_connection_is_an_error(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     class Confused(Recorder):
@@ -610,7 +610,7 @@ async def test_disconnect_runs_when_nobody_accepted_in_time(
     assert "(ACCEPT_TIMEOUT)" in caplog.text
 
 
-async def test_a_full_mailbox_closes_with_1013(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_full_mailbox_closes_with_1013(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
     log: list[Any] = []
     read_on = trio.Event()
 
@@ -639,7 +639,7 @@ async def test_a_full_mailbox_closes_with_1013(layer: InMemoryChannelLayer, capl
     assert empty(layer)
 
 
-async def test_a_handler_that_is_stuck_while_its_mailbox_overflows_is_cut_with_1013(
+async def test_stuck_handler_with_a_full_mailbox_is_cut_with_1013(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     log: list[Any] = []
@@ -662,7 +662,7 @@ async def test_a_handler_that_is_stuck_while_its_mailbox_overflows_is_cut_with_1
     assert trio.current_time() == pytest.approx(5)
 
 
-async def test_stop_consumer_ends_concurrent_handlers_connection_although_more_has_come() -> None:
+async def test_stop_consumer_ends_concurrent_handlers() -> None:
     log: list[str | None] = []
 
     class Consumer(AsyncWebsocketConsumer):
@@ -680,7 +680,7 @@ async def test_stop_consumer_ends_concurrent_handlers_connection_although_more_h
 
 @pytest.mark.parametrize("error", [StopConsumer, LookupError])
 @pytest.mark.parametrize("where", ["handler", "background task"])
-async def test_an_end_by_an_exception_is_not_logged_as_a_lack_of_time(
+async def test_end_by_an_exception_is_not_logged_as_a_lack_of_time(
     error: type[Exception], where: str, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     class Consumer(AsyncWebsocketConsumer):
@@ -702,7 +702,7 @@ async def test_an_end_by_an_exception_is_not_logged_as_a_lack_of_time(
     assert "was cancelled" not in caplog.text
 
 
-async def test_a_disconnect_handler_that_fails_is_reported_with_the_handlers_error(
+async def test_failing_disconnect_is_reported_with_the_handlers_error(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     class Consumer(Ways):
@@ -715,7 +715,7 @@ async def test_a_disconnect_handler_that_fails_is_reported_with_the_handlers_err
     assert empty(layer)
 
 
-async def test_a_disconnect_handler_that_hangs_is_cut_and_logged(
+async def test_disconnect_handler_that_hangs_is_cut_and_logged(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Consumer(Recorder):
@@ -769,7 +769,7 @@ class Patient(ScriptedConnection):
 @pytest.mark.parametrize("concurrency", [1, 2])
 @pytest.mark.parametrize("cancelling", [False, True])
 @pytest.mark.parametrize("server", [ScriptedConnection, Patient])
-async def test_a_consumer_can_be_cancelled_at_every_step(
+async def test_consumer_can_be_cancelled_at_every_step(
     layer: InMemoryChannelLayer, concurrency: int, cancelling: bool, server: type[ScriptedConnection]
 ) -> None:
     class Consumer(AsyncWebsocketConsumer):
@@ -809,7 +809,7 @@ async def test_a_consumer_can_be_cancelled_at_every_step(
 
 
 @pytest.mark.time_limit(60)
-async def test_a_sync_consumer_can_be_cancelled_at_every_step(layer: InMemoryChannelLayer) -> None:
+async def test_sync_consumer_can_be_cancelled_at_every_step(layer: InMemoryChannelLayer) -> None:
     class Consumer(WebsocketConsumer):
         channel_layer = layer
         groups = ("room",)
@@ -894,7 +894,7 @@ async def test_what_was_sent_before_a_sync_handler_failed_is_sent() -> None:
             await client.wait()
 
 
-async def test_a_malformed_message_raises_in_the_thread_that_made_it() -> None:
+async def test_malformed_message_raises_in_the_thread_that_made_it() -> None:
     caught: list[tuple[bool, bool]] = []
 
     class Consumer(SyncConsumer):
@@ -910,7 +910,7 @@ async def test_a_malformed_message_raises_in_the_thread_that_made_it() -> None:
     assert caught == [(True, True)]
 
 
-async def test_a_sync_consumer_sends_from_its_workers_only() -> None:
+async def test_sync_consumer_sends_from_its_workers_only() -> None:
     class Consumer(SyncConsumer):
         def websocket_connect(self, event: dict[str, Any]) -> None:
             def elsewhere() -> None:
@@ -929,7 +929,7 @@ async def test_a_sync_consumer_sends_from_its_workers_only() -> None:
     assert refused == [True]
 
 
-async def test_a_send_in_a_thread_raises_once_the_client_has_gone() -> None:
+async def test_send_in_a_thread_raises_once_the_client_has_gone() -> None:
     log: list[str] = []
 
     class Consumer(WebsocketConsumer):
@@ -1012,7 +1012,7 @@ async def test_slow_clients_hold_no_threads(flood: type[Any], nursery: trio.Nurs
     nursery.cancel_scope.cancel()
 
 
-async def test_a_client_that_reads_on_gets_everything(flood: type[Any], nursery: trio.Nursery) -> None:
+async def test_client_that_reads_on_gets_everything(flood: type[Any], nursery: trio.Nursery) -> None:
     client = SlowClient("10", "10")
     nursery.start_soon(client.run, flood.as_asgi())
     await until(lambda: flood.sent == 4)
@@ -1021,9 +1021,7 @@ async def test_a_client_that_reads_on_gets_everything(flood: type[Any], nursery:
     nursery.cancel_scope.cancel()
 
 
-async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_as_slow(
-    flood: type[Any], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_full_outbox_blocks_and_then_closes_as_slow(flood: type[Any], caplog: pytest.LogCaptureFixture) -> None:
     flood.limits = Limits(outbox=4, send_timeout=0.01)
     for _ in range(20):  # the writer and the handler race for the end
         client = SlowClient("10")
@@ -1038,7 +1036,7 @@ async def test_a_full_outbox_blocks_the_handler_and_then_closes_the_connection_a
     assert current_pool().statistics().leased == 0
 
 
-async def test_a_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> None:
+async def test_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> None:
     class Closes(WebsocketConsumer):
         limits = Limits(outbox=1, send_timeout=0.01)
 
@@ -1051,9 +1049,7 @@ async def test_a_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> No
     assert client.sent[-1].get("code") == 1013
 
 
-async def test_a_handler_that_waits_for_room_is_woken_when_the_server_cancels(
-    flood: type[Any], nursery: trio.Nursery
-) -> None:
+async def test_handler_that_waits_for_room_is_woken_by_cancellation(flood: type[Any], nursery: trio.Nursery) -> None:
     nursery.start_soon(SlowClient("10").run, flood.as_asgi())
     await until(lambda: flood.sent == 4)
     nursery.cancel_scope.cancel()  # the block ends long before send_timeout, or this test's limit does
@@ -1085,7 +1081,7 @@ async def test_nothing_can_be_sent_any_more_when_the_writer_has_ended(nursery: t
     assert len(raised) == 3
 
 
-async def test_a_handler_that_waits_for_room_is_woken_when_the_client_goes(flood: type[Any]) -> None:
+async def test_handler_that_waits_for_room_is_woken_when_the_client_goes(flood: type[Any]) -> None:
     client = SlowClient("10")
     gone = trio.Event()
     receive = client.receive
@@ -1107,7 +1103,7 @@ async def test_a_handler_that_waits_for_room_is_woken_when_the_client_goes(flood
     assert flood.sent == 4
 
 
-async def test_a_server_that_fails_in_the_writer_ends_the_connection(flood: type[Any]) -> None:
+async def test_server_that_fails_in_the_writer_ends_the_connection(flood: type[Any]) -> None:
     flood.limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)  # which this server does not confirm
     server = ScriptedConnection.websocket("10", code=None)
     send = server.send
@@ -1125,7 +1121,7 @@ async def test_a_server_that_fails_in_the_writer_ends_the_connection(flood: type
     assert current_pool().statistics().leased == 0
 
 
-async def test_a_full_mailbox_closes_a_sync_consumer_and_its_outbox_is_not_sent_after_the_close(
+async def test_full_mailbox_closes_a_sync_consumer(
     layer: InMemoryChannelLayer,
 ) -> None:
     class Consumer(WebsocketConsumer):
@@ -1155,7 +1151,7 @@ async def test_a_full_mailbox_closes_a_sync_consumer_and_its_outbox_is_not_sent_
     assert empty(layer)
 
 
-async def test_a_background_function_runs_beside_the_handler_that_started_it() -> None:
+async def test_background_function_runs_beside_its_handler() -> None:
     ran_beside: list[bool] = []
 
     class Consumer(WebsocketConsumer):
@@ -1168,7 +1164,7 @@ async def test_a_background_function_runs_beside_the_handler_that_started_it() -
     assert ran_beside == [True]
 
 
-async def test_the_exception_of_a_background_function_closes_the_connection_and_names_it() -> None:
+async def test_background_functions_exception_closes_and_names_it() -> None:
     class Consumer(WebsocketConsumer):
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.start_soon(self.fail, text_data)
@@ -1185,7 +1181,7 @@ async def test_the_exception_of_a_background_function_closes_the_connection_and_
     assert "Consumer.fail" in caught.value.__notes__[0]
 
 
-async def test_an_async_background_function_of_a_synchronous_consumer_is_refused() -> None:
+async def test_async_background_function_of_a_sync_consumer_is_refused() -> None:
     class Consumer(WebsocketConsumer):
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.start_soon(is_async)
@@ -1194,7 +1190,7 @@ async def test_an_async_background_function_of_a_synchronous_consumer_is_refused
         await ScriptedConnection.websocket("a").run(Consumer.as_asgi())
 
 
-async def test_a_background_function_may_send() -> None:
+async def test_background_function_may_send() -> None:
     class Consumer(WebsocketConsumer):
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.start_soon(self.send, text_data)
@@ -1218,7 +1214,7 @@ async def test_sync_dispatch_can_wrap_every_handler() -> None:
     assert log == ["websocket.connect", "websocket.receive", "websocket.disconnect"]
 
 
-async def test_an_outbox_shows_how_full_it_is(flood: type[Any], nursery: trio.Nursery) -> None:
+async def test_outbox_shows_how_full_it_is(flood: type[Any], nursery: trio.Nursery) -> None:
     consumers: list[Any] = []
 
     class Consumer(flood):  # type: ignore[misc]
@@ -1236,7 +1232,7 @@ async def test_an_outbox_shows_how_full_it_is(flood: type[Any], nursery: trio.Nu
 # -- other scopes -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_scope_of_another_kind_is_served_by_its_types() -> None:
+async def test_scope_of_another_kind_is_served_by_its_types() -> None:
     log: list[Any] = []
 
     class Consumer(AsyncConsumer):
@@ -1255,7 +1251,7 @@ async def test_a_scope_of_another_kind_is_served_by_its_types() -> None:
     assert log == [5, "end"]
 
 
-async def test_a_normal_life_logs_nothing(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_normal_life_logs_nothing(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     await ScriptedConnection.websocket("a").run(Recorder.as_asgi(layer=layer, log=[]))
     assert caplog.records == []

@@ -103,13 +103,13 @@ class Consumer(Framework):
     builtin = time.sleep
 
 
-def test_the_handlers_of_an_async_consumer() -> None:
+def test_handlers_of_an_async_consumer() -> None:
     from_client, from_layer = find_handlers(Consumer, (Framework,), must_be_async=True)
     assert from_layer == {"chat_message", "with_default", "decorated", "object_of_a_decorator"}
     assert from_client == from_layer | {"websocket_receive"}
 
 
-def test_an_event_of_the_client_cannot_be_forged_by_the_layer_even_where_overridden() -> None:
+def test_layer_cannot_forge_client_events() -> None:
     class Overriding(Framework):
         async def websocket_receive(self, event: Any) -> None: ...
 
@@ -118,7 +118,7 @@ def test_an_event_of_the_client_cannot_be_forged_by_the_layer_even_where_overrid
     assert from_layer == set()
 
 
-def test_an_event_of_asgi_cannot_be_forged_by_the_layer_where_the_framework_has_no_handler_for_it() -> None:
+def test_layer_cannot_forge_asgi_events_without_a_handler() -> None:
     class Bare:
         async def websocket_receive(self, event: Any) -> None: ...
 
@@ -131,7 +131,7 @@ def test_an_event_of_asgi_cannot_be_forged_by_the_layer_where_the_framework_has_
     assert from_layer == {"chat_message"}
 
 
-def test_the_handlers_of_a_sync_consumer_are_plain_methods() -> None:
+def test_handlers_of_a_sync_consumer_are_plain_methods() -> None:
     class Sync(Framework):
         def chat_message(self, event: Any) -> None: ...
 
@@ -165,7 +165,7 @@ def test_inherited_handlers_count() -> None:
     assert {"from_mixin", "chat_message"} <= find_handlers(Child, (Framework,), must_be_async=True)[1]
 
 
-def test_a_name_set_to_none_is_a_handler_no_more() -> None:
+def test_name_set_to_none_is_a_handler_no_more() -> None:
     class Child(Consumer):
         chat_message = None  # type: ignore[assignment]
 
@@ -176,7 +176,7 @@ def test_a_name_set_to_none_is_a_handler_no_more() -> None:
     ("kind", "name"),
     [("chat.message", "chat_message"), ("a.b.c", "a_b_c"), ("a_b", "a_b"), ("", ""), (None, ""), (5, ""), (["a"], "")],
 )
-def test_a_dot_becomes_an_underscore(kind: object, name: str) -> None:
+def test_dot_becomes_an_underscore(kind: object, name: str) -> None:
     assert handler_name(kind) == name
 
 
@@ -201,5 +201,5 @@ def test_no_type_reaches_what_is_no_handler(kind: object) -> None:
         ("a\nFORGED", r"no method 'a\nFORGED'(self, event)"),
     ],
 )
-def test_the_reason_says_what_is_lacking(kind: object, why: str) -> None:
+def test_reason_says_what_is_lacking(kind: object, why: str) -> None:
     assert why in why_unhandled(Consumer, kind)

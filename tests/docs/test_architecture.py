@@ -52,12 +52,12 @@ def test_every_path_of_the_tree_exists() -> None:
     assert [str(path) for path in _drawn() if not path.exists()] == []
 
 
-def test_the_tree_has_every_package() -> None:
+def test_tree_has_every_package() -> None:
     packages = {path.parent for path in PACKAGE.rglob("__init__.py")}
     assert {str(path.relative_to(ROOT)) for path in packages - set(_drawn())} == set()
 
 
-def test_the_tree_has_every_module_at_the_top() -> None:
+def test_tree_has_every_module_at_the_top() -> None:
     assert {path.name for path in set(PACKAGE.glob("*.py")) - set(_drawn())} == set()
 
 
@@ -69,12 +69,12 @@ def test_every_path_in_the_text_exists(page: str) -> None:
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
-def test_the_flows_name_functions() -> None:
+def test_flows_name_functions() -> None:
     assert len(_names()) > 50
 
 
 @pytest.mark.parametrize("name", _names())
-def test_a_function_of_the_flows_exists(name: str) -> None:
+def test_function_of_the_flows_exists(name: str) -> None:
     assert pkgutil.resolve_name(f"trio_channels.{name}") is not None
 
 

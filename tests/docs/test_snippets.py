@@ -69,7 +69,7 @@ def test_every_snippet_is_shown_somewhere_in_the_documentation() -> None:
     assert unused == []
 
 
-def test_the_settings_page_gives_every_key_with_its_default() -> None:
+def test_settings_page_gives_every_key_with_its_default() -> None:
     page = (ROOT / "docs" / "reference" / "settings.md").read_text()
     table = page[page.index("## `TRIO_CHANNELS`") : page.index("## `CHANNEL_LAYERS`")]
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|", table, re.MULTILINE))
@@ -80,7 +80,7 @@ def test_the_settings_page_gives_every_key_with_its_default() -> None:
 # -- tutorial ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_tutorial_serves_its_page_and_passes_messages_on_under_hypercorn() -> None:
+async def test_tutorial_works_under_hypercorn() -> None:
     server = _start_server()
     try:
         port = await trio.to_thread.run_sync(_port_of, server)
@@ -131,19 +131,19 @@ def _page(address: str) -> str:
 # -- how-to -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_example_tests_of_the_echo_pass(load: Load) -> None:
+async def test_example_tests_of_the_echo_pass(load: Load) -> None:
     examples = examples_in(load("echo_tests"))
     assert len(examples) == 3
     for example in examples:
         await example()
 
 
-async def test_the_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
+async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
     (example,) = examples_in(load("clock_tests"))
     await example(autojump_clock)
 
 
-async def test_the_native_chat_sends_what_one_says_to_all(load: Load) -> None:
+async def test_native_chat_sends_what_one_says_to_all(load: Load) -> None:
     chat = load("native").application
     async with WebsocketCommunicator(chat, "/") as first, WebsocketCommunicator(chat, "/") as second:
         await first.connect()
@@ -153,7 +153,7 @@ async def test_the_native_chat_sends_what_one_says_to_all(load: Load) -> None:
         assert await first.receive_from() == await second.receive_from() == "hello"
 
 
-async def test_the_native_chat_tells_where_messages_are_missing(load: Load) -> None:
+async def test_native_chat_tells_where_messages_are_missing(load: Load) -> None:
     native = load("native")
     async with WebsocketCommunicator(native.application, "/") as ws:
         await ws.connect()
@@ -172,7 +172,7 @@ async def test_views_of_both_kinds_reach_a_group(load: Load, layer: InMemoryChan
         assert await anext(events) == {"type": "news.item", "text": "hello"}
 
 
-async def test_the_worker_of_the_guide_does_what_the_view_orders(
+async def test_worker_of_the_guide_does_what_the_view_orders(
     load: Load, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = load("jobs")
@@ -189,7 +189,7 @@ async def test_the_worker_of_the_guide_does_what_the_view_orders(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_signal_reaches_a_group_from_a_thread_without_trio(load: Load, layer: InMemoryChannelLayer) -> None:
+def test_signal_reaches_a_group_from_a_thread_without_trio(load: Load, layer: InMemoryChannelLayer) -> None:
     outside = load("outside")
 
     listening = Event()
@@ -213,7 +213,7 @@ def test_a_signal_reaches_a_group_from_a_thread_without_trio(load: Load, layer: 
     assert heard == [{"type": "news.item", "text": "ada has joined"}]
 
 
-async def test_a_long_poll_is_answered_with_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
+async def test_long_poll_is_answered_with_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
     async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
         await client.send_request()
         await trio.testing.wait_all_tasks_blocked()
@@ -221,7 +221,7 @@ async def test_a_long_poll_is_answered_with_the_next_item(load: Load, layer: InM
         assert (await client.get_response())["body"] == b"hello"
 
 
-async def test_an_async_view_waits_for_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
+async def test_async_view_waits_for_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
     with override_settings(ROOT_URLCONF=(path("news/", load("async_view").news),)):
         client = HttpCommunicator(DjangoHandler(), "GET", "/news/")
         await client.send_request()
@@ -232,14 +232,14 @@ async def test_an_async_view_waits_for_the_next_item(load: Load, layer: InMemory
         assert (await client.get_response(timeout=30))["body"] == b"first"
 
 
-async def test_a_long_poll_without_news_is_answered_with_204(
+async def test_long_poll_without_news_is_answered_with_204(
     load: Load, layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
         assert (await client.get_response(timeout=30))["status"] == 204
 
 
-async def test_a_long_poll_whose_client_leaves_ends_at_once(
+async def test_long_poll_whose_client_leaves_ends_at_once(
     load: Load, layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
@@ -278,9 +278,7 @@ async def test_consumers_and_django_are_routed_to_by_path(
         assert (await client.get_response())["body"] == b"from a view"
 
 
-async def test_the_application_behind_a_proxy_is_well_and_knows_the_client_and_the_scheme(
-    load: Load, settings: Any
-) -> None:
+async def test_application_behind_a_proxy_knows_client_and_scheme(load: Load, settings: Any) -> None:
     settings.ROOT_URLCONF = (
         path("who/", lambda request: HttpResponse(f"{request.META['REMOTE_ADDR']} {request.scheme}")),
     )
@@ -292,7 +290,7 @@ async def test_the_application_behind_a_proxy_is_well_and_knows_the_client_and_t
         assert (await client.get_response())["body"] == b"203.0.113.9 https"
 
 
-async def test_the_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:
+async def test_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:
     small = InMemoryChannelLayer(capacity=2)
     gate = trio.Event()
 
@@ -318,7 +316,7 @@ async def test_the_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_consumer_changes_the_database_through_a_worker_thread(load: Load) -> None:
+async def test_consumer_changes_the_database_through_a_worker_thread(load: Load) -> None:
     async with WebsocketCommunicator(load("orm").Renames.as_asgi(), "/") as ws:
         await sync_to_async(User.objects.create)(username="ada")
         await ws.connect()

@@ -19,7 +19,7 @@ sys.path.pop(0)
 
 
 @needs_redis
-async def test_the_layer_works_with_it_and_it_is_gone_after_the_block() -> None:
+async def test_layer_works_with_it_and_it_is_gone_after_the_block() -> None:
     with private_redis.private_redis() as url:
         async with RedisStreamsChannelLayer(hosts=[url]) as layer, layer.subscribe("room") as events:
             await layer.group_send("room", {"type": "hello"})
@@ -33,7 +33,7 @@ def test_without_a_redis_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_a_program_that_is_no_redis_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_is_no_redis_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_redis, "find_redis_server", lambda: "/bin/false")
     with pytest.raises(SystemExit, match="/bin/false did not start"), private_redis.private_redis():
         pass

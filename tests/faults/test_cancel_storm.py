@@ -63,7 +63,7 @@ async def test_whatever_is_cancelled_gives_back_its_worker_thread(seed: int) -> 
     assert (pool.leased, pool.waiting) == (0, 0), f"seed {seed}"
 
 
-async def test_a_storm_is_the_same_for_the_same_seed(mock_clock: MockClock) -> None:
+async def test_storm_is_the_same_for_the_same_seed(mock_clock: MockClock) -> None:
     first, _ = await seeded_storm(7)
     again, _ = await seeded_storm(7)
     assert [(record.steps, record.log) for record in first] == [(record.steps, record.log) for record in again]
@@ -75,7 +75,7 @@ async def test_storms_of_different_seeds_differ(mock_clock: MockClock) -> None:
     assert [record.log for record in first] != [record.log for record in other]
 
 
-async def test_a_storm_cancels_at_every_stage_of_a_connection(mock_clock: MockClock) -> None:
+async def test_storm_cancels_at_every_stage_of_a_connection(mock_clock: MockClock) -> None:
     records, _ = await seeded_storm(1)
     cut = [record for record in records if record.kind == "consumer" and record.scope.cancelled_caught]
     last_words = {

@@ -116,7 +116,7 @@ def names(people: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.time_limit(120)
-async def test_people_on_two_servers_talk_see_each_other_and_outlive_the_kill_of_one(tmp_path: Path) -> None:
+async def test_two_servers_share_people_and_outlive_a_kill(tmp_path: Path) -> None:
     first = free_port(1)
     second = first + 1
     with trio.fail_after(PATIENCE):

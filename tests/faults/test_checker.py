@@ -36,61 +36,61 @@ def test_two_publishers_may_interleave() -> None:
     assert checker.faults() == []
 
 
-def test_a_hole_without_an_explanation_is_a_fault() -> None:
+def test_hole_without_an_explanation_is_a_fault() -> None:
     checker, receiver, sent = published(3)
     show(receiver, sent[0], sent[2])
     assert checker.faults() == ["someone: 1 of p to room (1 to 1) missing before number 2, without a gap"]
 
 
-def test_a_missing_end_is_a_fault() -> None:
+def test_missing_end_is_a_fault() -> None:
     checker, receiver, sent = published(3)
     show(receiver, sent[0])
     assert checker.faults() == ["someone: 2 of p to room (1 to 2) missing at the end, without a gap or a close"]
 
 
-def test_a_receiver_that_got_nothing_at_all_is_a_fault() -> None:
+def test_receiver_that_got_nothing_at_all_is_a_fault() -> None:
     checker, _, _ = published(1)
     assert checker.faults() == ["someone: 1 of p to room (0 to 0) missing at the end, without a gap or a close"]
 
 
-def test_a_duplicate_is_a_fault() -> None:
+def test_duplicate_is_a_fault() -> None:
     checker, receiver, sent = published(2)
     show(receiver, sent[0], sent[0], sent[1])
     assert checker.faults() == ["someone: number 0 of p to room came twice"]
 
 
-def test_a_wrong_order_is_a_fault() -> None:
+def test_wrong_order_is_a_fault() -> None:
     checker, receiver, sent = published(2)
     show(receiver, sent[1], sent[0])
     assert checker.faults() == ["someone: number 0 of p to room came after number 1"]
 
 
-def test_a_message_of_another_group_is_a_fault() -> None:
+def test_message_of_another_group_is_a_fault() -> None:
     checker, receiver, _ = published(0)
     show(receiver, checker.stamp("p", "elsewhere"))
     assert checker.faults() == ["someone: number 0 of p to elsewhere was never sent to it"]
 
 
-def test_a_gap_of_the_right_size_explains_a_hole() -> None:
+def test_gap_of_the_right_size_explains_a_hole() -> None:
     checker, receiver, sent = published(4)
     show(receiver, sent[0], gap(2), sent[3])
     assert checker.faults() == []
 
 
-def test_a_gap_at_the_wrong_place_does_not() -> None:
+def test_gap_at_the_wrong_place_does_not() -> None:
     checker, receiver, sent = published(4)
     show(receiver, sent[0], sent[2], gap(1), sent[3])
     assert checker.faults() == ["someone: 1 of p to room (1 to 1) missing before number 2, without a gap"]
 
 
-def test_a_gap_that_counts_wrongly_is_a_fault() -> None:
+def test_gap_that_counts_wrongly_is_a_fault() -> None:
     for lost in (1, 3):
         checker, receiver, sent = published(4)
         show(receiver, sent[0], gap(lost), sent[3])
         assert checker.faults() == [f"someone: 2 messages are missing, the gaps say {lost}"]
 
 
-def test_a_gap_without_a_number_explains_any_hole() -> None:
+def test_gap_without_a_number_explains_any_hole() -> None:
     checker, receiver, sent = published(9)
     show(receiver, sent[0], gap(None), sent[8])
     assert checker.faults() == []
@@ -103,13 +103,13 @@ def test_one_gap_may_explain_holes_of_several_publishers() -> None:
     assert checker.faults() == []
 
 
-def test_a_gap_where_nothing_is_missing_is_a_fault() -> None:
+def test_gap_where_nothing_is_missing_is_a_fault() -> None:
     checker, receiver, sent = published(2)
     show(receiver, sent[0], gap(1), sent[1])
     assert checker.faults() == ["someone: 0 messages are missing, the gaps say 1"]
 
 
-def test_a_close_explains_a_missing_end_and_no_hole_before_it() -> None:
+def test_close_explains_a_missing_end_and_no_hole_before_it() -> None:
     checker, receiver, sent = published(5)
     show(receiver, sent[0], sent[1])
     receiver.close()
@@ -121,7 +121,7 @@ def test_a_close_explains_a_missing_end_and_no_hole_before_it() -> None:
     assert checker.faults() == ["someone: 1 of p to room (1 to 1) missing before number 2, without a gap"]
 
 
-def test_a_message_after_the_close_is_a_fault() -> None:
+def test_message_after_the_close_is_a_fault() -> None:
     checker, receiver, sent = published(2)
     receiver.got(sent[0])
     receiver.close()
@@ -129,7 +129,7 @@ def test_a_message_after_the_close_is_a_fault() -> None:
     assert checker.faults() == ["someone: number 1 of p to room came after the close"]
 
 
-def test_a_publish_that_raised_may_have_come_or_not() -> None:
+def test_publish_that_raised_may_have_come_or_not() -> None:
     for came in (True, False):
         checker, receiver, sent = published(3)
         checker.raised(sent[1])

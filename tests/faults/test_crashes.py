@@ -434,7 +434,7 @@ def errors_logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 @pytest.mark.parametrize(("kind", "case"), TABLE, ids=[f"{kind}-{case.place}" for kind, case in TABLE])
-async def test_a_crash_ends_its_own_connection_only(kind: str, case: Case, caplog: pytest.LogCaptureFixture) -> None:
+async def test_crash_ends_its_own_connection_only(kind: str, case: Case, caplog: pytest.LogCaptureFixture) -> None:
     consumer = kind != "endpoint"
     http = kind == "AsyncHttpConsumer"
     # The event that the server fails to deliver is a WebSocket's message, or the end of an HTTP request.
@@ -467,9 +467,7 @@ async def test_a_crash_ends_its_own_connection_only(kind: str, case: Case, caplo
 
 
 @pytest.mark.parametrize("kind", FACTORIES)
-async def test_a_server_that_cannot_write_ends_the_connection_without_an_error(
-    kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_server_that_cannot_write_ends_without_an_error(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     victim, _ = await run_case(kind, "server's send", "hello", ("hello",))
     assert victim.error is None
     assert errors_logged(caplog) == []

@@ -26,7 +26,7 @@ async def hears(client: RawClient, *wanted: str) -> None:
 READERS, DEAF = 950, 50
 
 
-async def test_fifty_of_a_thousand_do_not_read_and_are_cut_while_the_others_miss_nothing() -> None:
+async def test_members_that_do_not_read_are_cut_alone() -> None:
     # Neither the deadline of a write nor the missing pong is to come first, however slow the machine is.
     async with crowd(READERS + DEAF, DISCONNECT_TIMEOUT=1, WRITE_TIMEOUT=200, PING_INTERVAL=200) as server:
         readers = await server.clients(READERS, "/room/")
@@ -83,7 +83,7 @@ async def talks(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["who read the echo", "who read nothing"])
-async def test_ten_who_flood_meet_back_pressure_while_the_others_are_served(reads: bool) -> None:
+async def test_flooding_clients_meet_back_pressure(reads: bool) -> None:
     async with crowd(CALM + FLOODERS) as server:
         calm = await server.clients(CALM, "/echo/")
         flooders = await server.clients(FLOODERS, "/echo/")
@@ -102,7 +102,7 @@ async def test_ten_who_flood_meet_back_pressure_while_the_others_are_served(read
         await server.forgets_everybody()
 
 
-async def test_who_floods_beyond_the_rate_is_told_1008_while_the_others_are_served() -> None:
+async def test_flooding_client_is_told_1008() -> None:
     async with crowd(CALM + FLOODERS, MESSAGES_PER_SECOND=100) as server:
         calm = await server.clients(CALM, "/echo/")
         flooders = await server.clients(FLOODERS, "/echo/")
@@ -129,7 +129,7 @@ async def test_who_floods_beyond_the_rate_is_told_1008_while_the_others_are_serv
 STORM = 1_000
 
 
-async def test_a_thousand_who_come_back_at_once_after_each_end_of_the_server_are_all_served() -> None:
+async def test_thousand_reconnecting_clients_are_all_served() -> None:
     port = free_port()
     clients: list[RawClient] = []
 

@@ -81,7 +81,7 @@ async def test_connections_that_the_server_cut_fail_once_at_most(
     assert await errors_of(40) == []
 
 
-async def test_a_database_that_is_down_is_an_error_of_each_call_until_it_is_back(
+async def test_database_that_is_down_fails_each_call_until_back(
     persistent: dict[str, Any], running: PostgresServer
 ) -> None:
     await open_connections(3)
@@ -92,7 +92,7 @@ async def test_a_database_that_is_down_is_an_error_of_each_call_until_it_is_back
     assert thread_pool().statistics().leased == 0
 
 
-async def test_a_transaction_whose_connection_is_cut_fails_and_the_next_one_commits(
+async def test_transaction_on_a_cut_connection_fails_alone(
     persistent: dict[str, Any], postgres: PostgresServer
 ) -> None:
     with pytest.raises(GONE):
@@ -109,7 +109,7 @@ async def cut_inside_a_transaction(database: dict[str, Any], postgres: PostgresS
         postgres.terminate_connections(database["NAME"])
 
 
-async def test_a_transaction_that_is_cancelled_after_its_connection_was_cut_gives_its_thread_back(
+async def test_cancelled_transaction_on_a_cut_connection_frees_thread(
     persistent: dict[str, Any], postgres: PostgresServer
 ) -> None:
     with trio.CancelScope() as scope:
@@ -133,7 +133,7 @@ class CountingInThreads(WebsocketConsumer):
 
 
 @pytest.mark.parametrize("consumer", [Counting, CountingInThreads])
-async def test_a_connection_whose_handler_needed_the_database_fails_and_the_others_live(
+async def test_handler_that_needs_the_database_fails_alone(
     persistent: dict[str, Any], running: PostgresServer, consumer: Any
 ) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/") as bystander:

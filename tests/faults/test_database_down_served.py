@@ -134,7 +134,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> Any:
     return take
 
 
-async def test_views_answer_500_with_one_record_each_until_the_database_is_back(site: Site, errors: Any) -> None:
+async def test_views_are_500_until_the_database_is_back(site: Site, errors: Any) -> None:
     for where in ("/sync/", "/async/"):
         assert await site.get(where) == (200, b"1")
     site.postgres.stop()
@@ -150,9 +150,7 @@ async def test_views_answer_500_with_one_record_each_until_the_database_is_back(
     assert errors() == []
 
 
-async def test_who_has_a_session_is_refused_with_one_record_and_let_in_when_the_database_is_back(
-    site: Site, errors: Any
-) -> None:
+async def test_session_is_refused_until_the_database_is_back(site: Site, errors: Any) -> None:
     assert await site.greeting(site.cookie) == "hello ada"
     site.postgres.stop()
     for _ in range(2):
@@ -174,7 +172,7 @@ async def test_who_has_no_session_is_let_in_all_the_same(site: Site, errors: Any
     assert errors() == []
 
 
-async def test_a_connection_that_needs_it_is_closed_with_1011_and_the_others_live(site: Site, errors: Any) -> None:
+async def test_connection_that_needs_redis_is_closed_with_1011(site: Site, errors: Any) -> None:
     async with site.greeted(site.cookie) as (bystander, _):
         site.postgres.stop()
         async with site.greeted([]) as (client, _):
@@ -195,9 +193,7 @@ async def test_a_connection_that_needs_it_is_closed_with_1011_and_the_others_liv
     assert errors() == []
 
 
-async def test_a_crowd_that_comes_meanwhile_is_refused_one_by_one_and_let_in_afterwards(
-    site: Site, errors: Any
-) -> None:
+async def test_crowd_is_refused_and_let_in_afterwards(site: Site, errors: Any) -> None:
     number = 40
 
     async def try_to_connect(outcomes: list[object]) -> None:

@@ -58,7 +58,7 @@ async def test_clients_that_answer_no_ping_are_cut_and_the_others_stay() -> None
         nursery.cancel_scope.cancel()
 
 
-async def test_clients_that_read_nothing_while_there_is_something_to_read_are_cut() -> None:
+async def test_clients_that_read_nothing_are_cut() -> None:
     """By the deadline of a write, or by the kernel, which gives up on a peer that takes nothing for as long."""
     async with crowd(CLIENTS, WRITE_TIMEOUT=3) as server:
         async with trio.open_nursery() as nursery:

@@ -134,9 +134,7 @@ async def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_bad_origins_are_denied_without_a_query_whatever_else_they_bring(
-    seed: int, session_key: bytes, seen: Seen
-) -> None:
+async def test_bad_origins_are_denied_without_a_query(seed: int, session_key: bytes, seen: Seen) -> None:
     rng = random.Random(seed)
     for number in range(HANDSHAKES):
         headers = origins(rng) + cookies(rng, session_key) + [(b"cookie", b"sessionid=" + session_key)]
@@ -159,14 +157,14 @@ async def test_tampered_cookies_are_anonymous_and_never_an_error(seed: int, sess
     assert seen.queries > 0  # some of the keys might have been right
 
 
-async def test_the_genuine_cookie_is_the_user(session_key: bytes, seen: Seen) -> None:
+async def test_genuine_cookie_is_the_user(session_key: bytes, seen: Seen) -> None:
     answer = await handshake([(b"origin", ALLOWED.encode()), (b"cookie", b"sessionid=" + session_key)], seen)
     assert answer == [{"type": "websocket.accept"}]
     assert seen.users == {"genuine": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * 4, b"YTpi:c", None])
-async def test_a_session_whose_content_was_tampered_with_is_anonymous(
+async def test_session_whose_content_was_tampered_with_is_anonymous(
     content: bytes | None, session_key: bytes, seen: Seen
 ) -> None:
     def tamper() -> None:
@@ -180,7 +178,7 @@ async def test_a_session_whose_content_was_tampered_with_is_anonymous(
     assert seen.users == {AnonymousUser.__name__: 1}
 
 
-async def test_a_session_signed_with_a_key_that_is_no_longer_ours_is_anonymous(session_key: bytes, seen: Seen) -> None:
+async def test_session_of_a_foreign_key_is_anonymous(session_key: bytes, seen: Seen) -> None:
     headers = [(b"origin", ALLOWED.encode()), (b"cookie", b"sessionid=" + session_key)]
     with override_settings(SECRET_KEY="another one"):
         assert (await handshake(headers, seen))[0]["type"] == "websocket.accept"

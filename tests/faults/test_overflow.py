@@ -131,7 +131,7 @@ def assert_empty(layer: InMemoryChannelLayer) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("rule", DROPPING)
-async def test_a_slow_member_that_drops_is_told_of_exactly_what_it_lost(
+async def test_slow_member_that_drops_is_told_of_exactly_what_it_lost(
     rule: str, seed: int, mock_clock: MockClock
 ) -> None:
     trio._core._run._r.seed(seed)
@@ -161,7 +161,7 @@ async def test_a_slow_member_that_drops_is_told_of_exactly_what_it_lost(
 
 
 @pytest.mark.parametrize("rule", DROPPING)
-async def test_a_stuck_member_that_drops_holds_up_nobody(rule: str, mock_clock: MockClock) -> None:
+async def test_stuck_member_that_drops_holds_up_nobody(rule: str, mock_clock: MockClock) -> None:
     layer, checker = InMemoryChannelLayer(capacity=CAPACITY), DeliveryChecker()
     stuck = Client(checker.receiver("stuck", "room"), turns=trio.Semaphore(0))
     async with trio.open_nursery() as nursery:
@@ -182,9 +182,7 @@ async def test_a_stuck_member_that_drops_holds_up_nobody(rule: str, mock_clock: 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_a_slow_member_is_closed_with_1013_and_its_neighbours_get_everything(
-    seed: int, mock_clock: MockClock
-) -> None:
+async def test_slow_member_is_closed_and_its_neighbours_served(seed: int, mock_clock: MockClock) -> None:
     trio._core._run._r.seed(seed)
     rng = random.Random(seed)
     layer, checker = InMemoryChannelLayer(capacity=CAPACITY), DeliveryChecker()
@@ -211,7 +209,7 @@ async def test_a_slow_member_is_closed_with_1013_and_its_neighbours_get_everythi
     assert_empty(layer)
 
 
-async def test_a_member_stuck_in_a_handler_is_cut_after_the_disconnect_timeout(autojump_clock: MockClock) -> None:
+async def test_member_stuck_in_a_handler_is_cut(autojump_clock: MockClock) -> None:
     layer, checker = InMemoryChannelLayer(capacity=CAPACITY), DeliveryChecker()
     stuck = Client(checker.receiver("stuck", "room"), turns=trio.Semaphore(0))
     async with trio.open_nursery() as nursery:
@@ -228,7 +226,7 @@ async def test_a_member_stuck_in_a_handler_is_cut_after_the_disconnect_timeout(a
         nursery.cancel_scope.cancel()
 
 
-async def test_a_member_whose_client_reads_nothing_ends_although_it_cannot_be_told(autojump_clock: MockClock) -> None:
+async def test_member_whose_client_does_not_read_ends(autojump_clock: MockClock) -> None:
     layer, checker = InMemoryChannelLayer(capacity=CAPACITY), DeliveryChecker()
     stuck = Client(checker.receiver("stuck", "room"), reads=False)
     async with trio.open_nursery() as nursery:
@@ -246,7 +244,7 @@ async def test_a_member_whose_client_reads_nothing_ends_although_it_cannot_be_to
     assert_empty(layer)
 
 
-async def test_a_synchronous_member_stuck_in_its_thread_is_closed_when_it_comes_back() -> None:
+async def test_member_stuck_in_its_thread_is_closed_afterwards() -> None:
     layer, checker = InMemoryChannelLayer(capacity=CAPACITY), DeliveryChecker()
     gate = threading.Event()
 

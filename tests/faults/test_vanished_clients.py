@@ -176,7 +176,7 @@ async def test_senders_whose_clients_have_vanished_do_not_stop_an_echo(path: str
     assert (seen.channels, seen.groups, seen.memberships) == (0, 0, 0)
 
 
-async def test_a_handler_that_never_returns_is_cancelled_after_the_disconnect_timeout(
+async def test_handler_that_never_returns_is_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cleaned, ended = trio.Event(), trio.Event()

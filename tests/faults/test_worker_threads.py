@@ -114,7 +114,7 @@ class Slow(WebsocketConsumer):
 
 
 @small_pool
-async def test_a_synchronous_consumer_beyond_the_queue_fails_alone() -> None:
+async def test_synchronous_consumer_beyond_the_queue_fails_alone() -> None:
     errors: list[BaseException] = []
     codes: list[int] = []
     ended: list[int] = []
@@ -148,7 +148,7 @@ async def test_a_synchronous_consumer_beyond_the_queue_fails_alone() -> None:
 
 
 @small_pool
-async def test_the_disconnect_of_a_synchronous_consumer_waits_for_a_thread_although_the_queue_is_full() -> None:
+async def test_sync_disconnect_waits_for_a_thread_beyond_the_queue() -> None:
     codes: list[int] = []
     with sleepers() as (release, _):
 

@@ -38,7 +38,7 @@ class Recorder(AsyncHttpConsumer):
         self.log.append("disconnect")
 
 
-async def test_a_request_is_answered() -> None:
+async def test_request_is_answered() -> None:
     class Greets(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_response(201, b"hello " + body, {b"content-type": b"text/plain"})
@@ -47,7 +47,7 @@ async def test_a_request_is_answered() -> None:
     assert response == {"status": 201, "headers": [(b"content-type", b"text/plain")], "body": b"hello Ada"}
 
 
-async def test_a_response_needs_no_headers() -> None:
+async def test_response_needs_no_headers() -> None:
     class Greets(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_response(200, b"hello", headers=None)
@@ -79,7 +79,7 @@ async def test_disconnect_runs_once_after_a_whole_response() -> None:
     assert log == ["disconnect"]
 
 
-async def test_a_body_in_parts_is_handled_whole() -> None:
+async def test_body_in_parts_is_handled_whole() -> None:
     class Echo(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_headers(headers=[(b"x-a", b"b")])
@@ -92,7 +92,7 @@ async def test_a_body_in_parts_is_handled_whole() -> None:
     assert (sent[0]["status"], sent[0]["headers"]) == (200, [(b"x-a", b"b")])
 
 
-async def test_a_body_above_the_limit_is_answered_with_413(settings: Any) -> None:
+async def test_body_above_the_limit_is_answered_with_413(settings: Any) -> None:
     class Small(Recorder):
         max_body_size = 3
 
@@ -106,7 +106,7 @@ async def test_a_body_above_the_limit_is_answered_with_413(settings: Any) -> Non
     assert log == ["disconnect"]
 
 
-async def test_a_body_of_the_limit_is_handled_and_the_setting_is_the_default(settings: Any) -> None:
+async def test_body_at_the_limit_is_handled(settings: Any) -> None:
     settings.TRIO_CHANNELS = {"MAX_BODY_SIZE": 3}
 
     class Echo(AsyncHttpConsumer):
@@ -117,7 +117,7 @@ async def test_a_body_of_the_limit_is_handled_and_the_setting_is_the_default(set
     assert (await HttpCommunicator(Echo.as_asgi(), "POST", "/", body=b"abcd").get_response())["status"] == 413
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_request_is_not_handled() -> None:
+async def test_client_that_leaves_mid_request_is_not_handled() -> None:
     class Handles(Recorder):
         async def handle(self, body: bytes) -> None:
             self.log.append("handled")
@@ -127,7 +127,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_is_not_handled(
     assert log == ["disconnect"]
 
 
-async def test_a_handle_that_returns_nothing_is_an_error_that_says_what_to_do() -> None:
+async def test_handle_that_returns_nothing_is_an_error() -> None:
     class Forgets(Recorder):
         async def handle(self, body: bytes) -> None:
             pass
@@ -139,12 +139,12 @@ async def test_a_handle_that_returns_nothing_is_an_error_that_says_what_to_do() 
     assert log == ["disconnect"]
 
 
-async def test_a_consumer_without_a_handle_says_so() -> None:
+async def test_consumer_without_a_handle_says_so() -> None:
     with pytest.raises(NotImplementedError, match="Empty must have a method: async def handle"):
         await HttpCommunicator(type("Empty", (AsyncHttpConsumer,), {}).as_asgi(), "GET", "/").get_response()
 
 
-async def test_an_error_before_the_response_is_left_to_the_server() -> None:
+async def test_error_before_the_response_is_left_to_the_server() -> None:
     class Fails(Recorder):
         async def handle(self, body: bytes) -> None:
             raise LookupError("mine")
@@ -157,7 +157,7 @@ async def test_an_error_before_the_response_is_left_to_the_server() -> None:
     assert log == ["disconnect"]
 
 
-async def test_a_handle_may_stop_the_consumer() -> None:
+async def test_handle_may_stop_the_consumer() -> None:
     class Stops(Recorder):
         async def handle(self, body: bytes) -> None:
             await self.send_headers(status=204)
@@ -168,7 +168,7 @@ async def test_a_handle_may_stop_the_consumer() -> None:
     assert log == ["disconnect"]
 
 
-async def test_a_second_response_is_refused() -> None:
+async def test_second_response_is_refused() -> None:
     class Twice(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_response(200, b"")
@@ -181,7 +181,7 @@ async def test_a_second_response_is_refused() -> None:
 # -- with a channel layer ---------------------------------------------------------------------------------------------
 
 
-async def test_a_long_poll_is_answered_by_a_message_of_the_layer(layer: InMemoryChannelLayer) -> None:
+async def test_long_poll_is_answered_by_a_message_of_the_layer(layer: InMemoryChannelLayer) -> None:
     class Poll(Recorder):
         channel_layer = layer
 
@@ -253,7 +253,7 @@ async def test_server_sent_events_go_out_until_the_client_leaves(layer: InMemory
 
 
 @pytest.mark.parametrize("kind", ["handle", "send.response", "send.body", "http.request", "http.disconnect"])
-async def test_the_layer_cannot_reach_the_consumers_own_methods(
+async def test_layer_cannot_reach_the_consumers_own_methods(
     kind: str, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Waits(Recorder):
@@ -275,7 +275,7 @@ async def test_the_layer_cannot_reach_the_consumers_own_methods(
     assert f"ignores a channel layer message of type {kind!r}" in caplog.text
 
 
-async def test_a_full_mailbox_ends_a_request_in_time(
+async def test_full_mailbox_ends_a_request_in_time(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Slow(Recorder):
@@ -326,12 +326,12 @@ async def _leave_while_it_sleeps(consumer: type[Sleeps]) -> list[str]:
     return log
 
 
-async def test_a_handle_may_finish_for_a_time_after_the_client_has_left(autojump_clock: MockClock) -> None:
+async def test_handle_may_finish_for_a_time_after_the_client_has_left(autojump_clock: MockClock) -> None:
     assert await _leave_while_it_sleeps(Sleeps) == ["finished", "ended", "disconnect"]
     assert trio.current_time() == pytest.approx(5)
 
 
-async def test_a_handle_is_cancelled_at_once_with_cancel_on_disconnect(autojump_clock: MockClock) -> None:
+async def test_handle_is_cancelled_at_once_with_cancel_on_disconnect(autojump_clock: MockClock) -> None:
     assert await _leave_while_it_sleeps(type("Cancels", (Sleeps,), {"cancel_on_disconnect": True})) == [
         "ended",
         "disconnect",
@@ -339,7 +339,7 @@ async def test_a_handle_is_cancelled_at_once_with_cancel_on_disconnect(autojump_
     assert trio.current_time() == 0
 
 
-async def test_a_send_after_the_client_has_left_ends_handle_quietly(caplog: pytest.LogCaptureFixture) -> None:
+async def test_send_after_the_client_has_left_ends_handle_quietly(caplog: pytest.LogCaptureFixture) -> None:
     class Streams(Recorder):
         async def handle(self, body: bytes) -> None:
             await self.send_headers()
@@ -355,7 +355,7 @@ async def test_a_send_after_the_client_has_left_ends_handle_quietly(caplog: pyte
     assert caplog.records == []
 
 
-async def test_a_handle_that_finds_the_client_gone_need_not_answer() -> None:
+async def test_handle_that_finds_the_client_gone_need_not_answer() -> None:
     class Waits(Recorder):
         async def handle(self, body: bytes) -> None:
             await wait_all_tasks_blocked()

@@ -90,7 +90,7 @@ def raises(error: Callable[[], Exception]) -> Callable[[Any], None]:
 
 
 @both(AsyncWebsocketConsumer, WebsocketConsumer)
-async def test_a_connection_is_accepted_by_default(consumer: Consumer) -> None:
+async def test_connection_is_accepted_by_default(consumer: Consumer) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/", subprotocols=["chat"]) as client:
         assert await client.connect() == (True, None)
         await client.disconnect()
@@ -121,7 +121,7 @@ async def test_what_a_class_is_made_with_may_be_passed_on_to_the_base(consumer: 
 
 
 @pair(connect=lambda self: self.accept("chat", [(b"x-a", b"b")]))
-async def test_an_acceptance_has_a_subprotocol_and_headers(consumer: Consumer) -> None:
+async def test_acceptance_has_a_subprotocol_and_headers(consumer: Consumer) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/", subprotocols=["mqtt", "chat"]) as client:
         assert await client.connect() == (True, "chat")
         assert client.response_headers == [(b"x-a", b"b")]
@@ -134,7 +134,7 @@ async def test_accept_connection_accepts(consumer: Consumer) -> None:
 
 
 @pair(connect=lambda self: self.close(4003))
-async def test_a_close_in_connect_denies(consumer: Consumer) -> None:
+async def test_close_in_connect_denies(consumer: Consumer) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
         assert await client.connect() == (False, 4003)
         await client.wait()
@@ -151,7 +151,7 @@ DENIED = raises(lambda: DenyConnection(402, [(b"x-a", b"b")], b"pay first"))
 
 
 @pair(connect=DENIED)
-async def test_a_denial_may_have_a_response(consumer: Consumer) -> None:
+async def test_denial_may_have_a_response(consumer: Consumer) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
         await client.send_input({"type": "websocket.connect"})
         assert await client.receive_output() == {
@@ -165,7 +165,7 @@ async def test_a_denial_may_have_a_response(consumer: Consumer) -> None:
 
 @pytest.mark.parametrize("extensions", [None, {}, "missing"])
 @pair(connect=DENIED)
-async def test_a_denial_without_the_servers_extension_is_a_close(consumer: Consumer, extensions: Any) -> None:
+async def test_denial_without_the_servers_extension_is_a_close(consumer: Consumer, extensions: Any) -> None:
     scope = {"type": "websocket", "path": "/", "extensions": extensions}
     if extensions == "missing":
         del scope["extensions"]
@@ -204,7 +204,7 @@ class SyncShouts(WebsocketConsumer):
 
 
 @both(AsyncShouts, SyncShouts)
-async def test_the_handler_of_the_servers_event_may_be_overridden(consumer: Consumer) -> None:
+async def test_handler_of_the_servers_event_may_be_overridden(consumer: Consumer) -> None:
     async with connected(consumer) as client:
         await client.send_to(text_data="quiet")
         assert await client.receive_from() == "QUIET"
@@ -220,7 +220,7 @@ async def test_messages_are_ignored_by_default(consumer: Consumer) -> None:
 
 @pair(receive=lambda self, text_data=None, bytes_data=None: self.send(text_data="bye", close=json.loads(text_data)))
 @pytest.mark.parametrize(("close", "code"), [("true", 1000), ("4001", 4001)])
-async def test_a_send_may_close_afterwards(consumer: Consumer, close: str, code: int) -> None:
+async def test_send_may_close_afterwards(consumer: Consumer, close: str, code: int) -> None:
     async with connected(consumer) as client:
         await client.send_to(text_data=close)
         assert await client.receive_from() == "bye"
@@ -230,7 +230,7 @@ async def test_a_send_may_close_afterwards(consumer: Consumer, close: str, code:
 
 @pair(receive=lambda self, text_data=None, bytes_data=None: self.send(text_data="on", close=json.loads(text_data)))
 @pytest.mark.parametrize("close", ["false", "null", "0"])
-async def test_a_send_that_is_not_told_to_close_does_not(consumer: Consumer, close: str) -> None:
+async def test_send_that_is_not_told_to_close_does_not(consumer: Consumer, close: str) -> None:
     async with connected(consumer) as client:
         for _ in range(2):
             await client.send_to(text_data=close)
@@ -239,7 +239,7 @@ async def test_a_send_that_is_not_told_to_close_does_not(consumer: Consumer, clo
 
 
 @pair(receive=lambda self, text_data=None, bytes_data=None: self.close(4001, "enough"))
-async def test_a_close_has_a_code_and_a_reason_and_later_ones_do_nothing(consumer: Consumer) -> None:
+async def test_close_has_a_code_and_a_reason_and_later_ones_do_nothing(consumer: Consumer) -> None:
     async with connected(consumer) as client:
         await client.send_to(text_data="a")
         await client.send_to(text_data="b")
@@ -250,7 +250,7 @@ async def test_a_close_has_a_code_and_a_reason_and_later_ones_do_nothing(consume
 
 
 @pytest.mark.parametrize("code", [999, 1005, 1006, 1015, 5000, "1000", 1.5])
-async def test_a_code_that_must_not_be_sent_is_refused(code: Any) -> None:
+async def test_code_that_must_not_be_sent_is_refused(code: Any) -> None:
     class Closes(AsyncWebsocketConsumer):
         async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             with pytest.raises(IllegalMessage, match="code must be a WebSocket close code"):
@@ -263,7 +263,7 @@ async def test_a_code_that_must_not_be_sent_is_refused(code: Any) -> None:
 
 
 @pair(receive=lambda self, text_data=None, bytes_data=None: self.send())
-async def test_a_message_of_nothing_is_an_error(consumer: Consumer) -> None:
+async def test_message_of_nothing_is_an_error(consumer: Consumer) -> None:
     async with connected(consumer) as client:
         await client.send_to(text_data="a")
         assert (await client.receive_output())["code"] == 1011
@@ -284,7 +284,7 @@ async def test_disconnect_gets_the_code_or_1005(event: dict[str, Any], code: int
     assert codes == [code]
 
 
-async def test_a_send_after_a_close_of_its_own_raises() -> None:
+async def test_send_after_a_close_of_its_own_raises() -> None:
     raised: list[int | None] = []
 
     class Closes(WebsocketConsumer):
@@ -304,7 +304,7 @@ async def test_a_send_after_a_close_of_its_own_raises() -> None:
     assert server.sent[1:] == [{"type": "websocket.close"}]
 
 
-def test_a_sync_consumers_coroutines_must_not_suspend() -> None:
+def test_sync_consumers_coroutines_must_not_suspend() -> None:
     class Wrong:
         @_blocking
         async def method(self) -> None:
@@ -398,7 +398,7 @@ def append_to_groups(self: Any) -> None:
     plain("Async", AsyncRoom, groups=None, __init__=append_to_groups),
     plain("Sync", SyncRoom, groups=None, __init__=append_to_groups),
 )
-async def test_an_instance_may_add_to_its_groups(
+async def test_instance_may_add_to_its_groups(
     consumer: Consumer, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "channel_layer", layer)
@@ -464,7 +464,7 @@ async def test_text_that_is_not_json_closes_with_1007(consumer: Consumer, text: 
 
 
 @ECHO_JSON
-async def test_a_binary_message_closes_with_1003(consumer: Consumer) -> None:
+async def test_binary_message_closes_with_1003(consumer: Consumer) -> None:
     async with connected(consumer) as client:
         await client.send_to(bytes_data=b"{}")
         assert (await client.receive_output())["code"] == 1003
@@ -479,7 +479,7 @@ async def test_json_is_ignored_by_default(consumer: Consumer) -> None:
 
 
 @pair(json_too=True, receive_invalid_json=lambda self, text_data, error: self.send(text_data=type(error).__name__))
-async def test_a_consumer_may_be_more_patient_with_what_is_not_json(consumer: Consumer) -> None:
+async def test_consumer_may_be_more_patient_with_what_is_not_json(consumer: Consumer) -> None:
     async with connected(consumer) as client:
         await client.send_to(text_data="{")
         assert await client.receive_from() == "JSONDecodeError"
@@ -499,7 +499,7 @@ def _raise_value_error(self: Any, content: Any) -> None:
 
 
 @pair(json_too=True, receive_json=_raise_value_error)
-async def test_a_value_error_of_the_application_is_not_taken_for_bad_json(consumer: Consumer) -> None:
+async def test_value_error_of_the_application_is_not_taken_for_bad_json(consumer: Consumer) -> None:
     async with connected(consumer) as client:
         await client.send_json_to(1)
         assert (await client.receive_output())["code"] == 1011

@@ -90,12 +90,12 @@ async def visit(consumer: type[Visit], cookie: str | None = None) -> tuple[str, 
     return told, morsel.value or None  # an empty one deletes
 
 
-async def test_a_login_in_connect_is_known_to_the_next_connection(user: User, engine: str) -> None:
+async def test_login_in_connect_is_known_to_the_next_connection(user: User, engine: str) -> None:
     _, cookie = await visit(LogsIn)
     assert await visit(Visit, cookie) == ("ada blue", cookie)
 
 
-async def test_a_change_after_the_acceptance_is_there_the_next_time_or_said_to_be_lost(
+async def test_change_after_accept_is_saved_or_reported_lost(
     user: User, engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, cookie = await visit(LogsIn)
@@ -109,7 +109,7 @@ async def test_a_change_after_the_acceptance_is_there_the_next_time_or_said_to_b
         assert not caplog.records
 
 
-async def test_a_logout_in_connect_deletes_the_cookie(user: User, engine: str) -> None:
+async def test_logout_in_connect_deletes_the_cookie(user: User, engine: str) -> None:
     _, cookie = await visit(LogsIn)
     told, after = await visit(LogsOut, cookie)
     assert (told, after) == ("AnonymousUser None", None)
@@ -117,7 +117,7 @@ async def test_a_logout_in_connect_deletes_the_cookie(user: User, engine: str) -
         assert (await visit(Visit, cookie))[0] == "AnonymousUser None"
 
 
-async def test_a_tampered_cookie_is_anonymous(user: User, engine: str) -> None:
+async def test_tampered_cookie_is_anonymous(user: User, engine: str) -> None:
     _, cookie = await visit(LogsIn)
     assert cookie is not None
     middle = len(cookie) // 2
@@ -125,11 +125,11 @@ async def test_a_tampered_cookie_is_anonymous(user: User, engine: str) -> None:
     assert (await visit(Visit, tampered))[0] == "AnonymousUser None"
 
 
-async def test_a_huge_cookie_is_anonymous(user: User, engine: str) -> None:
+async def test_huge_cookie_is_anonymous(user: User, engine: str) -> None:
     assert (await visit(Visit, "x" * 100_000))[0] == "AnonymousUser None"
 
 
-def test_a_user_model_of_the_project_s_own_with_a_uuid_for_a_key(tmp_path: Path) -> None:
+def test_user_model_of_the_project_s_own_with_a_uuid_for_a_key(tmp_path: Path) -> None:
     # A process of its own: the user model cannot be exchanged once Django is set up.
     (tmp_path / "people").mkdir()
     (tmp_path / "people" / "__init__.py").touch()

@@ -187,7 +187,7 @@ def cancelled_at_checkpoint(number: int) -> Iterator[trio.CancelScope]:
 # -- groups -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_group_message_reaches_every_member_and_nobody_else(layer: ChannelLayer) -> None:
+async def test_group_message_reaches_every_member_and_nobody_else(layer: ChannelLayer) -> None:
     async with (
         layer.subscribe("room") as first,
         layer.subscribe("room", "other") as second,
@@ -201,12 +201,12 @@ async def test_a_group_message_reaches_every_member_and_nobody_else(layer: Chann
         assert await until_last(outsider) == []
 
 
-async def test_a_message_to_a_group_without_members_is_no_error(layer: ChannelLayer) -> None:
+async def test_message_to_a_group_without_members_is_no_error(layer: ChannelLayer) -> None:
     await layer.group_send("nobody", message(1))
     assert layer.statistics().group_sent == 1
 
 
-async def test_each_member_sees_the_messages_of_each_sender_in_the_order_sent(layer: ChannelLayer) -> None:
+async def test_each_senders_messages_arrive_in_order(layer: ChannelLayer) -> None:
     count = 20
 
     async def sender(name: str) -> None:
@@ -232,7 +232,7 @@ async def test_messages_to_one_channel_arrive_in_the_order_sent(layer: ChannelLa
         assert [(await layer.receive(channel))["n"] for _ in range(20)] == list(range(20))
 
 
-async def test_a_channel_added_twice_is_a_member_once(layer: ChannelLayer) -> None:
+async def test_channel_added_twice_is_a_member_once(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("room", mailbox.name)
         await layer.group_add("room", mailbox.name)
@@ -243,7 +243,7 @@ async def test_a_channel_added_twice_is_a_member_once(layer: ChannelLayer) -> No
             assert [await mailbox.get(), await mailbox.get()] == [message(1), LAST]
 
 
-async def test_a_discarded_member_gets_nothing_more(layer: ChannelLayer) -> None:
+async def test_discarded_member_gets_nothing_more(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("room", mailbox.name)
         await layer.group_discard("room", mailbox.name)
@@ -274,12 +274,12 @@ async def test_leaving_one_group_keeps_the_others(layer: ChannelLayer) -> None:
         assert mailbox.groups == {"two"}
 
 
-async def test_a_process_local_channel_that_does_not_exist_cannot_become_a_member(layer: ChannelLayer) -> None:
+async def test_missing_local_channel_cannot_become_a_member(layer: ChannelLayer) -> None:
     await layer.group_add("room", "specific!gone")
     assert tables(layer) == (0, 0, 0, 0)
 
 
-async def test_a_named_channel_can_be_a_member(layer: ChannelLayer) -> None:
+async def test_named_channel_can_be_a_member(layer: ChannelLayer) -> None:
     await layer.group_add("room", "jobs")
     await layer.group_send("room", message(1))
     with trio.fail_after(DEADLINE):
@@ -287,9 +287,7 @@ async def test_a_named_channel_can_be_a_member(layer: ChannelLayer) -> None:
 
 
 @pytest.mark.parametrize("overflow", ["close", "drop_newest", "drop_oldest"])
-async def test_group_send_does_not_fail_because_of_a_full_member_nor_cost_the_others(
-    case: LayerCase, overflow: Any
-) -> None:
+async def test_group_send_is_not_affected_by_a_full_member(case: LayerCase, overflow: Any) -> None:
     async with (
         case.make(channel_capacity={"subscriber*": 3, "roomy*": 100}) as layer,
         layer.subscribe("room", overflow=overflow),
@@ -306,13 +304,13 @@ async def test_group_send_does_not_fail_because_of_a_full_member_nor_cost_the_ot
 # -- memberships end with their owner ---------------------------------------------------------------------------------
 
 
-async def test_a_subscription_ends_its_memberships(layer: ChannelLayer) -> None:
+async def test_subscription_ends_its_memberships(layer: ChannelLayer) -> None:
     async with layer.subscribe("one", "two"):
         assert tables(layer) == (1, 2, 2, 0)
     assert tables(layer) == (0, 0, 0, 0)
 
 
-async def test_a_subscription_that_fails_ends_its_memberships(layer: ChannelLayer) -> None:
+async def test_subscription_that_fails_ends_its_memberships(layer: ChannelLayer) -> None:
     async def fail() -> None:
         async with layer.subscribe("one"):
             await layer.group_send("one", message(1))
@@ -323,14 +321,14 @@ async def test_a_subscription_that_fails_ends_its_memberships(layer: ChannelLaye
     assert tables(layer) == (0, 0, 0, 0)
 
 
-async def test_a_subscription_to_a_bad_name_leaves_nothing(layer: ChannelLayer) -> None:
+async def test_subscription_to_a_bad_name_leaves_nothing(layer: ChannelLayer) -> None:
     with pytest.raises(InvalidNameError):
         async with layer.subscribe("good", "bad\n"):
             pass
     assert tables(layer) == (0, 0, 0, 0)
 
 
-async def test_a_mailbox_ends_its_memberships(layer: ChannelLayer) -> None:
+async def test_mailbox_ends_its_memberships(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("one", mailbox.name)
         await layer.group_add("two", mailbox.name)
@@ -372,7 +370,7 @@ async def test_statistics_return_to_zero_after_use(layer: ChannelLayer) -> None:
 
 
 @with_exact_capacity
-async def test_send_to_a_full_channel_raises_and_the_message_is_not_accepted(case: LayerCase) -> None:
+async def test_send_to_a_full_channel_raises(case: LayerCase) -> None:
     async with case.make(capacity=2) as layer:
         channel = await layer.new_channel()
         await layer.send(channel, message(1))
@@ -398,27 +396,27 @@ async def test_send_to_a_full_connection_raises_and_does_not_close_it(case: Laye
                 assert await mailbox.get() == message(1)
 
 
-async def test_the_first_pattern_that_matches_gives_the_capacity(case: LayerCase) -> None:
+async def test_first_pattern_that_matches_gives_the_capacity(case: LayerCase) -> None:
     patterns = {"http.*": 1, re.compile("special"): 2, "s*": 3}
     async with case.make(capacity=4, channel_capacity=patterns) as layer:
         assert [layer.get_capacity(name) for name in ("http.a", "slow", "special!a", "other")] == [1, 3, 2, 4]
 
 
-async def test_a_pattern_gives_a_named_channel_its_capacity(case: LayerCase) -> None:
+async def test_pattern_gives_a_named_channel_its_capacity(case: LayerCase) -> None:
     async with case.make(capacity=5, channel_capacity={"small.*": 1}) as layer:
         await layer.send("small.jobs", message(1))
         with pytest.raises(ChannelFull):
             await layer.send("small.jobs", message(2))
 
 
-async def test_a_new_channel_has_a_name_of_its_own(layer: ChannelLayer) -> None:
+async def test_new_channel_has_a_name_of_its_own(layer: ChannelLayer) -> None:
     names = {await layer.new_channel("worker") for _ in range(10)}
     assert len(names) == 10
     assert all(name.startswith("worker") and "!" in name for name in names)
 
 
 @pytest.mark.parametrize("prefix", ["", "a!b", "a\n", "a" * 90])
-async def test_a_bad_channel_prefix_is_refused(layer: ChannelLayer, prefix: str) -> None:
+async def test_bad_channel_prefix_is_refused(layer: ChannelLayer, prefix: str) -> None:
     with pytest.raises(InvalidNameError, match="prefix"):
         await layer.new_channel(prefix)
     assert tables(layer) == (0, 0, 0, 0)
@@ -441,7 +439,7 @@ async def test_each_message_goes_to_one_of_the_tasks_that_receive(layer: Channel
     assert sorted(got) == list(range(5))
 
 
-async def test_a_burst_to_waiting_receivers_does_not_count_as_a_backlog(case: LayerCase) -> None:
+async def test_burst_to_waiting_receivers_does_not_count_as_a_backlog(case: LayerCase) -> None:
     async with case.make(capacity=1) as layer:
         channel = await layer.new_channel()
         got: list[int] = []
@@ -460,7 +458,7 @@ async def test_a_burst_to_waiting_receivers_does_not_count_as_a_backlog(case: La
         assert sorted(got) == list(range(5))
 
 
-async def test_a_message_to_a_process_local_channel_that_is_gone_is_counted(layer: ChannelLayer) -> None:
+async def test_message_to_a_gone_local_channel_is_counted(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         pass
     await layer.send(mailbox.name, message(1))
@@ -532,7 +530,7 @@ async def test_drop_newest_puts_each_gap_in_its_place(case: LayerCase) -> None:
         assert await until_last(events) == [message(1), Gap(1, "overflow")]
 
 
-async def test_a_subscriber_that_falls_behind_is_told_by_an_error(case: LayerCase) -> None:
+async def test_subscriber_that_falls_behind_is_told_by_an_error(case: LayerCase) -> None:
     async with case.make(capacity=2, overflow="close") as layer, layer.subscribe("room") as events:
         for number in range(3):
             await layer.group_send("room", message(number))
@@ -542,7 +540,7 @@ async def test_a_subscriber_that_falls_behind_is_told_by_an_error(case: LayerCas
                 await next_of(events)
 
 
-async def test_an_unknown_overflow_rule_is_refused_where_it_is_given(layer: ChannelLayer) -> None:
+async def test_unknown_overflow_rule_is_refused_where_it_is_given(layer: ChannelLayer) -> None:
     with pytest.raises(InvalidChannelLayerError, match="drop_everything"):
         layer.open_mailbox(overflow="drop_everything")  # type: ignore[arg-type]
     with pytest.raises(InvalidChannelLayerError, match="drop_everything"):
@@ -575,7 +573,7 @@ async def test_flush_tells_a_member_to_whom_no_message_was_on_its_way(layer: Cha
             pytest.fail(f"lost nothing, but got {await anext(outsider)}")
 
 
-async def test_a_second_flush_does_not_hide_what_the_first_one_lost(case: LayerCase) -> None:
+async def test_second_flush_does_not_hide_what_the_first_one_lost(case: LayerCase) -> None:
     async with case.make(capacity=2) as layer, layer.subscribe("room", overflow="drop_newest") as events:
         for number in range(5):
             await layer.group_send("room", message(number))
@@ -586,7 +584,7 @@ async def test_a_second_flush_does_not_hide_what_the_first_one_lost(case: LayerC
         assert gaps == {Gap(2, "flushed"), Gap(3, "overflow")}
 
 
-async def test_a_flushed_layer_works_on(layer: ChannelLayer) -> None:
+async def test_flushed_layer_works_on(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("room", mailbox.name)
         await layer.flush()
@@ -617,7 +615,7 @@ async def test_closing_ends_who_receives_and_may_be_repeated(case: LayerCase) ->
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
-async def test_a_bad_name_is_refused_by_every_call(layer: ChannelLayer, name: Any) -> None:
+async def test_bad_name_is_refused_by_every_call(layer: ChannelLayer, name: Any) -> None:
     for call in (
         lambda: layer.send(name, LAST),
         lambda: layer.receive(name),
@@ -632,7 +630,7 @@ async def test_a_bad_name_is_refused_by_every_call(layer: ChannelLayer, name: An
     assert tables(layer) == (0, 0, 0, 0)
 
 
-async def test_a_group_name_must_not_look_process_local(layer: ChannelLayer) -> None:
+async def test_group_name_must_not_look_process_local(layer: ChannelLayer) -> None:
     with pytest.raises(InvalidNameError):
         await layer.group_send("a!b", LAST)
 
@@ -641,7 +639,7 @@ async def test_a_group_name_must_not_look_process_local(layer: ChannelLayer) -> 
 
 
 @pytest.mark.parametrize("bad", UNENCODABLE.values(), ids=UNENCODABLE)
-async def test_a_message_that_cannot_travel_is_refused_and_nothing_sent(layer: ChannelLayer, bad: Any) -> None:
+async def test_message_that_cannot_travel_is_refused_and_nothing_sent(layer: ChannelLayer, bad: Any) -> None:
     async with layer.subscribe("room") as events:
         with pytest.raises(MessageNotEncodable):
             await layer.group_send("room", bad)
@@ -688,7 +686,7 @@ async def test_tuples_arrive_as_lists(layer: ChannelLayer) -> None:
 # -- mailboxes --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_mailbox_rings_when_something_is_put_in(layer: ChannelLayer) -> None:
+async def test_mailbox_rings_when_something_is_put_in(layer: ChannelLayer) -> None:
     rung = trio.Event()
     with layer.open_mailbox(ring=rung.set) as mailbox:
         await layer.send(mailbox.name, message(1))
@@ -697,7 +695,7 @@ async def test_a_mailbox_rings_when_something_is_put_in(layer: ChannelLayer) -> 
         assert mailbox.get_nowait() == message(1)
 
 
-async def test_a_mailbox_rings_when_it_overflows(case: LayerCase) -> None:
+async def test_mailbox_rings_when_it_overflows(case: LayerCase) -> None:
     async with case.make(capacity=1) as layer:
         rings: list[bool] = []
         with layer.open_mailbox(ring=lambda: rings.append(mailbox.overflowed)) as mailbox:
@@ -726,7 +724,7 @@ async def check_all_or_nothing(
     pytest.fail("the call never ended")
 
 
-async def test_a_cancelled_group_add_happens_or_not(layer: ChannelLayer) -> None:
+async def test_cancelled_group_add_happens_or_not(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         await check_all_or_nothing(
             layer,
@@ -738,7 +736,7 @@ async def test_a_cancelled_group_add_happens_or_not(layer: ChannelLayer) -> None
         assert mailbox.groups == set()
 
 
-async def test_a_cancelled_group_discard_happens_or_not(layer: ChannelLayer) -> None:
+async def test_cancelled_group_discard_happens_or_not(layer: ChannelLayer) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("room", mailbox.name)
         await check_all_or_nothing(
@@ -750,7 +748,7 @@ async def test_a_cancelled_group_discard_happens_or_not(layer: ChannelLayer) -> 
         assert tables(layer) == (1, 1, 1, 0)
 
 
-async def test_a_cancelled_group_send_reaches_all_members_once_or_none(layer: ChannelLayer) -> None:
+async def test_cancelled_group_send_reaches_all_members_once_or_none(layer: ChannelLayer) -> None:
     for number in range(1, 1000):
         async with layer.subscribe("room") as first, layer.subscribe("room") as second:
             with cancelled_at_checkpoint(number) as scope:
@@ -764,7 +762,7 @@ async def test_a_cancelled_group_send_reaches_all_members_once_or_none(layer: Ch
             break
 
 
-async def test_a_cancelled_send_arrives_once_or_not_at_all(layer: ChannelLayer) -> None:
+async def test_cancelled_send_arrives_once_or_not_at_all(layer: ChannelLayer) -> None:
     for number in range(1, 1000):
         with layer.open_mailbox() as mailbox:
             with cancelled_at_checkpoint(number) as scope:
@@ -780,7 +778,7 @@ async def test_a_cancelled_send_arrives_once_or_not_at_all(layer: ChannelLayer) 
             break
 
 
-async def test_a_cancelled_subscribe_leaves_nothing(layer: ChannelLayer) -> None:
+async def test_cancelled_subscribe_leaves_nothing(layer: ChannelLayer) -> None:
     for number in range(1, 1000):
         with cancelled_at_checkpoint(number) as scope:
             async with layer.subscribe("one", "two"):
@@ -790,7 +788,7 @@ async def test_a_cancelled_subscribe_leaves_nothing(layer: ChannelLayer) -> None
             break
 
 
-async def test_a_cancelled_iteration_loses_no_message(layer: ChannelLayer) -> None:
+async def test_cancelled_iteration_loses_no_message(layer: ChannelLayer) -> None:
     async with layer.subscribe("room") as events:
         got: list[int] = []
         for number in range(1, 1000):
@@ -804,7 +802,7 @@ async def test_a_cancelled_iteration_loses_no_message(layer: ChannelLayer) -> No
         assert got == list(range(1, number + 1))
 
 
-async def test_a_cancelled_wait_for_a_message_loses_none_that_comes_later(layer: ChannelLayer) -> None:
+async def test_cancelled_wait_for_a_message_loses_none_that_comes_later(layer: ChannelLayer) -> None:
     async with layer.subscribe("room") as events:
         scopes: list[trio.CancelScope] = []
 
@@ -825,7 +823,7 @@ async def test_a_cancelled_wait_for_a_message_loses_none_that_comes_later(layer:
         assert numbers(await until_last(events)) == [1]
 
 
-async def test_a_cancelled_receive_loses_no_message(layer: ChannelLayer) -> None:
+async def test_cancelled_receive_loses_no_message(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     got: list[int] = []
     for number in range(1, 1000):
@@ -840,7 +838,7 @@ async def test_a_cancelled_receive_loses_no_message(layer: ChannelLayer) -> None
     assert got == list(range(1, number + 1))
 
 
-async def test_a_receiver_that_is_cancelled_and_served_at_once_loses_no_message(layer: ChannelLayer) -> None:
+async def test_receiver_cancelled_and_served_at_once_loses_nothing(layer: ChannelLayer) -> None:
     channel = await layer.new_channel()
     got: list[int] = []
 
@@ -859,7 +857,7 @@ async def test_a_receiver_that_is_cancelled_and_served_at_once_loses_no_message(
     assert got == [1, 2]
 
 
-async def test_a_cancelled_new_channel_leaves_nothing(layer: ChannelLayer) -> None:
+async def test_cancelled_new_channel_leaves_nothing(layer: ChannelLayer) -> None:
     for number in range(1, 1000):
         before = layer.statistics().channels
         with cancelled_at_checkpoint(number) as scope:
@@ -869,12 +867,12 @@ async def test_a_cancelled_new_channel_leaves_nothing(layer: ChannelLayer) -> No
             break
 
 
-async def test_a_cancelled_flush_leaves_a_layer_that_works(layer: ChannelLayer) -> None:
+async def test_cancelled_flush_leaves_a_layer_that_works(layer: ChannelLayer) -> None:
     await _works_after_each_cancelled(layer, "flush")
 
 
 @reusable_after_close
-async def test_a_cancelled_close_leaves_a_layer_that_works(layer: ChannelLayer) -> None:
+async def test_cancelled_close_leaves_a_layer_that_works(layer: ChannelLayer) -> None:
     await _works_after_each_cancelled(layer, "close")
 
 
@@ -906,7 +904,7 @@ async def crowd(case: LayerCase) -> AsyncIterator[Crowd]:
             yield crowd
 
 
-async def test_a_large_group_gets_a_message_in_parts_between_which_others_run(crowd: Crowd) -> None:
+async def test_large_group_is_sent_to_in_parts(crowd: Crowd) -> None:
     seen = [0]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.send, 1)
@@ -928,7 +926,7 @@ async def test_all_members_of_a_large_group_see_one_order(crowd: Crowd) -> None:
     assert others == [first] * (MANY - 1)
 
 
-async def test_who_leaves_or_joins_a_large_group_while_it_is_sent_to_gets_nothing(crowd: Crowd) -> None:
+async def test_leaving_or_joining_mid_send_gets_nothing(crowd: Crowd) -> None:
     *_, stays, leaves = crowd.mailboxes
     with crowd.layer.open_mailbox() as newcomer:
         async with trio.open_nursery() as nursery:

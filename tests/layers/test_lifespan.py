@@ -69,7 +69,7 @@ async def test_every_layer_is_open_between_start_up_and_shutdown() -> None:
             await lifespan.wait()
 
 
-async def test_the_layer_that_is_opened_is_the_one_that_consumers_get() -> None:
+async def test_layer_that_is_opened_is_the_one_that_consumers_get() -> None:
     with layers(default={}):
         before = channel_layers["default"]
         async with server() as lifespan:
@@ -78,14 +78,14 @@ async def test_the_layer_that_is_opened_is_the_one_that_consumers_get() -> None:
             assert channel_layers["default"] is before
 
 
-async def test_a_project_without_layers_starts() -> None:
+async def test_project_without_layers_starts() -> None:
     with override_settings(CHANNEL_LAYERS={}):
         async with server() as lifespan:
             await lifespan.send_input({"type": "lifespan.startup"})
             assert (await lifespan.receive_output())["type"] == "lifespan.startup.complete"
 
 
-async def test_a_layer_that_cannot_be_opened_is_logged_with_its_traceback_and_reported(
+async def test_layer_that_cannot_be_opened_is_logged_and_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with layers(default={}, other={"fail_on": "open"}):
@@ -103,7 +103,7 @@ async def test_a_layer_that_cannot_be_opened_is_logged_with_its_traceback_and_re
     assert happened == ["default opened", "default closed"]
 
 
-async def test_a_layer_that_is_configured_wrongly_fails_the_start_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_layer_that_is_configured_wrongly_fails_the_start_up(caplog: pytest.LogCaptureFixture) -> None:
     with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "no.such.Layer"}}):
         async with server() as lifespan:
             await lifespan.send_input({"type": "lifespan.startup"})
@@ -113,7 +113,7 @@ async def test_a_layer_that_is_configured_wrongly_fails_the_start_up(caplog: pyt
     assert len(caplog.records) == 1
 
 
-async def test_a_layer_that_cannot_be_closed_is_logged_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+async def test_layer_that_cannot_be_closed_is_logged_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     with layers(default={}, other={"fail_on": "close"}):
         async with server() as lifespan:
             await lifespan.send_input({"type": "lifespan.startup"})
@@ -126,7 +126,7 @@ async def test_a_layer_that_cannot_be_closed_is_logged_and_reported(caplog: pyte
     assert happened[-1] == "default closed"
 
 
-async def test_a_server_that_cancels_the_lifespan_has_the_layers_closed() -> None:
+async def test_server_that_cancels_the_lifespan_has_the_layers_closed() -> None:
     with layers(default={}):
         async with server() as lifespan:
             await lifespan.send_input({"type": "lifespan.startup"})
@@ -134,7 +134,7 @@ async def test_a_server_that_cancels_the_lifespan_has_the_layers_closed() -> Non
         assert happened == ["default opened", "default closed"]
 
 
-def test_a_server_on_asyncio_does_not_start_and_says_why() -> None:
+def test_server_on_asyncio_does_not_start_and_says_why() -> None:
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -151,7 +151,7 @@ def test_a_server_on_asyncio_does_not_start_and_says_why() -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_a_server_on_asyncio_that_did_not_ask_is_told_with_each_connection(kind: str) -> None:
+def test_asyncio_server_is_told_with_each_connection(kind: str) -> None:
     async def nothing(*_args: Any) -> None:
         raise AssertionError("not called")
 

@@ -177,7 +177,7 @@ async def test_adjacent_gaps_of_one_reason_are_one() -> None:
     assert drain(mailbox) == [Gap(2000, "backend"), 1, Gap(1000, "backend")]
 
 
-async def test_a_gap_of_unknown_size_stays_so() -> None:
+async def test_gap_of_unknown_size_stays_so() -> None:
     mailbox = make()
     mailbox.put_gap(Gap(2, "backend"))
     mailbox.put_gap(Gap(None, "backend"))
@@ -210,7 +210,7 @@ async def test_expired_messages_behind_a_gap_make_room(mock_clock: trio.testing.
     assert drain(mailbox) == [Gap(1, "backend"), Gap(1, "expired")]
 
 
-async def test_a_message_takes_the_place_of_one_that_has_expired(mock_clock: trio.testing.MockClock) -> None:
+async def test_message_takes_the_place_of_one_that_has_expired(mock_clock: trio.testing.MockClock) -> None:
     mailbox = make(capacity=1)
     mailbox.put(envelope(1, trio.current_time() + 1))
     mock_clock.jump(1)
@@ -218,19 +218,19 @@ async def test_a_message_takes_the_place_of_one_that_has_expired(mock_clock: tri
     assert drain(mailbox) == [Gap(1, "expired"), 2]
 
 
-def test_a_gap_becomes_an_event() -> None:
+def test_gap_becomes_an_event() -> None:
     assert Gap(None, "flushed").as_event() == {"type": "channel.layer.gap", "lost": None, "reason": "flushed"}
 
 
 # -- overflow ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_unknown_overflow_rule_is_refused() -> None:
+async def test_unknown_overflow_rule_is_refused() -> None:
     with pytest.raises(InvalidChannelLayerError, match="'drop-oldest'"):
         make(overflow="drop-oldest")  # type: ignore[arg-type]
 
 
-async def test_the_owner_is_called_once_when_its_mailbox_overflows() -> None:
+async def test_owner_is_called_once_when_its_mailbox_overflows() -> None:
     mailbox, calls = make(capacity=1), []
     mailbox.on_overflow = lambda: calls.append(mailbox.overflowed)
     for number in range(4):
@@ -282,7 +282,7 @@ async def test_what_is_handed_to_a_waiting_task_does_not_count_as_waiting() -> N
     assert mailbox.statistics().dropped == 0
 
 
-async def test_the_task_that_has_waited_longest_is_served_first() -> None:
+async def test_task_that_has_waited_longest_is_served_first() -> None:
     mailbox, got = make(), []
 
     async def receive(name: str) -> None:
@@ -299,7 +299,7 @@ async def test_the_task_that_has_waited_longest_is_served_first() -> None:
     assert sorted(got) == [("a", 1), ("b", Gap(1, "backend")), ("c", 2)]
 
 
-async def test_a_cancelled_wait_leaves_the_next_message_to_others() -> None:
+async def test_cancelled_wait_leaves_the_next_message_to_others() -> None:
     mailbox = make()
 
     async def receive() -> None:
@@ -365,7 +365,7 @@ async def test_get_is_a_checkpoint_where_a_message_waits() -> None:
         assert await mailbox.get() == {"n": 1}
 
 
-async def test_closing_ends_every_waiting_task_and_what_comes_later_is_not_accepted() -> None:
+async def test_closing_ends_waiting_tasks_and_accepts_no_more() -> None:
     rings: list[None] = []
     mailbox = make(ring=lambda: rings.append(None))
 
@@ -403,7 +403,7 @@ async def test_each_owner_gets_a_copy_of_a_shared_message() -> None:
     assert drain(second) == [1]
 
 
-async def test_an_envelope_is_an_outcome_that_gives_a_copy_as_often_as_it_is_asked() -> None:
+async def test_envelope_gives_a_copy_each_time() -> None:
     def keep() -> Generator[list[Any], Any, None]:
         items: list[Any] = []
         while True:
@@ -429,14 +429,14 @@ async def test_envelopes_are_equal_to_nothing_but_themselves() -> None:
     assert repr(Envelope({"type": "chat.message"}, NEVER)) == "<Envelope 'chat.message'>"
 
 
-async def test_the_repr_tells_the_state() -> None:
+async def test_repr_tells_the_state() -> None:
     mailbox = make(overflow="drop_newest")
     for number in range(4):
         mailbox.put(envelope(number))
     assert repr(mailbox) == "<Mailbox box 3/3 waiting, 1 dropped>"
 
 
-async def test_a_gap_rings() -> None:
+async def test_gap_rings() -> None:
     rings: list[None] = []
     mailbox = make(ring=lambda: rings.append(None))
     mailbox.put_gap(Gap(1, "backend"))
@@ -462,7 +462,7 @@ async def test_what_is_handed_to_a_waiting_task_does_not_ring() -> None:
     assert rings == []
 
 
-async def test_an_owner_that_takes_what_it_is_offered_finds_nothing_in_the_box() -> None:
+async def test_owner_that_takes_an_offer_finds_an_empty_box() -> None:
     taken: list[Envelope] = []
     counters = Counters()
 
@@ -477,7 +477,7 @@ async def test_an_owner_that_takes_what_it_is_offered_finds_nothing_in_the_box()
     assert drain(mailbox) == []
 
 
-async def test_what_the_owner_does_not_take_waits_and_nothing_is_offered_past_it() -> None:
+async def test_nothing_is_offered_past_waiting_messages() -> None:
     offered: list[Envelope] = []
 
     def decline(envelope: Envelope) -> bool:
@@ -495,7 +495,7 @@ async def test_what_the_owner_does_not_take_waits_and_nothing_is_offered_past_it
     assert drain(mailbox) == [Gap(1, "backend"), 3]
 
 
-async def test_an_owner_is_offered_nothing_after_the_first_loss() -> None:
+async def test_owner_is_offered_nothing_after_the_first_loss() -> None:
     offered: list[Envelope] = []
 
     def decline(envelope: Envelope) -> bool:
@@ -510,7 +510,7 @@ async def test_an_owner_is_offered_nothing_after_the_first_loss() -> None:
     assert len(offered) == 1
 
 
-async def test_of_two_that_ask_at_once_for_one_message_the_other_waits_for_the_next() -> None:
+async def test_second_asker_waits_for_the_next_message() -> None:
     mailbox = Mailbox("specific!x", capacity=10, overflow="close", counters=Counters())
     got: list[object] = []
 

@@ -60,14 +60,14 @@ def use(settings: Any, **entry: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": MEMORY} | entry}
 
 
-def test_a_layer_is_made_on_first_use_and_kept(manager: ChannelLayerManager) -> None:
+def test_layer_is_made_on_first_use_and_kept(manager: ChannelLayerManager) -> None:
     assert manager.backends == {}
     layer = manager["default"]
     assert isinstance(layer, InMemoryChannelLayer)
     assert manager["default"] is layer
 
 
-def test_the_configuration_reaches_the_layer(settings: Any, manager: ChannelLayerManager) -> None:
+def test_configuration_reaches_the_layer(settings: Any, manager: ChannelLayerManager) -> None:
     use(settings, CONFIG={"capacity": 7, "expiry": 5, "overflow": "drop_oldest", "channel_capacity": {"a*": 1}})
     layer = manager["default"]
     assert (layer.capacity, layer.expiry, layer.overflow, layer.get_capacity("abc")) == (7, 5, "drop_oldest", 1)
@@ -78,20 +78,20 @@ def test_capacity_and_overflow_default_to_the_settings(settings: Any, manager: C
     assert (manager["default"].capacity, manager["default"].overflow) == (3, "drop_newest")
 
 
-def test_a_test_layer_has_a_configuration_of_its_own(manager: ChannelLayerManager) -> None:
+def test_test_layer_has_a_configuration_of_its_own(manager: ChannelLayerManager) -> None:
     assert manager.make_test_backend("default").capacity == 5
     assert manager.make_backend("default").capacity == 100
     assert manager.backends == {}
 
 
-def test_a_test_layer_needs_a_configuration(settings: Any, manager: ChannelLayerManager) -> None:
+def test_test_layer_needs_a_configuration(settings: Any, manager: ChannelLayerManager) -> None:
     use(settings)
     with pytest.raises(InvalidChannelLayerError, match="no TEST_CONFIG"):
         manager.make_test_backend("default")
 
 
 @pytest.mark.parametrize("name", ["CHANNEL_LAYERS", "TRIO_CHANNELS"])
-def test_a_changed_setting_makes_new_layers(settings: Any, manager: ChannelLayerManager, name: str) -> None:
+def test_changed_setting_makes_new_layers(settings: Any, manager: ChannelLayerManager, name: str) -> None:
     old = manager["default"]
     setattr(settings, name, {"default": {"BACKEND": MEMORY}} if name == "CHANNEL_LAYERS" else {})
     assert manager["default"] is not old
@@ -103,13 +103,13 @@ def test_another_setting_keeps_the_layers(settings: Any, manager: ChannelLayerMa
     assert manager["default"] is old
 
 
-def test_a_manager_that_is_dropped_is_not_kept_by_the_signal(settings: Any) -> None:
+def test_manager_that_is_dropped_is_not_kept_by_the_signal(settings: Any) -> None:
     ChannelLayerManager()
     gc.collect()
     settings.CHANNEL_LAYERS = {}
 
 
-def test_a_layer_can_be_put_in_place_of_another(manager: ChannelLayerManager) -> None:
+def test_layer_can_be_put_in_place_of_another(manager: ChannelLayerManager) -> None:
     configured, mine = manager["default"], InMemoryChannelLayer()
     assert manager.set("default", mine) is configured
     assert manager["default"] is mine
@@ -118,14 +118,14 @@ def test_a_layer_can_be_put_in_place_of_another(manager: ChannelLayerManager) ->
     assert manager["default"] is not mine
 
 
-def test_an_alias_is_known_if_configured_or_put_in(manager: ChannelLayerManager) -> None:
+def test_alias_is_known_if_configured_or_put_in(manager: ChannelLayerManager) -> None:
     manager.set("mine", InMemoryChannelLayer())
     assert "default" in manager
     assert "mine" in manager
     assert "other" not in manager
 
 
-def test_the_repr_shows_the_layers_made(manager: ChannelLayerManager) -> None:
+def test_repr_shows_the_layers_made(manager: ChannelLayerManager) -> None:
     manager.set("mine", InMemoryChannelLayer())
     assert repr(manager).startswith("<ChannelLayerManager {'mine': <InMemoryChannelLayer 0 channels")
 
@@ -144,7 +144,7 @@ def test_threads_that_ask_at_once_get_one_layer(settings: Any, manager: ChannelL
     assert len(got) == 8
 
 
-def test_a_layer_may_be_made_of_another_one(settings: Any) -> None:
+def test_layer_may_be_made_of_another_one(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.NestedLayer"}, "inner": {"BACKEND": MEMORY}}
     layer = channel_layers["default"]
     assert isinstance(layer, NestedLayer)
@@ -154,22 +154,22 @@ def test_a_layer_may_be_made_of_another_one(settings: Any) -> None:
 # -- get_channel_layer ------------------------------------------------------------------------------------------------
 
 
-def test_the_default_layer_needs_no_name() -> None:
+def test_default_layer_needs_no_name() -> None:
     assert get_channel_layer() is channel_layers["default"]
 
 
-def test_an_alias_that_is_not_configured_gives_none(settings: Any) -> None:
+def test_alias_that_is_not_configured_gives_none(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {}
     assert get_channel_layer() is None
     assert get_channel_layer("other") is None
 
 
-def test_a_project_without_channel_layers_has_none(settings: Any) -> None:
+def test_project_without_channel_layers_has_none(settings: Any) -> None:
     del settings.CHANNEL_LAYERS
     assert get_channel_layer() is None
 
 
-def test_a_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing:
         configured = False
 
@@ -202,7 +202,7 @@ def test_a_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: 
     ],
     ids=repr,
 )
-def test_a_mistake_in_an_entry_is_named(
+def test_mistake_in_an_entry_is_named(
     settings: Any, manager: ChannelLayerManager, entry: dict[str, Any], complaint: str
 ) -> None:
     use(settings, **entry)
@@ -211,13 +211,13 @@ def test_a_mistake_in_an_entry_is_named(
     assert manager.backends == {}
 
 
-def test_a_bug_in_a_backend_is_not_hidden(settings: Any, manager: ChannelLayerManager) -> None:
+def test_bug_in_a_backend_is_not_hidden(settings: Any, manager: ChannelLayerManager) -> None:
     use(settings, BACKEND=f"{__name__}.broken_factory")
     with pytest.raises(KeyError, match="a bug of the backend"):
         manager["default"]
 
 
-def test_an_alias_that_is_missing_is_named_with_those_there_are(settings: Any, manager: ChannelLayerManager) -> None:
+def test_alias_that_is_missing_is_named_with_those_there_are(settings: Any, manager: ChannelLayerManager) -> None:
     with pytest.raises(InvalidChannelLayerError, match="no entry 'other'; configured: 'default'"):
         manager["other"]
     settings.CHANNEL_LAYERS = {}
@@ -226,7 +226,7 @@ def test_an_alias_that_is_missing_is_named_with_those_there_are(settings: Any, m
 
 
 @pytest.mark.parametrize("value", [None, ["secret"], {"default": "secret"}, {"default": None}], ids=repr)
-def test_a_setting_of_another_shape_is_refused_without_showing_it(
+def test_setting_of_another_shape_is_refused_without_showing_it(
     settings: Any, manager: ChannelLayerManager, value: Any
 ) -> None:
     settings.CHANNEL_LAYERS = value
@@ -235,7 +235,7 @@ def test_a_setting_of_another_shape_is_refused_without_showing_it(
     assert "secret" not in str(caught.value)
 
 
-def test_settings_that_are_changed_without_a_signal_are_seen_where_there_were_any(
+def test_settings_changed_without_a_signal_are_seen(
     manager: ChannelLayerManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "other" not in manager
@@ -245,7 +245,7 @@ def test_settings_that_are_changed_without_a_signal_are_seen_where_there_were_an
     assert "third" in manager
 
 
-def test_a_fork_while_a_layer_is_made_leaves_no_lock_held(settings: Any) -> None:
+def test_fork_while_a_layer_is_made_leaves_no_lock_held(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": MEMORY}}
     manager = ChannelLayerManager()
     thread = threading.Thread(target=manager._lock.acquire)  # it ends in the child: nobody releases its lock

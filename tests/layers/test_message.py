@@ -92,7 +92,7 @@ def test_what_cannot_travel_is_refused(key: str, value: object) -> None:
         round_trip({key: value})
 
 
-def test_a_message_that_holds_itself_is_refused() -> None:
+def test_message_that_holds_itself_is_refused() -> None:
     message: dict[str, Any] = {"type": "loop"}
     message["self"] = message
     with pytest.raises(MessageNotEncodable, match="'loop'"):
@@ -106,7 +106,7 @@ def test_what_is_no_dict_is_refused(message: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [None, 5, b"type", ("a",)], ids=repr)
-def test_the_keys_of_a_message_are_str(key: Any) -> None:
+def test_keys_of_a_message_are_str(key: Any) -> None:
     with pytest.raises(MessageNotEncodable, match="keys of a channel layer message must be str"):
         encode({key: 1})
 
@@ -122,7 +122,7 @@ def test_every_kind_of_dict_arrives_as_a_dict() -> None:
     assert round_trip({Kind.TYPE: "x"}) == {"type": "x"}
 
 
-def test_a_time_with_a_zone_arrives_as_a_time() -> None:
+def test_time_with_a_zone_arrives_as_a_time() -> None:
     now = datetime.datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
     assert round_trip({"at": now}) == {"at": now}
 

@@ -23,7 +23,7 @@ nearly = st.text(st.one_of(st.sampled_from(LETTERS + "! \n\u0663\u00e9"), st.cha
 @example("a" * 100)
 @example("name\n")
 @example("\u0663")
-def test_a_group_name_is_1_to_99_letters_of_the_alphabet(name: str) -> None:
+def test_group_name_is_1_to_99_letters_of_the_alphabet(name: str) -> None:
     assert names.is_group_name(name) is (1 <= len(name) <= 99 and set(name) <= set(LETTERS))
 
 
@@ -32,13 +32,13 @@ def test_a_group_name_is_1_to_99_letters_of_the_alphabet(name: str) -> None:
 @example("!a")
 @example("a!b!c")
 @example("a!b\n")
-def test_a_channel_name_may_hold_one_mark_after_the_first_letter(name: str) -> None:
+def test_channel_name_may_hold_one_mark_after_the_first_letter(name: str) -> None:
     legal = 1 <= len(name) <= 99 and set(name) <= set(LETTERS + "!") and name.count("!") <= 1 and name[0] != "!"
     assert names.is_channel_name(name) is legal
 
 
 @given(words, words)
-def test_a_name_with_a_mark_is_process_local(process: str, rest: str) -> None:
+def test_name_with_a_mark_is_process_local(process: str, rest: str) -> None:
     names.check_channel_name(f"{process}!{rest}")
     assert names.is_process_local(f"{process}!{rest}")
     assert not names.is_process_local(process)
@@ -56,10 +56,10 @@ def test_checking_a_legal_name_is_silent() -> None:
 
 
 @pytest.mark.parametrize("check", [names.check_group_name, names.check_channel_name])
-def test_the_error_says_what_was_expected_and_what_came(check: object) -> None:
+def test_error_says_what_was_expected_and_what_came(check: object) -> None:
     with pytest.raises(InvalidNameError, match=r"1 to 99 ASCII letters.*got 'a\\n'"):
         check("a\n")  # type: ignore[operator]
 
 
-def test_a_bad_name_is_a_type_error_as_in_channels() -> None:
+def test_bad_name_is_a_type_error_as_in_channels() -> None:
     assert issubclass(InvalidNameError, TypeError)

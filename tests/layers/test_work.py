@@ -75,7 +75,7 @@ async def test_what_is_done_does_not_come_again(layer: ChannelLayer) -> None:
         assert numbers(await take(source, 1)) == [2]
 
 
-async def test_what_is_left_unsettled_goes_to_the_next_as_the_same_delivery(layer: ChannelLayer) -> None:
+async def test_unsettled_message_goes_to_the_next_as_one_delivery(layer: ChannelLayer) -> None:
     await send(layer, 0, 1)
     async with layer.work_queue("jobs").serve() as source:
         left = await take(source, 2)
@@ -103,7 +103,7 @@ async def test_what_is_to_be_tried_again_later_does_not_hold_up_the_others(layer
         assert numbers(await take(source, 1)) == [0]
 
 
-async def test_a_dead_letter_does_not_come_again_and_tells_why(layer: ChannelLayer) -> None:
+async def test_dead_letter_does_not_come_again_and_tells_why(layer: ChannelLayer) -> None:
     await send(layer, 0, 1)
     queue = layer.work_queue("jobs")
     async with queue.serve() as source:
@@ -144,7 +144,7 @@ async def test_dead_letters_can_be_forgotten(layer: ChannelLayer) -> None:
     assert await queue.dead_letters() == []
 
 
-async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_says_so(
+async def test_oldest_dead_letter_goes_when_there_are_too_many(
     layer: ChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (work, work_source):
@@ -158,7 +158,7 @@ async def test_the_oldest_dead_letter_goes_when_there_are_too_many_and_the_log_s
     assert caplog.text.count("jobs has 2 dead letters; the oldest was lost") == 1
 
 
-async def test_cancelled_at_any_checkpoint_taking_and_settling_lose_nothing(layer: ChannelLayer) -> None:
+async def test_taking_and_settling_cancelled_anywhere_lose_nothing(layer: ChannelLayer) -> None:
     settles: list[Callable[[WorkSource, Delivery], Any]] = [
         lambda source, delivery: source.done(delivery),
         lambda source, delivery: source.retry(delivery, 0),
@@ -186,12 +186,12 @@ async def test_cancelled_at_any_checkpoint_taking_and_settling_lose_nothing(laye
 
 
 @pytest.mark.parametrize("name", ["", "with space", "local!channel", 5])
-async def test_a_name_that_no_named_channel_can_have_is_refused(layer: ChannelLayer, name: Any) -> None:
+async def test_name_that_no_named_channel_can_have_is_refused(layer: ChannelLayer, name: Any) -> None:
     with pytest.raises(InvalidNameError, match="a named channel's name must be a str of 1 to 99"):
         layer.work_queue(name)
 
 
-def test_a_layer_without_named_channels_says_so() -> None:
+def test_layer_without_named_channels_says_so() -> None:
     class Plain(InMemoryChannelLayer):
         work_queue = ChannelLayer.work_queue
 
@@ -199,6 +199,6 @@ def test_a_layer_without_named_channels_says_so() -> None:
         Plain().work_queue("jobs")
 
 
-def test_the_repr_of_a_queue_in_memory_tells_what_is_in_it() -> None:
+def test_repr_of_a_queue_in_memory_tells_what_is_in_it() -> None:
     queue = InMemoryChannelLayer().work_queue("jobs")
     assert repr(queue) == "<MemoryWorkQueue jobs, 0 to retry, 0 dead letters>"

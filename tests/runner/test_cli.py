@@ -47,7 +47,7 @@ def test_or_in_a_python_file_or_module(tmp_path: Path, monkeypatch: pytest.Monke
         assert parse(["serve", APP, "--config", place]).config.keep_alive_timeout == 300
 
 
-def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+def test_command_line_goes_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "hypercorn.toml"
     file.write_text('bind = "127.0.0.1:1"\nworkers = 4\naccesslog = "a"')
     arguments = ["-c", str(file), "-b", "unix:/a", "-b", "127.0.0.1:2", "-w", "2", "--access-log", "-"]
@@ -55,18 +55,18 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (config.bind, config.workers, config.accesslog) == (["unix:/a", "127.0.0.1:2"], 2, "-")
 
 
-def test_an_unknown_option_is_refused_with_the_nearest_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_option_is_refused_with_the_nearest_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "hypercorn.toml"
     file.write_text("graceful_timout = 3")
     assert "did you mean 'graceful_timeout'?" in refusal(capsys, "--config", str(file))
 
 
 @pytest.mark.parametrize("place", ["nowhere.toml", "file:nowhere.py", "python:nowhere.module"])
-def test_a_file_that_is_not_there_is_told(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_is_not_there_is_told(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"cannot read the configuration {place!r}" in refusal(capsys, "--config", place)
 
 
-def test_a_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "hypercorn.toml"
     file.write_text("bind: 1")
     assert "cannot read the configuration" in refusal(capsys, "--config", str(file))
@@ -81,11 +81,11 @@ def test_a_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         (["--keyfile", "a"], "got only keyfile: add certfile"),
     ],
 )
-def test_an_impossible_option_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_option_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in refusal(capsys, *arguments)
 
 
-def test_the_reloader_is_not_for_this_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reloader_is_not_for_this_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "hypercorn.toml"
     file.write_text("use_reloader = true")
     assert "runserver" in refusal(capsys, "--config", str(file))

@@ -14,7 +14,7 @@ from .serving import close_code, serving
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
 
 
-async def test_a_crashed_process_is_replaced_and_the_others_go_on() -> None:
+async def test_crashed_process_is_replaced_and_the_others_go_on() -> None:
     async with serving("--workers=2") as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -29,7 +29,7 @@ async def test_a_crashed_process_is_replaced_and_the_others_go_on() -> None:
         assert await runner.ends() == 0
 
 
-async def test_a_terminated_child_drains_and_is_replaced() -> None:
+async def test_terminated_child_drains_and_is_replaced() -> None:
     async with serving("--workers=2") as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -53,7 +53,7 @@ async def test_children_of_a_killed_parent_drain_and_end() -> None:
 
 
 @pytest.mark.parametrize(("workers", "code"), [("1", -signal.SIGTERM), ("2", 128 + signal.SIGTERM)])
-async def test_a_second_signal_ends_the_server_at_once(workers: str, code: int) -> None:
+async def test_second_signal_ends_the_server_at_once(workers: str, code: int) -> None:
     async with serving(f"--workers={workers}") as runner:
         server = Server(await runner.port())
         async with server.websocket("/slow/") as client:
@@ -80,7 +80,7 @@ async def test_ctrl_c_in_a_terminal_is_one_drain() -> None:
     assert "disconnected 1012" in runner.text
 
 
-async def test_a_request_that_has_begun_is_answered() -> None:
+async def test_request_that_has_begun_is_answered() -> None:
     async with serving() as runner:
         server = Server(await runner.port())
         async with trio.open_nursery() as nursery:
@@ -94,7 +94,7 @@ async def test_a_request_that_has_begun_is_answered() -> None:
         assert await runner.ends() == 0
 
 
-async def test_a_signal_during_the_start_ends_it_in_order() -> None:
+async def test_signal_during_the_start_ends_it_in_order() -> None:
     async with serving(app="tests.runner.application:hangs") as runner:
         await runner.said("starting up")
         runner.process.send_signal(signal.SIGTERM)

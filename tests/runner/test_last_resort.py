@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_hanging_thread_is_logged_and_ended_after_the_grace(config: str, workers: int) -> None:
+async def test_hanging_thread_is_logged_and_ended_after_the_grace(config: str, workers: int) -> None:
     async with serving(config, f"--workers={workers}", **SHORT) as runner:
         server = Server(await runner.port())
         async with server.websocket("/slow/") as client, server.websocket("/echo/") as other:
@@ -50,7 +50,7 @@ async def test_a_hanging_thread_is_logged_and_ended_after_the_grace(config: str,
     assert "call finished" not in runner.text
 
 
-async def test_a_frozen_loop_is_logged_and_ended(config: str) -> None:
+async def test_frozen_loop_is_logged_and_ended(config: str) -> None:
     async with serving(config, **SHORT) as runner:
         server = Server(await runner.port())
         async with server.websocket("/frozen/") as client:
@@ -62,7 +62,7 @@ async def test_a_frozen_loop_is_logged_and_ended(config: str) -> None:
     assert "in take_time\n" in runner.text
 
 
-async def test_a_child_with_a_frozen_loop_is_killed_by_its_parent(config: str) -> None:
+async def test_child_with_a_frozen_loop_is_killed_by_its_parent(config: str) -> None:
     async with serving(config, "--workers=2", **SHORT) as runner:
         server = Server(await runner.port())
         await runner.said("Running on", times=2)
@@ -75,7 +75,7 @@ async def test_a_child_with_a_frozen_loop_is_killed_by_its_parent(config: str) -
     assert len(lines_with(runner.text, "was killed by SIGKILL while it was draining")) == 1
 
 
-async def test_a_second_signal_ends_a_frozen_loop_at_once() -> None:
+async def test_second_signal_ends_a_frozen_loop_at_once() -> None:
     async with serving() as runner:
         server = Server(await runner.port())
         async with server.websocket("/frozen/") as client:

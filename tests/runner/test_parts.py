@@ -54,7 +54,7 @@ def test_every_address_is_listened_on_and_closed_in_the_end(tmp_path: Path) -> N
     assert not (tmp_path / "socket").exists()
 
 
-def test_a_configuration_names_the_sockets_that_are_open() -> None:
+def test_configuration_names_the_sockets_that_are_open() -> None:
     config = config_for("127.0.0.1:0")
     with listening(config) as listeners:
         number = listeners[0][1].fileno()
@@ -74,7 +74,7 @@ def test_with_tls_there_may_be_addresses_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:99999", "256.1.1.1:0", "unix:/nowhere/at/all", "fd://9999"])
-def test_an_address_that_cannot_be_is_told(address: str) -> None:
+def test_address_that_cannot_be_is_told(address: str) -> None:
     with pytest.raises(CannotStart, match="cannot listen on"), listening(config_for("127.0.0.1:0", address)):
         pass
 
@@ -82,19 +82,19 @@ def test_an_address_that_cannot_be_is_told(address: str) -> None:
 @pytest.mark.parametrize(
     ("address", "host"), [("[::1]:0", "::1"), ("127.0.0.1:0", "127.0.0.1"), ("localhost:0", "127.0.0.1")]
 )
-def test_an_address_is_host_and_port(address: str, host: str) -> None:
+def test_address_is_host_and_port(address: str, host: str) -> None:
     with listening(config_for(address)) as listeners:
         assert listeners[0][1].getsockname()[0] == host
 
 
-def test_a_socket_that_is_open_already_is_used() -> None:
+def test_socket_that_is_open_already_is_used() -> None:
     given = socket.create_server(("127.0.0.1", 0))
     name = given.getsockname()
     with listening(config_for(f"fd://{given.detach()}")) as listeners:
         assert listeners[0][1].getsockname() == name
 
 
-def test_a_unix_sockets_mode_is_hypercorns_option(tmp_path: Path) -> None:
+def test_unix_sockets_mode_is_hypercorns_option(tmp_path: Path) -> None:
     config = config_for(f"unix:{tmp_path}/socket")
     config.umask, config.user, config.group = 0o077, os.getuid(), os.getgid()
     with listening(config):
@@ -109,7 +109,7 @@ def test_quic_is_a_datagram_socket() -> None:
         assert [(kind, sock.type) for kind, sock in listeners] == [("quic_bind", socket.SOCK_DGRAM)]
 
 
-def test_a_taken_port_is_told_even_with_several_processes() -> None:
+def test_taken_port_is_told_even_with_several_processes() -> None:
     with listening(config_for("127.0.0.1:0")) as listeners:
         config = config_for(f"127.0.0.1:{listeners[0][1].getsockname()[1]}")
         config.workers = 2
@@ -117,7 +117,7 @@ def test_a_taken_port_is_told_even_with_several_processes() -> None:
             pass
 
 
-def test_a_unix_socket_of_another_server_is_not_replaced(tmp_path: Path) -> None:
+def test_unix_socket_of_another_server_is_not_replaced(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/socket"
     with listening(config_for(address)):
         with pytest.raises(CannotStart, match="another server listens there"), listening(config_for(address)):
@@ -126,7 +126,7 @@ def test_a_unix_socket_of_another_server_is_not_replaced(tmp_path: Path) -> None
             client.connect(str(tmp_path / "socket"))
 
 
-def test_a_left_behind_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
+def test_left_behind_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "socket"))
     with listening(config_for(f"unix:{tmp_path}/socket")):
@@ -137,7 +137,7 @@ def test_a_left_behind_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path)
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_unix_socket_replaced_by_another_server_is_kept(tmp_path: Path) -> None:
+def test_unix_socket_replaced_by_another_server_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with listening(config_for(f"unix:{path}")):
         path.rename(tmp_path / "old")
@@ -145,7 +145,7 @@ def test_a_unix_socket_replaced_by_another_server_is_kept(tmp_path: Path) -> Non
     assert path.exists()
 
 
-def test_a_unix_socket_may_have_been_removed_meanwhile(tmp_path: Path) -> None:
+def test_unix_socket_may_have_been_removed_meanwhile(tmp_path: Path) -> None:
     with listening(config_for(f"unix:{tmp_path}/socket")):
         (tmp_path / "socket").unlink()
 
@@ -157,13 +157,13 @@ def test_main_tells_what_is_taken_and_returns_its_code(caplog: pytest.LogCapture
     assert f"cannot start: cannot listen on {address}" in caplog.text
 
 
-def test_a_certificate_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_certificate_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
     tls = ["--certfile", "nowhere.pem", "--keyfile", "nowhere.pem"]
     assert main(["serve", "nowhere:application", "--bind", "127.0.0.1:0", *tls]) == CANNOT_START
     assert "cannot use the TLS certificate 'nowhere.pem'" in caplog.text
 
 
-def test_a_pid_file_is_there_for_as_long_as_the_process(tmp_path: Path) -> None:
+def test_pid_file_is_there_for_as_long_as_the_process(tmp_path: Path) -> None:
     config = Config()
     with pid_file(config):
         pass
@@ -176,7 +176,7 @@ def test_a_pid_file_is_there_for_as_long_as_the_process(tmp_path: Path) -> None:
 # -- the application --------------------------------------------------------------------------------------------------
 
 
-def test_an_application_is_found_by_its_name() -> None:
+def test_application_is_found_by_its_name() -> None:
     from tests.runner.application import application
 
     assert load("tests.runner.application:application") is application
@@ -184,7 +184,7 @@ def test_an_application_is_found_by_its_name() -> None:
     assert load("tests.runner.application:Echo.as_asgi") is not None
 
 
-def test_the_working_directory_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_directory_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runner_app.py").write_text("def application(scope, receive, send): pass")
@@ -208,7 +208,7 @@ def test_what_is_not_there_is_told_by_its_name(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["1 / 0", "import nowhere_at_all"])
-def test_a_module_that_fails_is_told_with_its_traceback(
+def test_module_that_fails_is_told_with_its_traceback(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -269,7 +269,7 @@ def test_hypercorns_error_log_may_be_nowhere() -> None:
         assert logger.handlers == []
 
 
-def test_a_configuration_of_the_projects_own_is_left_alone() -> None:
+def test_configuration_of_the_projects_own_is_left_alone() -> None:
     mine = logging.NullHandler()
     with unconfigured() as logger:
         logger.addHandler(mine)
@@ -290,7 +290,7 @@ def test_restart_delays_double_up_to_a_limit_and_are_reset() -> None:
     assert backoff.delay(STEADY) <= FIRST_DELAY
 
 
-def test_a_child_finds_its_inheritance_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_finds_its_inheritance_once(monkeypatch: pytest.MonkeyPatch) -> None:
     inheritance = Inheritance(2, 7, {"bind": [8, 9], "insecure_bind": [10]})
     assert inherited() is None
     monkeypatch.setattr("os.environ", inheritance.environment())
@@ -299,7 +299,7 @@ def test_a_child_finds_its_inheritance_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert inheritance.descriptors() == [7, 8, 9, 10]
 
 
-async def test_a_lifeline_reports_readiness_and_the_parents_end() -> None:
+async def test_lifeline_reports_readiness_and_the_parents_end() -> None:
     parent, child = socket.socketpair()
     async with Lifeline(child.detach()) as lifeline:
         await lifeline.ready(2.5)
@@ -322,7 +322,7 @@ async def test_parent_that_ends_unheard_is_gone_too() -> None:
 
 
 @pytest.mark.parametrize("served", [0, 1])
-async def test_a_system_without_processes_is_tried_again_up_to_a_limit(
+async def test_system_without_processes_is_tried_again_up_to_a_limit(
     served: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_process = trio.lowlevel.open_process
@@ -345,7 +345,7 @@ async def test_a_system_without_processes_is_tried_again_up_to_a_limit(
     assert "stopping: the system cannot start another process: " in caplog.text
 
 
-def test_an_address_without_a_port_has_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_without_a_port_has_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     monkeypatch.setattr("trio_channels.runner.sockets._DEFAULT_PORT", port)
     with listening(config_for("127.0.0.1")) as listeners:

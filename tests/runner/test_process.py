@@ -22,7 +22,7 @@ async def test_sigterm_drains_and_the_exit_code_is_0() -> None:
     assert "Traceback" not in runner.text
 
 
-async def test_a_failing_start_is_logged_once_and_not_tried_again() -> None:
+async def test_failing_start_is_logged_once_and_not_tried_again() -> None:
     async with serving("--workers=2", app="tests.runner.application:fails") as runner:
         assert await runner.ends() == 3
     assert runner.text.count("cannot start: the application did not start") == 1

@@ -56,7 +56,7 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.lowlevel.checkpoint()
 
 
-async def test_the_first_signal_drains_and_the_second_is_the_systems() -> None:
+async def test_first_signal_drains_and_the_second_is_the_systems() -> None:
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     process, orders = serving(application)
     async with trio.open_nursery() as nursery:
@@ -69,7 +69,7 @@ async def test_the_first_signal_drains_and_the_second_is_the_systems() -> None:
     assert orders.seconds == [12.0, 12.0, 4.0]
 
 
-async def test_a_child_reports_that_it_serves_and_ends_with_its_lifeline() -> None:
+async def test_child_reports_that_it_serves_and_ends_with_its_lifeline() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         process, _orders = serving(application, Inheritance(1, theirs.detach(), {}))
@@ -82,7 +82,7 @@ async def test_a_child_reports_that_it_serves_and_ends_with_its_lifeline() -> No
         assert READY.unpack(ours.recv(10)) == (17.0,)
 
 
-async def test_a_start_that_fails_never_counts_as_serving() -> None:
+async def test_start_that_fails_never_counts_as_serving() -> None:
     process, _orders = serving(fails)
     with pytest.raises(ExceptionGroup) as failure:
         await process.run()
@@ -90,7 +90,7 @@ async def test_a_start_that_fails_never_counts_as_serving() -> None:
     assert "the application did not start: Lifespan failure" in str(_startup_error(failure.value))
 
 
-def test_a_server_that_never_served_reports_the_cause() -> None:
+def test_server_that_never_served_reports_the_cause() -> None:
     leaf = KeyError("a")
     told = _startup_error(ExceptionGroup("", [ExceptionGroup("", [leaf])]))
     assert told.__cause__ is leaf
@@ -137,7 +137,7 @@ def test_exit_code_tells_how_it_went(
     assert message in caplog.text
 
 
-def test_an_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "default" in channel_layers
     warn_of_separate_layers(3)
     (record,) = caplog.records

@@ -73,7 +73,7 @@ async def until(condition: Any) -> None:
 # -- the access log ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_is_one_line_with_the_connections_number(access: pytest.LogCaptureFixture) -> None:
+async def test_request_is_one_line_with_the_connections_number(access: pytest.LogCaptureFixture) -> None:
     async with served() as server:
         await server.request("GET", "/a%0Ab/?c=%0A")
         await until(lambda: lines(access))
@@ -83,7 +83,7 @@ async def test_a_request_is_one_line_with_the_connections_number(access: pytest.
     assert line.rpartition("#")[2].isdecimal()
 
 
-async def test_a_websocket_is_a_line_when_it_begins_and_one_with_its_code_when_it_ends(
+async def test_websocket_has_a_line_at_its_start_and_end(
     access: pytest.LogCaptureFixture,
 ) -> None:
     async with served() as server:
@@ -103,7 +103,7 @@ async def test_it_is_off_by_default(caplog: pytest.LogCaptureFixture) -> None:
     assert lines(caplog) == []
 
 
-async def test_records_of_a_handler_and_its_threads_have_the_connections_number(
+async def test_log_records_have_the_connections_number(
     access: pytest.LogCaptureFixture,
 ) -> None:
     access.set_level(logging.INFO, "tests.application")
@@ -118,7 +118,7 @@ async def test_records_of_a_handler_and_its_threads_have_the_connections_number(
     assert lines(access)[0].endswith(f"#{record.connection}")  # type: ignore[attr-defined]
 
 
-async def test_the_format_is_hypercorns_option(access: pytest.LogCaptureFixture) -> None:
+async def test_format_is_hypercorns_option(access: pytest.LogCaptureFixture) -> None:
     async with served(access_log_format="%(m)s %(U)s %({x-mine}i)s %({content-type}o)s %(nothing)s") as server:
         await server.request("GET", "/", [(b"x-mine", b'a"b')])
         await until(lambda: lines(access))
@@ -142,13 +142,13 @@ async def test_hypercorns_option_accesslog_says_where_to(quiet: logging.Logger, 
         await until(lambda: "GET /page/" in (tmp_path / "access.log").read_text())
 
 
-def test_a_logger_given_to_hypercorn_is_used() -> None:
+def test_logger_given_to_hypercorn_is_used() -> None:
     config = Config()
     config.accesslog = logging.getLogger("tests.access")
     assert ServerLog(config).access_logger is config.accesslog
 
 
-def test_a_logger_class_of_ones_own_stays() -> None:
+def test_logger_class_of_ones_own_stays() -> None:
     class Mine(Logger):
         pass
 
@@ -158,7 +158,7 @@ def test_a_logger_class_of_ones_own_stays() -> None:
     assert type(config.log) is Mine
 
 
-def test_what_an_access_line_may_name_is_there_without_a_response_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_line_fields_exist_without_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIO_CHANNELS_TESTS", "yes")
     atoms = Atoms({"type": "http", "method": "GET", "path": "/", "query_string": b"a=1"}, None, 1.5)
     assert [atoms[name] for name in ("h", "s", "st", "b", "i")] == ["-", "-", "-", "-", "-"]
@@ -208,7 +208,7 @@ async def test_what_a_client_does_leaves_no_traceback(data: bytes, end: str, cap
     assert [record.getMessage() for record in guilty] == []
 
 
-async def test_a_client_that_vanishes_while_it_is_sent_to_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_that_vanishes_mid_send_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async with served(graceful_timeout=0.1) as server:
         async with await connected(server.port) as stream:
             client = RawClient(stream)

@@ -87,9 +87,7 @@ async def test_bare_hypercorn_cannot_end_while_a_client_does_not_read(clock: tri
 
 
 @BOTH_VERSIONS
-async def test_a_client_that_does_not_read_is_cut_after_the_time_for_a_write(
-    connect: Open, clock: trio.testing.MockClock
-) -> None:
+async def test_client_that_does_not_read_is_cut(connect: Open, clock: trio.testing.MockClock) -> None:
     application = Floods()
     async with serving_ours(application) as server:
         client = await connect(server)
@@ -102,9 +100,7 @@ async def test_a_client_that_does_not_read_is_cut_after_the_time_for_a_write(
         await client.aclose()
 
 
-async def test_a_client_that_does_not_read_does_not_delay_a_shutdown_beyond_the_grace(
-    settings: Any, clock: trio.testing.MockClock
-) -> None:
+async def test_client_that_does_not_read_delays_no_shutdown(settings: Any, clock: trio.testing.MockClock) -> None:
     settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1000, "SHUTDOWN_GRACE": 7}
     application = Floods()
     async with serving_ours(application, graceful_timeout=Config.graceful_timeout) as server:
@@ -147,7 +143,7 @@ async def test_bare_hypercorn_sends_to_the_dead_at_once() -> None:
 
 
 @BOTH_VERSIONS
-async def test_sending_to_a_client_that_has_gone_raises_and_lets_others_run(connect: Open) -> None:
+async def test_send_to_a_gone_client_raises_and_yields(connect: Open) -> None:
     class Sends(Application):
         error: BaseException | None = None
 
@@ -184,7 +180,7 @@ async def test_bare_hypercorn_loses_the_clients_close_code() -> None:
 
 
 @BOTH_VERSIONS
-async def test_the_clients_close_code_and_reason_reach_the_application(connect: Open) -> None:
+async def test_clients_close_code_and_reason_reach_the_application(connect: Open) -> None:
     application = Application()
     async with serving_ours(application) as server:
         client = await connect(server)
@@ -195,7 +191,7 @@ async def test_the_clients_close_code_and_reason_reach_the_application(connect: 
 
 
 @BOTH_VERSIONS
-async def test_a_close_without_a_code_is_1005_and_an_end_without_a_close_is_1006(connect: Open) -> None:
+async def test_close_without_code_is_1005_and_no_close_is_1006(connect: Open) -> None:
     application = Application()
     async with serving_ours(application) as server:
         for last in (frame(8), b""):
@@ -240,7 +236,7 @@ async def test_bare_hypercorn_tells_nobody_of_a_frame_before_accept(clock: trio.
         assert application.ended == []
 
 
-async def test_a_frame_before_accept_is_a_400_and_a_disconnect() -> None:
+async def test_frame_before_accept_is_a_400_and_a_disconnect() -> None:
     application = Hesitates()
     async with serving_ours(application) as server:
         async with await early_frame(server, application) as stream:
@@ -279,7 +275,7 @@ async def test_what_is_too_long_is_refused_when_it_is_announced(connect: Open, f
     assert application.events == []
 
 
-async def test_a_message_as_long_as_the_limit_is_taken_and_the_next_one_too() -> None:
+async def test_message_at_the_limit_is_taken_and_so_is_the_next() -> None:
     application = Application()
     async with serving_ours(application) as server:
         client = await open_h1(server)
@@ -326,7 +322,7 @@ def deflated(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 5, 2**20])
-async def test_a_compressed_message_comes_back_compressed(size: int, settings: Any) -> None:
+async def test_compressed_message_comes_back_compressed(size: int, settings: Any) -> None:
     settings.TRIO_CHANNELS = {"WEBSOCKET_COMPRESSION": True}
     application = Application()
     async with serving_ours(application) as server:
@@ -342,7 +338,7 @@ async def test_a_compressed_message_comes_back_compressed(size: int, settings: A
     assert application.events[-1]["text"] == "plain"
 
 
-async def test_a_message_that_inflates_beyond_the_limit_is_refused(settings: Any) -> None:
+async def test_message_that_inflates_beyond_the_limit_is_refused(settings: Any) -> None:
     settings.TRIO_CHANNELS = {"WEBSOCKET_COMPRESSION": True}
     application = Application()
     async with serving_ours(application) as server:
@@ -386,7 +382,7 @@ async def test_bare_hypercorns_pings_outlive_their_connection(clock: trio.testin
 
 
 @BOTH_VERSIONS
-async def test_the_pings_end_with_the_connection(connect: Open, clock: trio.testing.MockClock) -> None:
+async def test_pings_end_with_the_connection(connect: Open, clock: trio.testing.MockClock) -> None:
     application = Application()
     async with serving_ours(application, websocket_ping_interval=500) as server:
         await trio.testing.wait_all_tasks_blocked()
@@ -409,7 +405,7 @@ async def test_bare_hypercorn_keeps_a_peer_that_has_vanished(clock: trio.testing
 
 
 @BOTH_VERSIONS
-async def test_a_peer_that_answers_no_ping_is_cut_in_45_seconds(connect: Open, clock: trio.testing.MockClock) -> None:
+async def test_peer_that_answers_no_ping_is_cut_in_45_seconds(connect: Open, clock: trio.testing.MockClock) -> None:
     application = Application()
     async with serving_ours(application) as server:
         client = await connect(server)
@@ -422,7 +418,7 @@ async def test_a_peer_that_answers_no_ping_is_cut_in_45_seconds(connect: Open, c
         await client.aclose()
 
 
-async def test_a_peer_that_answers_stays(clock: trio.testing.MockClock) -> None:
+async def test_peer_that_answers_stays(clock: trio.testing.MockClock) -> None:
     application = Application()
     async with serving_ours(application) as server:
         client = await open_h1(server)
@@ -433,7 +429,7 @@ async def test_a_peer_that_answers_stays(clock: trio.testing.MockClock) -> None:
         await client.aclose()
 
 
-async def test_a_slow_application_is_not_its_clients_fault(clock: trio.testing.MockClock) -> None:
+async def test_slow_application_is_not_its_clients_fault(clock: trio.testing.MockClock) -> None:
     class Sleeps(Application):
         async def talk(self, receive: Any, send: Any) -> None:
             await trio.sleep(200)
@@ -452,7 +448,7 @@ async def test_a_slow_application_is_not_its_clients_fault(clock: trio.testing.M
 # -- what may go wrong in code that nobody has thought of ------------------------------------------------------------
 
 
-async def test_an_error_in_protocol_code_is_one_record_and_the_end_of_one_connection(
+async def test_protocol_error_is_one_record_and_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     application = Application()
@@ -469,7 +465,7 @@ async def test_an_error_in_protocol_code_is_one_record_and_the_end_of_one_connec
     assert record.exc_info is not None
 
 
-async def test_an_error_in_protocol_code_while_the_application_talks_tells_the_application(
+async def test_protocol_error_tells_a_talking_application(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     application = Application()

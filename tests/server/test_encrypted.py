@@ -53,7 +53,7 @@ async def encrypted(
         yield Encrypted(server, certificate[0])
 
 
-async def test_a_request_is_answered_and_its_scope_says_https(certificate: Any) -> None:
+async def test_request_is_answered_and_its_scope_says_https(certificate: Any) -> None:
     class Notes(Application):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             self.events.append(scope)
@@ -69,7 +69,7 @@ async def test_a_request_is_answered_and_its_scope_says_https(certificate: Any) 
     assert [scope["scheme"] for scope in application.events] == ["https"] * 3
 
 
-async def test_a_websocket_talks_and_is_closed_with_its_code(certificate: Any) -> None:
+async def test_websocket_talks_and_is_closed_with_its_code(certificate: Any) -> None:
     application = Application()
     async with encrypted(certificate, application) as server:
         async with open_websocket_url(server.url, ssl_context=server.context) as client:
@@ -93,7 +93,7 @@ async def test_http2_is_agreed_on_and_spoken(certificate: Any) -> None:
             assert await client.until(h2.events.StreamEnded, number)
 
 
-async def test_an_early_answer_reaches_a_client_that_is_still_sending(certificate: Any) -> None:
+async def test_early_answer_reaches_a_client_that_is_still_sending(certificate: Any) -> None:
     """Closing with something unread resets the connection, and the client would lose the answer."""
     async with encrypted(certificate, Application()) as server, await server.connect() as stream:
         await stream.do_handshake()
@@ -139,7 +139,7 @@ async def test_what_is_no_tls_ends_its_connection_and_nothing_else(certificate: 
             await read_until(stream, b"hello")
 
 
-async def test_bytes_that_are_no_tls_within_a_connection_are_the_end_of_a_websocket(certificate: Any) -> None:
+async def test_non_tls_bytes_end_a_websocket(certificate: Any) -> None:
     application = Application()
     async with encrypted(certificate, application) as server:
         stream = await server.connect()
@@ -150,7 +150,7 @@ async def test_bytes_that_are_no_tls_within_a_connection_are_the_end_of_a_websoc
     assert application.ended[0]["code"] == 1006
 
 
-async def test_a_shutdown_tells_1012(certificate: Any) -> None:
+async def test_shutdown_tells_1012(certificate: Any) -> None:
     application = Application()
     async with encrypted(certificate, application) as server, await server.connect() as stream:
         await websocket_on(stream)
@@ -158,7 +158,7 @@ async def test_a_shutdown_tells_1012(certificate: Any) -> None:
         assert close_code(await read_all(stream)) == 1012
 
 
-async def test_a_connection_too_many_is_closed_before_any_handshake(certificate: Any, settings: Any) -> None:
+async def test_connection_too_many_is_closed_before_any_handshake(certificate: Any, settings: Any) -> None:
     settings.TRIO_CHANNELS = {"MAX_CONNECTIONS": 1}
     async with encrypted(certificate, Application()) as server:
         async with open_websocket_url(server.url, ssl_context=server.context), await server.server.connect() as second:

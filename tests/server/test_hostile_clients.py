@@ -52,7 +52,7 @@ class SendsOnly(Application):
             self.over.set()
 
 
-async def test_a_client_that_leaves_with_a_second_request_in_the_queue_is_noticed() -> None:
+async def test_client_that_leaves_a_queued_request_is_noticed() -> None:
     application = SendsOnly()
     async with serving_ours(application) as server:
         async with await server.connect() as stream:
@@ -62,7 +62,7 @@ async def test_a_client_that_leaves_with_a_second_request_in_the_queue_is_notice
             await application.over.wait()
 
 
-async def test_a_client_that_leaves_more_messages_than_the_application_takes_is_noticed() -> None:
+async def test_client_that_leaves_unread_messages_is_noticed() -> None:
     application = SendsOnly()
     async with serving_ours(application) as server:
         client = await open_h1(server)
@@ -73,7 +73,7 @@ async def test_a_client_that_leaves_more_messages_than_the_application_takes_is_
             await application.over.wait()
 
 
-async def test_an_upgrade_to_http2_is_not_taken() -> None:
+async def test_upgrade_to_http2_is_not_taken() -> None:
     """Through a reverse proxy that passes ``Upgrade`` on, for WebSockets, it would go past all of that one's rules."""
     async with serving_ours(Application()) as server, await server.connect() as stream:
         await stream.send_all(
@@ -107,7 +107,7 @@ async def test_control_frames_and_compressed_messages_do_not_meet(between: bytes
     assert [event["text"] for event in application.events] == ["compressed", "compressed"]
 
 
-async def test_a_header_that_the_application_may_not_send_is_a_500_and_no_websocket() -> None:
+async def test_illegal_accept_header_is_500_and_no_websocket() -> None:
     class Splits(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -121,13 +121,13 @@ async def test_a_header_that_the_application_may_not_send_is_a_500_and_no_websoc
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e9, 1e-6])
-async def test_a_write_may_have_as_long_as_the_settings_say(seconds: float, settings: Any) -> None:
+async def test_write_may_have_as_long_as_the_settings_say(seconds: float, settings: Any) -> None:
     settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": seconds}
     async with serving_ours(Application()) as server:
         assert (await server.request("GET", "/")).body == b"hello"
 
 
-async def test_a_client_that_leaves_a_nursery_of_senders_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_that_leaves_a_nursery_of_senders_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     class Nursery(SendsOnly):
         async def talk(self, receive: Any, send: Any) -> None:
             self.began.set()
@@ -153,7 +153,7 @@ async def test_a_client_that_leaves_a_nursery_of_senders_is_no_error(caplog: pyt
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_a_request_whose_end_a_proxy_may_see_elsewhere_is_refused_and_nothing_after_it_is_heard() -> None:
+async def test_ambiguous_request_is_refused_and_nothing_after_heard() -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with serving_ours(Application()) as server, await server.connect() as stream:
         await stream.send_all(head + b"0\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -177,7 +177,7 @@ async def test_whoever_waits_for_an_event_hears_of_the_end() -> None:
     assert heard == [{"type": "http.disconnect"}] * 2
 
 
-async def test_the_first_disconnect_ends_an_inbox() -> None:
+async def test_first_disconnect_ends_an_inbox() -> None:
     inbox = Inbox(1)
     await inbox({"type": "http.request"})
     async with trio.open_nursery() as nursery:
@@ -189,7 +189,7 @@ async def test_the_first_disconnect_ends_an_inbox() -> None:
     assert heard == [{"type": "http.request"}, *[{"type": "websocket.disconnect", "code": 1001}] * 2]
 
 
-async def test_an_application_that_answers_what_the_server_has_refused_finds_the_client_gone(
+async def test_late_answer_to_a_refused_handshake_finds_no_client(
     caplog: pytest.LogCaptureFixture, settings: Any
 ) -> None:
     settings.TRIO_CHANNELS = {"BODY_TIMEOUT": 0.1}
@@ -206,7 +206,7 @@ async def test_an_application_that_answers_what_the_server_has_refused_finds_the
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_a_websocket_that_comes_while_the_server_ends_is_told_so() -> None:
+async def test_websocket_that_comes_while_the_server_ends_is_told_so() -> None:
     application = Application()
     async with serving_ours(application) as server:
         kept = await open_h1(server)
@@ -220,7 +220,7 @@ async def test_a_websocket_that_comes_while_the_server_ends_is_told_so() -> None
         await kept.aclose()
 
 
-async def test_a_flood_of_frames_lets_others_run() -> None:
+async def test_flood_of_frames_lets_others_run() -> None:
     """Frames that say nothing are never waited for: a thousand pongs are one read."""
     async with serving_ours(Application()) as server:
         client = await open_h1(server)
@@ -243,7 +243,7 @@ async def test_a_flood_of_frames_lets_others_run() -> None:
         await client.aclose()
 
 
-async def test_a_flood_of_http2_frames_lets_others_run() -> None:
+async def test_flood_of_http2_frames_lets_others_run() -> None:
     async with serving_ours(Application()) as server, await Http2.open(server) as client:
         await client.until(h2.events.RemoteSettingsChanged)
         (connection,) = _server().connections
@@ -273,7 +273,7 @@ def _server() -> Any:
     return server
 
 
-async def test_who_has_the_server_reset_the_streams_is_sent_away_as_who_resets_them() -> None:
+async def test_made_you_reset_ends_the_connection() -> None:
     """CVE-2025-8671: a frame that may not be on a stream ends it, and the application instance has been started."""
 
     class Counts(Application):

@@ -68,7 +68,7 @@ async def answers(server: Server, data: bytes) -> bytes:
 @METHODS
 @ANSWERS
 @pytest.mark.parametrize("last", [("1.1", "Connection: close"), ("1.0",)], ids=["close", "HTTP/1.0"])
-async def test_a_connection_that_is_not_to_go_on_is_closed_after_the_answer(
+async def test_connection_that_must_not_go_on_is_closed(
     method: str, application: type[Application], last: tuple[str, ...]
 ) -> None:
     async with serving_ours(application()) as server:
@@ -80,7 +80,7 @@ async def test_a_connection_that_is_not_to_go_on_is_closed_after_the_answer(
 
 @METHODS
 @ANSWERS
-async def test_a_connection_goes_on_for_the_next_request(method: str, application: type[Application]) -> None:
+async def test_connection_goes_on_for_the_next_request(method: str, application: type[Application]) -> None:
     async with serving_ours(application()) as server:
         async with await server.connect() as stream:
             answer = b""
@@ -103,12 +103,12 @@ async def test_requests_that_are_sent_at_once_are_all_answered(method: str, appl
     assert answer.count(b"HTTP/1.1 20") == 10
 
 
-async def test_an_answer_that_breaks_off_ends_the_connection() -> None:
+async def test_answer_that_breaks_off_ends_the_connection() -> None:
     async with serving_ours(Stops()) as server:
         assert (await answers(server, request("GET"))).endswith(b"hel")
 
 
-async def test_a_body_that_is_asked_for_before_it_is_sent_is_read() -> None:
+async def test_body_that_is_asked_for_before_it_is_sent_is_read() -> None:
     async with serving_ours(Reads()) as server, await server.connect() as stream:
         asked = request("POST", "1.1", "Expect: 100-continue", "Connection: close")
         await stream.send_all(asked[:-3])
@@ -117,7 +117,7 @@ async def test_a_body_that_is_asked_for_before_it_is_sent_is_read() -> None:
         assert (await read_all(stream)).endswith(b"hello")
 
 
-async def test_a_tunnel_is_not_built(caplog: pytest.LogCaptureFixture) -> None:
+async def test_tunnel_is_not_built(caplog: pytest.LogCaptureFixture) -> None:
     async with serving_ours(Application()) as server:
         for host in (b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", b"CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\nTLS"):
             assert (await answers(server, host)).startswith(b"HTTP/1.1 501")
@@ -125,16 +125,14 @@ async def test_a_tunnel_is_not_built(caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_host_that_is_not_served_is_a_404_and_one_that_is_no_ascii_a_400() -> None:
+async def test_unknown_host_is_404_and_a_non_ascii_one_400() -> None:
     async with serving_ours(Application(), server_names=["b"]) as server:
         assert (await answers(server, request("GET"))).startswith(b"HTTP/1.1 404")
         no_ascii = request("GET").replace(b"Host: a", b"Host: \xe9")
         assert (await answers(server, no_ascii)).startswith(b"HTTP/1.1 400")
 
 
-async def test_the_kernel_gives_up_on_a_peer_that_acknowledges_nothing_after_the_time_for_a_write(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_kernel_gives_up_on_a_silent_peer(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 7}
     accepted: list[ServerConnection] = []
     monkeypatch.setattr(ServerConnection, "run", noting(accepted, ServerConnection.run))

@@ -33,7 +33,7 @@ async def still_answers(client: Http2) -> None:
     assert await client.status(await client.request(*GET, ROOT)) == 200
 
 
-async def test_a_tunnel_is_not_built() -> None:
+async def test_tunnel_is_not_built() -> None:
     async with connected() as (_, client):
         await client.until(h2.events.RemoteSettingsChanged)
         tunnel = ((b":method", b"CONNECT"), (b":protocol", b"connect-udp"), *GET[1:], ROOT)
@@ -41,13 +41,13 @@ async def test_a_tunnel_is_not_built() -> None:
         await still_answers(client)
 
 
-async def test_a_request_whose_priority_was_announced_is_answered() -> None:
+async def test_request_whose_priority_was_announced_is_answered() -> None:
     async with connected() as (_, client):
         client.h2.prioritize(1, weight=3)
         await still_answers(client)
 
 
-async def test_a_request_is_a_503_while_the_client_has_announced_too_many_priorities() -> None:
+async def test_request_with_too_many_priorities_is_503() -> None:
     async with connected() as (_, client):
         for number in range(1, 1_001):
             client.h2.prioritize(2 * number + 1)
@@ -64,7 +64,7 @@ async def test_data_of_a_stream_that_was_forgotten_is_no_error() -> None:
         await still_answers(client)
 
 
-async def test_a_refusal_of_a_stream_that_was_reset_at_once_is_no_error() -> None:
+async def test_refusal_of_a_stream_that_was_reset_at_once_is_no_error() -> None:
     async with connected() as (_, client):
         number = client.h2.get_next_available_stream_id()
         client.h2.send_headers(number, [(b":method", b"CONNECT"), (b":authority", b"localhost")], end_stream=False)
@@ -89,7 +89,7 @@ class Endless(Application):
 
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["that leaves", "that resets the stream"])
-async def test_an_application_that_waits_for_a_window_does_not_wait_for_a_client(
+async def test_application_waiting_for_a_window_waits_for_no_client(
     leaves: bool, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000}
@@ -110,7 +110,7 @@ async def test_an_application_that_waits_for_a_window_does_not_wait_for_a_client
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_nothing_is_kept_of_streams_that_were_cut_because_their_client_opens_no_window(
+async def test_streams_cut_for_a_closed_window_leave_nothing(
     clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Http2Protocol] = []
@@ -132,7 +132,7 @@ async def test_nothing_is_kept_of_streams_that_were_cut_because_their_client_ope
             made[0].priority.unblock(number)
 
 
-async def test_a_buffer_that_is_complete_takes_nothing_more() -> None:
+async def test_buffer_that_is_complete_takes_nothing_more() -> None:
     buffer = Buffer(lambda wait: wait())
     await buffer.push(b"all")
     buffer.set_complete()

@@ -64,7 +64,7 @@ async def open_and_reset(client: Http2) -> None:
 # -- time ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_whose_head_does_not_come_is_a_408(clock: Clock) -> None:
+async def test_request_whose_head_does_not_come_is_a_408(clock: Clock) -> None:
     async with serving_ours(Application()) as server, await server.connect() as stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n")
         assert (await read_all(stream)).startswith(b"HTTP/1.1 408")
@@ -72,20 +72,20 @@ async def test_a_request_whose_head_does_not_come_is_a_408(clock: Clock) -> None
         assert statistics().ended == {"slow request": 1}
 
 
-async def test_a_head_in_drops_has_no_longer(clock: Clock) -> None:
+async def test_head_in_drops_has_no_longer(clock: Clock) -> None:
     async with serving_ours(Application()) as server, await server.connect() as stream:
         with pytest.raises(trio.BrokenResourceError):
             await drip(stream, b"GET /" + b"a" * 100, every=3)
         assert trio.current_time() < 20
 
 
-async def test_a_connection_on_which_nothing_is_asked_is_closed(clock: Clock) -> None:
+async def test_connection_on_which_nothing_is_asked_is_closed(clock: Clock) -> None:
     async with serving_ours(Application()) as server, await server.connect() as stream:
         assert await read_all(stream) == b""
         assert 9 < trio.current_time() < 12
 
 
-async def test_a_connection_is_kept_for_the_next_request_for_as_long_as_hypercorn_says(clock: Clock) -> None:
+async def test_connection_is_kept_alive_as_long_as_configured(clock: Clock) -> None:
     async with serving_ours(Application(), keep_alive_timeout=33) as server, await server.connect() as stream:
         for pause in (0, 30, 30):
             await trio.sleep(pause)
@@ -96,7 +96,7 @@ async def test_a_connection_is_kept_for_the_next_request_for_as_long_as_hypercor
         assert 32 < trio.current_time() - begun < 35
 
 
-async def test_a_body_that_does_not_come_is_a_408_and_a_disconnect(clock: Clock) -> None:
+async def test_body_that_does_not_come_is_a_408_and_a_disconnect(clock: Clock) -> None:
     application = Reads()
     async with serving_ours(application) as server, await server.connect() as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
@@ -105,7 +105,7 @@ async def test_a_body_that_does_not_come_is_a_408_and_a_disconnect(clock: Clock)
     await application.over.wait()
 
 
-async def test_a_body_in_drops_has_no_longer(clock: Clock) -> None:
+async def test_body_in_drops_has_no_longer(clock: Clock) -> None:
     async with serving_ours(Reads()) as server, await server.connect() as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError):
@@ -113,7 +113,7 @@ async def test_a_body_in_drops_has_no_longer(clock: Clock) -> None:
         assert trio.current_time() <= 120
 
 
-async def test_a_long_body_at_a_modest_rate_is_taken(clock: Clock) -> None:
+async def test_long_body_at_a_modest_rate_is_taken(clock: Clock) -> None:
     application = Reads()
     async with serving_ours(application) as server, await server.connect() as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n")
@@ -123,7 +123,7 @@ async def test_a_long_body_at_a_modest_rate_is_taken(clock: Clock) -> None:
         assert b"hello" in await read_until(stream, b"hello")
 
 
-async def test_an_application_that_is_slow_to_read_is_not_the_clients_fault(clock: Clock) -> None:
+async def test_slow_application_is_not_the_clients_fault(clock: Clock) -> None:
     class Sleeps(Reads):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             await trio.sleep(500)
@@ -152,7 +152,7 @@ async def test_http2_has_the_same_patience(clock: Clock) -> None:
             assert await client.until(h2.events.ConnectionTerminated)
 
 
-async def test_a_tls_handshake_that_does_not_come_ends_the_connection(
+async def test_tls_handshake_that_does_not_come_ends_the_connection(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_for_tests()
@@ -167,7 +167,7 @@ async def test_a_tls_handshake_that_does_not_come_ends_the_connection(
         assert statistics().ended == {"handshake timeout": 1}
 
 
-async def test_a_handshake_that_the_application_does_not_answer_is_a_503_and_a_disconnect(clock: Clock) -> None:
+async def test_unanswered_handshake_is_503_and_a_disconnect(clock: Clock) -> None:
     class Sleeps(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -186,7 +186,7 @@ async def test_a_handshake_that_the_application_does_not_answer_is_a_503_and_a_d
 
 
 @pytest.mark.parametrize("key", ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"])
-async def test_a_connection_too_many_is_a_503_and_the_next_one_after_an_end_is_served(key: str, settings: Any) -> None:
+async def test_connection_over_the_limit_is_503(key: str, settings: Any) -> None:
     settings.TRIO_CHANNELS = {key: 2}
     async with serving_ours(Application()) as server:
         clients = [await open_h1(server) for _ in range(2)]
@@ -243,7 +243,7 @@ async def test_more_messages_a_second_than_allowed_are_1008(
     assert all(event["code"] == 1008 for event in application.ended)
 
 
-async def test_http2_streams_that_are_opened_to_be_reset_end_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+async def test_http2_rapid_reset_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     """CVE-2023-44487."""
     async with serving_ours(Application()) as server:
         async with await Http2.open(server) as client:
@@ -256,7 +256,7 @@ async def test_http2_streams_that_are_opened_to_be_reset_end_the_connection(capl
 # -- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_an_option_of_hypercorns_that_was_set_goes_before_the_setting(settings: Any) -> None:
+def test_hypercorn_option_goes_before_the_setting(settings: Any) -> None:
     settings.TRIO_CHANNELS = {"PING_INTERVAL": 7, "MAX_MESSAGE_SIZE": 8}
     limits = ServerLimits.of(config_for_tests(graceful_timeout=3.0))
     assert (limits.ping_interval, limits.max_message_size, limits.shutdown_grace) == (7, 8, 30)

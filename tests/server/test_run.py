@@ -65,7 +65,7 @@ def test_other_versions_are_not_supported(found: str, monkeypatch: pytest.Monkey
     assert version_problem() is not None
 
 
-def test_the_installed_hypercorn_is_supported() -> None:
+def test_installed_hypercorn_is_supported() -> None:
     assert version_problem() is None
 
 
@@ -76,7 +76,7 @@ def test_importing_an_application_does_not_import_hypercorn() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-def test_the_package_has_no_other_names() -> None:
+def test_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         trio_channels.server.nothing  # noqa: B018
 
@@ -92,7 +92,7 @@ def loaded_by_hypercorn(monkeypatch: pytest.MonkeyPatch, application: str) -> An
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_an_application_hardens_hypercorn_unless_the_setting_says_no(
+def test_application_hardens_hypercorn_unless_the_setting_says_no(
     wanted: bool, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": wanted}
@@ -101,14 +101,14 @@ def test_an_application_hardens_hypercorn_unless_the_setting_says_no(
     assert (run is _serve.hardened_worker_serve) is wanted
 
 
-def test_an_application_hardens_nothing_without_hypercorns_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_application_hardens_nothing_without_hypercorns_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     before = hypercorn.trio.run.worker_serve
     monkeypatch.delitem(sys.modules, "hypercorn.trio.run")
     ProtocolTypeRouter({})
     assert before is hypercorn.trio.worker_serve
 
 
-async def test_a_process_that_serves_unhardened_warns_once(
+async def test_process_that_serves_unhardened_warns_once(
     settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": False}

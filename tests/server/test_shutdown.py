@@ -84,7 +84,7 @@ class Waits(Application):
         await super().http(scope, receive, send)
 
 
-async def test_a_request_is_answered_and_an_idle_connection_is_closed() -> None:
+async def test_request_is_answered_and_an_idle_connection_is_closed() -> None:
     application = Waits()
     async with serving_ours(application, graceful_timeout=20) as server:
         async with await server.connect() as idle, await server.connect() as silent, await server.connect() as stream:
@@ -103,7 +103,7 @@ async def test_a_request_is_answered_and_an_idle_connection_is_closed() -> None:
     assert server.error is None
 
 
-async def test_a_request_over_http2_is_answered_and_the_connection_ends_with_a_goaway() -> None:
+async def test_http2_request_is_answered_before_the_goaway() -> None:
     application = Waits()
     async with serving_ours(application, graceful_timeout=20) as server:
         async with await Http2.open(server) as client:
@@ -130,9 +130,7 @@ async def test_what_goes_on_is_cancelled_at_the_end_of_the_grace(settings: Any, 
     assert application.cancelled
 
 
-async def test_what_fails_while_it_is_cancelled_is_logged_and_does_not_fail_the_server(
-    caplog: pytest.LogCaptureFixture, clock: Clock
-) -> None:
+async def test_failure_while_cancelled_is_logged(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     class Fails(Waits):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             async def fail() -> None:
@@ -158,7 +156,7 @@ async def test_what_fails_while_it_is_cancelled_is_logged_and_does_not_fail_the_
     assert record.exc_info[1].subgroup(ValueError) is not None
 
 
-async def test_a_handshake_that_is_not_answered_yet_is_denied_with_503(settings: Any) -> None:
+async def test_handshake_that_is_not_answered_yet_is_denied_with_503(settings: Any) -> None:
     class Hesitates(Application):
         async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
             await receive()
@@ -174,7 +172,7 @@ async def test_a_handshake_that_is_not_answered_yet_is_denied_with_503(settings:
     assert application.ended[0]["code"] == 1012
 
 
-async def test_the_command_line_is_hardened_and_ends_with_status_0_and_1012_to_its_clients(tmp_path: Path) -> None:
+async def test_command_line_is_hardened_and_drains(tmp_path: Path) -> None:
     """hypercorn's own, from the application alone."""
     command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0"]
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.integration.server.settings", "PYTHONPATH": str(ROOT)}

@@ -242,7 +242,7 @@ async def test_they_give_back_their_places(settings: Any) -> None:
         await server.still_serves()
 
 
-async def test_a_drain_after_them_has_nothing_to_wait_for(clock: trio.testing.MockClock) -> None:
+async def test_drain_after_them_has_nothing_to_wait_for(clock: trio.testing.MockClock) -> None:
     application = Notes()
     async with serving_ours(application, graceful_timeout=10_000.0, backlog=1000) as server:
         where = Place(("127.0.0.1", server.port))
@@ -267,9 +267,7 @@ async def test_each_websocket_has_its_two_lines_in_the_log(certificate: Any, tmp
 
 
 @pytest.mark.parametrize("protocol", [Http1, Http2])
-async def test_the_end_does_not_depend_on_the_protocol_to_tell_it(
-    protocol: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_end_does_not_depend_on_the_protocol_to_tell_it(protocol: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = protocol.handle
 
     async def loses_the_end(self: Any, event: Any) -> None:
@@ -293,7 +291,7 @@ async def test_the_end_does_not_depend_on_the_protocol_to_tell_it(
     ],
     ids=["WebSocket", "request"],
 )
-async def test_an_application_is_told_before_any_checkpoint(
+async def test_application_is_told_before_any_checkpoint(
     kind: Any, scenario: Any, last: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = kind.handle
@@ -330,7 +328,7 @@ async def test_an_application_is_told_before_any_checkpoint(
     [(http_2, post_and_reset), (websocket_2, FRAMES["a close"])],
     ids=["request", "WebSocket"],
 )
-async def test_a_connection_forgets_what_has_ended_on_it(
+async def test_connection_forgets_what_has_ended_on_it(
     scenario: Any, last: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Streams] = []
@@ -366,7 +364,7 @@ def test_nothing_begins_on_a_connection_that_has_ended() -> None:
 
 
 @pytest.mark.parametrize("kind", [HttpStream, WebSocketStream])
-def test_a_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
+def test_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
     wire = Mock(streams=Streams(), limits=Mock(messages_per_second=1.0))
     arguments = (wire, Mock(), 1, Mock())[: 4 if kind is WebSocketStream else 3]
     assert not kind(*arguments).closed

@@ -165,7 +165,7 @@ FRAMES: dict[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize(("data", "code"), FRAMES.values(), ids=list(FRAMES))
 @pytest.mark.parametrize("connect", [open_h1, open_h2])
-async def test_a_bad_frame_is_answered_with_its_code_and_ends_its_connection(
+async def test_bad_frame_gets_its_code_and_ends_its_connection(
     connect: Callable[[Server], Awaitable[Any]], data: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     application = Application()

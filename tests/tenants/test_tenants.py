@@ -88,7 +88,7 @@ async def test_each_tenant_is_answered_with_its_own_rows(tenants: dict[str, Any]
                 assert await ask_all(port, view) == expected, view
 
 
-async def test_the_freer_rule_mixes_tenants(tenants: dict[str, Any]) -> None:
+async def test_freer_rule_mixes_tenants(tenants: dict[str, Any]) -> None:
     """Seen so that the test above is known to be able to fail; with one thread, it is no matter of chance."""
     async with site(tenants, WORKER_THREADS=1, THREAD_PER_REQUEST=False) as port:
         for view in ("orm", "called"):

@@ -49,7 +49,7 @@ async def test_messages_go_in_and_come_out_in_order() -> None:
         assert [(await app.receive_output())["n"] for _ in range(3)] == [0, 1, 2]
 
 
-async def test_the_application_gets_the_scope_itself() -> None:
+async def test_application_gets_the_scope_itself() -> None:
     seen: list[Any] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -69,7 +69,7 @@ async def test_nothing_runs_before_the_first_call() -> None:
     assert not life.cancelled
 
 
-async def test_the_end_of_the_block_cancels_the_application() -> None:
+async def test_end_of_the_block_cancels_the_application() -> None:
     life = Life()
     async with ApplicationCommunicator(life, SCOPE) as app:
         await app.send_input({"type": "x"})
@@ -88,12 +88,12 @@ async def in_a_block(application: Any, kind: str, error: Exception | None = None
             raise error
 
 
-async def test_the_end_of_the_block_raises_what_the_application_raised() -> None:
+async def test_end_of_the_block_raises_what_the_application_raised() -> None:
     with pytest.raises(LookupError, match="asked to"):
         await in_a_block(echo, "crash")
 
 
-async def test_a_failure_of_the_test_itself_comes_first() -> None:
+async def test_failure_of_the_test_itself_comes_first() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_a_block(echo, "crash", ZeroDivisionError())
 
@@ -117,12 +117,12 @@ async def nested(scope: Any, receive: Any, send: Any) -> None:
         await trio.sleep_forever()
 
 
-def test_an_application_with_nurseries_of_its_own_is_cancelled_cleanly() -> None:
+def test_application_with_own_nurseries_is_cancelled_cleanly() -> None:
     # In a run of its own: pytest-trio takes cancellations that come out of a test for its end.
     trio.run(in_a_block, nested, "x")
 
 
-def test_waiting_for_an_application_with_nurseries_of_its_own_cancels_it_cleanly() -> None:
+def test_waiting_for_an_application_cancels_its_nurseries() -> None:
     async def wait() -> None:
         with pytest.raises(trio.TooSlowError):
             await ApplicationCommunicator(nested, SCOPE).wait()
@@ -142,7 +142,7 @@ def test_of_a_group_with_cancellations_only_the_rest_is_raised() -> None:
     assert [type(error) for error in caught.value.exceptions] == [LookupError]
 
 
-async def test_a_cancelled_test_cancels_its_application() -> None:
+async def test_cancelled_test_cancels_its_application() -> None:
     life = Life()
     with trio.CancelScope() as scope:
         async with ApplicationCommunicator(life, SCOPE) as app:
@@ -177,7 +177,7 @@ def test_without_a_block_the_end_of_the_run_ends_the_application() -> None:
 # -- time-outs --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_time_out_ends_the_wait_and_not_the_application(
+async def test_time_out_ends_the_wait_and_not_the_application(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ApplicationCommunicator, "timeout", 1.0)
@@ -197,7 +197,7 @@ async def test_waiting_for_an_application_that_does_not_end_cancels_it(autojump_
         assert life.cancelled
 
 
-async def test_waiting_raises_what_the_application_raised_while_being_cancelled(
+async def test_waiting_raises_the_cancelled_applications_exception(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def fails_late(scope: Any, receive: Any, send: Any) -> None:
@@ -223,7 +223,7 @@ async def test_waiting_raises_what_the_application_raised_while_being_cancelled(
         pytest.param(lambda app: app.wait(), id="wait"),
     ],
 )
-async def test_the_next_call_raises_what_the_application_raised_and_only_that_one(call: Any) -> None:
+async def test_next_call_raises_the_applications_exception_once(call: Any) -> None:
     async with ApplicationCommunicator(echo, SCOPE) as app:
         await app.send_input({"type": "crash"})
         await trio.testing.wait_all_tasks_blocked()
@@ -242,7 +242,7 @@ async def test_messages_sent_before_a_failure_are_received_first() -> None:
             await app.receive_output()
 
 
-async def test_receiving_from_an_application_that_has_ended_is_an_end_of_file() -> None:
+async def test_receiving_from_an_ended_application_is_end_of_file() -> None:
     async with ApplicationCommunicator(echo, SCOPE) as app:
         await app.send_input({"type": "end"})
         with pytest.raises(EOFError, match="has ended, and sent nothing more"):
@@ -268,7 +268,7 @@ async def test_stopping_cancels_without_waiting() -> None:
         assert life.cancelled
 
 
-async def test_stopping_raises_what_the_application_has_raised_unless_told_not_to() -> None:
+async def test_stopping_raises_the_applications_exception() -> None:
     for exceptions in (False, True):
         app = ApplicationCommunicator(echo, SCOPE)
         await app.send_input({"type": "crash"})

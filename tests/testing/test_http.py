@@ -17,7 +17,7 @@ class Echo(AsyncHttpConsumer):
         await self.send_response(201, body, [(b"x-a", b"1")])
 
 
-async def test_a_request_gets_its_response() -> None:
+async def test_request_gets_its_response() -> None:
     async with HttpCommunicator(Echo.as_asgi(), "POST", "/", b"hello") as http:
         assert await http.get_response() == {"status": 201, "headers": [(b"x-a", b"1")], "body": b"hello"}
 
@@ -27,7 +27,7 @@ async def test_without_a_block_too() -> None:
     assert (await http.get_response())["body"] == b"hello"
 
 
-async def test_the_scope_is_that_of_the_request() -> None:
+async def test_scope_is_that_of_the_request() -> None:
     http = HttpCommunicator(Echo.as_asgi(), "get", "/caf%C3%A9/?q=%20x", headers=[(b"x-mine", b"1")])
     assert (http.scope["type"], http.scope["method"]) == ("http", "GET")
     assert (http.scope["path"], http.scope["raw_path"]) == ("/café/", b"/caf%C3%A9/")
@@ -35,14 +35,14 @@ async def test_the_scope_is_that_of_the_request() -> None:
     assert http.scope["headers"] == [(b"x-mine", b"1")]
 
 
-async def test_a_path_may_be_written_as_people_read_it() -> None:
+async def test_path_may_be_written_as_people_read_it() -> None:
     http = HttpCommunicator(Echo.as_asgi(), "GET", "/café au lait/?q=grüß")
     assert http.scope["path"] == "/café au lait/"
     assert http.scope["raw_path"] == b"/caf%C3%A9%20au%20lait/"
     assert http.scope["query_string"] == "q=grüß".encode()
 
 
-async def test_the_parts_of_a_streamed_response_are_put_together() -> None:
+async def test_parts_of_a_streamed_response_are_put_together() -> None:
     class Streams(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_headers()
@@ -85,7 +85,7 @@ async def test_sending_the_request_twice_is_once() -> None:
     assert Counts.requests == 1
 
 
-async def test_an_exception_of_the_application_is_raised_by_get_response() -> None:
+async def test_exception_of_the_application_is_raised_by_get_response() -> None:
     class Fails(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             raise LookupError("in handle")
@@ -121,7 +121,7 @@ async def test_leaving_tells_the_application_and_waits_for_its_end() -> None:
     ],
     ids=["no start", "two starts"],
 )
-async def test_a_message_out_of_order_is_a_failure_of_the_test_that_shows_it(messages: list[Any]) -> None:
+async def test_message_out_of_order_fails_and_is_shown(messages: list[Any]) -> None:
     async def wrong(scope: Any, receive: Any, send: Any) -> None:
         for message in messages:
             await send(message)
@@ -131,6 +131,6 @@ async def test_a_message_out_of_order_is_a_failure_of_the_test_that_shows_it(mes
             await http.get_response()
 
 
-async def test_a_body_that_is_no_bytes_is_the_tests_own_error() -> None:
+async def test_body_that_is_no_bytes_is_the_tests_own_error() -> None:
     with pytest.raises(TypeError, match="body must be bytes; got str"):
         HttpCommunicator(Echo.as_asgi(), "POST", "/", "text")  # type: ignore[arg-type]

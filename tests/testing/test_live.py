@@ -94,7 +94,7 @@ def site(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def test_the_fixture_serves_pages_websockets_and_static_files(site: None, trio_live_server: LiveServer) -> None:
+def test_fixture_serves_pages_websockets_and_static_files(site: None, trio_live_server: LiveServer) -> None:
     User.objects.create_user("ada")
     assert json.loads(get(trio_live_server + "/people/")) == {"people": ["ada"]}
     assert get(f"{trio_live_server}/static/site.css") == b"body {}"
@@ -113,7 +113,7 @@ def test_its_address_is_free_again_after_it(site: None) -> None:
     ("path", "complaint"),
     [("no.such.application", "cannot be imported"), (f"{__name__}.refuses_to_start", "the cache is cold")],
 )
-def test_an_application_that_does_not_start_is_said(path: str, complaint: str) -> None:
+def test_application_that_does_not_start_is_said(path: str, complaint: str) -> None:
     with override_settings(ASGI_APPLICATION=path), pytest.raises(ConfigurationError, match=complaint), live_server():
         pytest.fail("it has started")
 
@@ -147,7 +147,7 @@ def test_static_files_can_be_left_out(site: None) -> None:
     assert thread.static_handler(application) is application
 
 
-def test_a_database_in_memory_is_shared_with_the_server(site: None, db: None) -> None:
+def test_database_in_memory_is_shared_with_the_server(site: None, db: None) -> None:
     # In the test's transaction, which no other connection sees: as if it were in memory.
     from trio_channels.testing.live import with_static_files
 

@@ -25,7 +25,7 @@ def run(pytester: pytest.Pytester, source: str, *arguments: str) -> pytest.RunRe
     return pytester.runpytest_inprocess(*ARGUMENTS, *arguments)
 
 
-def test_an_installed_package_brings_the_plugin_by_itself(pytester: pytest.Pytester) -> None:
+def test_installed_package_brings_the_plugin_by_itself(pytester: pytest.Pytester) -> None:
     if not INSTALLED:
         pytest.skip("this checkout is not installed")
     pytester.makepyfile("def test_nothing(): pass")
@@ -57,7 +57,7 @@ def test_sync():
     result.assert_outcomes(passed=4)
 
 
-def test_a_test_beyond_its_time_is_cancelled_and_says_what_its_tasks_waited_for(pytester: pytest.Pytester) -> None:
+def test_test_over_time_is_cancelled_and_says_where_it_waited(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -83,7 +83,7 @@ async def test_stuck(nursery):
     )
 
 
-def test_the_seconds_of_a_limit_may_be_named(pytester: pytest.Pytester) -> None:
+def test_seconds_of_a_limit_may_be_named(pytester: pytest.Pytester) -> None:
     source = "@pytest.mark.time_limit(seconds=0.5)\nasync def test_stuck(): await trio.sleep_forever()"
     result = run(pytester, source)
     result.assert_outcomes(failed=1)
@@ -91,19 +91,19 @@ def test_the_seconds_of_a_limit_may_be_named(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "()", "('soon')", "(1, 2)", "(0)", "(second=1)"])
-def test_a_limit_that_is_none_says_what_it_takes(pytester: pytest.Pytester, arguments: str) -> None:
+def test_limit_that_is_none_says_what_it_takes(pytester: pytest.Pytester, arguments: str) -> None:
     result = run(pytester, f"@pytest.mark.time_limit{arguments}\nasync def test_any(): pass")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*time_limit takes a number of seconds above 0*test_any has *"])
 
 
-def test_the_limit_is_an_ini_option_too(pytester: pytest.Pytester) -> None:
+def test_limit_is_an_ini_option_too(pytester: pytest.Pytester) -> None:
     result = run(pytester, "async def test_stuck(): await trio.sleep_forever()", "-o", "trio_channels_time_limit=0.5")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*was cancelled: still running after 0.5 seconds"])
 
 
-def test_the_limit_counts_real_seconds_and_not_those_of_the_tests_clock(pytester: pytest.Pytester) -> None:
+def test_limit_counts_real_seconds(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -120,7 +120,7 @@ async def test_stopped_clock(mock_clock):
     result.stdout.fnmatch_lines(["*::test_stopped_clock was cancelled*"])
 
 
-def test_an_exception_of_the_test_is_not_hidden_by_the_limit(pytester: pytest.Pytester) -> None:
+def test_exception_of_the_test_is_not_hidden_by_the_limit(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -172,7 +172,7 @@ async def test_stuck(n, x):
     result.stdout.fnmatch_lines(["*::test_stuck?0? was cancelled*", "*::test_stuck?2? was cancelled*"])
 
 
-def test_an_exception_group_of_one_is_unwrapped_so_that_xfail_knows_it(pytester: pytest.Pytester) -> None:
+def test_exception_group_of_one_is_unwrapped(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -186,7 +186,7 @@ async def test_nested():
     result.assert_outcomes(xfailed=1)
 
 
-def test_an_exception_group_of_several_stays_one(pytester: pytest.Pytester) -> None:
+def test_exception_group_of_several_stays_one(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -198,7 +198,7 @@ async def test_several():
     result.assert_outcomes(failed=1)
 
 
-def test_a_test_can_skip_from_within_a_nursery(pytester: pytest.Pytester) -> None:
+def test_test_can_skip_from_within_a_nursery(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -223,9 +223,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
     )
 
 
-def test_a_test_that_waits_for_a_thread_for_ever_ends_the_session_and_is_named(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_stuck_in_a_thread_ends_the_session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)  # ours, which nobody finds from there
     impatient(pytester)
     pytester.makepyfile(
@@ -246,7 +244,7 @@ async def test_stuck():
     )
 
 
-def test_a_test_whose_fixture_waits_for_ever_ends_the_session_and_is_named(pytester: pytest.Pytester) -> None:
+def test_test_with_a_stuck_fixture_ends_the_session(pytester: pytest.Pytester) -> None:
     impatient(pytester)
     pytester.makepyfile(
         """
@@ -266,7 +264,7 @@ async def test_any(stuck):
     result.stderr.fnmatch_lines(["*::test_any has not ended after 0.5 seconds, and could not be cancelled*"])
 
 
-def test_a_test_that_freezes_the_loop_ends_the_session_with_the_stacks_of_its_threads(
+def test_test_that_freezes_the_loop_ends_the_session(
     pytester: pytest.Pytester,
 ) -> None:
     impatient(pytester)

@@ -17,7 +17,7 @@ class Upper(AsyncWebsocketConsumer):
         await self.send(text_data=(text_data or "").upper())
 
 
-async def test_a_scripted_client_sends_its_texts_and_leaves() -> None:
+async def test_scripted_client_sends_its_texts_and_leaves() -> None:
     received: list[str | None] = []
 
     class Notes(Upper):
@@ -29,7 +29,7 @@ async def test_a_scripted_client_sends_its_texts_and_leaves() -> None:
     assert received == ["a", "b"]
 
 
-async def test_the_close_code_is_the_scripts() -> None:
+async def test_close_code_is_the_scripts() -> None:
     codes: list[int] = []
 
     class Notes(Upper):
@@ -40,7 +40,7 @@ async def test_the_close_code_is_the_scripts() -> None:
     assert codes == [1001]
 
 
-async def test_a_scripted_client_can_stay(autojump_clock: trio.testing.MockClock) -> None:
+async def test_scripted_client_can_stay(autojump_clock: trio.testing.MockClock) -> None:
     server = ScriptedConnection.websocket("a", code=None)
     with trio.move_on_after(100) as scope:
         await server.run(Upper.as_asgi())
@@ -51,7 +51,7 @@ async def test_a_scripted_client_can_stay(autojump_clock: trio.testing.MockClock
     ]
 
 
-async def test_a_callable_in_the_script_is_called_when_it_is_reached_and_skipped() -> None:
+async def test_script_callable_is_called_and_skipped() -> None:
     happened: list[Any] = []
     events: list[Any] = [{"type": "one"}, lambda: happened.append("between"), {"type": "two"}]
     server = ScriptedConnection({"type": "test"}, events)
@@ -61,7 +61,7 @@ async def test_a_callable_in_the_script_is_called_when_it_is_reached_and_skipped
     assert happened == ["between"]
 
 
-async def test_an_exception_of_the_application_comes_out() -> None:
+async def test_exception_of_the_application_comes_out() -> None:
     async def fails(scope: Any, receive: Any, send: Any) -> None:
         raise LookupError("inside")
 
@@ -69,5 +69,5 @@ async def test_an_exception_of_the_application_comes_out() -> None:
         await ScriptedConnection({"type": "test"}).run(fails)
 
 
-def test_a_script_shows_how_far_it_is() -> None:
+def test_script_shows_how_far_it_is() -> None:
     assert repr(ScriptedConnection({"type": "http"})) == "<ScriptedConnection of a 'http' scope, 0 messages sent>"

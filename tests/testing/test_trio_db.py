@@ -59,14 +59,14 @@ async def test_what_a_test_stores_is_gone_in_the_next(trio_db: None, turn: int) 
     assert await sync_to_async(names)() == ["grace"]
 
 
-async def test_a_request_works_in_the_transaction_too(ada: User, trio_db: None) -> None:
+async def test_request_works_in_the_transaction_too(ada: User, trio_db: None) -> None:
     for _ in range(2):  # the end of a request has Django look after its connections
         with override_settings(ROOT_URLCONF=__name__):
             async with HttpCommunicator(DjangoHandler(), "GET", "/names/") as client:
                 assert (await client.get_response(timeout=30))["body"] == b"ada"
 
 
-async def test_a_part_of_a_test_can_be_rolled_back(trio_db: None) -> None:
+async def test_part_of_a_test_can_be_rolled_back(trio_db: None) -> None:
     @sync_to_async
     def fail() -> None:
         with transaction.atomic():
@@ -78,7 +78,7 @@ async def test_a_part_of_a_test_can_be_rolled_back(trio_db: None) -> None:
     assert await sync_to_async(names)() == []
 
 
-async def test_worker_threads_that_have_been_used_before_are_an_error_that_says_what_to_do(db: None) -> None:
+async def test_threads_used_before_are_an_error(db: None) -> None:
     await sync_to_async(int)()
     with pytest.raises(ConfigurationError, match="depend on 'trio_db'"):
         async with shared_connections({}):

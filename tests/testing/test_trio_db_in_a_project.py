@@ -61,12 +61,12 @@ def ada(db):
     return User.objects.create_user("ada")
 
 
-def test_the_database_is_the_one_asked_for(db):
+def test_database_is_the_one_asked_for(db):
     assert connection.vendor == VENDOR
     assert connection.in_atomic_block
 
 
-async def test_a_consumer_sees_the_tests_rows_and_the_test_sees_its(ada, trio_db):
+async def test_consumer_sees_the_tests_rows_and_the_test_sees_its(ada, trio_db):
     async with WebsocketCommunicator(Names.as_asgi(), "/") as client:
         assert await client.connect(timeout=30) == (True, None)
         assert await client.receive_from(timeout=30) == "ada grace"
@@ -80,7 +80,7 @@ async def test_requests_and_the_asynchronous_orm_too(ada, trio_db):
     assert [user.username async for user in User.objects.all()] == ["ada"]
 
 
-async def test_an_inner_transaction_is_rolled_back_alone(ada, trio_db):
+async def test_inner_transaction_is_rolled_back_alone(ada, trio_db):
     with pytest.raises(LookupError):
         async with aatomic():
             await User.objects.acreate(username="grace")
@@ -90,7 +90,7 @@ async def test_an_inner_transaction_is_rolled_back_alone(ada, trio_db):
     assert await database_sync_to_async(names)() == ["ada", "mary"]
 
 
-async def test_an_error_of_the_database_in_an_inner_transaction_leaves_the_outer_one_usable(ada, trio_db):
+async def test_inner_database_error_leaves_the_outer_block_usable(ada, trio_db):
     from django.db import IntegrityError
 
     with pytest.raises(IntegrityError):
@@ -100,7 +100,7 @@ async def test_an_error_of_the_database_in_an_inner_transaction_leaves_the_outer
 
 
 @pytest.mark.xfail(raises=ZeroDivisionError, strict=True)
-async def test_a_test_that_fails_leaves_nothing_either(trio_db):
+async def test_test_that_fails_leaves_nothing_either(trio_db):
     await User.objects.acreate(username="left over")
     1 / 0
 
@@ -190,7 +190,7 @@ def test_in_a_project_on_postgresql_trio_db_is_the_transaction_of_db(run: Any, p
 
 
 @pytest.mark.faults  # for its length alone
-def test_who_holds_the_one_worker_and_waits_for_another_task_is_ended_by_the_time_limit(run: Any) -> None:
+def test_holder_of_the_only_thread_is_ended_by_the_limit(run: Any) -> None:
     result = run(IN_MEMORY, HELD)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*test_held was cancelled: still running after 2 seconds", "*.other at *pool.py:*"])

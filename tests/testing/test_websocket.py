@@ -33,7 +33,7 @@ async def test_text_and_bytes_go_both_ways() -> None:
         await ws.disconnect()
 
 
-async def test_a_path_may_be_written_as_people_read_it() -> None:
+async def test_path_may_be_written_as_people_read_it() -> None:
     ws = WebsocketCommunicator(Echo.as_asgi(), "/café/")
     assert (ws.scope["path"], ws.scope["raw_path"]) == ("/café/", b"/caf%C3%A9/")
 
@@ -47,7 +47,7 @@ async def test_empty_messages_are_messages() -> None:
         assert await ws.receive_from() == b""
 
 
-async def test_a_synchronous_consumer_is_talked_to_in_the_same_way() -> None:
+async def test_synchronous_consumer_is_talked_to_in_the_same_way() -> None:
     class SyncEcho(WebsocketConsumer):
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             self.send(text_data=text_data)
@@ -78,7 +78,7 @@ async def test_json_in_a_binary_message_is_a_failure_of_the_test() -> None:
             await ws.receive_json_from()
 
 
-async def test_the_scope_is_that_of_a_handshake() -> None:
+async def test_scope_is_that_of_a_handshake() -> None:
     ws = WebsocketCommunicator(
         Echo.as_asgi(), "/caf%C3%A9/?a=1&b=%20", [(b"x-mine", b"1")], subprotocols=["chat"], spec_version="2.4"
     )
@@ -90,7 +90,7 @@ async def test_the_scope_is_that_of_a_handshake() -> None:
     assert ws.scope["spec_version"] == "2.4"
 
 
-async def test_a_chosen_subprotocol_and_the_headers_of_the_acceptance_are_told() -> None:
+async def test_accept_reports_subprotocol_and_headers() -> None:
     class Chooses(Echo):
         async def connect(self) -> None:
             await self.accept("two", headers=[(b"x-a", b"1")])
@@ -101,7 +101,7 @@ async def test_a_chosen_subprotocol_and_the_headers_of_the_acceptance_are_told()
         assert ws.response_headers == [(b"x-a", b"1")]
 
 
-async def test_a_denial_is_told_with_its_code() -> None:
+async def test_denial_is_told_with_its_code() -> None:
     class Denies(Echo):
         async def connect(self) -> None:
             await self.close()
@@ -111,7 +111,7 @@ async def test_a_denial_is_told_with_its_code() -> None:
         await ws.wait()
 
 
-async def test_a_denial_with_a_response_is_told_with_its_status() -> None:
+async def test_denial_with_a_response_is_told_with_its_status() -> None:
     class Denies(Echo):
         async def connect(self) -> None:
             raise DenyConnection(429, [(b"retry-after", b"5")], b"slowly")
@@ -122,7 +122,7 @@ async def test_a_denial_with_a_response_is_told_with_its_status() -> None:
         await ws.wait()
 
 
-async def test_a_close_by_the_application_is_confirmed_as_a_server_does_it() -> None:
+async def test_close_by_the_application_is_confirmed_as_a_server_does_it() -> None:
     codes: list[int] = []
 
     class Closes(Echo):
@@ -137,7 +137,7 @@ async def test_a_close_by_the_application_is_confirmed_as_a_server_does_it() -> 
     assert codes == [4001]
 
 
-async def test_disconnecting_tells_the_application_the_code_and_waits_for_its_end() -> None:
+async def test_disconnecting_tells_the_code_and_waits() -> None:
     codes: list[int] = []
 
     class Notes(Echo):
@@ -157,7 +157,7 @@ async def test_disconnecting_twice_is_once() -> None:
         await ws.disconnect()
 
 
-async def test_an_exception_of_a_handler_is_raised_where_its_answer_is_expected() -> None:
+async def test_handlers_exception_is_raised_at_the_expected_answer() -> None:
     async with WebsocketCommunicator(Echo.as_asgi(), "/") as ws:
         await ws.connect()
         await ws.send_to(text_data="crash")
@@ -165,7 +165,7 @@ async def test_an_exception_of_a_handler_is_raised_where_its_answer_is_expected(
             await ws.receive_from()
 
 
-async def test_an_exception_in_connect_is_raised_by_connect() -> None:
+async def test_exception_in_connect_is_raised_by_connect() -> None:
     class Fails(Echo):
         async def connect(self) -> None:
             raise LookupError("in connect")
@@ -175,7 +175,7 @@ async def test_an_exception_in_connect_is_raised_by_connect() -> None:
             await ws.connect()
 
 
-async def test_another_message_than_expected_is_a_failure_of_the_test_that_shows_it() -> None:
+async def test_unexpected_message_fails_the_test_that_shows_it() -> None:
     async with WebsocketCommunicator(Echo.as_asgi(), "/") as ws:
         await ws.connect()
         await ws.send_to(text_data="close")
@@ -204,18 +204,18 @@ async def test_connect_gives_up_after_its_time(autojump_clock: trio.testing.Mock
         ({"bytes_data": "a"}, "bytes_data must be bytes"),
     ],
 )
-async def test_a_wrong_argument_is_the_tests_own_error(arguments: Any, message: str) -> None:
+async def test_wrong_argument_is_the_tests_own_error(arguments: Any, message: str) -> None:
     ws = WebsocketCommunicator(Echo.as_asgi(), "/")
     with pytest.raises(TypeError, match=message):
         await ws.send_to(**arguments)
 
 
-async def test_a_path_that_is_no_str_is_the_tests_own_error() -> None:
+async def test_path_that_is_no_str_is_the_tests_own_error() -> None:
     with pytest.raises(TypeError, match="path must be a str; got bytes"):
         WebsocketCommunicator(Echo.as_asgi(), b"/")  # type: ignore[arg-type]
 
 
-async def test_a_close_after_the_client_has_left_is_not_a_second_disconnect() -> None:
+async def test_close_after_the_client_left_is_no_second_disconnect() -> None:
     events: list[str] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -65,7 +65,7 @@ def only(worker: Worker) -> ChannelStatistics:
 # -- what an application sees -----------------------------------------------------------------------------------------
 
 
-async def test_each_message_runs_the_application_once_with_its_channel_and_its_delivery(
+async def test_each_message_runs_the_application_once(
     layer: InMemoryChannelLayer,
 ) -> None:
     seen: list[Any] = []
@@ -80,7 +80,7 @@ async def test_each_message_runs_the_application_once_with_its_channel_and_its_d
     assert only(worker).handled == 2
 
 
-async def test_a_consumer_handles_messages_by_their_type_in_an_instance_each(layer: InMemoryChannelLayer) -> None:
+async def test_consumer_handles_messages_by_type(layer: InMemoryChannelLayer) -> None:
     instances: list[Any] = []
 
     class Jobs(AsyncConsumer):
@@ -97,7 +97,7 @@ async def test_a_consumer_handles_messages_by_their_type_in_an_instance_each(lay
     assert only(worker).handled == 2
 
 
-async def test_a_synchronous_consumer_works_on_worker_threads(layer: InMemoryChannelLayer) -> None:
+async def test_synchronous_consumer_works_on_worker_threads(layer: InMemoryChannelLayer) -> None:
     seen: list[int] = []
     done = trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -119,7 +119,7 @@ async def test_a_synchronous_consumer_works_on_worker_threads(layer: InMemoryCha
     assert only(worker).handled == 3
 
 
-async def test_a_consumer_with_concurrent_handlers_ends_after_its_message(layer: InMemoryChannelLayer) -> None:
+async def test_consumer_with_concurrent_handlers_ends_after_its_message(layer: InMemoryChannelLayer) -> None:
     class Jobs(AsyncConsumer):
         handler_concurrency = 3
 
@@ -132,7 +132,7 @@ async def test_a_consumer_with_concurrent_handlers_ends_after_its_message(layer:
     assert only(worker).handled == 2
 
 
-async def test_an_application_that_asks_for_another_message_has_handled_its_own(layer: InMemoryChannelLayer) -> None:
+async def test_asking_for_the_next_message_settles_the_last(layer: InMemoryChannelLayer) -> None:
     seen: list[int] = []
     ended: list[bool] = []
 
@@ -149,7 +149,7 @@ async def test_an_application_that_asks_for_another_message_has_handled_its_own(
     assert (seen, ended, only(worker).handled) == ([0, 1], [True, True], 2)
 
 
-async def test_an_application_that_sends_to_a_client_is_told_that_there_is_none(
+async def test_application_without_a_client_is_told_so(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def sends(scope: Any, receive: Any, send: Any) -> None:
@@ -161,7 +161,7 @@ async def test_an_application_that_sends_to_a_client_is_told_that_there_is_none(
 
 
 @pytest.mark.parametrize("kind", ["websocket.receive", "http.disconnect"])
-async def test_an_event_of_a_server_cannot_be_forged_by_a_message(
+async def test_event_of_a_server_cannot_be_forged_by_a_message(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     class Jobs(AsyncConsumer):
@@ -180,7 +180,7 @@ async def test_an_event_of_a_server_cannot_be_forged_by_a_message(
 # -- several at a time ------------------------------------------------------------------------------------------------
 
 
-async def test_as_many_handlers_run_as_the_concurrency_allows_for_each_channel(
+async def test_handler_concurrency_holds_for_each_channel(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     running = dict.fromkeys(("jobs", "others"), 0)
@@ -228,7 +228,7 @@ async def test_with_a_concurrency_of_one_messages_are_handled_in_order(
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_failed_message_is_delivered_again_after_growing_pauses_and_logged_each_time(
+async def test_failed_message_is_retried_after_growing_pauses(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     times: list[float] = []
@@ -255,7 +255,7 @@ async def test_a_failed_message_is_delivered_again_after_growing_pauses_and_logg
     assert (only(worker).failed, only(worker).handled, only(worker).dead) == (3, 1, 0)
 
 
-async def test_a_message_that_fails_every_time_becomes_a_dead_letter(
+async def test_message_that_fails_every_time_becomes_a_dead_letter(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
@@ -289,7 +289,7 @@ async def test_what_a_consumer_raises_names_the_handler_and_the_channel(
     assert getattr(record.exc_info[1], "__notes__", ()) == ["in the handler of 'job.do'", "on channel jobs"]
 
 
-async def test_a_message_without_a_handler_is_a_failure_that_says_what_is_missing(
+async def test_message_without_a_handler_names_the_missing_method(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Jobs(AsyncConsumer):
@@ -300,7 +300,7 @@ async def test_a_message_without_a_handler_is_a_failure_that_says_what_is_missin
     assert "Jobs has no method job_do(self, event)" in caplog.text
 
 
-async def test_acknowledged_on_receive_a_failed_message_is_lost_and_the_log_says_so(
+async def test_early_acknowledgement_loses_a_failed_message_aloud(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[int] = []
@@ -322,7 +322,7 @@ async def test_acknowledged_on_receive_a_failed_message_is_lost_and_the_log_says
     assert await layer.work_queue("jobs").dead_letters() == []
 
 
-async def test_a_handler_that_ends_with_system_exit_has_failed_and_the_worker_goes_on(
+async def test_handler_with_system_exit_fails_and_the_worker_lives(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
@@ -351,7 +351,7 @@ async def _fails_to_clean_up(message: dict[str, Any], scope: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(("ack", "fate"), [("after-handler", "again in 1 s"), ("on-receive", "it is lost")])
-async def test_handlers_that_are_cancelled_and_fail_to_clean_up_do_not_end_the_worker(
+async def test_cancelled_handlers_that_fail_to_clean_up_are_logged(
     ack: Any, fate: str, layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     await send(layer, 0)
@@ -361,7 +361,7 @@ async def test_handlers_that_are_cancelled_and_fail_to_clean_up_do_not_end_the_w
     assert fate in caplog.text
 
 
-async def test_a_handler_that_exits_in_one_of_its_tasks_ends_the_worker(
+async def test_handler_that_exits_in_one_of_its_tasks_ends_the_worker(
     layer: InMemoryChannelLayer, autojump_clock: MockClock
 ) -> None:
     async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
@@ -412,7 +412,7 @@ async def test_draining_takes_nothing_more_and_waits_for_what_runs(
         assert [delivery.message["n"] for delivery in await source.take(9)] == [2]
 
 
-async def test_handlers_that_exceed_the_grace_are_cancelled_and_their_messages_given_back(
+async def test_handlers_beyond_the_grace_give_messages_back(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
@@ -431,7 +431,7 @@ async def test_handlers_that_exceed_the_grace_are_cancelled_and_their_messages_g
         assert sorted((delivery.message["n"], delivery.count) for delivery in back) == [(0, 1), (1, 1)]
 
 
-async def test_a_worker_that_is_drained_before_it_starts_does_nothing(layer: InMemoryChannelLayer) -> None:
+async def test_worker_that_is_drained_before_it_starts_does_nothing(layer: InMemoryChannelLayer) -> None:
     async def handler(message: dict[str, Any], scope: dict[str, Any]) -> None:
         pytest.fail("handled")
 
@@ -443,7 +443,7 @@ async def test_a_worker_that_is_drained_before_it_starts_does_nothing(layer: InM
     assert only(worker).handled == 0
 
 
-async def test_cancelled_at_any_checkpoint_of_its_task_a_handler_loses_no_message(layer: InMemoryChannelLayer) -> None:
+async def test_handler_cancelled_anywhere_loses_no_message(layer: InMemoryChannelLayer) -> None:
     done: list[int] = []
     number = 0
 
@@ -466,7 +466,7 @@ async def test_cancelled_at_any_checkpoint_of_its_task_a_handler_loses_no_messag
     assert sorted(set(done)) == [1, 2, 3, 4]
 
 
-async def test_an_error_that_is_not_a_handlers_ends_the_worker_as_it_is(layer: InMemoryChannelLayer) -> None:
+async def test_error_that_is_not_a_handlers_ends_the_worker_as_it_is(layer: InMemoryChannelLayer) -> None:
     class Broken(InMemoryChannelLayer):
         async def receive(self, channel: str) -> dict[str, Any]:
             raise OSError("the backend is broken")
@@ -478,7 +478,7 @@ async def test_an_error_that_is_not_a_handlers_ends_the_worker_as_it_is(layer: I
         await Worker(application(handler), ["jobs"], Broken()).run()
 
 
-async def test_several_errors_that_are_not_a_handlers_end_the_worker_in_a_group(layer: InMemoryChannelLayer) -> None:
+async def test_several_errors_end_the_worker_in_a_group(layer: InMemoryChannelLayer) -> None:
     class Broken(InMemoryChannelLayer):
         async def receive(self, channel: str) -> dict[str, Any]:
             raise OSError("the backend is broken")
@@ -494,7 +494,7 @@ async def test_several_errors_that_are_not_a_handlers_end_the_worker_in_a_group(
 # -- what it says -----------------------------------------------------------------------------------------------------
 
 
-async def test_once_a_minute_the_log_tells_what_has_been_done_and_what_hangs(
+async def test_work_done_is_logged_once_a_minute(
     layer: InMemoryChannelLayer, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "trio_channels.worker")
@@ -532,33 +532,31 @@ async def test_once_a_minute_the_log_tells_what_has_been_done_and_what_hangs(
         ({"grace": -1}, "grace of a worker must be a number of seconds, 0 or more; got -1"),
     ],
 )
-def test_an_impossible_argument_is_refused(
-    layer: InMemoryChannelLayer, options: dict[str, Any], complaint: str
-) -> None:
+def test_impossible_argument_is_refused(layer: InMemoryChannelLayer, options: dict[str, Any], complaint: str) -> None:
     arguments = {"application": ChannelNameRouter({"jobs": application}), "channels": ["jobs"]} | options
     with pytest.raises(ConfigurationError, match=complaint):
         Worker(channel_layer=layer, **arguments)
 
 
-def test_an_application_without_a_route_for_channels_is_refused(layer: InMemoryChannelLayer) -> None:
+def test_application_without_a_route_for_channels_is_refused(layer: InMemoryChannelLayer) -> None:
     with pytest.raises(ConfigurationError, match="has no application for the scope type 'channel'"):
         Worker(ProtocolTypeRouter({}), ["jobs"], layer)
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_channel_that_the_router_does_not_know_is_refused(layer: InMemoryChannelLayer, nested: bool) -> None:
+def test_channel_that_the_router_does_not_know_is_refused(layer: InMemoryChannelLayer, nested: bool) -> None:
     router: Any = ChannelNameRouter({"jobs": application})
     router = ProtocolTypeRouter({"channel": router}) if nested else router
     with pytest.raises(NoRouteFound, match="no application for the channel 'job'; known: 'jobs'"):
         Worker(router, ["jobs", "job"], layer)
 
 
-def test_a_name_that_no_channel_can_have_is_refused(layer: InMemoryChannelLayer) -> None:
+def test_name_that_no_channel_can_have_is_refused(layer: InMemoryChannelLayer) -> None:
     with pytest.raises(InvalidNameError, match="got 'no name'"):
         Worker(ChannelNameRouter({}), ["no name"], layer)
 
 
-def test_a_layer_without_named_channels_is_refused() -> None:
+def test_layer_without_named_channels_is_refused() -> None:
     class Foreign(InMemoryChannelLayer):
         def work_queue(self, channel: str) -> Any:
             return super(InMemoryChannelLayer, self).work_queue(channel)

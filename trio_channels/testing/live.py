@@ -3,7 +3,7 @@
 They are for tests that need a real server, such as tests with a browser. With Django's test runner::
 
     class ChatTests(ChannelsLiveServerTestCase):
-        def test_a_page(self):
+        def test_page(self):
             self.browser.get(self.live_server_url + "/chat/")
 
 With pytest-django, the fixture ``trio_live_server``, which has ``url`` and ``ws_url``.

@@ -32,21 +32,21 @@ def announce(*arguments: str) -> str:
     return output.getvalue()
 
 
-def test_a_management_command_sends_with_one_trio_run_and_ends(room: Room) -> None:
+def test_management_command_sends_with_one_trio_run_and_ends(room: Room) -> None:
     receiver = room.listen()
     assert manage(room, "announce", "one", "two", "--last") == "sent; loops started: trio\n"
     assert texts(receiver.messages()) == ["one", "two"]
 
 
 @pytest.mark.faults  # for its length alone
-def test_a_management_command_that_sends_from_threads_still_has_one_trio_run(room: Room) -> None:
+def test_command_that_sends_from_threads_has_one_trio_run(room: Room) -> None:
     receiver = room.listen()
     said = [f"text-{number}" for number in range(100)]
     assert manage(room, "announce", *said, "--threads=8", "--last") == "sent; loops started: trio\n"
     assert sorted(texts(receiver.messages())) == sorted(said)
 
 
-def test_a_command_that_is_called_in_a_worker_thread_uses_the_trio_run_around_it(room: Room) -> None:
+def test_command_in_a_pool_thread_uses_its_trio_run(room: Room) -> None:
     heard: list[str] = []
 
     async def main() -> str:
@@ -65,7 +65,7 @@ def test_a_command_that_is_called_in_a_worker_thread_uses_the_trio_run_around_it
     assert heard == ["one", "two"]
 
 
-def test_a_command_that_is_called_in_a_plain_thread_uses_the_background_run(room: Room) -> None:
+def test_command_in_a_plain_thread_uses_the_background_run(room: Room) -> None:
     receiver = room.listen()
     announce("the first may start it")
     outputs: list[str] = []

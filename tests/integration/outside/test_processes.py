@@ -27,7 +27,7 @@ def texts(messages: list[dict[str, str]]) -> list[str]:
     return [message["text"] for message in messages]
 
 
-def test_a_script_sends_with_no_set_up_and_ends_without_a_hang_or_a_warning(room: Room) -> None:
+def test_script_sends_without_set_up_and_ends_cleanly(room: Room) -> None:
     receiver = room.listen()
     room.run(SETUP + "say('hello'); say('', 'last')")
     assert texts(receiver.messages()) == ["hello"]
@@ -62,7 +62,7 @@ def test_what_a_script_leaves_in_redis_is_gone_when_it_has_ended(room: Room) -> 
 
 
 @pytest.mark.faults
-def test_a_script_whose_redis_is_away_gets_an_error_and_ends(room: Room) -> None:
+def test_script_whose_redis_is_away_gets_an_error_and_ends(room: Room) -> None:
     room.environment["TEST_REDIS"] = "unix:///nowhere/redis.sock"
     script = SETUP + (
         "from trio_channels.exceptions import ChannelLayerUnavailable\n"
@@ -78,7 +78,7 @@ def test_a_script_whose_redis_is_away_gets_an_error_and_ends(room: Room) -> None
     assert "is not available: the connection to Redis at /nowhere/redis.sock failed" in log
 
 
-def test_a_call_at_the_exit_after_the_background_run_has_ended_is_an_error(room: Room) -> None:
+def test_call_at_exit_after_the_background_run_fails(room: Room) -> None:
     script = (
         "import atexit\n"
         "def late():\n"
@@ -91,7 +91,7 @@ def test_a_call_at_the_exit_after_the_background_run_has_ended_is_an_error(room:
 
 
 @pytest.mark.faults  # for its length alone
-def test_a_site_under_asyncio_sends_from_its_views_with_one_trio_run_beside_its_own_loops(room: Room) -> None:
+def test_asyncio_site_sends_from_its_views(room: Room) -> None:
     receiver = room.listen()
     process = room.start("-m", "tests.integration.outside.asyncio_site")
     output, errors = process.communicate(timeout=PATIENCE)
@@ -115,7 +115,7 @@ say("after it"); say("", "last")
 )
 
 
-def test_ctrl_c_cancels_the_async_function_that_the_main_thread_waits_for(room: Room) -> None:
+def test_ctrl_c_cancels_the_async_function_that_main_awaits(room: Room) -> None:
     receiver = room.listen()
     process = room.start("-c", INTERRUPTED)
     assert process.stdout is not None
@@ -126,7 +126,7 @@ def test_ctrl_c_cancels_the_async_function_that_the_main_thread_waits_for(room: 
     assert texts(receiver.messages()) == ["after it"]
 
 
-def test_exit_does_not_wait_for_a_daemon_thread_in_the_middle_of_a_call(room: Room) -> None:
+def test_exit_does_not_wait_for_a_daemon_thread(room: Room) -> None:
     script = SETUP + (
         "import threading, trio\n"
         "started = threading.Event()\n"
@@ -144,7 +144,7 @@ def test_exit_does_not_wait_for_a_daemon_thread_in_the_middle_of_a_call(room: Ro
 
 @pytest.mark.faults
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_a_wsgi_site_under_gunicorns_threads_sends_from_its_views(room: Room, preload: tuple[str, ...]) -> None:
+def test_wsgi_site_under_gunicorns_threads_sends_from_its_views(room: Room, preload: tuple[str, ...]) -> None:
     receiver = room.listen()
     command = ["-m", "gunicorn", "--worker-class", "gthread", "--threads", "8", "--workers", "2", *preload]
     server = room.start(

@@ -72,12 +72,12 @@ def in_trio(room: Room, act: Callable[[], Any], expected: int) -> list[str]:
     return trio.run(main)
 
 
-def test_a_model_that_is_saved_in_a_worker_thread(room: Room) -> None:
+def test_model_that_is_saved_in_a_worker_thread(room: Room) -> None:
     heard = in_trio(room, lambda: sync_to_async(User.objects.create)(username="ada"), 2)
     assert heard == ["ada is saved", "ada is there"]
 
 
-def test_a_model_that_is_saved_by_the_asynchronous_orm(room: Room) -> None:
+def test_model_that_is_saved_by_the_asynchronous_orm(room: Room) -> None:
     assert in_trio(room, lambda: User.objects.acreate(username="ada"), 2) == ["ada is saved", "ada is there"]
 
 
@@ -103,7 +103,7 @@ def test_more_of_them_at_a_time_than_there_are_threads(room: Room) -> None:
     assert sorted(heard) == sorted(f"{name} is {what}" for name in names for what in ("saved", "there"))
 
 
-def test_a_signal_of_the_request_itself(room: Room) -> None:
+def test_signal_of_the_request_itself(room: Room) -> None:
     def finished(**_kwargs: object) -> None:
         say("the request is finished")
 
@@ -127,7 +127,7 @@ def join(request: HttpRequest, name: str) -> HttpResponse:
 urlpatterns = [path("join/<str:name>/", join)]
 
 
-def test_a_model_that_is_saved_in_plain_threads(room: Room) -> None:
+def test_model_that_is_saved_in_plain_threads(room: Room) -> None:
     receiver = room.listen()
     names = [f"user-{number}" for number in range(25)]
 

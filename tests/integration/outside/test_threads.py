@@ -36,7 +36,7 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
     return [message["text"] for message in messages]
 
 
-def test_twenty_threads_send_to_another_process_which_gets_everything_each_threads_in_order(room: Room) -> None:
+def test_twenty_threads_send_in_order_to_another_process(room: Room) -> None:
     receiver = room.listen()
 
     def talk(name: int) -> None:
@@ -77,7 +77,7 @@ def test_from_threads_that_serve_asyncio_and_trio_it_arrives_as_well(room: Room)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_forked_child_opens_the_layer_for_itself(room: Room) -> None:
+def test_forked_child_opens_the_layer_for_itself(room: Room) -> None:
     receiver = room.listen()
     say("the parent")
     child = os.fork()
@@ -115,7 +115,7 @@ def test_every_operation_opens_the_layer_in_the_background_run(room: Room) -> No
         async_to_sync(each.close)()
 
 
-def test_a_layer_that_was_closed_by_hand_is_opened_again(room: Room) -> None:
+def test_layer_that_was_closed_by_hand_is_opened_again(room: Room) -> None:
     receiver = room.listen()
     layer = get_channel_layer()
     assert layer is not None
@@ -137,7 +137,7 @@ def test_inside_a_trio_run_it_must_be_opened_as_before(room: Room) -> None:
 
 @needs_redis
 @pytest.mark.faults
-def test_a_redis_that_is_away_is_an_error_and_one_that_comes_back_is_used_again() -> None:
+def test_redis_that_is_away_is_an_error_until_it_is_back() -> None:
     server = RedisServer()
     layer = RedisStreamsChannelLayer(hosts=[server.url], timeout=0.5)
 

@@ -35,7 +35,7 @@ def handler(*arguments: str, **settings: Any) -> tuple[Any, Any]:
     return seen[0], command.server_cls
 
 
-def test_the_application_of_the_settings_on_trio() -> None:
+def test_application_of_the_settings_on_trio() -> None:
     assert handler() == (application, DevelopmentServer)
 
 
@@ -65,17 +65,17 @@ def test_noasgi_needs_no_asgi_application() -> None:
     assert server is WSGIServer
 
 
-def test_a_missing_asgi_application_is_said_at_once() -> None:
+def test_missing_asgi_application_is_said_at_once() -> None:
     with pytest.raises(CommandError, match="The setting ASGI_APPLICATION is missing"):
         handler(ASGI_APPLICATION=None)
 
 
-def test_an_asgi_application_that_cannot_be_imported_is_said() -> None:
+def test_asgi_application_that_cannot_be_imported_is_said() -> None:
     with pytest.raises(CommandError, match=r"'no\.such\.application' cannot be imported: No module named 'no'"):
         handler(ASGI_APPLICATION="no.such.application")
 
 
-def test_it_is_the_runserver_of_a_project_that_has_it_before_staticfiles() -> None:
+def test_runserver_is_ours_if_listed_before_staticfiles() -> None:
     get_commands.cache_clear()
     with override_settings(**WITH_FILES):
         assert get_commands()["runserver"] == "trio_channels"
@@ -90,7 +90,7 @@ def test_it_is_the_runserver_of_a_project_that_has_it_before_staticfiles() -> No
         ("::1", True, "http://[::1]:8000/"),
     ],
 )
-def test_the_address_is_said_as_a_browser_takes_it(address: str, ipv6: bool, url: str) -> None:
+def test_address_is_said_as_a_browser_takes_it(address: str, ipv6: bool, url: str) -> None:
     command = Command(stdout=io.StringIO())
     command.server_cls, command.addr, command._raw_ipv6 = DevelopmentServer, address, ipv6
     command.on_bind(8000)

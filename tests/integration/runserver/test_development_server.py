@@ -29,7 +29,7 @@ def server() -> Any:
     server.server_close()
 
 
-def test_a_taken_address_is_an_error() -> None:
+def test_taken_address_is_an_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -38,7 +38,7 @@ def test_a_taken_address_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_as_ctrl_c(server: DevelopmentServer, number: signal.Signals) -> None:
+def test_signal_ends_it_as_ctrl_c(server: DevelopmentServer, number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         server.serve_forever(lambda: os.kill(os.getpid(), number))
 

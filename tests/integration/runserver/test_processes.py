@@ -13,7 +13,7 @@ from .conftest import ASGI, PATIENCE, URLS, Project
 pytestmark = pytest.mark.faults
 
 
-def test_it_serves_pages_websockets_and_static_files_and_ctrl_c_ends_it(project: Project) -> None:
+def test_runserver_serves_everything_and_ends_on_ctrl_c(project: Project) -> None:
     project.serve("0", "--noreload")
 
     async def echo() -> str:
@@ -35,7 +35,7 @@ def test_it_serves_pages_websockets_and_static_files_and_ctrl_c_ends_it(project:
     assert "Traceback" not in project.output
 
 
-def test_a_changed_file_has_it_reload_and_tells_the_websockets(project: Project) -> None:
+def test_changed_file_has_it_reload_and_tells_the_websockets(project: Project) -> None:
     project.serve("0")
     assert project.get("/hello/") == (200, "hello")
 
@@ -63,7 +63,7 @@ def test_a_changed_file_has_it_reload_and_tells_the_websockets(project: Project)
     assert "Traceback" not in project.output
 
 
-def test_an_error_in_a_file_is_shown_and_a_repair_is_noticed(project: Project) -> None:
+def test_error_in_a_file_is_shown_and_a_repair_is_noticed(project: Project) -> None:
     project.write("site_asgi", "import no_such_module")
     project.start("0")
     project.wait_for("(CommandError): ASGI_APPLICATION 'site_asgi.application' cannot be imported: No module named")
@@ -82,7 +82,7 @@ def test_with_6_it_serves_on_ipv6(project: Project) -> None:
     assert project.stop() == 0
 
 
-def test_a_taken_port_is_explained_in_a_sentence(project: Project) -> None:
+def test_taken_port_is_explained_in_a_sentence(project: Project) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -68,7 +68,7 @@ async def closed(client: Any) -> Any:
 # -- the handshake ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_chosen_subprotocol_and_headers_reach_the_client(serve: Serve) -> None:
+async def test_chosen_subprotocol_and_headers_reach_the_client(serve: Serve) -> None:
     class Chooses(Echo):
         async def connect(self) -> None:
             assert self.scope["subprotocols"] == ["one", "two"]
@@ -80,7 +80,7 @@ async def test_the_chosen_subprotocol_and_headers_reach_the_client(serve: Serve)
         assert (b"x-mine", b"1") in client.handshake_headers
 
 
-async def test_a_foreign_origin_is_denied_with_403_before_any_code_of_the_application(serve: Serve) -> None:
+async def test_foreign_origin_is_denied_before_application_code(serve: Serve) -> None:
     reached: list[Any] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -95,14 +95,14 @@ async def test_a_foreign_origin_is_denied_with_403_before_any_code_of_the_applic
     assert reached == []
 
 
-async def test_an_own_origin_is_let_in(serve: Serve) -> None:
+async def test_own_origin_is_let_in(serve: Serve) -> None:
     server = await serve(ProtocolTypeRouter({"websocket": AllowedHostsOriginValidator(Echo.as_asgi())}))
     async with server.websocket("/", extra_headers=[(b"origin", b"http://localhost:8000")]) as client:
         await client.send_message("hello")
         assert await client.get_message() == "hello"
 
 
-async def test_a_denial_carries_the_applications_own_response(serve: Serve) -> None:
+async def test_denial_carries_the_applications_own_response(serve: Serve) -> None:
     class Denies(Echo):
         async def connect(self) -> None:
             raise DenyConnection(429, [(b"retry-after", b"5"), (b"content-length", b"6")], b"slowly")
@@ -117,7 +117,7 @@ async def test_a_denial_carries_the_applications_own_response(serve: Serve) -> N
 
 
 @pytest.mark.parametrize("way", ["DenyConnection", "close"])
-async def test_a_plain_denial_is_a_403_and_disconnect_runs(way: str, serve: Serve) -> None:
+async def test_plain_denial_is_a_403_and_disconnect_runs(way: str, serve: Serve) -> None:
     codes: list[int] = []
 
     class Denies(Echo):
@@ -161,7 +161,7 @@ async def test_text_and_bytes_arrive_as_they_were_sent(serve: Serve) -> None:
             assert await client.get_message() == message
 
 
-async def test_a_synchronous_consumer_answers_in_order(serve: Serve) -> None:
+async def test_synchronous_consumer_answers_in_order(serve: Serve) -> None:
     class Sync(WebsocketConsumer):
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             for n in range(3):
@@ -187,7 +187,7 @@ async def test_json_is_answered_and_what_is_none_closes_with_1007(serve: Serve) 
         assert (await closed(client)).code == 1007
 
 
-async def test_a_websocket_without_a_class_talks_to_a_real_client(serve: Serve) -> None:
+async def test_websocket_without_a_class_talks_to_a_real_client(serve: Serve) -> None:
     ended = trio.Event()
 
     @websocket
@@ -209,7 +209,7 @@ async def test_a_websocket_without_a_class_talks_to_a_real_client(serve: Serve) 
 # -- closing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_applications_close_code_and_reason_reach_the_client(serve: Serve) -> None:
+async def test_applications_close_code_and_reason_reach_the_client(serve: Serve) -> None:
     codes: list[int] = []
 
     class Closes(Echo):
@@ -244,7 +244,7 @@ async def test_hypercorn_loses_the_clients_close_code_and_says_1006(serve: Serve
     assert codes == [1006]
 
 
-async def test_a_client_whose_connection_breaks_is_a_disconnect_with_1006(serve: Serve) -> None:
+async def test_client_whose_connection_breaks_is_a_disconnect_with_1006(serve: Serve) -> None:
     codes: list[int] = []
 
     class Notes(Echo):
@@ -296,7 +296,7 @@ class CrashesInBackground(AsyncWebsocketConsumer):
 
 
 @pytest.mark.parametrize("consumer", [Crashes, CrashesInThread, CrashesInBackground])
-async def test_a_failure_is_1011_to_its_client_and_one_log_record_that_says_where(
+async def test_failure_is_1011_and_one_log_record(
     consumer: Any, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve(URLRouter([path("room/<int:n>/", consumer.as_asgi()), path("echo/", Echo.as_asgi())]))
@@ -318,9 +318,7 @@ async def test_a_failure_is_1011_to_its_client_and_one_log_record_that_says_wher
     assert f"/room/7/ from 127.0.0.1:{port}" in caplog.text, "the note is in the log"
 
 
-async def test_a_failure_in_connect_is_500_to_its_client_and_one_log_record(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failure_in_connect_is_500_and_one_log_record(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     class Fails(Echo):
         async def connect(self) -> None:
             raise LookupError("in connect")
@@ -334,7 +332,7 @@ async def test_a_failure_in_connect_is_500_to_its_client_and_one_log_record(
     assert [record.name for record in caplog.records] == ["tests.integration.server"]
 
 
-async def test_a_failing_request_is_500_and_one_log_record(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_request_is_500_and_one_log_record(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     class Fails(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             raise LookupError("in handle")
@@ -344,7 +342,7 @@ async def test_a_failing_request_is_500_and_one_log_record(serve: Serve, caplog:
     assert [record.name for record in caplog.records] == ["tests.integration.server"]
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_handler(serve: Serve) -> None:
+async def test_client_that_leaves_in_the_middle_of_a_handler(serve: Serve) -> None:
     """The handler finishes, then ``disconnect`` runs, then the groups are left."""
     layer = InMemoryChannelLayer()
     entered, go_on = trio.Event(), trio.Event()
@@ -378,7 +376,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_handler(serve: Serve) -> 
     assert layer.statistics().groups == 0
 
 
-async def test_a_handler_that_sends_on_after_its_client_has_left_does_not_freeze_the_others(serve: Serve) -> None:
+async def test_handler_that_sends_on_freezes_nobody(serve: Serve) -> None:
     """hypercorn's send is a silent no-op without a checkpoint then; a loop around it stopped a whole worker."""
     ended: list[BaseException] = []
 
@@ -405,7 +403,7 @@ async def test_a_handler_that_sends_on_after_its_client_has_left_does_not_freeze
 # -- rooms ------------------------------------------------------------------------------------------------------------
 
 
-async def test_two_hundred_clients_in_a_room_get_each_message_once_and_in_order(serve: Serve) -> None:
+async def test_two_hundred_clients_get_each_message_once(serve: Serve) -> None:
     clients, messages = 200, 20
     layer = InMemoryChannelLayer()
 
@@ -522,7 +520,7 @@ async def test_views_are_served_beside_websockets(serve: Serve, project: Any) ->
     assert (await server.request("HEAD", "/hello/")).body == b""
 
 
-async def test_a_large_body_arrives_whole(serve: Serve, project: Any) -> None:
+async def test_large_body_arrives_whole(serve: Serve, project: Any) -> None:
     body = os.urandom(3_000_000)
     server = await serve(project)
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None):
@@ -530,14 +528,14 @@ async def test_a_large_body_arrives_whole(serve: Serve, project: Any) -> None:
     assert response.body == body
 
 
-async def test_a_body_beyond_the_limit_is_413(serve: Serve, project: Any) -> None:
+async def test_body_beyond_the_limit_is_413(serve: Serve, project: Any) -> None:
     server = await serve(project)
     with override_settings(TRIO_CHANNELS={"MAX_UPLOAD_SIZE": 1000}):
         assert (await server.request("POST", "/echo_body/", body=b"x" * 5000)).status == 413
         assert (await server.request("POST", "/echo_body/", body=b"x" * 500)).status == 200
 
 
-async def test_a_client_that_leaves_in_a_stream_has_it_closed(serve: Serve, project: Any) -> None:
+async def test_client_that_leaves_in_a_stream_has_it_closed(serve: Serve, project: Any) -> None:
     closed_streams.clear()
     server = await serve(project)
     stream, parser = await server.send_request("GET", "/stream/")
@@ -547,7 +545,7 @@ async def test_a_client_that_leaves_in_a_stream_has_it_closed(serve: Serve, proj
     await until(lambda: closed_streams)
 
 
-async def test_a_long_poll_is_answered_when_there_is_news(serve: Serve) -> None:
+async def test_long_poll_is_answered_when_there_is_news(serve: Serve) -> None:
     layer = InMemoryChannelLayer()
 
     class Poll(AsyncHttpConsumer):
@@ -576,7 +574,7 @@ async def test_a_long_poll_is_answered_when_there_is_news(serve: Serve) -> None:
     await until(lambda: layer.statistics().channels == 0)
 
 
-async def test_server_sent_events_arrive_one_by_one_until_the_client_leaves(serve: Serve) -> None:
+async def test_server_sent_events_arrive_until_the_client_leaves(serve: Serve) -> None:
     layer = InMemoryChannelLayer()
     left: list[str] = []
 
@@ -619,7 +617,7 @@ def cookie_header(cookies: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.mark.usefixtures("blocking_queries")
-async def test_a_login_over_http_is_known_to_a_websocket(transactional_db: None, serve: Serve, project: Any) -> None:
+async def test_login_over_http_is_known_to_a_websocket(transactional_db: None, serve: Serve, project: Any) -> None:
     User.objects.create_user("ada", password="engine")
     server = await serve(ProtocolTypeRouter({"http": project, "websocket": AuthMiddlewareStack(WhoAmI.as_asgi())}))
     assert (await server.post("/login/", name="ada", password="wrong")).status == 403
@@ -632,7 +630,7 @@ async def test_a_login_over_http_is_known_to_a_websocket(transactional_db: None,
 
 
 @pytest.mark.usefixtures("blocking_queries")
-async def test_a_login_over_a_websocket_is_known_to_the_next_request(
+async def test_login_over_a_websocket_is_known_to_the_next_request(
     transactional_db: None, serve: Serve, project: Any
 ) -> None:
     User.objects.create_user("ada")
@@ -653,7 +651,7 @@ async def test_a_login_over_a_websocket_is_known_to_the_next_request(
 # -- the server's own life --------------------------------------------------------------------------------------------
 
 
-async def test_a_layer_that_cannot_be_opened_stops_the_start(caplog: pytest.LogCaptureFixture) -> None:
+async def test_layer_that_cannot_be_opened_stops_the_start(caplog: pytest.LogCaptureFixture) -> None:
     from .conftest import config_for_tests
 
     with (
@@ -672,9 +670,7 @@ async def trio_serve(application: Any, config: Any) -> None:
     await hypercorn_serve(application, config)
 
 
-async def test_a_server_that_stops_tells_its_websockets_1012_and_disconnect_runs(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_stopping_server_sends_1012_and_runs_disconnect(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     codes: list[int] = []
 
     class Notes(Echo):
@@ -693,7 +689,7 @@ async def test_a_server_that_stops_tells_its_websockets_1012_and_disconnect_runs
 # -- a process --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_hypercorn_process_serves_and_stops_on_sigterm() -> None:
+async def test_hypercorn_process_serves_and_stops_on_sigterm() -> None:
     command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0"]
     command += ["--graceful-timeout", "1", "tests.integration.server.application:application"]
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.integration.server.settings"}

@@ -23,9 +23,7 @@ async def settled(workers: Workers) -> bool:
         return int(await context.pipeline.call("XLEN", context.stream)) == 0
 
 
-async def test_what_a_worker_killed_in_its_handlers_had_is_handled_by_another_once(
-    workers: Workers, tmp_path: Path
-) -> None:
+async def test_killed_workers_messages_are_handled_once(workers: Workers, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     quick, slow = [*range(50), *range(60, 100)], range(50, 60)
     await send(workers, *(job("until", n, path=str(gate)) if n in slow else job("quick", n) for n in range(100)))
@@ -48,7 +46,7 @@ async def test_what_a_worker_killed_in_its_handlers_had_is_handled_by_another_on
     assert "which is gone" in output
 
 
-async def test_a_message_that_kills_each_worker_becomes_a_dead_letter_and_the_others_are_handled(
+async def test_message_that_kills_workers_becomes_a_dead_letter(
     workers: Workers,
 ) -> None:
     await send(workers, job("kill", 0))
@@ -69,9 +67,7 @@ async def test_a_message_that_kills_each_worker_becomes_a_dead_letter_and_the_ot
     assert letter.why == "the worker died or was stopped, each time"
 
 
-async def test_a_worker_stopped_for_too_long_loses_its_message_to_another_and_says_so(
-    workers: Workers, tmp_path: Path
-) -> None:
+async def test_stopped_worker_loses_its_message_and_says_so(workers: Workers, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     await send(workers, job("until", 0, path=str(gate)))
     # Long enough for a loaded machine: the other one must not count as dead.
@@ -97,7 +93,7 @@ def _read_until(worker: Any, words: str) -> None:
 
 
 @needs_redis
-async def test_a_worker_outlives_its_redis_and_loses_nothing(tmp_path: Path) -> None:
+async def test_worker_outlives_its_redis_and_loses_nothing(tmp_path: Path) -> None:
     server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
     server.start()
     workers = Workers(tmp_path, server.url)

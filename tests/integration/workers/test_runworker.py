@@ -36,7 +36,7 @@ async def send(workers: Workers, *messages: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
-async def test_a_signal_lets_running_handlers_finish_and_takes_nothing_more(
+async def test_signal_lets_handlers_finish_and_takes_no_more(
     workers: Workers, tmp_path: Path, number: signal.Signals
 ) -> None:
     gate = tmp_path / "gate"
@@ -54,7 +54,7 @@ async def test_a_signal_lets_running_handlers_finish_and_takes_nothing_more(
 
 
 @pytest.mark.faults
-async def test_the_second_signal_ends_a_worker_at_once_and_its_messages_go_to_the_next(workers: Workers) -> None:
+async def test_second_signal_ends_a_worker_at_once(workers: Workers) -> None:
     worker = workers.start()
     await send(workers, job("hang", 1), job("thread", 2))
     await workers.until(lambda: len(workers.numbers("begin")) == 2)
@@ -72,7 +72,7 @@ async def test_the_second_signal_ends_a_worker_at_once_and_its_messages_go_to_th
 
 
 @pytest.mark.faults
-async def test_handlers_that_exceed_the_grace_are_cancelled_and_the_exit_code_stays_0(workers: Workers) -> None:
+async def test_handlers_beyond_the_grace_leave_exit_code_0(workers: Workers) -> None:
     worker = workers.start(WORKER_TEST_GRACE="0.1")
     await send(workers, job("hang", 1))
     await workers.until(lambda: workers.numbers("begin") == [1])
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(arguments: list[str], compl
         ),
     ],
 )
-def test_an_application_that_cannot_work_is_refused(application: str | None, complaint: str) -> None:
+def test_application_that_cannot_work_is_refused(application: str | None, complaint: str) -> None:
     with (
         override_settings(CHANNEL_LAYERS=project.CHANNEL_LAYERS, ASGI_APPLICATION=application),
         pytest.raises(CommandError, match=complaint),
@@ -181,7 +181,7 @@ def test_an_application_that_cannot_work_is_refused(application: str | None, com
         call_command("runworker", "jobs")
 
 
-def test_a_redis_that_is_not_there_is_a_sentence_and_not_a_traceback(workers: Workers) -> None:
+def test_redis_that_is_not_there_is_a_sentence_and_not_a_traceback(workers: Workers) -> None:
     unreachable = dict(project.CHANNEL_LAYERS["default"])
     unreachable["CONFIG"] = {"hosts": ["redis://127.0.0.1:1"], "timeout": 0.2}
     with (

@@ -130,7 +130,7 @@ async def result(page: WebSocketConnection) -> dict[str, str]:
                 return one
 
 
-async def test_a_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(gallery: Gallery) -> None:
+async def test_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(gallery: Gallery) -> None:
     address, origin = f"ws://127.0.0.1:{gallery.port}/ws/gallery/", f"http://127.0.0.1:{gallery.port}"
     async with open_websocket_url(address, extra_headers=[(b"Origin", origin.encode())]) as page:
         assert await pictures(page) == []

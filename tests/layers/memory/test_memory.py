@@ -80,14 +80,14 @@ async def next_item(mailbox: Any) -> Any:
 # -- several runs -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_group_message_reaches_members_in_every_run(layer: InMemoryChannelLayer, other: OtherRun) -> None:
+async def test_group_message_reaches_members_in_every_run(layer: InMemoryChannelLayer, other: OtherRun) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("room", mailbox.name)
         await other.call(layer.group_send, "room", message(1))
         assert await next_item(mailbox) == message(1)
 
 
-async def test_a_message_to_a_channel_reaches_it_in_another_run(layer: InMemoryChannelLayer, other: OtherRun) -> None:
+async def test_message_to_a_channel_reaches_it_in_another_run(layer: InMemoryChannelLayer, other: OtherRun) -> None:
     with layer.open_mailbox() as mailbox:
         await other.call(layer.send, mailbox.name, message(1))
         assert await next_item(mailbox) == message(1)
@@ -118,7 +118,7 @@ async def test_messages_of_one_sender_keep_their_order_across_runs(other: OtherR
         assert [(await next_item(mailbox))["n"] for _ in range(40)] == list(range(40))
 
 
-async def test_a_full_channel_in_another_run_refuses(layer: InMemoryChannelLayer, other: OtherRun) -> None:
+async def test_full_channel_in_another_run_refuses(layer: InMemoryChannelLayer, other: OtherRun) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.send(mailbox.name, message(1))
         await layer.send(mailbox.name, message(2))
@@ -128,7 +128,7 @@ async def test_a_full_channel_in_another_run_refuses(layer: InMemoryChannelLayer
         assert [mailbox.get_nowait(), mailbox.get_nowait(), mailbox.get_nowait()] == [message(1), message(2), None]
 
 
-async def test_a_full_channel_of_another_run_makes_room_where_messages_have_expired(other: OtherRun) -> None:
+async def test_full_channel_of_another_run_drops_expired_messages(other: OtherRun) -> None:
     layer = InMemoryChannelLayer(capacity=1, expiry=1e-9)
     with layer.open_mailbox() as mailbox:
         await layer.send(mailbox.name, message(1))
@@ -142,7 +142,7 @@ async def test_a_full_channel_of_another_run_makes_room_where_messages_have_expi
         await until(lambda: layer.statistics().sent == 2)
 
 
-async def test_a_message_that_finds_its_channel_full_on_arrival_is_counted_as_dropped(other: OtherRun) -> None:
+async def test_message_to_a_full_channel_is_counted_as_dropped(other: OtherRun) -> None:
     layer = InMemoryChannelLayer(capacity=1, overflow="drop_newest")
 
     async def send_two(channel: str) -> None:
@@ -160,7 +160,7 @@ async def test_a_message_that_finds_its_channel_full_on_arrival_is_counted_as_dr
         assert mailbox.get_nowait() == message(1)
 
 
-async def test_a_message_that_finds_its_channel_gone_on_arrival_is_counted(
+async def test_message_that_finds_its_channel_gone_on_arrival_is_counted(
     layer: InMemoryChannelLayer, other: OtherRun
 ) -> None:
     with layer.open_mailbox() as mailbox:
@@ -171,7 +171,7 @@ async def test_a_message_that_finds_its_channel_gone_on_arrival_is_counted(
     await until(lambda: layer.statistics().gone == 1)
 
 
-async def test_a_member_that_is_gone_on_arrival_is_not_added(layer: InMemoryChannelLayer, other: OtherRun) -> None:
+async def test_member_that_is_gone_on_arrival_is_not_added(layer: InMemoryChannelLayer, other: OtherRun) -> None:
     with layer.open_mailbox() as mailbox:
         function = partial(trio.from_thread.run, layer.group_add, "room", mailbox.name, trio_token=other.token)
         thread = threading.Thread(target=function)
@@ -187,7 +187,7 @@ async def test_flush_reaches_every_run(layer: InMemoryChannelLayer, other: Other
         await until(lambda: layer.statistics().groups == 0)
 
 
-async def test_a_named_channel_belongs_to_the_run_that_used_it_first(
+async def test_named_channel_belongs_to_the_run_that_used_it_first(
     layer: InMemoryChannelLayer, other: OtherRun
 ) -> None:
     await layer.send("jobs", message(1))
@@ -196,7 +196,7 @@ async def test_a_named_channel_belongs_to_the_run_that_used_it_first(
         assert [await layer.receive("jobs"), await layer.receive("jobs")] == [message(1), message(2)]
 
 
-async def test_a_run_that_has_ended_leaves_its_named_channels_to_others(
+async def test_run_that_has_ended_leaves_its_named_channels_to_others(
     layer: InMemoryChannelLayer, other: OtherRun
 ) -> None:
     await layer.group_send("nobody", message(0))  # this run is known before the other one ends
@@ -209,7 +209,7 @@ async def test_a_run_that_has_ended_leaves_its_named_channels_to_others(
         assert [await layer.receive("jobs"), await layer.receive("jobs")] == [message(2), message(3)]
 
 
-async def test_a_run_that_has_ended_is_forgotten(layer: InMemoryChannelLayer, other: OtherRun) -> None:
+async def test_run_that_has_ended_is_forgotten(layer: InMemoryChannelLayer, other: OtherRun) -> None:
     await layer.group_send("nobody", message(0))
     await other.call(layer.new_channel)
     assert len(layer._hubs) == 2
@@ -231,7 +231,7 @@ def test_runs_one_after_the_other_share_a_layer(layer: InMemoryChannelLayer) -> 
         assert len(layer._hubs) == 1
 
 
-async def test_a_mailbox_that_ends_while_another_run_looks_at_it_is_gone(
+async def test_mailbox_that_ends_while_another_run_looks_at_it_is_gone(
     layer: InMemoryChannelLayer, other: OtherRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with layer.open_mailbox() as mailbox:
@@ -244,7 +244,7 @@ async def test_a_mailbox_that_ends_while_another_run_looks_at_it_is_gone(
 # -- mailboxes that nobody owns ---------------------------------------------------------------------------------------
 
 
-async def test_a_channel_that_nobody_uses_is_forgotten(mock_clock: trio.testing.MockClock) -> None:
+async def test_channel_that_nobody_uses_is_forgotten(mock_clock: trio.testing.MockClock) -> None:
     layer = InMemoryChannelLayer(group_expiry=100)
     unused = await layer.new_channel()
     await layer.group_add("room", unused)
@@ -266,7 +266,7 @@ async def test_named_channels_that_nobody_uses_are_forgotten_too(mock_clock: tri
     assert layer.statistics().channels == 1
 
 
-async def test_a_channel_that_a_task_waits_on_is_in_use(mock_clock: trio.testing.MockClock) -> None:
+async def test_channel_that_a_task_waits_on_is_in_use(mock_clock: trio.testing.MockClock) -> None:
     layer = InMemoryChannelLayer(group_expiry=100)
     channel, got = await layer.new_channel(), []
 
@@ -285,7 +285,7 @@ async def test_a_channel_that_a_task_waits_on_is_in_use(mock_clock: trio.testing
     assert channel in layer._hub().mailboxes
 
 
-async def test_a_receive_keeps_a_channel_alive_that_was_about_to_be_forgotten(
+async def test_receive_keeps_a_channel_alive(
     mock_clock: trio.testing.MockClock,
 ) -> None:
     layer = InMemoryChannelLayer(group_expiry=100)
@@ -298,7 +298,7 @@ async def test_a_receive_keeps_a_channel_alive_that_was_about_to_be_forgotten(
     assert "jobs" in layer._hub().mailboxes
 
 
-async def test_the_mailbox_of_a_connection_is_never_swept(mock_clock: trio.testing.MockClock) -> None:
+async def test_mailbox_of_a_connection_is_never_swept(mock_clock: trio.testing.MockClock) -> None:
     layer = InMemoryChannelLayer(group_expiry=1)
     with layer.open_mailbox():
         mock_clock.jump(1_000_000)
@@ -313,7 +313,7 @@ async def test_close_ends_only_the_channels_that_nobody_owns(layer: InMemoryChan
         assert list(layer._hub().mailboxes) == [mailbox.name]
 
 
-async def test_a_subscription_whose_mailbox_is_closed_ends(layer: InMemoryChannelLayer) -> None:
+async def test_subscription_whose_mailbox_is_closed_ends(layer: InMemoryChannelLayer) -> None:
     async with layer.subscribe("room") as events:
         hub = layer._hub()
         hub.close(next(iter(hub.mailboxes.values())))
@@ -324,7 +324,7 @@ async def test_a_subscription_whose_mailbox_is_closed_ends(layer: InMemoryChanne
 
 
 @pytest.mark.parametrize("call", ["send", "group_send", "group_add", "group_discard", "flush", "new_channel"])
-async def test_a_cancelled_call_has_done_nothing(layer: InMemoryChannelLayer, call: str) -> None:
+async def test_cancelled_call_has_done_nothing(layer: InMemoryChannelLayer, call: str) -> None:
     with layer.open_mailbox() as mailbox:
         await layer.group_add("old", mailbox.name)
         calls: dict[str, Callable[[], Any]] = {
@@ -391,18 +391,18 @@ async def test_every_call_is_a_checkpoint(layer: InMemoryChannelLayer, call: str
     ],
     ids=repr,
 )
-def test_an_impossible_option_is_refused_and_named(options: dict[str, Any]) -> None:
+def test_impossible_option_is_refused_and_named(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidChannelLayerError, match=next(iter(options))):
         InMemoryChannelLayer(**options)
 
 
-def test_the_defaults_are_those_of_channels() -> None:
+def test_defaults_are_those_of_channels() -> None:
     layer = InMemoryChannelLayer(channel_capacity=None)
     assert (layer.expiry, layer.group_expiry, layer.capacity) == (60, 86400, 100)
     assert layer.extensions == ("groups", "flush")
 
 
-async def test_a_prefix_that_is_no_str_is_refused_as_a_name(layer: InMemoryChannelLayer) -> None:
+async def test_prefix_that_is_no_str_is_refused_as_a_name(layer: InMemoryChannelLayer) -> None:
     with pytest.raises(InvalidNameError):
         await layer.new_channel([])  # type: ignore[arg-type]
 
@@ -410,7 +410,7 @@ async def test_a_prefix_that_is_no_str_is_refused_as_a_name(layer: InMemoryChann
 # -- reprs ------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_reprs_tell_the_state(layer: InMemoryChannelLayer) -> None:
+async def test_reprs_tell_the_state(layer: InMemoryChannelLayer) -> None:
     async with layer.subscribe("b", "a") as events:
         await layer.group_send("a", message(1))
         assert repr(layer) == "<InMemoryChannelLayer 1 channels, 2 groups, 1 waiting>"
@@ -426,7 +426,7 @@ async def hub() -> Hub:
     return Hub()
 
 
-async def test_a_group_without_members_is_not_kept(hub: Hub) -> None:
+async def test_group_without_members_is_not_kept(hub: Hub) -> None:
     mailbox = hub.ownerless("a", 1)
     hub.join("room", mailbox)
     hub.leave("room", "stranger")
@@ -444,7 +444,7 @@ async def test_closing_a_mailbox_leaves_the_other_members(hub: Hub) -> None:
     assert hub.mailboxes == {"b": second}
 
 
-async def test_the_tables_are_empty_after_an_unavailable_receive(layer: InMemoryChannelLayer) -> None:
+async def test_tables_are_empty_after_an_unavailable_receive(layer: InMemoryChannelLayer) -> None:
     async def receive() -> None:
         with pytest.raises(ChannelLayerUnavailable):
             await layer.receive("jobs")
@@ -469,7 +469,7 @@ async def crowd() -> AsyncIterator[Crowd]:
 
 
 @pytest.mark.parametrize("how", ["to a channel", "to a small group", "to the same group"])
-async def test_no_member_of_a_large_group_sees_the_answer_before_the_question(crowd: Crowd, how: str) -> None:
+async def test_large_group_sees_the_question_before_the_answer(crowd: Crowd, how: str) -> None:
     layer, last = crowd.layer, crowd.mailboxes[-1]
     await layer.group_add("small", last.name)
     async with trio.open_nursery() as nursery:
@@ -483,7 +483,7 @@ async def test_no_member_of_a_large_group_sees_the_answer_before_the_question(cr
     assert crowd.take()[-1] == [1, 2]
 
 
-async def test_a_message_of_another_run_waits_for_a_large_group_too(crowd: Crowd, other: OtherRun) -> None:
+async def test_message_of_another_run_waits_for_a_large_group_too(crowd: Crowd, other: OtherRun) -> None:
     layer, last = crowd.layer, crowd.mailboxes[-1]
     sent = threading.Event()
 
@@ -508,7 +508,7 @@ async def test_a_message_of_another_run_waits_for_a_large_group_too(crowd: Crowd
     assert got[-1] == [1, 2, 3]
 
 
-async def test_a_cancelled_call_has_sent_to_all_of_a_large_group_or_to_none(crowd: Crowd) -> None:
+async def test_cancelled_send_reaches_all_members_or_none(crowd: Crowd) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.send, 1)
         await crowd.at(0)
@@ -520,7 +520,7 @@ async def test_a_cancelled_call_has_sent_to_all_of_a_large_group_or_to_none(crow
     assert crowd.take() == [[]] * MANY
 
 
-async def test_waiting_for_ones_turn_can_be_cancelled_and_then_nothing_has_been_sent(crowd: Crowd) -> None:
+async def test_waiting_for_the_turn_can_be_cancelled(crowd: Crowd) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.send, 1)
         await crowd.at(0)
@@ -536,7 +536,7 @@ async def test_waiting_for_ones_turn_can_be_cancelled_and_then_nothing_has_been_
     assert crowd.take() == [[5]] * MANY
 
 
-async def test_a_large_group_that_is_flushed_while_it_is_sent_to_gets_a_gap(crowd: Crowd) -> None:
+async def test_large_group_flushed_mid_send_gets_a_gap(crowd: Crowd) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd.send, 1)
         await crowd.at(0)
@@ -545,7 +545,7 @@ async def test_a_large_group_that_is_flushed_while_it_is_sent_to_gets_a_gap(crow
     assert {(type(item), item.reason) for item in items} == {(Gap, "flushed")}
 
 
-async def test_a_message_that_is_refused_in_ones_turn_does_not_keep_the_turn(crowd: Crowd) -> None:
+async def test_refused_message_does_not_keep_the_turn(crowd: Crowd) -> None:
     layer = InMemoryChannelLayer(capacity=1)
     with ExitStack() as stack:
         small = Crowd(layer, stack)
@@ -593,7 +593,7 @@ async def test_what_another_run_does_after_its_message_waits_with_it(crowd: Crow
         assert [last.get_nowait() for _ in range(2)] == [Gap(3, "flushed"), None]
 
 
-async def test_those_who_send_all_the_time_do_not_wait_for_each_other_after_a_large_group(crowd: Crowd) -> None:
+async def test_busy_senders_do_not_wait_for_a_large_group(crowd: Crowd) -> None:
     layer = crowd.layer
 
     async def send_on(name: str) -> None:

@@ -53,7 +53,7 @@ async def pass_messages(layer: RedisStreamsChannelLayer, events: Any, *numbers: 
 
 
 @pytest.mark.usefixtures("lingering")
-async def test_a_hundredth_of_the_capacity_may_stay_in_the_inbox(url: str) -> None:
+async def test_hundredth_of_the_capacity_may_stay_in_the_inbox(url: str) -> None:
     [layer] = make_layers(url, inbox_capacity=1000)
     async with layer, layer.subscribe("room") as events:
         await pass_messages(layer, events, *range(10))
@@ -103,7 +103,7 @@ async def test_what_was_read_and_has_gone_tells_that_the_server_went_back(
 
 
 @pytest.mark.usefixtures("lingering")
-async def test_a_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str) -> None:
+async def test_mark_that_was_read_and_replaced_is_no_sign_of_anything(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url, inbox_capacity=3)
         async with first, second, second.subscribe("room") as events:
@@ -140,7 +140,7 @@ async def test_lost_read_entries_are_noticed_behind_newer_messages(own_redis: Ow
             assert await next_of(events) == {"type": "x", "n": 4}
 
 
-async def test_a_lost_answer_to_an_acknowledgement_is_no_gap(url: str) -> None:
+async def test_lost_answer_to_an_acknowledgement_is_no_gap(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         async with layer, layer.subscribe("room") as events:

@@ -94,14 +94,14 @@ def test_every_command_in_the_package_is_in_the_documented_rule() -> None:
     assert commands - of_streams - elsewhere <= allowed()
 
 
-async def test_the_documented_user_can_do_everything_that_the_layer_does(own_redis: OwnRedis) -> None:
+async def test_documented_user_can_do_everything_that_the_layer_does(own_redis: OwnRedis) -> None:
     server = own_redis()
     server.ask(*documented_rule())
     await use_everything([f"redis://chat:secret@127.0.0.1:{server.port}"])
     assert server.ask("ACL", "LOG") == []
 
 
-async def test_a_key_outside_the_prefix_is_out_of_the_users_reach(own_redis: OwnRedis) -> None:
+async def test_key_outside_the_prefix_is_out_of_the_users_reach(own_redis: OwnRedis) -> None:
     server = own_redis()
     server.ask(*documented_rule())
     layer = RedisStreamsChannelLayer(
@@ -129,7 +129,7 @@ async def test_with_sentinel_the_user_needs_one_right_more(redis_server: RedisSe
         assert (await Hosts([parse_host(host)]).locate(0)).address == ("127.0.0.1", setup.master.port)
 
 
-async def test_a_wrong_password_and_none_at_all_are_refused_and_not_shown(own_redis: OwnRedis) -> None:
+async def test_wrong_password_and_none_at_all_are_refused_and_not_shown(own_redis: OwnRedis) -> None:
     server = own_redis()
     server.ask("ACL", "SETUSER", "chat", "on", ">hunter2", "~*", "+@all")
     server.ask("ACL", "SETUSER", "default", "resetpass")

@@ -73,7 +73,7 @@ async def pass_on_one_by_one(client: trio.SocketStream, url: str, numbers: Itera
                         await redis(url, *script.load)
 
 
-async def test_a_command_without_its_script_is_not_overtaken(own_redis: OwnRedis) -> None:
+async def test_command_without_its_script_is_not_overtaken(own_redis: OwnRedis) -> None:
     url, numbers = own_redis().url, itertools.count()
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -97,7 +97,7 @@ async def test_a_command_without_its_script_is_not_overtaken(own_redis: OwnRedis
         nursery.cancel_scope.cancel()
 
 
-async def test_a_primary_that_is_a_replica_for_a_moment_does_not_reorder(own_redis: OwnRedis) -> None:
+async def test_primary_that_is_a_replica_for_a_moment_does_not_reorder(own_redis: OwnRedis) -> None:
     url = own_redis().url
     first, second = make_layers(url, url)
     async with first, second, traffic([second]) as world:
@@ -114,7 +114,7 @@ async def test_a_primary_that_is_a_replica_for_a_moment_does_not_reorder(own_red
         assert world.gaps == {}
 
 
-async def test_a_command_that_is_not_queued_does_not_affect_others(own_redis: OwnRedis) -> None:
+async def test_command_that_is_not_queued_does_not_affect_others(own_redis: OwnRedis) -> None:
     server = own_redis()
     await redis(server.url, "ACL", "SETUSER", "default", "-keys")
     [layer] = make_layers(server.url, timeout=1)
@@ -143,7 +143,7 @@ async def test_a_command_that_is_not_queued_does_not_affect_others(own_redis: Ow
 # -- counted once -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_repeated_message_to_a_full_inbox_counts_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repeated_message_to_a_full_inbox_counts_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 1000)  # a probe takes a place, too
     async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
         first, second = make_layers(before.url, behind.url, inbox_capacity=50)
@@ -169,7 +169,7 @@ async def test_a_repeated_message_to_a_full_inbox_counts_once(url: str, monkeypa
 
 
 @pytest.mark.parametrize("fits", [True, False])
-async def test_a_repeated_message_to_a_channel_gets_the_same_answer(url: str, fits: bool) -> None:
+async def test_repeated_message_to_a_channel_gets_the_same_answer(url: str, fits: bool) -> None:
     async with open_proxy(port_of(url)) as before, open_proxy(port_of(url)) as behind:
         first, second = make_layers(before.url, behind.url, inbox_capacity=5)
         async with first, second:

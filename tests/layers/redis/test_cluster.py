@@ -76,7 +76,7 @@ async def cluster_traffic(
 # -- who has a slot ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_cluster_decides_where_the_shards_are(redis_cluster: ClusterSetup) -> None:
+async def test_cluster_decides_where_the_shards_are(redis_cluster: ClusterSetup) -> None:
     prefix = spread_prefix(redis_cluster)
     cluster = Cluster([parse_host(redis_cluster.nodes[0].url)], prefix, SHARDS)
     for shard in range(SHARDS):
@@ -113,7 +113,7 @@ async def test_when_no_host_is_a_node_the_error_says_of_each_why(url: str) -> No
         await Cluster([parse_host(dead), parse_host(url)], "asgi", SHARDS).locate(0)
 
 
-async def test_a_node_that_knows_no_owner_is_not_the_last_word(own_redis: Any, redis_cluster: ClusterSetup) -> None:
+async def test_node_that_knows_no_owner_is_not_the_last_word(own_redis: Any, redis_cluster: ClusterSetup) -> None:
     alone = own_redis("--cluster-enabled", "yes")
     cluster = Cluster([parse_host(alone.url)], "asgi", SHARDS)
     with pytest.raises(ConnectionLost, match=f"127.0.0.1:{alone.port} knows no owner of slot {key_slot('asgi:0')}"):
@@ -142,7 +142,7 @@ async def test_something_else_that_answers_is_not_in_the_way(redis_cluster: Clus
         nursery.cancel_scope.cancel()
 
 
-async def test_a_node_without_an_address_is_where_it_was_asked(own_redis: Any) -> None:
+async def test_node_without_an_address_is_where_it_was_asked(own_redis: Any) -> None:
     alone = own_redis("--cluster-enabled", "yes")
     alone.ask("CLUSTER", "ADDSLOTS", *range(16_384))
     assert (await Cluster([parse_host(f"redis://localhost:{alone.port}")], "x", 1).locate(0)).address == (
@@ -157,7 +157,7 @@ async def test_a_node_without_an_address_is_where_it_was_asked(own_redis: Any) -
 
 
 @pytest.mark.faults
-async def test_a_node_killed_in_traffic_is_replaced_by_its_replica(own_cluster: Setup) -> None:
+async def test_node_killed_in_traffic_is_replaced_by_its_replica(own_cluster: Setup) -> None:
     setup = own_cluster(replicas=1)
     async with cluster_traffic(setup, timeout=15.0) as (layers, world):
         victim = setup.masters[1]
@@ -176,7 +176,7 @@ async def test_a_node_killed_in_traffic_is_replaced_by_its_replica(own_cluster: 
 
 
 @pytest.mark.faults
-async def test_a_killed_node_costs_its_shards_only_until_it_is_back(
+async def test_killed_node_costs_its_shards_only_until_it_is_back(
     own_cluster: Setup,
 ) -> None:
     setup = own_cluster("--cluster-require-full-coverage", "no")
@@ -199,7 +199,7 @@ async def test_a_killed_node_costs_its_shards_only_until_it_is_back(
 
 
 @pytest.mark.faults
-async def test_a_cluster_that_is_down_as_a_whole_raises_and_comes_back(own_cluster: Setup) -> None:
+async def test_cluster_that_is_down_as_a_whole_raises_and_comes_back(own_cluster: Setup) -> None:
     setup = own_cluster()
     async with cluster_traffic(setup, timeout=1.0) as (layers, world):
         await world.publish(5)
@@ -254,11 +254,11 @@ async def check_a_move(setup: ClusterSetup, *, messages: int, moves: int, member
         assert all(shard.delivery.gaps == 0 for layer in layers for shard in layer._session().shards[1:])
 
 
-async def test_a_slot_that_moves_in_traffic_costs_nothing(redis_cluster: ClusterSetup) -> None:
+async def test_slot_that_moves_in_traffic_costs_nothing(redis_cluster: ClusterSetup) -> None:
     await check_a_move(redis_cluster, messages=50, moves=2)
 
 
-async def test_a_message_to_a_half_moved_slot_is_sent_later(
+async def test_message_to_a_half_moved_slot_is_sent_later(
     redis_cluster: ClusterSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A probe meets keys that are not there yet, and is sent again, with all that waits behind it, until they are.
@@ -294,7 +294,7 @@ async def test_a_message_to_a_half_moved_slot_is_sent_later(
                 assert sorted(got) == list(range(0, 20, 2))
 
 
-async def test_a_named_channel_whose_slot_moves_loses_and_doubles_nothing(redis_cluster: ClusterSetup) -> None:
+async def test_named_channel_whose_slot_moves_loses_and_doubles_nothing(redis_cluster: ClusterSetup) -> None:
     [layer] = make_layers(redis_cluster.hosts)
     jobs = next(f"jobs-{n}" for n in range(100) if shard_of(f"jobs-{n}", SHARDS) == 0)
     received: list[int] = []
@@ -324,5 +324,5 @@ async def test_a_named_channel_whose_slot_moves_loses_and_doubles_nothing(redis_
 
 
 @pytest.mark.faults
-async def test_a_slot_that_moves_four_times_in_traffic_costs_nothing(own_cluster: Setup) -> None:
+async def test_slot_that_moves_four_times_in_traffic_costs_nothing(own_cluster: Setup) -> None:
     await check_a_move(own_cluster(), messages=100, moves=4, members=10)

@@ -30,7 +30,7 @@ messages = st.dictionaries(st.text("abc", max_size=3), values, max_size=4)
 
 @CODECS
 @given(message=messages)
-def test_a_message_comes_out_as_it_went_in(codec: EntryCodec, message: dict[str, Any]) -> None:
+def test_message_comes_out_as_it_went_in(codec: EntryCodec, message: dict[str, Any]) -> None:
     assert codec.unpack(codec.pack(GROUP, "room", message)) == Payload(GROUP, "room", message)
 
 
@@ -53,7 +53,7 @@ def test_from_arbitrary_bytes_comes_an_entry_or_the_error_for_it(codec: EntryCod
 
 @CODECS
 @given(message=messages, data=st.data())
-def test_a_mutilated_entry_is_an_entry_or_the_error_for_it(codec: EntryCodec, message: Any, data: Any) -> None:
+def test_mutilated_entry_is_an_entry_or_the_error_for_it(codec: EntryCodec, message: Any, data: Any) -> None:
     blob = bytearray(codec.pack(GROUP, "room", message))
     blob[data.draw(st.integers(0, len(blob) - 1))] ^= data.draw(st.integers(1, 255))
     del blob[data.draw(st.integers(1, len(blob))) :]
@@ -64,7 +64,7 @@ def test_a_mutilated_entry_is_an_entry_or_the_error_for_it(codec: EntryCodec, me
 
 
 @given(message=messages, data=st.data())
-def test_a_forged_entry_is_refused(message: Any, data: Any) -> None:
+def test_forged_entry_is_refused(message: Any, data: Any) -> None:
     blob = SECRET.pack(GROUP, "room", message)
     # Not the letters: several spellings in base64 are of the same bytes, as "+" and "-" are read as one.
     token = bytearray(base64.urlsafe_b64decode(blob.removeprefix(VERSION)))
@@ -75,7 +75,7 @@ def test_a_forged_entry_is_refused(message: Any, data: Any) -> None:
 
 @CODECS
 @pytest.mark.parametrize("version", [0, 2, 255])
-def test_an_entry_of_another_version_is_refused_and_said_to_be_one(codec: EntryCodec, version: int) -> None:
+def test_entry_of_another_version_is_refused_and_said_to_be_one(codec: EntryCodec, version: int) -> None:
     blob = codec.pack(GROUP, "room", {"type": "x"})
     with pytest.raises(UndecodableEntry, match="version 1"):
         codec.unpack(bytes([version]) + blob[1:])
@@ -102,12 +102,12 @@ def test_what_is_no_bytes_is_refused(codec: EntryCodec, rubbish: object) -> None
     ],
     ids=repr,
 )
-def test_an_entry_of_another_shape_is_refused(payload: Any) -> None:
+def test_entry_of_another_shape_is_refused(payload: Any) -> None:
     with pytest.raises(UndecodableEntry):
         PLAIN.unpack(VERSION + msgspec.msgpack.encode(payload))
 
 
-def test_an_entry_nested_beyond_reason_is_refused() -> None:
+def test_entry_nested_beyond_reason_is_refused() -> None:
     with pytest.raises(UndecodableEntry):
         PLAIN.unpack(VERSION + b"\x93\x00\xa1a\x81\xa1b" + b"\x91" * 100_000 + b"\xc0")
 
@@ -141,7 +141,7 @@ def test_keys_can_be_rotated_in_three_steps() -> None:
         new.unpack(old.pack(GROUP, "room", {"type": "x"}))
 
 
-def test_a_key_may_be_text_or_bytes() -> None:
+def test_key_may_be_text_or_bytes() -> None:
     blob = EntryCodec(keys=[b"key"]).pack(GROUP, "room", {"type": "x"})
     assert SECRET.unpack(blob).message == {"type": "x"}
 
@@ -152,6 +152,6 @@ def test_keys_that_are_none_are_refused(keys: Any) -> None:
         EntryCodec(keys=keys)
 
 
-def test_an_unknown_format_is_refused() -> None:
+def test_unknown_format_is_refused() -> None:
     with pytest.raises(InvalidChannelLayerError, match="pickle"):
         EntryCodec("pickle")  # type: ignore[arg-type]

@@ -95,9 +95,7 @@ async def numbers_of(events: Any, count: int) -> list[Any]:
     return [item if isinstance(item, Gap) else item["n"] for item in items]
 
 
-async def test_a_refused_message_does_not_affect_others_in_its_command(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_refused_message_does_not_affect_others_in_its_command(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("good") as events:
         commands = Commands(layer, monkeypatch)
@@ -111,7 +109,7 @@ async def test_a_refused_message_does_not_affect_others_in_its_command(
         assert layer.shard_statistics()[0].pipeline.connections == 1
 
 
-async def test_an_inbox_of_another_type_refuses_its_groups_only(url: str) -> None:
+async def test_inbox_of_another_type_refuses_its_groups_only(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("good", "bad") as events:
         tag = f"{{{layer.prefix}:0}}"
@@ -122,7 +120,7 @@ async def test_an_inbox_of_another_type_refuses_its_groups_only(url: str) -> Non
         assert await numbers_of(events, 10) == list(range(1, 20, 2))
 
 
-async def test_a_server_without_memory_refuses_the_whole_command(own_redis: OwnRedis) -> None:
+async def test_server_without_memory_refuses_the_whole_command(own_redis: OwnRedis) -> None:
     url = own_redis().url
     [layer] = make_layers(url)
     async with layer, layer.subscribe("a", "b") as events:
@@ -163,7 +161,7 @@ async def test_refusals_of_a_repeated_command_are_counted_once(url: str) -> None
             assert await numbers_of(events, 31) == [*range(30), Gap(70, "the inbox was full")]
 
 
-async def test_a_dead_process_leaves_all_groups_of_a_command(url: str) -> None:
+async def test_dead_process_leaves_all_groups_of_a_command(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("a", "b") as events:
         tag = f"{{{layer.prefix}:0}}"
@@ -252,7 +250,7 @@ async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
             assert await numbers_of(events, 11) == [n for n in range(12) if n != 5]
 
 
-async def test_a_caller_that_gives_up_leaves_others_their_answers(url: str) -> None:
+async def test_caller_that_gives_up_leaves_others_their_answers(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         results = await send_at_once(layer, *(("room", n) for n in range(12)), gives_up=3)
@@ -296,7 +294,7 @@ async def test_callers_are_told_in_time_while_the_link_crashes(
 
 
 @pytest.mark.parametrize("connected", [True, False])
-async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, connected: bool) -> None:
+async def test_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, connected: bool) -> None:
     async with open_proxy(port_of(url)) as proxy:
         [layer] = make_layers(proxy.url)
         raised: list[str] = []
@@ -325,7 +323,7 @@ async def test_a_caller_does_not_wait_for_a_layer_that_has_been_left(url: str, c
         assert all("did not answer before the layer was closed" in text for text in raised)
 
 
-async def test_a_command_refused_by_multi_does_not_affect_its_batch(url: str) -> None:
+async def test_command_refused_by_multi_does_not_affect_its_batch(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         [shard] = layer._session().shards

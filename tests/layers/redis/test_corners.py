@@ -69,7 +69,7 @@ async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[
         nursery.cancel_scope.cancel()
 
 
-async def test_an_unexpected_reply_ends_the_connection_and_no_command() -> None:
+async def test_unexpected_reply_ends_the_connection_and_no_command() -> None:
     def answer(command: list[bytes], connection: int) -> bytes:
         return b"+ONE\r\n+TWO\r\n" if command == [b"GET", b"x"] and connection == 1 else b"+OK\r\n"
 
@@ -78,7 +78,7 @@ async def test_an_unexpected_reply_ends_the_connection_and_no_command() -> None:
         assert pipeline.statistics().connections == 2
 
 
-async def test_a_transaction_that_is_not_begun_is_sent_again() -> None:
+async def test_transaction_that_is_not_begun_is_sent_again() -> None:
     def answer(command: list[bytes], connection: int) -> bytes:
         if command == [b"MULTI"] and connection == 1 and answer.prepared:  # type: ignore[attr-defined]
             return b"-NOPERM this user has no permissions\r\n"
@@ -99,12 +99,12 @@ async def test_a_transaction_that_is_not_begun_is_sent_again() -> None:
         assert pipeline.statistics().connections == 2
 
 
-def test_a_transaction_that_is_refused_as_a_whole_is_refused_to_each() -> None:
+def test_transaction_that_is_refused_as_a_whole_is_refused_to_each() -> None:
     refused = ReplyError("EXECABORT Transaction discarded because of: OOM command not allowed")
     assert results_of_transaction([b"OK", b"QUEUED", b"QUEUED", refused]) == [refused, refused]
 
 
-async def test_a_connection_that_is_gone_takes_nothing_and_does_not_raise() -> None:
+async def test_connection_that_is_gone_takes_nothing_and_does_not_raise() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     connection = await open_connection(Host(("127.0.0.1", listener.socket.getsockname()[1])))
     server = await listener.accept()
@@ -122,7 +122,7 @@ async def test_a_connection_that_is_gone_takes_nothing_and_does_not_raise() -> N
 # -- Redis behind the layer's back ------------------------------------------------------------------------------------
 
 
-async def test_a_group_that_somebody_deletes_in_redis_is_renewed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_group_that_somebody_deletes_in_redis_is_renewed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keys, "LEASE", 2.0)
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room"):
@@ -134,7 +134,7 @@ async def test_a_group_that_somebody_deletes_in_redis_is_renewed(url: str, monke
         await until(renewed)
 
 
-async def test_a_flush_by_another_process_is_told_and_memberships_return(url: str) -> None:
+async def test_flush_by_another_process_is_told_and_memberships_return(url: str) -> None:
     first, second = make_layers(url, url)
     async with first, second, second.subscribe(*(f"room-{number}" for number in range(1500))) as events:
         await first.flush()
@@ -145,7 +145,7 @@ async def test_a_flush_by_another_process_is_told_and_memberships_return(url: st
         assert await next_of(events) == LAST
 
 
-async def test_a_message_to_a_process_that_has_ended_is_counted(url: str) -> None:
+async def test_message_to_a_process_that_has_ended_is_counted(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         await layer.send("specific.0123456789abcdef!abc", LAST)
@@ -153,7 +153,7 @@ async def test_a_message_to_a_process_that_has_ended_is_counted(url: str) -> Non
         await until(lambda: layer.statistics().gone == 2)
 
 
-async def test_a_refused_farewell_does_not_keep_the_layer_from_closing(own_redis: OwnRedis) -> None:
+async def test_refused_farewell_does_not_keep_the_layer_from_closing(own_redis: OwnRedis) -> None:
     server = own_redis()
     [layer] = make_layers(server.url, timeout=1)
     async with layer, layer.subscribe("room"):
@@ -161,7 +161,7 @@ async def test_a_refused_farewell_does_not_keep_the_layer_from_closing(own_redis
     assert not layer._sessions
 
 
-async def test_a_redis_that_does_not_count_entries_is_read_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_that_does_not_count_entries_is_read_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     original = InboxReader._check_inbox
 
     def as_before_7(reader: InboxReader, connection: Any, reply: Any) -> None:
@@ -192,9 +192,7 @@ async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.Monk
             assert second.statistics().healthy
 
 
-async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reader_that_misses_messages_to_oneself_attaches_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 0.01)
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
@@ -214,7 +212,7 @@ async def test_a_reader_that_misses_messages_to_oneself_attaches_again(
             pass
 
 
-async def test_a_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 0.001)
     [layer] = make_layers(url, inbox_capacity=1)
     async with layer:

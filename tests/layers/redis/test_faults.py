@@ -55,7 +55,7 @@ async def check_that_nothing_is_lost(server: RedisServer, *, members: int, times
         assert [published.raised for published in world.checker.streams.values()] == [set(), set()]
 
 
-async def test_a_killed_redis_that_keeps_its_data_costs_nothing(own_redis: OwnRedis) -> None:
+async def test_killed_redis_that_keeps_its_data_costs_nothing(own_redis: OwnRedis) -> None:
     await check_that_nothing_is_lost(own_redis(*KEEPS_EVERYTHING), members=5, times=1)
 
 
@@ -75,7 +75,7 @@ async def check_that_every_hole_is_explained(server: RedisServer, *, members: in
         assert len(world.gaps) == 2 * members
 
 
-async def test_a_killed_redis_without_persistence_is_reported(own_redis: OwnRedis) -> None:
+async def test_killed_redis_without_persistence_is_reported(own_redis: OwnRedis) -> None:
     await check_that_every_hole_is_explained(own_redis(), members=5, times=1)
 
 
@@ -101,7 +101,7 @@ async def test_after_flushall_each_member_gets_one_gap(own_redis: OwnRedis) -> N
         assert {"g:one", "g:two"} <= await keys(server.url, first)
 
 
-async def test_a_member_that_no_group_has_is_told_of_lost_data_too(own_redis: OwnRedis) -> None:
+async def test_member_that_no_group_has_is_told_of_lost_data_too(own_redis: OwnRedis) -> None:
     server = own_redis()
     [layer] = make_layers(server.url)
     async with layer:
@@ -114,7 +114,7 @@ async def test_a_member_that_no_group_has_is_told_of_lost_data_too(own_redis: Ow
                 assert await mailbox.get() == {"type": "after"}
 
 
-async def test_a_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
+async def test_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
     first, second = make_layers(url, url)
     async with first, second, traffic([first, second]) as world:
         await world.publish(10)
@@ -128,7 +128,7 @@ async def test_a_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
         assert all(gaps == [Gap(None, "the inbox was gone")] for gaps in world.gaps.values())
 
 
-async def test_an_older_copy_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
+async def test_older_copy_is_noticed_behind_newer_messages(own_redis: OwnRedis) -> None:
     server = own_redis("--dbfilename", "copy.rdb")
     first, second = make_layers(server.url, server.url)
     async with first, second, traffic([first, second]) as world:
@@ -147,7 +147,7 @@ async def test_an_older_copy_is_noticed_behind_newer_messages(own_redis: OwnRedi
 
 
 @pytest.mark.parametrize("has_the_inbox", [True, False])
-async def test_a_reader_on_a_detached_node_follows_the_pipeline(
+async def test_reader_on_a_detached_node_follows_the_pipeline(
     own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, has_the_inbox: bool
 ) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 0.1)
@@ -195,7 +195,7 @@ async def test_after_sixty_lost_replies_nothing_is_doubled_or_lost(url: str) -> 
     await check_that_lost_replies_cost_nothing(url, times=60)
 
 
-async def test_a_connection_that_is_cut_again_and_again_costs_nothing(url: str) -> None:
+async def test_connection_that_is_cut_again_and_again_costs_nothing(url: str) -> None:
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         first, second = make_layers(proxy.url, proxy.url)
         async with first, second, traffic([first, second], groups=("one", "two")) as world:
@@ -212,7 +212,7 @@ async def test_a_connection_that_is_cut_again_and_again_costs_nothing(url: str) 
 # -- a black hole -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -> None:
+async def test_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -> None:
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         first, second = make_layers(proxy.url, url, timeout=1)
         async with first, second, traffic([first, second]) as world:
@@ -258,7 +258,7 @@ async def test_opening_and_closing_in_a_black_hole_do_not_hang(url: str) -> None
                 await layer.group_send("room", {"type": "x"})
 
 
-async def test_a_half_open_connection_is_given_up_and_another_one_opened(
+async def test_half_open_connection_is_given_up_and_another_one_opened(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_reader, "BLOCK", 0.1)

@@ -13,7 +13,7 @@ from trio_channels.testing import HttpCommunicator
 from ...redis_server import RedisServer
 
 
-async def test_a_layer_whose_redis_is_away_makes_it_red_until_it_is_back(own_redis: Callable[..., RedisServer]) -> None:
+async def test_layer_whose_redis_is_away_makes_it_red_until_it_is_back(own_redis: Callable[..., RedisServer]) -> None:
     server = own_redis()
     async with RedisStreamsChannelLayer(hosts=[server.url]) as layer:
         strict = HealthApplication({"default": layer})

@@ -142,7 +142,7 @@ def test_what_is_no_host_is_refused(entry: Any) -> None:
 
 
 @pytest.mark.parametrize("entry", WRONG_WITH_A_PASSWORD, ids=repr)
-def test_an_error_shows_no_password(entry: Any) -> None:
+def test_error_shows_no_password(entry: Any) -> None:
     with pytest.raises(InvalidChannelLayerError) as caught:
         parse_host(entry)
     error: BaseException | None = caught.value
@@ -152,7 +152,7 @@ def test_an_error_shows_no_password(entry: Any) -> None:
 
 
 @pytest.mark.parametrize(("entry", "host"), FORMS, ids=repr)
-def test_a_host_shows_no_password(entry: Any, host: Host) -> None:
+def test_host_shows_no_password(entry: Any, host: Host) -> None:
     assert SECRET not in repr(host) + str(host)
     assert "p@ss" not in repr(host) + str(host)
 
@@ -185,7 +185,7 @@ def test_hosts_that_are_no_list_are_refused(hosts: Any) -> None:
     [{"prefix": ""}, {"prefix": "a{b}"}, {"timeout": 0}, {"inbox_capacity": 0}, {"serializer_format": "pickle"}],
     ids=repr,
 )
-def test_an_impossible_option_is_refused(options: dict[str, Any]) -> None:
+def test_impossible_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidChannelLayerError):
         RedisStreamsChannelLayer(**options)
 
@@ -198,6 +198,6 @@ def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
     assert (nothing.check_hostname, nothing.verify_mode) == (False, ssl.CERT_NONE)
 
 
-def test_a_certificate_file_that_cannot_be_used_is_named() -> None:
+def test_certificate_file_that_cannot_be_used_is_named() -> None:
     with pytest.raises(InvalidChannelLayerError, match="/no/such/file"):
         parse_host("rediss://h?ssl_ca_certs=/no/such/file")

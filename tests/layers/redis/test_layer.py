@@ -62,7 +62,7 @@ async def test_opening_without_redis_says_so_within_the_time_limit() -> None:
     assert not layer._entered
 
 
-async def test_a_layer_that_is_not_open_says_how_it_is_opened(url: str) -> None:
+async def test_layer_that_is_not_open_says_how_it_is_opened(url: str) -> None:
     [layer] = make_layers(url)
     for call in (
         lambda: layer.send("jobs", LAST),
@@ -80,7 +80,7 @@ async def test_a_layer_that_is_not_open_says_how_it_is_opened(url: str) -> None:
     await layer.close()
 
 
-async def test_a_layer_is_opened_once_at_a_time_and_again_afterwards(url: str) -> None:
+async def test_layer_is_opened_once_at_a_time_and_again_afterwards(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         with pytest.raises(InvalidChannelLayerError, match="already"):
@@ -105,7 +105,7 @@ async def test_what_a_block_raises_comes_out_bare(url: str) -> None:
     assert not layer._sessions
 
 
-async def test_a_block_goes_on_after_the_layer_was_closed_in_it(url: str) -> None:
+async def test_block_goes_on_after_the_layer_was_closed_in_it(url: str) -> None:
     [layer] = make_layers(url)
     went_on = False
     async with layer:
@@ -147,7 +147,7 @@ async def test_closing_without_redis_ends_within_the_time_limit(url: str) -> Non
         (b"-NOAUTH HELLO must be called with the client already authenticated\r\n", "refuses the connection: NOAUTH"),
     ],
 )
-async def test_a_redis_that_is_too_old_is_refused_with_its_version(answer: bytes, complaint: str) -> None:
+async def test_redis_that_is_too_old_is_refused_with_its_version(answer: bytes, complaint: str) -> None:
     async def old_redis(client: trio.SocketStream) -> None:
         async for data in client:
             script = b"SCRIPT" in data
@@ -163,7 +163,7 @@ async def test_a_redis_that_is_too_old_is_refused_with_its_version(answer: bytes
         nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_speaks_another_language_is_a_clear_error() -> None:
+async def test_server_that_speaks_another_language_is_a_clear_error() -> None:
     async def web_server(client: trio.SocketStream) -> None:
         async for _ in client:
             await client.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -178,7 +178,7 @@ async def test_a_server_that_speaks_another_language_is_a_clear_error() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_host_name_that_is_none_is_a_clear_error() -> None:
+async def test_host_name_that_is_none_is_a_clear_error() -> None:
     with pytest.raises(ConnectionLost, match=r"a\.\.b"):
         await open_connection(parse_host("redis://a..b"))
 
@@ -186,7 +186,7 @@ async def test_a_host_name_that_is_none_is_a_clear_error() -> None:
 # -- what Redis refuses -----------------------------------------------------------------------------------------------
 
 
-async def test_a_command_that_redis_refuses_raises_the_layers_error(url: str) -> None:
+async def test_command_that_redis_refuses_raises_the_layers_error(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         await redis(url, "SET", f"{{{layer.prefix}:0}}:g:room", "a string")
@@ -195,7 +195,7 @@ async def test_a_command_that_redis_refuses_raises_the_layers_error(url: str) ->
         await layer.group_send("other", LAST)
 
 
-async def test_an_inbox_that_is_none_is_an_error_and_not_tried_again(url: str) -> None:
+async def test_inbox_that_is_none_is_an_error_and_not_tried_again(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         keys = layer._session().shards[0].keys
@@ -237,7 +237,7 @@ async def test_refusals_of_a_full_inbox_are_counted_in_their_place(url: str, mon
                 assert gaps == [Gap(400, "the inbox was full")] * 2
 
 
-async def test_a_mark_that_is_read_twice_is_told_once(url: str) -> None:
+async def test_mark_that_is_read_twice_is_told_once(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url, inbox_capacity=5)
         async with first, second, second.subscribe("room") as events:
@@ -253,7 +253,7 @@ async def test_a_mark_that_is_read_twice_is_told_once(url: str) -> None:
             assert await next_of(events) == LAST
 
 
-async def test_a_full_inbox_refuses_a_message_to_one_channel_to_its_sender(url: str) -> None:
+async def test_full_inbox_refuses_a_message_to_one_channel_to_its_sender(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         first, second = make_layers(url, proxy.url, inbox_capacity=5)
         async with first, second:
@@ -306,7 +306,7 @@ async def test_with_keys_what_others_forge_is_skipped(url: str) -> None:
         assert await next_of(events) == LAST
 
 
-async def test_a_probe_beyond_belief_does_not_stop_the_reader(url: str) -> None:
+async def test_probe_beyond_belief_does_not_stop_the_reader(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.subscribe("room") as events:
         forged = EntryCodec().pack(PROBE, str(10**30), {})
@@ -384,7 +384,7 @@ async def test_more_commands_than_a_batch_holds_are_carried_out(url: str) -> Non
 # -- cancellation -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_opening_that_is_cancelled_leaves_nothing_open(url: str) -> None:
+async def test_opening_that_is_cancelled_leaves_nothing_open(url: str) -> None:
     [layer] = make_layers(url)
     before = await connections(url), trio.lowlevel.current_statistics().tasks_living
     for number in range(1, 1000):
@@ -402,7 +402,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(url: str) -> Non
     await until(as_before)
 
 
-async def test_a_closing_that_is_cancelled_leaves_nothing_open(url: str) -> None:
+async def test_closing_that_is_cancelled_leaves_nothing_open(url: str) -> None:
     before = await connections(url)
     for number in range(1, 1000):
         [layer] = make_layers(url)
@@ -457,7 +457,7 @@ async def test_in_another_database(own_redis: Any) -> None:
         assert len(await redis(f"{server.url}/5", "KEYS", "*")) > 0
 
 
-async def test_the_wire_form_of_a_password_is_in_no_error(own_redis: Any) -> None:
+async def test_wire_form_of_a_password_is_in_no_error(own_redis: Any) -> None:
     server = own_redis("--requirepass", "hunter2")
     await check_that_it_works(f"redis://:hunter2@127.0.0.1:{server.port}")
     with pytest.raises(ConnectionLost, match="WRONGPASS") as caught:

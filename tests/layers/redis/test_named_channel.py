@@ -60,7 +60,7 @@ async def test_receivers_of_processes_compete_for_messages(url: str) -> None:
     assert got == {number: sorted(numbers) for number, numbers in got.items()}
 
 
-async def test_a_message_that_was_returned_is_acknowledged_and_gone(url: str) -> None:
+async def test_message_that_was_returned_is_acknowledged_and_gone(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         for number in range(3):
@@ -69,7 +69,7 @@ async def test_a_message_that_was_returned_is_acknowledged_and_gone(url: str) ->
         assert await backlog(url, layer) == (2, 0)
 
 
-async def test_a_message_waits_for_a_receiver_of_another_process(url: str) -> None:
+async def test_message_waits_for_a_receiver_of_another_process(url: str) -> None:
     [first] = make_layers(url)
     async with first:
         await first.send("jobs", job(1))
@@ -77,7 +77,7 @@ async def test_a_message_waits_for_a_receiver_of_another_process(url: str) -> No
         assert await receive(second) == 1
 
 
-async def test_a_full_channel_is_one_whose_backlog_has_its_capacity(url: str) -> None:
+async def test_full_channel_is_one_whose_backlog_has_its_capacity(url: str) -> None:
     first, second = make_layers(url, url, capacity=3)
     async with first, second:
         for _ in range(3):
@@ -89,7 +89,7 @@ async def test_a_full_channel_is_one_whose_backlog_has_its_capacity(url: str) ->
         assert (first.statistics().sent, second.statistics().full) == (9, 3)
 
 
-async def test_a_cancelled_receive_loses_no_message(url: str) -> None:
+async def test_cancelled_receive_loses_no_message(url: str) -> None:
     sender, receiver = make_layers(url, url)
     async with sender, receiver:
         await sender.send("jobs", job(0))
@@ -112,7 +112,7 @@ async def test_a_cancelled_receive_loses_no_message(url: str) -> None:
         await until(as_before)
 
 
-async def test_a_receiver_cancelled_while_it_waits_loses_no_message(url: str) -> None:
+async def test_receiver_cancelled_while_it_waits_loses_no_message(url: str) -> None:
     sender, receiver = make_layers(url, url)
     async with sender, receiver:
         got: list[int] = []
@@ -142,7 +142,7 @@ async def test_messages_of_a_lost_connection_are_delivered_first(url: str) -> No
             assert proxy.lost_replies == 1
 
 
-async def test_a_lost_reply_neither_loses_nor_doubles_the_message(url: str) -> None:
+async def test_lost_reply_neither_loses_nor_doubles_the_message(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         sender, receiver = make_layers(url, proxy.url)
         async with sender, receiver:
@@ -157,7 +157,7 @@ async def test_a_lost_reply_neither_loses_nor_doubles_the_message(url: str) -> N
             assert await backlog(url, receiver) == (0, 0)
 
 
-async def test_an_accepted_message_whose_reply_is_lost_comes_once(url: str) -> None:
+async def test_accepted_message_whose_reply_is_lost_comes_once(url: str) -> None:
     async with open_proxy(port_of(url)) as proxy:
         sender, receiver = make_layers(proxy.url, url)
         async with sender, receiver:
@@ -169,7 +169,7 @@ async def test_an_accepted_message_whose_reply_is_lost_comes_once(url: str) -> N
             assert proxy.lost_replies == 5
 
 
-async def test_a_message_in_an_outage_is_kept_for_the_next_receiver(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_message_in_an_outage_is_kept_for_the_next_receiver(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(named_channel, "BLOCK", 0.1)
     async with open_proxy(port_of(url)) as proxy:
         sender, receiver = make_layers(url, proxy.url, timeout=1)
@@ -213,7 +213,7 @@ async def test_a_message_taken_over_is_not_returned_twice(url: str) -> None:
         assert await receive(second) == 0
 
 
-async def test_a_deleted_stream_is_made_anew_under_a_waiting_receiver(url: str) -> None:
+async def test_deleted_stream_is_made_anew_under_a_waiting_receiver(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, trio.open_nursery() as nursery:
         got: list[int] = []

@@ -19,7 +19,7 @@ from ...redis_server import RedisServer
 # -- duplicates -------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_is_a_duplicate_from_the_second_time_on() -> None:
+def test_token_is_a_duplicate_from_the_second_time_on() -> None:
     seen = DuplicateFilter()
     assert [seen.is_duplicate(b"a-1", 0) for _ in range(3)] == [False, True, True]
     assert seen.suppressed == 2
@@ -38,13 +38,13 @@ def test_everything_that_a_link_has_under_way_may_come_again() -> None:
 
 
 @given(st.permutations(range(20)))
-def test_the_order_of_numbers_does_not_matter(numbers: list[int]) -> None:
+def test_order_of_numbers_does_not_matter(numbers: list[int]) -> None:
     seen = DuplicateFilter()
     assert not any(seen.is_duplicate(b"a-%d" % number, 0) for number in numbers)
     assert all(seen.is_duplicate(b"a-%d" % number, 0) for number in reversed(numbers))
 
 
-def test_a_sender_costs_no_more_than_its_window() -> None:
+def test_sender_costs_no_more_than_its_window() -> None:
     seen = DuplicateFilter()
     for number in range(3 * WIDTH):
         assert not seen.is_duplicate(b"a-%d" % number, 0)
@@ -70,7 +70,7 @@ def test_every_name_has_a_shard(name: str, shards: int) -> None:
     assert 0 <= shard_of(name, shards) < shards
 
 
-def test_the_shard_of_a_name_never_changes_between_releases() -> None:
+def test_shard_of_a_name_never_changes_between_releases() -> None:
     assert shard_of("123456789", 2**32) == 0xCBF43926  # the check value of CRC-32
     assert [shard_of(name, 4) for name in ("", "room", "123456789")] == [0, 3, 2]
 
@@ -82,14 +82,14 @@ def test_names_spread_over_the_shards() -> None:
     assert min(counts) > 800
 
 
-def test_a_topology_shows_its_hosts_and_no_password() -> None:
+def test_topology_shows_its_hosts_and_no_password() -> None:
     hosts = [parse_host("redis://:hunter2@one"), parse_host("redis://:hunter2@two:1")]
     sentinel = parse_host({"sentinels": ["s"], "master_name": "m", "password": "hunter2"})
     assert repr(Hosts([*hosts, sentinel])) == "<Hosts one:6379, two:1, sentinel master 'm'>"
     assert repr(Cluster(hosts, "asgi", 4)) == "<Cluster of 4 shards, through one:6379, two:1>"
 
 
-async def test_a_slot_is_the_one_that_redis_says(redis_server: RedisServer) -> None:
+async def test_slot_is_the_one_that_redis_says(redis_server: RedisServer) -> None:
     tags = ["", "a", "asgi:0", "asgi:1", "\u00e4", "x" * 1000, "123456789"]
     with RunningCluster() as port:
         connection = await open_connection(Host(("127.0.0.1", port)))
@@ -139,18 +139,18 @@ class RunningCluster:
         ("ERR unknown command", False),
     ],
 )
-def test_an_error_asks_for_another_try_or_for_another_command(reply: str, again: bool) -> None:
+def test_error_asks_for_another_try_or_for_another_command(reply: str, again: bool) -> None:
     assert is_elsewhere_or_later(hiredis.ReplyError(reply)) is again
 
 
 @given(st.lists(st.binary() | st.text(st.characters(exclude_categories=["Cs"])) | st.integers(), min_size=1))
-def test_a_command_is_what_a_resp_parser_reads(arguments: list[bytes | str | int]) -> None:
+def test_command_is_what_a_resp_parser_reads(arguments: list[bytes | str | int]) -> None:
     parser = hiredis.Reader()
     parser.feed(encode(*arguments))
     assert parser.gets() == [item if isinstance(item, bytes) else str(item).encode() for item in arguments]
 
 
-async def test_the_repr_of_a_batch_counts_calls_and_commands() -> None:
+async def test_repr_of_a_batch_counts_calls_and_commands() -> None:
     def combine(parts: list[bytes]) -> tuple[bytes, ...]:
         return (b"SADD", b"key", *parts)
 

@@ -88,7 +88,7 @@ async def test_redis_killed_ten_times_under_two_processes_costs_nothing(own_redi
         assert [published.raised for published in world.checker.streams.values()] == [set(), set()]
 
 
-async def test_a_killed_process_costs_others_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_killed_process_costs_others_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keys, "LEASE", LEASE)
     async with two_processes(url, members=20, timeout=LEASE / 2) as (layer, world, other):
         process = other.process
@@ -116,7 +116,7 @@ async def test_a_killed_process_costs_others_nothing(url: str, monkeypatch: pyte
         assert world.gaps == {}
 
 
-async def test_a_process_stopped_beyond_its_lease_gets_a_gap(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_stopped_beyond_its_lease_gets_a_gap(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keys, "LEASE", LEASE)
     async with two_processes(url, members=20) as (layer, world, other):
         inbox = f"{{{layer.prefix}:0}}:i:{other.process}"
@@ -139,7 +139,7 @@ async def test_a_process_stopped_beyond_its_lease_gets_a_gap(url: str, monkeypat
             assert [item["reason"] for item in items if item["type"] == "channel.layer.gap"] == ["the inbox was gone"]
 
 
-async def test_a_process_stopped_for_less_than_its_lease_gets_everything(url: str) -> None:
+async def test_process_stopped_for_less_than_its_lease_gets_everything(url: str) -> None:
     async with two_processes(url, members=20) as (_, world, other):
         await world.publish(100)
         other.kill(signal.SIGSTOP)

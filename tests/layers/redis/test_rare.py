@@ -23,7 +23,7 @@ from .world import make_layers, until
 HOST = Host(("127.0.0.1", 6379))
 
 
-async def test_a_server_that_refuses_the_scripts_is_not_available() -> None:
+async def test_server_that_refuses_the_scripts_is_not_available() -> None:
     refused = False
 
     def answer(command: list[bytes], connection: int) -> bytes:
@@ -40,7 +40,7 @@ async def test_nobody_is_connected_to_who_has_no_address() -> None:
         await open_connection(Host(None))
 
 
-async def test_a_connection_that_was_closed_on_this_side_is_lost() -> None:
+async def test_connection_that_was_closed_on_this_side_is_lost() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     connection = await open_connection(Host(("127.0.0.1", listener.socket.getsockname()[1])))
     await connection.aclose()
@@ -49,7 +49,7 @@ async def test_a_connection_that_was_closed_on_this_side_is_lost() -> None:
     await listener.aclose()
 
 
-async def test_a_spurious_wake_up_of_a_connection_waits_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_spurious_wake_up_of_a_connection_waits_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, read, vain = await open_connection(parse_host(url)), os.read, [True, True]
 
     def not_yet(file: int, size: int) -> bytes:
@@ -95,7 +95,7 @@ class Broken(Encrypted, trio.abc.HalfCloseableStream):
 
 
 @pytest.mark.parametrize("kind", [Encrypted, Broken])
-async def test_a_connection_that_cannot_say_farewell_is_closed(kind: type[Encrypted]) -> None:
+async def test_connection_that_cannot_say_farewell_is_closed(kind: type[Encrypted]) -> None:
     stream = kind()
     connection = RedisConnection(HOST, stream)
     await connection.close_gracefully(5)
@@ -103,14 +103,14 @@ async def test_a_connection_that_cannot_say_farewell_is_closed(kind: type[Encryp
     assert repr(connection) == f"<RedisConnection to {HOST}>"
 
 
-async def test_a_mark_that_has_been_passed_before_is_no_gap() -> None:
+async def test_mark_that_has_been_passed_before_is_no_gap() -> None:
     clocks = Clocks()
     clocks.delivery.deliver(b"1-0", [b"l", b"3"])
     clocks.delivery.deliver(b"2-0", [b"l", b"3"])
     assert clocks.delivery.gaps == 1
 
 
-async def test_a_named_channel_that_is_received_on_keeps_its_connection(
+async def test_named_channel_that_is_received_on_keeps_its_connection(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "IDLE_NAMED_CHANNELS", 0)
@@ -145,7 +145,7 @@ class AwayThenBack:
         return [b"1-0", b"2-0"]
 
 
-async def test_a_worker_logs_a_failed_renewal_once_and_tries_again(
+async def test_worker_logs_a_failed_renewal_once_and_tries_again(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "trio_channels")

@@ -31,7 +31,7 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-async def test_a_slow_member_misses_messages_and_nobody_else_does(url: str) -> None:
+async def test_slow_member_misses_messages_and_nobody_else_does(url: str) -> None:
     first, second = make_layers(url, url, capacity=1000)
     async with first, second, traffic([first, second]) as world:
         with second.open_mailbox(prefix="slow") as slow:
@@ -284,7 +284,7 @@ class Clocks:
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
-async def test_a_clock_that_is_set_by_an_hour_expires_nothing(step: float) -> None:
+async def test_clock_that_is_set_by_an_hour_expires_nothing(step: float) -> None:
     clocks = Clocks()
     before = clocks.write()
     clocks.now += step
@@ -309,7 +309,7 @@ async def test_messages_expire_after_the_clock_was_set(
         clocks.look()
 
 
-async def test_a_redis_whose_clock_is_an_hour_off_ours_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_whose_clock_is_an_hour_off_ours_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     original, ahead = Delivery.see_time, 0
 
     def see_time(delivery: Delivery, time: list[bytes]) -> None:

@@ -25,7 +25,7 @@ def test_every_file_is_a_script_or_included_in_one() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(SOURCES))
-def test_the_head_names_the_keys_and_arguments(file: str) -> None:
+def test_head_names_the_keys_and_arguments(file: str) -> None:
     lines = SOURCES[file].splitlines()
     head = [line for line in lines if line.startswith("--")]
     code = [line for line in lines if not line.startswith("--")]

@@ -57,7 +57,7 @@ def is_everybody_at(server: RedisServer, *layers: RedisStreamsChannelLayer) -> b
 # -- whom they name ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_master_that_a_sentinel_names_is_used(sentinel_setup: Setup) -> None:
+async def test_master_that_a_sentinel_names_is_used(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
     assert (await locate({**setup.host, "db": 3})) == Host(("127.0.0.1", setup.master.port), database=3)
     [layer] = make_layers(setup.host)
@@ -96,13 +96,13 @@ async def test_when_no_sentinel_helps_the_error_says_of_each_why(
         assert complaint in error
 
 
-async def test_a_service_name_that_no_sentinel_knows_is_a_clear_error(sentinel_setup: Setup) -> None:
+async def test_service_name_that_no_sentinel_knows_is_a_clear_error(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
     with pytest.raises(ConnectionLost, match="knows no master named 'another'"):
         await locate({**setup.host, "master_name": "another"})
 
 
-async def test_a_server_that_is_named_and_is_a_replica_is_not_used(sentinel_setup: Setup) -> None:
+async def test_server_that_is_named_and_is_a_replica_is_not_used(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
     [sentinel] = setup.sentinels
     sentinel.watch(setup.replica)
@@ -110,7 +110,7 @@ async def test_a_server_that_is_named_and_is_a_replica_is_not_used(sentinel_setu
         await locate(setup.host)
 
 
-async def test_a_user_who_may_not_ask_for_the_role_is_told_so(sentinel_setup: Setup) -> None:
+async def test_user_who_may_not_ask_for_the_role_is_told_so(sentinel_setup: Setup) -> None:
     setup = sentinel_setup()
     setup.master.ask("ACL", "SETUSER", "bob", "on", ">hunter2", "~*", "+@all", "-role")
     with pytest.raises(ConnectionLost, match="refuses ROLE: NOPERM"):
@@ -160,13 +160,13 @@ async def test_after_a_fail_over_by_command_delivery_resumes(
 
 
 @pytest.mark.faults
-async def test_a_master_killed_in_traffic_is_a_gap_and_delivery_resumes(sentinel_setup: Setup) -> None:
+async def test_master_killed_in_traffic_is_a_gap_and_delivery_resumes(sentinel_setup: Setup) -> None:
     setup = sentinel_setup(sentinels=3)
     await check_a_fail_over(setup, setup.master.kill, members=20)
 
 
 @pytest.mark.faults
-async def test_a_master_killed_together_with_a_sentinel_is_replaced(sentinel_setup: Setup) -> None:
+async def test_master_killed_together_with_a_sentinel_is_replaced(sentinel_setup: Setup) -> None:
     setup = sentinel_setup(sentinels=3)
 
     def kill() -> None:
@@ -225,7 +225,7 @@ async def test_everybody_leaves_a_detached_master_that_still_answers(
         assert [len(world.gaps[receiver.name]) for receiver in world.checker.receivers] == [1] * 6
 
 
-async def test_a_receiver_leaves_a_detached_master_that_still_answers(
+async def test_receiver_leaves_a_detached_master_that_still_answers(
     sentinel_setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "TOPOLOGY_INTERVAL", 0.1)
@@ -267,7 +267,7 @@ async def test_that_no_sentinel_answers_is_no_reason_to_leave_the_master(
 
 
 @pytest.mark.faults
-async def test_a_master_that_takes_nothing_without_its_replica_is_left(sentinel_setup: Setup) -> None:
+async def test_master_that_takes_nothing_without_its_replica_is_left(sentinel_setup: Setup) -> None:
     setup = sentinel_setup(options=("--min-replicas-to-write", "1"))
     [sentinel] = setup.sentinels
     [layer] = make_layers(setup.host)

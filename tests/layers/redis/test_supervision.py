@@ -68,7 +68,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-async def test_a_task_that_crashes_begins_again_after_pauses_that_grow(
+async def test_task_that_crashes_begins_again_after_pauses_that_grow(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     patient = Patient(0, 0, 0, 0)
@@ -91,7 +91,7 @@ async def test_five_crashes_in_a_row_are_told_once_with_what_was_raised(
 
 
 @pytest.mark.usefixtures("quiet")
-async def test_a_broken_task_that_runs_for_a_while_is_whole_again(autojump_clock: trio.testing.MockClock) -> None:
+async def test_broken_task_that_runs_for_a_while_is_whole_again(autojump_clock: trio.testing.MockClock) -> None:
     patient = Patient(*[0] * CRASHES)
     supervisor, _ = await kept(patient, 1.5 + LONG_PAUSE + STABLE / 2)
     assert supervisor.problem is not None
@@ -140,7 +140,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("owner", "method"), PLACES)
-async def test_a_task_that_crashes_once_costs_no_message_and_no_membership(
+async def test_task_that_crashes_once_costs_no_message_and_no_membership(
     url: str, crash: Callable[..., list[int]], owner: type, method: str
 ) -> None:
     [layer] = make_layers(url)
@@ -158,7 +158,7 @@ async def test_a_task_that_crashes_once_costs_no_message_and_no_membership(
         assert layer.statistics().healthy
 
 
-async def test_a_probing_task_and_a_refreshing_task_that_crash_begin_again(
+async def test_probing_task_and_a_refreshing_task_that_crash_begin_again(
     url: str, crash: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [(Prober, "run"), (Memberships, "refresh")]
@@ -215,7 +215,7 @@ def native(layer: RedisStreamsChannelLayer) -> Any:
     return endpoint
 
 
-async def test_a_broken_layer_closes_with_1012_and_refuses_with_503(url: str, crash: Callable[..., list[int]]) -> None:
+async def test_broken_layer_closes_with_1012_and_refuses_with_503(url: str, crash: Callable[..., list[int]]) -> None:
     [layer] = make_layers(url, timeout=1.5)
     consumer = type("Here", (Member,), {"channel_layer": layer, "codes": []})
     page = type("Page", (Page,), {"channel_layer": layer})
@@ -272,7 +272,7 @@ async def test_a_broken_layer_closes_with_1012_and_refuses_with_503(url: str, cr
         await layer.group_discard("room", channel)  # what ends can end
 
 
-async def test_a_layer_that_is_no_longer_broken_takes_connections(
+async def test_layer_that_is_no_longer_broken_takes_connections(
     url: str, crash: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "LONG_PAUSE", 0.05)

@@ -151,7 +151,7 @@ async def refusal_of(host: Any, patience: float = 10) -> str:
 # -- the server's certificate -----------------------------------------------------------------------------------------
 
 
-async def test_a_server_of_the_right_name_with_a_trusted_certificate(serve: Serve, certificates: Certificates) -> None:
+async def test_server_of_the_right_name_with_a_trusted_certificate(serve: Serve, certificates: Certificates) -> None:
     async with serve("localhost", "127.0.0.1") as port:
         await check_that_it_works(f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}")
         await check_that_it_works({"host": "127.0.0.1", "port": port, "ssl": True, "ssl_ca_certs": certificates.ca})
@@ -167,13 +167,13 @@ async def test_another_host_name_is_refused_unless_not_checked(serve: Serve, cer
         assert await ping(f"{uri}&ssl_check_hostname=false") == "PONG"
 
 
-async def test_an_untrusted_certificate_is_refused_unless_not_checked(serve: Serve) -> None:
+async def test_untrusted_certificate_is_refused_unless_not_checked(serve: Serve) -> None:
     async with serve("localhost") as port:
         assert "certificate verify failed" in await refusal_of(f"rediss://localhost:{port}")
         assert await ping(f"rediss://localhost:{port}?ssl_cert_reqs=none") == "PONG"
 
 
-async def test_a_server_that_does_not_speak_tls_is_a_clear_error(redis_server: RedisServer) -> None:
+async def test_server_that_does_not_speak_tls_is_a_clear_error(redis_server: RedisServer) -> None:
     error = await refusal_of(f"rediss://127.0.0.1:{redis_server.port}?ssl_cert_reqs=none", 0.3)
     assert f"Redis at 127.0.0.1:{redis_server.port} did not answer" in error  # it waits for the end of a line
 
@@ -181,7 +181,7 @@ async def test_a_server_that_does_not_speak_tls_is_a_clear_error(redis_server: R
 # -- the client's certificate -----------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_wants_a_certificate_gets_one(serve: Serve, certificates: Certificates) -> None:
+async def test_server_that_wants_a_certificate_gets_one(serve: Serve, certificates: Certificates) -> None:
     async with serve("localhost", wants_certificate=True) as port:
         uri = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
         assert f"localhost:{port}" in await refusal_of(uri)
@@ -191,7 +191,7 @@ async def test_a_server_that_wants_a_certificate_gets_one(serve: Serve, certific
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
-def test_a_wrong_key_password_is_refused_without_a_prompt(certificates: Certificates, password: str | None) -> None:
+def test_wrong_key_password_is_refused_without_a_prompt(certificates: Certificates, password: str | None) -> None:
     entry = {
         "address": "rediss://localhost",
         "ssl_certfile": certificates.client_certificate,
@@ -202,7 +202,7 @@ def test_a_wrong_key_password_is_refused_without_a_prompt(certificates: Certific
         RedisStreamsChannelLayer(hosts=[entry])
 
 
-async def test_a_renewed_certificate_is_used_for_the_next_connection(
+async def test_renewed_certificate_is_used_for_the_next_connection(
     serve: Serve, certificates: Certificates, tmp_path: Path
 ) -> None:
     stranger = trustme.CA().issue_cert("a-client@example.org").private_key_and_cert_chain_pem
@@ -224,7 +224,7 @@ def tls_of(certificates: Certificates) -> ssl.SSLContext:
     return context
 
 
-async def test_a_connection_that_is_cut_again_and_again_costs_nothing(
+async def test_connection_that_is_cut_again_and_again_costs_nothing(
     certificates: Certificates, redis_server: RedisServer
 ) -> None:
     async with open_proxy(redis_server.port, tls_of(certificates)) as proxy:
@@ -244,7 +244,7 @@ async def test_a_connection_that_is_cut_again_and_again_costs_nothing(
             assert world.gaps == {}
 
 
-async def test_a_black_hole_raises_in_time(certificates: Certificates, redis_server: RedisServer) -> None:
+async def test_black_hole_raises_in_time(certificates: Certificates, redis_server: RedisServer) -> None:
     async with open_proxy(redis_server.port, tls_of(certificates)) as proxy:
         [layer] = make_layers(f"rediss://localhost:{proxy.port}?ssl_ca_certs={certificates.ca}", timeout=1)
         async with layer:
@@ -273,7 +273,7 @@ async def test_sentinels_speak_tls_where_they_are_told_to(
 if "redis" in SERVERS:
 
     @pytest.mark.faults
-    async def test_the_nodes_of_a_cluster_speak_tls(certificates: Certificates, redis_server: RedisServer) -> None:
+    async def test_nodes_of_a_cluster_speak_tls(certificates: Certificates, redis_server: RedisServer) -> None:
         port = free_port(CLUSTER_BUS)
         certificate, key = certificates.server("127.0.0.1")
         options = (

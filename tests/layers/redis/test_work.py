@@ -121,7 +121,7 @@ async def test_settled_twice_is_settled_once(url: str) -> None:
         assert source.settled.superseded == 0
 
 
-async def test_a_message_whose_workers_died_often_enough_is_a_dead_letter(
+async def test_message_whose_workers_died_often_enough_is_a_dead_letter(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     [layer] = make_layers(url)
@@ -150,7 +150,7 @@ async def _settle_what_comes(source: WorkSource) -> None:
             await source.done(delivery)
 
 
-async def test_the_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_source, "FORGET_AFTER", 0.0)
     [layer] = make_layers(url)
     async with layer:
@@ -194,7 +194,7 @@ async def test_undelivered_messages_come_with_the_next_connection(url: str) -> N
         assert await backlog(url, sender) == (0, 0)
 
 
-async def test_a_settlement_whose_reply_was_lost_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_settlement_whose_reply_was_lost_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_source, "SETTLE_AGAIN", 0.01)
     async with open_proxy(port_of(url)) as proxy:
         sender, worker = make_layers(url, proxy.url)
@@ -213,7 +213,7 @@ async def test_a_settlement_whose_reply_was_lost_is_made_again(url: str, monkeyp
             assert [each.message for each in await sender.work_queue("jobs").dead_letters()] == [job(2)]
 
 
-async def test_an_outage_is_waited_for_and_told_once(
+async def test_outage_is_waited_for_and_told_once(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -260,7 +260,7 @@ async def test_leaving_without_redis_ends_in_time_and_is_logged(url: str, caplog
     assert "jobs: 1 messages could not be given back" in caplog.text
 
 
-async def test_a_stream_that_is_deleted_under_a_worker_is_made_again(url: str) -> None:
+async def test_stream_that_is_deleted_under_a_worker_is_made_again(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.work_queue("jobs").serve() as source:
         await layer.send("jobs", job(0))
@@ -319,7 +319,7 @@ async def send_long_ago(url: str, layer: RedisStreamsChannelLayer, number: int) 
     await redis(url, "XADD", stream_of(layer), f"{number + 1}-0", "b", blob)
 
 
-async def test_a_message_not_taken_in_time_is_counted_and_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_not_taken_in_time_is_counted_and_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
     [layer] = make_layers(url, expiry=100)
     async with layer:
         await send_long_ago(url, layer, 0)
@@ -331,7 +331,7 @@ async def test_a_message_not_taken_in_time_is_counted_and_logged(url: str, caplo
     assert "is lost: no worker took it within 100 seconds (the layer's 'expiry')" in caplog.text
 
 
-async def test_a_message_that_a_worker_has_does_not_expire_to_make_room(url: str) -> None:
+async def test_message_that_a_worker_has_does_not_expire_to_make_room(url: str) -> None:
     [layer] = make_layers(url, expiry=100, capacity=2)
     async with layer:
         for number in range(2):
@@ -345,7 +345,7 @@ async def test_a_message_that_a_worker_has_does_not_expire_to_make_room(url: str
             assert sorted(each.message["n"] for each in await take(source, 2)) == [0, 2]
 
 
-async def test_a_queue_of_a_layer_that_is_not_open_says_so(url: str) -> None:
+async def test_queue_of_a_layer_that_is_not_open_says_so(url: str) -> None:
     [layer] = make_layers(url)
     queue: Any = layer.work_queue("jobs")
     with pytest.raises(ChannelLayerUnavailable, match="not open"):
@@ -353,7 +353,7 @@ async def test_a_queue_of_a_layer_that_is_not_open_says_so(url: str) -> None:
             pytest.fail("served")
 
 
-async def test_the_repr_of_a_source_tells_what_is_in_hand(url: str) -> None:
+async def test_repr_of_a_source_tells_what_is_in_hand(url: str) -> None:
     [layer] = make_layers(url)
     async with layer, layer.work_queue("jobs").serve() as source:
         await layer.send("jobs", job(0))
@@ -362,7 +362,7 @@ async def test_the_repr_of_a_source_tells_what_is_in_hand(url: str) -> None:
         assert repr(source).endswith(", 1 in hand>")
 
 
-async def test_a_key_of_another_kind_is_waited_for_and_named(url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_key_of_another_kind_is_waited_for_and_named(url: str, caplog: pytest.LogCaptureFixture) -> None:
     [layer] = make_layers(url)
     async with layer, layer.work_queue("jobs").serve() as source, trio.open_nursery() as nursery:
         await redis(url, "SET", stream_of(layer), "no stream")
@@ -386,7 +386,7 @@ async def test_a_key_of_another_kind_is_waited_for_and_named(url: str, caplog: p
     assert [each.message["n"] for each in got] == [0, 1]
 
 
-async def test_a_reader_without_a_connection_says_so(url: str) -> None:
+async def test_reader_without_a_connection_says_so(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         reader = layer._session().make_reader("jobs", "somebody")
@@ -394,7 +394,7 @@ async def test_a_reader_without_a_connection_says_so(url: str) -> None:
             await reader.ask(("PING",))
 
 
-async def test_a_receiver_skips_what_was_deleted_while_it_was_pending(url: str) -> None:
+async def test_receiver_skips_what_was_deleted_while_it_was_pending(url: str) -> None:
     [layer] = make_layers(url)
     async with layer:
         for number in range(2):
@@ -422,7 +422,7 @@ async def drain_when(worker: Worker, condition: Callable[[], Any]) -> None:
             worker.drain()
 
 
-async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_worker_says_whose_message_it_has_taken_over(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     [layer] = make_layers(url)
     async with layer:
@@ -441,7 +441,7 @@ async def test_a_worker_says_whose_message_it_has_taken_over(url: str, caplog: p
     assert f"of type 'job' (delivery 2 of 5): taken over from {dead._worker}, which is gone" in caplog.text
 
 
-async def test_a_message_taken_over_is_not_handled_on_receive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_message_taken_over_is_not_handled_on_receive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [layer] = make_layers(url)
     handled: list[int] = []
 

@@ -404,7 +404,7 @@ def test_taken_port_is_explained_in_a_sentence(server: ChatServer) -> None:
     assert process.returncode == 1
     assert output == (
         f"Cannot serve on port {port}: Address already in use. "
-        f"Give another as the argument, such as {port % 65535 + 1}.\n"
+        f"Give another port as the argument, such as {port % 65535 + 1}.\n"
     )
 
 

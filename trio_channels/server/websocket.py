@@ -135,9 +135,9 @@ class WebSocketStream(WSStream):
 
     async def _receive_close(self, event: CloseConnection) -> None:
         """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's."""
-        # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is not read any more.
         state = self.connection.state
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+            # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is read no more.
             await self._fail(int(event.code), event.reason or "")
             return
         self._deaf = True
@@ -183,7 +183,7 @@ class WebSocketStream(WSStream):
         """Handle a message of the application. Raises ClientGone (D4)."""
         if message is None:
             await self._application_ended()
-        elif self.closed:  # hypercorn returns at once, and a loop of sends freezes the process
+        elif self.closed:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
             raise ClientGone(*(self._why or (ABNORMAL, "")))
         elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":

@@ -15,7 +15,7 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.utils import filter_pseudo_headers
-from priority.priority import DeadlockError, DuplicateStreamError, MissingStreamError, PriorityError
+from priority.priority import DeadlockError, DuplicateStreamError, PriorityError
 
 from .limits import LINGER, Waiting
 from .streams import HttpStream, body_is_known, for_protocol
@@ -85,7 +85,7 @@ class Buffer(StreamBuffer):
 class Http2(H2Protocol):
     """One HTTP/2 connection."""
 
-    stream_buffers: dict[int, Buffer]  # type: ignore[assignment]
+    stream_buffers: dict[int, Buffer]  # type: ignore[assignment]  # each stream here is in the priority tree, too
 
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__(*for_protocol(server_connection))
@@ -130,7 +130,8 @@ class Http2(H2Protocol):
         """As hypercorn's, one event at a time, without the events that make it fail."""
         for event in events:
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
-                self._forget_data(event)
+                # D1 (hypercorn issue 329): data after an early response only counts for flow control.
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.RequestReceived):
                 if event.stream_ended is None:
                     self._uploading.add(event.stream_id)
@@ -153,18 +154,8 @@ class Http2(H2Protocol):
         if buffer is None:
             return
         await buffer.close()
-        try:
-            self.priority.unblock(stream_id)  # send_task removes it from here and from the tree
-        except PriorityError:
-            pass  # removed already
+        self.priority.unblock(stream_id)  # send_task removes it from here and from the tree
         await self.has_data.set()
-
-    def _forget_data(self, event: h2.events.DataReceived) -> None:
-        """D1 (hypercorn issue 329): data after an early response only counts for flow control."""
-        try:
-            self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        except h2.exceptions.ProtocolError:
-            pass  # the stream is forgotten already
 
     def _too_many_resets(self) -> bool:
         self._resets += 1
@@ -248,9 +239,9 @@ class Http2(H2Protocol):
                 await self._send_data(stream_id)
 
     async def _send_data(self, stream_id: int) -> None:
-        """Add one DATA frame to the next write; the last one carries END_STREAM. D1: the buffer may have gone."""
+        """Add one DATA frame to the next write; the last one carries END_STREAM."""
         buffer = self.stream_buffers.get(stream_id)
-        if buffer is None:
+        if buffer is None:  # D1: a PRIORITY frame has put an ended stream into the tree again
             self.priority.block(stream_id)
             return
         try:
@@ -307,11 +298,11 @@ class Http2(H2Protocol):
         if buffer is None:
             return  # the stream has ended
         with trio.move_on_after(self._server_connection.limits.write_timeout) as waited:
+            self.priority.unblock(stream_id)
+            await self.has_data.set()
             try:
-                self.priority.unblock(stream_id)
-                await self.has_data.set()
                 await buffer.add(data, end)
-            except (BufferCompleteError, MissingStreamError):
+            except BufferCompleteError:
                 return  # the stream has ended
         if waited.cancelled_caught:
             await self._reset(stream_id)
@@ -323,10 +314,7 @@ class Http2(H2Protocol):
         if buffer is None or stream_id not in self.streams or self.closed:
             return
         buffer.set_complete()
-        try:
-            self.priority.unblock(stream_id)
-        except PriorityError:
-            return
+        self.priority.unblock(stream_id)
         await self.has_data.set()
         with trio.move_on_after(LINGER):
             await buffer.gone.wait()
@@ -341,7 +329,7 @@ class Http2(H2Protocol):
         try:
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
         except h2.exceptions.ProtocolError:
-            return
+            pass  # the connection is closed: the application must know all the same
         await self._flush()
         await self._close_stream(stream_id)
         await self._forget_buffer(stream_id)

@@ -98,6 +98,7 @@ class HttpStream(HTTPStream):
         super().__init__(*for_stream(server_connection, protocol.stream_send, stream_id))
         self._protocol = protocol
         self._server_connection = server_connection
+        self.app_put = None  # hypercorn sets it when the application starts: not for a wrong server name
         self.closed = not server_connection.streams.enter(self)
 
     async def handle(self, event: Event) -> None:

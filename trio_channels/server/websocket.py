@@ -8,7 +8,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
-from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
 from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
@@ -82,7 +82,7 @@ class WebSocketStream(WSStream):
                 await self._deny(400)
         elif isinstance(event, Request):
             await self._begin(event)
-        elif isinstance(event, EndBody):  # HTTP/2: no close frame will come
+        else:  # EndBody, over HTTP/2: no close frame will come
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _begin(self, request: Request) -> None:

@@ -77,7 +77,7 @@ async def test_stuck(nursery):
     result.stdout.fnmatch_lines(
         [
             "*::test_stuck was cancelled: still running after 0.5 seconds",
-            "*stuck_child at *test_a_test_beyond_its_time*.py:*",
+            "*stuck_child at *test_test_over_time*.py:*",
             "cleaned up",
         ]
     )

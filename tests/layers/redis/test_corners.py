@@ -11,7 +11,7 @@ import hiredis
 import pytest
 import trio
 
-from trio_channels.exceptions import InvalidChannelLayerError
+from trio_channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import keys as _keys
 from trio_channels.layers.redis import probe
@@ -182,9 +182,21 @@ async def test_probes_in_an_outage_do_no_harm(url: str, monkeypatch: pytest.Monk
     async with open_proxy(int(url.rpartition(":")[2])) as proxy:
         first, second = make_layers(url, proxy.url, timeout=1)
         async with first, second, second.subscribe("room") as events:
+            [shard] = second._session().shards
+            call, failures = shard.pipeline.call, []
+
+            async def recording(*command: Any) -> Any:
+                try:
+                    return await call(*command)
+                except ChannelLayerUnavailable as error:
+                    failures.append(error)
+                    raise
+
+            shard.pipeline.call = recording  # type: ignore[method-assign]
             connections = proxy.connections
             proxy.stall()
-            await until(lambda: proxy.connections > connections)  # the pipeline has given up one connection
+            # The pipeline has given up one connection, and a probe its call.
+            await until(lambda: failures and proxy.connections > connections)
             proxy.resume()
             await first.group_send("room", LAST)
             while await next_of(events) != LAST:

@@ -12,7 +12,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.middleware import PersistentRemoteUserMiddleware, RemoteUserMiddleware
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.backends.cache import SessionStore
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import signals
@@ -130,7 +130,7 @@ def test_receiver_makes_its_senders_not_neutral(signal: ModelSignal, read: bool,
 
 
 OTHER_ROWS = {
-    "select_related": User.objects.select_related().get,
+    "select_related": Permission.objects.select_related("content_type").get,
     "prefetch_related": User.objects.prefetch_related("groups")._fetch_all,
     "prefetch": prefetch_related_objects,
 }

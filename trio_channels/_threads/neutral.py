@@ -158,8 +158,12 @@ def _is_projects(function: object) -> bool:
 _LOADING = frozenset(("__new__", "__init__", "__setattr__", "from_db", "refresh_from_db", "get_deferred_fields"))
 _STORING = frozenset(("save", "save_base", "delete", "_do_insert", "_do_update", "_save_parents", "_save_table"))
 
-#: Attributes that every class has of its own.
-_HARMLESS = frozenset({"__module__", "__doc__", "__qualname__", "__annotations__", "__static_attributes__"})
+
+class _Empty: ...
+
+
+#: Attributes that every class has of its own; which ones depends on the version of Python.
+_HARMLESS = frozenset({*vars(_Empty), "__annotations__", "__orig_bases__", "__qualname__"})
 
 
 @lru_cache(maxsize=1_024)

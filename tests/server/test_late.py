@@ -10,7 +10,7 @@ import h2.events
 import pytest
 import trio
 import trio.testing
-from hypercorn.protocol.events import Body, Request, Trailers
+from hypercorn.protocol.events import Body, Request, Response, Trailers
 
 from trio_channels.server import statistics
 from trio_channels.server.connection import ServerConnection
@@ -202,6 +202,21 @@ async def test_answer_amid_a_400_is_dropped(monkeypatch: pytest.MonkeyPatch, cap
     assert warnings(caplog) == []
 
 
+async def test_hang_up_behind_a_second_request_is_seen(clock: trio.testing.MockClock) -> None:
+    class Receives(Application):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            assert (await receive())["type"] == "http.request"
+            self.ended.append(await receive())
+            self.over.set()
+
+    application = Receives()
+    async with serving_ours(application) as server:
+        async with await server.connect() as stream:
+            await stream.send_all(REQUEST * 2)  # the second one is not read before the first is answered
+        await application.over.wait()
+    assert application.ended == [{"type": "http.disconnect"}]
+
+
 # -- HTTP/2 -----------------------------------------------------------------------------------------------------------
 
 
@@ -222,14 +237,17 @@ async def test_trailers_follow_the_body() -> None:
             assert await client.until(h2.events.StreamEnded, number)
 
 
-async def test_body_after_a_stream_has_gone_is_dropped(protocols: list[Http2Protocol]) -> None:
+async def test_answer_after_a_stream_has_gone_is_dropped(protocols: list[Http2Protocol]) -> None:
     async with serving_ours(Application()) as server, await Http2.open(server) as client:
         number = await client.request(*GET, ROOT)
         assert await client.until(h2.events.StreamEnded, number)
         (protocol,) = protocols
         assert number not in protocol.stream_buffers
+        client.events.clear()
+        await protocol.stream_send(Response(stream_id=number, headers=[], status_code=200))
         await protocol.send_body(number, b"late", end=False)
         await still_answers(client)
+        assert [event for event in client.events if getattr(event, "stream_id", None) == number] == []
 
 
 async def test_body_after_the_last_part_is_dropped() -> None:

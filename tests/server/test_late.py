@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from hypercorn.protocol.events import Body, Request, Response, Trailers
 
+from trio_channels.exceptions import ConnectionClosed
 from trio_channels.server import statistics
 from trio_channels.server.connection import ServerConnection
 from trio_channels.server.http2 import Http2 as Http2Protocol
@@ -105,6 +106,16 @@ async def test_frames_after_the_end_are_not_read() -> None:
     stream.connection.receive_data.assert_not_called()
 
 
+async def test_goodbye_after_the_end_is_not_sent() -> None:
+    wire, send = Mock(streams=Streams(), limits=Mock(messages_per_second=0)), AsyncMock()
+    stream = make(WebSocketStream, wire, send)
+    stream.connection = Mock()
+    assert stream.hang_up()
+    await stream.go_away()
+    stream.connection.send.assert_not_called()
+    send.assert_not_called()
+
+
 @pytest.mark.parametrize("data", [REQUEST, HANDSHAKE % (b"/", b"")], ids=["request", "WebSocket"])
 async def test_server_that_ends_amid_a_404(
     data: bytes, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -170,6 +181,41 @@ async def test_bad_frame_after_a_close_keeps_its_code(connect: Any) -> None:
         await client.aclose()
         assert statistics().ended == {"closed 1002": 1}
     assert application.ended[0]["code"] == 4002
+
+
+async def test_message_amid_the_goodbye_finds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = trio.Event()
+
+    class Sends(Application):
+        error: BaseException | None = None
+
+        async def talk(self, receive: Any, send: Any) -> None:
+            await go_on.wait()
+            try:
+                await send({"type": "websocket.send", "text": "late"})
+            except OSError as error:
+                self.error = error
+            self.over.set()
+            await receive()
+
+    application = Sends()
+    write = ServerConnection.write
+
+    async def lets_it_send(connection: ServerConnection, data: bytes) -> None:
+        if data[0] == 0x88:  # a close frame
+            go_on.set()
+            await application.over.wait()
+        await write(connection, data)
+
+    monkeypatch.setattr(ServerConnection, "write", lets_it_send)
+    async with serving_ours(application) as server:
+        client = await open_h1(server)
+        server.stop.set()
+        rest = await client.rest()
+        await client.aclose()
+    assert isinstance(application.error, ConnectionClosed)
+    assert application.error.code == close_code(rest) == 1012
+    assert b"late" not in rest
 
 
 # -- HTTP/1.1 ---------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import h2.events
 import pytest
 import trio
 import trio.testing
-from hypercorn.protocol.events import Body, Request, Trailers
+from hypercorn.protocol.events import Body, Request, Response, Trailers
 
+from trio_channels.exceptions import ConnectionClosed
 from trio_channels.server import statistics
 from trio_channels.server.connection import ServerConnection
 from trio_channels.server.http2 import Http2 as Http2Protocol
@@ -105,6 +106,16 @@ async def test_frames_after_the_end_are_not_read() -> None:
     stream.connection.receive_data.assert_not_called()
 
 
+async def test_goodbye_after_the_end_is_not_sent() -> None:
+    wire, send = Mock(streams=Streams(), limits=Mock(messages_per_second=0)), AsyncMock()
+    stream = make(WebSocketStream, wire, send)
+    stream.connection = Mock()
+    assert stream.hang_up()
+    await stream.go_away()
+    stream.connection.send.assert_not_called()
+    send.assert_not_called()
+
+
 @pytest.mark.parametrize("data", [REQUEST, HANDSHAKE % (b"/", b"")], ids=["request", "WebSocket"])
 async def test_server_that_ends_amid_a_404(
     data: bytes, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -172,6 +183,41 @@ async def test_bad_frame_after_a_close_keeps_its_code(connect: Any) -> None:
     assert application.ended[0]["code"] == 4002
 
 
+async def test_message_amid_the_goodbye_finds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = trio.Event()
+
+    class Sends(Application):
+        error: BaseException | None = None
+
+        async def talk(self, receive: Any, send: Any) -> None:
+            await go_on.wait()
+            try:
+                await send({"type": "websocket.send", "text": "late"})
+            except OSError as error:
+                self.error = error
+            self.over.set()
+            await receive()
+
+    application = Sends()
+    write = ServerConnection.write
+
+    async def lets_it_send(connection: ServerConnection, data: bytes) -> None:
+        if data[0] == 0x88:  # a close frame
+            go_on.set()
+            await application.over.wait()
+        await write(connection, data)
+
+    monkeypatch.setattr(ServerConnection, "write", lets_it_send)
+    async with serving_ours(application) as server:
+        client = await open_h1(server)
+        server.stop.set()
+        rest = await client.rest()
+        await client.aclose()
+    assert isinstance(application.error, ConnectionClosed)
+    assert application.error.code == close_code(rest) == 1012
+    assert b"late" not in rest
+
+
 # -- HTTP/1.1 ---------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +248,21 @@ async def test_answer_amid_a_400_is_dropped(monkeypatch: pytest.MonkeyPatch, cap
     assert warnings(caplog) == []
 
 
+async def test_hang_up_behind_a_second_request_is_seen(clock: trio.testing.MockClock) -> None:
+    class Receives(Application):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            assert (await receive())["type"] == "http.request"
+            self.ended.append(await receive())
+            self.over.set()
+
+    application = Receives()
+    async with serving_ours(application) as server:
+        async with await server.connect() as stream:
+            await stream.send_all(REQUEST * 2)  # the second one is not read before the first is answered
+        await application.over.wait()
+    assert application.ended == [{"type": "http.disconnect"}]
+
+
 # -- HTTP/2 -----------------------------------------------------------------------------------------------------------
 
 
@@ -222,14 +283,17 @@ async def test_trailers_follow_the_body() -> None:
             assert await client.until(h2.events.StreamEnded, number)
 
 
-async def test_body_after_a_stream_has_gone_is_dropped(protocols: list[Http2Protocol]) -> None:
+async def test_answer_after_a_stream_has_gone_is_dropped(protocols: list[Http2Protocol]) -> None:
     async with serving_ours(Application()) as server, await Http2.open(server) as client:
         number = await client.request(*GET, ROOT)
         assert await client.until(h2.events.StreamEnded, number)
         (protocol,) = protocols
         assert number not in protocol.stream_buffers
+        client.events.clear()
+        await protocol.stream_send(Response(stream_id=number, headers=[], status_code=200))
         await protocol.send_body(number, b"late", end=False)
         await still_answers(client)
+        assert [event for event in client.events if getattr(event, "stream_id", None) == number] == []
 
 
 async def test_body_after_the_last_part_is_dropped() -> None:

@@ -193,4 +193,4 @@ def test_in_a_project_on_postgresql_trio_db_is_the_transaction_of_db(run: Any, p
 def test_holder_of_the_only_thread_is_ended_by_the_limit(run: Any) -> None:
     result = run(IN_MEMORY, HELD)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*test_held was cancelled: still running after 2 seconds", "*.other at *pool.py:*"])
+    result.stdout.fnmatch_lines(["*test_held was cancelled: still running after 2 seconds", "*.other at *waiting.py:*"])

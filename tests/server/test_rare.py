@@ -472,3 +472,15 @@ async def test_client_that_answers_no_close_is_cut(clock: trio.testing.MockClock
         assert close_code(await client.rest()) == 4002
         await client.aclose()
     assert application.ended[0]["code"] == 4002
+
+
+@pytest.mark.parametrize("connect", [open_h1, open_h2])
+async def test_application_that_returns_closes_its_websocket_with_1011(connect: Any) -> None:
+    class Returns(Application):
+        async def talk(self, receive: Any, send: Any) -> None:
+            """Says nothing, and hears nothing."""
+
+    async with serving_ours(Returns()) as server:
+        client = await connect(server)
+        assert close_code(await client.rest()) == 1011
+        await client.aclose()

@@ -478,9 +478,10 @@ async def test_client_that_answers_no_close_is_cut(clock: trio.testing.MockClock
 async def test_application_that_returns_closes_its_websocket_with_1011(connect: Any) -> None:
     class Returns(Application):
         async def talk(self, receive: Any, send: Any) -> None:
-            """Says nothing, and hears nothing."""
+            await receive()
 
     async with serving_ours(Returns()) as server:
         client = await connect(server)
+        await client.send(frame(1, b"return"))
         assert close_code(await client.rest()) == 1011
         await client.aclose()

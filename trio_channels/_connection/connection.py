@@ -23,7 +23,7 @@ from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._concurrency import YIELD_EVERY
-from .._concurrency.queues import EventQueue
+from .._concurrency.queues import EventQueue, Inbox
 from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
 from .._threads.thread import lease_of_task
@@ -39,7 +39,7 @@ class Connection:
     application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
-        *("_accepted", "_close_sent", "_finish_reading", "_nursery", "_receive", "_send", "_send_is_quiet", "_sends"),
+        *("_accepted", "_close_sent", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_send_is_quiet", "_sends"),
         *("_unread", "activity", "application_scope", "cancel_on_disconnect", "closed", "disconnected", "events"),
         *("limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
@@ -57,6 +57,7 @@ class Connection:
         self.scope = scope
         self._receive = receive
         self._send = send
+        self._inbox = _inbox_behind(receive, scope)
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)
         self.wakeup = Wakeup()  # set for every new event, message or change of state
@@ -91,10 +92,26 @@ class Connection:
         self.application_scope = scope or nursery.cancel_scope
         if self.protocol.state is State.CONNECTING:
             self.application_scope.deadline = trio.current_time() + self.limits.accept_timeout
+        if self._inbox is not None:
+            self._inbox.attach(self.events, self._disconnect)
 
     def end(self) -> None:
         """End the application: no background task can be started any more."""
         self._nursery = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether the server puts events straight into :attr:`events`, so that no pump is needed."""
+        return self._inbox is not None
+
+    def _disconnect(self, event: Message) -> None:
+        self.protocol.received(event)
+        self.events.add(self._client_gone(event))
+
+    def detach(self) -> None:
+        """Let go of the server's queue, so that no reference cycle is left."""
+        if self._inbox is not None:
+            self._inbox.detach()
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -268,7 +285,7 @@ class Connection:
         return event
 
     async def pump(self) -> None:
-        """Read events from the server until the client has gone; see rule 1."""
+        """Read events from the server until the client has gone; see rule 1. Not for a :attr:`direct` connection."""
         try:
             while not self.disconnected.is_set():
                 await self.events.put(self._received(await self._receive()))
@@ -295,3 +312,11 @@ class Connection:
         if self._unread and not unanswered and not self.disconnected.is_set():
             with trio.move_on_after(self.limits.close_timeout):
                 await self.disconnected.wait()
+
+
+def _inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
+    """The server's queue, if it is ours and nothing in between reads events; for WebSockets."""
+    if scope["type"] != "websocket":
+        return None
+    inbox: Inbox | None = (scope.get("extensions") or {}).get(protocol.DIRECT)
+    return inbox if inbox is not None and receive == inbox.receive else None

@@ -79,20 +79,19 @@ async def supervise(
     failure: BaseException | None = None
     try:
         with counted(connection.protocol.kind):
-            async with trio.open_nursery() as outer:
-                outer.start_soon(connection.pump)
-                failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
-                failure = await _clean_up(connection, final, failure)
-                try:
-                    if not isinstance(failure, trio.Cancelled):
-                        await connection.drain()
-                finally:  # a cancellation meanwhile must not hide the failure
-                    if failure is not None:
-                        raise failure
-                if outer.child_tasks:  # the pump has usually ended, and cancelling costs a twentieth of a connect
-                    outer.cancel_scope.cancel()
+            if connection.direct:
+                failure = await _run_and_clean_up(connection, body, final, scope)
+                await _drain(connection, failure)
+            else:
+                async with trio.open_nursery() as outer:
+                    outer.start_soon(connection.pump)
+                    failure = await _run_and_clean_up(connection, body, final, scope)
+                    await _drain(connection, failure)
+                    if outer.child_tasks:  # the pump has usually ended, and cancelling costs a twentieth of a connect
+                        outer.cancel_scope.cancel()
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
+    connection.detach()
     if failure is not None:
         if isinstance(failure, Exception):
             protocol.note_connection(failure, connection.scope)
@@ -100,6 +99,25 @@ async def supervise(
             raise failure
         finally:
             del failure  # its traceback holds this frame
+
+
+async def _run_and_clean_up(
+    connection: Connection,
+    body: Callable[[], Awaitable[Message | None]],
+    final: _Ending,
+    scope: trio.CancelScope | None,
+) -> BaseException | None:
+    failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
+    return await _clean_up(connection, final, failure)
+
+
+async def _drain(connection: Connection, failure: BaseException | None) -> None:
+    try:
+        if not isinstance(failure, trio.Cancelled):
+            await connection.drain()
+    finally:  # a cancellation meanwhile must not hide the failure
+        if failure is not None:
+            raise failure
 
 
 async def _run_body(

@@ -117,7 +117,9 @@ class WebSocketStream(WSStream):
                     if self._rate.exceeded():
                         await self._refuse_flood()
                         return
-                    await self.app_put(self.buffer.to_message())  # type: ignore[misc]
+                    message = self.buffer.to_message()
+                    if not self.app_put.offer(message):  # type: ignore[union-attr]
+                        await self.app_put(message)  # type: ignore[misc]
                     self.buffer.clear()
             elif isinstance(event, Ping):
                 if self._rate.exceeded():

@@ -39,9 +39,9 @@ class Connection:
     application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
-        *("_accepted", "_close_sent", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_send_is_quiet", "_sends"),
-        *("_unread", "activity", "application_scope", "cancel_on_disconnect", "closed", "disconnected", "events"),
-        *("limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
+        *("_accepted", "_close_sent", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_send_is_quiet"),
+        *("_sends", "_unread", "activity", "application_scope", "cancel_on_disconnect", "closed", "disconnected"),
+        *("events", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
 
     def __init__(

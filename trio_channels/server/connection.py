@@ -63,6 +63,7 @@ class ServerConnection(TCPServer):
         self._reading = trio.CancelScope()
         self._closing = False
         self._immediate = 0
+        self._more = True  # the client may have sent more than was read
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -158,10 +159,10 @@ class ServerConnection(TCPServer):
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
         try:
-            if self.tls is None:
+            if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    return self._transport.receive_nowait(MAX_RECV)
+                    return self._noted(self._transport.receive_nowait(MAX_RECV))
                 except trio.WouldBlock:
                     self._immediate = 0
             timed = self.frames_to is None and not self._closing
@@ -171,7 +172,7 @@ class ServerConnection(TCPServer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = await self._transport.receive_when_readable(MAX_RECV)
+                    data = self._noted(await self._transport.receive_when_readable(MAX_RECV))
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:
@@ -183,6 +184,11 @@ class ServerConnection(TCPServer):
         except _BROKEN as error:
             self._note(error)
             return b""
+        return data
+
+    def _noted(self, data: bytes) -> bytes:
+        """The data; after less than was asked for, the next read waits at once: a try would mostly be in vain."""
+        self._more = len(data) == MAX_RECV
         return data
 
     def _expect(self, now: float) -> None:
@@ -232,25 +238,30 @@ class ServerConnection(TCPServer):
 
     async def write(self, data: bytes) -> None:
         """Write to the client. Cancellation: resets the connection if the data has been written in part."""
-        await self._fair()
-        if self.send_lock.locked():
-            await self.send_lock.acquire()
+        # As _fair(), with one coroutine less.
+        self._immediate += 1
+        if self._immediate >= YIELD_EVERY:
+            self._immediate = 0
+            await trio.lowlevel.checkpoint()
         else:
-            self.send_lock.acquire_nowait()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        sent = 0
         try:
-            if self._closing:
-                return
-            if self.tls is not None:
-                await self._write_in_time(data)
-                return
-            sent = self._transport.send_nowait(data)
-            if sent < len(data):
-                await self._write_in_time(memoryview(data)[sent:])
+            if self.tls is None and not self.send_lock.locked() and not self._closing:
+                sent = self._transport.send_nowait(data)
+                if sent == len(data):
+                    return
+                self.send_lock.acquire_nowait()  # without a checkpoint: the rest must follow
+            else:
+                await self.send_lock.acquire()
+            try:
+                if not self._closing:
+                    await self._write_in_time(memoryview(data)[sent:] if sent else data)
+            finally:
+                self.send_lock.release()
         except _BROKEN as error:
             self._note(error)
             self.abort()
-        finally:
-            self.send_lock.release()
 
     def _note(self, broken: BaseException) -> None:
         """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""

@@ -8,6 +8,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
+import trio.lowlevel
 from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
 from wsproto.connection import Connection as Frames
@@ -19,7 +20,7 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.queues import Inbox
 from .access_log import ServerLog
-from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
+from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, between_messages, frame, whole_message
 from .limits import Rate
 from .streams import begin, for_stream
 from .tasks import ClientGone
@@ -63,7 +64,8 @@ class WebSocketStream(WSStream):
         self._beat = trio.CancelScope()
         self._answered = trio.Event()
         self._rate = Rate(self._limits.messages_per_second)
-        self._events = 0
+        self._frames = 0
+        self._between = True  # wsproto holds no part of a message
         self.closed = not server_connection.streams.enter(self)
 
     async def handle(self, event: Event) -> None:
@@ -104,22 +106,43 @@ class WebSocketStream(WSStream):
 
     async def receive_bytes(self, data: bytes) -> None:
         """Handle frames, or parts of frames. Cancellation: messages may be lost."""
-        if self._has_ended():
-            return
+        start = 0
+        while self._between and not self._has_ended():
+            found = whole_message(data, start, self._limits.max_message_size)
+            if found is None:
+                break
+            message, start = found
+            if isinstance(message, str):
+                event = {"type": "websocket.receive", "bytes": None, "text": message}
+            else:
+                event = {"type": "websocket.receive", "bytes": message, "text": None}
+            if (waiting := self._deliver(event)) is not None:
+                await waiting
+        if start < len(data) and not self._has_ended():
+            await self._parse(data[start:] if start else data)
+            self._between = between_messages(self.connection)
+
+    def _deliver(self, event: dict[str, Any]) -> Awaitable[object] | None:
+        """Pass a message on; returns an awaitable if there is no room for it, or it is refused, or it is time."""
+        if self._rate.exceeded():
+            return self._refuse_flood()
+        if not self.app_put.offer(event):  # type: ignore[union-attr]
+            return self.app_put(event)  # type: ignore[misc]
+        self._frames += 1
+        return _let_others_run() if self._frames % _FRAMES_PER_TURN == 0 else None
+
+    async def _parse(self, data: bytes) -> None:
+        """Have wsproto parse frames, or parts of frames."""
         self.connection.receive_data(data)
         for event in self.connection.events():
-            self._events += 1
-            if self._events % _FRAMES_PER_TURN == 0:
+            self._frames += 1
+            if self._frames % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:
-                    if self._rate.exceeded():
-                        await self._refuse_flood()
-                        return
-                    message = self.buffer.to_message()
-                    if not self.app_put.offer(message):  # type: ignore[union-attr]
-                        await self.app_put(message)  # type: ignore[misc]
+                    if (waiting := self._deliver(self.buffer.to_message())) is not None:
+                        await waiting
                     self.buffer.clear()
             elif isinstance(event, Ping):
                 if self._rate.exceeded():
@@ -187,25 +210,19 @@ class WebSocketStream(WSStream):
             await self._application_ended()
         elif self.closed:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
-            raise ClientGone(*(self._why or (ABNORMAL, "")))
+            raise self._gone()
         elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
-            await self._send_message(message)
+            if self.connection.state is not ConnectionState.OPEN:  # it is being closed
+                await trio.lowlevel.checkpoint()
+                raise self._gone()
+            await self._write(_frame_of(message))
         else:
             if message["type"] == "websocket.close":
                 self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
             await super().app_send(message)
 
-    async def _send_message(self, message: Any) -> None:
-        if self.connection.state is not ConnectionState.OPEN:  # it is being closed
-            await trio.lowlevel.checkpoint()
-            raise ClientGone(*(self._why or (ABNORMAL, "")))
-        data, text = message.get("bytes"), message.get("text")
-        if data is not None:
-            await self._write(frame(BINARY, bytes(data)))
-        elif isinstance(text, str):
-            await self._write(frame(TEXT, text.encode()))
-        else:
-            raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")
+    def _gone(self) -> ClientGone:
+        return ClientGone(*(self._why or (ABNORMAL, "")))
 
     async def _application_ended(self) -> None:
         if self.closed:
@@ -293,3 +310,16 @@ class WebSocketStream(WSStream):
                 await self._deny(503)
                 return
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _let_others_run() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def _frame_of(message: Any) -> bytes:
+    data, text = message.get("bytes"), message.get("text")
+    if data is not None:
+        return frame(BINARY, bytes(data))
+    if isinstance(text, str):
+        return frame(TEXT, text.encode())
+    raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")

@@ -63,6 +63,7 @@ class ServerConnection(TCPServer):
         self._reading = trio.CancelScope()
         self._closing = False
         self._immediate = 0
+        self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
         self._more = True  # the client may have sent more than was read
 
     def __repr__(self) -> str:
@@ -247,21 +248,47 @@ class ServerConnection(TCPServer):
             await trio.lowlevel.checkpoint_if_cancelled()
         sent = 0
         try:
-            if self.tls is None and not self.send_lock.locked() and not self._closing:
+            if self._can_write_now:
                 sent = self._transport.send_nowait(data)
                 if sent == len(data):
                     return
-                self.send_lock.acquire_nowait()  # without a checkpoint: the rest must follow
+                self._turn_to_write.acquire_nowait()  # without a checkpoint: the rest must follow
             else:
-                await self.send_lock.acquire()
-            try:
-                if not self._closing:
-                    await self._write_in_time(memoryview(data)[sent:] if sent else data)
-            finally:
-                self.send_lock.release()
+                await self._turn_to_write.acquire()
+            await self._write_in_turn(memoryview(data)[sent:] if sent else data)
         except _BROKEN as error:
             self._note(error)
             self.abort()
+
+    def write_soon(self, data: bytes) -> None:
+        """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
+        sent = 0
+        if self._can_write_now:
+            try:
+                sent = self._transport.send_nowait(data)
+            except _BROKEN as error:
+                self._note(error)
+                self.abort()
+                return
+            if sent == len(data):
+                return
+            self._turn_to_write.acquire_nowait()
+            self.tasks.spawn(self._write_in_turn, memoryview(data)[sent:])
+        elif not self._closing:
+            self.tasks.spawn(self.write, data)
+
+    @property
+    def _can_write_now(self) -> bool:
+        """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
+        return self.tls is None and self._turn_to_write.value == 1 and not self._closing
+
+    async def _write_in_turn(self, data: bytes | memoryview) -> None:
+        """Write while this side has the turn, which ends."""
+        try:
+            if not self._closing:
+                await self._write_in_time(data)
+        finally:
+            self._turn_to_write.release()
 
     def _note(self, broken: BaseException) -> None:
         """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""

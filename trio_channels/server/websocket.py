@@ -37,6 +37,8 @@ _LAST_WORD = 2.0
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
 _FRAMES_PER_TURN = 64
 
+_PING = bytes((0x89, 0))
+
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
 
@@ -61,8 +63,10 @@ class WebSocketStream(WSStream):
         self._plain = True
         self._deaf = False
         self._why: tuple[int, str] | None = None
-        self._beat = trio.CancelScope()
-        self._answered = trio.Event()
+        self.tick: int | None = None
+        self._next: Callable[[], None] = self._late
+        self._heard = 0
+        self._silent = 0.0
         self._rate = Rate(self._limits.messages_per_second)
         self._frames = 0
         self._between = True  # wsproto holds no part of a message
@@ -91,7 +95,7 @@ class WebSocketStream(WSStream):
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
         if await begin(self, self._server_connection, super().handle(request), unknown):
             self._server_connection.served.websockets.add(self)
-            self.task_group.spawn(self._watch)
+            self._server_connection.served.clock.set(self, self._limits.accept_timeout + _AFTER_THE_APPLICATION)
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
 
@@ -112,6 +116,7 @@ class WebSocketStream(WSStream):
             if found is None:
                 break
             message, start = found
+            event: dict[str, Any]
             if isinstance(message, str):
                 event = {"type": "websocket.receive", "bytes": None, "text": message}
             else:
@@ -186,7 +191,7 @@ class WebSocketStream(WSStream):
     def hang_up(self) -> bool:
         """D5, D15: send the application its disconnect and end the pings; returns False if that was done before."""
         # Not async: a cancellation cannot interrupt it.
-        self._beat.cancel()
+        self._server_connection.served.clock.forget(self)
         self._server_connection.streams.discard(self)
         self._server_connection.served.websockets.discard(self)
         if self.closed:
@@ -255,7 +260,9 @@ class WebSocketStream(WSStream):
             self.state = _HANDSHAKE
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
-        self._answered.set()
+        self._next = self._ping
+        # Not all at once after a restart.
+        self._server_connection.served.clock.set(self, limits.ping_interval * random.uniform(0.5, 1))
 
     async def _send_wsproto_event(self, event: Any) -> None:
         try:
@@ -267,35 +274,44 @@ class WebSocketStream(WSStream):
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
 
-    async def _watch(self) -> None:
-        """Deny the handshake if the application is late; after it, ping the client."""
-        with self._beat:
-            with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
-                await self._answered.wait()
-            if self._answered.is_set():
-                await self._heartbeat()
-        if not self.closed and self.state is _HANDSHAKE:
-            self._server_connection.served.count("not accepted")
-            await self._deny(503)
+    def on_time(self) -> None:
+        """Deny the handshake if the application is late; after it, ping the client. Called by the server's clock."""
+        self._next()
 
-    async def _heartbeat(self) -> None:
-        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds."""
-        interval, pong = self._limits.ping_interval, self._limits.pong_timeout
-        step = min(interval, pong)
-        silent = 0.0
-        await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
-        while True:
-            # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
-            heard = self._server_connection.reads
-            await self._send_wsproto_event(Ping())
-            await trio.sleep(step)
-            quiet = self._server_connection.reads == heard and self._server_connection.listening
-            silent = silent + step if quiet else 0.0
-            if silent >= pong:
-                self._server_connection.served.count("silent")
-                self._server_connection.abort()
-                return
-            await trio.sleep(interval - step)
+    def _late(self) -> None:
+        self._server_connection.served.count("not accepted")
+        self.task_group.spawn(self._deny, 503)
+
+    def _ping(self) -> None:
+        """Ping the client; later :meth:`_listen` looks whether anything came."""
+        # Any bytes are a sign of life.
+        self._heard = self._server_connection.reads
+        self._next = self._listen
+        self._server_connection.served.clock.set(self, self._pause)
+        if self._alone:
+            self._server_connection.write_soon(_PING)
+        else:
+            self.task_group.spawn(self._send_wsproto_event, Ping())
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between a ping and the look for an answer."""
+        return min(self._limits.ping_interval, self._limits.pong_timeout)
+
+    def _listen(self) -> None:
+        """Reset the connection if no bytes have come for ``PONG_TIMEOUT`` seconds."""
+        connection = self._server_connection
+        # Time in which a slow application keeps the connection unread does not count.
+        quiet = connection.reads == self._heard and connection.listening
+        self._silent = self._silent + self._pause if quiet else 0.0
+        if self._silent >= self._limits.pong_timeout:
+            connection.served.count("silent")
+            connection.abort()
+        elif (rest := self._limits.ping_interval - self._pause) > 0:
+            self._next = self._ping
+            connection.served.clock.set(self, rest)
+        else:
+            self._ping()
 
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""

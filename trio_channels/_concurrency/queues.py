@@ -20,7 +20,7 @@ class EventQueue:
     def __init__(self, capacity: int, wakeup: Wakeup) -> None:
         self._capacity = capacity
         self._wakeup = wakeup
-        self._events: deque[Message] = deque()
+        self._events: list[Message] = []  # short, and an empty deque takes 600 bytes
         self._room = Wakeup()
         self._waits_for_room = False
         self._dealt_with = Wakeup()
@@ -41,7 +41,7 @@ class EventQueue:
         """The next event; None if the queue is empty."""
         if not self._events:
             return None
-        event = self._events.popleft()
+        event = self._events.pop(0)
         if self._waits_for_room:
             self._room.set()
         return event
@@ -98,6 +98,10 @@ class EventQueue:
         await self._dealt_with.wait()
 
 
+#: The events of an inbox that is attached to another queue.
+_NO_EVENTS: deque[Any] = deque(maxlen=0)
+
+
 class Inbox:
     """A bounded queue of one request's or WebSocket's events, from the server to the application.
 
@@ -108,14 +112,13 @@ class Inbox:
     place of this queue (:meth:`attach`): the server then puts each event straight into it.
     """
 
-    __slots__ = ("_attached", "_capacity", "_events", "_last", "_on_last", "_readers", "_writers", "offer")
+    __slots__ = ("_attached", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._events: deque[Any] = deque()  # hypercorn has classes of its own for events
         self._last: Any = None
-        self._readers = trio.lowlevel.ParkingLot()
-        self._writers = trio.lowlevel.ParkingLot()
+        self._changed = trio.lowlevel.ParkingLot()  # readers wait here, and writers
         self._attached: EventQueue | None = None
         self._on_last: Callable[[Any], object] | None = None
         #: Adds an event if there is room, and returns whether there was; drops it after the last event.
@@ -125,9 +128,10 @@ class Inbox:
         """Have another queue take the events, those that wait here first, and a function take the last one."""
         self._attached = queue
         self._on_last = on_last
-        while self._events:
-            queue.add(self._events.popleft())
-        self._writers.unpark_all()
+        for event in self._events:
+            queue.add(event)
+        self._events = _NO_EVENTS
+        self._changed.unpark_all()
         if self._last is not None:
             on_last(self._last)
         else:
@@ -143,7 +147,7 @@ class Inbox:
         if len(self._events) >= self._capacity:
             return False
         self._events.append(event)
-        self._readers.unpark()
+        self._changed.unpark_all()
         return True
 
     @property
@@ -159,7 +163,7 @@ class Inbox:
             if self._attached is not None:
                 await self._attached.until_read()
             else:
-                await self._writers.park()
+                await self._changed.park()
 
     async def __call__(self, event: Any) -> None:
         """Add an event when there is room; after the last event drop it. hypercorn calls the queue to add one."""
@@ -176,8 +180,7 @@ class Inbox:
                 self._attached.release()
             if self._on_last is not None:
                 self._on_last(event)
-        self._writers.unpark_all()
-        self._readers.unpark_all()
+        self._changed.unpark_all()
 
     async def receive(self) -> Any:
         """The next event; after the last one, that again. A cancellation loses none."""
@@ -185,8 +188,8 @@ class Inbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
-            await self._readers.park()
+            await self._changed.park()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
-        self._writers.unpark()
+        self._changed.unpark_all()
         return event

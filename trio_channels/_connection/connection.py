@@ -39,9 +39,9 @@ class Connection:
     application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
-        *("_accepted", "_close_sent", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_send_is_quiet"),
-        *("_sends", "_unread", "activity", "application_scope", "cancel_on_disconnect", "closed", "disconnected"),
-        *("events", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
+        *("_accepted", "_close_sent", "_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send"),
+        *("_send_is_quiet", "_sends", "_unread", "activity", "application_scope", "cancel_on_disconnect", "closed"),
+        *("events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
 
     def __init__(
@@ -67,7 +67,8 @@ class Connection:
         self.on_closed: Callable[[], None] | None = None  # called when `closed` is set
         self.receiving = False  # the application is about to take an event, although it does not wait for the wakeup
         self.activity: str | None = None  # the type of the message that is being handled, for log lines
-        self.disconnected = trio.Event()
+        self.gone = False  # the client: its disconnect has come
+        self._disconnected: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         # Not while the application waits for an event: the disconnect is next. With `finish_reading`, also not while
         # there are events that it has not taken.
@@ -129,6 +130,20 @@ class Connection:
     def ending(self) -> bool:
         """Whether the application must expect ``ConnectionClosed``."""
         return self.over or self.parting is not None
+
+    @property
+    def disconnected(self) -> trio.Event:
+        """Set when the disconnect has come. It is made when somebody asks for it, as few do."""
+        if self._disconnected is None:
+            self._disconnected = trio.Event()
+            if self.gone:
+                self._disconnected.set()
+        return self._disconnected
+
+    def _set_gone(self) -> None:
+        self.gone = True
+        if self._disconnected is not None:
+            self._disconnected.set()
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task that ends with the connection; its exception ends it as a handler's would."""
@@ -212,7 +227,7 @@ class Connection:
         kind, last = message["type"], not message.get("more_body")
         if kind == "websocket.accept":
             self._accepted = True
-            if not self.disconnected.is_set() and self.parting is None:
+            if not self.gone and self.parting is None:
                 self.application_scope.deadline = math.inf
         elif kind == "websocket.close":
             self._closed_by_us(message.get("code", NORMAL), message.get("reason") or "")
@@ -248,14 +263,14 @@ class Connection:
 
     def _closed_by_us(self, code: int, reason: str) -> None:
         self._set_closed(ConnectionClosed(code, reason))
-        if not self.disconnected.is_set():
+        if not self.gone:
             self.application_scope.deadline = trio.current_time() + self.limits.close_timeout
         self.wakeup.set()
 
     def _denied(self) -> None:
         """Add the disconnect event, which hypercorn delivers only after the application has returned."""
-        if not self.disconnected.is_set():
-            self.disconnected.set()
+        if not self.gone:
+            self._set_gone()
             why = self._why_closed()
             self.events.add({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
 
@@ -276,7 +291,7 @@ class Connection:
         closed = self._set_closed(told)
         if closed is not told:
             event = {**event, "code": closed.code, "reason": closed.reason}
-        self.disconnected.set()
+        self._set_gone()
         will_learn = self.wakeup.waited_for or self.receiving or (self._finish_reading and self.events.unread)
         if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
@@ -287,7 +302,7 @@ class Connection:
     async def pump(self) -> None:
         """Read events from the server until the client has gone; see rule 1. Not for a :attr:`direct` connection."""
         try:
-            while not self.disconnected.is_set():
+            while not self.gone:
                 await self.events.put(self._received(await self._receive()))
                 # A worker takes a message for done when the next is asked for. So it must not be read ahead.
                 if self.protocol.kind == "channel":
@@ -309,7 +324,7 @@ class Connection:
         self.events.close()
         # After an unanswered handshake the server delivers nothing before the application has returned.
         unanswered = self.protocol.state in (State.CONNECTING, State.DENYING)
-        if self._unread and not unanswered and not self.disconnected.is_set():
+        if self._unread and not unanswered and not self.gone:
             with trio.move_on_after(self.limits.close_timeout):
                 await self.disconnected.wait()
 

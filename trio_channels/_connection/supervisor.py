@@ -24,8 +24,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import trio
 
@@ -43,19 +43,24 @@ logger = logging.getLogger("trio_channels.connection")
 _counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
 
 
-@contextmanager
-def counted(kind: str) -> Iterator[None]:
+class Counted:
     """In the block, count one more connection of this scope type."""
-    try:
-        counter = _counter_of_run.get()
-    except LookupError:
-        counter = Counter()
-        _counter_of_run.set(counter)
-    counter[kind] += 1
-    try:
-        yield
-    finally:
-        counter[kind] -= 1
+
+    __slots__ = ("_counter", "_kind")
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        try:
+            self._counter = _counter_of_run.get()
+        except LookupError:
+            self._counter = Counter()
+            _counter_of_run.set(self._counter)
+
+    def __enter__(self) -> None:
+        self._counter[self._kind] += 1
+
+    def __exit__(self, *_exception: object) -> None:
+        self._counter[self._kind] -= 1
 
 
 def connections() -> dict[str, int]:
@@ -78,7 +83,7 @@ async def supervise(
     final = _Ending(connection, ending)
     failure: BaseException | None = None
     try:
-        with counted(connection.protocol.kind):
+        with Counted(connection.protocol.kind):
             if connection.direct:
                 failure = await _run_and_clean_up(connection, body, final, scope)
                 await _drain(connection, failure)
@@ -221,7 +226,7 @@ def _explain_cancellation(connection: Connection) -> None:
     place = protocol.describe(connection.scope)
     if connection.parting is not None:
         return  # logged where it was cut
-    if connection.protocol.state is State.CONNECTING and not connection.disconnected.is_set():
+    if connection.protocol.state is State.CONNECTING and not connection.gone:
         logger.warning(
             "%s was neither accepted nor denied within %g seconds (ACCEPT_TIMEOUT); denied. At that time: %s",
             place,

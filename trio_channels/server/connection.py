@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
@@ -31,23 +30,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.server")
 
+#: Bytes of one read.
+MAX_RECV = 2**16
+
 #: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-class ServerConnection(TCPServer):
+class ServerConnection:
     """One connection of a server."""
+
+    __slots__ = (
+        *("_closing", "_immediate", "_more", "_patience", "_reading", "_transport", "_turn_to_write", "app", "client"),
+        *("config", "connection_state", "context", "extensions", "frames_to", "limits", "listening", "protocol"),
+        *("reads", "secure", "served", "server", "streams", "tasks", "tls"),
+    )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
         self._transport = SocketTransport(stream)
         self.tls: trio.SSLStream[SocketTransport] | None = None
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
-        self.protocol: Http1 | Http2  # type: ignore[assignment]
-        transport: Any = self.tls or self._transport  # both have the interface that it needs
-        super().__init__(served.app, served.config, served.context, served.state, transport)
+        self.protocol: Http1 | Http2
+        self.app = served.app
+        self.config = served.config
+        self.context = served.context
         self.served = served
         self.limits = served.limits
         self.secure = tls is not None
@@ -91,7 +100,7 @@ class ServerConnection(TCPServer):
                 return
             alpn = self.tls.selected_alpn_protocol() or alpn
         async with trio.open_nursery() as nursery:
-            self.tasks = self._task_group = ConnectionTasks(nursery)
+            self.tasks = ConnectionTasks(nursery)
             self.protocol = Http2(self) if alpn == "h2" else Http1(self)
             try:
                 await self.protocol.initiate()
@@ -156,6 +165,11 @@ class ServerConnection(TCPServer):
             self.protocol = Http2(self)
             await self.protocol.initiate()
             await self.protocol.handle(RawData(assumed.data))
+
+    def forget_handshake(self) -> None:
+        """Free the memory of HTTP/1.1: a WebSocket has the connection from now on."""
+        if isinstance(self.protocol, Http1):
+            self.protocol.forget_handshake()
 
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
@@ -301,7 +315,7 @@ class ServerConnection(TCPServer):
         try:
             # D3: the write is not shielded, and has a deadline that ends the connection.
             with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
-                await self.stream.send_all(data)
+                await (self.tls or self._transport).send_all(data)
                 done = True
             if not done:
                 self.served.count("slow")

@@ -60,7 +60,7 @@ class WebSocketStream(WSStream):
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
         self._alone = write is not None  # with HTTP/1.1
-        self._plain = True
+        self._deflate: BoundedDeflate | None = None
         self._deaf = False
         self._why: tuple[int, str] | None = None
         self.tick: int | None = None
@@ -68,9 +68,20 @@ class WebSocketStream(WSStream):
         self._heard = 0
         self._silent = 0.0
         self._rate = Rate(self._limits.messages_per_second)
-        self._frames = 0
+        self._read = 0  # frames
+        self._frames: Frames | None = None
         self._between = True  # wsproto holds no part of a message
         self.closed = not server_connection.streams.enter(self)
+
+    @property
+    def connection(self) -> Frames:  # type: ignore[override]
+        """wsproto's side of the WebSocket; made when a frame first needs it."""
+        if self._frames is None:
+            extensions: list[Extension] = [MessageLimit(self._limits.max_message_size)]
+            if self._deflate is not None:
+                extensions.append(self._deflate)
+            self._frames = Frames(ConnectionType.SERVER, extensions)
+        return self._frames
 
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
@@ -133,15 +144,15 @@ class WebSocketStream(WSStream):
             return self._refuse_flood()
         if not self.app_put.offer(event):  # type: ignore[union-attr]
             return self.app_put(event)  # type: ignore[misc]
-        self._frames += 1
-        return _let_others_run() if self._frames % _FRAMES_PER_TURN == 0 else None
+        self._read += 1
+        return _let_others_run() if self._read % _FRAMES_PER_TURN == 0 else None
 
     async def _parse(self, data: bytes) -> None:
         """Have wsproto parse frames, or parts of frames."""
         self.connection.receive_data(data)
         for event in self.connection.events():
-            self._frames += 1
-            if self._frames % _FRAMES_PER_TURN == 0:
+            self._read += 1
+            if self._read % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)
@@ -205,7 +216,7 @@ class WebSocketStream(WSStream):
 
     async def log_end(self) -> None:
         """Log the end of an accepted WebSocket, with its close code in the place of the status."""
-        if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
+        if self.handshake.accepted and isinstance(self.config.log, ServerLog):
             code, _ = self._why or (ABNORMAL, "")
             await self.config.log.access(self.scope, {"status": code, "headers": []}, time() - self.start_time)
 
@@ -216,8 +227,8 @@ class WebSocketStream(WSStream):
         elif self.closed:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
             raise self._gone()
-        elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
-            if self.connection.state is not ConnectionState.OPEN:  # it is being closed
+        elif self._deflate is None and self.state is _CONNECTED and message["type"] == "websocket.send":
+            if self._frames is not None and self._frames.state is not ConnectionState.OPEN:  # it is being closed
                 await trio.lowlevel.checkpoint()
                 raise self._gone()
             await self._write(_frame_of(message))
@@ -241,15 +252,15 @@ class WebSocketStream(WSStream):
 
     async def _accept(self, message: Any) -> None:
         """D11: compression is off by default, and bounded. D10: no message beyond the limit."""
-        limits, deflate = self._limits, BoundedDeflate(self._limits.max_message_size)
-        extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
+        limits = self._limits
         headers = list(message.get("headers", []))
         offered, self.handshake.extensions = self.handshake.extensions, None
-        if limits.compression and offered and (agreed := agree(offered, deflate)):
-            headers.append((b"sec-websocket-extensions", agreed))
-            self._plain = False
+        if limits.compression and offered:
+            deflate = BoundedDeflate(limits.max_message_size)
+            if agreed := agree(offered, deflate):
+                headers.append((b"sec-websocket-extensions", agreed))
+                self._deflate = deflate
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
-        self.connection = Frames(ConnectionType.SERVER, extensions)
         self.state = _CONNECTED
         if self._alone:
             self._server_connection.frames_to = self
@@ -260,6 +271,8 @@ class WebSocketStream(WSStream):
             self.state = _HANDSHAKE
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
+        if self._alone:
+            self._server_connection.forget_handshake()
         self._next = self._ping
         # Not all at once after a restart.
         self._server_connection.served.clock.set(self, limits.ping_interval * random.uniform(0.5, 1))

@@ -25,7 +25,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
+from types import TracebackType
 
 import trio
 
@@ -84,16 +85,15 @@ async def supervise(
     failure: BaseException | None = None
     try:
         with Counted(connection.protocol.kind):
-            if connection.direct:
-                failure = await _run_and_clean_up(connection, body, final, scope)
-                await _drain(connection, failure)
-            else:
-                async with trio.open_nursery() as outer:
-                    outer.start_soon(connection.pump)
-                    failure = await _run_and_clean_up(connection, body, final, scope)
-                    await _drain(connection, failure)
-                    if outer.child_tasks:  # the pump has usually ended, and cancelling costs a twentieth of a connect
-                        outer.cancel_scope.cancel()
+            async with _Reading(connection):
+                failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
+                failure = await _clean_up(connection, final, failure)
+                try:
+                    if not isinstance(failure, trio.Cancelled):
+                        await connection.drain()
+                finally:  # a cancellation meanwhile must not hide the failure
+                    if failure is not None:
+                        raise failure
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
     connection.detach()
@@ -106,23 +106,30 @@ async def supervise(
             del failure  # its traceback holds this frame
 
 
-async def _run_and_clean_up(
-    connection: Connection,
-    body: Callable[[], Awaitable[Message | None]],
-    final: _Ending,
-    scope: trio.CancelScope | None,
-) -> BaseException | None:
-    failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
-    return await _clean_up(connection, final, failure)
+class _Reading:
+    """In the block, the pump reads the client's events, unless the server puts them into the connection's queue."""
 
+    __slots__ = ("_connection", "_manager", "_nursery")
 
-async def _drain(connection: Connection, failure: BaseException | None) -> None:
-    try:
-        if not isinstance(failure, trio.Cancelled):
-            await connection.drain()
-    finally:  # a cancellation meanwhile must not hide the failure
-        if failure is not None:
-            raise failure
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+
+    async def __aenter__(self) -> None:
+        if not self._connection.direct:
+            self._manager = trio.open_nursery()
+            self._nursery = await self._manager.__aenter__()
+            self._nursery.start_soon(self._connection.pump)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._manager is None:
+            return None
+        if error is None and self._nursery.child_tasks:
+            # The pump has usually ended, and cancelling costs a twentieth of a connect.
+            self._nursery.cancel_scope.cancel()
+        return await self._manager.__aexit__(kind, error, trace)
 
 
 async def _run_body(

@@ -136,29 +136,28 @@ class ServerConnection:
         """Read until the end or a deadline, then send applications their disconnect."""
         try:
             with self._reading:
-                await self._read_until_end()
+                while data := await self._receive():
+                    if not self._closing:  # otherwise it is input after the last message
+                        self.reads += 1
+                        await self._handle(data)
             if self._reading.cancelled_caught and not self._closing:
                 await self._lost_patience()
         finally:
             await self.streams.hang_up()
         await self.protocol.handle(Closed())
 
-    async def _read_until_end(self) -> None:
-        while data := await self._receive():
-            if self._closing:
-                continue  # discard input after the last message
-            self.reads += 1
-            try:
-                if self.frames_to is not None:
-                    await self.frames_to.receive_bytes(data)
-                else:
-                    await self._handle(data)
-            except Exception as error:
-                self._report(error)
-                await self.protocol.refuse(400)
-                await self._begin_to_close()
-
     async def _handle(self, data: bytes) -> None:
+        try:
+            if self.frames_to is not None:
+                await self.frames_to.receive_bytes(data)
+            else:
+                await self._handle_http(data)
+        except Exception as error:
+            self._report(error)
+            await self.protocol.refuse(400)
+            await self._begin_to_close()
+
+    async def _handle_http(self, data: bytes) -> None:
         try:
             await self.protocol.handle(RawData(data))
         except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge

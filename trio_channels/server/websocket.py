@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from time import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -41,9 +42,17 @@ _PING = bytes((0x89, 0))
 
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
+#: The handshake of every accepted WebSocket.
+_ANSWERED: Any = SimpleNamespace(accepted=True)
+
 
 class WebSocketStream(WSStream):
     """One WebSocket."""
+
+    __slots__ = (
+        *("_alone", "_between", "_deaf", "_deflate", "_frames", "_heard", "_limits", "_next", "_rate", "_read"),
+        *("_server_connection", "_silent", "_why", "_write", "tick"),
+    )
 
     app_put: Inbox | None
 
@@ -273,6 +282,7 @@ class WebSocketStream(WSStream):
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         if self._alone:
             self._server_connection.forget_handshake()
+        self.handshake = _ANSWERED
         self._next = self._ping
         # Not all at once after a restart.
         self._server_connection.served.clock.set(self, limits.ping_interval * random.uniform(0.5, 1))

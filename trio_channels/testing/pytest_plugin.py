@@ -9,6 +9,7 @@ It is installed with the package, and works together with pytest-trio.
   has a fixture that hangs.
 - An async test in a transaction (pytest-django's ``db`` and what depends on it) shares it with the threads of the pool:
   they see its rows, and theirs are rolled back with it. ``trio_db`` says the same by name.
+- The fixture ``channel_layer`` gives a test new channel layers.
 - The fixtures ``trio_db`` and ``trio_live_server`` need pytest-django.
 - An exception that pytest-trio wraps in a group of one is unwrapped, so that ``xfail(raises=...)`` works.
 """
@@ -29,6 +30,7 @@ import pytest
 import trio
 
 if TYPE_CHECKING:
+    from ..layers.base import ChannelLayer
     from .live import LiveServer
 
 from .._concurrency.exception_groups import bare
@@ -107,6 +109,15 @@ def trio_db(db: None) -> Iterator[None]:  # noqa: ARG001 - it is set up first
     """
     with _lending(always=True):
         yield
+
+
+@pytest.fixture
+def channel_layer() -> Iterator[ChannelLayer]:
+    """A new, empty channel layer for each alias of ``CHANNEL_LAYERS``; the value is the layer ``default``."""
+    from .layers import fresh_channel_layers
+
+    with fresh_channel_layers() as layer:
+        yield layer
 
 
 @pytest.fixture

@@ -247,9 +247,10 @@ class Inbox:
 class PoolThread:
     """A thread, its inbox, and its way back."""
 
-    __slots__ = ("exit_callbacks", "held", "holder", "inbox", "jobs", "thread", "way_back")
+    __slots__ = ("_on_start", "exit_callbacks", "held", "holder", "inbox", "jobs", "thread", "way_back")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_start: Callable[[], object]) -> None:
+        self._on_start = on_start
         self.held = False  # by a lease
         self.holder: object = None  # its str is the holder's name in the log
         self.jobs = 0  # calls given and not finished; some may still wait when the lease has ended
@@ -267,6 +268,7 @@ class PoolThread:
     def _serve(self) -> None:
         _this_thread.thread = self
         try:
+            self._on_start()
             while (item := self.inbox.get()) is not None:
                 item.process()
                 del item  # an idle thread must keep nothing of its last call alive

@@ -41,6 +41,33 @@ class Site:
         """A client with cookies of its own; a context manager."""
         return httpx.AsyncClient(base_url=self.url, timeout=SAFETY, **options)
 
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[Stream]:
+        """A response that comes in parts, to a GET."""
+        async with await trio.open_tcp_stream("127.0.0.1", int(self.url.rpartition(":")[2])) as connection:
+            await connection.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            yield Stream(connection)
+
+
+class Stream:
+    """A response, as it comes."""
+
+    def __init__(self, connection: trio.SocketStream) -> None:
+        self.text = ""
+        self._connection = connection
+
+    async def until(self, mark: str) -> None:
+        """Read until the text has come."""
+        while mark not in self.text:
+            part = await self._connection.receive_some()
+            assert part, f"the response ended without {mark!r}: {self.text}"
+            self.text += part.decode()
+
+    async def end(self) -> None:
+        """Read until the server closes the connection."""
+        async for part in self._connection:
+            self.text += part.decode()
+
 
 @asynccontextmanager
 async def site(

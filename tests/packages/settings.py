@@ -22,6 +22,12 @@ SECRET_KEY = "only for tests: nothing that this key signs is of any worth"
 ALLOWED_HOSTS = ["127.0.0.1"]
 USE_TZ = True
 STATIC_URL = "/static/"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 TEMPLATES = [
     {

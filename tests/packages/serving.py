@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import trio
+from trio_websocket import WebSocketConnection
 
+from ..integration.server.conftest import Server
 from ..process import SAFETY, Program, program
 
 
@@ -24,6 +26,7 @@ class Site:
     """
 
     def __init__(self, server: Program, port: int, folder: Path) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.folder = folder
         self._server = server
@@ -41,10 +44,14 @@ class Site:
         """A client with cookies of its own; a context manager."""
         return httpx.AsyncClient(base_url=self.url, timeout=SAFETY, **options)
 
+    def websocket(self, path: str) -> AbstractAsyncContextManager[WebSocketConnection]:
+        """A WebSocket client; a context manager."""
+        return Server(self.port).websocket(path)
+
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[Stream]:
         """A response that comes in parts, to a GET."""
-        async with await trio.open_tcp_stream("127.0.0.1", int(self.url.rpartition(":")[2])) as connection:
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as connection:
             await connection.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             yield Stream(connection)
 
@@ -85,7 +92,8 @@ async def site(
         apps: what comes to INSTALLED_APPS.
         first: middleware outside of Django's own.
         last: middleware inside of Django's own.
-        settings: other settings.
+        settings: other settings. ``{"import": "module.name"}`` stands for an object; the object CALL is called at the
+            end of the settings.
     """
     given = {
         "ROOT_URLCONF": f"tests.packages.sites.{name}",

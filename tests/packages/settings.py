@@ -1,4 +1,4 @@
-"""Settings of the process that serves a package's site: common ones, and those of the test, as JSON in TESTS_SETTINGS."""
+"""Settings of the process that serves a package's site: common ones, and those of the test, in TESTS_SETTINGS."""
 
 import json
 import os
@@ -8,7 +8,6 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 FOLDER = Path(os.environ["TESTS_FOLDER"])
-
 
 
 def _imported(value: dict[str, Any]) -> Any:
@@ -68,4 +67,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     *_given.pop("MIDDLEWARE_LAST"),
 ]
+_call = _given.pop("CALL", None)
 globals().update(_given)
+if _call is not None:
+    _call()

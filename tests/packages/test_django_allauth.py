@@ -27,12 +27,16 @@ async def fill(visitor: httpx.AsyncClient, path: str, **fields: str) -> httpx.Re
     return await visitor.post(path, data={"csrfmiddlewaretoken": token[1], **fields}, headers={"Referer": path})
 
 
+def mail_to(mails: Path, name: str) -> str:
+    (text,) = (mail for file in mails.iterdir() if f"To: {name}@" in (mail := file.read_text()))
+    return text
+
+
 async def join(served: Site, visitor: httpx.AsyncClient, mails: Path, name: str) -> None:
     account = {"username": name, "password1": "quite a good one"}
     page = await fill(visitor, "/accounts/signup/", email=f"{name}@example.org", **account)
     assert page.url.path == "/accounts/confirm-email/"
-    (text,) = (mail for file in mails.iterdir() if f"To: {name}@" in (mail := file.read_text()))
-    link = re.search(rf"{served.url}(/accounts/confirm-email/\S+/)", text)
+    link = re.search(rf"{served.url}(/accounts/confirm-email/\S+/)", mail_to(mails, name))
     await fill(visitor, link[1])
     await visitor.post("/accounts/logout/")
     page = await fill(visitor, "/accounts/login/", login=name, password="quite a good one")
@@ -42,15 +46,15 @@ async def join(served: Site, visitor: httpx.AsyncClient, mails: Path, name: str)
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_members_join_and_are_told_apart(tmp_path: Path, kind: str) -> None:
     options = OPTIONS | {"EMAIL_FILE_PATH": str(tmp_path)}
-    async with site("allauth", **options) as served:
-        async with (
-            served.visitor(follow_redirects=True) as hedy,
-            served.visitor(follow_redirects=True) as mary,
-            served.visitor() as stranger,
-        ):
-            await join(served, hedy, tmp_path, "hedy")
-            await join(served, mary, tmp_path, "mary")
-            both = await at_once(*(visitor.get(f"/{kind}/?requests=2") for visitor in (hedy, mary)))
-            assert [page.text for page in both] == ["hedy", "mary"]
-            assert (await stranger.get(f"/{kind}/")).headers["location"].startswith("/accounts/login/")
-            assert (await stranger.get("/accounts/")).headers["location"] == "/accounts/login/"
+    async with (
+        site("allauth", **options) as served,
+        served.visitor(follow_redirects=True) as hedy,
+        served.visitor(follow_redirects=True) as mary,
+        served.visitor() as stranger,
+    ):
+        await join(served, hedy, tmp_path, "hedy")
+        await join(served, mary, tmp_path, "mary")
+        both = await at_once(*(visitor.get(f"/{kind}/?requests=2") for visitor in (hedy, mary)))
+        assert [page.text for page in both] == ["hedy", "mary"]
+        assert (await stranger.get(f"/{kind}/")).headers["location"].startswith("/accounts/login/")
+        assert (await stranger.get("/accounts/")).headers["location"] == "/accounts/login/"

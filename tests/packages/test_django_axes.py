@@ -18,19 +18,22 @@ OPTIONS = {
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_failures_lock_an_address_out(kind: str) -> None:
     elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-    async with site("axes", **OPTIONS) as served:
-        async with served.visitor() as visitor, served.visitor(transport=elsewhere) as other:
 
-            async def try_as(client: httpx.AsyncClient, password: str) -> int:
-                answer = await client.post(f"/{kind}/", data={"username": "ada", "password": password})
-                return answer.status_code
+    async def try_as(client: httpx.AsyncClient, password: str) -> int:
+        answer = await client.post(f"/{kind}/", data={"username": "ada", "password": password})
+        return answer.status_code
 
-            assert await try_as(visitor, "a good password") == 200
-            wrong = [await try_as(visitor, "wrong") for _ in range(3)]
-            assert wrong == [401, 401, 429]
-            locked = await at_once(*(try_as(visitor, "a good password") for _ in range(5)))
-            assert locked == [429] * 5
+    async with (
+        site("axes", **OPTIONS) as served,
+        served.visitor() as visitor,
+        served.visitor(transport=elsewhere) as other,
+    ):
+        assert await try_as(visitor, "a good password") == 200
+        wrong = [await try_as(visitor, "wrong") for _ in range(3)]
+        assert wrong == [401, 401, 429]
+        locked = await at_once(*(try_as(visitor, "a good password") for _ in range(5)))
+        assert locked == [429] * 5
 
-            assert await try_as(other, "wrong") == 401
-            assert await try_as(other, "a good password") == 200
-            assert (await other.get("/attempts/")).json()["127.0.0.1"] == 3 + 5
+        assert await try_as(other, "wrong") == 401
+        assert await try_as(other, "a good password") == 200
+        assert (await other.get("/attempts/")).json()["127.0.0.1"] == 3 + 5

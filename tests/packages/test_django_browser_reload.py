@@ -25,8 +25,11 @@ async def test_its_own_events_need_asyncio() -> None:
 
 
 async def test_events_on_trio_reload_the_page() -> None:
-    async with site("browser_reload_remedy", **OPTIONS) as served, served.visitor() as visitor:
-        async with served.stream("/__reload__/events/") as events:
-            await events.until('"type": "ping", "versionId": "')
-            await visitor.get("/change/")
-            await events.until('"type": "reload"')
+    async with (
+        site("browser_reload_remedy", **OPTIONS) as served,
+        served.visitor() as visitor,
+        served.stream("/__reload__/events/") as events,
+    ):
+        await events.until('"type": "ping", "versionId": "')
+        await visitor.get("/change/")
+        await events.until('"type": "reload"')

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from axes.models import AccessAttempt
 from asgiref.sync import sync_to_async
+from axes.models import AccessAttempt
 from django.contrib.auth import authenticate, login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path

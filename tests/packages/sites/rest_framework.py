@@ -1,4 +1,4 @@
-"""An API for users: a view and a view set, with tokens, permissions and a throttle; beside them an async Django view."""
+"""An API for users: views with tokens, permissions and a throttle; beside them an async Django view."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ class AsyncQuery:
 
     @strawberry.field
     async def one(self) -> str:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return "one"
 
     @strawberry.field
     async def two(self) -> str:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return "two"
 
     @strawberry.field

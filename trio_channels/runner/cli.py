@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -104,6 +105,10 @@ def _from_toml(place: str) -> Config:
 
 def _check(config: Config) -> None:
     COUNT.require("workers", config.workers)
+    if config.workers > 1 and not hasattr(os, "fork"):
+        raise ConfigurationError(
+            f"several processes (workers = {config.workers}) need Linux, macOS or another POSIX system; use 1 here"
+        )
     if config.use_reloader:
         raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")
     if bool(config.certfile) != bool(config.keyfile):

@@ -113,7 +113,8 @@ def _serve(options: Options, inheritance: Inheritance | None) -> int:
             trio.run(process.run)
         except Exception as error:
             if not process.started:
-                raise _startup_error(error) from None
+                failure = _startup_error(error)
+                raise failure from failure.__cause__
             logger.critical("the server failed", exc_info=error)
             return CRASHED
     return 0

@@ -21,6 +21,7 @@ from hypercorn.config import Config
 from hypercorn.typing import Framework
 
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.system import take_free_address
 from ..staticfiles import StaticFilesHandler
 from . import serve
 
@@ -47,7 +48,8 @@ class DevelopmentServer:
     ) -> None:
         self._socket = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, allow_reuse_address)
+            if allow_reuse_address:
+                take_free_address(self._socket)
             self._socket.bind(server_address)
             self._socket.listen(BACKLOG)
         except OSError:

@@ -6,13 +6,13 @@ server is returned as a value, for the caller to judge.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import hiredis
 import trio
 
+from ..._concurrency.system import read_socket, write_socket
 from ...exceptions import ChannelLayerUnavailable
 from .hosts import Host
 
@@ -97,7 +97,7 @@ class RedisConnection:
         if self._socket is None:
             return data  # TLS must encrypt first
         try:
-            return data[os.write(self._socket.fileno(), data) :]
+            return data[write_socket(self._socket.fileno(), data) :]
         except OSError:
             return data
 
@@ -125,7 +125,7 @@ class RedisConnection:
                 raise trio.ClosedResourceError("the connection has been closed on this side")
             await trio.lowlevel.wait_readable(socket)
             try:
-                return os.read(socket.fileno(), RECEIVE_SIZE)
+                return read_socket(socket.fileno(), RECEIVE_SIZE)
             except BlockingIOError:
                 pass  # a spurious wake-up
 

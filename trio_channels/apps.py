@@ -6,6 +6,7 @@ from django.apps import AppConfig
 
 from . import _conf, bridge, checks
 from .exceptions import ConfigurationError
+from .log import enable_loggers
 
 
 class TrioChannelsConfig(AppConfig):
@@ -15,7 +16,8 @@ class TrioChannelsConfig(AppConfig):
     verbose_name = "trio-channels"
 
     def ready(self) -> None:
-        """Register the system checks, and install the asgiref bridge unless the settings say otherwise."""
+        """Enable the loggers, register the system checks, and install the bridge unless the settings say otherwise."""
+        enable_loggers()
         checks.register()
         try:
             wanted = _conf.get("ASGIREF_BRIDGE")

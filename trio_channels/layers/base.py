@@ -6,7 +6,7 @@ import abc
 import fnmatch
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
@@ -140,6 +140,18 @@ class ChannelLayer(abc.ABC):
     async def __aexit__(self, *_exc: object) -> None:
         """Close the layer. Cancellation: as :meth:`close`."""
         await self.close()
+
+    @asynccontextmanager
+    async def open_patiently(self) -> AsyncIterator[Self]:
+        """As ``async with layer:``, for a server, which starts without its backend.
+
+        A backend that is away is no error: the layer connects when it is there, and until then its calls raise
+        ChannelLayerUnavailable. Errors that waiting does not help against are raised. By default it is the same block.
+
+        Cancellation: leaves nothing open.
+        """
+        async with self:
+            yield self
 
     @abc.abstractmethod
     async def send(self, channel: str, message: Message) -> None:

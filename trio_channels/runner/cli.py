@@ -18,11 +18,6 @@ from .. import __version__
 from .._limits import COUNT
 from ..exceptions import ConfigurationError
 
-#: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
-CRASHED = 1
-#: The exit code of a process that never served. Starting it again does not help.
-CANNOT_START = 3
-
 #: Options of the command line that override hypercorn's options of the same name.
 _OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
 

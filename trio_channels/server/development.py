@@ -102,7 +102,12 @@ class DevelopmentServer:
         async with self._around(), trio.open_nursery() as nursery:
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(self._wait_for_signal, stop, signals)
-            await nursery.start(self._serve, stop)
+            with trio.CancelScope() as starting:
+                nursery.start_soon(self._cancel_after, stop, starting)
+                await nursery.start(self._serve, stop)
+            if starting.cancelled_caught:  # told to end before the application has started
+                nursery.cancel_scope.cancel()
+                return bool(signals)
             started()
             await stop.wait()
             nursery.cancel_scope.deadline = trio.current_time() + GRACE
@@ -119,6 +124,11 @@ class DevelopmentServer:
             async for number in signals:
                 seen.append(number)
                 stop.set()
+
+    @staticmethod
+    async def _cancel_after(stop: trio.Event, starting: trio.CancelScope) -> None:
+        await stop.wait()
+        starting.cancel()  # without effect once the server has started
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         application = cast(Framework, self._application)

@@ -38,12 +38,13 @@ def install() -> bool:
     import hypercorn.trio
     import hypercorn.trio.run
 
-    from .run import hardened_worker_serve
+    from .run import hardened_worker, hardened_worker_serve
 
     if problem := version_problem():
         _warn_once(problem)
         return False
-    hypercorn.trio.run.worker_serve = hypercorn.trio.worker_serve = hardened_worker_serve
+    hypercorn.trio.run.worker_serve = hardened_worker  # of hypercorn's command
+    hypercorn.trio.worker_serve = hardened_worker_serve  # of hypercorn.trio.serve()
     return True
 
 

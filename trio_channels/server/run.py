@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import trio
 from hypercorn.config import Config, Sockets
-from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.statsd import StatsdLogger
 from hypercorn.trio.udp_server import UDPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -20,10 +19,12 @@ from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanSta
 from hypercorn.utils import repr_socket_addr, wrap_app
 
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
 from .access_log import use_our_log
 from .connections import Server, ServerStatistics
 from .hardening import version_problem
+from .lifespan import CANNOT_START, CRASHED, Lifespan, LifespanFailed
 from .limits import ServerLimits
 
 _servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.server.servers")
@@ -51,7 +52,8 @@ async def serve(
     Raises:
         OSError: an address cannot be bound.
         ConfigurationError: the installed version of hypercorn is not supported.
-        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end.
+        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end. They may come
+            in an exception group.
 
     Cancellation: closes all connections at once; applications are cancelled, and run their clean-up.
     """
@@ -101,12 +103,8 @@ async def worker_serve(
     context = WorkerContext(None if most is None else most + randint(0, config.max_requests_jitter))
     server = Server(app, config, limits, context, state)
     async with trio.open_nursery() as lifespan_nursery:
-        ended = await lifespan_nursery.start(_handle, lifespan)
-        await lifespan.wait_for_startup()
-        if lifespan.shutdown.is_set():
-            # The lifespan has ended. If it has failed, we are cancelled here, before an address is bound.
-            await ended.wait()
-            await trio.lowlevel.checkpoint()
+        lifespan_nursery.start_soon(lifespan.run)
+        await lifespan.start_up()
         with _registered(server):
             async with trio.open_nursery() as times:
                 times.start_soon(server.clock.run)
@@ -117,7 +115,7 @@ async def worker_serve(
                     connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
                     connections.start_soon(server.see_off)
                 times.cancel_scope.cancel()
-        await lifespan.wait_for_shutdown()
+        await lifespan.shut_down()
         lifespan_nursery.cancel_scope.cancel()
 
 
@@ -128,13 +126,21 @@ async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any)
     await worker_serve(app, config, **options)
 
 
-async def _handle(lifespan: Lifespan, task_status: trio.TaskStatus[trio.Event]) -> None:
-    ended = trio.Event()
-    task_status.started(ended)
+async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> None:
+    """:func:`hardened_worker_serve` for hypercorn's command: a failed start is a line, and an exit code.
+
+    Raises:
+        SystemExit: the application did not start (CANNOT_START), or did not end in order (CRASHED).
+    """
     try:
-        await lifespan.handle_lifespan()
-    finally:
-        ended.set()
+        await hardened_worker_serve(app, config, **options)
+    except Exception as error:
+        failure = bare(error)
+        if not isinstance(failure, LifespanFailed):
+            raise
+        await config.log.critical("%s", failure)
+        code = CANNOT_START if failure.stage == "startup" else CRASHED
+        raise SystemExit(code) from None
 
 
 def _listening_sockets(config: Config) -> Sockets:

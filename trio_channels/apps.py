@@ -6,6 +6,7 @@ from django.apps import AppConfig
 
 from . import _conf, bridge, checks
 from .exceptions import ConfigurationError
+from .server.hardening import harden_hypercorn
 
 
 class TrioChannelsConfig(AppConfig):
@@ -15,7 +16,7 @@ class TrioChannelsConfig(AppConfig):
     verbose_name = "trio-channels"
 
     def ready(self) -> None:
-        """Register the system checks, and install the asgiref bridge unless the settings say otherwise."""
+        """Register the system checks; install the bridge, and harden hypercorn's worker, if the settings say so."""
         checks.register()
         try:
             wanted = _conf.get("ASGIREF_BRIDGE")
@@ -23,3 +24,4 @@ class TrioChannelsConfig(AppConfig):
             return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()
+        harden_hypercorn()  # also with an application that is none of ours: its worker refuses Django's own handler

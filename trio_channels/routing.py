@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from ._asgi.foreign import NOT_TRIO, refuse_foreign
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
+from ._concurrency.asyncio_misuse import explain
 from .exceptions import ConfigurationError, NoRouteFound
 from .layers.lifespan import lifespan
 from .server.hardening import harden_hypercorn
@@ -75,7 +76,9 @@ class ProtocolTypeRouter:
         try:
             await application(scope, receive, send)
         except Exception as error:
-            if scope["type"] != "lifespan":
+            if scope["type"] == "lifespan":
+                explain(error)
+            else:
                 note_connection(error, scope)  # errors of consumers have the note already, those of middleware do not
             raise
 

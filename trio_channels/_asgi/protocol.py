@@ -14,6 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from .._concurrency.asyncio_misuse import explain
 from ..exceptions import IllegalMessage, ServerProtocolError
 from ..log import number_of
 from . import close_codes
@@ -272,7 +273,8 @@ def describe(scope: Scope) -> str:
 
 
 def note_connection(error: BaseException, scope: Scope) -> None:
-    """Add a note to an exception, for the server's log, that names the connection; not a second one."""
+    """Add notes to an exception, for the server's log: one that names the connection, and a remedy for asyncio code."""
+    explain(error)
     known = f"on {scope['type']} "  # the rest of a note may differ: behind a proxy the client's address does
     if not any(note.startswith(known) for note in getattr(error, "__notes__", ())):
         error.add_note(f"on {describe(scope)}")

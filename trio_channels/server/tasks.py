@@ -14,6 +14,7 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
+from .._concurrency.asyncio_misuse import explain
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
@@ -48,12 +49,14 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
         pass  # no error of the application's
     except Exception as error:
         if not _means_gone(error):
+            explain(error)
             await config.log.exception("Error in ASGI Framework")
     except BaseExceptionGroup as group:
         _, others = split_cancelled(group)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
         if not _means_gone(others):
+            explain(others)
             await config.log.exception("Error in ASGI Framework")
     finally:
         await send(None)

@@ -22,7 +22,6 @@ BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi.*": "A",
     "_concurrency": "A",
-    "_concurrency.asyncio_misuse": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",
     "consumer.handlers": "A",

@@ -13,9 +13,9 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
 from ._asgi.foreign import NOT_TRIO, refuse_foreign
+from ._asgi.foreign_calls import explain
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._concurrency.asyncio_misuse import explain
 from .exceptions import ConfigurationError, NoRouteFound
 from .layers.lifespan import lifespan
 from .server.hardening import harden_hypercorn

@@ -14,10 +14,10 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from .._concurrency.asyncio_misuse import explain
 from ..exceptions import IllegalMessage, ServerProtocolError
 from ..log import number_of
 from . import close_codes
+from .foreign_calls import explain
 
 Scope = MutableMapping[str, Any]
 Message = dict[str, Any]

@@ -14,7 +14,7 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
-from .._concurrency.asyncio_misuse import explain
+from .._asgi.foreign_calls import explain
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,19 +22,32 @@ async def shared_connections(shared: Mapping[str, BaseDatabaseWrapper]) -> Async
             "calls it depend on 'trio_db'"
         )
     pool = current_pool(1, _conf.get("WORKER_QUEUE"))
-    for connection in shared.values():
-        connection.inc_thread_sharing()
-        # At the start and end of every request, Django closes even a connection in a transaction.
-        connection.close_if_unusable_or_obsolete = lambda: None  # type: ignore[method-assign]
+    with ExitStack() as stack:
+        for connection in shared.values():
+            stack.enter_context(_lent(connection))
+        try:
+            await pool.run_sync(_take, shared)
+            yield
+        finally:
+            # The thread ends with the run, and would close its connections.
+            await pool.run_sync(_give_back, shared)
+
+
+@contextmanager
+def _lent(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """In the block, other threads may use the connection, and Django keeps it open. Blocks may be nested."""
+    connection.inc_thread_sharing()
+    attributes: dict[str, object] = vars(connection)
+    before = attributes.get("close_if_unusable_or_obsolete")
+    # At the start and end of every request, Django closes even a connection in a transaction.
+    attributes["close_if_unusable_or_obsolete"] = lambda: None
     try:
-        await pool.run_sync(_take, shared)
         yield
     finally:
-        # The thread ends with the run, and would close its connections.
-        await pool.run_sync(_give_back, shared)
-        for connection in shared.values():
-            del connection.close_if_unusable_or_obsolete
-            connection.dec_thread_sharing()
+        del attributes["close_if_unusable_or_obsolete"]
+        if before is not None:
+            attributes["close_if_unusable_or_obsolete"] = before
+        connection.dec_thread_sharing()
 
 
 def _take(shared: Mapping[str, BaseDatabaseWrapper]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 #: A function or class of asyncio -> what takes its place in a Trio task.
@@ -59,9 +60,7 @@ LIBRARIES = {
     ),
     **dict.fromkeys(("motor", "pymongo"), "a synchronous pymongo.MongoClient, in trio_channels.sync.sync_to_async"),
 }
-_OTHER_LIBRARY = (
-    "a library for Trio or AnyIO, or the synchronous interface of this one in trio_channels.sync.sync_to_async"
-)
+_OTHER_LIBRARY = "a library for Trio or AnyIO, or its synchronous interface in trio_channels.sync.sync_to_async"
 
 #: What Python, asyncio and Trio say when asyncio code runs in a Trio task.
 _ASYNCIO_IN_TRIO = (
@@ -81,12 +80,12 @@ _OUTSIDE = (
 
 #: Their frames may be the innermost ones, and are nobody's mistake.
 _OURS = ("trio_channels", "trio", "outcome")
-_STANDARD_LIBRARY = os.path.dirname(os.__file__)
+_STANDARD_LIBRARY = str(Path(os.__file__).parent)
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 def explain(error: BaseException, *, on_trio: bool = True) -> None:
-    """Add a note with the remedy to an exception, or to those in its group, that the wrong event loop caused; idempotent.
+    """Add a note with the remedy to an exception that the wrong event loop caused, or to those in a group. Idempotent.
 
     Without `on_trio`, it was not raised in a Trio run: then only calls of Trio are a mistake.
     """

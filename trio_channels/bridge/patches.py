@@ -127,7 +127,7 @@ def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _in_asyncio() -> bool:
     try:
-        django.utils.asyncio.get_running_loop()
+        _asyncio.get_running_loop()
     except RuntimeError:
         return False
     return True

@@ -70,7 +70,7 @@ _ASYNCIO_IN_TRIO = (
     "'NoneType' object has no attribute 'create_future'",
 )
 #: What they say when Trio code runs where no Trio run is: in an asyncio task, or in none.
-_TRIO_OUTSIDE = ("must be called from async context", "Task got bad yield: <class 'trio.")
+_TRIO_OUTSIDE = ("must be called from async context", "Task got bad yield")
 
 _OUTSIDE = (
     "Trio code was called where no Trio run is: by asyncio.run(), by asgiref's async_to_sync(), or by a server or test "

@@ -7,6 +7,7 @@ from django.apps import AppConfig
 from . import _conf, bridge, checks
 from .exceptions import ConfigurationError
 from .log import enable_loggers
+from .server.hardening import harden_hypercorn
 
 
 class TrioChannelsConfig(AppConfig):
@@ -16,7 +17,7 @@ class TrioChannelsConfig(AppConfig):
     verbose_name = "trio-channels"
 
     def ready(self) -> None:
-        """Enable the loggers, register the system checks, and install the bridge unless the settings say otherwise."""
+        """Enable the loggers, register the system checks, install the bridge and harden hypercorn, by the settings."""
         enable_loggers()
         checks.register()
         try:
@@ -25,3 +26,4 @@ class TrioChannelsConfig(AppConfig):
             return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()
+        harden_hypercorn()  # also with an application that is none of ours: its worker refuses Django's own handler

@@ -21,13 +21,14 @@ import trio
 
 from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
+from .._asgi.foreign import NOT_TRIO
 from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._concurrency import YIELD_EVERY
 from .._concurrency.queues import EventQueue, Inbox
 from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
 from .._threads.thread import lease_of_task
-from ..exceptions import ConnectionClosed
+from ..exceptions import ConfigurationError, ConnectionClosed
 
 #: The exceptions of servers that write to a client that has gone.
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -54,6 +55,8 @@ class Connection:
         cancel_on_disconnect: bool = False,
         finish_reading: bool = False,
     ) -> None:
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
         self.scope = scope
         self._receive = receive
         self._send = send

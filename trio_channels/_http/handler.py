@@ -35,6 +35,7 @@ from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
 from .. import _conf
+from .._asgi.foreign import NOT_TRIO
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
 from .._connection.supervisor import Counted
@@ -90,7 +91,7 @@ class DjangoHandler(BaseHandler):
         """Serve one request.
 
         Raises:
-            ConfigurationError: the scope is not an HTTP scope.
+            ConfigurationError: the scope is not an HTTP scope, or the server does not run on Trio.
 
         Cancellation: a sync view that has begun is waited for, an async one is cancelled; the response is dropped.
         """
@@ -98,6 +99,8 @@ class DjangoHandler(BaseHandler):
             raise ConfigurationError(
                 f"Django serves 'http' scopes; got {scope['type']!r}. Put a ProtocolTypeRouter before it"
             )
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
         client = Client(scope, receive, send)
         try:
             with Counted("http"):

@@ -162,7 +162,8 @@ class ChannelLayerManager:
 def _foreign(name: str, path: str) -> InvalidChannelLayerError:
     return InvalidChannelLayerError(
         f"CHANNEL_LAYERS[{name!r}]: {path} is not a trio_channels.layers.BaseChannelLayer; "
-        f"layers for asyncio (channels_redis, channels.layers) do not run on Trio"
+        f"layers for asyncio (channels_redis, channels.layers) do not run on Trio. Use "
+        f"trio_channels.layers.redis.RedisStreamsChannelLayer, or trio_channels.layers.InMemoryChannelLayer"
     )
 
 

@@ -8,17 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from .._asgi.foreign import NOT_TRIO
 from .._asgi.protocol import Receive, Scope, Send
 from ..exceptions import TrioChannelsError
 from . import channel_layers
 
 logger = logging.getLogger("trio_channels.lifespan")
-
-#: Reported at start-up to a server that does not run on Trio, and raised in each request of one that has started.
-NOT_TRIO = (
-    "trio-channels needs a server that runs on Trio, and this one does not: use `trio-channels serve`, "
-    "or `hypercorn --worker-class trio`"
-)
 
 
 @asynccontextmanager

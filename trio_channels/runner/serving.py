@@ -20,10 +20,11 @@ from hypercorn.config import Config
 from hypercorn.utils import LifespanTimeoutError
 
 from .. import _conf
+from .._asgi.foreign import refuse_foreign
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
 from .._concurrency.exception_groups import bare
 from .._concurrency.watchdog import Watchdog
-from ..exceptions import CannotStart
+from ..exceptions import CannotStart, ConfigurationError
 from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.access_log import use_our_log
 from ..server.lifespan import CRASHED, LifespanFailed
@@ -79,6 +80,10 @@ def load(name: str) -> ASGIApplication:
         raise CannotStart(f"{name!r}: {error}; expected module:attribute, such as 'mysite.asgi:application'") from None
     if not callable(application):
         raise CannotStart(f"{name!r} must be an ASGI application, a callable; got {type(application).__name__}")
+    try:
+        refuse_foreign(application)
+    except ConfigurationError as error:
+        raise CannotStart(f"{name!r}: {error}") from None
     return cast(ASGIApplication, application)
 
 

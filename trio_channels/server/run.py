@@ -18,6 +18,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanState
 from hypercorn.utils import repr_socket_addr, wrap_app
 
+from .._asgi.foreign import refuse_foreign
 from .._asgi.protocol import ASGIApplication
 from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
@@ -51,7 +52,7 @@ async def serve(
 
     Raises:
         OSError: an address cannot be bound.
-        ConfigurationError: the installed version of hypercorn is not supported.
+        ConfigurationError: the application needs asyncio, or the installed version of hypercorn is not supported.
         LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end. They may come
             in an exception group.
 
@@ -94,6 +95,7 @@ async def worker_serve(
     """As hypercorn's ``worker_serve``, with our connections. Raises and cancellation: as :func:`serve`."""
     if problem := version_problem():
         raise ConfigurationError(problem)
+    refuse_foreign(app)
     config.set_statsd_logger_class(StatsdLogger)
     use_our_log(config)
     limits = ServerLimits.of(config)

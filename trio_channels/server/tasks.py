@@ -14,6 +14,7 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
+from .._asgi.foreign_calls import explain
 from .._asgi.protocol import DIRECT, describe
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
@@ -53,12 +54,14 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send
         pass  # no error of the application's
     except Exception as error:
         if not _means_gone(error):
+            explain(error)
             await config.log.error(_HEADING, describe(cast(Any, scope)), exc_info=error)
     except BaseExceptionGroup as group:
         _, others = split_cancelled(group)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
         if not _means_gone(others):
+            explain(others)
             await config.log.error(_HEADING, describe(cast(Any, scope)), exc_info=others)
     finally:
         await send(None)

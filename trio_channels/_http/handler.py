@@ -39,7 +39,7 @@ from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
 from .. import _conf, bridge
-from .._asgi.mounting import below
+from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
 from .._connection.supervisor import counted
@@ -110,10 +110,11 @@ class DjangoHandler(ASGIHandler):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; as Django's method, called by ``__call__``. Cancellation: see there."""
         client = Client(scope, receive, send)
-        client.mount, client.path = get_script_prefix(scope).rstrip("/"), scope["path"]
-        # A path that is not below the mount point is taken for one from which a proxy has removed it.
-        if client.mount and (path := below(client.mount, client.path)) is not None:
-            client.path = path
+        client.path = scope["path"]
+        if forced_or_root := get_script_prefix(scope):
+            client.mount, path = enter(scope, forced_or_root)
+            # A path that is not below the mount point is taken for one from which a proxy has removed it.
+            client.path = client.path if path is None else path
         try:
             with counted("http"):
                 await self._serve(client)
@@ -286,7 +287,7 @@ class DjangoHandler(ASGIHandler):
         if request is None:
             body.close()
             return self._prepared(refusal)
-        if client.mount:
+        if request.script_name:  # Django does not look where a word ends, nor for a slash
             request.script_name = request.META["SCRIPT_NAME"] = client.mount
             request.path_info = request.META["PATH_INFO"] = client.path
         request.trio_client = client

@@ -14,6 +14,7 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
+from .._asgi.mounting import complete
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
@@ -42,6 +43,8 @@ class ConnectionTasks(TaskGroup):
 
 async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send: Send) -> None:
     current_connection.set(number_of(scope))
+    if scope["root_path"]:  # type: ignore[typeddict-item]
+        complete(scope)  # type: ignore[arg-type]
     try:
         await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except ClientGone:

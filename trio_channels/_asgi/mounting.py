@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
+from ..exceptions import ConfigurationError
 from .protocol import Scope
+
+
+def check(root_path: str) -> None:
+    """Raise ConfigurationError if a server cannot have this ``root_path``."""
+    if root_path and not root_path.startswith("/"):
+        raise ConfigurationError(f"root_path must begin with a slash, such as '/app'; got {root_path!r}")
+    if (decoded := unquote(root_path)) != root_path:
+        raise ConfigurationError(f"root_path must not be percent-encoded; got {root_path!r}, expected {decoded!r}")
 
 
 def complete(scope: Scope) -> None:
@@ -22,11 +33,11 @@ def enter(scope: Scope, forced: str | None) -> tuple[str, str | None]:
     """
     root: str = (scope.get("root_path") or "").rstrip("/")
     mount = forced.rstrip("/") if forced else root
-    path = scope["path"]
-    found = _below(mount, path) if mount else None
-    if found is None and root:
-        found = _below(root, path)
-    return mount, path if found is None and not (mount or root) else found
+    found = _below(root, scope["path"])
+    if mount != root:
+        further = _below(mount, scope["path"] if found is None else found)
+        found = further if further is not None or not root else found
+    return mount, found
 
 
 def _below(mount: str, path: str) -> str | None:

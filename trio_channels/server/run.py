@@ -19,6 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanState
 from hypercorn.utils import repr_socket_addr, wrap_app
 
+from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
 from ..exceptions import ConfigurationError
 from .access_log import use_our_log
@@ -50,7 +51,7 @@ async def serve(
 
     Raises:
         OSError: an address cannot be bound.
-        ConfigurationError: the installed version of hypercorn is not supported.
+        ConfigurationError: the installed version of hypercorn is not supported, or ``root_path`` is malformed.
         LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end.
 
     Cancellation: closes all connections at once; applications are cancelled, and run their clean-up.
@@ -92,6 +93,7 @@ async def worker_serve(
     """As hypercorn's ``worker_serve``, with our connections. Raises and cancellation: as :func:`serve`."""
     if problem := version_problem():
         raise ConfigurationError(problem)
+    check(config.root_path)
     config.set_statsd_logger_class(StatsdLogger)
     use_our_log(config)
     limits = ServerLimits.of(config)

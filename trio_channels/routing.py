@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import trio
 from django.conf import settings
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, set_script_prefix
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
 from ._asgi.foreign import NOT_TRIO, refuse_foreign
 from ._asgi.foreign_calls import explain
+from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
@@ -130,7 +131,12 @@ class URLRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application of the first route that matches. Cancellation: the application's."""
         nested = "path_remaining" in scope
-        path = scope["path_remaining"] if nested else _path_below_root(scope)
+        path = scope["path_remaining"] if nested else _enter_mount_point(scope)
+        if path is None:
+            forced = f"FORCE_SCRIPT_NAME ({settings.FORCE_SCRIPT_NAME!r})"
+            why = f"the path {scope['path']!r} is not below {forced}, and the server has no root_path"
+            await _no_route(why, scope, receive, send)
+            return
         outer = scope.get("url_route") or {"args": (), "kwargs": {}}
         for match in _matches(self._table, path.lstrip("/"), (), {}):
             inner_scope = dict(
@@ -239,13 +245,18 @@ def _matches(table: Iterable[_Route], path: str, args: tuple[Any, ...], kwargs: 
             yield from _matches(route.inner, remaining, all_args, all_kwargs)
 
 
-def _path_below_root(scope: Scope) -> str:
-    """The path without ``root_path``; some servers and proxies leave it in, some do not."""
-    path: str | None = scope.get("path")
-    root: str = scope.get("root_path", "").rstrip("/")
-    if path is None:
+def _enter_mount_point(scope: Scope) -> str | None:
+    """The path below the mount point, which from now on is that of ``reverse()``; None if it leads elsewhere.
+
+    A path that is not below it is taken for one from which a proxy has removed it: so does Django, for HTTP. That of a
+    WebSocket is not, if the server knows of no such proxy, because it has no ``root_path``.
+    """
+    if "path" not in scope:
         raise NoRouteFound(f"a URLRouter routes scopes with a path; got a {scope['type']!r} scope without one")
-    return path[len(root) :] if root and (path == root or path.startswith(root + "/")) else path
+    mount, path = enter(scope, settings.FORCE_SCRIPT_NAME if settings.configured else None)
+    if mount:
+        set_script_prefix(mount)
+    return scope["path"] if path is None and (scope.get("root_path") or scope["type"] != "websocket") else path
 
 
 async def _no_route(why: str, scope: Scope, receive: Receive, send: Send) -> None:

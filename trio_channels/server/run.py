@@ -19,6 +19,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanSta
 from hypercorn.utils import repr_socket_addr, wrap_app
 
 from .._asgi.foreign import refuse_foreign
+from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
 from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
@@ -52,7 +53,8 @@ async def serve(
 
     Raises:
         OSError: an address cannot be bound.
-        ConfigurationError: the application needs asyncio, or the installed version of hypercorn is not supported.
+        ConfigurationError: the application needs asyncio, the installed version of hypercorn is not supported, or
+            ``root_path`` is malformed.
         LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end. They may come
             in an exception group.
 
@@ -96,6 +98,7 @@ async def worker_serve(
     if problem := version_problem():
         raise ConfigurationError(problem)
     refuse_foreign(app)
+    check(config.root_path)
     config.set_statsd_logger_class(StatsdLogger)
     use_our_log(config)
     limits = ServerLimits.of(config)

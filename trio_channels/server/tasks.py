@@ -15,6 +15,7 @@ from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
 from .._asgi.foreign_calls import explain
+from .._asgi.mounting import complete
 from .._asgi.protocol import DIRECT, describe
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
@@ -48,6 +49,8 @@ class ConnectionTasks(TaskGroup):
 
 async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send: Send) -> None:
     current_connection.set(number_of(scope))
+    if scope["root_path"]:  # type: ignore[typeddict-item]
+        complete(scope)  # type: ignore[arg-type]
     try:
         await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except ClientGone:

@@ -215,14 +215,11 @@ def test_error_without_a_frame_of_the_project_keeps_its_frames() -> None:
     def outside() -> None:
         threading.Thread(target=trio.run, args=[trio.sleep, "no number"]).run()
 
-    with contextlib.suppress(TypeError):
-        try:
-            outside()
-        except TypeError as error:
-            assert error.__traceback__ is not None
-            inner = error.__traceback__.tb_next
-            assert inner is not None
-            failures.append(error.with_traceback(inner.tb_next))
+    with pytest.raises(TypeError) as raised_outside:
+        outside()
+    own_frame = raised_outside.tb.tb_next
+    assert own_frame is not None
+    failures.append(raised_outside.value.with_traceback(own_frame.tb_next))
     assert "threading.py" in short_traceback(failures[0])
 
 

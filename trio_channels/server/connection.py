@@ -165,11 +165,6 @@ class ServerConnection:
             await self.protocol.initiate()
             await self.protocol.handle(RawData(assumed.data))
 
-    def forget_handshake(self) -> None:
-        """Free the memory of HTTP/1.1: a WebSocket has the connection from now on."""
-        if isinstance(self.protocol, Http1):
-            self.protocol.forget_handshake()
-
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
         try:
@@ -261,7 +256,7 @@ class ServerConnection:
             await trio.lowlevel.checkpoint_if_cancelled()
         sent = 0
         try:
-            if self._can_write_now:
+            if self.can_write_now:
                 sent = self._transport.send_nowait(data)
                 if sent == len(data):
                     return
@@ -276,22 +271,20 @@ class ServerConnection:
     def write_soon(self, data: bytes) -> None:
         """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
         sent = 0
-        if self._can_write_now:
+        if self.can_write_now:
             try:
                 sent = self._transport.send_nowait(data)
             except _BROKEN as error:
                 self._note(error)
                 self.abort()
                 return
-            if sent == len(data):
-                return
-            self._turn_to_write.acquire_nowait()
-            self.tasks.spawn(self._write_in_turn, memoryview(data)[sent:])
-        elif not self._closing:
+        if sent == 0:
             self.tasks.spawn(self.write, data)
+        elif sent < len(data):
+            self.abort()  # for a frame of two bytes it does not happen
 
     @property
-    def _can_write_now(self) -> bool:
+    def can_write_now(self) -> bool:
         """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
         return self.tls is None and self._turn_to_write.value == 1 and not self._closing
 

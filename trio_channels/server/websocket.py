@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from time import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 import trio.lowlevel
@@ -28,6 +28,7 @@ from .tasks import ClientGone
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
+    from .http1 import Http1
 
 #: Seconds beyond ``ACCEPT_TIMEOUT``: an application of trio-channels denies by itself first, with a better reason.
 _AFTER_THE_APPLICATION = 1.0
@@ -281,7 +282,7 @@ class WebSocketStream(WSStream):
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         if self._alone:
-            self._server_connection.forget_handshake()
+            cast("Http1", self._server_connection.protocol).forget_handshake()
         self.handshake = _ANSWERED
         self._next = self._ping
         # Not all at once after a restart.
@@ -324,8 +325,9 @@ class WebSocketStream(WSStream):
     def _listen(self) -> None:
         """Reset the connection if no bytes have come for ``PONG_TIMEOUT`` seconds."""
         connection = self._server_connection
-        # Time in which a slow application keeps the connection unread does not count.
-        quiet = connection.reads == self._heard and connection.listening
+        # Time in which a slow application keeps the connection unread does not count, nor in which a ping waits.
+        pinged = connection.can_write_now or connection.tls is not None
+        quiet = connection.reads == self._heard and connection.listening and pinged
         self._silent = self._silent + self._pause if quiet else 0.0
         if self._silent >= self._limits.pong_timeout:
             connection.served.count("silent")

@@ -10,7 +10,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from tests.server.clients import serving_ours
+from tests.server.clients import open_h1, serving_ours
 from trio_channels._concurrency.queues import EventQueue, Inbox
 from trio_channels._concurrency.wakeup import Wakeup
 from trio_channels._connection.connection import Connection
@@ -158,3 +158,40 @@ async def test_middleware_that_reads_has_the_events() -> None:
     assert Connection(scope, inbox.receive, send).direct
     assert not Connection(scope, receive, send).direct
     assert not Connection({"type": "http", "extensions": scope["extensions"]}, inbox.receive, send).direct
+
+
+async def test_event_of_the_disconnect_is_one_object() -> None:
+    async def never(*_message: Any) -> Any:
+        raise AssertionError
+
+    connection = Connection({"type": "websocket"}, never, never)
+    assert connection.disconnected is connection.disconnected
+    assert not connection.disconnected.is_set()
+
+
+async def test_flood_of_messages_in_parts_is_refused(settings: Any) -> None:
+    settings.TRIO_CHANNELS = {"MESSAGES_PER_SECOND": 2}
+    ENDED.clear()
+    application = ProtocolTypeRouter({"websocket": Echo.as_asgi()})
+    in_parts = bytes((0x01, 0x81, 0, 0, 0, 0)) + b"a" + bytes((0x80, 0x81, 0, 0, 0, 0)) + b"b"
+    async with serving_ours(application) as server:
+        client = await open_h1(server)
+        await client.send(in_parts * 5)
+        heard = b""
+        while b"\x88" not in heard:
+            heard += await client.receive()
+        assert b"more than 2 messages a second" in heard
+        await client.aclose()
+
+
+async def test_pause_after_an_answer_is_the_rest_of_the_interval(clock: trio.testing.MockClock, settings: Any) -> None:
+    settings.TRIO_CHANNELS = {"PING_INTERVAL": 60, "PONG_TIMEOUT": 10}
+    ENDED.clear()
+    async with serving_ours(ProtocolTypeRouter({"websocket": Echo.as_asgi()})) as server:
+        client = await open_h1(server)
+        assert await client.receive() == b"\x89\x00"
+        first = trio.current_time()
+        await client.send(bytes((0x8A, 0x80, 0, 0, 0, 0)))
+        assert await client.receive() == b"\x89\x00"
+        assert 55 < trio.current_time() - first < 65
+        await client.aclose()

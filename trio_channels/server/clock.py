@@ -39,7 +39,7 @@ class Clock:
         self.forget(timed)
         if seconds == math.inf:
             return
-        timed.tick = tick = math.ceil((trio.current_time() + seconds) / TICK)
+        timed.tick = tick = int((trio.current_time() + seconds) / TICK) + 1  # never the present one
         if tick not in self._due:
             self._due[tick] = set()
             heapq.heappush(self._ticks, tick)
@@ -59,7 +59,9 @@ class Clock:
             with trio.move_on_at(self._ticks[0] * TICK if self._ticks else math.inf):
                 await self._sooner.wait()
             while self._ticks and self._ticks[0] * TICK <= trio.current_time():
-                for timed in list(self._due[self._ticks[0]]):
-                    self.forget(timed)
+                due = self._due[self._ticks[0]]
+                while due:
+                    timed = due.pop()
+                    timed.tick = None
                     timed.on_time()
                 del self._due[heapq.heappop(self._ticks)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from wsproto.connection import Connection
 from wsproto.extensions import Extension, PerMessageDeflate
@@ -29,8 +30,18 @@ def frame(opcode: int, payload: bytes) -> bytes:
 _MASKED = 0x80
 
 
-def whole_message(data: bytes, start: int, most: int) -> tuple[str | bytes, int] | None:
-    """The message at this place, and the place after it, if it is of the most frequent kind; otherwise None.
+def frame_of(message: Any) -> bytes:
+    """The frame of a ``websocket.send``. Raises TypeError for a text that is no str."""
+    data, text = message.get("bytes"), message.get("text")
+    if data is not None:
+        return frame(BINARY, bytes(data))
+    if isinstance(text, str):
+        return frame(TEXT, text.encode())
+    raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")
+
+
+def whole_message(data: bytes, start: int, most: int) -> tuple[dict[str, Any], int] | None:
+    """The event of the message at this place, and the place after it, if it is of the most frequent kind, or None.
 
     That is a final frame of text or bytes, masked, with no reserved bit, a length below 64 KiB in its shortest form and
     at most ``most``, all of it there, and valid UTF-8 if it is text. Call it only where a message begins.
@@ -59,9 +70,9 @@ def whole_message(data: bytes, start: int, most: int) -> tuple[str | bytes, int]
     masked = int.from_bytes(data[begin:after], "little")
     payload = (masked ^ int.from_bytes((mask * (size // 4 + 1))[:size], "little")).to_bytes(size, "little")
     if first == 0x80 | BINARY:
-        return payload, after
+        return {"type": "websocket.receive", "bytes": payload, "text": None}, after
     try:
-        return payload.decode(), after
+        return {"type": "websocket.receive", "bytes": None, "text": payload.decode()}, after
     except UnicodeDecodeError:
         return None
 

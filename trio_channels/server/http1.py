@@ -60,8 +60,7 @@ class Http1(H11Protocol):
 
     def forget_handshake(self) -> None:
         """Free h11's state: after the answer to a WebSocket's handshake it is not used."""
-        if isinstance(self.connection, H11WSConnection):
-            del self.connection.h11_connection
+        del cast(H11WSConnection, self.connection).h11_connection
 
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""

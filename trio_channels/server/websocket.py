@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from time import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 import trio.lowlevel
 from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer
 from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
@@ -21,16 +20,15 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.queues import Inbox
 from .access_log import ServerLog
-from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, between_messages, frame, whole_message
+from .frames import BoundedDeflate, MessageLimit, agree, between_messages, frame_of, whole_message
 from .limits import Rate
-from .streams import begin, for_stream
+from .streams import begin
 from .tasks import ClientGone
+from .timing import TimedStream
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
-
-#: Seconds beyond ``ACCEPT_TIMEOUT``: an application of trio-channels denies by itself first, with a better reason.
-_AFTER_THE_APPLICATION = 1.0
+    from .http1 import Http1
 
 #: Seconds for a client to read the close frame of a shutdown.
 _LAST_WORD = 2.0
@@ -38,21 +36,16 @@ _LAST_WORD = 2.0
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
 _FRAMES_PER_TURN = 64
 
-_PING = bytes((0x89, 0))
-
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
 #: The handshake of every accepted WebSocket.
 _ANSWERED: Any = SimpleNamespace(accepted=True)
 
 
-class WebSocketStream(WSStream):
+class WebSocketStream(TimedStream):
     """One WebSocket."""
 
-    __slots__ = (
-        *("_alone", "_between", "_deaf", "_deflate", "_frames", "_heard", "_limits", "_next", "_rate", "_read"),
-        *("_server_connection", "_silent", "_why", "_write", "tick"),
-    )
+    __slots__ = ("_between", "_deaf", "_deflate", "_frames", "_rate", "_read", "_why", "_write")
 
     app_put: Inbox | None
 
@@ -63,19 +56,12 @@ class WebSocketStream(WSStream):
         stream_id: int,
         write: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(*for_stream(server_connection, send, stream_id))
-        self._server_connection = server_connection
-        self._limits = server_connection.limits
+        super().__init__(server_connection, send, stream_id, alone=write is not None)
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
-        self._alone = write is not None  # with HTTP/1.1
         self._deflate: BoundedDeflate | None = None
         self._deaf = False
         self._why: tuple[int, str] | None = None
-        self.tick: int | None = None
-        self._next: Callable[[], None] = self._late
-        self._heard = 0
-        self._silent = 0.0
         self._rate = Rate(self._limits.messages_per_second)
         self._read = 0  # frames
         self._frames: Frames | None = None
@@ -115,7 +101,7 @@ class WebSocketStream(WSStream):
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
         if await begin(self, self._server_connection, super().handle(request), unknown):
             self._server_connection.served.websockets.add(self)
-            self._server_connection.served.clock.set(self, self._limits.accept_timeout + _AFTER_THE_APPLICATION)
+            self.limit_handshake()
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
 
@@ -135,12 +121,7 @@ class WebSocketStream(WSStream):
             found = whole_message(data, start, self._limits.max_message_size)
             if found is None:
                 break
-            message, start = found
-            event: dict[str, Any]
-            if isinstance(message, str):
-                event = {"type": "websocket.receive", "bytes": None, "text": message}
-            else:
-                event = {"type": "websocket.receive", "bytes": message, "text": None}
+            event, start = found
             if (waiting := self._deliver(event)) is not None:
                 await waiting
         if start < len(data) and not self._has_ended():
@@ -240,7 +221,7 @@ class WebSocketStream(WSStream):
             if self._frames is not None and self._frames.state is not ConnectionState.OPEN:  # it is being closed
                 await trio.lowlevel.checkpoint()
                 raise self._gone()
-            await self._write(_frame_of(message))
+            await self._write(frame_of(message))
         else:
             if message["type"] == "websocket.close":
                 self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
@@ -281,11 +262,10 @@ class WebSocketStream(WSStream):
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         if self._alone:
-            self._server_connection.forget_handshake()
+            cast("Http1", self._server_connection.protocol).forget_handshake()
         self.handshake = _ANSWERED
-        self._next = self._ping
-        # Not all at once after a restart.
-        self._server_connection.served.clock.set(self, limits.ping_interval * random.uniform(0.5, 1))
+        if not self.closed:  # the client may have gone meanwhile
+            self.start_pings()
 
     async def _send_wsproto_event(self, event: Any) -> None:
         try:
@@ -296,45 +276,6 @@ class WebSocketStream(WSStream):
 
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
-
-    def on_time(self) -> None:
-        """Deny the handshake if the application is late; after it, ping the client. Called by the server's clock."""
-        self._next()
-
-    def _late(self) -> None:
-        self._server_connection.served.count("not accepted")
-        self.task_group.spawn(self._deny, 503)
-
-    def _ping(self) -> None:
-        """Ping the client; later :meth:`_listen` looks whether anything came."""
-        # Any bytes are a sign of life.
-        self._heard = self._server_connection.reads
-        self._next = self._listen
-        self._server_connection.served.clock.set(self, self._pause)
-        if self._alone:
-            self._server_connection.write_soon(_PING)
-        else:
-            self.task_group.spawn(self._send_wsproto_event, Ping())
-
-    @property
-    def _pause(self) -> float:
-        """Seconds between a ping and the look for an answer."""
-        return min(self._limits.ping_interval, self._limits.pong_timeout)
-
-    def _listen(self) -> None:
-        """Reset the connection if no bytes have come for ``PONG_TIMEOUT`` seconds."""
-        connection = self._server_connection
-        # Time in which a slow application keeps the connection unread does not count.
-        quiet = connection.reads == self._heard and connection.listening
-        self._silent = self._silent + self._pause if quiet else 0.0
-        if self._silent >= self._limits.pong_timeout:
-            connection.served.count("silent")
-            connection.abort()
-        elif (rest := self._limits.ping_interval - self._pause) > 0:
-            self._next = self._ping
-            connection.served.clock.set(self, rest)
-        else:
-            self._ping()
 
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""
@@ -353,12 +294,3 @@ class WebSocketStream(WSStream):
 
 async def _let_others_run() -> None:
     await trio.lowlevel.checkpoint()
-
-
-def _frame_of(message: Any) -> bytes:
-    data, text = message.get("bytes"), message.get("text")
-    if data is not None:
-        return frame(BINARY, bytes(data))
-    if isinstance(text, str):
-        return frame(TEXT, text.encode())
-    raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")

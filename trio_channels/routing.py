@@ -12,11 +12,13 @@ from django.urls import URLPattern, URLResolver, set_script_prefix
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
+from ._asgi.foreign import NOT_TRIO, refuse_foreign
+from ._asgi.foreign_calls import explain
 from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
-from .layers.lifespan import NOT_TRIO, lifespan
+from .layers.lifespan import lifespan
 from .server.hardening import harden_hypercorn
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
@@ -30,7 +32,7 @@ def get_default_application() -> ASGIApplication:
     """The application that the setting ``ASGI_APPLICATION`` names.
 
     Raises:
-        ConfigurationError: there is no such setting, or its path cannot be imported.
+        ConfigurationError: there is no such setting, its path cannot be imported, or the application needs asyncio.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not isinstance(path, str) or "." not in path:
@@ -39,6 +41,7 @@ def get_default_application() -> ASGIApplication:
         application: ASGIApplication = import_string(path)
     except ImportError as error:
         raise ConfigurationError(f"ASGI_APPLICATION {path!r} cannot be imported: {error}") from error
+    refuse_foreign(application)
     return application
 
 
@@ -50,7 +53,7 @@ class ProtocolTypeRouter:
             scope: it opens and closes the configured channel layers.
 
     Raises:
-        ConfigurationError: an application is a consumer class; route to its ``as_asgi()``.
+        ConfigurationError: an application is a consumer class, whose ``as_asgi()`` you route to, or needs asyncio.
 
     A request without an application is answered with 404, a WebSocket is denied. Any other scope raises NoRouteFound.
     """
@@ -58,7 +61,7 @@ class ProtocolTypeRouter:
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
         harden_hypercorn()
         self.application_mapping = {"lifespan": lifespan, **application_mapping}
-        _refuse_classes(application_mapping.values())
+        _refuse(*application_mapping.values())
 
     def __repr__(self) -> str:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
@@ -74,7 +77,9 @@ class ProtocolTypeRouter:
         try:
             await application(scope, receive, send)
         except Exception as error:
-            if scope["type"] != "lifespan":
+            if scope["type"] == "lifespan":
+                explain(error)
+            else:
                 note_connection(error, scope)  # errors of consumers have the note already, those of middleware do not
             raise
 
@@ -107,7 +112,7 @@ class URLRouter:
             prefix of the path, also through middleware that keeps the router as ``inner`` or ``application``.
 
     Raises:
-        ConfigurationError: a route is of another kind, or leads to a consumer class.
+        ConfigurationError: a route is of another kind, or leads to a consumer class or an application for asyncio.
 
     The application finds ``url_route`` (``args``, ``kwargs``) and ``path_remaining`` in its scope. If no route of a
     nested router matches, the outer one tries its next route. The outermost then answers 404 or denies the WebSocket,
@@ -156,12 +161,12 @@ class ChannelNameRouter:
         application_mapping: channel name -> ASGI application.
 
     Raises:
-        ConfigurationError: an application is a consumer class; route to its ``as_asgi()``.
+        ConfigurationError: an application is a consumer class, whose ``as_asgi()`` you route to, or needs asyncio.
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
         self.application_mapping = dict(application_mapping)
-        _refuse_classes(application_mapping.values())
+        _refuse(*application_mapping.values())
 
     def __repr__(self) -> str:
         return f"<ChannelNameRouter for {', '.join(self.application_mapping)}>"
@@ -195,7 +200,8 @@ def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) 
             application.application_for(channel)
 
 
-def _refuse_classes(applications: Iterable[object]) -> None:
+def _refuse(*applications: object) -> None:
+    refuse_foreign(*applications)
     for application in applications:
         if isinstance(application, type) and hasattr(application, "as_asgi"):
             name = application.__name__
@@ -210,7 +216,7 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
         if isinstance(route, URLResolver):
             yield _Route(pattern, None, route.default_kwargs, tuple(_compiled(route.url_patterns)))
         else:
-            _refuse_classes([route.callback])
+            _refuse(route.callback)
             if _leads_to_router(route.callback):
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
             yield _Route(pattern, route.callback, route.default_args, ())

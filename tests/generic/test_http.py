@@ -75,7 +75,9 @@ async def test_disconnect_runs_once_after_a_whole_response() -> None:
             await self.send_response(200, b"hello")
 
     log: list[str] = []
-    await HttpCommunicator(Greets.as_asgi(log=log), "GET", "/").get_response()
+    async with HttpCommunicator(Greets.as_asgi(log=log), "GET", "/") as http:
+        await http.get_response()
+        await http.wait()
     assert log == ["disconnect"]
 
 

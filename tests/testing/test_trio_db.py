@@ -80,7 +80,7 @@ async def test_part_of_a_test_can_be_rolled_back(trio_db: None) -> None:
 
 async def test_threads_used_before_are_an_error(db: None) -> None:
     await sync_to_async(int)()
-    with pytest.raises(ConfigurationError, match="depend on 'trio_db'"):
+    with pytest.raises(ConfigurationError, match="Share the connections first"):
         async with shared_connections({}):
             pytest.fail("shared")
 

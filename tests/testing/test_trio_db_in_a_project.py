@@ -148,21 +148,18 @@ IN_MEMORY = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
 
 @pytest.fixture
-def run(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[dict[str, Any], str], pytest.RunResult]:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
     """Run tests in a project with that database, which pytest-django makes by itself."""
 
-    def run(database: dict[str, Any], tests: str) -> pytest.RunResult:
+    def run(database: dict[str, Any], tests: str, **others: dict[str, Any]) -> pytest.RunResult:
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
         pytester.makeini(
             "[pytest]\ntrio_mode = true\nfilterwarnings = error\npythonpath = .\n"
             "DJANGO_SETTINGS_MODULE = project_settings\n"
         )
-        pytester.makepyfile(
-            project_settings=f"{SETTINGS}\nDATABASES = {{'default': {database!r}}}\n", test_project=tests
-        )
+        databases = {"default": database, **others}
+        pytester.makepyfile(project_settings=f"{SETTINGS}\nDATABASES = {databases!r}\n", test_project=tests)
         # What these sessions do not need takes half of their time.
         without = [part for name in ("hypothesispytest", "xdist", "pytest_cov") for part in ("-p", f"no:{name}")]
         plugin = [] if INSTALLED else ["-p", "trio_channels.testing.pytest_plugin"]
@@ -193,4 +190,10 @@ def test_in_a_project_on_postgresql_trio_db_is_the_transaction_of_db(run: Any, p
 def test_holder_of_the_only_thread_is_ended_by_the_limit(run: Any) -> None:
     result = run(IN_MEMORY, HELD)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*test_held was cancelled: still running after 2 seconds", "*.other at *waiting.py:*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*test_held was cancelled: still running after 2 seconds",
+            "*django_db(transaction=True)*",
+            "*.other at *waiting.py:*",
+        ]
+    )

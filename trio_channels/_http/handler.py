@@ -40,10 +40,11 @@ from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
 from .. import _conf, bridge
+from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import counted
+from .._connection.supervisor import Counted
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -90,7 +91,7 @@ class DjangoHandler(ASGIHandler):
         """Serve one request.
 
         Raises:
-            ConfigurationError: the scope is not an HTTP scope.
+            ConfigurationError: the scope is not an HTTP scope, or the server does not run on Trio.
 
         Cancellation: a sync view that has begun is waited for, an async one is cancelled; the response is dropped.
         """
@@ -98,6 +99,8 @@ class DjangoHandler(ASGIHandler):
             raise ConfigurationError(
                 f"Django serves 'http' scopes; got {scope['type']!r}. Put a ProtocolTypeRouter before it"
             )
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
         if ASGIHandler.__call__ is DJANGOS_CALL:
             await self.handle(scope, receive, send)
             return
@@ -117,7 +120,7 @@ class DjangoHandler(ASGIHandler):
             # A path that is not below the mount point is taken for one from which a proxy has removed it.
             client.path = client.path if path is None else path
         try:
-            with counted("http"):
+            with Counted("http"):
                 await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -26,9 +27,13 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+#: Makes the pool of a Trio run, or returns None for the usual one; set by tests, before the run starts.
+pool_maker: ContextVar[Callable[[], WorkerPool | None]] = ContextVar("trio_channels pool maker", default=lambda: None)
+
+
 def thread_pool() -> WorkerPool:
     """This Trio run's pool, of ``WORKER_THREADS`` threads and a queue of ``WORKER_QUEUE`` calls."""
-    return existing_pool() or current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
+    return existing_pool() or pool_maker.get()() or current_pool(_conf.get("WORKER_THREADS"), _conf.get("WORKER_QUEUE"))
 
 
 async def run_in_thread(call: Callable[[*Ts], T], *args: *Ts, neutral: bool = False) -> T:

@@ -72,13 +72,19 @@ class PoolStatistics:
 
 
 class WorkerPool(trio.abc.Instrument):
-    """At most `limit` threads, and `queue_limit` waiting tasks, of one Trio run; see the module's rules."""
+    """At most `limit` threads, and `queue_limit` waiting tasks, of one Trio run; see the module's rules.
 
-    def __init__(self, limit: int = THREADS, queue_limit: int = QUEUE_LIMIT) -> None:
+    `on_start` is called on each thread when it starts.
+    """
+
+    def __init__(
+        self, limit: int = THREADS, queue_limit: int = QUEUE_LIMIT, on_start: Callable[[], object] = bool
+    ) -> None:
         COUNT.require("the thread pool's limit", limit)
         at_least(0).require("the thread pool's queue_limit", queue_limit)
         self._limit = limit
         self._queue_limit = queue_limit
+        self._on_start = on_start
         self._threads: list[PoolThread] = []
         self._idle: list[PoolThread] = []
         self._waiting: deque[Turn] = deque()
@@ -187,7 +193,7 @@ class WorkerPool(trio.abc.Instrument):
             thread.held = True
             return thread
         if len(self._threads) < self._limit:
-            thread = PoolThread(f"trio-channels thread {len(self._threads) + 1}")
+            thread = PoolThread(f"trio-channels thread {len(self._threads) + 1}", self._on_start)
             self._threads.append(thread)
             thread.held = True
             return thread
@@ -258,11 +264,13 @@ def existing_pool() -> WorkerPool | None:
         ) from None
 
 
-def current_pool(limit: int = THREADS, queue_limit: int = QUEUE_LIMIT) -> WorkerPool:
-    """This Trio run's pool, made with these bounds if it is the first call."""
+def current_pool(
+    limit: int = THREADS, queue_limit: int = QUEUE_LIMIT, on_start: Callable[[], object] = bool
+) -> WorkerPool:
+    """This Trio run's pool, made with these arguments if it is the first call."""
     pool = _pool_of_run.get()
     if pool is None:
-        pool = WorkerPool(limit, queue_limit)
+        pool = WorkerPool(limit, queue_limit, on_start)
         trio.lowlevel.add_instrument(pool)
         _pool_of_run.set(pool)
     return pool

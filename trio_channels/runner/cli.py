@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -17,11 +18,6 @@ from .. import __version__
 from .._asgi.mounting import check
 from .._limits import COUNT
 from ..exceptions import ConfigurationError
-
-#: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
-CRASHED = 1
-#: The exit code of a process that never served. Starting it again does not help.
-CANNOT_START = 3
 
 #: Options of the command line that override hypercorn's options of the same name.
 _OVERRIDES = ("bind", "workers", "root_path", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
@@ -106,6 +102,10 @@ def _from_toml(place: str) -> Config:
 
 def _check(config: Config) -> None:
     COUNT.require("workers", config.workers)
+    if config.workers > 1 and not hasattr(os, "fork"):
+        raise ConfigurationError(
+            f"several processes (workers = {config.workers}) need Linux, macOS or another POSIX system; use 1 here"
+        )
     check(config.root_path)
     if config.use_reloader:
         raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")

@@ -14,7 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .application import ApplicationCommunicator
+from .database import capture_on_commit_callbacks
+from .events import ServerSentEvent
 from .http import HttpCommunicator
+from .layers import fresh_channel_layers
 from .scripted import ScriptedConnection
 from .websocket import WebsocketCommunicator
 
@@ -27,7 +30,10 @@ __all__ = [
     "HttpCommunicator",
     "LiveServer",
     "ScriptedConnection",
+    "ServerSentEvent",
     "WebsocketCommunicator",
+    "capture_on_commit_callbacks",
+    "fresh_channel_layers",
 ]
 
 

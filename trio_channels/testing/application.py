@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from http.cookies import Morsel
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import outcome
@@ -13,6 +15,10 @@ import trio
 
 from .._asgi.protocol import ASGIApplication, Message, Scope
 from .._concurrency.exception_groups import split_cancelled
+from .._threads.database import run_in_thread
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 
 class ApplicationCommunicator:
@@ -62,10 +68,17 @@ class ApplicationCommunicator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._cancel_scope.cancel()
-        await cast(AsyncExitStack, self._stack).aclose()  # entered by __aenter__()
+        try:
+            if error is None:
+                await self._before_cancel()
+        finally:
+            self._cancel_scope.cancel()
+            await cast(AsyncExitStack, self._stack).aclose()  # entered by __aenter__()
         if error is None:
             self._raise_failure()
+
+    async def _before_cancel(self) -> None:
+        """Called at the end of the block."""
 
     def _start(self) -> None:
         if self._started:
@@ -139,6 +152,44 @@ class ApplicationCommunicator:
         self._cancel_scope.cancel()
         if exceptions:
             self._raise_failure()
+
+    async def login(self, user: AbstractBaseUser, backend: str | None = None) -> None:
+        """Log the client in without a password, as Django's ``Client.force_login``: with the cookie of a new session.
+
+        The application must read sessions: put it behind AuthMiddlewareStack, or take that of ``asgi.py``. For a
+        consumer alone, set ``communicator.scope["user"]`` instead.
+
+        Args:
+            user: a stored user.
+            backend: the path of the authentication backend; the first that is configured by default.
+
+        Raises:
+            RuntimeError: the application has already been started.
+
+        Cancellation: the wait for a thread can be cancelled.
+        """
+        from django.test import Client
+
+        client = Client()
+        await run_in_thread(client.force_login, user, backend)
+        self.add_cookies(client.cookies)
+
+    def add_cookies(self, cookies: Mapping[str, str | Morsel[str]]) -> None:
+        """Have the client send cookies, such as those of Django's test client, ``client.cookies``.
+
+        Args:
+            cookies: name -> value.
+
+        Raises:
+            RuntimeError: the application has already been started.
+        """
+        if self._started:
+            raise RuntimeError("cookies are part of the request; expected them before it is sent")
+        pairs = [f"{name}={each if isinstance(each, str) else each.coded_value}" for name, each in cookies.items()]
+        headers = list(self.scope.get("headers", ()))
+        before = [value for name, value in headers if name.lower() == b"cookie"]
+        others = [(name, value) for name, value in headers if name.lower() != b"cookie"]
+        self.scope["headers"] = [*others, (b"cookie", b"; ".join([*before, "; ".join(pairs).encode()]))]
 
     async def send_input(self, message: Message) -> None:
         """Send the application an ASGI event. An application that has ended ignores it.

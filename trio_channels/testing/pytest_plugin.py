@@ -7,18 +7,23 @@ It is installed with the package, and works together with pytest-trio.
   where each waits. The seconds are real time, whatever clock the test uses. A test that cannot be cancelled ends the
   session, after its name and the stacks of all threads are printed: it has frozen Trio's loop, waits for a thread, or
   has a fixture that hangs.
-- Two fixtures for tests that use the database, ``trio_db`` and ``trio_live_server``. They need pytest-django.
+- An async test in a transaction (pytest-django's ``db`` and what depends on it) shares it with the threads of the pool:
+  they see its rows, and theirs are rolled back with it. ``trio_db`` says the same by name.
+- The fixture ``channel_layer`` gives a test new channel layers.
+- The fixtures ``trio_db`` and ``trio_live_server`` need pytest-django.
 - An exception that pytest-trio wraps in a group of one is unwrapped, so that ``xfail(raises=...)`` works.
 """
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import functools
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +31,7 @@ import pytest
 import trio
 
 if TYPE_CHECKING:
+    from ..layers.base import ChannelLayer
     from .live import LiveServer
 
 from .._concurrency.exception_groups import bare
@@ -54,6 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the duplicate of standard error."""
     os.close(config.stash[_STDERR])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Share the transaction of a test with its threads."""
+    with _lending():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -89,19 +102,23 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
 
 
 @pytest.fixture
-async def trio_db(db: None) -> AsyncIterator[None]:  # noqa: ARG001 - it is set up first
-    """The database for an async test: all threads see the test's transaction, which is rolled back after the test.
+def trio_db(db: None) -> Iterator[None]:  # noqa: ARG001 - it is set up first
+    """pytest-django's ``db``, by another name: all threads use the test's connections, and its changes are rolled back.
 
-    It depends on pytest-django's ``db``. Calls to the ORM run one after the other, on one thread. A task that holds the
-    thread (``pinned()``, ``aatomic()``, a synchronous handler) must not wait for another task that calls the ORM.
+    Calls to the ORM run one after the other, on one thread. A task that holds the thread (``pinned()``,
+    ``aatomic()``, a synchronous handler) must not wait for another task that calls the ORM.
     """
-    # Not at the top: a plugin is imported before Django can be.
-    from django.db import connections
-
-    from ._connections import shared_connections
-
-    async with shared_connections({connection.alias: connection for connection in connections.all()}):
+    with _lending(always=True):
         yield
+
+
+@pytest.fixture
+def channel_layer() -> Iterator[ChannelLayer]:
+    """A new, empty channel layer for each alias of ``CHANNEL_LAYERS``; the value is the layer ``default``."""
+    from .layers import fresh_channel_layers
+
+    with fresh_channel_layers() as layer:
+        yield layer
 
 
 @pytest.fixture
@@ -111,6 +128,13 @@ def trio_live_server(transactional_db: None) -> Iterator[LiveServer]:  # noqa: A
 
     with live_server() as server:
         yield server
+
+
+def _lending(*, always: bool = False) -> AbstractContextManager[None]:
+    # Not at the top: a plugin is imported before Django can be.
+    from ._connections import lending
+
+    return lending(always=always)
 
 
 def _limit_of(item: pytest.Item) -> float:
@@ -181,14 +205,25 @@ class _Watchdog:
             )
             os.write(self._stderr, f"\n{report}\n\n".encode())
             faulthandler.dump_traceback(self._stderr, all_threads=True)
-            # A real signal interrupts a blocking call; _thread.interrupt_main() would wait for its end.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            _interrupt()
             if not self._done.wait(GRACE):  # the signal is ignored, or its exception is caught
                 os._exit(pytest.ExitCode.INTERRUPTED)  # pragma: no cover - ends the process that measures
 
     def _cancel(self) -> None:
-        self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{_task_tree()}"
+        from ._connections import REMEDY, waits_for_thread
+
+        remedy = f"{REMEDY}\n" if waits_for_thread() else ""
+        self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{remedy}{_task_tree()}"
         cast(trio.CancelScope, self._scope).cancel()  # set with the token
+
+
+def _interrupt() -> None:
+    """Have the main thread raise KeyboardInterrupt."""
+    if hasattr(signal, "pthread_kill"):
+        # A real signal interrupts a blocking call, too.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def _task_tree() -> str:

@@ -39,7 +39,7 @@ from django.http.response import HttpResponseBase, StreamingHttpResponse
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
-from .. import _conf, bridge
+from .. import _conf
 from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
@@ -51,7 +51,7 @@ from .._threads.neutral import requests_are_neutral
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, with_one_cookie_header
-from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler
+from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
 from .request_body import read_body
 from .resolving import Resolved, resolve
@@ -210,7 +210,7 @@ class DjangoHandler(ASGIHandler):
         return resolved.match
 
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
-        if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and bridge.installed():
+        if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and is_bridged():
             return await self._respond_hooked(client, body, thread)
         section, request, entered = await thread.run_sync(self._enter, client, body)
         if not isinstance(entered, Pending):

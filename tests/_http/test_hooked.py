@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from asgiref.sync import SyncToAsync
 from django.core.handlers import base, exception
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
@@ -15,7 +16,6 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from trio_channels import bridge
 from trio_channels._http import hooked
 from trio_channels._http.handler import DjangoHandler
 from trio_channels._threads.database import thread_pool
@@ -304,7 +304,9 @@ async def test_hooked_async_view_ends_with_its_client(monkeypatch: pytest.Monkey
 
 async def test_without_the_bridge_no_method_that_needs_asyncio_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_methods(monkeypatch)
-    monkeypatch.setattr(bridge, "installed", lambda: False)
+    assert hooked.is_bridged()
+    monkeypatch.setattr(SyncToAsync, "__call__", lambda *args: pytest.fail("called"))
+    assert not hooked.is_bridged()
     assert await visit(DjangoHandler(), "/async/fails/") == 500
     assert "get_response_async" not in watched[0].hooks
     assert watched[0].hooks[-2:] == ["view", "response_for_exception"]

@@ -49,9 +49,10 @@ def test_or_in_a_python_file_or_module(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_command_line_goes_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "hypercorn.toml"
-    file.write_text('bind = "127.0.0.1:1"\nworkers = 4\naccesslog = "a"')
+    file.write_text('bind = "127.0.0.1:1"\nworkers = 4\naccesslog = "a"\nroot_path = "/a"')
     arguments = ["-c", str(file), "-b", "unix:/a", "-b", "127.0.0.1:2", "-w", "2", "--access-log", "-"]
-    config = parse(["serve", APP, *arguments]).config
+    config = parse(["serve", APP, *arguments, "--root-path", "/b/"]).config
+    assert config.root_path == "/b"
     assert (config.bind, config.workers, config.accesslog) == (["unix:/a", "127.0.0.1:2"], 2, "-")
 
 
@@ -77,6 +78,8 @@ def test_file_that_is_no_toml_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--workers", "0"], "workers must be an int of at least 1"),
         (["--workers", "many"], "invalid int"),
+        (["--root-path", "app"], "root_path must begin with a slash, such as '/app'; got 'app'"),
+        (["--root-path", "/%C3%A9"], "root_path must not be percent-encoded; got '/%C3%A9', expected '/é'"),
         (["--certfile", "a"], "got only certfile: add keyfile"),
         (["--keyfile", "a"], "got only keyfile: add certfile"),
     ],

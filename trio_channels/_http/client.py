@@ -23,7 +23,10 @@ Ts = TypeVarTuple("Ts")
 
 def with_one_cookie_header(scope: Scope) -> Scope:
     """The scope, its cookies in one header: HTTP/2 splits them (RFC 9113, 8.2.3), and Django 5.2 reads only one."""
-    cookies = [value for name, value in scope.get("headers", ()) if name == b"cookie"]
+    cookies = []
+    for name, value in scope.get("headers", ()):
+        if name == b"cookie":
+            cookies.append(value)
     if len(cookies) < 2:
         return scope
     others = [pair for pair in scope["headers"] if pair[0] != b"cookie"]

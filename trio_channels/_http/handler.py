@@ -21,6 +21,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, TypeVar, TypeVarTuple
 
 import trio
@@ -38,7 +39,7 @@ from django.http.response import HttpResponseBase, StreamingHttpResponse
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
-from .. import _conf, bridge
+from .. import _conf
 from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
@@ -50,7 +51,7 @@ from .._threads.neutral import requests_are_neutral
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, with_one_cookie_header
-from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler
+from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
 from .request_body import read_body
 from .resolving import Resolved, resolve
@@ -124,8 +125,12 @@ class DjangoHandler(ASGIHandler):
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:
-            note_connection(error, scope)
-            raise
+            if not isinstance(error, WorkerPoolBusy) or client.answered:
+                note_connection(error, scope)
+                raise
+            logger.error("%s: answering 503", error)
+            with suppress(ClientLeft):
+                await respond_plainly(client.send, 503, "The server is busy.")
 
     async def _serve(self, client: Client) -> None:
         try:
@@ -137,13 +142,20 @@ class DjangoHandler(ASGIHandler):
             await self._refuse(client, 408, "The request body did not come in time.", error)
             return
         with body:  # the response closes it, on the thread; without a response it is closed here
-            try:
-                await self._serve_request(client, body)
-            except WorkerPoolBusy as error:
-                if client.answered:
-                    raise
-                logger.error("%s: answering 503", error)
-                await respond_plainly(client.send, 503, "The server is busy.")
+            with request_thread(client) as thread:
+                if self._calls_async_view(client):
+                    response = await self._respond_async(client, body, thread)
+                else:
+                    # Django's own signals, in the call, care for the database connections.
+                    response = await thread.run_sync(self._respond, client, body)
+                if isinstance(response, StreamingHttpResponse) and not response.closed:
+                    await stream(client, response, thread, _conf.limits().send_timeout)
+                    return
+            # The request has ended, so that it holds no thread while the client reads.
+            if isinstance(response, FileResponse):
+                await send_file(client, response)
+            else:
+                await send_whole(client, response)
 
     async def _refuse(self, client: Client, status: int, text: str, why: Exception) -> None:
         """Answer without a view. Django's signals are sent all the same, so that the request is counted."""
@@ -156,22 +168,6 @@ class DjangoHandler(ASGIHandler):
     def _signal_only(self, scope: Scope) -> None:
         signals.request_started.send(sender=self.__class__, scope=scope)
         signals.request_finished.send(sender=self.__class__)
-
-    async def _serve_request(self, client: Client, body: IO[bytes]) -> None:
-        with request_thread(client) as thread:
-            if self._calls_async_view(client):
-                response = await self._respond_async(client, body, thread)
-            else:
-                # Django's own signals, in the call, care for the database connections.
-                response = await thread.run_sync(self._respond, client, body)
-            if isinstance(response, StreamingHttpResponse) and not response.closed:
-                await stream(client, response, thread, _conf.limits().send_timeout)
-                return
-        # The request has ended, so that it holds no thread while the client reads.
-        if isinstance(response, FileResponse):
-            await send_file(client, response)
-        else:
-            await send_whole(client, response)
 
     # -- sync views -----------------------------------------------------------------------------------------------
 
@@ -214,7 +210,7 @@ class DjangoHandler(ASGIHandler):
         return resolved.match
 
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
-        if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and bridge.installed():
+        if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and is_bridged():
             return await self._respond_hooked(client, body, thread)
         section, request, entered = await thread.run_sync(self._enter, client, body)
         if not isinstance(entered, Pending):
@@ -339,7 +335,8 @@ class DjangoHandler(ASGIHandler):
     def check_response(self, response: Any, callback: Any, name: str | None = None) -> None:
         """Raise ValueError unless a view or a hook has returned a response."""
         super().check_response(response, callback, name)
-        note_source(response)
+        if isinstance(response, StreamingHttpResponse):
+            note_source(response)
 
 
 def _was_async(request: HttpRequest) -> bool:

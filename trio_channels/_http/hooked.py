@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any
 
+from asgiref.sync import SyncToAsync
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest
@@ -35,6 +36,11 @@ def _djangos(owner: type, name: str) -> object:
 #: Django's own methods; None for one that was replaced before this module was loaded.
 DJANGOS_CALL = _djangos(ASGIHandler, "__call__")
 DJANGOS_GET_RESPONSE_ASYNC = _djangos(BaseHandler, "get_response_async")
+
+
+def is_bridged() -> bool:
+    """Whether the asgiref bridge is installed: Django's ``get_response_async`` needs it, or asyncio."""
+    return hasattr(SyncToAsync.__call__, "_trio_channels_bridge")  # set by trio_channels.bridge, which imports this
 
 
 class HookedHandler(BaseHandler):

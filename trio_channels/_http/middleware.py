@@ -14,7 +14,6 @@ an asynchronous chain inside it. Such a project has the synchronous chain alone.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import outcome
 from asgiref.sync import iscoroutinefunction  # inspect's function fails for class-based views before Python 3.12
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.core.exceptions import MiddlewareNotUsed
 from django.core.handlers import exception
 from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest
@@ -37,8 +36,6 @@ from ..sync import async_to_sync
 
 if TYPE_CHECKING:
     from .handler import DjangoHandler
-
-logger = logging.getLogger("django.request")
 
 AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 AsyncFunction = Callable[..., Awaitable[Any]]
@@ -78,19 +75,6 @@ def all_can_be_async() -> bool:
     return all(getattr(import_string(path), "async_capable", False) for path in settings.MIDDLEWARE)
 
 
-def _make(path: str, factory: Callable[[Any], Any], get_response: Callable[..., Any]) -> Any:
-    """The middleware; None if it raises MiddlewareNotUsed."""
-    try:
-        middleware = factory(get_response)
-    except MiddlewareNotUsed as reason:
-        if settings.DEBUG:
-            logger.debug("MiddlewareNotUsed(%r): %s" if str(reason) else "MiddlewareNotUsed: %r%s", path, reason)
-        return None
-    if middleware is None:
-        raise ImproperlyConfigured(f"Middleware factory {path} returned None.")
-    return middleware
-
-
 def load_async(handler: DjangoHandler) -> Section:
     """The asynchronous chain: its outermost section, whose calls the handler makes."""
     hooks = Hooks()
@@ -98,8 +82,9 @@ def load_async(handler: DjangoHandler) -> Section:
     section: Section | None = innermost
     outer: AsyncHandler = innermost.respond
     for path in reversed(settings.MIDDLEWARE):
-        middleware = _make(path, import_string(path), outer)
-        if middleware is None:
+        try:
+            middleware = import_string(path)(outer)
+        except MiddlewareNotUsed:  # Django has logged it
             continue
         hooks.add(middleware, lambda method: handler.adapt_method_mode(False, method))
         if _is_plain(middleware):

@@ -47,9 +47,9 @@ def detach_file(response: FileResponse) -> bool:
     return True
 
 
-def note_source(response: object) -> None:
+def note_source(response: StreamingHttpResponse) -> None:
     """Keep the iterator of a view's response: an iterator that middleware puts around it does not close it."""
-    if isinstance(response, StreamingHttpResponse) and response.is_async:
+    if response.is_async:
         response._trio_source = response._iterator  # type: ignore[attr-defined]
 
 

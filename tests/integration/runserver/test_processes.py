@@ -6,11 +6,19 @@ import socket
 
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, wrap_client_stream
+from trio_websocket import ConnectionClosed, ConnectionRejected, wrap_client_stream
 
-from .conftest import ASGI, PATIENCE, URLS, Project
+from .conftest import ASGI, PATIENCE, SETTINGS, URLS, Project
 
 pytestmark = pytest.mark.faults
+
+#: A route in place of the bare consumer.
+BELOW = """
+from django.urls import path
+from trio_channels.routing import URLRouter
+router = URLRouter([path("ws/", Echo.as_asgi())])
+application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": router})
+"""
 
 
 def test_runserver_serves_everything_and_ends_on_ctrl_c(project: Project) -> None:
@@ -33,6 +41,28 @@ def test_runserver_serves_everything_and_ends_on_ctrl_c(project: Project) -> Non
     assert "Starting ASGI development server on Trio" in project.output
     assert '"GET /hello/ HTTP/1.1" 200' in project.output
     assert "Traceback" not in project.output
+
+
+def test_runserver_serves_below_a_mount_point(project: Project) -> None:
+    project.write("site_settings", f'{SETTINGS}FORCE_SCRIPT_NAME = "/app"')
+    project.write("site_asgi", f"{ASGI}\n{BELOW}")
+    project.serve("0", "--noreload")
+
+    async def echo(where: str) -> str:
+        async with (
+            trio.open_nursery() as nursery,
+            await trio.open_tcp_stream("127.0.0.1", project.port) as stream,
+            await wrap_client_stream(nursery, stream, "127.0.0.1", where) as client,
+        ):
+            await client.send_message("an echo")
+            return str(await client.get_message())
+
+    assert project.get("/app/hello/") == (200, "hello")
+    assert project.get("/app/static/site.css") == (200, "body {}")
+    assert trio.run(echo, "/app/ws/") == "an echo"
+    with pytest.RaisesGroup(ConnectionRejected):
+        trio.run(echo, "/ws/")
+    assert project.stop() == 0
 
 
 def test_changed_file_has_it_reload_and_tells_the_websockets(project: Project) -> None:

@@ -74,7 +74,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts."""
-    for name in [*SUITES, *BRIDGES, "docs", "package", "browser", "faults"]:
+    for name in [*SUITES, *BRIDGES, "docs", "package", "packages", "browser", "faults"]:
         session.notify(name)
 
 
@@ -163,6 +163,14 @@ def package(session: nox.Session) -> None:
     session.run(
         "python", "-c", "import trio_channels.layers.redis, trio_channels.generic.websocket as w; print(w.__file__)"
     )
+
+
+@nox.session
+def packages(session: nox.Session) -> None:
+    """Third-party packages, served and used: the table of docs/reference/packages.md."""
+    wanted = (HERE / "tests" / "packages" / "requirements.txt").read_text().split()
+    install(session, "-e", ".[test,redis]", *wanted)
+    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, "tests/packages", *session.posargs)
 
 
 @nox.session

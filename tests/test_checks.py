@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +150,35 @@ def test_apps_are_checked_and_an_asgi_process_does_not_start() -> None:
     first, second = done.stdout.splitlines()
     assert first == "True True"
     assert "has no key 'WORKER_THREAD'; did you mean 'WORKER_THREADS'?" in second
+
+
+@pytest.mark.parametrize(
+    ("line", "replacement"),
+    [
+        ("from django.core.asgi import get_asgi_application", "trio_channels.asgi"),
+        ("import os, django.core.asgi", "trio_channels.asgi"),
+        ("if True:\n    from channels.routing import ProtocolTypeRouter", "trio_channels.routing"),
+        (
+            "from channels.security.websocket import AllowedHostsOriginValidator",
+            "trio_channels.security.websocket",
+        ),
+    ],
+)
+def test_asgi_module_that_imports_asyncios_is_an_error(
+    line: str, replacement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "half_migrated_asgi.py").write_text(f"raise SystemExit  # checked, and not run\n{line}\n")
+    [error] = found(ASGI_APPLICATION="half_migrated_asgi.application")
+    assert (error.id, error.hint) == ("trio_channels.E012", f"Import the same name from {replacement}.")
+    assert "half_migrated_asgi, line" in error.msg
+
+
+@pytest.mark.parametrize("text", ["from trio_channels.asgi import get_asgi_application", "def :", "", None])
+def test_other_asgi_module_is_not_commented_upon(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if text is not None:
+        (tmp_path / "own_asgi.py").write_text(text)
+    assert found(ASGI_APPLICATION="own_asgi.application") == []

@@ -6,6 +6,8 @@ from django.apps import AppConfig
 
 from . import _conf, bridge, checks
 from .exceptions import ConfigurationError
+from .log import enable_loggers
+from .server.hardening import harden_hypercorn
 
 
 class TrioChannelsConfig(AppConfig):
@@ -15,7 +17,8 @@ class TrioChannelsConfig(AppConfig):
     verbose_name = "trio-channels"
 
     def ready(self) -> None:
-        """Register the system checks, and install the asgiref bridge unless the settings say otherwise."""
+        """Enable the loggers, register the system checks, install the bridge and harden hypercorn, by the settings."""
+        enable_loggers()
         checks.register()
         try:
             wanted = _conf.get("ASGIREF_BRIDGE")
@@ -23,3 +26,4 @@ class TrioChannelsConfig(AppConfig):
             return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()
+        harden_hypercorn()  # also with an application that is none of ours: its worker refuses Django's own handler

@@ -9,6 +9,7 @@ from django.apps import apps
 
 from . import _conf
 from ._http.handler import DjangoHandler
+from .log import enable_loggers
 from .server.hardening import harden_hypercorn
 
 __all__ = ["get_asgi_application"]
@@ -25,6 +26,7 @@ def get_asgi_application() -> DjangoHandler:
         ConfigurationError: ``TRIO_CHANNELS`` has an unknown key or an invalid value.
     """
     django.setup(set_prefix=False)
+    enable_loggers()
     _conf.limits()  # reads the settings, so that an invalid one fails here, and not in the first request
     if not apps.is_installed("trio_channels"):
         logger.warning(

@@ -6,6 +6,8 @@ site run with ``manage.py check --deploy`` only.
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,6 +44,38 @@ def asgi_application() -> Iterator[CheckMessage]:
             f"ASGI_APPLICATION must be a path such as 'mysite.asgi.application'; got {path!r}.",
             id="trio_channels.E002",
         )
+
+
+#: Imports of an asgi.py whose applications do not run on Trio, and what takes their place.
+_FOREIGN_IMPORTS = {
+    "django.core.asgi": "trio_channels.asgi",
+    "channels.routing": "trio_channels.routing",
+    "channels.security.websocket": "trio_channels.security.websocket",
+}
+
+
+def asgi_module() -> Iterator[CheckMessage]:
+    """E012: the module of ``ASGI_APPLICATION`` imports an application that needs asyncio."""
+    module = str(getattr(settings, "ASGI_APPLICATION", None) or "").rpartition(".")[0]
+    for node in ast.walk(_parsed(module)):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in names:
+            if name in _FOREIGN_IMPORTS:
+                yield checks.Error(
+                    f"{module}, line {node.lineno}, imports {name}, which needs asyncio.",  # type: ignore[attr-defined]
+                    hint=f"Import the same name from {_FOREIGN_IMPORTS[name]}.",
+                    id="trio_channels.E012",
+                )
+
+
+def _parsed(module: str) -> ast.Module:
+    """The source of a module, parsed and not run; empty if there is none."""
+    try:
+        spec: Any = importlib.util.find_spec(module)
+        return ast.parse(str(spec.loader.get_source(module)))
+    except Exception:  # the module, or a package that it is in, may do anything; its import will tell
+        return ast.parse("")
 
 
 def trio_channels() -> Iterator[CheckMessage]:
@@ -166,7 +200,7 @@ def _listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[C
     return run
 
 
-_ALWAYS = tuple(map(_listed, (asgi_application, trio_channels, installed_apps, layers)))
+_ALWAYS = tuple(map(_listed, (asgi_application, asgi_module, trio_channels, installed_apps, layers)))
 _DEPLOYED = tuple(map(_listed, (deployed_layers, persistent_connections, hardening)))
 
 

@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import trio
 from django.conf import settings
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, set_script_prefix
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.module_loading import import_string
 
+from ._asgi.foreign import NOT_TRIO, refuse_foreign
+from ._asgi.foreign_calls import explain
+from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
-from .layers.lifespan import NOT_TRIO, lifespan
+from .layers.lifespan import lifespan
 from .server.hardening import harden_hypercorn
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
@@ -29,7 +32,7 @@ def get_default_application() -> ASGIApplication:
     """The application that the setting ``ASGI_APPLICATION`` names.
 
     Raises:
-        ConfigurationError: there is no such setting, or its path cannot be imported.
+        ConfigurationError: there is no such setting, its path cannot be imported, or the application needs asyncio.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not isinstance(path, str) or "." not in path:
@@ -38,6 +41,7 @@ def get_default_application() -> ASGIApplication:
         application: ASGIApplication = import_string(path)
     except ImportError as error:
         raise ConfigurationError(f"ASGI_APPLICATION {path!r} cannot be imported: {error}") from error
+    refuse_foreign(application)
     return application
 
 
@@ -49,7 +53,7 @@ class ProtocolTypeRouter:
             scope: it opens and closes the configured channel layers.
 
     Raises:
-        ConfigurationError: an application is a consumer class; route to its ``as_asgi()``.
+        ConfigurationError: an application is a consumer class, whose ``as_asgi()`` you route to, or needs asyncio.
 
     A request without an application is answered with 404, a WebSocket is denied. Any other scope raises NoRouteFound.
     """
@@ -57,7 +61,7 @@ class ProtocolTypeRouter:
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
         harden_hypercorn()
         self.application_mapping = {"lifespan": lifespan, **application_mapping}
-        _refuse_classes(application_mapping.values())
+        _refuse(*application_mapping.values())
 
     def __repr__(self) -> str:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
@@ -73,7 +77,9 @@ class ProtocolTypeRouter:
         try:
             await application(scope, receive, send)
         except Exception as error:
-            if scope["type"] != "lifespan":
+            if scope["type"] == "lifespan":
+                explain(error)
+            else:
                 note_connection(error, scope)  # errors of consumers have the note already, those of middleware do not
             raise
 
@@ -106,7 +112,7 @@ class URLRouter:
             prefix of the path, also through middleware that keeps the router as ``inner`` or ``application``.
 
     Raises:
-        ConfigurationError: a route is of another kind, or leads to a consumer class.
+        ConfigurationError: a route is of another kind, or leads to a consumer class or an application for asyncio.
 
     The application finds ``url_route`` (``args``, ``kwargs``) and ``path_remaining`` in its scope. If no route of a
     nested router matches, the outer one tries its next route. The outermost then answers 404 or denies the WebSocket,
@@ -125,7 +131,12 @@ class URLRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application of the first route that matches. Cancellation: the application's."""
         nested = "path_remaining" in scope
-        path = scope["path_remaining"] if nested else _path_below_root(scope)
+        path = scope["path_remaining"] if nested else _enter_mount_point(scope)
+        if path is None:
+            forced = f"FORCE_SCRIPT_NAME ({settings.FORCE_SCRIPT_NAME!r})"
+            why = f"the path {scope['path']!r} is not below {forced}, and the server has no root_path"
+            await _no_route(why, scope, receive, send)
+            return
         outer = scope.get("url_route") or {"args": (), "kwargs": {}}
         for match in _matches(self._table, path.lstrip("/"), (), {}):
             inner_scope = dict(
@@ -150,12 +161,12 @@ class ChannelNameRouter:
         application_mapping: channel name -> ASGI application.
 
     Raises:
-        ConfigurationError: an application is a consumer class; route to its ``as_asgi()``.
+        ConfigurationError: an application is a consumer class, whose ``as_asgi()`` you route to, or needs asyncio.
     """
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
         self.application_mapping = dict(application_mapping)
-        _refuse_classes(application_mapping.values())
+        _refuse(*application_mapping.values())
 
     def __repr__(self) -> str:
         return f"<ChannelNameRouter for {', '.join(self.application_mapping)}>"
@@ -189,7 +200,8 @@ def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) 
             application.application_for(channel)
 
 
-def _refuse_classes(applications: Iterable[object]) -> None:
+def _refuse(*applications: object) -> None:
+    refuse_foreign(*applications)
     for application in applications:
         if isinstance(application, type) and hasattr(application, "as_asgi"):
             name = application.__name__
@@ -204,7 +216,7 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
         if isinstance(route, URLResolver):
             yield _Route(pattern, None, route.default_kwargs, tuple(_compiled(route.url_patterns)))
         else:
-            _refuse_classes([route.callback])
+            _refuse(route.callback)
             if _leads_to_router(route.callback):
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
             yield _Route(pattern, route.callback, route.default_args, ())
@@ -233,13 +245,18 @@ def _matches(table: Iterable[_Route], path: str, args: tuple[Any, ...], kwargs: 
             yield from _matches(route.inner, remaining, all_args, all_kwargs)
 
 
-def _path_below_root(scope: Scope) -> str:
-    """The path without ``root_path``; some servers and proxies leave it in, some do not."""
-    path: str | None = scope.get("path")
-    root: str = scope.get("root_path", "").rstrip("/")
-    if path is None:
+def _enter_mount_point(scope: Scope) -> str | None:
+    """The path below the mount point, which from now on is that of ``reverse()``; None if it leads elsewhere.
+
+    A path that is not below it is taken for one from which a proxy has removed it: so does Django, for HTTP. That of a
+    WebSocket is not, if the server knows of no such proxy, because it has no ``root_path``.
+    """
+    if "path" not in scope:
         raise NoRouteFound(f"a URLRouter routes scopes with a path; got a {scope['type']!r} scope without one")
-    return path[len(root) :] if root and (path == root or path.startswith(root + "/")) else path
+    mount, path = enter(scope, settings.FORCE_SCRIPT_NAME if settings.configured else None)
+    if mount:
+        set_script_prefix(mount)
+    return scope["path"] if path is None and (scope.get("root_path") or scope["type"] != "websocket") else path
 
 
 async def _no_route(why: str, scope: Scope, receive: Receive, send: Send) -> None:

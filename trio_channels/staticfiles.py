@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
-from django.core.handlers.exception import response_for_exception
+from django.core.handlers import exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -53,6 +53,6 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
         try:
             response = self.serve(request)
         except Exception as error:
-            response = response_for_exception(request, error)
+            response = exception.response_for_exception(request, error)
         response._resource_closers.append(request.close)
         return response  # type: ignore[no-any-return]

@@ -290,7 +290,7 @@ def test_debug_tells_of_middleware_that_is_adapted_or_not_used(caplog: pytest.Lo
     with override_settings(DEBUG=True, MIDDLEWARE=[f"tests._http.test_equivalence.{name}" for name in names]):
         DjangoHandler()
     assert caplog.messages == [
-        "MiddlewareNotUsed: 'tests._http.test_equivalence.not_used': not needed",
+        "MiddlewareNotUsed('tests._http.test_equivalence.not_used'): not needed",
         "Synchronous handler adapted for middleware tests._http.test_equivalence.async_function.",
     ]
 

@@ -774,10 +774,10 @@ async def test_client_that_leaves_in_a_file_has_it_closed() -> None:
 # -- the entry point --------------------------------------------------------------------------------------------------
 
 
-def test_handler_is_no_handler_of_djangos_own() -> None:
+def test_handler_is_a_django_handler_for_tools() -> None:
     handler = get_asgi_application()
     assert isinstance(handler, DjangoHandler)
-    assert not isinstance(handler, ASGIHandler)
+    assert isinstance(handler, ASGIHandler)
 
 
 async def test_many_requests_leave_nothing_behind() -> None:

@@ -546,7 +546,7 @@ async def test_worker_that_cannot_be_made_leaves_nothing_open(missing: str, monk
 
     pool = current_pool()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pipe", pipe)
+        patch.setattr("trio_channels._threads.thread.open_pipe", pipe)
         if missing == "the thread":
             patch.setattr(threading.Thread, "start", start)
         with pytest.raises((OSError, RuntimeError)):

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import trio
 from hypercorn.config import Config
+from trio_channels.runner.log import open_log
 
 from trio_channels.exceptions import CannotStart
 from trio_channels.runner import CANNOT_START, CRASHED, main
 from trio_channels.runner.cli import Options
 from trio_channels.runner.lifeline import READY, Inheritance, Lifeline, inherited
-from trio_channels.runner.log import open_log
 from trio_channels.runner.serving import load, pid_file
 from trio_channels.runner.sockets import descriptors, listening, use
 from trio_channels.runner.supervisor import (

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
+from trio_channels.exceptions import CannotStart
+from trio_channels.runner.cli import parse
+from trio_channels.runner.serving import run_single
+
 from ..integration.server.conftest import Server
 from .serving import close_code, serving
 
@@ -29,3 +35,13 @@ async def test_failing_start_is_logged_once_and_not_tried_again() -> None:
     assert "no database today" in runner.text
     assert "starting another" not in runner.text
     assert "Traceback" not in runner.text
+
+
+def test_failure_before_serving_has_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_args: object, **_options: object) -> None:
+        raise OSError("no sockets today")
+
+    monkeypatch.setattr("trio_channels.runner.serving.worker_serve", fails)
+    with pytest.raises(CannotStart, match="failed before it served") as caught:
+        run_single(parse(["serve", "tests.runner.application:application", "--bind=127.0.0.1:0"]))
+    assert isinstance(caught.value.__cause__, OSError)

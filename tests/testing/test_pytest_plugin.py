@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.metadata import entry_points
 
 import pytest
+
+from trio_channels.testing.pytest_plugin import _interrupt
 
 pytestmark = pytest.mark.slow
 
@@ -242,6 +245,12 @@ async def test_stuck():
     result.stderr.fnmatch_lines(
         ["*::test_stuck was cancelled: *", "*<test 'test_stuck'> at *", "*most recent call first*", "* in wait"]
     )
+
+
+def test_main_thread_is_interrupted_without_real_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "pthread_kill")
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt()
 
 
 def test_test_with_a_stuck_fixture_ends_the_session(pytester: pytest.Pytester) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from ..exceptions import IllegalMessage, ServerProtocolError
 from ..log import number_of
 from . import close_codes
+from .foreign_calls import explain
 
 Scope = MutableMapping[str, Any]
 Message = dict[str, Any]
@@ -73,6 +74,9 @@ _RECEIVABLE: dict[str, frozenset[str]] = {
 CLIENT_EVENTS = frozenset().union(*_RECEIVABLE.values())
 
 _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
+
+#: The scope extension of our server that has the queue behind ``receive``; see :class:`~.._concurrency.queues.Inbox`.
+DIRECT = "trio_channels.direct"
 
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
@@ -272,7 +276,8 @@ def describe(scope: Scope) -> str:
 
 
 def note_connection(error: BaseException, scope: Scope) -> None:
-    """Add a note to an exception, for the server's log, that names the connection; not a second one."""
+    """Add notes to an exception, for the server's log: one that names the connection, and a remedy for asyncio code."""
+    explain(error)
     known = f"on {scope['type']} "  # the rest of a note may differ: behind a proxy the client's address does
     if not any(note.startswith(known) for note in getattr(error, "__notes__", ())):
         error.add_note(f"on {describe(scope)}")

@@ -35,9 +35,13 @@ class ClientLeft(BaseException):
 
 
 class Client:
-    """One client. `answered`: a response has been started; `resolved`: the view, once the URL is resolved."""
+    """One client.
 
-    __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "resolved", "scope")
+    `answered`: a response has been started; `mount`, `path`: the mount point, and the path below it; `resolved`: the
+    view, once the URL is resolved.
+    """
+
+    __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "resolved", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -45,6 +49,8 @@ class Client:
         self._send = send
         self._sends = 0
         self.answered = False
+        self.mount: str = ""
+        self.path: str = ""
         self.resolved: Resolved | None = None
         self._protocol = protocol.Protocol(scope)
 

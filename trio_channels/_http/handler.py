@@ -12,6 +12,7 @@ The rules:
 - A stream ends on the request's thread. A synchronous stream is also made there, with one call for each part. A file
   needs nothing of the request and is read on any thread. All end when the client leaves.
 - ``request_finished`` is sent once if ``request_started`` was, however the request ends.
+- Tools may have replaced methods of Django's handlers: they are called as :mod:`trio_channels._http.hooked` says.
 """
 
 from __future__ import annotations
@@ -23,28 +24,34 @@ from collections.abc import Callable
 from typing import IO, Any, TypeVar, TypeVarTuple
 
 import trio
-from asgiref.sync import iscoroutinefunction  # inspect's function fails for class-based views before Python 3.12
+from asgiref.sync import (
+    SyncToAsync,
+    ThreadSensitiveContext,
+    iscoroutinefunction,  # inspect's function fails for class-based views before Python 3.12
+)
 from django.conf import settings
 from django.core import signals
-from django.core.exceptions import RequestDataTooBig
-from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase, StreamingHttpResponse
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
-from .. import _conf
+from .. import _conf, bridge
+from .._asgi.foreign import NOT_TRIO
+from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import counted
+from .._connection.supervisor import Counted
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
 from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, with_one_cookie_header
-from .middleware import Pending, Section, all_are_neutral, all_can_be_async, load_async, load_sync
+from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler
+from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
 from .request_body import read_body
 from .resolving import Resolved, resolve
 from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
@@ -57,7 +64,7 @@ Ts = TypeVarTuple("Ts")
 logger = logging.getLogger("django.request")
 
 
-class DjangoHandler(BaseHandler):
+class DjangoHandler(ASGIHandler):
     """The ASGI application for HTTP; made by :func:`trio_channels.asgi.get_asgi_application`.
 
     Attributes:
@@ -68,19 +75,12 @@ class DjangoHandler(BaseHandler):
 
     _is_neutral = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.load_middleware()
-
     def __repr__(self) -> str:
         return f"<DjangoHandler of {settings.ROOT_URLCONF}>"
 
     def load_middleware(self, is_async: bool = False) -> None:
         """Make the middleware of the settings. The first request for an async view makes the asynchronous chain."""
-        self._middleware_chain, hooks = load_sync(self)
-        self._view_middleware = hooks.view
-        self._template_response_middleware = hooks.template_response
-        self._exception_middleware = hooks.exception
+        super().load_middleware()
         self._has_async_chain = all_can_be_async()
         self._is_neutral = all_are_neutral()
         self._async_chain: Section | None = None
@@ -90,7 +90,7 @@ class DjangoHandler(BaseHandler):
         """Serve one request.
 
         Raises:
-            ConfigurationError: the scope is not an HTTP scope.
+            ConfigurationError: the scope is not an HTTP scope, or the server does not run on Trio.
 
         Cancellation: a sync view that has begun is waited for, an async one is cancelled; the response is dropped.
         """
@@ -98,9 +98,28 @@ class DjangoHandler(BaseHandler):
             raise ConfigurationError(
                 f"Django serves 'http' scopes; got {scope['type']!r}. Put a ProtocolTypeRouter before it"
             )
-        client = Client(scope, receive, send)
+        if not trio.lowlevel.in_trio_run():
+            raise ConfigurationError(NOT_TRIO)
+        if ASGIHandler.__call__ is DJANGOS_CALL:
+            await self.handle(scope, receive, send)
+            return
+        # Inside another context Django's method opens none, which would hold the thread until the client has read.
+        before = SyncToAsync.thread_sensitive_context.set(ThreadSensitiveContext())
         try:
-            with counted("http"):
+            await super().__call__(scope, receive, send)  # type: ignore[arg-type]
+        finally:
+            SyncToAsync.thread_sensitive_context.reset(before)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; as Django's method, called by ``__call__``. Cancellation: see there."""
+        client = Client(scope, receive, send)
+        client.path = scope["path"]
+        if forced_or_root := get_script_prefix(scope):
+            client.mount, path = enter(scope, forced_or_root)
+            # A path that is not below the mount point is taken for one from which a proxy has removed it.
+            client.path = client.path if path is None else path
+        try:
+            with Counted("http"):
                 await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
@@ -177,10 +196,8 @@ class DjangoHandler(BaseHandler):
         """Whether the path leads to an async view. A guess: middleware may change it; a wrong one costs time."""
         if not self._has_async_chain:
             return False
-        prefix = get_script_prefix(client.scope).rstrip("/")
-        path = client.scope["path"].removeprefix(prefix)
         try:
-            client.resolved = resolve(path, getattr(self.request_class, "urlconf", None))
+            client.resolved = resolve(client.path, getattr(self.request_class, "urlconf", None))
         except Exception:  # 404, or a path converter's: the chain raises it again
             return False
         return iscoroutinefunction(client.resolved.match.func)
@@ -197,6 +214,8 @@ class DjangoHandler(BaseHandler):
         return resolved.match
 
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
+        if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and bridge.installed():
+            return await self._respond_hooked(client, body, thread)
         section, request, entered = await thread.run_sync(self._enter, client, body)
         if not isinstance(entered, Pending):
             return entered
@@ -206,6 +225,19 @@ class DjangoHandler(BaseHandler):
             await at_the_end(thread.run_sync, self._abandon, request)
             raise
         return await at_the_end(thread.run_sync, self._leave, section, request, entered, result)
+
+    async def _respond_hooked(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
+        """Respond through Django's get_response_async: a tool has replaced it."""
+        request = await thread.run_sync(self._begin, client, body)
+        if isinstance(request, HttpResponseBase):
+            return request
+        try:
+            handler = HookedHandler(self._section().respond)
+            response = await client.while_there(handler.get_response_async, request)
+        except BaseException:
+            await at_the_end(thread.run_sync, self._abandon, request)
+            raise
+        return await at_the_end(thread.run_sync, self._prepared, response)
 
     def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
         """On a thread: everything before the async view."""
@@ -250,21 +282,19 @@ class DjangoHandler(BaseHandler):
         """Announce and make the request; return the response instead if the request is malformed."""
         if not requests_are_neutral():
             keep_thread()
-        set_script_prefix(get_script_prefix(client.scope))
+        set_script_prefix(client.mount)
         signals.request_started.send(sender=self.__class__, scope=client.scope)
-        response: HttpResponseBase
-        try:
-            request = self.request_class(with_one_cookie_header(client.scope), body)
-        except UnicodeDecodeError:
-            logger.warning("Bad Request (UnicodeDecodeError)", exc_info=True, extra={"status_code": 400})
-            response = HttpResponseBadRequest()
-        except RequestDataTooBig:
-            response = HttpResponse("413 Payload too large", status=413)
-        else:
-            request.trio_client = client  # type: ignore[attr-defined]
-            return request
-        body.close()
-        return self._prepared(response)
+        request: Any
+        refusal: Any
+        request, refusal = self.create_request(with_one_cookie_header(client.scope), body)
+        if request is None:
+            body.close()
+            return self._prepared(refusal)
+        if request.script_name:  # Django does not look where a word ends, nor for a slash
+            request.script_name = request.META["SCRIPT_NAME"] = client.mount
+            request.path_info = request.META["PATH_INFO"] = client.path
+        request.trio_client = client
+        return request  # type: ignore[no-any-return]
 
     def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:
         """Close a response that needs nothing more of the application; a stream is left open."""
@@ -298,6 +328,8 @@ class DjangoHandler(BaseHandler):
         """A middleware, or a method of one, as its neighbour calls it."""
         if method_is_async is None:
             method_is_async = iscoroutinefunction(method)
+        elif method_is_async:  # from Django's convert_exception_to_response(), which uses asgiref
+            method = answering(getattr(method, "__wrapped__", method))
         if is_async == method_is_async:
             return method
         if debug:

@@ -1,9 +1,9 @@
-"""The chains of the settings' middleware: one for sync views, one for async views.
+"""The chain of the settings' middleware for async views. Django's loader makes the one for sync views.
 
-Django's loader gives the same results, with two differences:
+Django's loader would give the same results, with two differences:
 
 - Django crosses the border between sync and async through asgiref, which needs asyncio. Here Trio does it.
-- In the asynchronous chain, consecutive plain :class:`~django.utils.deprecation.MiddlewareMixin` middlewares form one
+- Consecutive plain :class:`~django.utils.deprecation.MiddlewareMixin` middlewares form one
   *section*; all of Django's are plain. All their ``process_request`` run in one call to a thread, and all their
   ``process_response`` in another. These two calls also resolve the URL, call the other hooks and render.
 
@@ -23,8 +23,8 @@ import outcome
 from asgiref.sync import iscoroutinefunction  # inspect's function fails for class-based views before Python 3.12
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.core.handlers import exception
 from django.core.handlers.base import BaseHandler
-from django.core.handlers.exception import convert_exception_to_response, response_for_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django.request")
 
-Handler = Callable[[HttpRequest], Any]
 AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 AsyncFunction = Callable[..., Awaitable[Any]]
 
@@ -79,36 +78,13 @@ def all_can_be_async() -> bool:
     return all(getattr(import_string(path), "async_capable", False) for path in settings.MIDDLEWARE)
 
 
-def load_sync(handler: DjangoHandler) -> tuple[Handler, Hooks]:
-    """The synchronous chain; Trio runs middlewares that are only asynchronous."""
-    hooks = Hooks()
-    get_response: Handler = handler._get_response  # type: ignore[attr-defined]
-    outer, outer_is_async = convert_exception_to_response(get_response), False
-    for path in reversed(settings.MIDDLEWARE):
-        factory = import_string(path)
-        can_sync = getattr(factory, "sync_capable", True)
-        can_async = getattr(factory, "async_capable", False)
-        if not can_sync and not can_async:
-            raise RuntimeError(f"Middleware {path} must have at least one of sync_capable/async_capable set to True.")
-        is_async = can_async and (outer_is_async or not can_sync)
-        inner = handler.adapt_method_mode(
-            is_async, outer, outer_is_async, debug=settings.DEBUG, name=f"middleware {path}"
-        )
-        middleware = _make(path, factory, inner)
-        if middleware is not None:
-            hooks.add(middleware, lambda method: handler.adapt_method_mode(False, method))
-            outer = _answering(middleware) if is_async else convert_exception_to_response(middleware)
-            outer_is_async = is_async
-    return handler.adapt_method_mode(False, outer, outer_is_async), hooks
-
-
 def _make(path: str, factory: Callable[[Any], Any], get_response: Callable[..., Any]) -> Any:
     """The middleware; None if it raises MiddlewareNotUsed."""
     try:
         middleware = factory(get_response)
     except MiddlewareNotUsed as reason:
         if settings.DEBUG:
-            logger.debug("MiddlewareNotUsed: %r%s", path, f": {reason}" if str(reason) else "")
+            logger.debug("MiddlewareNotUsed(%r): %s" if str(reason) else "MiddlewareNotUsed: %r%s", path, reason)
         return None
     if middleware is None:
         raise ImproperlyConfigured(f"Middleware factory {path} returned None.")
@@ -131,7 +107,7 @@ def load_async(handler: DjangoHandler) -> Section:
             outer = section.respond
         else:
             section = None
-            outer = _answering(middleware)
+            outer = answering(middleware)
     return section or Section((), outer)
 
 
@@ -149,7 +125,7 @@ def _is_plain(middleware: object) -> bool:
 _STEPS = ("process_request", "process_response")
 
 
-def _answering(get_response: AsyncHandler) -> AsyncHandler:
+def answering(get_response: AsyncHandler) -> AsyncHandler:
     """Django's convert_exception_to_response for an async function."""
 
     @functools.wraps(get_response)
@@ -167,13 +143,13 @@ def answer_to_exception(request: HttpRequest, error: Exception) -> HttpResponseB
     try:
         raise error
     except Exception:  # Django looks for the traceback in sys.exc_info()
-        return response_for_exception(request, error)
+        return exception.response_for_exception(request, error)
 
 
 def _answer(request: HttpRequest, error: Exception) -> HttpResponseBase:
     """Django's answer, for an exception that is being handled."""
     keep_thread()  # the project's own handlers of errors may make it
-    response: HttpResponseBase = response_for_exception(request, error)
+    response: HttpResponseBase = exception.response_for_exception(request, error)
     return response
 
 

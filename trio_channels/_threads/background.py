@@ -7,7 +7,6 @@ for it. It opens channel layers on first use, and closes them when the process e
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 import trio
 
+from .._concurrency.system import after_fork
 from ..exceptions import BridgeError
 from ..layers.on_demand import on_demand
 
@@ -29,7 +29,7 @@ class Background:
 
     def __init__(self) -> None:
         self._not_started()
-        os.register_at_fork(after_in_child=self._not_started)
+        after_fork(self._not_started)
         atexit.register(self._end)
 
     def _not_started(self) -> None:

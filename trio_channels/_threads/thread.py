@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
 import outcome
 import trio
 
+from .._concurrency.system import after_fork, close_pipe, open_pipe, read_pipe, set_pipe_blocking, write_pipe
 from ..exceptions import BridgeError, WorkerPoolClosed
 from .context import adopt, take_over
 
@@ -55,7 +55,7 @@ def _serve_nobody() -> None:  # pragma: no cover - runs in forked children
 
 
 # The forking thread goes on in the child process; the Trio run that it served does not.
-os.register_at_fork(after_in_child=_serve_nobody)
+after_fork(_serve_nobody)
 
 
 class Job(Generic[T]):
@@ -147,8 +147,8 @@ class WayBack:
 
     def __init__(self) -> None:
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        self._reader, self._writer = open_pipe()
+        set_pipe_blocking(self._reader, False)
         self._notified = False  # the pipe holds a byte that the listener has not read
         self._listens = False
         self._waiting: dict[Job[Any], None] = {}  # the jobs of tasks that do not listen; the first waits longest
@@ -159,7 +159,7 @@ class WayBack:
         # A system call is not only slow: it releases the interpreter's lock in the middle of a handler.
         if not self._notified:
             self._notified = True
-            os.write(self._writer, b"\0")
+            write_pipe(self._writer, b"\0")
 
     async def wait_for_message(self, job: Job[T]) -> Done[T] | AsyncCall[Any]:
         """Wait for the thread's next message to the task of a job; it cannot be cancelled."""
@@ -184,7 +184,7 @@ class WayBack:
 
     def _hear(self) -> None:
         try:
-            os.read(self._reader, 4096)
+            read_pipe(self._reader, 4096)
         except BlockingIOError:  # a spurious wake-up
             return
         self._notified = False  # before the queue is emptied: a later call sends a byte again
@@ -207,8 +207,8 @@ class WayBack:
 
     def close(self) -> None:
         """Close the pipe; the thread has ended."""
-        os.close(self._writer)
-        os.close(self._reader)
+        close_pipe(self._writer)
+        close_pipe(self._reader)
 
 
 def _never_abandon(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -226,22 +226,22 @@ class Inbox:
 
     def __init__(self) -> None:
         self._items: deque[Job[Any] | AsyncCall[Any] | None] = deque()
-        self._reader, self._writer = os.pipe()
+        self._reader, self._writer = open_pipe()
 
     def put(self, item: Job[Any] | AsyncCall[Any] | None) -> None:
         """Add an item; None ends the thread. Never blocks: a pipe holds more bytes than there can be items."""
         self._items.append(item)
-        os.write(self._writer, b"\0")
+        write_pipe(self._writer, b"\0")
 
     def get(self) -> Job[Any] | AsyncCall[Any] | None:
         """In the thread: wait for the next item."""
-        os.read(self._reader, 1)
+        read_pipe(self._reader, 1)
         return self._items.popleft()
 
     def close(self) -> None:
         """Close the pipe; the thread has ended."""
-        os.close(self._writer)
-        os.close(self._reader)
+        close_pipe(self._writer)
+        close_pipe(self._reader)
 
 
 class PoolThread:

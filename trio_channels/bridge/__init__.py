@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 
+from django.core.signals import got_request_exception
+
 from .compatibility import check
 
 __all__ = ["install", "installed"]
@@ -25,10 +27,11 @@ def install() -> None:
     if installed():
         return
     check()
-    from .patches import PATCHES  # after the check: its imports fail with an unsupported version
+    from .patches import PATCHES, explain_to_django  # after the check: its imports fail with an unsupported version
 
     for patch in PATCHES:
         patch.apply()
+    got_request_exception.connect(explain_to_django, dispatch_uid="trio_channels")
 
 
 def installed() -> bool:

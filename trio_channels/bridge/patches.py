@@ -1,9 +1,10 @@
-"""The functions of asgiref and Django that the bridge replaces."""
+"""The functions of asgiref, Django and asyncio that the bridge replaces."""
 
 from __future__ import annotations
 
 import contextvars
 import functools
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +18,22 @@ from django.db.models import QuerySet
 from django.dispatch import dispatcher
 
 from .. import sync
+from .._asgi.foreign_calls import explain
 from .._threads.affinity import Affinity, current_affinity
 from .._threads.context import adopt
 from .._threads.database import refresh_connections, run_anywhere, run_in_thread, thread_pool
 from .._threads.neutral import is_neutral
 from .._threads.thread import in_pool_thread
+from ..exceptions import BridgeError
 from .calls import in_context, on_executor, with_exc_info, with_exc_info_async
 from .iteration import iterate_on_one_thread
+from .outside import on_trio
 from .parallel import gather, run_parallel
 
 _MARK = "_trio_channels_bridge"
+
+#: asgiref has imported it.
+_asyncio: Any = sys.modules["asyncio"]
 
 
 def in_trio() -> bool:
@@ -96,15 +103,34 @@ def _in_thread(call: SyncToAsync[..., Any], arguments: dict[str, Any]) -> Callab
 
 
 def _async_to_sync_call(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the coroutine in the Trio task that waits for this thread. On the Trio thread itself this is an error."""
+    """Run the coroutine in the Trio task that waits for this thread. On the Trio thread itself this is an error.
+
+    Where no event loop is around, our own functions and tests run on Trio, and all others on asyncio.
+    """
 
     @functools.wraps(original)
     def __call__(self: AsyncToSync[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        if self.force_new_loop or not belongs_to_trio():
+        if self.force_new_loop:
             return original(self, *args, **kwargs)
-        return sync.async_to_sync(with_exc_info_async(self.awaitable))(*args, **kwargs)
+        if belongs_to_trio():
+            return sync.async_to_sync(with_exc_info_async(self.awaitable))(*args, **kwargs)
+        if not _in_asyncio() and (call := on_trio(self.awaitable, args)) is not None:
+            return call(*args, **kwargs)
+        try:
+            return original(self, *args, **kwargs)
+        except Exception as error:
+            explain(error, on_trio=False)
+            raise
 
     return __call__
+
+
+def _in_asyncio() -> bool:
+    try:
+        _asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _enter_thread_sensitive_context(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,6 +208,44 @@ def _aiterator(original: Callable[..., Any]) -> Callable[..., Any]:
     return aiterator
 
 
+def _get_event_loop(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Make no asyncio loop in a Trio task: nothing would ever run the tasks that are started in it."""
+
+    @functools.wraps(original)
+    def get_event_loop(self: Any) -> Any:
+        if in_trio():
+            raise BridgeError("there is no current event loop of asyncio in a Trio task")
+        return original(self)
+
+    return get_event_loop
+
+
+def _run_of_asyncio(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse ``asyncio.run()`` on the Trio thread."""
+
+    @functools.wraps(original)
+    def run(self: Any, coroutine: Any, **kwargs: Any) -> Any:
+        if in_trio():
+            coroutine.close()
+            raise BridgeError(
+                "asyncio.run() was called on a thread that runs trio; it would block every task there. Await the "
+                "function, or, if it needs asyncio, call asyncio.run() through trio_channels.sync.sync_to_async()"
+            )
+        return original(self, coroutine, **kwargs)
+
+    return run
+
+
+def explain_to_django(**_kwargs: object) -> None:
+    """A receiver of Django's ``got_request_exception``: adds a remedy to an exception of the wrong event loop."""
+    error = sys.exc_info()[1]
+    if error is not None:
+        explain(error, on_trio=belongs_to_trio())
+
+
+#: The base of all policies; from Python 3.14 on it makes no loop, and has another name.
+_POLICY = getattr(_asyncio.events, "BaseDefaultEventLoopPolicy", None)
+
 PATCHES = (
     Patch(SyncToAsync, "__call__", _sync_to_async_call),
     Patch(AsyncToSync, "__call__", _async_to_sync_call),
@@ -192,4 +256,6 @@ PATCHES = (
     if hasattr(dispatcher, "_run_parallel")
     else Patch(dispatcher, "asyncio", _dispatchers_asyncio),
     Patch(QuerySet, "aiterator", _aiterator),
+    Patch(_asyncio.Runner, "run", _run_of_asyncio),
+    *([Patch(_POLICY, "get_event_loop", _get_event_loop)] if _POLICY else []),
 )

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from .. import _conf
+from .._concurrency.system import after_fork
 from ..exceptions import InvalidChannelLayerError
 from .base import ChannelLayer, Gap, LayerStatistics, Overflow
 from .memory import InMemoryChannelLayer
@@ -49,7 +49,7 @@ class ChannelLayerManager:
         # Several threads may ask for a layer: members of one object would not hear the senders of a second one.
         # Re-entrant, since a layer may be made of other configured layers.
         self._lock = threading.RLock()
-        os.register_at_fork(after_in_child=self._after_fork)
+        after_fork(self._after_fork)
         setting_changed.connect(self._reset)
 
     def __repr__(self) -> str:
@@ -162,7 +162,8 @@ class ChannelLayerManager:
 def _foreign(name: str, path: str) -> InvalidChannelLayerError:
     return InvalidChannelLayerError(
         f"CHANNEL_LAYERS[{name!r}]: {path} is not a trio_channels.layers.BaseChannelLayer; "
-        f"layers for asyncio (channels_redis, channels.layers) do not run on Trio"
+        f"layers for asyncio (channels_redis, channels.layers) do not run on Trio. Use "
+        f"trio_channels.layers.redis.RedisStreamsChannelLayer, or trio_channels.layers.InMemoryChannelLayer"
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import abc
 import fnmatch
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Self, TypedDict
 
 from .._asgi.protocol import Message
@@ -109,6 +111,7 @@ class ChannelLayer(abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
     ) -> None:
+        _refuse_channels()
         _require(SECONDS, "expiry", expiry)
         _require(SECONDS, "group_expiry", group_expiry)
         _require(COUNT, "capacity", capacity)
@@ -140,6 +143,18 @@ class ChannelLayer(abc.ABC):
     async def __aexit__(self, *_exc: object) -> None:
         """Close the layer. Cancellation: as :meth:`close`."""
         await self.close()
+
+    @asynccontextmanager
+    async def open_patiently(self) -> AsyncIterator[Self]:
+        """As ``async with layer:``, for a server, which starts without its backend.
+
+        A backend that is away is no error: the layer connects when it is there, and until then its calls raise
+        ChannelLayerUnavailable. Errors that waiting does not help against are raised. By default it is the same block.
+
+        Cancellation: leaves nothing open.
+        """
+        async with self:
+            yield self
 
     @abc.abstractmethod
     async def send(self, channel: str, message: Message) -> None:
@@ -306,3 +321,15 @@ _PATTERN = Rule(
 
 def _require(rule: Rule, name: str, value: object) -> None:
     rule.require(f"{name} of a channel layer", value, InvalidChannelLayerError)
+
+
+def _refuse_channels() -> None:
+    """Raise InvalidChannelLayerError if Channels is making the layer: it would be a second one, which nobody hears."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name == "__init__":
+        frame = frame.f_back
+    if frame is not None and frame.f_globals.get("__name__") == "channels.layers":
+        raise InvalidChannelLayerError(
+            "channels.layers makes layers of its own, which no consumer of trio-channels hears: import "
+            "get_channel_layer from trio_channels.layers, not from channels.layers"
+        )

@@ -8,24 +8,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from .._asgi.foreign import NOT_TRIO
 from .._asgi.protocol import Receive, Scope, Send
+from ..exceptions import TrioChannelsError
 from . import channel_layers
 
 logger = logging.getLogger("trio_channels.lifespan")
 
-#: Reported at start-up to a server that does not run on Trio, and raised in each request of one that has started.
-NOT_TRIO = (
-    "trio-channels needs a server that runs on Trio, and this one does not: use `trio-channels serve`, "
-    "or `hypercorn --worker-class trio`"
-)
-
 
 @asynccontextmanager
 async def open_layers() -> AsyncIterator[None]:
-    """Open every layer of ``CHANNEL_LAYERS``, for the length of the block. Cancellation: the layers are closed."""
+    """Open every layer of ``CHANNEL_LAYERS``, for the length of the block. Cancellation: the layers are closed.
+
+    A layer whose backend is away is open, and waits for it.
+    """
     async with AsyncExitStack() as layers:
         for alias in channel_layers.configs:
-            await layers.enter_async_context(channel_layers[alias])
+            await layers.enter_async_context(channel_layers[alias].open_patiently())
         yield
 
 
@@ -33,8 +32,9 @@ async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
     """An ASGI application for the ``lifespan`` scope.
 
     Every layer of ``CHANNEL_LAYERS`` is open between start-up and shutdown, with its tasks in this task's nurseries. A
-    layer that cannot be opened is logged with its traceback and reported to the server, which then does not start. A
-    server that runs on asyncio is told not to start.
+    server starts while a layer's backend is away, and serves what does not need it. A layer that can never be opened,
+    for a wrong password or setting, is reported to the server, which then does not start, and logs the reason. A server
+    that runs on asyncio is told not to start.
 
     Cancellation: the layers are closed.
     """
@@ -45,6 +45,9 @@ async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
     async with AsyncExitStack() as layers:
         try:
             await layers.enter_async_context(open_layers())
+        except TrioChannelsError as error:
+            await send({"type": "lifespan.startup.failed", "message": f"a channel layer cannot be opened: {error}"})
+            return
         except Exception as error:
             logger.exception("a channel layer could not be opened; the server will not start")
             await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})

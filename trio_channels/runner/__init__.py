@@ -20,9 +20,10 @@ import logging
 from collections.abc import Sequence
 
 from ..exceptions import CannotStart
-from .cli import CANNOT_START, CRASHED, parse
+from ..server.access_log import use_our_log
+from ..server.lifespan import CANNOT_START, CRASHED
+from .cli import parse
 from .lifeline import inherited
-from .log import open_log
 from .serving import run_child, run_single
 from .supervisor import run_parent
 
@@ -40,6 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_child(options, inheritance)
         return run_parent(options) if options.workers > 1 else run_single(options)
     except CannotStart as error:
-        open_log(options.config)
+        use_our_log(options.config)
         logger.critical("cannot start: %s", error, exc_info=error.__cause__)
         return CANNOT_START

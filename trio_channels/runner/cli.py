@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -14,16 +15,12 @@ from typing import Any
 from hypercorn.config import Config
 
 from .. import __version__
+from .._asgi.mounting import check
 from .._limits import COUNT
 from ..exceptions import ConfigurationError
 
-#: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
-CRASHED = 1
-#: The exit code of a process that never served. Starting it again does not help.
-CANNOT_START = 3
-
 #: Options of the command line that override hypercorn's options of the same name.
-_OVERRIDES = ("bind", "workers", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
+_OVERRIDES = ("bind", "workers", "root_path", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         help="host:port, [address]:port, unix:path or fd://number; repeatable (127.0.0.1:8000)",
     )
     serve.add_argument("-c", "--config", help="a file of hypercorn's options: FILE.toml, file:FILE.py or python:MODULE")
+    serve.add_argument("--root-path", metavar="PATH", help="the mount point of the site, such as /app")
     serve.add_argument("--certfile", help="the TLS certificate")
     serve.add_argument("--keyfile", help="the key of the TLS certificate")
     serve.add_argument("--access-log", dest="accesslog", metavar="FILE", help="a file, or - for stdout (none)")
@@ -104,6 +102,11 @@ def _from_toml(place: str) -> Config:
 
 def _check(config: Config) -> None:
     COUNT.require("workers", config.workers)
+    if config.workers > 1 and not hasattr(os, "fork"):
+        raise ConfigurationError(
+            f"several processes (workers = {config.workers}) need Linux, macOS or another POSIX system; use 1 here"
+        )
+    check(config.root_path)
     if config.use_reloader:
         raise ConfigurationError("this command has no use_reloader; use manage.py runserver, which reloads")
     if bool(config.certfile) != bool(config.keyfile):

@@ -17,19 +17,21 @@ from typing import Any, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
+from hypercorn.utils import LifespanTimeoutError
 
 from .. import _conf
+from .._asgi.foreign import refuse_foreign
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
 from .._concurrency.exception_groups import bare
 from .._concurrency.watchdog import Watchdog
-from ..exceptions import CannotStart
+from ..exceptions import CannotStart, ConfigurationError
 from ..layers import InMemoryChannelLayer, channel_layers
+from ..server.access_log import use_our_log
+from ..server.lifespan import CRASHED, LifespanFailed
 from ..server.limits import ServerLimits
 from ..server.run import worker_serve
-from .cli import CRASHED, Options
+from .cli import Options
 from .lifeline import Inheritance, Lifeline
-from .log import open_log
 from .sockets import descriptors, listening, use
 
 logger = logging.getLogger("trio_channels.runner")
@@ -78,6 +80,10 @@ def load(name: str) -> ASGIApplication:
         raise CannotStart(f"{name!r}: {error}; expected module:attribute, such as 'mysite.asgi:application'") from None
     if not callable(application):
         raise CannotStart(f"{name!r} must be an ASGI application, a callable; got {type(application).__name__}")
+    try:
+        refuse_foreign(application)
+    except ConfigurationError as error:
+        raise CannotStart(f"{name!r}: {error}") from None
     return cast(ASGIApplication, application)
 
 
@@ -104,7 +110,7 @@ def _serve(options: Options, inheritance: Inheritance | None) -> int:
             f"cannot use the TLS certificate {config.certfile!r} with the key {config.keyfile!r}: {error}"
         ) from None
     application = load(options.application)
-    open_log(config)
+    use_our_log(config)
     if inheritance is not None and inheritance.number == 1:
         warn_of_separate_layers(options.workers)
     with Watchdog(logger) as watchdog:
@@ -113,8 +119,13 @@ def _serve(options: Options, inheritance: Inheritance | None) -> int:
             trio.run(process.run)
         except Exception as error:
             if not process.started:
-                raise _startup_error(error) from None
-            logger.critical("the server failed", exc_info=error)
+                failure = _startup_error(error)
+                raise failure from failure.__cause__
+            cause = bare(error)
+            if isinstance(cause, LifespanFailed):
+                logger.critical("%s", cause)
+            else:
+                logger.critical("the server failed", exc_info=error)
             return CRASHED
     return 0
 
@@ -133,7 +144,9 @@ def warn_of_separate_layers(processes: int) -> None:
 
 def _startup_error(error: Exception) -> CannotStart:
     cause = bare(error)
-    if isinstance(cause, LifespanFailureError | LifespanTimeoutError):
+    if isinstance(cause, LifespanFailed):
+        return CannotStart(str(cause))
+    if isinstance(cause, LifespanTimeoutError):
         return CannotStart(f"the application did not start: {cause}")
     failure = CannotStart("the server failed before it served")
     failure.__cause__ = cause

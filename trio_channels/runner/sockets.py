@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hypercorn.config import Config
 
+from .._concurrency.system import take_free_address
 from ..exceptions import CannotStart
 
 #: Hypercorn's options for addresses. Without TLS it uses only `bind`.
@@ -87,12 +88,14 @@ def _bound(config: Config, address: str, kind: socket.SocketKind) -> socket.sock
     with _closed_on_error(sock):
         if kind is socket.SOCK_STREAM:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        take_free_address(sock)
         sock.bind((host, int(port)))
     return sock
 
 
 def _bound_to_file(config: Config, name: str, kind: socket.SocketKind) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise ValueError("this system has no unix sockets")
     path = Path(name)
     if path.is_socket():
         _refuse_if_served(name)

@@ -13,9 +13,10 @@ import trio
 
 from .._concurrency.backoff import BackOff
 from ..exceptions import CannotStart
-from .cli import CRASHED, Options
+from ..server.access_log import use_our_log
+from ..server.lifespan import CRASHED
+from .cli import Options
 from .lifeline import READY, Inheritance
-from .log import open_log
 from .serving import STOP_SIGNALS, pid_file
 from .sockets import Listeners, descriptors, listening
 
@@ -33,7 +34,7 @@ START_TIMEOUT = 30.0
 
 def run_parent(options: Options) -> int:
     """Serve in several child processes until a signal comes; returns the exit code. Raises CannotStart."""
-    open_log(options.config)
+    use_our_log(options.config)
     with listening(options.config) as listeners, pid_file(options.config):
         parent = _Parent(options, listeners)
         trio.run(parent.run)

@@ -17,6 +17,7 @@ from hypercorn.config import Config
 from hypercorn.logging import Logger
 
 from ..log import number_of
+from .error_log import open_error_log
 
 #: The default format. The log handler adds the time.
 FORMAT = '%(h)s "%(r)s" %(s)s %(b)s %(L)s #%(i)s'
@@ -44,10 +45,11 @@ class ServerLog(Logger):
 
 
 def use_our_log(config: Config) -> None:
-    """Set our logger class, unless the configuration has another one already."""
+    """Set our logger class, unless the configuration has another one already, and open the error log."""
     if config.logger_class is Logger:
         config.logger_class = ServerLog
         config._log = None
+    open_error_log(config)
 
 
 class Atoms(dict[str, Any]):

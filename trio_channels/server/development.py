@@ -21,6 +21,7 @@ from hypercorn.config import Config
 from hypercorn.typing import Framework
 
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.system import take_free_address
 from ..staticfiles import StaticFilesHandler
 from . import serve
 
@@ -47,7 +48,8 @@ class DevelopmentServer:
     ) -> None:
         self._socket = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, allow_reuse_address)
+            if allow_reuse_address:
+                take_free_address(self._socket)
             self._socket.bind(server_address)
             self._socket.listen(BACKLOG)
         except OSError:
@@ -100,7 +102,12 @@ class DevelopmentServer:
         async with self._around(), trio.open_nursery() as nursery:
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(self._wait_for_signal, stop, signals)
-            await nursery.start(self._serve, stop)
+            with trio.CancelScope() as starting:
+                nursery.start_soon(self._cancel_after, stop, starting)
+                await nursery.start(self._serve, stop)
+            if starting.cancelled_caught:  # told to end before the application has started
+                nursery.cancel_scope.cancel()
+                return bool(signals)
             started()
             await stop.wait()
             nursery.cancel_scope.deadline = trio.current_time() + GRACE
@@ -117,6 +124,11 @@ class DevelopmentServer:
             async for number in signals:
                 seen.append(number)
                 stop.set()
+
+    @staticmethod
+    async def _cancel_after(stop: trio.Event, starting: trio.CancelScope) -> None:
+        await stop.wait()
+        starting.cancel()  # without effect once the server has started
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         application = cast(Framework, self._application)

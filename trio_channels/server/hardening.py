@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from .. import _conf
+from .._asgi.foreign import refuse_foreign
 
 logger = logging.getLogger("trio_channels.server")
 
@@ -38,12 +39,13 @@ def install() -> bool:
     import hypercorn.trio
     import hypercorn.trio.run
 
-    from .run import hardened_worker_serve
+    from .run import hardened_worker, hardened_worker_serve
 
     if problem := version_problem():
         _warn_once(problem)
         return False
-    hypercorn.trio.run.worker_serve = hypercorn.trio.worker_serve = hardened_worker_serve
+    hypercorn.trio.run.worker_serve = hardened_worker  # of hypercorn's command
+    hypercorn.trio.worker_serve = hardened_worker_serve  # of hypercorn.trio.serve()
     return True
 
 
@@ -64,9 +66,10 @@ def _warn_when_it_serves() -> None:
     if hasattr(unhardened, "__wrapped__"):
         return
 
-    async def worker_serve(*args: Any, **options: Any) -> None:
+    async def worker_serve(app: Any, *args: Any, **options: Any) -> None:
+        refuse_foreign(app)
         _warn_once("TRIO_CHANNELS['HARDEN_HYPERCORN'] is False: remove it to harden them")
-        await unhardened(*args, **options)
+        await unhardened(app, *args, **options)
 
     worker_serve.__wrapped__ = unhardened  # type: ignore[attr-defined]
     hypercorn.trio.run.worker_serve = hypercorn.trio.worker_serve = worker_serve

@@ -12,18 +12,21 @@ from typing import Any, cast
 
 import trio
 from hypercorn.config import Config, Sockets
-from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.statsd import StatsdLogger
 from hypercorn.trio.udp_server import UDPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanState
 from hypercorn.utils import repr_socket_addr, wrap_app
 
+from .._asgi.foreign import refuse_foreign
+from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
 from .access_log import use_our_log
 from .connections import Server, ServerStatistics
 from .hardening import version_problem
+from .lifespan import CANNOT_START, CRASHED, Lifespan, LifespanFailed
 from .limits import ServerLimits
 
 _servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.server.servers")
@@ -50,8 +53,10 @@ async def serve(
 
     Raises:
         OSError: an address cannot be bound.
-        ConfigurationError: the installed version of hypercorn is not supported.
-        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end.
+        ConfigurationError: the application needs asyncio, the installed version of hypercorn is not supported, or
+            ``root_path`` is malformed.
+        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end. They may come
+            in an exception group.
 
     Cancellation: closes all connections at once; applications are cancelled, and run their clean-up.
     """
@@ -92,6 +97,8 @@ async def worker_serve(
     """As hypercorn's ``worker_serve``, with our connections. Raises and cancellation: as :func:`serve`."""
     if problem := version_problem():
         raise ConfigurationError(problem)
+    refuse_foreign(app)
+    check(config.root_path)
     config.set_statsd_logger_class(StatsdLogger)
     use_our_log(config)
     limits = ServerLimits.of(config)
@@ -101,20 +108,19 @@ async def worker_serve(
     context = WorkerContext(None if most is None else most + randint(0, config.max_requests_jitter))
     server = Server(app, config, limits, context, state)
     async with trio.open_nursery() as lifespan_nursery:
-        ended = await lifespan_nursery.start(_handle, lifespan)
-        await lifespan.wait_for_startup()
-        if lifespan.shutdown.is_set():
-            # The lifespan has ended. If it has failed, we are cancelled here, before an address is bound.
-            await ended.wait()
-            await trio.lowlevel.checkpoint()
+        lifespan_nursery.start_soon(lifespan.run)
+        await lifespan.start_up()
         with _registered(server):
-            async with trio.open_nursery() as connections:
-                binds, accept = await _open(server, sockets or _listening_sockets(config), connections)
-                task_status.started(binds)
-                await _until_shutdown(accept, context, shutdown_trigger)
-                connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
-                connections.start_soon(server.see_off)
-        await lifespan.wait_for_shutdown()
+            async with trio.open_nursery() as times:
+                times.start_soon(server.clock.run)
+                async with trio.open_nursery() as connections:
+                    binds, accept = await _open(server, sockets or _listening_sockets(config), connections)
+                    task_status.started(binds)
+                    await _until_shutdown(accept, context, shutdown_trigger)
+                    connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
+                    connections.start_soon(server.see_off)
+                times.cancel_scope.cancel()
+        await lifespan.shut_down()
         lifespan_nursery.cancel_scope.cancel()
 
 
@@ -125,13 +131,21 @@ async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any)
     await worker_serve(app, config, **options)
 
 
-async def _handle(lifespan: Lifespan, task_status: trio.TaskStatus[trio.Event]) -> None:
-    ended = trio.Event()
-    task_status.started(ended)
+async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> None:
+    """:func:`hardened_worker_serve` for hypercorn's command: a failed start is a line, and an exit code.
+
+    Raises:
+        SystemExit: the application did not start (CANNOT_START), or did not end in order (CRASHED).
+    """
     try:
-        await lifespan.handle_lifespan()
-    finally:
-        ended.set()
+        await hardened_worker_serve(app, config, **options)
+    except Exception as error:
+        failure = bare(error)
+        if not isinstance(failure, LifespanFailed):
+            raise
+        await config.log.critical("%s", failure)
+        code = CANNOT_START if failure.stage == "startup" else CRASHED
+        raise SystemExit(code) from None
 
 
 def _listening_sockets(config: Config) -> Sockets:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import h2.exceptions
 import h11
@@ -14,12 +14,18 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
+from .._asgi.foreign_calls import explain
+from .._asgi.mounting import complete
+from .._asgi.protocol import DIRECT, describe
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
 from ..log import current_connection, number_of
 
 Send = Callable[[Any], Awaitable[None]]
+
+#: The line above a traceback.
+_HEADING = "the application raised an exception on %s"
 
 
 class ClientGone(ConnectionClosed, OSError):
@@ -36,25 +42,30 @@ class ConnectionTasks(TaskGroup):
     async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Send) -> Inbox:
         """Start an application instance; returns the inbox for its events. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
+        scope["extensions"][DIRECT] = inbox  # type: ignore[typeddict-item,assignment]
         self._nursery.start_soon(_run, app, config, scope, inbox, send, name=app)
         return inbox
 
 
 async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send: Send) -> None:
     current_connection.set(number_of(scope))
+    if scope["root_path"]:  # type: ignore[typeddict-item]
+        complete(scope)  # type: ignore[arg-type]
     try:
         await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except ClientGone:
         pass  # no error of the application's
     except Exception as error:
         if not _means_gone(error):
-            await config.log.exception("Error in ASGI Framework")
+            explain(error)
+            await config.log.error(_HEADING, describe(cast(Any, scope)), exc_info=error)
     except BaseExceptionGroup as group:
         _, others = split_cancelled(group)
         if others is None or not isinstance(others, ExceptionGroup):
             raise
         if not _means_gone(others):
-            await config.log.exception("Error in ASGI Framework")
+            explain(others)
+            await config.log.error(_HEADING, describe(cast(Any, scope)), exc_info=others)
     finally:
         await send(None)
 

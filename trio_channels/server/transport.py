@@ -6,22 +6,19 @@ from time to time. An echo over hypercorn takes a third less time this way.
 
 from __future__ import annotations
 
-import os
-import select
 import socket
 import struct
 from typing import cast
 
 import trio
 
+from .._concurrency.system import has_hung_up, read_socket, write_socket
+
 #: The most milliseconds that fit into a socket option: three weeks. A longer timeout is not set.
 _LONGEST = 2**31 - 1
 
 #: Linux only; on other systems the deadline of a write is the only limit.
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
-
-#: On Linux: the peer sends no more. On other systems: the peer has gone.
-_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class SocketTransport(trio.abc.HalfCloseableStream):
@@ -40,7 +37,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     def receive_nowait(self, max_bytes: int) -> bytes:
         """The bytes that have arrived; b"" at the end. Raises WouldBlock and BrokenResourceError."""
         try:
-            return os.read(self.socket.fileno(), max_bytes)
+            return read_socket(self.socket.fileno(), max_bytes)
         except BlockingIOError:
             raise trio.WouldBlock from None
         except OSError as error:
@@ -49,7 +46,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Write as many bytes as the kernel takes; returns their number. Raises BrokenResourceError."""
         try:
-            return os.write(self.socket.fileno(), data)
+            return write_socket(self.socket.fileno(), data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -58,14 +55,15 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     def has_hung_up(self) -> bool:
         """Whether the peer has closed or reset the connection, also if there is unread data."""
         number = self.socket.fileno()
-        if number < 0:
-            return True  # closed on this side
-        poll = select.poll()
-        poll.register(number, _HUNG_UP)
-        return bool(poll.poll(0))
+        return number < 0 or has_hung_up(number)  # closed on this side, or on the other
 
     async def receive_when_readable(self, max_bytes: int) -> bytes:
-        """Wait for bytes, and receive them; for use after ``receive_nowait`` has found none."""
+        """Wait for bytes, and receive them. Raises BrokenResourceError and ClosedResourceError.
+
+        Cancellation: nothing is lost.
+        """
+        if self.socket.fileno() < 0:  # Trio would wait for the number -1
+            raise trio.ClosedResourceError("this side has closed the connection")
         while True:
             await trio.lowlevel.wait_readable(self.socket)
             try:

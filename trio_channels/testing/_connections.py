@@ -9,6 +9,7 @@ So code on threads sees the test's rows, and its own are rolled back with them. 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -24,6 +25,9 @@ from .._threads.thread import at_thread_exit
 from ..exceptions import ConfigurationError
 
 _lent: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("trio_channels connections are lent", False)
+
+#: How often each connection is lent, by its id.
+_times: Counter[int] = Counter()
 
 #: For a test whose tasks wait for the only thread.
 REMEDY = (
@@ -80,12 +84,17 @@ def _take(shared: Mapping[str, BaseDatabaseWrapper]) -> None:
     for alias, connection in shared.items():
         connection.inc_thread_sharing()
         # At the start and end of every request, Django closes even a connection in a transaction.
-        connection.close_if_unusable_or_obsolete = lambda: None  # type: ignore[method-assign]
+        attributes: dict[str, object] = vars(connection)
+        attributes["close_if_unusable_or_obsolete"] = lambda: None
+        _times[id(connection)] += 1
         connections[alias] = connection
 
 
 def _give_back(shared: Mapping[str, BaseDatabaseWrapper]) -> None:
     for alias, connection in shared.items():
         del connections[alias]
-        vars(connection).pop("close_if_unusable_or_obsolete", None)  # two servers may share one
+        _times[id(connection)] -= 1
+        if not _times[id(connection)]:  # two servers may share one, or a run inside of another
+            del _times[id(connection)]
+            del vars(connection)["close_if_unusable_or_obsolete"]
         connection.dec_thread_sharing()

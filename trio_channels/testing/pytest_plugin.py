@@ -16,6 +16,7 @@ It is installed with the package, and works together with pytest-trio.
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import functools
 import os
@@ -204,8 +205,7 @@ class _Watchdog:
             )
             os.write(self._stderr, f"\n{report}\n\n".encode())
             faulthandler.dump_traceback(self._stderr, all_threads=True)
-            # A real signal interrupts a blocking call; _thread.interrupt_main() would wait for its end.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            _interrupt()
             if not self._done.wait(GRACE):  # the signal is ignored, or its exception is caught
                 os._exit(pytest.ExitCode.INTERRUPTED)  # pragma: no cover - ends the process that measures
 
@@ -215,6 +215,15 @@ class _Watchdog:
         remedy = f"{REMEDY}\n" if waits_for_thread() else ""
         self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{remedy}{_task_tree()}"
         cast(trio.CancelScope, self._scope).cancel()  # set with the token
+
+
+def _interrupt() -> None:
+    """Have the main thread raise KeyboardInterrupt."""
+    if hasattr(signal, "pthread_kill"):
+        # A real signal interrupts a blocking call, too.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def _task_tree() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -201,3 +202,9 @@ def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:
 def test_certificate_file_that_cannot_be_used_is_named() -> None:
     with pytest.raises(InvalidChannelLayerError, match="/no/such/file"):
         parse_host("rediss://h?ssl_ca_certs=/no/such/file")
+
+
+def test_unix_sockets_need_a_system_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    with pytest.raises(InvalidChannelLayerError, match=r"no unix sockets, such as /run/redis\.sock; use redis://host"):
+        parse_host("unix:///run/redis.sock")

@@ -58,7 +58,7 @@ async def test_spurious_wake_up_of_a_connection_waits_again(url: str, monkeypatc
             raise BlockingIOError
         return read(file, size)
 
-    monkeypatch.setattr(os, "read", not_yet)
+    monkeypatch.setattr("trio_channels.layers.redis.connection.read_socket", not_yet)
     assert await connection.exchange(("PING",)) == [b"PONG"]
     assert vain == []
     await connection.aclose()

@@ -6,13 +6,15 @@ server is returned as a value, for the caller to judge.
 
 from __future__ import annotations
 
-import os
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import hiredis
 import trio
 
+from ..._concurrency.exception_groups import leaves
+from ..._concurrency.system import read_socket, write_socket
 from ...exceptions import ChannelLayerUnavailable
 from .hosts import Host
 
@@ -30,6 +32,10 @@ OLDEST_VERSION = (6, 2)
 
 class ConnectionLost(ChannelLayerUnavailable):
     """The connection to Redis broke, or could not be opened."""
+
+
+class Misconfigured(ConnectionLost):
+    """Redis can be reached, but not with this configuration: another attempt fails in the same way."""
 
 
 class CommandRefused(ChannelLayerUnavailable):
@@ -52,9 +58,8 @@ class TranslatedErrors:
 
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, _CONNECTION_ERRORS):
-            # Trio's errors have no text; the TLS error is their cause.
-            text = str(error) or str(error.__cause__ or "") or type(error).__name__
-            raise ConnectionLost(f"the connection to Redis at {self._host} failed: {text}") from error
+            kind = Misconfigured if _is_permanent(error) else ConnectionLost
+            raise kind(f"the connection to Redis at {self._host} failed: {_reason(error)}") from error
 
 
 _CONNECTION_ERRORS = (
@@ -64,6 +69,37 @@ _CONNECTION_ERRORS = (
     trio.ClosedResourceError,
     hiredis.ProtocolError,
 )
+
+
+#: Errors of TLS that an end of the connection causes, too. Others are about certificates and versions.
+_TLS_ENDS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether the configuration is the reason: TLS, a name that is none, another kind of server at this address."""
+    cause = error if isinstance(error, ssl.SSLError) else error.__cause__
+    wrong_tls = isinstance(cause, ssl.SSLError) and not isinstance(cause, _TLS_ENDS)
+    return wrong_tls or isinstance(error, UnicodeError | hiredis.ProtocolError)
+
+
+def _reason(error: BaseException) -> str:
+    """The reason in words. Trio's errors say less than their causes: one for each address that was tried."""
+    causes = [error] if error.__cause__ is None else list(leaves(error.__cause__))
+    words = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__ for cause in causes)
+    return ", ".join(dict.fromkeys(words))
+
+
+#: The beginnings of error replies that a change of the configuration ends, of Redis or of the channel layer.
+_PERMANENT = (
+    *("NOAUTH", "WRONGPASS", "NOPERM", "NOPROTO", "DENIED", "ERR AUTH", "ERR Client sent AUTH", "ERR invalid password"),
+    *("ERR DB index", "ERR invalid DB index", "ERR SELECT is not allowed", "ERR This instance has cluster support"),
+)
+
+
+def refused(host: Host, reply: ReplyError, request: str = "the connection") -> ConnectionLost:
+    """The error for an error reply to one of the first commands of a connection."""
+    kind = Misconfigured if str(reply).startswith(_PERMANENT) else ConnectionLost
+    return kind(f"Redis at {host} refuses {request}: {reply}")
 
 
 #: hiredis' own annotation admits tuples of one element only.
@@ -97,7 +133,7 @@ class RedisConnection:
         if self._socket is None:
             return data  # TLS must encrypt first
         try:
-            return data[os.write(self._socket.fileno(), data) :]
+            return data[write_socket(self._socket.fileno(), data) :]
         except OSError:
             return data
 
@@ -125,7 +161,7 @@ class RedisConnection:
                 raise trio.ClosedResourceError("the connection has been closed on this side")
             await trio.lowlevel.wait_readable(socket)
             try:
-                return os.read(socket.fileno(), RECEIVE_SIZE)
+                return read_socket(socket.fileno(), RECEIVE_SIZE)
             except BlockingIOError:
                 pass  # a spurious wake-up
 
@@ -204,22 +240,22 @@ async def _greet(connection: RedisConnection) -> None:
         commands.append(("SELECT", host.database))
     for reply in await connection.exchange(*commands) if commands else ():
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"Redis at {host} refuses the connection: {reply}")
+            raise refused(host, reply)
 
 
 async def check_version(connection: RedisConnection, timeout: float = EXCHANGE_TIMEOUT) -> None:
-    """Raise ConnectionLost unless the server has at least :data:`OLDEST_VERSION`."""
+    """Raise Misconfigured unless the server has at least :data:`OLDEST_VERSION`."""
     # HELLO, new in Redis 6.0, as ACL users are often denied INFO.
     [reply] = await connection.exchange(("HELLO",), timeout=timeout)
     if isinstance(reply, ReplyError):
         if not str(reply).startswith("ERR unknown command"):
-            raise ConnectionLost(f"Redis at {connection.host} refuses the connection: {reply}")
+            raise refused(connection.host, reply)
         version = b"older than 6.0"
     else:
         version = dict(zip(reply[::2], reply[1::2], strict=False)).get(b"version", b"")
         if tuple(int(part) for part in version.split(b".")[:2] if part.isdigit()) >= OLDEST_VERSION:
             return
     wanted = ".".join(map(str, OLDEST_VERSION))
-    raise ConnectionLost(
+    raise Misconfigured(
         f"the channel layer needs Redis {wanted} or newer; {connection.host} is {version.decode()}: upgrade it"
     )

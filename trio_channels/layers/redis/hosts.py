@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -93,6 +94,8 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
         path = str(options["path"])
         if not path:
             raise InvalidChannelLayerError("the path of a unix socket must not be empty; write unix:///run/redis.sock")
+        if not hasattr(socket, "AF_UNIX"):
+            raise InvalidChannelLayerError(f"this system has no unix sockets, such as {path}; use redis://host:6379")
         return Host(path, **common)
     return Host(_address((options.get("host", "localhost"), options.get("port", PORT)), PORT), **common)
 

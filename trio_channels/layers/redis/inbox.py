@@ -23,13 +23,16 @@ from ..._concurrency.backoff import BackOff
 from .connection import (
     Argument,
     ConnectionLost,
+    Misconfigured,
     RedisConnection,
     ReplyError,
     check_version,
     connect_timeout_for,
     encode,
     open_connection,
+    refused,
 )
+from .contact import FirstContact
 from .delivery import Delivery
 from .hosts import Host
 from .keys import ShardKeys
@@ -70,6 +73,7 @@ class InboxReader:
         on_attached: Callable[[], None],
     ) -> None:
         self.attached = trio.Event()
+        self.contact = FirstContact()
         self.attachments = 0
         self.connected = False
         self.problem = "not attached yet"
@@ -111,15 +115,23 @@ class InboxReader:
                 try:
                     await self._run_session(back_off)
                 except ConnectionLost as error:
+                    self.contact.failed(error)
+                    self._tell(error)
                     self.problem = str(error)
                     logger.debug("the reader of %s: %s", self._name, error)
             await back_off.wait()
+
+    def _tell(self, error: ConnectionLost) -> None:
+        """Log once that Redis refuses the reader what it allows the pipeline, which logs everything else."""
+        if isinstance(error, Misconfigured) and str(error) != self.problem and self._pipeline.statistics().connected:
+            logger.error("%s: no messages arrive: %s. Waiting does not help: correct it.", self._name, error)
 
     async def _run_session(self, back_off: BackOff) -> None:
         self._moves = self._pipeline.moves
         connection = await open_connection(await self._locate(), connect_timeout_for(self._timeout))
         try:
             await self._attach(connection)
+            self.contact.made()
             back_off.reset()
             self.connected = True
             await self._read(connection)
@@ -167,7 +179,7 @@ class InboxReader:
     async def _ask(self, connection: RedisConnection, command: tuple[Argument, ...]) -> Any:
         [reply] = await connection.exchange(command, timeout=self._timeout)
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} answered: {reply}")
+            raise refused(connection.host, reply, "the inbox of this process")
         return reply
 
     async def _read(self, connection: RedisConnection) -> None:
@@ -232,7 +244,7 @@ class InboxReader:
         silence.deadline = math.inf  # members take as long as they need
         streams = replies[-1]
         if isinstance(streams, ReplyError):
-            raise ConnectionLost(f"{connection.host} answered: {streams}")
+            raise refused(connection.host, streams, "to read the inbox of this process")
         self._idle = not streams
         return streams[0][1] if streams else []
 
@@ -242,7 +254,7 @@ class InboxReader:
 
     def _check_inbox(self, connection: RedisConnection, reply: Any) -> None:
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} answered: {reply}")
+            raise refused(connection.host, reply, "to acknowledge messages")
         if not reply:
             return  # not inspected
         alive, time, deletions = reply

@@ -16,7 +16,6 @@ The rules:
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -38,12 +37,12 @@ from .connection import (
     connect_timeout_for,
     encode,
     open_connection,
+    refused,
 )
+from .contact import FirstContact, Outage
 from .delivery import WIDTH
 from .hosts import Host
 from .scripts import ALL_SCRIPTS
-
-logger = logging.getLogger("trio_channels.layers.redis")
 
 #: Seconds between two questions to the topology where the shard is.
 TOPOLOGY_INTERVAL = 4.0
@@ -78,10 +77,11 @@ class Pipeline:
         self._rest = b""  # the part of the batch that the system did not take at once
         self._rest_ready = Wakeup()
         self._back_off = BackOff()
-        self._in_outage = False
+        self._outage: Outage | None = None
         self._closed = False
         self._connections = 0
         self._address: object = None
+        self.contact = FirstContact()
         self.moves = 0  # connections to another server than the one before; readers must follow
         self._last_error = "it has not been connected yet"
 
@@ -179,6 +179,7 @@ class Pipeline:
                 connection = await open_connection(await self._locate(), connect_timeout_for(self._timeout))
                 try:
                     await _prepare(connection, self._timeout)
+                    self.contact.made()
                     self._connections += 1
                     self.moves += self._address not in (None, connection.host.address)
                     self._address = connection.host.address
@@ -189,9 +190,9 @@ class Pipeline:
                         await connection.aclose()
             except ConnectionLost as error:
                 self._last_error = str(error)
-                if not self._in_outage:
-                    self._in_outage = True
-                    logger.warning("%s is not available: %s. Trying again until it is.", self.name, error)
+                self.contact.failed(error)
+                self._outage = self._outage or Outage(self.name)
+                self._outage.failed(error)
             await self._back_off.wait()
 
     async def _serve(self, connection: RedisConnection) -> None:
@@ -235,9 +236,9 @@ class Pipeline:
             if len(replies) == batch.replies:
                 self._settle(connection, batch, replies)
                 self._back_off.reset()
-                if self._in_outage:
-                    self._in_outage = False
-                    logger.info("%s is available again, at %s", self.name, connection.host)
+                if self._outage is not None:
+                    self._outage.ended(connection.host)
+                    self._outage = None
                 replies = []
                 if len(batch.calls) > 1:
                     # The callers that were answered may send more: one write for all is better than several. Two
@@ -288,4 +289,4 @@ async def _prepare(connection: RedisConnection, timeout: float) -> None:
     commands = (*(script.load for script in ALL_SCRIPTS), ("MULTI",), ("EXEC",))
     for reply in await connection.exchange(*commands, timeout=timeout):
         if isinstance(reply, ReplyError):
-            raise ConnectionLost(f"{connection.host} refused a script or a transaction: {reply}")
+            raise refused(connection.host, reply, "a script or a transaction")

@@ -8,8 +8,8 @@ import itertools
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, Unpack
 
 import trio
@@ -102,17 +102,23 @@ class Session:
     def _membership_changed(self, group: str) -> None:
         self.shard_for(group).memberships.change(group)
 
-    async def start(self) -> None:
-        """Start the shards' tasks, and wait until every shard's reader is attached; a failure ends the tasks."""
+    async def start(self, *, patient: bool = False) -> None:
+        """Start the shards' tasks, and wait until every shard's reader is attached; a failure ends the tasks.
+
+        A patient start waits for the first attempts only, and fails if more would fail as they did.
+        """
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         try:
             nursery.start_soon(self._work)
             with trio.move_on_after(self._timeout) as time_limit:
                 for shard in self.shards:
+                    await shard.contacted()
+                for shard in () if patient else self.shards:
                     await shard.reader.attached.wait()
-            if time_limit.cancelled_caught:
+            if time_limit.cancelled_caught and not patient:
+                problems = {shard.reader.problem for shard in self.shards if not shard.reader.attached.is_set()}
                 raise ChannelLayerUnavailable(
-                    f"the channel layer could not be opened within {self._timeout:g} seconds: {self.shards}"
+                    f"the channel layer could not be opened within {self._timeout:g} seconds: {'; '.join(problems)}"
                 )
         except BaseException:
             self._working.cancel()
@@ -203,18 +209,36 @@ class OpenableLayer(LocalDelivery):
         """Open the layer in this Trio run.
 
         Raises:
-            ChannelLayerUnavailable: Redis could not be reached within the time limit.
+            ChannelLayerUnavailable: Redis could not be reached within the time limit, or refuses the configuration.
             InvalidChannelLayerError: the layer is already open in this run.
 
         Cancellation: leaves nothing open.
         """
+        return await self._open(patient=False)
+
+    @asynccontextmanager
+    async def open_patiently(self) -> AsyncIterator[Self]:
+        """Open the layer; a Redis that is away is waited for in the background. See :class:`ChannelLayer`.
+
+        Raises:
+            ChannelLayerUnavailable: Redis refuses the configuration: a password, TLS, its version.
+            InvalidChannelLayerError: the layer is already open in this run.
+
+        Cancellation: leaves nothing open.
+        """
+        async with AsyncExitStack() as stack:
+            await self._open(patient=True)
+            stack.push_async_exit(self.__aexit__)
+            yield self
+
+    async def _open(self, *, patient: bool) -> Self:
         token = trio.lowlevel.current_trio_token()
         if token in self._entered:
             raise InvalidChannelLayerError("the channel layer is already open in this Trio run; open it once")
         session = self._sessions[token] = self._entered[token] = self._new_session()
         self._hubs[token] = session.hub
         try:
-            await session.start()
+            await session.start(patient=patient)
         except BaseException:
             self._forget(token)
             del self._entered[token]

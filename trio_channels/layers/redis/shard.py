@@ -144,6 +144,11 @@ class Shard:
         self._prober.begin_again()
         self.memberships.send_all_again()
 
+    async def contacted(self) -> None:
+        """Wait for the first attempts to reach Redis; raises Misconfigured if more would fail as they did."""
+        await self.pipeline.contact.wait()
+        await self.reader.contact.wait()
+
     async def run(self) -> None:
         """Run the tasks of the shard until cancelled; then calls that still wait raise ChannelLayerUnavailable."""
         try:

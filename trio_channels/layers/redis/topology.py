@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from ...exceptions import InvalidChannelLayerError
-from .connection import Argument, ConnectionLost, ReplyError, open_connection
+from .connection import Argument, ConnectionLost, Misconfigured, ReplyError, open_connection, refused
 from .hosts import Host, parse_host
 
 SLOTS = 16_384
@@ -122,23 +122,26 @@ async def _ask(node: Host, *command: Argument) -> Any:
     finally:
         await connection.aclose()
     if isinstance(reply, ReplyError):
-        raise ConnectionLost(f"Redis at {node} refuses {' '.join(map(str, command[:2]))}: {reply}")
+        raise refused(node, reply, " ".join(map(str, command[:2])))
     return reply
 
 
 async def _first_answer(problem: str, nodes: Iterable[Host], ask: Callable[[Host], Awaitable[Host]]) -> Host:
     answers: list[Host] = []
     problems: list[str] = []
+    kinds: set[type[ConnectionLost]] = set()
 
     async def ask_one(node: Host, failed: trio.Event) -> None:
         try:
             answers.append(await ask(node))
         except ConnectionLost as error:
             problems.append(str(error))
+            kinds.add(type(error))
             failed.set()
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             # Another kind of server answers. It must not stop the question to the others.
             problems.append(f"{node} does not answer like Redis: {error}")
+            kinds.add(Misconfigured)
             failed.set()
         else:
             nursery.cancel_scope.cancel()
@@ -150,7 +153,9 @@ async def _first_answer(problem: str, nodes: Iterable[Host], ask: Callable[[Host
             with trio.move_on_after(HEAD_START):
                 await failed.wait()
     if not answers:
-        raise ConnectionLost(f"{problem}: {'; '.join(problems)}")
+        # Another node may know the answer, if only some are misconfigured.
+        kind = Misconfigured if kinds == {Misconfigured} else ConnectionLost
+        raise kind(f"{problem}: {'; '.join(problems)}")
     return answers[0]
 
 

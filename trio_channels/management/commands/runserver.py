@@ -16,10 +16,14 @@ from django.contrib.staticfiles.management.commands.runserver import Command as 
 from django.core.management import CommandError, CommandParser
 from django.core.management.commands.runserver import Command as WSGICommand
 from django.core.servers.basehttp import WSGIServer
+from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
+from ..._concurrency.exception_groups import bare
 from ...exceptions import ConfigurationError
 from ...routing import get_default_application
 from ...server.development import DevelopmentServer, with_static_files
+from ...server.error_log import add_handlers
+from .._tracebacks import short_traceback, shorten_tracebacks
 
 
 class Command(StaticFilesCommand):
@@ -50,6 +54,20 @@ class Command(StaticFilesCommand):
             )
         super().handle(*args, **options)
 
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        """Serve, in the process that the autoreloader starts again and again."""
+        if options["use_asgi"]:
+            add_handlers(None, "INFO", hypercorns_level="WARNING")  # Django prints the address
+            if not options["traceback"]:
+                shorten_tracebacks()
+        try:
+            super().inner_run(*args, **options)
+        except Exception as error:
+            failure = bare(error)
+            if isinstance(failure, LifespanFailureError | LifespanTimeoutError):
+                raise CommandError(str(failure)) from error
+            raise
+
     def on_bind(self, server_port: int) -> None:
         """Print the address. Django 6.1 would print that this is a WSGI server."""
         if self.server_cls is WSGIServer:
@@ -73,6 +91,8 @@ class Command(StaticFilesCommand):
         try:
             application = get_default_application()
         except ConfigurationError as error:
+            if error.__cause__ is not None and not options["traceback"]:
+                self.stderr.write(short_traceback(error.__cause__), lambda text: text)
             raise _watched(CommandError(str(error)), error.__cause__) from error
         return with_static_files(application) if with_files else application
 

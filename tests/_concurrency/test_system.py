@@ -1,0 +1,107 @@
+"""What differs between systems does the same on each: as here, and as on Windows."""
+
+from __future__ import annotations
+
+import importlib.util
+import select
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from trio_channels._concurrency import system as real
+
+
+@pytest.fixture(params=["here", "win32"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module, as it is on each system."""
+    if request.param == "here":
+        return real
+    monkeypatch.setattr(sys, "platform", request.param)
+    # An option that changes nothing here.
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    spec = importlib.util.spec_from_file_location("system_elsewhere", real.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets that do not block."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as one,
+        listener.accept()[0] as other,
+    ):
+        one.setblocking(False)
+        other.setblocking(False)
+        yield one, other
+
+
+def test_pipe_carries_bytes_and_can_be_empty(system: ModuleType) -> None:
+    reader, writer = system.open_pipe()
+    system.set_pipe_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        system.read_pipe(reader, 1)
+    system.write_pipe(writer, b"ab")
+    assert system.read_pipe(reader, 4096) == b"ab"
+    system.close_pipe(writer)
+    assert system.read_pipe(reader, 1) == b""
+    system.close_pipe(reader)
+
+
+def test_socket_is_read_and_written_without_waiting(
+    system: ModuleType, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = pair
+    with pytest.raises(BlockingIOError):
+        system.read_socket(one.fileno(), 10)
+    assert system.write_socket(other.fileno(), memoryview(b"hello")) == 5
+    one.setblocking(True)  # until it has come
+    assert one.recv(5, socket.MSG_PEEK) == b"hello"
+    one.setblocking(False)
+    assert system.read_socket(one.fileno(), 3) == b"hel"
+    assert system.read_socket(one.fileno(), 10) == b"lo"
+
+
+def test_write_into_a_full_socket_does_not_wait(system: ModuleType, pair: tuple[socket.socket, socket.socket]) -> None:
+    def fill() -> None:
+        while True:
+            system.write_socket(pair[0].fileno(), bytes(65_536))
+
+    with pytest.raises(BlockingIOError):
+        fill()
+
+
+def test_closed_socket_is_an_error_of_the_system(system: ModuleType, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, _ = pair
+    one.close()
+    for call in (lambda: system.read_socket(one.fileno(), 1), lambda: system.write_socket(one.fileno(), b"x")):
+        with pytest.raises(OSError, match=r"descriptor|closed"):
+            call()
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_peer_that_has_gone_is_seen(system: ModuleType, pair: tuple[socket.socket, socket.socket], how: str) -> None:
+    one, other = pair
+    assert not system.has_hung_up(one.fileno())
+    if how == "reset":
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    other.close()
+    select.select([one], [], [])  # until the kernel has told the other end
+    assert system.has_hung_up(one.fileno())
+
+
+def test_address_can_be_bound_again(system: ModuleType) -> None:
+    with socket.socket() as sock:
+        system.take_free_address(sock)
+        sock.bind(("127.0.0.1", 0))
+
+
+def test_without_forks_nothing_is_registered(system: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.register_at_fork")
+    system.after_fork(print)

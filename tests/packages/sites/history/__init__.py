@@ -1,0 +1,1 @@
+"""An application whose notes have a history."""

@@ -104,7 +104,8 @@ class ApplicationCommunicator:
         return await self._input.receive()
 
     async def _send(self, message: Message) -> None:
-        await self._output.send(message)
+        await trio.lowlevel.checkpoint()
+        self._output.send_nowait(message)  # the buffer has no limit
         self._sent(message)
 
     def _sent(self, message: Message) -> None:

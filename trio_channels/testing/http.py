@@ -23,7 +23,7 @@ class HttpCommunicator(ApplicationCommunicator):
         body: the request's body.
         headers: (name, value) pairs of bytes.
 
-    When the response is complete, the application gets a disconnect event, as from a server. The end of an
+    When request and response are complete, the application gets a disconnect event, as from a server. The end of an
     ``async with`` block then gives it :attr:`timeout` seconds to end by itself, before it is cancelled.
 
     Read an endless response part by part: :meth:`get_response_start`, then :meth:`receive_body` or
@@ -55,6 +55,8 @@ class HttpCommunicator(ApplicationCommunicator):
         )
         self.body = body
         self._request_sent = False
+        self._body_sent = False  # the last part of the request
+        self._response_sent = False  # by the application
         self._disconnect_sent = False
         self._start_of_response: dict[str, Any] | None = None
         self._complete = False  # the last part of the body has been received
@@ -63,6 +65,11 @@ class HttpCommunicator(ApplicationCommunicator):
 
     def _sent(self, message: Message) -> None:
         if message["type"] == "http.response.body" and not message.get("more_body"):
+            self._response_sent = True
+            self._disconnect_if_done()
+
+    def _disconnect_if_done(self) -> None:
+        if self._body_sent and self._response_sent:
             self._disconnected()
 
     def _disconnected(self) -> None:
@@ -71,9 +78,16 @@ class HttpCommunicator(ApplicationCommunicator):
             self._to_application.send_nowait({"type": "http.disconnect"})
 
     async def _before_cancel(self) -> None:
-        if self._disconnect_sent:
+        if self._response_sent:
             with trio.move_on_after(self.timeout):
                 await self._ended.wait()
+
+    async def send_input(self, message: Message) -> None:
+        """As :meth:`ApplicationCommunicator.send_input`."""
+        await super().send_input(message)
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self._body_sent = True
+            self._disconnect_if_done()
 
     async def send_request(self) -> None:
         """Send the request. Further calls do nothing."""

@@ -22,7 +22,7 @@ from django.core.management import call_command
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of all examples
 
 from private_redis import private_redis
-from processes import HOST, port_number, refuse_taken_port, run, say, server
+from processes import HOST, port_number, refuse_taken_port, run, say, server, wait_with_signals
 
 HERE = Path(__file__).resolve().parent
 # After 5 seconds another worker handles the messages of a killed one.
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("port", type=port_number, nargs="?", default=8000, help="8000 by default")
     port = parser.parse_args().port
     refuse_taken_port(port)
+    wait_with_signals()
 
     os.chdir(HERE)
     os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"

@@ -6,7 +6,7 @@ is started again. Ctrl-C stops everything. With your own Redis, these commands d
 
     export GALLERY_REDIS=redis://localhost:6379
     python manage.py migrate
-    python manage.py runworker thumbnails
+    python manage.py runworker thumbnails --max-deliveries 4
     trio-channels serve mysite.asgi:application
 """
 
@@ -26,7 +26,7 @@ from processes import HOST, port_number, refuse_taken_port, run, say, server, wa
 
 HERE = Path(__file__).resolve().parent
 # After 5 seconds another worker handles the messages of a killed one.
-WORKER = ["django", "runworker", "thumbnails", "--concurrency", "4", "--claim-after", "5"]
+WORKER = ("django", "runworker", "thumbnails", "--concurrency", "4", "--claim-after", "5", "--max-deliveries")
 
 
 def main() -> None:
@@ -45,8 +45,9 @@ def main() -> None:
         django.setup()
         settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0)
+        worker = [*WORKER, str(settings.GALLERY_MAX_DELIVERIES)]
         say(f"For manage.py in another terminal: export GALLERY_REDIS={url}")
-        run((f"The gallery is on http://{HOST}:{port}/", server(port)), ("A worker makes the thumbnails", WORKER))
+        run((f"The gallery is on http://{HOST}:{port}/", server(port)), ("A worker makes the thumbnails", worker))
 
 
 if __name__ == "__main__":

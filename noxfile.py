@@ -205,9 +205,17 @@ def redis_server() -> list[str]:
 
 
 def run_example(session: nox.Session, example: str, script: str) -> None:
-    """Run an example until Ctrl-C, and let it end in order: by default nox kills it after half a second."""
-    command = ("python", str(HERE / "examples" / example / script), *session.posargs)
-    session.run(*command, interrupt_timeout=30, terminate_timeout=10)
+    """Run an example in place of nox, so that it gets each signal itself.
+
+    SIGTERM would end nox alone, and Ctrl-C would have nox kill the example before it has ended in order.
+    """
+    python = str(Path(session.bin) / "python")
+    command = [python, str(HERE / "examples" / example / script), *session.posargs]
+    if sys.platform == "win32":
+        session.run(*command, interrupt_timeout=30, terminate_timeout=10)
+        return
+    session.log(" ".join(command))
+    os.execve(python, command, {name: value for name, value in session.env.items() if value is not None})
 
 
 @nox.session

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import trio
 
 HOST = "127.0.0.1"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that a process may take to close its pages and finish its work, before it is killed.
 GRACE = 10
 #: Seconds before a process that has ended is started again.
@@ -26,6 +27,25 @@ Command = tuple[str, Sequence[str]]
 def run(*commands: Command) -> None:
     """Run each Python module in a process, until Ctrl-C or SIGTERM."""
     trio.run(_until_stopped, commands)
+
+
+#: The signals that have come before :func:`run`.
+_early: list[int] = []
+
+
+def wait_with_signals() -> None:
+    """Have :func:`run` end at once if SIGINT or SIGTERM has come before it. The second signal raises KeyboardInterrupt.
+
+    An exception in the middle of a process' start would leave that process behind.
+    """
+
+    def note(number: int, _frame: object) -> None:
+        _early.append(number)
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.default_int_handler)
+
+    for each in STOP_SIGNALS:
+        signal.signal(each, note)
 
 
 def server(port: int) -> list[str]:
@@ -60,11 +80,13 @@ def say(text: str) -> None:
 
 
 async def _until_stopped(commands: Sequence[Command]) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             for name, arguments in commands:
                 nursery.start_soon(_keep_running, name, arguments)
             say("Ctrl-C stops everything.")
+            if _early:
+                nursery.cancel_scope.cancel()
             async for _ in signals:
                 nursery.cancel_scope.cancel()
     say("Stopped.")

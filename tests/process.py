@@ -61,11 +61,11 @@ class Program:
 
 
 @asynccontextmanager
-async def program(*arguments: str, **environment: str) -> AsyncIterator[Program]:
-    """A Python program, ``python *arguments``, killed at the end of the block if it still runs, or after SAFETY."""
+async def program(*arguments: str, cwd: Path = ROOT, **environment: str) -> AsyncIterator[Program]:
+    """``python *arguments`` in a folder, killed at the end of the block if it still runs, or after SAFETY."""
     process = await trio.lowlevel.open_process(
         [sys.executable, *arguments],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

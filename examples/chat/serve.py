@@ -4,7 +4,7 @@
 It does the same as these two commands in this folder::
 
     python manage.py migrate
-    hypercorn --worker-class trio --bind 127.0.0.1:8000 mysite.asgi:application
+    trio-channels serve mysite.asgi:application --bind 127.0.0.1:8000
 """
 
 import argparse
@@ -17,14 +17,14 @@ from django.core.management import call_command
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of all examples
 
-from processes import HOST, port_number, refuse_taken_port
+from processes import HOST, port_number, refuse_taken_port, server
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Migrate the database, print the address, and replace this process by hypercorn."""
-    parser = argparse.ArgumentParser(description="Serve the chat example with hypercorn on Trio.")
+    """Migrate the database, print the address, and serve."""
+    parser = argparse.ArgumentParser(description="Serve the chat example.")
     parser.add_argument("port", type=port_number, nargs="?", default=8000, help="8000 by default")
     port = parser.parse_args().port
     refuse_taken_port(port)
@@ -35,10 +35,8 @@ def main() -> None:
     call_command("migrate", verbosity=0)
 
     print(f"The chat is on http://{HOST}:{port}/  (Ctrl-C stops it)", flush=True)  # noqa: T201
-    server = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", f"{HOST}:{port}"]
-    # Pages stay connected while they are open: waiting longer for them at the end would not help.
-    server += ["--graceful-timeout", "1"]
-    os.execv(sys.executable, [*server, "mysite.asgi:application"])
+    # In place of this process, which so gets every signal.
+    os.execv(sys.executable, [sys.executable, "-m", *server(port)])
 
 
 if __name__ == "__main__":

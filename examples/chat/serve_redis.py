@@ -17,7 +17,7 @@ from django.core.management import call_command
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of all examples
 
 from private_redis import private_redis
-from processes import HOST, port_number, refuse_taken_port, run, server
+from processes import HOST, port_number, refuse_taken_port, run, server, wait_with_signals
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,6 +32,7 @@ def main() -> None:
     ports = port, port + 1
     for each in ports:
         refuse_taken_port(each)
+    wait_with_signals()
 
     os.chdir(HERE)
     os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"

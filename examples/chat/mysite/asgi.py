@@ -1,4 +1,4 @@
-"""The ASGI application: ``hypercorn --worker-class trio mysite.asgi:application``."""
+"""The ASGI application: ``trio-channels serve mysite.asgi:application``."""
 
 import os
 

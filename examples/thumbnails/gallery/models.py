@@ -5,6 +5,8 @@ import uuid
 from django.db import models
 from django.urls import reverse
 
+from .pages import show
+
 #: The number of pictures that a page shows.
 SHOWN = 60
 
@@ -14,13 +16,27 @@ class Picture(models.Model):
 
     class State(models.TextChoices):
         WAITING = "waiting"
+        WORKING = "working"
+        RETRYING = "retrying"  # an attempt failed, and another follows
         DONE = "done"
-        FAILED = "failed"
+        FAILED = "failed"  # it cannot work: there is no other attempt
+        DEAD = "dead"  # all attempts failed: its message is a dead letter
+
+    class Trouble(models.TextChoices):
+        """How the worker is to fail, so that you can see it."""
+
+        NONE = ""
+        TWICE = "twice"
+        ALWAYS = "always"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
+    trouble = models.CharField(max_length=10, choices=Trouble.choices, default=Trouble.NONE, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     why = models.CharField(max_length=200, blank=True)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    #: Counts the changes. Those of the server and of the worker may reach a page in any order.
+    version = models.PositiveIntegerField(default=0)
     uploaded_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:
@@ -39,7 +55,21 @@ class Picture(models.Model):
         """The path of the thumbnail, which may not exist yet."""
         return f"thumbnails/{self.pk}.webp"
 
-    def as_json(self) -> dict[str, str]:
+    def change(self, state: str, why: str = "", attempt: int | None = None) -> None:
+        """Store a new state, and tell all pages."""
+        self.state, self.why, self.version = state, why[:200], self.version + 1
+        self.attempt = self.attempt if attempt is None else attempt
+        self.save(update_fields=["state", "why", "version", "attempt"])
+        show(self)
+
+    def as_json(self) -> dict[str, object]:
         """The picture as a page gets it."""
-        address = reverse("thumbnail", args=[self.pk]) if self.state == self.State.DONE else ""
-        return {"id": str(self.pk), "name": self.name, "state": self.state, "why": self.why, "thumbnail": address}
+        return {
+            "id": str(self.pk),
+            "name": self.name,
+            "state": self.state,
+            "why": self.why,
+            "attempt": self.attempt,
+            "version": self.version,
+            "thumbnail": reverse("thumbnail", args=[self.pk]) if self.state == self.State.DONE else "",
+        }

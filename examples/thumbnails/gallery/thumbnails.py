@@ -1,19 +1,20 @@
 """Making a thumbnail: plain Pillow, without a server or a channel layer."""
 
 from io import BytesIO
+from typing import IO
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: The longer edge, in pixels.
-SIZE = 320
+SIZE = 480
 #: The largest number of pixels of an upload. A small file can hold many pixels, and all are held in memory.
 MOST_PIXELS = 50_000_000
 
 
-class NoPictureError(ValueError):
-    """Pillow cannot read the upload as a picture."""
+class NoPictureError(Exception):
+    """An upload of which there can be no thumbnail. The text tells the reason to its owner."""
 
 
 def make_thumbnail(original: str, thumbnail: str) -> None:
@@ -22,16 +23,25 @@ def make_thumbnail(original: str, thumbnail: str) -> None:
     Raises:
         NoPictureError: the original is not a picture, or has so many pixels that it may be an attack.
     """
-    try:
-        with default_storage.open(original) as file, Image.open(file) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"more than {MOST_PIXELS:,} pixels")
-            image.draft("RGB", (2 * SIZE, 2 * SIZE))  # a JPEG need not be decoded in full
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise NoPictureError(f"{type(error).__name__}: {error}") from error
+    with default_storage.open(original) as file:
+        upright = _read(file)
     upright.thumbnail((SIZE, SIZE))
     data = BytesIO()
     upright.save(data, "WEBP", quality=80)
     default_storage.delete(thumbnail)
     default_storage.save(thumbnail, ContentFile(data.getvalue()))
+
+
+def _read(file: IO[bytes]) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise NoPictureError(f"It has more than {MOST_PIXELS // 10**6} megapixels.")
+            image.draft("RGB", (2 * SIZE, 2 * SIZE))  # a JPEG need not be decoded in full
+            return ImageOps.exif_transpose(image).convert("RGBA")
+    except UnidentifiedImageError:
+        raise NoPictureError("This is not a picture, or its format is not known.") from None
+    except Image.DecompressionBombError:
+        raise NoPictureError(f"It has more than {MOST_PIXELS // 10**6} megapixels.") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise NoPictureError(f"The file is damaged: {error}.") from error

@@ -1,20 +1,21 @@
-"""The page with its upload form, and the thumbnails: plain synchronous Django views."""
+"""The page, its buttons, and the thumbnails: plain synchronous Django views."""
 
 from uuid import UUID
 
 from django import forms
+from django.conf import settings
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from trio_channels.exceptions import ChannelFull
-from trio_channels.layers import get_channel_layer
-from trio_channels.sync import async_to_sync
 
-from .consumers import PAGES
+from . import pages, work
 from .models import Picture
+from .samples import TROUBLES, make_sample
 
 #: The largest size of an upload, in bytes.
 LARGEST = 10 * 2**20
@@ -32,37 +33,75 @@ class UploadForm(forms.Form):
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    """The page. Its pictures come over its WebSocket."""
+    """The page, and uploads. The page's pictures come over its WebSocket."""
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
+        upload = form.cleaned_data["picture"]
         try:
-            take(form.cleaned_data["picture"])
+            take(upload.name, upload)
         except ChannelFull:
             form.add_error("picture", "Too many pictures are waiting. Try again in a minute.")
         else:
             return redirect("index")
-    return render(request, "gallery/index.html", {"form": form})
+    errors = form.errors.get("picture", [])
+    if errors and request.headers.get("Accept") == "application/json":
+        return JsonResponse({"error": errors[0]}, status=400)
+    return render(request, "gallery/index.html", {"errors": errors, "attempts": settings.GALLERY_MAX_DELIVERIES})
 
 
-def take(upload: UploadedFile) -> None:
+@require_POST
+def sample(request: HttpRequest) -> HttpResponse:
+    """Take a sample in place of an upload."""
+    kind = request.POST.get("kind", "")
+    if kind not in TROUBLES:
+        raise Http404
+    name, content = make_sample(kind)
+    try:
+        take(name, ContentFile(content), TROUBLES[kind])
+    except ChannelFull:
+        return JsonResponse({"error": "Too many pictures are waiting. Try again in a minute."}, status=400)
+    return redirect("index")
+
+
+def take(name: str, content: File, trouble: str = Picture.Trouble.NONE) -> None:
     """Store a picture, and send messages to a worker and to the pages.
 
     Raises:
         ChannelFull: too many pictures are waiting; this one is not stored.
     """
-    picture = Picture(name=upload.name[:100])
-    default_storage.save(picture.original, upload)
+    picture = Picture(name=name[:100], trouble=trouble)
+    default_storage.save(picture.original, content)
     picture.save()
-    layer = get_channel_layer()
     try:
-        # To one worker.
-        async_to_sync(layer.send)("thumbnails", {"type": "picture.uploaded", "id": str(picture.pk)})
+        work.order(picture)
     except ChannelFull:
-        default_storage.delete(picture.original)
-        picture.delete()
+        delete(picture)
         raise
-    # To every open page. The worker's result may come first, so a page never goes back to "waiting".
-    async_to_sync(layer.group_send)(PAGES, {"type": "picture.changed", "picture": picture.as_json()})
+    pages.show(picture)
+
+
+@require_POST
+def again(_request: HttpRequest, picture: UUID) -> HttpResponse:
+    """Have the worker try again a picture that it gave up."""
+    work.try_again(get_object_or_404(Picture, pk=picture))
+    return redirect("index")
+
+
+@require_POST
+def remove(_request: HttpRequest, picture: UUID) -> HttpResponse:
+    """Delete a picture, and what is left to do with it."""
+    found = get_object_or_404(Picture, pk=picture)
+    work.discard(found)
+    delete(found)
+    pages.forget(str(picture))
+    return redirect("index")
+
+
+def delete(picture: Picture) -> None:
+    """Delete a picture with its files."""
+    default_storage.delete(picture.original)
+    default_storage.delete(picture.thumbnail)
+    Picture.objects.filter(pk=picture.pk).delete()
 
 
 @require_safe

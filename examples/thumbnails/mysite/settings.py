@@ -21,6 +21,11 @@ CHANNEL_LAYERS = {
     }
 }
 
+# -- the gallery ------------------------------------------------------------------------------------------------------
+
+#: Deliveries after which the worker gives a picture up; serve.py tells the worker.
+GALLERY_MAX_DELIVERIES = 4
+
 # -- Django -----------------------------------------------------------------------------------------------------------
 
 # Defaults for development. In production set DJANGO_SECRET_KEY, and DJANGO_DEBUG=0.

@@ -6,6 +6,9 @@ from gallery import views
 
 urlpatterns = [
     path("", views.index, name="index"),
+    path("samples/", views.sample, name="sample"),
+    path("pictures/<uuid:picture>/again/", views.again, name="again"),
+    path("pictures/<uuid:picture>/remove/", views.remove, name="remove"),
     path("thumbnails/<uuid:picture>.webp", views.thumbnail, name="thumbnail"),
     *staticfiles_urlpatterns(),  # empty unless DEBUG
 ]

@@ -26,4 +26,4 @@ class TrioChannelsConfig(AppConfig):
             return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()
-        harden_hypercorn()  # also with an application that is none of ours: its worker refuses Django's own handler
+        pass  # also with an application that is none of ours: its worker refuses Django's own handler

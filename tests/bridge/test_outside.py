@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import subprocess
@@ -15,11 +16,13 @@ import pytest
 import sniffio
 import trio
 from asgiref.sync import async_to_sync
+from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.test import AsyncClient, Client, RequestFactory, SimpleTestCase, override_settings
 from django.urls import path
 
 from trio_channels._http.handler import DjangoHandler
+from trio_channels.bridge.patches import explain_to_django
 from trio_channels.exceptions import BridgeError, ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.layers import InMemoryChannelLayer
@@ -124,6 +127,36 @@ def test_asynchronous_client_of_asyncio_has_a_note() -> None:
     with pytest.raises(RuntimeError) as failed:
         asyncio.run(get("/trio/"))
     assert failed.value.__notes__[0].startswith("Trio code was called where no Trio run is")
+
+
+def test_test_case_that_fails_has_a_note() -> None:
+    class Test(SimpleTestCase):
+        async def test_sleep(self) -> None:
+            await asyncio.sleep(1)
+
+    with pytest.raises(RuntimeError) as failed:
+        async_to_sync(Test("test_sleep").test_sleep)()
+    assert failed.value.__notes__ == ["asyncio.sleep does not work in a Trio task: use trio.sleep(seconds)"]
+
+
+def test_signal_without_an_exception_is_no_error() -> None:
+    assert (explain_to_django, None) in got_request_exception.send(sender=None)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="From Python 3.14 on, asyncio itself makes no loop.")
+@pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
+def test_loop_outside_of_trio_is_made_as_ever() -> None:
+    loops = []
+
+    def make() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        loops.append(asyncio.get_event_loop_policy().get_event_loop())
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    with contextlib.closing(loops[0]) as loop:
+        assert not loop.is_running()
 
 
 def test_request_that_is_no_test_clients_stays_on_asyncio() -> None:

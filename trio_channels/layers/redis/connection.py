@@ -90,8 +90,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in errno.errorcode and not isinstance(error, ssl.SSLError):
-        return os.strerror(error.errno)  # Trio adds the address to the text
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        number = error.errno or 0
+        if number in errno.errorcode:
+            return os.strerror(number)  # Trio adds the address to the text
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -164,9 +164,8 @@ async def test_permanent_cause_ends_the_start(case: str, redis: RedisServer, no_
             code = await process.ends()
         checked = (name, case) == ("runworker", "bad address")  # by Django's system check, before it starts
         assert code == (1 if name == "runserver" or checked else 3), (name, process.text)
-        assert PERMANENT[case][1] in process.text, (name, process.text)
         assert "Traceback" not in process.text, (name, process.text)
-        assert len(re.findall("cannot be opened|must be a host name", process.text)) == 1, (name, process.text)
+        assert process.text.count(PERMANENT[case][1]) == 1, (name, process.text)
         assert PASSWORD not in process.text
 
 

@@ -195,9 +195,9 @@ class Pipeline:
                         await connection.aclose()
             except ConnectionLost as error:
                 self._last_error = str(error)
-                self.contact.failed(error)
-                self._outage = self._outage or Outage(self.name)
-                self._outage.failed(error)
+                if not self.contact.failed(error):
+                    self._outage = self._outage or Outage(self.name)
+                    self._outage.failed(error)
             await self._back_off.wait()
 
     async def _serve(self, connection: RedisConnection) -> None:

@@ -140,6 +140,22 @@ async def fails_later(scope: Any, receive: Any, send: Any) -> None:
     await (fails if broken else application)(scope, receive, send)
 
 
+async def fails_to_end(scope: Any, receive: Any, send: Any) -> None:
+    """An application whose shutdown fails."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "the queue is not empty"})
+
+
+async def raises_at_its_end(scope: Any, receive: Any, send: Any) -> None:
+    """An application that raises while it shuts down."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    raise ValueError("the queue is not empty")
+
+
 async def hangs(scope: Any, receive: Any, send: Any) -> None:
     """An application whose start-up never ends."""
     say("starting up")

@@ -133,7 +133,7 @@ async def test_the_parent_gives_up_after_five_failed_starts(tmp_path: Path) -> N
             assert await runner.ends() == 1
     assert runner.text.count("was killed by SIGKILL; starting another in") == 1
     assert runner.text.count("ended with code 3; starting another in") == 4
-    assert runner.text.count("cannot start: the application did not start: Lifespan failure") == 5
+    assert runner.text.count("cannot start: the application did not start: no database today") == 5
     assert len(lines_with(runner.text, "ended with code 3: 5 failed starts in a row")) == 1
     assert runner.text.count("disconnected 1012") == 2 - pids.count(pids[0])
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from hypercorn.config import Config
-from trio_channels.runner.log import open_log
 
 from trio_channels.exceptions import CannotStart
 from trio_channels.runner import CANNOT_START, CRASHED, main
@@ -216,67 +212,6 @@ def test_module_that_fails_is_told_with_its_traceback(
     with pytest.raises(CannotStart, match="importing 'failing' failed") as failure:
         load("failing:application")
     assert failure.value.__cause__ is not None
-
-
-# -- the log ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def unconfigured() -> Iterator[logging.Logger]:
-    """The logger ``trio_channels`` as in a process of its own: nobody has configured anything."""
-    logger, root = logging.getLogger("trio_channels"), logging.getLogger()
-    before = logger.handlers, root.handlers
-    logger.handlers, root.handlers = [], []
-    try:
-        yield logger
-    finally:
-        for handler in logger.handlers:
-            handler.close()
-        logger.handlers, root.handlers = before
-        logger.setLevel(logging.NOTSET)
-
-
-def test_without_a_configuration_lines_go_to_hypercorns_error_log(tmp_path: Path) -> None:
-    config = Config()
-    config.errorlog = str(tmp_path / "log")
-    with unconfigured():
-        open_log(config)
-        open_log(config)
-        logging.getLogger("trio_channels.runner").info("one line")
-    assert (tmp_path / "log").read_text().count("[INFO] one line") == 1
-
-
-def test_hypercorns_error_log_may_be_stderr() -> None:
-    with unconfigured() as logger:
-        open_log(Config())
-        assert [type(handler) for handler in logger.handlers] == [logging.StreamHandler]
-
-
-def test_hypercorns_error_log_may_be_a_logger() -> None:
-    config = Config()
-    config.errorlog = logging.Logger("mine")  # noqa: LOG001 - one that is in nobody's way
-    config.errorlog.addHandler(logging.NullHandler())
-    with unconfigured() as logger:
-        open_log(config)
-        assert logger.handlers == config.errorlog.handlers
-
-
-def test_hypercorns_error_log_may_be_nowhere() -> None:
-    config = Config()
-    config.errorlog = None
-    with unconfigured() as logger:
-        open_log(config)
-        assert logger.handlers == []
-
-
-def test_configuration_of_the_projects_own_is_left_alone() -> None:
-    mine = logging.NullHandler()
-    with unconfigured() as logger:
-        logger.addHandler(mine)
-        logging.getLogger("trio_channels.runner").disabled = True  # as by a dictConfig that came later
-        open_log(Config())
-        assert logger.handlers == [mine]
-        assert not logging.getLogger("trio_channels.runner").disabled
 
 
 # -- delays and the lifeline ------------------------------------------------------------------------------------------

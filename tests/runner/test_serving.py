@@ -87,7 +87,7 @@ async def test_start_that_fails_never_counts_as_serving() -> None:
     with pytest.raises(ExceptionGroup) as failure:
         await process.run()
     assert not process.started
-    assert "the application did not start: Lifespan failure" in str(_startup_error(failure.value))
+    assert str(_startup_error(failure.value)) == "the application did not start: no database today"
 
 
 def test_server_that_never_served_reports_the_cause() -> None:

@@ -24,7 +24,7 @@ from .._asgi.foreign import refuse_foreign
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
 from .._concurrency.exception_groups import bare
 from .._concurrency.watchdog import Watchdog
-from ..exceptions import CannotStart, ConfigurationError
+from ..exceptions import CannotStart, ConfigurationError, InvalidChannelLayerError
 from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.access_log import use_our_log
 from ..server.lifespan import CRASHED, LifespanFailed
@@ -131,9 +131,16 @@ def _serve(options: Options, inheritance: Inheritance | None) -> int:
 
 
 def warn_of_separate_layers(processes: int) -> None:
-    """Warn of channel layers that do not connect the processes. The first process logs this for all."""
+    """Warn of channel layers that do not connect the processes. The first process logs this for all.
+
+    Raises CannotStart for a layer that is configured wrongly.
+    """
     for alias in channel_layers.configs:
-        if isinstance(channel_layers[alias], InMemoryChannelLayer):
+        try:
+            layer = channel_layers[alias]
+        except InvalidChannelLayerError as error:
+            raise CannotStart(str(error)) from None
+        if isinstance(layer, InMemoryChannelLayer):
             logger.warning(
                 "the channel layer %r is in memory, and each of the %d processes has one of its own: a message to a "
                 "group reaches only the members in the same process. Use RedisStreamsChannelLayer, or --workers 1",

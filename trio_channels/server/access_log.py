@@ -46,7 +46,7 @@ class ServerLog(Logger):
 
 def use_our_log(config: Config) -> None:
     """Set our logger class, unless the configuration has another one already, and open the error log."""
-    if config.logger_class is Logger:
+    if config.logger_class is Logger and config.statsd_host is None:
         config.logger_class = ServerLog
         config._log = None
     open_error_log(config)

@@ -132,17 +132,30 @@ class DevelopmentServer:
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         application = cast(Framework, self._application)
-        await serve(application, self._config(), shutdown_trigger=stop.wait, task_status=task_status)
+        owner = cast("trio.TaskStatus[list[str]]", _Owner(self._socket, task_status))
+        await serve(application, self._config(), shutdown_trigger=stop.wait, task_status=owner)
         self._served.set()
 
     def _config(self) -> Config:
         config = Config()
-        config.bind = [f"fd://{self._socket.detach()}"]
+        config.bind = [f"fd://{self._socket.fileno()}"]
         config.graceful_timeout = GRACE / 2
         config.accesslog = logging.getLogger("django.server")
         config.access_log_format = ACCESS_LOG
         config.errorlog = logging.getLogger("hypercorn.error")
         return config
+
+
+class _Owner:
+    """Gives the socket to the server once it serves. Before, it is closed by ``server_close()``."""
+
+    def __init__(self, sock: socket.socket, task_status: trio.TaskStatus[list[str]]) -> None:
+        self._socket = sock
+        self._task_status = task_status
+
+    def started(self, binds: list[str]) -> None:
+        self._socket.detach()
+        self._task_status.started(binds)
 
 
 def with_static_files(application: ASGIApplication) -> ASGIApplication:

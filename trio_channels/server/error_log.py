@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import trio
 from hypercorn.config import Config
 
 from ..log import enable_loggers
@@ -34,7 +35,8 @@ def open_error_log(config: Config) -> None:
     hypercorns = logging.getLogger("hypercorn.error")
     if isinstance(target, str) and target:
         config.errorlog = hypercorns  # hypercorn adds no handler to a logger that it is given
-    _ = config.log  # this makes hypercorn apply `logconfig`
+    if config.statsd_host is None or trio.lowlevel.in_trio_run():  # a log that sends statistics needs a Trio run
+        _ = config.log  # this makes hypercorn apply `logconfig`
     enable_loggers()
     if target is hypercorns:
         return  # it is open, or the caller has opened it

@@ -10,7 +10,9 @@ import urllib.request
 from typing import Any
 
 import pytest
+import trio
 
+from trio_channels.server import development
 from trio_channels.server.development import DevelopmentServer
 
 
@@ -54,6 +56,38 @@ def test_in_a_thread_it_serves_until_it_is_told_to_end(server: DevelopmentServer
     finally:
         server.shutdown()
         thread.join()
+
+
+def test_told_to_end_while_it_starts_it_ends(server: DevelopmentServer) -> None:
+    starting = threading.Event()
+
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        starting.set()
+        await trio.sleep_forever()
+
+    began: list[bool] = []
+    server.set_app(hangs)
+    thread = threading.Thread(target=server.serve_forever, args=[lambda: began.append(True)])
+    thread.start()
+    assert starting.wait(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(development, "GRACE", 20.0)  # the start alone may take 60
+        server.shutdown()
+        assert server._ended.is_set()
+    thread.join()
+    assert began == []
+
+
+def test_signal_while_it_starts_ends_it(server: DevelopmentServer) -> None:
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        os.kill(os.getpid(), signal.SIGINT)
+        await trio.sleep_forever()
+
+    server.set_app(hangs)
+    with pytest.raises(KeyboardInterrupt):
+        server.serve_forever()
 
 
 def test_told_to_end_before_it_begins_it_does_not_begin(server: DevelopmentServer) -> None:

@@ -6,6 +6,8 @@ server is returned as a value, for the caller to judge.
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -85,8 +87,15 @@ def _is_permanent(error: BaseException) -> bool:
 def _reason(error: BaseException) -> str:
     """The reason in words. Trio's errors say less than their causes: one for each address that was tried."""
     causes = [error] if error.__cause__ is None else list(leaves(error.__cause__))
-    words = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__ for cause in causes)
-    return ", ".join(dict.fromkeys(words))
+    return ", ".join(dict.fromkeys(map(_words, causes)))
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        number = error.errno or 0
+        if number in errno.errorcode:
+            return os.strerror(number)  # Trio adds the address to the text
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 #: The beginnings of error replies that a change of the configuration ends, of Redis or of the channel layer.
@@ -209,7 +218,9 @@ async def open_connection(host: Host, timeout: float = CONNECT_TIMEOUT) -> Redis
             await connection.aclose()
             raise
         return connection
-    raise ConnectionLost(f"Redis at {host} did not answer within {timeout:g} seconds")
+    # A Redis without TLS does not answer a TLS handshake at all.
+    hint = "" if host.tls is None else "; if it has no TLS, use redis:// and not rediss://"
+    raise ConnectionLost(f"Redis at {host} did not answer within {timeout:g} seconds{hint}")
 
 
 async def _open_stream(host: Host) -> trio.abc.Stream:

@@ -26,11 +26,12 @@ class FirstContact:
         """Note that Redis answers."""
         self._ended.set()
 
-    def failed(self, error: ConnectionLost) -> None:
-        """Note that an attempt has failed; only the first one counts."""
+    def failed(self, error: ConnectionLost) -> bool:
+        """Note that an attempt has failed; returns whether :meth:`wait` raises the error. Only the first one counts."""
         if isinstance(error, Misconfigured) and not self._ended.is_set():
             self._refusal = error
         self._ended.set()
+        return error is self._refusal
 
     async def wait(self) -> None:
         """Wait for the end of the first attempt; raises Misconfigured if another one would fail in the same way."""

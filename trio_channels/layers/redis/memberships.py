@@ -58,7 +58,7 @@ class Memberships:
             return
         raise ChannelLayerUnavailable(
             f"Redis did not confirm within {self._timeout:g} seconds that this process joined {group!r}; "
-            f"{self._pipeline!r}"
+            f"{self._pipeline.state}"
         )
 
     def change(self, group: str) -> None:

@@ -96,6 +96,11 @@ class Pipeline:
         )
 
     @property
+    def state(self) -> str:
+        """Whether it is connected, in words."""
+        return "connected" if self._connection else self._last_error
+
+    @property
     def _unanswered(self) -> list[Call]:
         return [] if self._batch is None else self._batch.calls
 
@@ -125,7 +130,7 @@ class Pipeline:
             raise ChannelLayerUnavailable(
                 f"{self.name} did not answer {when}"
                 f" ({'sent, may still take effect' if call.sent else 'not sent'}); "
-                f"{'connected' if self._connection else self._last_error}"
+                f"{self.state}"
             )
         if isinstance(call.reply, ReplyError):
             raise CommandRefused(f"{self.name} refuses: {call.reply}")
@@ -190,9 +195,9 @@ class Pipeline:
                         await connection.aclose()
             except ConnectionLost as error:
                 self._last_error = str(error)
-                self.contact.failed(error)
-                self._outage = self._outage or Outage(self.name)
-                self._outage.failed(error)
+                if not self.contact.failed(error):
+                    self._outage = self._outage or Outage(self.name)
+                    self._outage.failed(error)
             await self._back_off.wait()
 
     async def _serve(self, connection: RedisConnection) -> None:

@@ -18,6 +18,7 @@ from ...exceptions import TrioChannelsError
 from ...layers.lifespan import open_layers
 from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
 from ...routing import get_default_application
+from ...server.lifespan import CANNOT_START, CRASHED
 from ...worker import CONCURRENCY, Acknowledge, Worker
 from .._channels import add_layer_argument, shared_layer
 
@@ -84,11 +85,15 @@ class Command(BaseCommand):
                 max_deliveries=options["max_deliveries"],
                 claim_after=options["claim_after"],
             )
-            with Watchdog(logger) as watchdog:
-                ends = _Ends(watchdog)
-                trio.run(_work_until_told, worker, ends)
         except TrioChannelsError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error), returncode=CANNOT_START) from error
+        with Watchdog(logger) as watchdog:
+            ends = _Ends(watchdog)
+            try:
+                trio.run(_work_until_told, worker, ends)
+            except TrioChannelsError as error:
+                code = CRASHED if ends.started else CANNOT_START
+                raise CommandError(str(error), returncode=code) from error
         if ends.code:
             sys.exit(ends.code)
 
@@ -99,6 +104,7 @@ class _Ends:
 
     watchdog: Watchdog
     code: int = 0
+    started: bool = False  # whether the layers have been opened
 
 
 async def _work_until_told(worker: Worker, ends: _Ends) -> None:
@@ -109,6 +115,7 @@ async def _work_until_told(worker: Worker, ends: _Ends) -> None:
             nursery.start_soon(_handle_signals, signals, worker, nursery.cancel_scope, ends)
             try:
                 async with open_layers():
+                    ends.started = True
                     await worker.run()
             except Exception as error:
                 failure = error  # raised below, outside the nursery, which would wrap it in a group

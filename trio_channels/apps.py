@@ -7,6 +7,7 @@ from django.apps import AppConfig
 from . import _conf, bridge, checks
 from .exceptions import ConfigurationError
 from .log import enable_loggers
+from .server.hardening import harden_hypercorn
 
 
 class TrioChannelsConfig(AppConfig):
@@ -25,4 +26,4 @@ class TrioChannelsConfig(AppConfig):
             return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()
-        # also with an application that is none of ours: its worker refuses Django's own handler
+        harden_hypercorn()  # also with an application that is none of ours: its worker refuses Django's own handler

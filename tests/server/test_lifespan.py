@@ -192,6 +192,15 @@ async def test_hypercorns_command_ends_with_a_code(
     assert record.exc_info is None
 
 
+async def test_hypercorns_command_refuses_a_wrong_configuration(caplog: pytest.LogCaptureFixture) -> None:
+    app = ASGIWrapper(application(starts, ends))
+    with pytest.raises(SystemExit) as ended:
+        await hardened_worker(app, config_for_tests(root_path="chat"))
+    assert ended.value.code == CANNOT_START
+    (record,) = (record for record in caplog.records if record.levelno == logging.CRITICAL)
+    assert "root_path" in record.getMessage()
+
+
 async def test_other_errors_of_hypercorns_command_are_raised() -> None:
     app = ASGIWrapper(application(starts, ends))
     with pytest.raises(ExceptionGroup) as group:

@@ -33,7 +33,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 def test_install_replaces_what_hypercorns_worker_runs() -> None:
     assert install()
-    assert hypercorn.trio.run.worker_serve is _serve.hardened_worker_serve
+    assert hypercorn.trio.run.worker_serve is _serve.hardened_worker
     assert hypercorn.trio.worker_serve is _serve.hardened_worker_serve
     assert install(), "again"
 
@@ -98,7 +98,7 @@ def test_application_hardens_hypercorn_unless_the_setting_says_no(
     settings.TRIO_CHANNELS = {"HARDEN_HYPERCORN": wanted}
     monkeypatch.delitem(sys.modules, "tests.server.loaded", raising=False)
     run = loaded_by_hypercorn(monkeypatch, "tests.server.loaded:application")
-    assert (run is _serve.hardened_worker_serve) is wanted
+    assert (run is _serve.hardened_worker) is wanted
 
 
 def test_application_hardens_nothing_without_hypercorns_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,17 +135,18 @@ async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> No
     """:func:`hardened_worker_serve` for hypercorn's command: a failed start is a line, and an exit code.
 
     Raises:
-        SystemExit: the application did not start (CANNOT_START), or did not end in order (CRASHED).
+        SystemExit: the application or the configuration is wrong (CANNOT_START), or the application did not end in
+            order (CRASHED).
     """
     try:
         await hardened_worker_serve(app, config, **options)
     except Exception as error:
         failure = bare(error)
-        if not isinstance(failure, LifespanFailed):
+        if not isinstance(failure, LifespanFailed | ConfigurationError):
             raise
         await config.log.critical("%s", failure)
-        code = CANNOT_START if failure.stage == "startup" else CRASHED
-        raise SystemExit(code) from None
+        ended_badly = isinstance(failure, LifespanFailed) and failure.stage == "shutdown"
+        raise SystemExit(CRASHED if ended_badly else CANNOT_START) from None
 
 
 def _listening_sockets(config: Config) -> Sockets:

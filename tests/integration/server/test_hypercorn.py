@@ -660,8 +660,7 @@ async def test_layer_that_cannot_be_opened_stops_the_start(caplog: pytest.LogCap
     ):
         await trio_serve(ProtocolTypeRouter({}), config_for_tests())
     assert "no.such.Layer" in repr(failed.value)
-    (record,) = [record for record in caplog.records if record.name == "trio_channels.lifespan"]
-    assert record.exc_info is not None
+    assert not [record for record in caplog.records if record.name == "trio_channels.lifespan"]  # the server tells it
 
 
 async def trio_serve(application: Any, config: Any) -> None:

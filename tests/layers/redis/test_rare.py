@@ -32,7 +32,7 @@ async def test_server_that_refuses_the_scripts_is_not_available() -> None:
     async with link_to(answer) as pipeline:
         refused = True
         await trio.aclose_forcefully(pipeline._connection._stream)  # type: ignore[union-attr]
-        await until(lambda: "refused a script or a transaction: NOPERM no scripts" in repr(pipeline))
+        await until(lambda: "refuses a script or a transaction: NOPERM no scripts" in repr(pipeline))
 
 
 async def test_nobody_is_connected_to_who_has_no_address() -> None:

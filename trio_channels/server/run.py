@@ -114,7 +114,7 @@ async def worker_serve(
             async with trio.open_nursery() as times:
                 times.start_soon(server.clock.run)
                 async with trio.open_nursery() as connections:
-                    binds, accept = await _open(server, sockets or _listening_sockets(config), connections)
+                    binds, accept = await _open(server, sockets, connections)
                     task_status.started(binds)
                     await _until_shutdown(accept, context, shutdown_trigger)
                     connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
@@ -171,12 +171,13 @@ def _registered(server: Server) -> Iterator[None]:
         servers.remove(server)
 
 
-async def _open(server: Server, sockets: Sockets, connections: trio.Nursery) -> tuple[list[str], list[Accept]]:
+async def _open(server: Server, given: Sockets | None, connections: trio.Nursery) -> tuple[list[str], list[Accept]]:
     """The bound addresses, and the functions that accept connections on them."""
     config = server.config
     binds: list[str] = []
     accept: list[Accept] = []
-    tls = config.create_ssl_context()
+    tls = config.create_ssl_context()  # before a socket is opened: it may fail
+    sockets = given or _listening_sockets(config)
     if tls is not None:
         accept.append(_acceptor(partial(server.serve, tls=tls), sockets.secure_sockets, connections))
         binds += [f"https://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.secure_sockets]

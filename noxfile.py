@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -74,7 +75,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts."""
-    for name in [*SUITES, *BRIDGES, "docs", "package", "packages", "browser", "faults"]:
+    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "browser", "faults"]:
         session.notify(name)
 
 
@@ -146,6 +147,23 @@ def docs(session: nox.Session) -> None:
     """The documentation, with warnings as errors."""
     install(session, "-e", ".[docs,test,redis]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def samples(session: nox.Session) -> None:
+    """mypy --strict and pyright, over the tutorial and the other samples of the documentation, as users run them."""
+    install(session, ".[redis]", "mypy>=1.15", "pyright[nodejs]", "django-stubs", "pytest")
+    shutil.rmtree(HERE / "build", ignore_errors=True)  # it may have files that are gone
+    session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
+    with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
+        shutil.copytree(HERE / "docs" / "snippets", folder, dirs_exist_ok=True)
+        shutil.move(Path(folder, "tutorial"), Path(folder, "project"))
+        shutil.copy(HERE / "tests" / "typing" / "ported.py", folder)
+        for place in (Path(folder, "project"), Path(folder)):
+            session.chdir(place)
+            names = sorted(file.name for file in place.glob("*.py")) or ["."]
+            session.run("mypy", "--strict", "--config-file=", *names)
+            session.run("pyright", *names)
 
 
 @nox.session

@@ -46,7 +46,7 @@ class HealthApplication:
     def __repr__(self) -> str:
         return f"<HealthApplication for {'CHANNEL_LAYERS' if self._layers is None else ', '.join(self._layers)}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Answer a request, or deny a WebSocket. Cancellation: the client may get none or a part of the answer."""
         if scope["type"] == "websocket":
             await deny_websocket(receive, send)

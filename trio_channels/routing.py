@@ -66,7 +66,7 @@ class ProtocolTypeRouter:
     def __repr__(self) -> str:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application for the scope's type. Cancellation: the application's."""
         if scope["type"] != "lifespan" and not trio.lowlevel.in_trio_run():
             raise ConfigurationError(NOT_TRIO)  # some servers have no lifespan, in which to report it at start-up
@@ -128,7 +128,7 @@ class URLRouter:
     def __repr__(self) -> str:
         return f"<URLRouter {[str(route.pattern) for route in self._table]}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application of the first route that matches. Cancellation: the application's."""
         nested = "path_remaining" in scope
         path = scope["path_remaining"] if nested else _enter_mount_point(scope)
@@ -171,7 +171,7 @@ class ChannelNameRouter:
     def __repr__(self) -> str:
         return f"<ChannelNameRouter for {', '.join(self.application_mapping)}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application for the scope's channel. Cancellation: the application's."""
         if "channel" not in scope:
             raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")

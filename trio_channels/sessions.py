@@ -43,7 +43,7 @@ class CookieMiddleware:
     def __init__(self, inner: ASGIApplication) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the inner application. Cancellation: the application's."""
         if "cookies" not in scope:
             values = [value for name, value in scope.get("headers", ()) if name.lower() == b"cookie"]
@@ -90,7 +90,7 @@ class SessionMiddleware:
     def __init__(self, inner: ASGIApplication) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the inner application.
 
         Cancellation: the application's. A changed session is still saved, for at most :data:`SAVE_TIMEOUT` seconds.

@@ -34,7 +34,7 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
     def __repr__(self) -> str:
         return f"<StaticFilesHandler of {self.base_url.path} before {self.application!r}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve a static file, or call the application. Cancellation: a search that has begun is completed."""
         if scope["type"] == "http" and self._should_handle(scope["path"]):
             await super().__call__(scope, receive, send)

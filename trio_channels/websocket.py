@@ -24,7 +24,7 @@ from typing import Any, Self, overload
 import trio
 
 from ._asgi.close_codes import NORMAL
-from ._asgi.protocol import DISCONNECTS, ASGIApplication, Message, Receive, Scope, Send
+from ._asgi.protocol import DISCONNECTS, Application, Message, Receive, Scope, Send
 from ._connection.connection import Connection
 from ._connection.supervisor import supervise
 from ._limits import Limits
@@ -180,18 +180,18 @@ class WebSocket:
 
 
 @overload
-def websocket(endpoint: Endpoint, /) -> ASGIApplication: ...
+def websocket(endpoint: Endpoint, /) -> Application: ...
 
 
 @overload
 def websocket(
     *, limits: Limits | None = None, cancel_on_disconnect: bool = True
-) -> Callable[[Endpoint], ASGIApplication]: ...
+) -> Callable[[Endpoint], Application]: ...
 
 
 def websocket(
     endpoint: Endpoint | None = None, /, *, limits: Limits | None = None, cancel_on_disconnect: bool = True
-) -> ASGIApplication | Callable[[Endpoint], ASGIApplication]:
+) -> Application | Callable[[Endpoint], Application]:
     """Make an ASGI application of an async function that takes a :class:`WebSocket`.
 
     Args:
@@ -209,7 +209,7 @@ def websocket(
     return _application(endpoint, limits=limits, cancel_on_disconnect=cancel_on_disconnect)
 
 
-def _application(endpoint: Endpoint, *, limits: Limits | None, cancel_on_disconnect: bool) -> ASGIApplication:
+def _application(endpoint: Endpoint, *, limits: Limits | None, cancel_on_disconnect: bool) -> Application:
     @functools.wraps(endpoint)
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":

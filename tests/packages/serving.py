@@ -36,6 +36,11 @@ class Site:
         """Everything that the server has written so far."""
         return self._server.text
 
+    def lines(self, name: str) -> list[Any]:
+        """The objects in a file with one line of JSON for each. The last line may be in the making."""
+        lines = (self.folder / name).read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
     async def logged(self, pattern: str) -> None:
         """Wait for a line of the log."""
         await self._server.said(pattern)

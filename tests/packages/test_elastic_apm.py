@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -26,8 +25,8 @@ OPTIONS = {
 
 def reported(served: Site, kind: str, **fields: str) -> list[dict[str, Any]]:
     """The events of a kind with these fields."""
-    events = map(json.loads, (served.folder / "events.jsonl").read_text().splitlines())
-    return [event for event in events if event["kind"] == kind and event.items() >= fields.items()]
+    lines = served.lines("events.jsonl")
+    return [event for event in lines if event["kind"] == kind and event.items() >= fields.items()]
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,7 +17,7 @@ FAILING = "tests.packages.sites.sentry.failing"
 
 def reported(served: Site, kind: str) -> list[dict[str, Any]]:
     """The events about a view or a consumer."""
-    events = [json.loads(line) for line in (served.folder / "events.jsonl").read_text().splitlines()]
+    events = served.lines("events.jsonl")
     return [event for event in events if event["request"]["url"].endswith(f"/{kind}/")]
 
 

@@ -33,7 +33,8 @@ from trio_channels.worker import Acknowledge, ChannelStatistics, Worker, WorkerS
 
 class AsyncChat(AsyncJsonWebsocketConsumer):
     async def receive_json(self, content: Any) -> None:
-        assert_type(self.channel_layer, ChannelLayer | None)
+        assert_type(self.channel_layer, ChannelLayer | Any)
+        await self.channel_layer.grup_send("room", {"type": "chat"})  # type: ignore[union-attr]
         assert_type(self.channel_name, str)
         assert_type(await self.send_json(content), None)
         assert_type(await self.close(code=4000, reason="enough"), None)
@@ -75,7 +76,7 @@ async def uses() -> None:
     assert_type(await add(1, right=2), int)
     assert_type(await name_of(1), str)
     assert_type(async_to_sync(double)(number=1), int)
-    assert_type(get_channel_layer(), ChannelLayer | None)
+    assert_type(get_channel_layer(), ChannelLayer | Any)
     layer = InMemoryChannelLayer(capacity=10, overflow="drop_oldest")
     assert_type(layer.statistics(), LayerStatistics)
     async with layer.subscribe("room") as events:

@@ -13,6 +13,7 @@ import enum
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from typing import Protocol as StructuralType
 
 from ..exceptions import IllegalMessage, ServerProtocolError
 from ..log import number_of
@@ -24,6 +25,13 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Application(StructuralType):
+    """An application that Django's ``path()`` and ``re_path()`` take: their type expects the response of a view."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Any:
+        """Run one connection. Cancellation: the application's."""
 
 
 class State(enum.Enum):

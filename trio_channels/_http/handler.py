@@ -87,7 +87,7 @@ class DjangoHandler(ASGIHandler):
         self._async_chain: Section | None = None
         self._async_chain_lock = threading.Lock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve one request.
 
         Raises:

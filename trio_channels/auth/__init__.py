@@ -127,7 +127,7 @@ class AuthMiddleware:
     def __init__(self, inner: ASGIApplication) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the inner application. Cancellation: as :func:`get_user`, then the application's."""
         if "user" in scope:
             await self.inner(scope, receive, send)

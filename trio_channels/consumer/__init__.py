@@ -42,7 +42,7 @@ class ConsumerApplication(Protocol):
     consumer_class: type[Consumer]
     consumer_initkwargs: dict[str, Any]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run one connection. Cancellation: as :meth:`Consumer.__call__`."""
 
 
@@ -51,7 +51,8 @@ class Consumer:
 
     Attributes:
         channel_layer_alias: the entry of ``CHANNEL_LAYERS`` to use.
-        channel_layer: the channel layer, or None if there is none. A class may set one, in place of the entry.
+        channel_layer: the channel layer; None, which the type leaves out, if there is no such entry. A class may set
+            one, in place of the entry.
         channel_name: the name of this connection's own channel; set only if there is a layer.
         scope: the connection's ASGI scope.
         handler_concurrency: the number of handlers of one connection that may run at a time; 1 by default. With more
@@ -64,7 +65,7 @@ class Consumer:
     """
 
     channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
-    channel_layer: ChannelLayer | None = None
+    channel_layer: ChannelLayer | Any = None
     handler_concurrency: int = 1
     cancel_on_disconnect: bool = False
     mailbox_overflow: Overflow | None = None

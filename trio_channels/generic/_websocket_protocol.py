@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._asgi.close_codes import INVALID_DATA, NO_STATUS, UNSUPPORTED_DATA
 from .._asgi.protocol import Message
@@ -41,7 +41,7 @@ class WebsocketProtocol:
     groups: Iterable[str] | None = None
 
     channel_layer_alias: str
-    channel_layer: ChannelLayer | None
+    channel_layer: ChannelLayer | Any
     channel_name: str
     _connection: Connection
 
@@ -106,14 +106,19 @@ class WebsocketProtocol:
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Override: called with each message: text or bytes; the other argument is None."""
 
-    async def disconnect(self, code: int) -> None:
-        """Override: called once at every end of the connection.
+    if TYPE_CHECKING:
+        # Overrides may name the code as they like; Channels' documentation has `close_code`.
+        async def disconnect(self, code: int, /) -> None: ...
+    else:
 
-        Args:
-            code: the close code; 1011 after an error of the consumer.
+        async def disconnect(self, code: int) -> None:
+            """Override: called once at every end of the connection.
 
-        Cancellation, if async: shielded from the server's, for ``DISCONNECT_TIMEOUT`` seconds.
-        """
+            Args:
+                code: the close code; 1011 after an error of the consumer.
+
+            Cancellation, if async: shielded from the server's, for ``DISCONNECT_TIMEOUT`` seconds.
+            """
 
     async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
         """Accept the WebSocket.

@@ -171,8 +171,10 @@ def _foreign(name: str, path: str) -> InvalidChannelLayerError:
 channel_layers = ChannelLayerManager()
 
 
-def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | None:
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayer | Any:
     """The channel layer of that alias, or None if ``CHANNEL_LAYERS`` has no such entry.
+
+    The type leaves None out: a type checker would ask each project with a layer for a check.
 
     Raises:
         InvalidChannelLayerError: no layer can be made from the entry.

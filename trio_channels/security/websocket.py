@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.utils.http import is_same_domain
@@ -85,7 +85,7 @@ class OriginValidator:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} for {self.allowed_origins!r} before {self.application!r}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application, or deny the WebSocket. Cancellation: the application's."""
         if scope["type"] != "websocket":
             raise ConfigurationError(

@@ -1,9 +1,10 @@
-"""A consumer of djangochannelsrestframework, and one of our own with the same serializer."""
+"""A consumer of djangochannelsrestframework, or one of our own with the same serializer."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.urls import path
 from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
@@ -35,4 +36,5 @@ class Users(AsyncJsonWebsocketConsumer):
 
 
 urlpatterns: list[Any] = []
-websocket_urlpatterns = [path("channels/", ChannelsUsers.as_asgi()), path("own/", Users.as_asgi())]
+consumer = ChannelsUsers if settings.CHANNELS_CONSUMER else Users
+websocket_urlpatterns = [path("", consumer.as_asgi())]

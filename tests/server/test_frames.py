@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, Message, TextMessage
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, RsvBits
 
 from trio_channels.server.frames import (
     BINARY,
@@ -42,6 +44,28 @@ def test_compressed_data_before_any_frame_is_refused() -> None:
     deflate = BoundedDeflate(10)
     deflate._inbound_is_compressible = deflate._inbound_compressed = True
     assert deflate.frame_inbound_payload_data(None, b"x") is CloseReason.PROTOCOL_ERROR  # type: ignore[arg-type]
+
+
+def inflated(*frames: tuple[int, bool, bytes], compressed: bool) -> list[bytes | CloseReason | None]:
+    """A message's frames, each given by opcode, whether it is final, and payload: what comes after each payload."""
+    deflate, found = BoundedDeflate(1_000), []
+    decoder = FrameProtocol(client=False, extensions=[deflate])
+    for opcode, final, payload in frames:
+        reserved = RsvBits(compressed and opcode != 0, False, False)
+        deflate.frame_inbound_header(decoder, Opcode(opcode), reserved, len(payload))
+        assert deflate.frame_inbound_payload_data(decoder, payload) == (b"text" if payload else b"")
+        found.append(deflate.frame_inbound_complete(decoder, final))
+    return found
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_message_may_be_compressed_or_not(opcode: int) -> None:
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(b"text") + packer.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    assert inflated((opcode, True, packed), compressed=True) == [b""]
+    assert inflated((opcode, False, packed), (0, True, b""), compressed=True) == [None, b""]
+    assert inflated((opcode, True, b"text"), compressed=False) == [None]
+    assert inflated((opcode, False, b"text"), (0, True, b""), compressed=False) == [None, None]
 
 
 def test_group_is_the_clients_fault_if_all_of_it_is() -> None:

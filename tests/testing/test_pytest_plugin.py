@@ -60,6 +60,19 @@ def test_sync():
     result.assert_outcomes(passed=4)
 
 
+def test_threads_need_no_settings(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    pytester.makepyfile("""
+from django.conf import settings
+from trio_channels.sync import sync_to_async
+
+async def test_call():
+    assert not settings.configured
+    assert await sync_to_async(int)("7") == 7
+""")
+    pytester.runpytest_subprocess(*ARGUMENTS).assert_outcomes(passed=1)
+
+
 def test_test_over_time_is_cancelled_and_says_where_it_waited(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,

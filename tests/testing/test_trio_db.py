@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from django.contrib.auth.models import User
 from django.db import connections, transaction
 from django.http import HttpResponse
@@ -83,6 +84,22 @@ async def test_threads_used_before_are_an_error(db: None) -> None:
     with pytest.raises(ConfigurationError, match="Share the connections first"):
         async with shared_connections({}):
             pytest.fail("shared")
+
+
+async def test_connection_may_be_lent_twice(ada: User, trio_db: None) -> None:
+    """A Trio run inside of the test's, as a synchronous test helper may make one."""
+
+    async def inner() -> None:
+        async with shared_connections({"default": connections["default"]}):
+            assert await sync_to_async(names)() == ["ada"]
+
+    def lend_again() -> list[str]:
+        trio.run(inner)
+        connections["default"].close_if_unusable_or_obsolete()  # as at the end of each request
+        return names()
+
+    assert await sync_to_async(lend_again)() == ["ada"]
+    assert await sync_to_async(names)() == ["ada"]
 
 
 # -- on SQLite and on PostgreSQL --------------------------------------------------------------------------------------

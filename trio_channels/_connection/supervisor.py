@@ -88,11 +88,13 @@ async def supervise(
             async with _Reading(connection):
                 failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)
-                try:
-                    if not isinstance(failure, trio.Cancelled):
-                        await connection.drain()
-                finally:  # a cancellation meanwhile must not hide the failure
-                    if failure is not None:
+                if failure is None:
+                    await connection.drain()
+                else:
+                    try:
+                        if not isinstance(failure, trio.Cancelled):
+                            await connection.drain()
+                    finally:  # a cancellation meanwhile must not hide the failure
                         raise failure
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)

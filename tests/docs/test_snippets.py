@@ -28,6 +28,7 @@ from trio_websocket import open_websocket_url
 from trio_channels import _conf
 from trio_channels._http.handler import DjangoHandler
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
+from trio_channels.layers.base import ChannelLayer
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 
@@ -141,6 +142,21 @@ async def test_example_tests_of_the_echo_pass(load: Load) -> None:
 async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
     (example,) = examples_in(load("clock_tests"))
     await example(autojump_clock)
+
+
+async def test_example_test_of_a_stream_passes(load: Load, channel_layer: ChannelLayer) -> None:
+    (example,) = examples_in(load("stream_tests"))
+    await example(channel_layer)
+
+
+async def test_example_tests_of_users_pass(load: Load, trio_db: None, channel_layer: ChannelLayer) -> None:
+    module = load("user_tests")
+    greeted, announced = examples_in(module)
+    await greeted(await sync_to_async(User.objects.create_user)("ada"))
+    try:
+        await announced(None, channel_layer)
+    finally:
+        post_save.disconnect(load("outside").announce, sender=User)
 
 
 async def test_native_chat_sends_what_one_says_to_all(load: Load) -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from uuid import uuid4
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
@@ -32,33 +32,46 @@ THUMBNAILS = (
 )
 
 
-def marked(mark: str) -> dict[int, str]:
-    """The processes with a mark in their environment, as all that one has started has it: their names by number."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found[int(folder.name)] = (folder / "comm").read_text().strip()
-        except OSError:
-            pass  # it has ended, or is somebody else's
-    return found
+class Mark:
+    """Finds all processes that a runner has started, whoever their parent is: they have it in their environment.
+
+    Redis overwrites its environment, with its title. It works in a temporary folder, and the mark's is the only place
+    for these.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder  # a path that nobody else has
+        self.variables = {"TMPDIR": folder}
+
+    def processes(self) -> dict[int, str]:
+        """Their names by number."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                place = (folder / "cwd").readlink()
+                if self._folder.encode() in (folder / "environ").read_bytes() or place.is_relative_to(self._folder):
+                    found[int(folder.name)] = (folder / "comm").read_text().strip()
+            except OSError:
+                pass  # it has ended, or is somebody else's
+        return found
 
 
 @asynccontextmanager
-async def runner(tmp_path: Path, *arguments: str) -> AsyncIterator[tuple[Program, str]]:
+async def runner(tmp_path: Path, *arguments: str) -> AsyncIterator[tuple[Program, Mark]]:
     """A runner of an example, and the mark of all its processes; those that are left at the end are killed."""
-    mark = uuid4().hex
-    data = {"CHAT_DATABASE": str(tmp_path / "chat.sqlite3"), "GALLERY_DATA": str(tmp_path), "TESTS_MARK": mark}
-    try:
-        async with program(*arguments, **data) as started:
-            yield started, mark
-    finally:
-        for number in marked(mark):
-            os.kill(number, signal.SIGKILL)
+    data = {"CHAT_DATABASE": str(tmp_path / "chat.sqlite3"), "GALLERY_DATA": str(tmp_path)}
+    with TemporaryDirectory() as folder:  # tmp_path is too long for a unix socket
+        mark = Mark(folder)
+        try:
+            async with program(*arguments, **data, **mark.variables) as started:
+                yield started, mark
+        finally:
+            for number in mark.processes():
+                os.kill(number, signal.SIGKILL)
 
 
-def nothing_is_left(mark: str, text: str, *ports: int) -> None:
-    assert marked(mark) == {}, text
+def nothing_is_left(mark: Mark, text: str, *ports: int) -> None:
+    assert mark.processes() == {}, text
     for port in ports:
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -77,7 +90,7 @@ async def test_sigterm_ends_all_processes(tmp_path: Path, script: str, servers: 
     port = free_port(*range(1, servers))
     async with runner(tmp_path, str(EXAMPLES / script), str(port)) as (started, mark):
         await started.said(says, 1 + says.count("|") if servers == 1 else servers)
-        assert len(marked(mark)) >= servers
+        assert len(mark.processes()) >= servers
         started.process.send_signal(signal.SIGTERM)
         assert await started.ends() == 0, started.text
         assert "Traceback" not in started.text
@@ -87,7 +100,7 @@ async def test_sigterm_ends_all_processes(tmp_path: Path, script: str, servers: 
 @needs_redis
 async def test_sigterm_before_it_serves_ends_redis(tmp_path: Path) -> None:
     async with runner(tmp_path, str(EXAMPLES / "chat/serve_redis.py"), str(free_port(1))) as (started, mark):
-        while "redis-server" not in marked(mark).values():  # the migration has not begun
+        while "redis-server" not in mark.processes().values():  # the migration has not begun
             await trio.lowlevel.checkpoint()
         started.process.send_signal(signal.SIGTERM)
         assert await started.ends() == 0, started.text

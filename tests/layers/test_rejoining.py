@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from trio_channels.layers import InMemoryChannelLayer, hub
 from trio_channels.layers.base import ChannelLayer
+from trio_channels.layers.mailbox import Mailbox
 from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
 from trio_channels.layers.redis.scripts import GROUP_ADD, GROUP_DISCARD
 from trio_channels.layers.redis.shard import Shard
@@ -27,26 +28,16 @@ from ..redis_server import RedisServer
 from .redis.world import make_layers, redis, until
 
 JOIN, LEAVE, SEND, GO, CHANGE, READ, CUT = "join", "leave", "send", "go", "change", "read", "cut"
+AGAIN, RETRY = "leave and join again", "cancel the join and join again"
 #: A leave overtakes the join that follows it: the messages between them are missing behind one that is not.
 OVERTAKEN = [JOIN, CHANGE, SEND, LEAVE, GO, JOIN, READ, CHANGE, SEND, CHANGE, SEND, READ]
 
 
-class Member:
-    """One membership: everything that it was given, and the number of messages sent when its join was complete."""
+class Membership(NamedTuple):
+    """Everything that a member was given, and the number of messages sent when its join was complete."""
 
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.items: list[Any] = []
-        self.joined: int | None = None
-
-    async def run(self, crowd: Crowd) -> None:
-        with self.scope, crowd.layer.open_mailbox() as mailbox:
-            try:
-                await crowd.layer.group_add("room", mailbox.name)
-                self.joined = crowd.sent
-                await trio.sleep_forever()
-            finally:
-                self.items = list(iter(mailbox.get_nowait, None))
+    items: list[Any]
+    joined: int | None
 
     def check(self, until: int | None = None) -> None:
         """No gap and no hole; the first message is no later than the join; the last is number `until`."""
@@ -56,6 +47,48 @@ class Member:
             assert not numbers or numbers[0] <= self.joined, (numbers, self.joined)
         if until is not None:
             assert numbers[-1:] == [until], (numbers, until)
+
+
+class Member:
+    """One mailbox, and its memberships one after the other."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.ended: list[Membership] = []
+        self.joined: int | None = None
+        self._stay = trio.CancelScope()
+        self._leaves = False
+
+    async def run(self, crowd: Crowd) -> None:
+        with self.scope, crowd.layer.open_mailbox() as mailbox:
+            try:
+                while True:
+                    with self._stay:
+                        await crowd.layer.group_add("room", mailbox.name)
+                        self.joined = crowd.sent
+                        await trio.sleep_forever()
+                    self._stay = trio.CancelScope()
+                    if self._leaves:
+                        await crowd.layer.group_discard("room", mailbox.name)
+                        self._end(mailbox)
+            finally:
+                self._end(mailbox)
+
+    def _end(self, mailbox: Mailbox) -> None:
+        self.ended.append(Membership(list(iter(mailbox.get_nowait, None)), self.joined))
+        self.joined = None
+
+    def join_again(self, *, leave: bool) -> None:
+        """Cancel a join that is under way; then, perhaps after a leave, join again."""
+        if leave or self.joined is None:
+            self._leaves = leave
+            self._stay.cancel()
+
+    def check(self, until: int | None = None) -> None:
+        *before, last = self.ended
+        for membership in before:
+            membership.check()
+        last.check(until)
 
 
 class Crowd:
@@ -85,6 +118,9 @@ class Crowd:
         elif step == LEAVE and self._members:
             self._left.append(self._members.pop(0))
             self._left[-1].scope.cancel()
+        elif step in (AGAIN, RETRY) and self._members:
+            self._members.append(self._members.pop(0))
+            self._members[-1].join_again(leave=step == AGAIN)
         elif step == SEND:
             self.ordered += 1
             self._to_send.send_nowait(None)
@@ -93,6 +129,7 @@ class Crowd:
     async def end(self) -> None:
         """Send a last message, and check everything."""
         staying = self._members
+        await trio.testing.wait_all_tasks_blocked()  # each member has begun its last join
         await until(lambda: all(member.joined is not None for member in staying))
         await self.take(SEND)
         await until(lambda: self.answered == self.ordered)
@@ -128,7 +165,7 @@ def test_no_hole_in_one_process(part: int, monkeypatch: pytest.MonkeyPatch) -> N
                 await crowd.take(step)
             await crowd.end()
 
-    @given(st.lists(st.sampled_from([JOIN, JOIN, LEAVE, SEND, SEND, GO]), max_size=40))
+    @given(st.lists(st.sampled_from([JOIN, JOIN, LEAVE, AGAIN, RETRY, SEND, SEND, GO]), max_size=40))
     @settings(max_examples=300)
     def explore(steps: list[str]) -> None:
         trio.run(play, steps)
@@ -234,7 +271,7 @@ async def play_over_redis(url: str, steps: list[str]) -> None:
 @pytest.mark.parametrize("rare", [(), (CUT,)], ids=["connected", "cut"])
 def test_no_hole_over_redis(redis_server: RedisServer, rare: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 1000.0)  # its commands would overtake those that wait at a gate
-    often = [JOIN, LEAVE, SEND, GO, CHANGE, READ] * 6
+    often = [JOIN, LEAVE, AGAIN, RETRY, SEND, SEND, GO, CHANGE, READ] * 4
 
     @given(st.lists(st.sampled_from([*often, *rare]), min_size=15, max_size=50))
     @example(OVERTAKEN)

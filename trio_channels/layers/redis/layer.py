@@ -32,6 +32,10 @@ TIMEOUT = 5.0
 #: may be sent again.
 TOKEN_MEMORY = 60.0
 
+_PREFIX = Rule(
+    "a non-empty str without braces",
+    lambda value: isinstance(value, str) and value != "" and set("{}").isdisjoint(value),
+)
 #: Redis counts in milliseconds.
 _FINITE = Rule("a finite number of seconds above 0", lambda value: SECONDS.holds(value) and value < float("inf"))
 
@@ -69,8 +73,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        if not isinstance(prefix, str) or not prefix or set("{}") & set(prefix):
-            raise InvalidChannelLayerError(f"prefix must be a non-empty str without braces; got {prefix!r}")
+        _PREFIX.require("prefix", prefix, InvalidChannelLayerError)
         for name, seconds in (("timeout", timeout), ("expiry", self.expiry), ("group_expiry", self.group_expiry)):
             _FINITE.require(f"{name} of a channel layer", seconds, InvalidChannelLayerError)
         COUNT.require("inbox_capacity of a channel layer", inbox_capacity, InvalidChannelLayerError)

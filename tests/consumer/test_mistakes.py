@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import trio
 
 from trio_channels._concurrency.exception_groups import leaves
 from trio_channels.consumer import AsyncConsumer
@@ -115,7 +114,9 @@ async def test_plain_method_may_return_an_awaitable() -> None:
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> Any:
             received.append(text_data)
-            return trio.lowlevel.checkpoint()
+            return self.accept_nothing()
+
+        async def accept_nothing(self) -> None: ...
 
     connection = ScriptedConnection.websocket("hello")
     assert [message["type"] for message in await connection.run(Chat.as_asgi())] == ["websocket.accept"]

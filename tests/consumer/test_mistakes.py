@@ -144,7 +144,7 @@ def test_plain_handler_of_a_servers_event_is_refused(base: Any, name: str, funct
 
 
 @pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
-@pytest.mark.parametrize("groups", ["lobby", "", b"lobby", 5, names()], ids=repr)
+@pytest.mark.parametrize("groups", ["lobby", "", b"lobby", 5, pytest.param(names(), id="iterator")])
 async def test_groups_that_are_no_list_are_refused(base: Any, groups: Any) -> None:
     wanted = r"^Chat\.groups must be a list of names, such as \['(lobby)?'\]; got "
     with pytest.raises(ConfigurationError, match=wanted):

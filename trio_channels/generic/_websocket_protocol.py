@@ -35,7 +35,7 @@ class WebsocketProtocol:
     """The behaviour of a WebSocket consumer, sync or async.
 
     Attributes:
-        groups: names of channel layer groups that every connection of the class joins before ``connect``.
+        groups: a list of the names of channel layer groups that every connection of the class joins before ``connect``.
     """
 
     groups: Iterable[str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,8 @@ def samples(session: nox.Session) -> None:
         shutil.copytree(HERE / "docs" / "snippets", folder, dirs_exist_ok=True)
         shutil.move(Path(folder, "tutorial"), Path(folder, "project"))
         shutil.copy(HERE / "tests" / "typing" / "ported.py", folder)
+        _, native = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
+        Path(folder, "readme.py").write_text(native)
         for place in (Path(folder, "project"), Path(folder)):
             session.chdir(place)
             names = sorted(file.name for file in place.glob("*.py")) or ["."]

@@ -6,7 +6,7 @@ login and sends signals.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import auth
 from django.core.exceptions import ValidationError

@@ -101,20 +101,23 @@ class Hub:
         """Put one envelope into each member's mailbox."""
         members = self.groups.get(group)
         if members is not None:
+            put = Mailbox.put if envelope.frames is None else Mailbox.put_broadcast
             for mailbox in members.values():
-                mailbox.put(envelope)
+                if mailbox.name not in envelope.exclude:
+                    put(mailbox, envelope)
 
     async def fan_out_in_parts(self, group: str, envelope: Envelope) -> None:
         """As :meth:`fan_out`, but other tasks run after every :data:`PART` members. Call it inside :meth:`turn`."""
         # Members that leave meanwhile are skipped; new ones are not added. Not cancellable: all members get it. It ends
         # with the last member: those who join the empty group may have missed the messages behind this one.
         members = self.groups.get(group, {})
-        names = list(members)
+        names = [name for name in members if name not in envelope.exclude]
+        put = Mailbox.put if envelope.frames is None else Mailbox.put_broadcast
         for start in range(0, len(names), PART):
             for name in names[start : start + PART]:
                 mailbox = members.get(name)
                 if mailbox is not None:
-                    mailbox.put(envelope)
+                    put(mailbox, envelope)
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @property

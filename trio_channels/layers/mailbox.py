@@ -72,6 +72,7 @@ class Mailbox:
         "_receivers",
         "_ring",
         "_waiting",
+        "broadcast",
         "capacity",
         "end",
         "failure",
@@ -103,6 +104,7 @@ class Mailbox:
         self.end: Callable[[str | None], Exception] = _end_of_channel
         self.on_overflow: Callable[[], None] | None = None  # at the first overflow with "close"
         self.on_failure: Callable[[], None] | None = None
+        self.broadcast: Callable[[Envelope], bool] | None = None  # writes a broadcast to the client now, if it can
         self.failure: str | None = None  # why the layer has failed
         self.groups: set[str] = set()  # changed by the hub
         self.last_used = trio.current_time()  # of ownerless mailboxes
@@ -158,6 +160,14 @@ class Mailbox:
         if self._ring is not None:
             self._ring()
         return accepted
+
+    def put_broadcast(self, envelope: Envelope) -> bool:
+        """As :meth:`put`, but if nothing waits, the owner may write the message to its client at once."""
+        waiting = self._entries or self._hole or self._closed or self.overflowed
+        if self.broadcast is None or waiting or not self.broadcast(envelope):
+            return self.put(envelope)
+        self._counters.delivered += 1
+        return True
 
     def _append(self, entry: Envelope | Hole) -> None:
         if self._entries is _NO_ENTRIES:

@@ -88,6 +88,26 @@ class Writer:
         elif sent < len(data):
             self.abort()  # for a frame of two bytes it does not happen
 
+    def write_whole(self, data: bytes) -> bool:
+        """Write to the client now. False, and nothing is written, if somebody else is writing or the kernel is full."""
+        if not self.can_write_now:
+            return False
+        try:
+            sent = self._transport.send_nowait(data)
+        except BROKEN as error:
+            self._broken(error)
+            return True
+        if 0 < sent < len(data):
+            self._turn_to_write.acquire_nowait()  # the rest must follow
+            self.tasks.spawn(self._finish, memoryview(data)[sent:])
+        return sent > 0
+
+    async def _finish(self, rest: memoryview) -> None:
+        try:
+            await self._write_in_turn(rest)
+        except BROKEN as error:
+            self._broken(error)
+
     @property
     def can_write_now(self) -> bool:
         """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""

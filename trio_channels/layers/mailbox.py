@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,14 +160,6 @@ class Mailbox:
         if self._ring is not None:
             self._ring()
         return accepted
-
-    def put_broadcast(self, envelope: Envelope) -> bool:
-        """As :meth:`put`, but if nothing waits, the owner may write the message to its client at once."""
-        waiting = self._entries or self._hole or self._closed or self.overflowed
-        if self.broadcast is None or waiting or not self.broadcast(envelope):
-            return self.put(envelope)
-        self._counters.delivered += 1
-        return True
 
     def _append(self, entry: Envelope | Hole) -> None:
         if self._entries is _NO_ENTRIES:
@@ -323,6 +315,21 @@ class Mailbox:
         task = next(iter(self._receivers))
         del self._receivers[task]
         trio.lowlevel.reschedule(task, result)
+
+
+def put_into(mailboxes: Iterable[Mailbox], envelope: Envelope) -> None:
+    """Put a message into each mailbox. An owner for whom nothing waits may write a broadcast to its client at once."""
+    if envelope.frames is None:
+        for mailbox in mailboxes:
+            mailbox.put(envelope)
+        return
+    for mailbox in mailboxes:  # without a call for each: there may be thousands
+        broadcast = mailbox.broadcast
+        waiting = mailbox._entries or mailbox._hole or mailbox._closed or mailbox.overflowed
+        if broadcast is None or waiting or not broadcast(envelope):
+            mailbox.put(envelope)
+        else:
+            mailbox._counters.delivered += 1
 
 
 def _end_of_channel(_failure: str | None) -> Exception:

@@ -284,6 +284,15 @@ async def test_disconnect_gets_the_code_or_1005(event: dict[str, Any], code: int
     assert codes == [code]
 
 
+@pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
+async def test_disconnect_of_the_base_takes_its_code_by_name(base: Consumer) -> None:
+    class Passes(base):  # type: ignore[misc]
+        def disconnect(self, close_code: int) -> Any:
+            return super().disconnect(code=close_code)
+
+    await ScriptedConnection.websocket(code=4001).run(Passes.as_asgi())
+
+
 async def test_send_after_a_close_of_its_own_raises() -> None:
     raised: list[int | None] = []
 

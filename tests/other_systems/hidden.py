@@ -26,10 +26,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import django
 import django.contrib.staticfiles.handlers
 import django.core.management.commands.runserver
 import django.db.backends.sqlite3.base
-import django.test  # noqa: F401
+import django.test
 import hypercorn.trio
 import hypercorn.trio.run  # noqa: F401
 import pytest  # noqa: F401
@@ -101,6 +102,7 @@ def _refusing(function: Callable[..., Any], kind: Callable[[int], bool]) -> Call
 
 def import_everything() -> None:
     """Import every module of the package."""
+    django.setup()  # some modules import Django's models
     package = importlib.import_module("trio_channels")
     names = [module.name for module in pkgutil.walk_packages(package.__path__, "trio_channels.")]
     for name in names:

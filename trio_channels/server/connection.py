@@ -63,6 +63,7 @@ class ServerConnection(TCPServer):
         self._reading = trio.CancelScope()
         self._closing = False
         self._immediate = 0
+        self._expected_at = 0.0
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -146,6 +147,8 @@ class ServerConnection(TCPServer):
                 self._report(error)
                 await self.protocol.refuse(400)
                 await self._begin_to_close()
+        if isinstance(self.protocol, Http2):
+            await self.protocol.settle()
 
     async def _handle(self, data: bytes) -> None:
         try:
@@ -166,8 +169,8 @@ class ServerConnection(TCPServer):
                     self._immediate = 0
             timed = self.frames_to is None and not self._closing
             if timed:
-                begun = trio.current_time()
-                self._expect(begun)
+                self._expected_at = trio.current_time()
+                self._expect(self._expected_at)
             self.listening = True
             try:
                 if self.tls is None:
@@ -179,7 +182,7 @@ class ServerConnection(TCPServer):
             if timed:
                 if not self._closing:
                     self._reading.deadline = math.inf
-                self._patience.received(len(data), trio.current_time() - begun)
+                self._patience.received(len(data), trio.current_time() - self._expected_at)
         except _BROKEN as error:
             self._note(error)
             return b""
@@ -189,6 +192,12 @@ class ServerConnection(TCPServer):
         self._patience.expect(self.protocol.waiting, now)
         if not self._closing:
             self._reading.deadline = self._patience.deadline
+
+    def expect_again(self) -> None:
+        """Set the deadline for a body anew: the application has taken all of it that has come."""
+        if self.listening and self._patience.waiting is not Waiting.BODY and self.frames_to is None:
+            self._expected_at = trio.current_time()  # until now the application kept the client waiting
+            self._expect(self._expected_at)
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait while the client is not read; abort if the client goes. ``wait`` is called again each second."""
@@ -272,12 +281,12 @@ class ServerConnection(TCPServer):
                 self.abort()
 
     async def close_if_idle(self) -> None:
-        """Close a connection without a request if the server shuts down."""
+        """Close a connection without a request if the server shuts down; one of HTTP/2 when its requests have ended."""
         if not self.served.ending or self._closing:
             return
-        if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
-            if isinstance(self.protocol, Http2):
-                await self.protocol.farewell()
+        if isinstance(self.protocol, Http2):
+            self.protocol.drain()
+        elif self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:

@@ -66,6 +66,11 @@ class WebSocketStream(WSStream):
         self._events = 0
         self.closed = not server_connection.streams.enter(self)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the client's bytes are read; not while the application keeps the connection waiting."""
+        return self._server_connection.listening
+
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
         if isinstance(event, StreamClosed):
@@ -270,7 +275,7 @@ class WebSocketStream(WSStream):
             heard = self._server_connection.reads
             await self._send_wsproto_event(Ping())
             await trio.sleep(step)
-            quiet = self._server_connection.reads == heard and self._server_connection.listening
+            quiet = self._server_connection.reads == heard and self.is_read
             silent = silent + step if quiet else 0.0
             if silent >= pong:
                 self._server_connection.served.count("silent")

@@ -90,7 +90,7 @@ BORDERS = {
     "server.http1": {"h11"},
     "server.http2.draining": {"h2", "hyperframe"},
     "server.http2.floods": {"h2"},
-    "server.http2.protocol": {"h2"},
+    "server.http2.protocol": {"h2", "hpack"},
     "server.http2.sending": {"h2", "priority"},
     "server.websocket": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},

@@ -34,6 +34,9 @@ FRAMES_PER_TURN = 64
 #: The bytes with which a client begins (RFC 9113, section 3.4).
 _PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
+#: The acknowledgement of settings has no content. It is the only frame whose size h2 calls PROTOCOL_ERROR.
+_SETTINGS, _ACK = 4, 1
+
 _HEAD = struct.Struct("!HBBBL")
 
 
@@ -46,7 +49,7 @@ class FrameCounter:
         self._refilled_at = trio.current_time()
         self._head = b""  # of a frame whose header has come in part
         self._left = _PREFACE  # bytes until the next frame
-        self._begun = False
+        self._begun = self._has_settings = False
 
     @property
     def exhausted(self) -> bool:
@@ -70,7 +73,7 @@ class FrameCounter:
         """Count the frames of the next turn in ``data``, and return its end.
 
         Raises:
-            FrameTooLargeError: a frame announces more bytes than SETTINGS_MAX_FRAME_SIZE allows.
+            ProtocolError: the first frame is not SETTINGS, or a frame announces more bytes than it may have.
         """
         position, frames = start, 0
         while position < len(data) and frames < FRAMES_PER_TURN:
@@ -93,10 +96,13 @@ class FrameCounter:
         return position
 
     def _begin(self, head: bytes) -> None:
-        high, low, *_ = _HEAD.unpack(head)
+        high, low, kind, flags, _ = _HEAD.unpack(head)
         self._left = high << 8 | low
-        if self._left > self._max_frame_size:
-            # h2 would wait for all of it first, up to 16 MiB.
-            raise h2.exceptions.FrameTooLargeError(
-                f"expected frames of at most {self._max_frame_size} bytes, got {self._left}"
-            )
+        is_ack = kind == _SETTINGS and flags & _ACK
+        if not self._has_settings and (kind != _SETTINGS or is_ack):
+            raise h2.exceptions.ProtocolError(f"expected SETTINGS as the first frame, got a frame of type {kind}")
+        self._has_settings = True
+        # h2 would wait for all of it, up to 16 MiB.
+        most = 0 if is_ack else self._max_frame_size
+        if self._left > most:
+            raise h2.exceptions.FrameTooLargeError(f"expected at most {most} bytes in the frame, got {self._left}")

@@ -9,6 +9,7 @@ import h2.events
 import h2.exceptions
 import trio
 from h2.settings import SettingCodes
+from hpack import HPACKError
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
@@ -77,12 +78,8 @@ class Http2(Draining):
             try:
                 end = self._counter.turn(data, start)
                 events = self.connection.receive_data(data[start:end])
-            except h2.exceptions.FrameTooLargeError as error:
-                await self.farewell(error.error_code)
-                await self.send(Closed())
-            except h2.exceptions.ProtocolError:
-                await self._flush()
-                await self.send(Closed())
+            except h2.exceptions.ProtocolError as error:
+                await self._end_for(error)
             else:
                 start = end
                 await self._handle_events(events)
@@ -92,6 +89,15 @@ class Http2(Draining):
                     await self.send(Closed())
                 elif start < len(data):
                     await trio.lowlevel.checkpoint()
+
+    async def _end_for(self, error: h2.exceptions.ProtocolError) -> None:
+        """End the connection with the error's code, which h2 does not know for errors of HPACK."""
+        code = error.error_code
+        if isinstance(error.__cause__, HPACKError) and code == h2.errors.ErrorCodes.PROTOCOL_ERROR:
+            code = h2.errors.ErrorCodes.COMPRESSION_ERROR
+        self.connection.clear_outbound_data_buffer()  # h2's GOAWAY
+        await self.farewell(code)
+        await self.send(Closed())
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
@@ -131,6 +137,9 @@ class Http2(Draining):
     async def _receive_request(self, request: h2.events.RequestReceived) -> None:
         if request.stream_id > self._last_stream:
             self.connection.reset_stream(request.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return
+        if request.stream_ended is not None and _announces_body(request):  # h2 looks only at bodies that come
+            self.connection.reset_stream(request.stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
         self._counter.earn(REQUEST)
         self.keep_alive_requests += 1
@@ -272,3 +281,7 @@ class Http2(Draining):
         except h2.exceptions.ProtocolError:
             return  # the stream or connection was closed meanwhile
         self._wake_sender()
+
+
+def _announces_body(request: h2.events.RequestReceived) -> bool:
+    return any(name == b"content-length" and int(value) for name, value in request.headers or ())

@@ -14,10 +14,10 @@ import trio.testing
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError
 from priority import MissingStreamError
 
-from trio_channels.server.http2.sending import Buffer
 from trio_channels.server.http2 import Http2 as Http2Protocol
+from trio_channels.server.http2.sending import Buffer
 
-from .clients import GET, Application, Http2, Server, serving_ours
+from ..clients import GET, Application, Http2, Server, serving_ours
 
 ROOT = (b":path", b"/")
 

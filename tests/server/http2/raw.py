@@ -23,8 +23,6 @@ END_HEADERS, PADDED, PRIORITIZED = 4, 8, 32
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-PROBE = b"are you?"
-
 Fields = Iterable[tuple[str, str]]
 
 
@@ -63,6 +61,17 @@ def settings(*pairs: tuple[int, int]) -> bytes:
     return frame(SETTINGS, payload=b"".join(struct.pack("!HL", *pair) for pair in pairs))
 
 
+def post(stream: int = 1, *more: tuple[str, str], path: str = "/") -> bytes:
+    """The head of a request whose body is to follow."""
+    return headers(stream, request(path, "POST", *more), END_HEADERS)
+
+
+def websocket(stream: int = 1, path: str = "/") -> bytes:
+    """The handshake of a WebSocket."""
+    more = (("sec-websocket-version", "13"),)
+    return headers(stream, [(":protocol", "websocket"), *request(path, "CONNECT", *more)], END_HEADERS)
+
+
 def window_update(increment: int, stream: int = 0) -> bytes:
     """A WINDOW_UPDATE frame."""
     return frame(WINDOW_UPDATE, 0, stream, struct.pack("!L", increment))
@@ -74,6 +83,7 @@ class Raw:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.seen: list[Frame] = []
+        self.probes = 0
         self._data = b""
         self._decoder = hpack.Decoder()
         self.statuses: dict[int, list[int]] = {}
@@ -81,6 +91,7 @@ class Raw:
         self.resets: dict[int, ErrorCodes] = {}
         self.ended: set[int] = set()
         self.goaways: list[tuple[int, ErrorCodes]] = []
+        self.windows: dict[int, int] = {}  # the bytes that may be sent, on streams and, at 0, altogether
 
     async def __aenter__(self) -> Raw:
         return self
@@ -129,6 +140,8 @@ class Raw:
         elif got.kind == GOAWAY:
             last, code = struct.unpack("!LL", got.payload[:8])
             self.goaways.append((last, ErrorCodes(code)))
+        elif got.kind == WINDOW_UPDATE:
+            self.windows[got.stream] = self.window(got.stream) + int.from_bytes(got.payload, "big")
         if got.kind in (HEADERS, DATA) and got.flags & END_STREAM:
             self.ended.add(got.stream)
 
@@ -141,8 +154,10 @@ class Raw:
 
     async def lives(self) -> bool:
         """Whether the server answers a PING."""
-        await self.send(frame(PING, payload=PROBE))
-        return await self.until(lambda: any(f.kind == PING and f.flags & ACK and f.payload == PROBE for f in self.seen))
+        self.probes += 1
+        probe = b"probe%03d" % self.probes
+        await self.send(frame(PING, payload=probe))
+        return await self.until(lambda: self.seen and self.seen[-1].kind == PING and self.seen[-1].payload == probe)
 
     async def answer(self, stream: int) -> int | None:
         """The status of a response that has ended; None if it was reset or the connection has ended."""
@@ -155,7 +170,32 @@ class Raw:
         return await self.answer(stream)
 
     def count(self, kind: int) -> int:
+        """The number of frames of a type that have come."""
         return sum(1 for got in self.seen if got.kind == kind)
+
+    def window(self, stream: int) -> int:
+        return self.windows.get(stream, 65_535)
+
+    async def data(self, stream: int, data: bytes, flags: int = 0, padding: int | None = None) -> None:
+        """Send a DATA frame, and count it."""
+        payload = data if padding is None else bytes([padding]) + data + bytes(padding)
+        await self.send(frame(DATA, flags | (PADDED if padding is not None else 0), stream, payload))
+        for counted in (0, stream):
+            self.windows[counted] = self.window(counted) - len(payload)
+
+    async def fill(self, stream: int) -> None:
+        """Send as many bytes as the windows allow."""
+        while room := min(16_384, self.window(0), self.window(stream)):
+            await self.data(stream, bytes(room))
+
+    async def upload(self, stream: int, size: int, padding: int | None = None) -> None:
+        """Send the rest of a request: so many bytes, as the windows allow."""
+        extra = 0 if padding is None else padding + 1
+        while size:
+            assert await self.until(lambda: min(self.window(0), self.window(stream)) > extra)
+            part = min(16_384, self.window(0), self.window(stream), size + extra) - extra
+            size -= part
+            await self.data(stream, bytes(part), 0 if size else END_STREAM, padding)
 
 
 class Transport:

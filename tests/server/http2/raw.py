@@ -227,10 +227,12 @@ async def transport(
 
 
 @asynccontextmanager
-async def raw(application: Application | None = None, **options: Any) -> AsyncIterator[Raw]:
-    """A connection in clear text that has begun."""
+async def raw(
+    application: Application | None = None, begins: Iterable[tuple[int, int]] = (), **options: Any
+) -> AsyncIterator[Raw]:
+    """A connection in clear text that has begun with these settings."""
     async with transport(application or Application(), **options) as where, await where.connect() as client:
-        yield await client.begin()
+        yield await client.begin(*begins)
 
 
 class Reads(Application):

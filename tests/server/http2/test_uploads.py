@@ -185,11 +185,6 @@ async def test_body_that_came_unasked_is_not_asked_for() -> None:
 Clock = trio.testing.MockClock
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(autojump_threshold=0.05)
-
-
 async def test_slow_application_is_not_its_clients_fault(clock: Clock) -> None:
     class Sleeps(Reads):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:

@@ -92,6 +92,7 @@ BORDERS = {
     "server.http2.floods": {"h2"},
     "server.http2.protocol": {"h2", "hpack"},
     "server.http2.sending": {"h2", "priority"},
+    "server.timing": {"wsproto"},
     "server.websocket": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
 }

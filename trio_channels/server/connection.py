@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from .._concurrency import YIELD_EVERY
 from .http1 import Http1
 from .http2 import Http2
-from .limits import LINGER, SLOWEST, Patience, Waiting
+from .limits import LINGER, Patience, Waiting
 from .streams import Streams
 from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
+from .writer import BROKEN, Writer
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -31,25 +29,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.server")
 
+#: Bytes of one read.
+MAX_RECV = 2**16
+
 #: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
 
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
-
-class ServerConnection(TCPServer):
+class ServerConnection(Writer):
     """One connection of a server."""
 
+    __slots__ = (
+        *("_more", "_patience", "_reading", "app", "client", "config", "connection_state", "context", "extensions"),
+        *("frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
+    )
+
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
-        self._transport = SocketTransport(stream)
-        self.tls: trio.SSLStream[SocketTransport] | None = None
-        if tls is not None:
-            self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
-        self.protocol: Http1 | Http2  # type: ignore[assignment]
-        transport: Any = self.tls or self._transport  # both have the interface that it needs
-        super().__init__(served.app, served.config, served.context, served.state, transport)
-        self.served = served
-        self.limits = served.limits
+        super().__init__(served, SocketTransport(stream), tls)
+        self.protocol: Http1 | Http2
+        self.app = served.app
+        self.config = served.config
+        self.context = served.context
         self.secure = tls is not None
         self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
         self.connection_state = ConnectionState(served.state)
@@ -61,9 +61,8 @@ class ServerConnection(TCPServer):
         self.server: tuple[str, int] | None = None
         self._patience = Patience(served.limits, served.config.keep_alive_timeout)
         self._reading = trio.CancelScope()
-        self._closing = False
-        self._immediate = 0
         self._expected_at = 0.0
+        self._more = True  # the client may have sent more than was read
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -90,7 +89,7 @@ class ServerConnection(TCPServer):
                 return
             alpn = self.tls.selected_alpn_protocol() or alpn
         async with trio.open_nursery() as nursery:
-            self.tasks = self._task_group = ConnectionTasks(nursery)
+            self.tasks = ConnectionTasks(nursery)
             self.protocol = Http2(self) if alpn == "h2" else Http1(self)
             try:
                 await self.protocol.initiate()
@@ -102,7 +101,7 @@ class ServerConnection(TCPServer):
         with trio.move_on_after(self.limits.handshake_timeout):
             try:
                 await tls.do_handshake()
-            except _BROKEN:
+            except BROKEN:
                 return False
             return True
         self.served.count("handshake timeout")
@@ -122,35 +121,39 @@ class ServerConnection(TCPServer):
                 exc_info=error,
             )
 
+    def fail(self, error: Exception) -> None:
+        """Log an error in protocol code, and reset the connection (D1)."""
+        self._report(error)
+        self.abort()
+
     async def _read_data(self) -> None:
         """Read until the end or a deadline, then send applications their disconnect."""
         try:
             with self._reading:
-                await self._read_until_end()
+                while data := await self._receive():
+                    if not self._closing:  # otherwise it is input after the last message
+                        self.reads += 1
+                        await self._handle(data)
+                if isinstance(self.protocol, Http2):
+                    await self.protocol.settle()
             if self._reading.cancelled_caught and not self._closing:
                 await self._lost_patience()
         finally:
             await self.streams.hang_up()
         await self.protocol.handle(Closed())
 
-    async def _read_until_end(self) -> None:
-        while data := await self._receive():
-            if self._closing:
-                continue  # discard input after the last message
-            self.reads += 1
-            try:
-                if self.frames_to is not None:
-                    await self.frames_to.receive_bytes(data)
-                else:
-                    await self._handle(data)
-            except Exception as error:
-                self._report(error)
-                await self.protocol.refuse(400)
-                await self._begin_to_close()
-        if isinstance(self.protocol, Http2):
-            await self.protocol.settle()
-
     async def _handle(self, data: bytes) -> None:
+        try:
+            if self.frames_to is not None:
+                await self.frames_to.receive_bytes(data)
+            else:
+                await self._handle_http(data)
+        except Exception as error:
+            self._report(error)
+            await self.protocol.refuse(400)
+            await self._begin_to_close()
+
+    async def _handle_http(self, data: bytes) -> None:
         try:
             await self.protocol.handle(RawData(data))
         except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge
@@ -161,10 +164,10 @@ class ServerConnection(TCPServer):
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
         try:
-            if self.tls is None:
+            if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    return self._transport.receive_nowait(MAX_RECV)
+                    return self._noted(self._transport.receive_nowait(MAX_RECV))
                 except trio.WouldBlock:
                     self._immediate = 0
             timed = self.frames_to is None and not self._closing
@@ -174,7 +177,7 @@ class ServerConnection(TCPServer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = await self._transport.receive_when_readable(MAX_RECV)
+                    data = self._noted(await self._transport.receive_when_readable(MAX_RECV))
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:
@@ -183,9 +186,14 @@ class ServerConnection(TCPServer):
                 if not self._closing:
                     self._reading.deadline = math.inf
                 self._patience.received(len(data), trio.current_time() - self._expected_at)
-        except _BROKEN as error:
+        except BROKEN as error:
             self._note(error)
             return b""
+        return data
+
+    def _noted(self, data: bytes) -> bytes:
+        """The data; after less than was asked for, the next read waits at once: a try would be in vain."""
+        self._more = len(data) == MAX_RECV
         return data
 
     def _expect(self, now: float) -> None:
@@ -218,15 +226,6 @@ class ServerConnection(TCPServer):
             while await self._receive():
                 pass
 
-    async def _fair(self) -> None:
-        """Run a checkpoint every ``YIELD_EVERY`` reads and writes that did not have to wait."""
-        self._immediate += 1
-        if self._immediate >= YIELD_EVERY:
-            self._immediate = 0
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
-
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
         if isinstance(event, Closed):
@@ -238,47 +237,6 @@ class ServerConnection(TCPServer):
                 await self.close_if_idle()
             if self.listening and self.frames_to is None:
                 self._expect(trio.current_time())
-
-    async def write(self, data: bytes) -> None:
-        """Write to the client. Cancellation: resets the connection if the data has been written in part."""
-        await self._fair()
-        if self.send_lock.locked():
-            await self.send_lock.acquire()
-        else:
-            self.send_lock.acquire_nowait()
-        try:
-            if self._closing:
-                return
-            if self.tls is not None:
-                await self._write_in_time(data)
-                return
-            sent = self._transport.send_nowait(data)
-            if sent < len(data):
-                await self._write_in_time(memoryview(data)[sent:])
-        except _BROKEN as error:
-            self._note(error)
-            self.abort()
-        finally:
-            self.send_lock.release()
-
-    def _note(self, broken: BaseException) -> None:
-        """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""
-        if getattr(broken.__cause__, "errno", None) == errno.ETIMEDOUT:
-            self.served.count("slow")
-
-    async def _write_in_time(self, data: bytes | memoryview) -> None:
-        self._immediate = 0
-        done = False
-        try:
-            # D3: the write is not shielded, and has a deadline that ends the connection.
-            with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
-                await self.stream.send_all(data)
-                done = True
-            if not done:
-                self.served.count("slow")
-        finally:
-            if not done:
-                self.abort()
 
     async def close_if_idle(self) -> None:
         """Close a connection without a request if the server shuts down; one of HTTP/2 when its requests have ended."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from time import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
+import trio.lowlevel
 from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer
 from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
@@ -19,16 +20,15 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.queues import Inbox
 from .access_log import ServerLog
-from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
+from .frames import BoundedDeflate, MessageLimit, agree, between_messages, frame_of, whole_message
 from .limits import Rate
-from .streams import begin, for_stream
+from .streams import begin
 from .tasks import ClientGone
+from .timing import TimedStream
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
-
-#: Seconds beyond ``ACCEPT_TIMEOUT``: an application of trio-channels denies by itself first, with a better reason.
-_AFTER_THE_APPLICATION = 1.0
+    from .http1 import Http1
 
 #: Seconds for a client to read the close frame of a shutdown.
 _LAST_WORD = 2.0
@@ -38,9 +38,14 @@ _FRAMES_PER_TURN = 64
 
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
+#: The handshake of every accepted WebSocket.
+_ANSWERED: Any = SimpleNamespace(accepted=True)
 
-class WebSocketStream(WSStream):
+
+class WebSocketStream(TimedStream):
     """One WebSocket."""
+
+    __slots__ = ("_between", "_deaf", "_deflate", "_frames", "_rate", "_read", "_why", "_write")
 
     app_put: Inbox | None
 
@@ -51,25 +56,27 @@ class WebSocketStream(WSStream):
         stream_id: int,
         write: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(*for_stream(server_connection, send, stream_id))
-        self._server_connection = server_connection
-        self._limits = server_connection.limits
+        super().__init__(server_connection, send, stream_id, alone=write is not None)
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
         self._write = write or self._write_event
-        self._alone = write is not None  # with HTTP/1.1
-        self._plain = True
+        self._deflate: BoundedDeflate | None = None
         self._deaf = False
         self._why: tuple[int, str] | None = None
-        self._beat = trio.CancelScope()
-        self._answered = trio.Event()
         self._rate = Rate(self._limits.messages_per_second)
-        self._events = 0
+        self._read = 0  # frames
+        self._frames: Frames | None = None
+        self._between = True  # wsproto holds no part of a message
         self.closed = not server_connection.streams.enter(self)
 
     @property
-    def is_read(self) -> bool:
-        """Whether the client's bytes are read; not while the application keeps the connection waiting."""
-        return self._server_connection.listening
+    def connection(self) -> Frames:  # type: ignore[override]
+        """wsproto's side of the WebSocket; made when a frame first needs it."""
+        if self._frames is None:
+            extensions: list[Extension] = [MessageLimit(self._limits.max_message_size)]
+            if self._deflate is not None:
+                extensions.append(self._deflate)
+            self._frames = Frames(ConnectionType.SERVER, extensions)
+        return self._frames
 
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
@@ -94,7 +101,7 @@ class WebSocketStream(WSStream):
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
         if await begin(self, self._server_connection, super().handle(request), unknown):
             self._server_connection.served.websockets.add(self)
-            self.task_group.spawn(self._watch)
+            self.limit_handshake()
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
 
@@ -109,20 +116,39 @@ class WebSocketStream(WSStream):
 
     async def receive_bytes(self, data: bytes) -> None:
         """Handle frames, or parts of frames. Cancellation: messages may be lost."""
-        if self._has_ended():
-            return
+        start = 0
+        while self._between and not self._has_ended():
+            found = whole_message(data, start, self._limits.max_message_size)
+            if found is None:
+                break
+            event, start = found
+            if (waiting := self._deliver(event)) is not None:
+                await waiting
+        if start < len(data) and not self._has_ended():
+            await self._parse(data[start:] if start else data)
+            self._between = between_messages(self.connection)
+
+    def _deliver(self, event: dict[str, Any]) -> Awaitable[object] | None:
+        """Pass a message on; returns an awaitable if there is no room for it, or it is refused, or it is time."""
+        if self._rate.exceeded():
+            return self._refuse_flood()
+        if not self.app_put.offer(event):  # type: ignore[union-attr]
+            return self.app_put(event)  # type: ignore[misc]
+        self._read += 1
+        return _let_others_run() if self._read % _FRAMES_PER_TURN == 0 else None
+
+    async def _parse(self, data: bytes) -> None:
+        """Have wsproto parse frames, or parts of frames."""
         self.connection.receive_data(data)
         for event in self.connection.events():
-            self._events += 1
-            if self._events % _FRAMES_PER_TURN == 0:
+            self._read += 1
+            if self._read % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:
-                    if self._rate.exceeded():
-                        await self._refuse_flood()
-                        return
-                    await self.app_put(self.buffer.to_message())  # type: ignore[misc]
+                    if (waiting := self._deliver(self.buffer.to_message())) is not None:
+                        await waiting
                     self.buffer.clear()
             elif isinstance(event, Ping):
                 if self._rate.exceeded():
@@ -166,7 +192,7 @@ class WebSocketStream(WSStream):
     def hang_up(self) -> bool:
         """D5, D15: send the application its disconnect and end the pings; returns False if that was done before."""
         # Not async: a cancellation cannot interrupt it.
-        self._beat.cancel()
+        self._server_connection.served.clock.forget(self)
         self._server_connection.streams.discard(self)
         self._server_connection.served.websockets.discard(self)
         if self.closed:
@@ -180,7 +206,7 @@ class WebSocketStream(WSStream):
 
     async def log_end(self) -> None:
         """Log the end of an accepted WebSocket, with its close code in the place of the status."""
-        if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
+        if self.handshake.accepted and isinstance(self.config.log, ServerLog):
             code, _ = self._why or (ABNORMAL, "")
             await self.config.log.access(self.scope, {"status": code, "headers": []}, time() - self.start_time)
 
@@ -190,25 +216,19 @@ class WebSocketStream(WSStream):
             await self._application_ended()
         elif self.closed:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
-            raise ClientGone(*(self._why or (ABNORMAL, "")))
-        elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
-            await self._send_message(message)
+            raise self._gone()
+        elif self._deflate is None and self.state is _CONNECTED and message["type"] == "websocket.send":
+            if self._frames is not None and self._frames.state is not ConnectionState.OPEN:  # it is being closed
+                await trio.lowlevel.checkpoint()
+                raise self._gone()
+            await self._write(frame_of(message))
         else:
             if message["type"] == "websocket.close":
                 self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
             await super().app_send(message)
 
-    async def _send_message(self, message: Any) -> None:
-        if self.connection.state is not ConnectionState.OPEN:  # it is being closed
-            await trio.lowlevel.checkpoint()
-            raise ClientGone(*(self._why or (ABNORMAL, "")))
-        data, text = message.get("bytes"), message.get("text")
-        if data is not None:
-            await self._write(frame(BINARY, bytes(data)))
-        elif isinstance(text, str):
-            await self._write(frame(TEXT, text.encode()))
-        else:
-            raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")
+    def _gone(self) -> ClientGone:
+        return ClientGone(*(self._why or (ABNORMAL, "")))
 
     async def _application_ended(self) -> None:
         if self.closed:
@@ -222,15 +242,15 @@ class WebSocketStream(WSStream):
 
     async def _accept(self, message: Any) -> None:
         """D11: compression is off by default, and bounded. D10: no message beyond the limit."""
-        limits, deflate = self._limits, BoundedDeflate(self._limits.max_message_size)
-        extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
+        limits = self._limits
         headers = list(message.get("headers", []))
         offered, self.handshake.extensions = self.handshake.extensions, None
-        if limits.compression and offered and (agreed := agree(offered, deflate)):
-            headers.append((b"sec-websocket-extensions", agreed))
-            self._plain = False
+        if limits.compression and offered:
+            deflate = BoundedDeflate(limits.max_message_size)
+            if agreed := agree(offered, deflate):
+                headers.append((b"sec-websocket-extensions", agreed))
+                self._deflate = deflate
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
-        self.connection = Frames(ConnectionType.SERVER, extensions)
         self.state = _CONNECTED
         if self._alone:
             self._server_connection.frames_to = self
@@ -241,7 +261,11 @@ class WebSocketStream(WSStream):
             self.state = _HANDSHAKE
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
-        self._answered.set()
+        if self._alone:
+            cast("Http1", self._server_connection.protocol).forget_handshake()
+        self.handshake = _ANSWERED
+        if not self.closed:  # the client may have gone meanwhile
+            self.start_pings()
 
     async def _send_wsproto_event(self, event: Any) -> None:
         try:
@@ -252,36 +276,6 @@ class WebSocketStream(WSStream):
 
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
-
-    async def _watch(self) -> None:
-        """Deny the handshake if the application is late; after it, ping the client."""
-        with self._beat:
-            with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
-                await self._answered.wait()
-            if self._answered.is_set():
-                await self._heartbeat()
-        if not self.closed and self.state is _HANDSHAKE:
-            self._server_connection.served.count("not accepted")
-            await self._deny(503)
-
-    async def _heartbeat(self) -> None:
-        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds."""
-        interval, pong = self._limits.ping_interval, self._limits.pong_timeout
-        step = min(interval, pong)
-        silent = 0.0
-        await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
-        while True:
-            # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
-            heard = self._server_connection.reads
-            await self._send_wsproto_event(Ping())
-            await trio.sleep(step)
-            quiet = self._server_connection.reads == heard and self.is_read
-            silent = silent + step if quiet else 0.0
-            if silent >= pong:
-                self._server_connection.served.count("silent")
-                self._server_connection.abort()
-                return
-            await trio.sleep(interval - step)
 
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""
@@ -296,3 +290,7 @@ class WebSocketStream(WSStream):
                 await self._deny(503)
                 return
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _let_others_run() -> None:
+    await trio.lowlevel.checkpoint()

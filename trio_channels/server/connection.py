@@ -40,8 +40,8 @@ class ServerConnection(Writer):
     """One connection of a server."""
 
     __slots__ = (
-        *("_more", "_patience", "_reading", "app", "client", "config", "connection_state", "context", "extensions"),
-        *("frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
+        *("_expected_at", "_more", "_patience", "_reading", "app", "client", "config", "connection_state", "context"),
+        *("extensions", "frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
     )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:

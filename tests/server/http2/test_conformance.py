@@ -10,7 +10,7 @@ from h2.errors import ErrorCodes
 
 from tests.certificate import make_certificate
 
-from .cases import Answers, Case, Ends, Lives, Resets
+from .cases import Answers, Case, Ends, Expected, Lives, Resets
 from .frame_cases import FRAMES
 from .http_cases import HPACK, HTTP
 from .raw import ACK, PING, PREFACE, SETTINGS, Raw, Reads, frame, headers, settings, transport
@@ -34,10 +34,10 @@ def certificate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return make_certificate(tmp_path_factory.mktemp("certificate")) if request.param == "TLS" else None
 
 
-async def takes(client: Raw, case: Case) -> None:
-    """Send a case's frames; the answer is the one that is expected."""
-    await client.send(case.sent)
-    match case.expected:
+async def takes_case(client: Raw, sent: bytes, expected: Expected) -> None:
+    """Send frames; the answer is the one that is expected."""
+    await client.send(sent)
+    match expected:
         case Ends(code):
             assert not await client.lives()
             assert [code] == [got for _, got in client.goaways]
@@ -59,7 +59,7 @@ async def test_frames_are_taken_as_the_rfc_says(case: Case, certificate: tuple[P
         await healthy.begin()
         assert await healthy.get(1) == 200
         async with await where.connect() as client:
-            await takes(await client.begin(), case)
+            await takes_case(await client.begin(), case.sent, case.expected)
         assert await healthy.get(3) == 200
         assert healthy.goaways == []
 

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from h2.errors import ErrorCodes
 
 from trio_channels.server import statistics
 from trio_channels.server.connection import ServerConnection
-from trio_channels.server.http2.uploads import CONNECTION_WINDOW, WIDE_STREAMS, WIDE_WINDOW, WINDOW, BodyInbox, Inflow
+from trio_channels.server.http2.uploads import (
+    CONNECTION_WINDOW,
+    MOST_DROPPED,
+    WIDE_STREAMS,
+    WIDE_WINDOW,
+    WINDOW,
+    BodyInbox,
+    Inflow,
+)
 
 from .raw import END_STREAM, WINDOW_UPDATE, Reads, headers, post, raw
 
@@ -71,7 +80,20 @@ async def test_body_after_an_early_answer_is_dropped() -> None:
     async with raw() as client:
         await client.send(post())
         assert await client.answer(1) == 200
-        await client.upload(1, 2 * MIB)
+        await client.upload(1, MOST_DROPPED)
+        assert await client.get(3) == 200
+    assert client.resets == {}
+
+
+async def test_client_is_told_to_stop_a_body_after_an_early_answer() -> None:
+    async with raw() as client:
+        await client.send(post())
+        assert await client.answer(1) == 200
+        while not client.resets:
+            await client.data(1, bytes(16_384))
+            await client.lives()
+        assert client.resets == {1: ErrorCodes.NO_ERROR}
+        await client.data(1, bytes(100))
         assert await client.get(3) == 200
 
 

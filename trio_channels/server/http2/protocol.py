@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import h2.errors
@@ -16,11 +17,12 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.utils import filter_pseudo_headers
 
 from ..limits import LINGER, Waiting
+from ..refusals import refused
 from .draining import Draining
 from .floods import CHANGE, REQUEST, RESET
 from .sending import Buffer
 from .streams import FedWebSocketStream, RequestStream
-from .uploads import CONNECTION_WINDOW, WIDE_STREAMS, WINDOW, Inflow
+from .uploads import CONNECTION_WINDOW, MOST_DROPPED, WIDE_STREAMS, WINDOW, Inflow
 
 if TYPE_CHECKING:
     from ..connection import ServerConnection
@@ -34,6 +36,7 @@ class Http2(Draining):
         self._inflows: dict[int, Inflow] = {}
         self._wide_streams = 0
         self._unacknowledged = 0
+        self._dropped: Counter[int] = Counter()  # bytes of bodies that came after the answer
 
     async def initiate(self, headers: object = None, settings: object = None) -> None:
         """Send the server's settings, and start the sending task. Cancellation: may be sent in part."""
@@ -57,8 +60,16 @@ class Http2(Draining):
         return bool(self.streams)
 
     async def refuse(self, status: int) -> None:
-        """Send GOAWAY. Cancellation: may be sent in part."""
-        await self.farewell(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+        """Send GOAWAY; to a client that only was idle without an error. Cancellation: may be sent in part."""
+        if self.waiting is Waiting.REQUEST:
+            await self.farewell()
+        else:
+            await self._cut(status, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+
+    async def _cut(self, status: int, code: h2.errors.ErrorCodes) -> None:
+        """Log a status that says why, and send GOAWAY."""
+        await refused(self._server_connection, status, {"http_version": "2"})
+        await self.farewell(code)
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -85,18 +96,21 @@ class Http2(Draining):
                 await self._handle_events(events)
                 if self._counter.exhausted:
                     self._server_connection.served.count("flood")
-                    await self.refuse(429)
+                    await self._cut(429, h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                     await self.send(Closed())
                 elif start < len(data):
                     await trio.lowlevel.checkpoint()
 
     async def _end_for(self, error: h2.exceptions.ProtocolError) -> None:
         """End the connection with the error's code, which h2 does not know for errors of HPACK."""
-        code = error.error_code
+        status, code = 400, error.error_code
         if isinstance(error.__cause__, HPACKError) and code == h2.errors.ErrorCodes.PROTOCOL_ERROR:
             code = h2.errors.ErrorCodes.COMPRESSION_ERROR
+        elif isinstance(error, h2.exceptions.DenialOfServiceError):
+            status = 431  # h2 raises it for fields that are too long
+        self._server_connection.served.count("bad input")
         self.connection.clear_outbound_data_buffer()  # h2's GOAWAY
-        await self.farewell(code)
+        await self._cut(status, h2.errors.ErrorCodes(code))
         await self.send(Closed())
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
@@ -106,9 +120,11 @@ class Http2(Draining):
             elif isinstance(event, h2.events.RequestReceived):
                 await self._receive_request(event)
             elif isinstance(event, h2.events.StreamEnded):
+                self._dropped.pop(event.stream_id, None)
                 if (inflow := self._inflows.get(event.stream_id)) is not None:
                     inflow.end()
             elif isinstance(event, h2.events.StreamReset):
+                self._dropped.pop(event.stream_id, None)
                 self._counter.spend(RESET)
                 await self._end_reset_stream(event.stream_id)
             elif isinstance(event, h2.events.WindowUpdated):
@@ -137,9 +153,11 @@ class Http2(Draining):
     async def _receive_request(self, request: h2.events.RequestReceived) -> None:
         if request.stream_id > self._last_stream:
             self.connection.reset_stream(request.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            await self._log_refusal(request, 503)
             return
         if request.stream_ended is not None and _announces_body(request):  # h2 looks only at bodies that come
             self.connection.reset_stream(request.stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
+            await self._log_refusal(request, 400)
             return
         self._counter.earn(REQUEST)
         self.keep_alive_requests += 1
@@ -152,9 +170,9 @@ class Http2(Draining):
         fields = dict(request.headers or ())
         method, path = fields.get(b":method", b""), fields.get(b":path", b"")
         if not (method and path and method.isascii() and path.isascii()):
-            await self._refuse_stream(request.stream_id, 400)
+            await self._refuse_stream(request, 400)
         elif method == b"CONNECT" and fields.get(b":protocol", b"").lower() != b"websocket":
-            await self._refuse_stream(request.stream_id, 501)  # proxies pass on the client's spelling, "WebSocket"
+            await self._refuse_stream(request, 501)  # proxies pass on the client's spelling, "WebSocket"
         else:
             await self._start(request, method.decode().upper(), path)
 
@@ -205,12 +223,23 @@ class Http2(Draining):
                 if isinstance(stream, FedWebSocketStream):
                     await stream.settle()
 
-    async def _refuse_stream(self, stream_id: int, status: int) -> None:
+    async def _refuse_stream(self, request: h2.events.RequestReceived, status: int) -> None:
+        await self._log_refusal(request, status)
         try:
-            self.connection.send_headers(stream_id, [(b":status", b"%d" % status)], end_stream=True)
+            self.connection.send_headers(request.stream_id, [(b":status", b"%d" % status)], end_stream=True)
         except h2.exceptions.ProtocolError:
             return
         await self._flush()
+
+    async def _log_refusal(self, request: h2.events.RequestReceived, status: int) -> None:
+        fields = dict(request.headers or ())
+        known = {
+            "http_version": "2",
+            "method": fields.get(b":method", b"-").decode("latin-1"),
+            "path": fields.get(b":path", b"-").decode("latin-1"),
+            "headers": request.headers,
+        }
+        await refused(self._server_connection, status, known)
 
     async def stream_send(self, event: StreamEvent) -> None:
         """As hypercorn's, but the head of a response whose length is known waits for the body."""
@@ -246,8 +275,7 @@ class Http2(Draining):
         size, held = event.flow_controlled_length or 0, len(event.data or b"")
         inflow = self._inflows.get(event.stream_id)
         if inflow is None:
-            # D1 (hypercorn issue 329): data after an early response only counts for flow control.
-            self.connection.acknowledge_received_data(size, event.stream_id)
+            self._drop(event.stream_id, size, ended=event.stream_ended is not None)
             return
         inflow.add(event.data or b"")
         self._unacknowledged += size
@@ -256,6 +284,16 @@ class Http2(Draining):
             self._unacknowledged = 0
         if size > held:  # padding
             self.taken(event.stream_id, inflow, size - held)
+
+    def _drop(self, stream_id: int, size: int, *, ended: bool) -> None:
+        """D1 (hypercorn issue 329): data after an early response only counts for flow control."""
+        self.connection.acknowledge_received_data(size, stream_id)
+        if ended:
+            return
+        self._dropped[stream_id] += size
+        if self._dropped[stream_id] > MOST_DROPPED:
+            del self._dropped[stream_id]
+            self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
 
     def taken(self, stream_id: int, inflow: Inflow, size: int) -> None:
         """Open the window of a stream whose application has taken bytes."""

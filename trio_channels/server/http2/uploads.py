@@ -20,6 +20,10 @@ WIDE_STREAMS = 8
 #: down, so that a stream whose application takes nothing holds up no other.
 CONNECTION_WINDOW = 1024 * 1024
 
+#: Bytes of a body that are read and dropped after an early answer: a client may send all before it looks. Then it is
+#: told to stop (RFC 9113, section 8.1).
+MOST_DROPPED = 1024 * 1024
+
 
 class Inflow:
     """The bytes of one stream that its application has not taken."""

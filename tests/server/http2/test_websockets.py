@@ -18,7 +18,17 @@ from .raw import DATA, RST_STREAM, Raw, frame, headers, raw, request, websocket
 MESSAGE = websocket_frame(2, bytes(1_000))
 
 
-class Deaf(Application):
+class Listens(Application):
+    """Sends nothing: to send to a client that has gone is an error."""
+
+    async def talk(self, receive: Any, send: Any) -> None:
+        await super().talk(receive, self._drop)
+
+    async def _drop(self, message: Any) -> None:
+        pass
+
+
+class Deaf(Listens):
     """Accepts, and receives when it is told to."""
 
     def __init__(self) -> None:
@@ -84,7 +94,7 @@ async def test_client_of_a_deaf_application_need_not_pong(settings: Any, clock: 
 
 @pytest.mark.parametrize("last", [b"", frame(RST_STREAM, 0, 1, bytes(4))], ids=["end of the connection", "RST_STREAM"])
 async def test_close_frame_before_the_end_is_handled(last: bytes) -> None:
-    application = Application()
+    application = Listens()
     async with raw(application) as client:
         await accepted(client)
         close = websocket_frame(1, b"bye") + websocket_frame(8, b"\x0f\xa1")  # 4001

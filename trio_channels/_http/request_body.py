@@ -7,19 +7,27 @@ Most bodies come in one part, which becomes the file. A longer body is kept in m
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import tempfile
-from typing import IO
+from collections.abc import Callable
+from typing import IO, TypeVar
 
 import trio
 from django.conf import settings
 
 from .._threads.database import run_in_thread
-from ..exceptions import RequestBodyTooLarge, RequestTimeout
+from ..exceptions import RequestBodyNotStored, RequestBodyTooLarge, RequestTimeout
 from .client import Client
 
 #: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
 SLOWEST = 500
+
+#: The disk, the user's share of it, or the largest file that the process may write is full.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+T = TypeVar("T")
 
 
 async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
@@ -51,7 +59,7 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             _check_size(size, limit)
             scope.deadline += len(part) / SLOWEST
             if size > in_memory:
-                await run_in_thread(body.write, part)
+                await _on_disk(body.write, part)
             else:
                 body.write(part)
             if not more:
@@ -59,13 +67,30 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             event = await client.next_part()
             part, more = event.get("body", b""), event.get("more_body", False)
         if size > in_memory:
-            await run_in_thread(body.seek, 0)
+            await _on_disk(body.seek, 0)
         else:
             body.seek(0)
     except BaseException:
-        body.close()
+        with contextlib.suppress(OSError):  # of the bytes that it still has to write
+            body.close()
         raise
     return body
+
+
+async def _on_disk(call: Callable[[T], object], value: T) -> None:
+    """Make a call that may write to the disk, on a thread. Cancellation: a call that has begun is completed."""
+    try:
+        await run_in_thread(call, value)
+    except OSError as error:
+        folder = settings.FILE_UPLOAD_TEMP_DIR or tempfile.gettempdir()
+        raise RequestBodyNotStored(
+            f"cannot write a request body to {folder} (FILE_UPLOAD_TEMP_DIR): {error.strerror or error}"
+        ) from error
+
+
+def status_of(error: RequestBodyNotStored) -> int:
+    """507 if there is no room on the disk; 500 if the disk has another fault."""
+    return 507 if getattr(error.__cause__, "errno", None) in _NO_ROOM else 500
 
 
 def _check_size(size: int, limit: int) -> None:

@@ -22,7 +22,8 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
     """An ASGI application that serves the files below ``STATIC_URL`` with the finders of ``staticfiles``.
 
     For development and tests only: each request searches for its file. A ``Range`` is answered with that part of the
-    file (206), and with 416 if the file has none of it; several ranges in one request are answered with the whole file.
+    file (206), or with 416 if the file has none of it. The whole file is sent for several ranges in one request, and to
+    any other method than GET.
 
     Args:
         application: serves all other paths and scopes.

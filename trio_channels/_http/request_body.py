@@ -1,8 +1,8 @@
 """Read a request's body into a file.
 
 Most bodies come in one part, which becomes the file. A longer body is kept in memory up to
-``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. Its bytes are counted: the client's
-``Content-Length`` cannot be trusted.
+``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. A body that is announced as too
+long is not read. Of any other the bytes are counted: the client's ``Content-Length`` cannot be trusted.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from typing import IO, TypeVar
 import trio
 from django.conf import settings
 
+from .._asgi.protocol import announced_length
 from .._threads.database import run_in_thread
 from ..exceptions import RequestBodyNotStored, RequestBodyTooLarge, RequestTimeout
 from .client import Client
-
-#: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
-SLOWEST = 500
 
 #: The disk, the user's share of it, or the largest file that the process may write is full.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 T = TypeVar("T")
+
+#: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
+SLOWEST = 500
+
+_TOO_LARGE = "the request body is longer than {} bytes (MAX_UPLOAD_SIZE); got {}"
 
 
 async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
@@ -35,6 +38,8 @@ async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
 
     It may take `timeout` seconds, and one second more for each :data:`SLOWEST` bytes that have come.
     """
+    if (announced := announced_length(client.scope)) > limit:
+        raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"Content-Length: {announced}"))
     with trio.move_on_after(timeout) as scope:
         event = await client.next_part()
         part = event.get("body", b"")
@@ -95,6 +100,4 @@ def status_of(error: RequestBodyNotStored) -> int:
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise RequestBodyTooLarge(
-            f"the request body is longer than {limit} bytes (MAX_UPLOAD_SIZE); got at least {size}"
-        )
+        raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"at least {size}"))

@@ -136,7 +136,7 @@ class Raw:
         elif got.kind == DATA:
             self.bodies[got.stream] = self.bodies.get(got.stream, b"") + got.payload
         elif got.kind == RST_STREAM:
-            self.resets[got.stream] = ErrorCodes(int.from_bytes(got.payload, "big"))
+            self.resets.setdefault(got.stream, ErrorCodes(int.from_bytes(got.payload, "big")))
         elif got.kind == GOAWAY:
             last, code = struct.unpack("!LL", got.payload[:8])
             self.goaways.append((last, ErrorCodes(code)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import trio
 import trio.testing
 from h2.errors import ErrorCodes
 
+from trio_channels.asgi import get_asgi_application
+from trio_channels.generic.http import AsyncHttpConsumer
+from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.server import statistics
 from trio_channels.server.connection import ServerConnection
 from trio_channels.server.http2.uploads import (
@@ -200,6 +204,26 @@ async def test_body_that_came_unasked_is_not_asked_for() -> None:
         application.go_on.set()
         assert await client.answer(1) == 200
         assert client.statuses == {1: [200]}
+
+
+class Small(AsyncHttpConsumer):
+    max_body_size = 10
+
+
+@pytest.mark.parametrize("application", [Small.as_asgi, get_asgi_application], ids=["consumer", "Django"])
+@pytest.mark.parametrize("more", [(), (EXPECT,)], ids=["plain", "Expect"])
+async def test_body_announced_as_too_long_is_413_before_it_comes(
+    application: Callable[[], Any], more: tuple[tuple[str, str], ...], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.TRIO_CHANNELS = {"MAX_UPLOAD_SIZE": 10}
+    caplog.set_level(logging.INFO, "trio_channels.access")
+    async with raw(ProtocolTypeRouter({"http": application()})) as client:
+        await client.send(post(1, ("content-length", "11"), *more))
+        assert await client.answer(1) == 413
+        assert client.statuses == {1: [413]}
+        await client.data(1, bytes(11), END_STREAM)  # it was under way
+        assert await client.lives()
+    assert sum('"POST / 2" 413 ' in record.getMessage() for record in caplog.records) == 1
 
 
 # -- deadlines --------------------------------------------------------------------------------------------------------

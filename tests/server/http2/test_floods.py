@@ -22,6 +22,7 @@ from .raw import (
     DATA,
     END_HEADERS,
     PING,
+    PREFACE,
     PRIORITY,
     RST_STREAM,
     Raw,
@@ -158,6 +159,13 @@ async def test_busy_client_is_no_flood() -> None:
         for stream in range(1, 6_001, 2):
             await client.send(window_update(1) + window_update(1) + headers(stream) + frame(PING, payload=bytes(8)))
             assert await client.answer(stream) == 200
+
+
+async def test_frames_that_come_byte_by_byte_are_counted_once() -> None:
+    counter = FrameCounter(16_384)
+    data = PREFACE + settings((3, 100)) + headers() + frame(PING, payload=bytes(8))
+    assert sum(counter.turn(data[place : place + 1], 0) for place in range(len(data))) == len(data)
+    assert counter._tokens == 2_000 - 3
 
 
 async def test_small_parts_of_a_body_are_no_flood() -> None:

@@ -25,6 +25,7 @@ from trio_channels.server.http2.uploads import (
     BodyInbox,
     Inflow,
 )
+from trio_channels.server.run import _servers
 
 from .raw import END_STREAM, WINDOW_UPDATE, Reads, headers, post, raw
 
@@ -275,6 +276,23 @@ async def test_reset_stream_owes_no_body(clock: Clock) -> None:
 
 
 # -- the parts --------------------------------------------------------------------------------------------------------
+
+
+async def test_connection_that_was_closed_meanwhile_is_told_nothing() -> None:
+    application = TakesLater()
+    async with raw(application) as client:
+        await client.send(post(1, EXPECT))
+        await client.fill(1)
+        assert await client.lives()
+        (server,) = _servers.get()
+        (connection,) = server.connections
+        connection.protocol.connection.close_connection()
+        connection.protocol.connection.clear_outbound_data_buffer()
+        application.go_on.set()  # takes the body
+        await trio.testing.wait_all_tasks_blocked()
+        connection.protocol.invite(1)
+        assert connection.protocol.connection.data_to_send() == b""
+    assert statistics().ended == {}
 
 
 async def test_two_readers_of_one_body_get_it_once() -> None:

@@ -54,11 +54,6 @@ class Http2(Draining):
             return Waiting.HEAD
         return Waiting.NOTHING if self.streams else Waiting.REQUEST
 
-    @property
-    def unanswered(self) -> bool:
-        """Whether a stream is open; ``refuse`` answers it with GOAWAY."""
-        return bool(self.streams)
-
     async def refuse(self, status: int) -> None:
         """Send GOAWAY; to a client that only was idle without an error. Cancellation: may be sent in part."""
         if self.waiting is Waiting.REQUEST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -84,9 +85,10 @@ class Inbox:
     the disconnect, needs no room and cannot be lost. It costs less than hypercorn's memory channel.
     """
 
-    __slots__ = ("_capacity", "_events", "_last", "_readers", "_writers")
+    __slots__ = ("_awaited", "_capacity", "_events", "_last", "_readers", "_writers")
 
     def __init__(self, capacity: int) -> None:
+        self._awaited: Callable[[], Awaitable[None]] | None = None
         self._capacity = capacity
         self._events: deque[Any] = deque()  # hypercorn has classes of its own for events
         self._last: Any = None
@@ -110,6 +112,10 @@ class Inbox:
             self._events.append(event)
             self._readers.unpark()
 
+    def when_awaited(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call a function once, when the reader has to wait for an event."""
+        self._awaited = call
+
     def end(self, event: Any) -> None:
         """Add the last event, unless there is one, and wake every task that waits."""
         # Not async: a disconnect is mostly added while a cancellation is under way, and a checkpoint would lose it.
@@ -124,7 +130,11 @@ class Inbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
-            await self._readers.park()
+            if self._awaited is not None:
+                call, self._awaited = self._awaited, None
+                await call()
+            else:
+                await self._readers.park()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
         self._writers.unpark()

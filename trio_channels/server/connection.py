@@ -18,7 +18,7 @@ from hypercorn.utils import parse_socket_addr
 from .._concurrency import YIELD_EVERY
 from .http1 import Http1
 from .http2 import Http2
-from .limits import LINGER, SLOWEST, Patience, Waiting
+from .limits import LINGER, LINGER_FOR_BODY, SLOWEST, Patience, Waiting
 from .streams import Streams
 from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
@@ -63,6 +63,8 @@ class ServerConnection(TCPServer):
         self._reading = trio.CancelScope()
         self._closing = False
         self._immediate = 0
+        self._patient_for = LINGER
+        self._cut_at = math.inf
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -74,7 +76,7 @@ class ServerConnection(TCPServer):
         except* OSError:
             pass  # the client has gone
         except* Exception as group:
-            self._report(group)
+            self.report(group)
         finally:
             await self._close()
 
@@ -107,7 +109,7 @@ class ServerConnection(TCPServer):
         self.served.count("handshake timeout")
         return False
 
-    def _report(self, error: BaseException) -> None:
+    def report(self, error: BaseException) -> None:
         """Log invalid input in one line, and a bug in protocol code with its traceback."""
         theirs = clients_doing(error)
         if theirs is not None:
@@ -135,6 +137,7 @@ class ServerConnection(TCPServer):
     async def _read_until_end(self) -> None:
         while data := await self._receive():
             if self._closing:
+                self._linger()
                 continue  # discard input after the last message
             self.reads += 1
             try:
@@ -143,7 +146,7 @@ class ServerConnection(TCPServer):
                 else:
                     await self._handle(data)
             except Exception as error:
-                self._report(error)
+                self.report(error)
                 await self.protocol.refuse(400)
                 await self._begin_to_close()
 
@@ -281,17 +284,23 @@ class ServerConnection(TCPServer):
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:
-        """Close the sending half; the reader waits ``LINGER`` seconds for the client to close its half."""
+        """Close the sending half; the reader waits for the client to close its half."""
         if not self._closing and isinstance(self.protocol, Http1):
             await self.protocol.flush()
         if self._closing:
             return
         self._closing = True
+        uploading = isinstance(self.protocol, Http1) and self.protocol.uploading
+        self._patient_for = LINGER_FOR_BODY if uploading else LINGER
+        self._cut_at = trio.current_time() + self._patient_for
         if self.tls is None:
             self._transport.shut_down()
-            self._reading.deadline = trio.current_time() + LINGER
+            self._linger()
         else:
-            self._reading.cancel()  # TLS has no half-closed connections
+            self._reading.cancel()  # TLS has no half-closed connections: _close() waits
+
+    def _linger(self) -> None:
+        self._reading.deadline = min(trio.current_time() + LINGER, self._cut_at)
 
     def abort(self) -> None:
         """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect."""
@@ -300,9 +309,16 @@ class ServerConnection(TCPServer):
         self._reading.cancel()  # it may wait for an application that does not receive
 
     async def _close(self) -> None:
-        """Close the socket; with TLS after ``close_notify``, for which it waits ``LINGER`` seconds at most."""
-        if self.tls is not None:
-            with trio.move_on_after(LINGER):
-                await trio.lowlevel.checkpoint_if_cancelled()
-                await self.tls.aclose()
+        """Close the socket; with TLS after the alerts that say so, and after the client's last bytes."""
+        if self.tls is not None and self._transport.is_open:
+            try:
+                with trio.move_on_after(LINGER):
+                    await self.tls.unwrap()
+            except (*_BROKEN, trio.BusyResourceError):
+                pass  # the client sends, or has gone
+            self._transport.shut_down()
+            try:
+                await self._transport.drain(LINGER, self._patient_for)
+            except _BROKEN:
+                pass
         self._transport.socket.close()

@@ -6,12 +6,14 @@ import zlib
 
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
-from wsproto.handshake import server_extensions_handshake
 
 TEXT, BINARY = 1, 2
 
 _NOTHING_RESERVED = RsvBits(False, False, False)
 _SHORT, _LONG = 126, 2**16
+
+#: Bytes of the key in the header of every frame from a client.
+_MASK = 4
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -31,7 +33,18 @@ class MessageLimit(Extension):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._announced = 0
+        self._before = 0  # bytes of the message in its frames so far
+        self._payload = 0
+        self._size = 0
+        self._is_control = False
+        self.received = 0  # bytes from the client; the user of this class counts them
+        self.taken = 0  # those of them in whole frames
+        self.why = ""  # the reason of a 1009
+
+    @property
+    def is_amid_frame(self) -> bool:
+        """Whether a frame has come in part."""
+        return self.received != self.taken
 
     def enabled(self) -> bool:
         """Always: it is not negotiated."""
@@ -44,14 +57,28 @@ class MessageLimit(Extension):
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """Add a frame's length to its message's."""
-        if not opcode.iscontrol():
-            if opcode is not Opcode.CONTINUATION:
-                self._announced = 0
-            self._announced += payload_length
-            if self._announced > self._most:
-                return CloseReason.MESSAGE_TOO_BIG
+        """Refuse a frame with which the message is too long."""
+        # wsproto calls it again when a header comes in two parts: so nothing is summed up here.
+        length = 0 if payload_length < _SHORT else 2 if payload_length < _LONG else 8
+        self._size = 2 + length + _MASK + payload_length
+        self._is_control = opcode.iscontrol()
+        if self._is_control:
+            return _NOTHING_RESERVED
+        self._payload = payload_length
+        first = opcode is not Opcode.CONTINUATION
+        if first:
+            self._before = 0
+        if self._before + payload_length > self._most:
+            got = f"a frame of {payload_length}" if first else f"{self._before + payload_length} or more"
+            self.why = f"expected messages of at most {self._most} bytes, got {got}"
+            return CloseReason.MESSAGE_TOO_BIG
         return _NOTHING_RESERVED
+
+    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> None:
+        """Add a frame's length to its message's."""
+        self.taken += self._size
+        if not self._is_control:
+            self._before = 0 if fin else self._before + self._payload
 
 
 class BoundedDeflate(PerMessageDeflate):
@@ -62,6 +89,7 @@ class BoundedDeflate(PerMessageDeflate):
         super().__init__(client_no_context_takeover=True, server_no_context_takeover=True)
         self._most = most
         self._inflated = 0
+        self.why = ""  # the reason of a 1009
 
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
@@ -100,12 +128,7 @@ class BoundedDeflate(PerMessageDeflate):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated += len(inflated)
-        return CloseReason.MESSAGE_TOO_BIG if self._inflated > self._most else inflated
-
-
-def agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
-    """The header that accepts an offer of compression. D1: an invalid offer is declined."""
-    try:
-        return server_extensions_handshake(offered, [deflate])
-    except ValueError:
-        return None
+        if self._inflated > self._most:
+            self.why = f"expected messages of at most {self._most} bytes, got one that inflates to more"
+            return CloseReason.MESSAGE_TOO_BIG
+        return inflated

@@ -19,6 +19,10 @@ SLOWEST = 500
 #: resets the connection, and the client may lose that message.
 LINGER = 1.0
 
+#: Seconds after which it stops to do so, if a client that sends a body has not fallen silent: it may look for the
+#: response only after the body.
+LINGER_FOR_BODY = 30.0
+
 #: Seconds over which a shutdown spreads its close frames, unless the grace is shorter.
 ROUND = 3.0
 

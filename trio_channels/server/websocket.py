@@ -8,8 +8,9 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import trio
-from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+from hypercorn.utils import valid_server_name
 from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
@@ -19,8 +20,9 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.queues import Inbox
 from .access_log import ServerLog
-from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, frame
-from .limits import Rate
+from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from .handshake import Handshake, agree, scope_for
+from .limits import SLOWEST, Rate
 from .streams import begin, for_stream
 from .tasks import ClientGone
 
@@ -43,6 +45,7 @@ class WebSocketStream(WSStream):
     """One WebSocket."""
 
     app_put: Inbox | None
+    handshake: Handshake
 
     def __init__(
         self,
@@ -55,6 +58,8 @@ class WebSocketStream(WSStream):
         self._server_connection = server_connection
         self._limits = server_connection.limits
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
+        self._limit = MessageLimit(self._limits.max_message_size)
+        self._deflate = BoundedDeflate(self._limits.max_message_size)
         self._write = write or self._write_event
         self._alone = write is not None  # with HTTP/1.1
         self._plain = True
@@ -87,11 +92,35 @@ class WebSocketStream(WSStream):
 
     async def _begin(self, request: Request) -> None:
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
-        if await begin(self, self._server_connection, super().handle(request), unknown):
+        if await begin(self, self._server_connection, self._open(request), unknown):
             self._server_connection.served.websockets.add(self)
             self.task_group.spawn(self._watch)
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
+
+    async def _open(self, request: Request) -> None:
+        """Start the application, or refuse the handshake."""
+        self.start_time = time()
+        self.handshake = Handshake(request.headers, request.http_version)
+        self.scope = scope_for(self, request)
+        if not valid_server_name(self.config, request):
+            self.closed = True
+            await self._send_error_response(404)
+        elif not self.handshake.is_valid():
+            self.closed = True
+            await self._send_error_response(400)
+        else:
+            tasks: Any = self.task_group
+            self.app_put = inbox = await tasks.spawn_app(self.app, self.config, self.scope, self.app_send)
+            await inbox({"type": "websocket.connect"})
+
+    async def _send_error_response(self, status_code: int) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        if status_code == 400 and hasattr(self, "handshake"):
+            headers += self.handshake.refusal
+        await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
+        await self.send(EndBody(stream_id=self.stream_id))
+        await self.config.log.access(self.scope, {"status": status_code, "headers": []}, time() - self.start_time)
 
     async def _deny(self, status: int) -> None:
         """Answer the handshake for the application, which gets its disconnect first: it may be about to answer."""
@@ -106,6 +135,7 @@ class WebSocketStream(WSStream):
         """Handle frames, or parts of frames. Cancellation: messages may be lost."""
         if self._has_ended():
             return
+        self._limit.received += len(data)
         self.connection.receive_data(data)
         for event in self.connection.events():
             self._events += 1
@@ -138,7 +168,7 @@ class WebSocketStream(WSStream):
         state = self.connection.state
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is read no more.
-            await self._fail(int(event.code), event.reason or "")
+            await self._fail(int(event.code), self._limit.why or self._deflate.why or event.reason or "")
             return
         self._deaf = True
         self._why = (int(event.code), event.reason or "")
@@ -217,11 +247,10 @@ class WebSocketStream(WSStream):
 
     async def _accept(self, message: Any) -> None:
         """D11: compression is off by default, and bounded. D10: no message beyond the limit."""
-        limits, deflate = self._limits, BoundedDeflate(self._limits.max_message_size)
-        extensions: list[Extension] = [MessageLimit(limits.max_message_size), deflate]
+        extensions: list[Extension] = [self._limit, self._deflate]
         headers = list(message.get("headers", []))
         offered, self.handshake.extensions = self.handshake.extensions, None
-        if limits.compression and offered and (agreed := agree(offered, deflate)):
+        if self._limits.compression and offered and (agreed := agree(offered, self._deflate)):
             headers.append((b"sec-websocket-extensions", agreed))
             self._plain = False
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
@@ -250,24 +279,29 @@ class WebSocketStream(WSStream):
 
     async def _watch(self) -> None:
         """Deny the handshake if the application is late; after it, ping the client."""
+        drips = False
         with self._beat:
             with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
                 await self._answered.wait()
             if self._answered.is_set():
-                await self._heartbeat()
-        if not self.closed and self.state is _HANDSHAKE:
+                drips = await self._heartbeat()
+        if drips:
+            timeout = self._limits.body_timeout
+            await self._fail(POLICY_VIOLATION, f"expected a frame in {timeout:g} seconds and one for {SLOWEST} bytes")
+        elif not self.closed and self.state is _HANDSHAKE:
             self._server_connection.served.count("not accepted")
             await self._deny(503)
 
-    async def _heartbeat(self) -> None:
-        """Ping the client, and reset the connection if no bytes come for ``PONG_TIMEOUT`` seconds."""
+    async def _heartbeat(self) -> bool:
+        """Ping the client. Reset the connection if it is silent for ``PONG_TIMEOUT``; return if a frame only drips."""
         interval, pong = self._limits.ping_interval, self._limits.pong_timeout
         step = min(interval, pong)
-        silent = 0.0
+        silent = slow = 0.0
         await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
         while True:
             # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
             heard = self._server_connection.reads
+            frame = self._limit.taken if self._limit.is_amid_frame else None
             await self._send_wsproto_event(Ping())
             await trio.sleep(step)
             quiet = self._server_connection.reads == heard and self._server_connection.listening
@@ -275,8 +309,12 @@ class WebSocketStream(WSStream):
             if silent >= pong:
                 self._server_connection.served.count("silent")
                 self._server_connection.abort()
-                return
+                return False
             await trio.sleep(interval - step)
+            same = frame == self._limit.taken and self._limit.is_amid_frame and self._server_connection.listening
+            slow = slow + interval if same else 0.0
+            if slow >= self._limits.body_timeout + (self._limit.received - self._limit.taken) / SLOWEST:
+                return True
 
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""

@@ -89,6 +89,7 @@ BORDERS = {
     "server.frames": {"wsproto"},
     "server.http1": {"h11"},
     "server.http2": {"h2", "priority"},
+    "server.request_head": {"h11"},
     "server.websocket": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
 }

@@ -1,8 +1,8 @@
 """Read a request's body into a file.
 
 Most bodies come in one part, which becomes the file. A longer body is kept in memory up to
-``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. Its bytes are counted: the client's
-``Content-Length`` cannot be trusted.
+``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. A body that is announced as too
+long is not read. Of any other the bytes are counted: the client's ``Content-Length`` cannot be trusted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import IO
 import trio
 from django.conf import settings
 
+from .._asgi.protocol import announced_length
 from .._threads.database import run_in_thread
 from ..exceptions import RequestBodyTooLarge, RequestTimeout
 from .client import Client
@@ -21,12 +22,16 @@ from .client import Client
 #: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
 SLOWEST = 500
 
+_TOO_LARGE = "the request body is longer than {} bytes (MAX_UPLOAD_SIZE); got {}"
+
 
 async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
     """Read the body, of `limit` bytes at most, and return it as a file.
 
     It may take `timeout` seconds, and one second more for each :data:`SLOWEST` bytes that have come.
     """
+    if (announced := announced_length(client.scope)) > limit:
+        raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"Content-Length: {announced}"))
     with trio.move_on_after(timeout) as scope:
         event = await client.next_part()
         part = event.get("body", b"")
@@ -70,6 +75,4 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise RequestBodyTooLarge(
-            f"the request body is longer than {limit} bytes (MAX_UPLOAD_SIZE); got at least {size}"
-        )
+        raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"at least {size}"))

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from .connection import ServerConnection
 
 
+#: Bytes of a chunked body that may come for each byte of its content: one-byte chunks have six. Beyond that,
+#: :data:`_MOST_OVERHEAD`, for chunk extensions. Nobody counts those against the limits of a body.
+_OVERHEAD = 8
+_MOST_OVERHEAD = 2**16
+
+
 class Answered(EventWrapper):
     """Set when the next request may begin. A client that pipelines requests is not read until then."""
 
@@ -43,6 +49,7 @@ class Http1(H11Protocol):
         self.can_read = Answered(server_connection)
         self._server_connection = server_connection
         self._held_head = b""
+        self._overhead = 0  # bytes of a request that are not its body
 
     @property
     def waiting(self) -> Waiting:
@@ -128,8 +135,13 @@ class Http1(H11Protocol):
 
     async def handle(self, event: ConnectionEvent) -> None:
         """As hypercorn's; bytes behind a client's last request are dropped (RFC 9112, section 9.6)."""
-        if not isinstance(event, RawData) or self.connection.their_state is not h11.MUST_CLOSE:
+        if not isinstance(event, RawData):
             await super().handle(event)
+        elif self.connection.their_state is not h11.MUST_CLOSE:
+            self._overhead += len(event.data)
+            await super().handle(event)
+            if self._overhead > _MOST_OVERHEAD and self.uploading:
+                await self._reject(h11.RemoteProtocolError("expected a body, got little but chunk headers"))
         elif self.stream is not None:
             await self._pause()
 
@@ -156,6 +168,7 @@ class Http1(H11Protocol):
             elif isinstance(event, h11.EndOfMessage):
                 await self.stream.handle(EndBody(stream_id=STREAM_ID))
             elif isinstance(event, h11.Data):
+                self._overhead = max(0, self._overhead - len(event.data) * _OVERHEAD)
                 await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
             else:  # bytes for a WebSocket that has not been accepted
                 await self.stream.handle(cast(Data, event))
@@ -174,8 +187,12 @@ class Http1(H11Protocol):
     async def _reject(self, error: h11.RemoteProtocolError) -> None:
         """Answer an invalid request, unless its answer has begun, and close the connection."""
         self._server_connection.report(error)
+        stream = cast(HttpStream | WebSocketStream | None, self.stream)
+        told = stream if stream is not None and stream.hang_up() else None  # or the application would answer as well
         if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             await self._send_error_response(error.error_status_hint)
+        if told is not None:
+            await told.log_end()
         await self.send(Closed())
 
     async def _begin(self, request: h11.Request) -> None:
@@ -186,7 +203,7 @@ class Http1(H11Protocol):
         first = self.keep_alive_requests == 0
         if first and request.method == b"PRI" and request.target == b"*" and request.http_version == b"2.0":
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
-        head = check(request, raw=self.config.h11_pass_raw_headers)
+        head = check(request, self.config)
         if request.method == b"CONNECT":
             raise h11.RemoteProtocolError("expected no CONNECT: tunnels are not supported", error_status_hint=501)
         self.stream = stream = self._stream_for(head)
@@ -202,6 +219,7 @@ class Http1(H11Protocol):
         )
         if self.connection.they_are_waiting_for_100_continue and stream.app_put is not None:
             stream.app_put.when_awaited(self._continue)
+        self._overhead = 0
         self.keep_alive_requests += 1
         await self.context.mark_request()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import h11
+from hypercorn.config import Config
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -27,8 +28,11 @@ class RequestHead(NamedTuple):
     upgrades: bool
 
 
-def check(request: h11.Request, *, raw: bool = False) -> RequestHead:
+def check(request: h11.Request, config: Config) -> RequestHead:
     """Check a head. Raises ``h11.RemoteProtocolError`` with the status to answer with."""
+    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+    if size > config.h11_max_incomplete_size:  # h11 takes a longer head if all of it comes at once
+        raise _error(f"expected a head of at most {config.h11_max_incomplete_size} bytes, got {size}", 431)
     if not request.http_version.startswith(b"1."):
         raise _error(f"expected HTTP/1.1, got HTTP/{request.http_version.decode()}", 505)
     if request.method != request.method.upper():
@@ -44,7 +48,7 @@ def check(request: h11.Request, *, raw: bool = False) -> RequestHead:
             raise _error("expected a Host header, got none")  # h11 asks for it in HTTP/1.1, but not in HTTP/1.2
     if host is not None and not _AUTHORITY.fullmatch(host):
         raise _error(f"expected a host name and a port, got {host!r}")
-    headers = request.headers.raw_items() if raw else list(request.headers)
+    headers = request.headers.raw_items() if config.h11_pass_raw_headers else list(request.headers)
     if host is not None and host != fields.get(b"host"):
         # RFC 9112, section 3.2.2: the host of an absolute target goes before the header.
         headers = [(b"host", host), *((name, value) for name, value in headers if name.lower() != b"host")]

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, TextMessage
+from wsproto.events import BytesMessage, Message, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from trio_channels.server.frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from trio_channels.server.frames import (
+    BINARY,
+    TEXT,
+    BoundedDeflate,
+    MessageLimit,
+    between_messages,
+    frame,
+    whole_message,
+)
 from trio_channels.server.tasks import clients_doing
 
 
@@ -39,3 +49,78 @@ def test_group_is_the_clients_fault_if_all_of_it_is() -> None:
     nested = ExceptionGroup("outer", [ExceptionGroup("inner", [theirs])])
     assert clients_doing(nested) is theirs
     assert clients_doing(ExceptionGroup("both", [theirs, ours])) is None
+
+
+def masked(opcode: int, payload: bytes, *, first: int = 0x80, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
+    """A client's frame."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((0x80 | size,))
+    elif size < 65_536:
+        length = bytes((0x80 | 126,)) + size.to_bytes(2, "big")
+    else:
+        length = bytes((0x80 | 127,)) + size.to_bytes(8, "big")
+    return bytes((first | opcode,)) + length + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 4_000, 65_535])
+def test_whole_message_is_read_at_once(size: int) -> None:
+    data = b"before" + masked(TEXT, b"a" * size) + b"after"
+    assert whole_message(data, 6, 65_535) == ("a" * size, len(data) - 5)
+    data = masked(BINARY, b"\xff" * size)
+    assert whole_message(data, 0, 65_535) == (b"\xff" * size, len(data))
+
+
+NOT_AT_ONCE = {
+    "nothing": b"",
+    "part of a head": masked(TEXT, b"text")[:5],
+    "part of a long head": masked(TEXT, b"a" * 200)[:7],
+    "part of a payload": masked(TEXT, b"text")[:-1],
+    "first part of a message": masked(TEXT, b"text", first=0),
+    "continuation": masked(0, b"text"),
+    "close": masked(8, b""),
+    "ping": masked(9, b""),
+    "reserved opcode": masked(3, b""),
+    "compressed": masked(TEXT, b"text", first=0xC0),
+    "not masked": frame(TEXT, b"text of a server"),
+    "not UTF-8": masked(TEXT, b"\xff"),
+    "longer than the limit": masked(TEXT, b"a" * 2_000),
+    "length in eight bytes": masked(BINARY, b"a" * 65_536),
+    "length of two bytes that fits into one": bytes((0x81, 0x80 | 126, 0, 4)) + bytes(4) + b"text",
+}
+
+
+@pytest.mark.parametrize("kind", NOT_AT_ONCE)
+def test_other_frames_are_left_to_wsproto(kind: str) -> None:
+    assert whole_message(NOT_AT_ONCE[kind], 0, 1_000) is None
+
+
+@given(st.binary(max_size=300), st.sampled_from(list(range(16))), st.sampled_from([0, 0x80, 0xC0]), st.integers(0, 400))
+def test_message_read_at_once_is_as_wsproto_reads_it(payload: bytes, opcode: int, first: int, end: int) -> None:
+    data = masked(opcode, payload, first=first)[:end]
+    found = whole_message(data, 0, 1_000)
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(data)
+    events = list(server.events())
+    if found is None:
+        assert not any(isinstance(event, Message) and event.message_finished for event in events)
+    else:
+        assert found == (events[0].data, len(data))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("data", "between"),
+    [
+        (masked(TEXT, b"text"), True),
+        (masked(9, b"ping"), True),
+        (masked(TEXT, b"te", first=0), False),
+        (masked(TEXT, b"te", first=0) + masked(0, b"xt"), True),
+        (masked(TEXT, b"text")[:1], False),
+        (masked(TEXT, b"text")[:-1], False),
+    ],
+)
+def test_place_between_messages_is_known(data: bytes, between: bool) -> None:
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(data)
+    list(server.events())
+    assert between_messages(server) is between

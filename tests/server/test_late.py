@@ -100,7 +100,7 @@ async def test_request_after_the_end_starts_no_application(kind: Any) -> None:
 async def test_frames_after_the_end_are_not_read() -> None:
     wire, send = Mock(streams=Streams(), limits=Mock(messages_per_second=0)), AsyncMock()
     stream = make(WebSocketStream, wire, send)
-    stream.connection = Mock()
+    stream._frames = Mock()
     assert stream.hang_up()
     await stream.receive_bytes(frame(1, b"late"))
     stream.connection.receive_data.assert_not_called()
@@ -109,7 +109,7 @@ async def test_frames_after_the_end_are_not_read() -> None:
 async def test_goodbye_after_the_end_is_not_sent() -> None:
     wire, send = Mock(streams=Streams(), limits=Mock(messages_per_second=0)), AsyncMock()
     stream = make(WebSocketStream, wire, send)
-    stream.connection = Mock()
+    stream._frames = Mock()
     assert stream.hang_up()
     await stream.go_away()
     stream.connection.send.assert_not_called()

@@ -347,7 +347,7 @@ async def test_connection_forgets_what_has_ended_on_it(
     async with serving_ours(application) as server:
         await scenario(Place(("127.0.0.1", server.port)), "waiting", last, stays, 1)
         await until(lambda: application.begun and application.told == application.begun)
-        assert [streams._open for streams in made] == [set()], "the connection itself goes on"
+        assert [streams._open for streams in made] == [[]], "the connection itself goes on"
         clients[0].socket.close()
         server.stop.set()
 

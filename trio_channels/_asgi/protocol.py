@@ -78,6 +78,9 @@ CLIENT_EVENTS = frozenset().union(*_RECEIVABLE.values())
 
 _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
 
+#: The scope extension of our server that has the queue behind ``receive``; see :class:`~.._concurrency.queues.Inbox`.
+DIRECT = "trio_channels.direct"
+
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
 # A status below 200 is an interim response, which no server takes for the answer.

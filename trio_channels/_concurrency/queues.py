@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+<<<<<<< HEAD
 from collections.abc import Awaitable, Callable
+=======
+from collections.abc import Callable
+>>>>>>> main
 from typing import Any
 
 import trio
@@ -20,7 +24,7 @@ class EventQueue:
     def __init__(self, capacity: int, wakeup: Wakeup) -> None:
         self._capacity = capacity
         self._wakeup = wakeup
-        self._events: deque[Message] = deque()
+        self._events: list[Message] = []  # short, and an empty deque takes 600 bytes
         self._room = Wakeup()
         self._waits_for_room = False
         self._dealt_with = Wakeup()
@@ -41,7 +45,7 @@ class EventQueue:
         """The next event; None if the queue is empty."""
         if not self._events:
             return None
-        event = self._events.popleft()
+        event = self._events.pop(0)
         if self._waits_for_room:
             self._room.set()
         return event
@@ -51,23 +55,43 @@ class EventQueue:
         self._events.append(event)
         self._wakeup.set()
 
+    def offer(self, event: Message) -> bool:
+        """Add an event if there is room, and return whether there was; after :meth:`close` drop it."""
+        if self._closed:
+            return True
+        if len(self._events) >= self._capacity:
+            return False
+        self._events.append(event)
+        self._wakeup.set()
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Whether an event has to wait for room."""
+        return len(self._events) >= self._capacity and not self._closed
+
+    async def until_read(self) -> None:
+        """Wait until an event may have been taken, or for :meth:`release`. Cancellation: nothing is lost."""
+        self._waits_for_room = True
+        try:
+            await self._room.wait()
+        finally:
+            self._waits_for_room = False
+
+    def release(self) -> None:
+        """Wake the task that waits for room, although there is none."""
+        self._room.set()
+
     async def put(self, event: Message) -> None:
         """Add an event when there is room; after :meth:`close`, or if cancelled while the queue is full, drop it."""
-        while len(self._events) >= self._capacity and not self._closed:
-            self._waits_for_room = True
-            try:
-                await self._room.wait()
-            finally:
-                self._waits_for_room = False
-        if not self._closed:
-            self._events.append(event)
-            self._wakeup.set()
+        while not self.offer(event):
+            await self.until_read()
 
     def close(self) -> None:
         """Drop the events that wait, and every later one."""
         self._closed = True
         self._events.clear()
-        self._room.set()
+        self.release()
 
     def dealt_with(self) -> None:
         """Say that an event has been handled, not only taken."""
@@ -78,39 +102,82 @@ class EventQueue:
         await self._dealt_with.wait()
 
 
+#: The events of an inbox that is attached to another queue.
+_NO_EVENTS: deque[Any] = deque(maxlen=0)
+
+
 class Inbox:
     """A bounded queue of one request's or WebSocket's events, from the server to the application.
 
     While it is full, the server does not read the connection, so that TCP slows a client that floods. The last event,
     the disconnect, needs no room and cannot be lost. It costs less than hypercorn's memory channel.
+
+    An application of this package has a queue of its own, whose reader waits for other things, too. It may take the
+    place of this queue (:meth:`attach`): the server then puts each event straight into it.
     """
 
+<<<<<<< HEAD
     __slots__ = ("_awaited", "_capacity", "_events", "_last", "_readers", "_writers")
+=======
+    __slots__ = ("_attached", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
+>>>>>>> main
 
     def __init__(self, capacity: int) -> None:
         self._awaited: Callable[[], Awaitable[None]] | None = None
         self._capacity = capacity
         self._events: deque[Any] = deque()  # hypercorn has classes of its own for events
         self._last: Any = None
-        self._readers = trio.lowlevel.ParkingLot()
-        self._writers = trio.lowlevel.ParkingLot()
+        self._changed = trio.lowlevel.ParkingLot()  # readers wait here, and writers
+        self._attached: EventQueue | None = None
+        self._on_last: Callable[[Any], object] | None = None
+        #: Adds an event if there is room, and returns whether there was; drops it after the last event.
+        self.offer: Callable[[Any], bool] = self._offer
+
+    def attach(self, queue: EventQueue, on_last: Callable[[Any], object]) -> None:
+        """Have another queue take the events, those that wait here first, and a function take the last one."""
+        self._attached = queue
+        self._on_last = on_last
+        for event in self._events:
+            queue.add(event)
+        self._events = _NO_EVENTS
+        self._changed.unpark_all()
+        if self._last is not None:
+            on_last(self._last)
+        else:
+            self.offer = queue.offer
+
+    def detach(self) -> None:
+        """Let go of the function that takes the last event: nobody wants it any more."""
+        self._on_last = None
+
+    def _offer(self, event: Any) -> bool:
+        if self._last is not None:
+            return True
+        if len(self._events) >= self._capacity:
+            return False
+        self._events.append(event)
+        self._changed.unpark_all()
+        return True
 
     @property
     def full(self) -> bool:
         """Whether an event has to wait for room."""
-        return len(self._events) >= self._capacity and self._last is None
+        if self._last is not None:
+            return False
+        return self._attached.full if self._attached is not None else len(self._events) >= self._capacity
 
     async def room(self) -> None:
-        """Wait until there is room, or the last event has been added."""
+        """Wait until there is room, or the last event has been added. Cancellation: nothing is lost."""
         while self.full:
-            await self._writers.park()
+            if self._attached is not None:
+                await self._attached.until_read()
+            else:
+                await self._changed.park()
 
     async def __call__(self, event: Any) -> None:
         """Add an event when there is room; after the last event drop it. hypercorn calls the queue to add one."""
-        await self.room()
-        if self._last is None:
-            self._events.append(event)
-            self._readers.unpark()
+        while not self.offer(event):
+            await self.room()
 
     def when_awaited(self, call: Callable[[], Awaitable[None]]) -> None:
         """Call a function once, when the reader has to wait for an event."""
@@ -121,8 +188,12 @@ class Inbox:
         # Not async: a disconnect is mostly added while a cancellation is under way, and a checkpoint would lose it.
         if self._last is None:
             self._last = event
-        self._writers.unpark_all()
-        self._readers.unpark_all()
+            self.offer = self._offer  # it drops what comes later
+            if self._attached is not None:
+                self._attached.release()
+            if self._on_last is not None:
+                self._on_last(event)
+        self._changed.unpark_all()
 
     async def receive(self) -> Any:
         """The next event; after the last one, that again. A cancellation loses none."""
@@ -130,12 +201,16 @@ class Inbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
+<<<<<<< HEAD
             if self._awaited is not None:
                 call, self._awaited = self._awaited, None
                 await call()
             else:
                 await self._readers.park()
+=======
+            await self._changed.park()
+>>>>>>> main
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
-        self._writers.unpark()
+        self._changed.unpark_all()
         return event

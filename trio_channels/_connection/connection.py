@@ -23,7 +23,7 @@ from .._asgi import protocol
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._concurrency import YIELD_EVERY
-from .._concurrency.queues import EventQueue
+from .._concurrency.queues import EventQueue, Inbox
 from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
 from .._threads.thread import lease_of_task
@@ -39,9 +39,9 @@ class Connection:
     application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
-        *("_accepted", "_close_sent", "_finish_reading", "_nursery", "_receive", "_send", "_send_is_quiet", "_sends"),
-        *("_unread", "activity", "application_scope", "cancel_on_disconnect", "closed", "disconnected", "events"),
-        *("limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
+        *("_accepted", "_close_sent", "_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send"),
+        *("_send_is_quiet", "_sends", "_unread", "activity", "application_scope", "cancel_on_disconnect", "closed"),
+        *("events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
 
     def __init__(
@@ -57,6 +57,7 @@ class Connection:
         self.scope = scope
         self._receive = receive
         self._send = send
+        self._inbox = _inbox_behind(receive, scope)
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)
         self.wakeup = Wakeup()  # set for every new event, message or change of state
@@ -66,7 +67,8 @@ class Connection:
         self.on_closed: Callable[[], None] | None = None  # called when `closed` is set
         self.receiving = False  # the application is about to take an event, although it does not wait for the wakeup
         self.activity: str | None = None  # the type of the message that is being handled, for log lines
-        self.disconnected = trio.Event()
+        self.gone = False  # the client: its disconnect has come
+        self._disconnected: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         # Not while the application waits for an event: the disconnect is next. With `finish_reading`, also not while
         # there are events that it has not taken.
@@ -91,10 +93,26 @@ class Connection:
         self.application_scope = scope or nursery.cancel_scope
         if self.protocol.state is State.CONNECTING:
             self.application_scope.deadline = trio.current_time() + self.limits.accept_timeout
+        if self._inbox is not None:
+            self._inbox.attach(self.events, self._disconnect)
 
     def end(self) -> None:
         """End the application: no background task can be started any more."""
         self._nursery = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether the server puts events straight into :attr:`events`, so that no pump is needed."""
+        return self._inbox is not None
+
+    def _disconnect(self, event: Message) -> None:
+        self.protocol.received(event)
+        self.events.add(self._client_gone(event))
+
+    def detach(self) -> None:
+        """Let go of the server's queue, so that no reference cycle is left."""
+        if self._inbox is not None:
+            self._inbox.detach()
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -112,6 +130,20 @@ class Connection:
     def ending(self) -> bool:
         """Whether the application must expect ``ConnectionClosed``."""
         return self.over or self.parting is not None
+
+    @property
+    def disconnected(self) -> trio.Event:
+        """Set when the disconnect has come. It is made when somebody asks for it, as few do."""
+        if self._disconnected is None:
+            self._disconnected = trio.Event()
+            if self.gone:
+                self._disconnected.set()
+        return self._disconnected
+
+    def _set_gone(self) -> None:
+        self.gone = True
+        if self._disconnected is not None:
+            self._disconnected.set()
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task that ends with the connection; its exception ends it as a handler's would."""
@@ -195,7 +227,7 @@ class Connection:
         kind, last = message["type"], not message.get("more_body")
         if kind == "websocket.accept":
             self._accepted = True
-            if not self.disconnected.is_set() and self.parting is None:
+            if not self.gone and self.parting is None:
                 self.application_scope.deadline = math.inf
         elif kind == "websocket.close":
             self._closed_by_us(message.get("code", NORMAL), message.get("reason") or "")
@@ -231,14 +263,14 @@ class Connection:
 
     def _closed_by_us(self, code: int, reason: str) -> None:
         self._set_closed(ConnectionClosed(code, reason))
-        if not self.disconnected.is_set():
+        if not self.gone:
             self.application_scope.deadline = trio.current_time() + self.limits.close_timeout
         self.wakeup.set()
 
     def _denied(self) -> None:
         """Add the disconnect event, which hypercorn delivers only after the application has returned."""
-        if not self.disconnected.is_set():
-            self.disconnected.set()
+        if not self.gone:
+            self._set_gone()
             why = self._why_closed()
             self.events.add({"type": "websocket.disconnect", "code": why.code, "reason": why.reason})
 
@@ -259,7 +291,7 @@ class Connection:
         closed = self._set_closed(told)
         if closed is not told:
             event = {**event, "code": closed.code, "reason": closed.reason}
-        self.disconnected.set()
+        self._set_gone()
         will_learn = self.wakeup.waited_for or self.receiving or (self._finish_reading and self.events.unread)
         if self.cancel_on_disconnect and not self._close_sent and not will_learn:
             self.application_scope.cancel()
@@ -268,9 +300,9 @@ class Connection:
         return event
 
     async def pump(self) -> None:
-        """Read events from the server until the client has gone; see rule 1."""
+        """Read events from the server until the client has gone; see rule 1. Not for a :attr:`direct` connection."""
         try:
-            while not self.disconnected.is_set():
+            while not self.gone:
                 await self.events.put(self._received(await self._receive()))
                 # A worker takes a message for done when the next is asked for. So it must not be read ahead.
                 if self.protocol.kind == "channel":
@@ -292,6 +324,14 @@ class Connection:
         self.events.close()
         # After an unanswered handshake the server delivers nothing before the application has returned.
         unanswered = self.protocol.state in (State.CONNECTING, State.DENYING)
-        if self._unread and not unanswered and not self.disconnected.is_set():
+        if self._unread and not unanswered and not self.gone:
             with trio.move_on_after(self.limits.close_timeout):
                 await self.disconnected.wait()
+
+
+def _inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
+    """The server's queue, if it is ours and nothing in between reads events; for WebSockets."""
+    if scope["type"] != "websocket":
+        return None
+    inbox: Inbox | None = (scope.get("extensions") or {}).get(protocol.DIRECT)
+    return inbox if inbox is not None and receive == inbox.receive else None

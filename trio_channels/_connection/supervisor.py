@@ -24,8 +24,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from types import TracebackType
 
 import trio
 
@@ -43,19 +44,24 @@ logger = logging.getLogger("trio_channels.connection")
 _counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
 
 
-@contextmanager
-def counted(kind: str) -> Iterator[None]:
+class Counted:
     """In the block, count one more connection of this scope type."""
-    try:
-        counter = _counter_of_run.get()
-    except LookupError:
-        counter = Counter()
-        _counter_of_run.set(counter)
-    counter[kind] += 1
-    try:
-        yield
-    finally:
-        counter[kind] -= 1
+
+    __slots__ = ("_counter", "_kind")
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        try:
+            self._counter = _counter_of_run.get()
+        except LookupError:
+            self._counter = Counter()
+            _counter_of_run.set(self._counter)
+
+    def __enter__(self) -> None:
+        self._counter[self._kind] += 1
+
+    def __exit__(self, *_exception: object) -> None:
+        self._counter[self._kind] -= 1
 
 
 def connections() -> dict[str, int]:
@@ -78,9 +84,8 @@ async def supervise(
     final = _Ending(connection, ending)
     failure: BaseException | None = None
     try:
-        with counted(connection.protocol.kind):
-            async with trio.open_nursery() as outer:
-                outer.start_soon(connection.pump)
+        with Counted(connection.protocol.kind):
+            async with _Reading(connection):
                 failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)
                 try:
@@ -89,10 +94,9 @@ async def supervise(
                 finally:  # a cancellation meanwhile must not hide the failure
                     if failure is not None:
                         raise failure
-                if outer.child_tasks:  # the pump has usually ended, and cancelling costs a twentieth of a connect
-                    outer.cancel_scope.cancel()
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
+    connection.detach()
     if failure is not None:
         if isinstance(failure, Exception):
             protocol.note_connection(failure, connection.scope)
@@ -100,6 +104,32 @@ async def supervise(
             raise failure
         finally:
             del failure  # its traceback holds this frame
+
+
+class _Reading:
+    """In the block, the pump reads the client's events, unless the server puts them into the connection's queue."""
+
+    __slots__ = ("_connection", "_manager", "_nursery")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+
+    async def __aenter__(self) -> None:
+        if not self._connection.direct:
+            self._manager = trio.open_nursery()
+            self._nursery = await self._manager.__aenter__()
+            self._nursery.start_soon(self._connection.pump)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._manager is None:
+            return None
+        if error is None and self._nursery.child_tasks:
+            # The pump has usually ended, and cancelling costs a twentieth of a connect.
+            self._nursery.cancel_scope.cancel()
+        return await self._manager.__aexit__(kind, error, trace)
 
 
 async def _run_body(
@@ -203,7 +233,7 @@ def _explain_cancellation(connection: Connection) -> None:
     place = protocol.describe(connection.scope)
     if connection.parting is not None:
         return  # logged where it was cut
-    if connection.protocol.state is State.CONNECTING and not connection.disconnected.is_set():
+    if connection.protocol.state is State.CONNECTING and not connection.gone:
         logger.warning(
             "%s was neither accepted nor denied within %g seconds (ACCEPT_TIMEOUT); denied. At that time: %s",
             place,

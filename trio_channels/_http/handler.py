@@ -37,7 +37,7 @@ from django.utils.log import log_response
 from .. import _conf
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import counted
+from .._connection.supervisor import Counted
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -100,7 +100,7 @@ class DjangoHandler(BaseHandler):
             )
         client = Client(scope, receive, send)
         try:
-            with counted("http"):
+            with Counted("http"):
                 await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))

@@ -42,6 +42,10 @@ _CONSEQUENCE: dict[Overflow, str] = {
 Hole = dict[str, int | None]
 
 
+#: The entries of every mailbox in which no message has waited yet. An empty deque takes 600 bytes.
+_NO_ENTRIES: deque[Envelope | Hole] = deque(maxlen=0)
+
+
 @dataclass(frozen=True, slots=True)
 class MailboxStatistics:
     """A snapshot of one mailbox: counts of messages, and of the groups it is a member of."""
@@ -109,7 +113,7 @@ class Mailbox:
         self._offer = offer
         # Holes stand in the queue where messages are missing. Adjacent holes are merged, so that there is at most one
         # hole more than there are messages. `_hole` stands before the first message.
-        self._entries: deque[Envelope | Hole] = deque()
+        self._entries: deque[Envelope | Hole] = _NO_ENTRIES
         self._hole: Hole = {}
         self._waiting = 0  # envelopes in the queue
         self._receivers: dict[trio.lowlevel.Task, None] = {}  # longest wait first; empty unless the queue is empty
@@ -150,10 +154,15 @@ class Mailbox:
         accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
         if accepted:
             self._waiting += 1
-            self._entries.append(envelope)
+            self._append(envelope)
         if self._ring is not None:
             self._ring()
         return accepted
+
+    def _append(self, entry: Envelope | Hole) -> None:
+        if self._entries is _NO_ENTRIES:
+            self._entries = deque()
+        self._entries.append(entry)
 
     def put_gap(self, gap: Gap) -> None:
         """Tell the owner that messages are missing here."""
@@ -197,7 +206,7 @@ class Mailbox:
             hole = self._hole
         elif isinstance(last := entries[-1], Envelope):
             hole = {}
-            entries.append(hole)
+            self._append(hole)
         else:
             hole = last
         _merge(hole, {reason: lost})

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
@@ -31,23 +30,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.server")
 
+#: Bytes of one read.
+MAX_RECV = 2**16
+
 #: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-class ServerConnection(TCPServer):
+class ServerConnection:
     """One connection of a server."""
+
+    __slots__ = (
+        *("_closing", "_immediate", "_more", "_patience", "_reading", "_transport", "_turn_to_write", "app", "client"),
+        *("config", "connection_state", "context", "extensions", "frames_to", "limits", "listening", "protocol"),
+        *("reads", "secure", "served", "server", "streams", "tasks", "tls"),
+    )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
         self._transport = SocketTransport(stream)
         self.tls: trio.SSLStream[SocketTransport] | None = None
         if tls is not None:
             self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
-        self.protocol: Http1 | Http2  # type: ignore[assignment]
-        transport: Any = self.tls or self._transport  # both have the interface that it needs
-        super().__init__(served.app, served.config, served.context, served.state, transport)
+        self.protocol: Http1 | Http2
+        self.app = served.app
+        self.config = served.config
+        self.context = served.context
         self.served = served
         self.limits = served.limits
         self.secure = tls is not None
@@ -63,8 +72,13 @@ class ServerConnection(TCPServer):
         self._reading = trio.CancelScope()
         self._closing = False
         self._immediate = 0
+<<<<<<< HEAD
         self._patient_for = LINGER
         self._cut_at = math.inf
+=======
+        self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
+        self._more = True  # the client may have sent more than was read
+>>>>>>> main
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -91,7 +105,7 @@ class ServerConnection(TCPServer):
                 return
             alpn = self.tls.selected_alpn_protocol() or alpn
         async with trio.open_nursery() as nursery:
-            self.tasks = self._task_group = ConnectionTasks(nursery)
+            self.tasks = ConnectionTasks(nursery)
             self.protocol = Http2(self) if alpn == "h2" else Http1(self)
             try:
                 await self.protocol.initiate()
@@ -127,13 +141,17 @@ class ServerConnection(TCPServer):
         """Read until the end or a deadline, then send applications their disconnect."""
         try:
             with self._reading:
-                await self._read_until_end()
+                while data := await self._receive():
+                    if not self._closing:  # otherwise it is input after the last message
+                        self.reads += 1
+                        await self._handle(data)
             if self._reading.cancelled_caught and not self._closing:
                 await self._lost_patience()
         finally:
             await self.streams.hang_up()
         await self.protocol.handle(Closed())
 
+<<<<<<< HEAD
     async def _read_until_end(self) -> None:
         while data := await self._receive():
             if self._closing:
@@ -150,7 +168,20 @@ class ServerConnection(TCPServer):
                 await self.protocol.refuse(400)
                 await self._begin_to_close()
 
+=======
+>>>>>>> main
     async def _handle(self, data: bytes) -> None:
+        try:
+            if self.frames_to is not None:
+                await self.frames_to.receive_bytes(data)
+            else:
+                await self._handle_http(data)
+        except Exception as error:
+            self._report(error)
+            await self.protocol.refuse(400)
+            await self._begin_to_close()
+
+    async def _handle_http(self, data: bytes) -> None:
         try:
             await self.protocol.handle(RawData(data))
         except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge
@@ -161,10 +192,10 @@ class ServerConnection(TCPServer):
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
         try:
-            if self.tls is None:
+            if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    return self._transport.receive_nowait(MAX_RECV)
+                    return self._noted(self._transport.receive_nowait(MAX_RECV))
                 except trio.WouldBlock:
                     self._immediate = 0
             timed = self.frames_to is None and not self._closing
@@ -174,7 +205,7 @@ class ServerConnection(TCPServer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = await self._transport.receive_when_readable(MAX_RECV)
+                    data = self._noted(await self._transport.receive_when_readable(MAX_RECV))
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:
@@ -186,6 +217,11 @@ class ServerConnection(TCPServer):
         except _BROKEN as error:
             self._note(error)
             return b""
+        return data
+
+    def _noted(self, data: bytes) -> bytes:
+        """The data; after less than was asked for, the next read waits at once: a try would mostly be in vain."""
+        self._more = len(data) == MAX_RECV
         return data
 
     def _expect(self, now: float) -> None:
@@ -235,25 +271,54 @@ class ServerConnection(TCPServer):
 
     async def write(self, data: bytes) -> None:
         """Write to the client. Cancellation: resets the connection if the data has been written in part."""
-        await self._fair()
-        if self.send_lock.locked():
-            await self.send_lock.acquire()
+        # As _fair(), with one coroutine less.
+        self._immediate += 1
+        if self._immediate >= YIELD_EVERY:
+            self._immediate = 0
+            await trio.lowlevel.checkpoint()
         else:
-            self.send_lock.acquire_nowait()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        sent = 0
         try:
-            if self._closing:
-                return
-            if self.tls is not None:
-                await self._write_in_time(data)
-                return
-            sent = self._transport.send_nowait(data)
-            if sent < len(data):
-                await self._write_in_time(memoryview(data)[sent:])
+            if self.can_write_now:
+                sent = self._transport.send_nowait(data)
+                if sent == len(data):
+                    return
+                self._turn_to_write.acquire_nowait()  # without a checkpoint: the rest must follow
+            else:
+                await self._turn_to_write.acquire()
+            await self._write_in_turn(memoryview(data)[sent:] if sent else data)
         except _BROKEN as error:
             self._note(error)
             self.abort()
+
+    def write_soon(self, data: bytes) -> None:
+        """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
+        sent = 0
+        if self.can_write_now:
+            try:
+                sent = self._transport.send_nowait(data)
+            except _BROKEN as error:
+                self._note(error)
+                self.abort()
+                return
+        if sent == 0:
+            self.tasks.spawn(self.write, data)
+        elif sent < len(data):
+            self.abort()  # for a frame of two bytes it does not happen
+
+    @property
+    def can_write_now(self) -> bool:
+        """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
+        return self.tls is None and self._turn_to_write.value == 1 and not self._closing
+
+    async def _write_in_turn(self, data: bytes | memoryview) -> None:
+        """Write while this side has the turn, which ends."""
+        try:
+            if not self._closing:
+                await self._write_in_time(data)
         finally:
-            self.send_lock.release()
+            self._turn_to_write.release()
 
     def _note(self, broken: BaseException) -> None:
         """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""
@@ -266,7 +331,7 @@ class ServerConnection(TCPServer):
         try:
             # D3: the write is not shielded, and has a deadline that ends the connection.
             with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
-                await self.stream.send_all(data)
+                await (self.tls or self._transport).send_all(data)
                 done = True
             if not done:
                 self.served.count("slow")

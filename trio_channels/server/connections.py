@@ -15,6 +15,7 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 
+from .clock import Clock
 from .connection import ServerConnection
 from .limits import LINGER, ROUND, ServerLimits
 from .transport import SocketTransport
@@ -72,6 +73,7 @@ class Server:
         self.connections: set[ServerConnection] = set()
         self.websockets: set[WebSocketStream] = set()
         self.requests: set[HttpStream] = set()
+        self.clock = Clock()
         self.ending = False
         self.accepted = 0
         self.refused = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+from wsproto.connection import Connection
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
@@ -24,6 +25,47 @@ def frame(opcode: int, payload: bytes) -> bytes:
     if size < _LONG:
         return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big") + payload
     return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big") + payload
+
+
+#: The bit of a masked frame, in its second byte.
+_MASKED = 0x80
+
+
+def whole_message(data: bytes, start: int, most: int) -> tuple[str | bytes, int] | None:
+    """The message at this place, and the place after it, if it is of the most frequent kind; otherwise None.
+
+    That is a final frame of text or bytes, masked, with no reserved bit, a length below 64 KiB in its shortest form and
+    at most ``most``, all of it there, and valid UTF-8 if it is text. Call it only where a message begins.
+    """
+    end = len(data)
+    if end < start + 6:
+        return None
+    first, size = data[start], data[start + 1]
+    if size < _MASKED or (first != 0x80 | TEXT and first != 0x80 | BINARY):
+        return None
+    size -= _MASKED
+    if size < _SHORT:
+        at = start + 2
+    elif size == _SHORT and end >= start + 8:
+        size = int.from_bytes(data[start + 2 : start + 4])
+        at = start + 4
+        if size < _SHORT:
+            return None
+    else:
+        return None
+    begin = at + 4
+    after = begin + size
+    if after > end or size > most:
+        return None
+    mask = data[at:begin]
+    masked = int.from_bytes(data[begin:after], "little")
+    payload = (masked ^ int.from_bytes((mask * (size // 4 + 1))[:size], "little")).to_bytes(size, "little")
+    if first == 0x80 | BINARY:
+        return payload, after
+    try:
+        return payload.decode(), after
+    except UnicodeDecodeError:
+        return None
 
 
 class MessageLimit(Extension):
@@ -128,7 +170,29 @@ class BoundedDeflate(PerMessageDeflate):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated += len(inflated)
+<<<<<<< HEAD
         if self._inflated > self._most:
             self.why = f"expected messages of at most {self._most} bytes, got one that inflates to more"
             return CloseReason.MESSAGE_TOO_BIG
         return inflated
+=======
+        return CloseReason.MESSAGE_TOO_BIG if self._inflated > self._most else inflated
+
+
+def agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
+    """The header that accepts an offer of compression. D1: an invalid offer is declined."""
+    try:
+        return server_extensions_handshake(offered, [deflate])
+    except ValueError:
+        return None
+
+
+def between_messages(connection: Connection) -> bool:
+    """Whether wsproto holds no part of a frame or message. It does not say so: hence its private fields."""
+    frames = connection._proto
+    try:
+        decoder, message = frames._frame_decoder, frames._message_decoder
+        return decoder.header is None and not len(decoder.buffer) and message.opcode is None
+    except AttributeError:  # pragma: no cover - another wsproto: every later byte is its own
+        return False
+>>>>>>> main

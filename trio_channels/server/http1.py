@@ -75,6 +75,10 @@ class Http1(H11Protocol):
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
+    def forget_handshake(self) -> None:
+        """Free h11's state: after the answer to a WebSocket's handshake it is not used."""
+        del cast(H11WSConnection, self.connection).h11_connection
+
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
         if self.unanswered:

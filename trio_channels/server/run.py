@@ -108,12 +108,15 @@ async def worker_serve(
             await ended.wait()
             await trio.lowlevel.checkpoint()
         with _registered(server):
-            async with trio.open_nursery() as connections:
-                binds, accept = await _open(server, sockets or _listening_sockets(config), connections)
-                task_status.started(binds)
-                await _until_shutdown(accept, context, shutdown_trigger)
-                connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
-                connections.start_soon(server.see_off)
+            async with trio.open_nursery() as times:
+                times.start_soon(server.clock.run)
+                async with trio.open_nursery() as connections:
+                    binds, accept = await _open(server, sockets or _listening_sockets(config), connections)
+                    task_status.started(binds)
+                    await _until_shutdown(accept, context, shutdown_trigger)
+                    connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
+                    connections.start_soon(server.see_off)
+                times.cancel_scope.cancel()
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel()
 

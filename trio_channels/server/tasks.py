@@ -14,6 +14,7 @@ from hypercorn.typing import AppWrapper, Scope
 from priority.priority import PriorityError
 from wsproto.utilities import ProtocolError
 
+from .._asgi.protocol import DIRECT
 from .._concurrency.exception_groups import leaves, split_cancelled
 from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
@@ -36,6 +37,7 @@ class ConnectionTasks(TaskGroup):
     async def spawn_app(self, app: AppWrapper, config: Config, scope: Scope, send: Send) -> Inbox:
         """Start an application instance; returns the inbox for its events. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
+        scope["extensions"][DIRECT] = inbox  # type: ignore[typeddict-item,assignment]
         self._nursery.start_soon(_run, app, config, scope, inbox, send, name=app)
         return inbox
 

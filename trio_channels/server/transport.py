@@ -69,7 +69,12 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         return bool(poll.poll(0))
 
     async def receive_when_readable(self, max_bytes: int) -> bytes:
-        """Wait for bytes, and receive them; for use after ``receive_nowait`` has found none."""
+        """Wait for bytes, and receive them. Raises BrokenResourceError and ClosedResourceError.
+
+        Cancellation: nothing is lost.
+        """
+        if self.socket.fileno() < 0:  # Trio would wait for the number -1
+            raise trio.ClosedResourceError("this side has closed the connection")
         while True:
             await trio.lowlevel.wait_readable(self.socket)
             try:

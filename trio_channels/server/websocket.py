@@ -5,10 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from time import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
+<<<<<<< HEAD
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+=======
+import trio.lowlevel
+from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
+>>>>>>> main
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
 from hypercorn.utils import valid_server_name
 from wsproto.connection import Connection as Frames
@@ -20,14 +26,20 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.queues import Inbox
 from .access_log import ServerLog
+<<<<<<< HEAD
 from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
 from .handshake import Handshake, agree, scope_for
 from .limits import SLOWEST, Rate
+=======
+from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, between_messages, frame, whole_message
+from .limits import Rate
+>>>>>>> main
 from .streams import begin, for_stream
 from .tasks import ClientGone
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
+    from .http1 import Http1
 
 #: Seconds beyond ``ACCEPT_TIMEOUT``: an application of trio-channels denies by itself first, with a better reason.
 _AFTER_THE_APPLICATION = 1.0
@@ -38,11 +50,21 @@ _LAST_WORD = 2.0
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
 _FRAMES_PER_TURN = 64
 
+_PING = bytes((0x89, 0))
+
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
+
+#: The handshake of every accepted WebSocket.
+_ANSWERED: Any = SimpleNamespace(accepted=True)
 
 
 class WebSocketStream(WSStream):
     """One WebSocket."""
+
+    __slots__ = (
+        *("_alone", "_between", "_deaf", "_deflate", "_frames", "_heard", "_limits", "_next", "_rate", "_read"),
+        *("_server_connection", "_silent", "_why", "_write", "tick"),
+    )
 
     app_put: Inbox | None
     handshake: Handshake
@@ -62,14 +84,28 @@ class WebSocketStream(WSStream):
         self._deflate = BoundedDeflate(self._limits.max_message_size)
         self._write = write or self._write_event
         self._alone = write is not None  # with HTTP/1.1
-        self._plain = True
+        self._deflate: BoundedDeflate | None = None
         self._deaf = False
         self._why: tuple[int, str] | None = None
-        self._beat = trio.CancelScope()
-        self._answered = trio.Event()
+        self.tick: int | None = None
+        self._next: Callable[[], None] = self._late
+        self._heard = 0
+        self._silent = 0.0
         self._rate = Rate(self._limits.messages_per_second)
-        self._events = 0
+        self._read = 0  # frames
+        self._frames: Frames | None = None
+        self._between = True  # wsproto holds no part of a message
         self.closed = not server_connection.streams.enter(self)
+
+    @property
+    def connection(self) -> Frames:  # type: ignore[override]
+        """wsproto's side of the WebSocket; made when a frame first needs it."""
+        if self._frames is None:
+            extensions: list[Extension] = [MessageLimit(self._limits.max_message_size)]
+            if self._deflate is not None:
+                extensions.append(self._deflate)
+            self._frames = Frames(ConnectionType.SERVER, extensions)
+        return self._frames
 
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
@@ -94,7 +130,7 @@ class WebSocketStream(WSStream):
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
         if await begin(self, self._server_connection, self._open(request), unknown):
             self._server_connection.served.websockets.add(self)
-            self.task_group.spawn(self._watch)
+            self._server_connection.served.clock.set(self, self._limits.accept_timeout + _AFTER_THE_APPLICATION)
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
 
@@ -133,21 +169,50 @@ class WebSocketStream(WSStream):
 
     async def receive_bytes(self, data: bytes) -> None:
         """Handle frames, or parts of frames. Cancellation: messages may be lost."""
+<<<<<<< HEAD
         if self._has_ended():
             return
         self._limit.received += len(data)
+=======
+        start = 0
+        while self._between and not self._has_ended():
+            found = whole_message(data, start, self._limits.max_message_size)
+            if found is None:
+                break
+            message, start = found
+            event: dict[str, Any]
+            if isinstance(message, str):
+                event = {"type": "websocket.receive", "bytes": None, "text": message}
+            else:
+                event = {"type": "websocket.receive", "bytes": message, "text": None}
+            if (waiting := self._deliver(event)) is not None:
+                await waiting
+        if start < len(data) and not self._has_ended():
+            await self._parse(data[start:] if start else data)
+            self._between = between_messages(self.connection)
+
+    def _deliver(self, event: dict[str, Any]) -> Awaitable[object] | None:
+        """Pass a message on; returns an awaitable if there is no room for it, or it is refused, or it is time."""
+        if self._rate.exceeded():
+            return self._refuse_flood()
+        if not self.app_put.offer(event):  # type: ignore[union-attr]
+            return self.app_put(event)  # type: ignore[misc]
+        self._read += 1
+        return _let_others_run() if self._read % _FRAMES_PER_TURN == 0 else None
+
+    async def _parse(self, data: bytes) -> None:
+        """Have wsproto parse frames, or parts of frames."""
+>>>>>>> main
         self.connection.receive_data(data)
         for event in self.connection.events():
-            self._events += 1
-            if self._events % _FRAMES_PER_TURN == 0:
+            self._read += 1
+            if self._read % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
                 self.buffer.extend(event)
                 if event.message_finished:
-                    if self._rate.exceeded():
-                        await self._refuse_flood()
-                        return
-                    await self.app_put(self.buffer.to_message())  # type: ignore[misc]
+                    if (waiting := self._deliver(self.buffer.to_message())) is not None:
+                        await waiting
                     self.buffer.clear()
             elif isinstance(event, Ping):
                 if self._rate.exceeded():
@@ -191,7 +256,7 @@ class WebSocketStream(WSStream):
     def hang_up(self) -> bool:
         """D5, D15: send the application its disconnect and end the pings; returns False if that was done before."""
         # Not async: a cancellation cannot interrupt it.
-        self._beat.cancel()
+        self._server_connection.served.clock.forget(self)
         self._server_connection.streams.discard(self)
         self._server_connection.served.websockets.discard(self)
         if self.closed:
@@ -205,7 +270,7 @@ class WebSocketStream(WSStream):
 
     async def log_end(self) -> None:
         """Log the end of an accepted WebSocket, with its close code in the place of the status."""
-        if hasattr(self, "connection") and isinstance(self.config.log, ServerLog):
+        if self.handshake.accepted and isinstance(self.config.log, ServerLog):
             code, _ = self._why or (ABNORMAL, "")
             await self.config.log.access(self.scope, {"status": code, "headers": []}, time() - self.start_time)
 
@@ -215,25 +280,19 @@ class WebSocketStream(WSStream):
             await self._application_ended()
         elif self.closed:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
-            raise ClientGone(*(self._why or (ABNORMAL, "")))
-        elif self._plain and self.state is _CONNECTED and message["type"] == "websocket.send":
-            await self._send_message(message)
+            raise self._gone()
+        elif self._deflate is None and self.state is _CONNECTED and message["type"] == "websocket.send":
+            if self._frames is not None and self._frames.state is not ConnectionState.OPEN:  # it is being closed
+                await trio.lowlevel.checkpoint()
+                raise self._gone()
+            await self._write(_frame_of(message))
         else:
             if message["type"] == "websocket.close":
                 self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
             await super().app_send(message)
 
-    async def _send_message(self, message: Any) -> None:
-        if self.connection.state is not ConnectionState.OPEN:  # it is being closed
-            await trio.lowlevel.checkpoint()
-            raise ClientGone(*(self._why or (ABNORMAL, "")))
-        data, text = message.get("bytes"), message.get("text")
-        if data is not None:
-            await self._write(frame(BINARY, bytes(data)))
-        elif isinstance(text, str):
-            await self._write(frame(TEXT, text.encode()))
-        else:
-            raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")
+    def _gone(self) -> ClientGone:
+        return ClientGone(*(self._why or (ABNORMAL, "")))
 
     async def _application_ended(self) -> None:
         if self.closed:
@@ -247,14 +306,24 @@ class WebSocketStream(WSStream):
 
     async def _accept(self, message: Any) -> None:
         """D11: compression is off by default, and bounded. D10: no message beyond the limit."""
+<<<<<<< HEAD
         extensions: list[Extension] = [self._limit, self._deflate]
         headers = list(message.get("headers", []))
         offered, self.handshake.extensions = self.handshake.extensions, None
         if self._limits.compression and offered and (agreed := agree(offered, self._deflate)):
             headers.append((b"sec-websocket-extensions", agreed))
             self._plain = False
+=======
+        limits = self._limits
+        headers = list(message.get("headers", []))
+        offered, self.handshake.extensions = self.handshake.extensions, None
+        if limits.compression and offered:
+            deflate = BoundedDeflate(limits.max_message_size)
+            if agreed := agree(offered, deflate):
+                headers.append((b"sec-websocket-extensions", agreed))
+                self._deflate = deflate
+>>>>>>> main
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
-        self.connection = Frames(ConnectionType.SERVER, extensions)
         self.state = _CONNECTED
         if self._alone:
             self._server_connection.frames_to = self
@@ -265,7 +334,12 @@ class WebSocketStream(WSStream):
             self.state = _HANDSHAKE
             raise
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
-        self._answered.set()
+        if self._alone:
+            cast("Http1", self._server_connection.protocol).forget_handshake()
+        self.handshake = _ANSWERED
+        self._next = self._ping
+        # Not all at once after a restart.
+        self._server_connection.served.clock.set(self, limits.ping_interval * random.uniform(0.5, 1))
 
     async def _send_wsproto_event(self, event: Any) -> None:
         try:
@@ -277,6 +351,7 @@ class WebSocketStream(WSStream):
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
 
+<<<<<<< HEAD
     async def _watch(self) -> None:
         """Deny the handshake if the application is late; after it, ping the client."""
         drips = False
@@ -315,6 +390,47 @@ class WebSocketStream(WSStream):
             slow = slow + interval if same else 0.0
             if slow >= self._limits.body_timeout + (self._limit.received - self._limit.taken) / SLOWEST:
                 return True
+=======
+    def on_time(self) -> None:
+        """Deny the handshake if the application is late; after it, ping the client. Called by the server's clock."""
+        self._next()
+
+    def _late(self) -> None:
+        self._server_connection.served.count("not accepted")
+        self.task_group.spawn(self._deny, 503)
+
+    def _ping(self) -> None:
+        """Ping the client; later :meth:`_listen` looks whether anything came."""
+        # Any bytes are a sign of life.
+        self._heard = self._server_connection.reads
+        self._next = self._listen
+        self._server_connection.served.clock.set(self, self._pause)
+        if self._alone:
+            self._server_connection.write_soon(_PING)
+        else:
+            self.task_group.spawn(self._send_wsproto_event, Ping())
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between a ping and the look for an answer."""
+        return min(self._limits.ping_interval, self._limits.pong_timeout)
+
+    def _listen(self) -> None:
+        """Reset the connection if no bytes have come for ``PONG_TIMEOUT`` seconds."""
+        connection = self._server_connection
+        # Time in which a slow application keeps the connection unread does not count, nor in which a ping waits.
+        pinged = connection.can_write_now or connection.tls is not None
+        quiet = connection.reads == self._heard and connection.listening and pinged
+        self._silent = self._silent + self._pause if quiet else 0.0
+        if self._silent >= self._limits.pong_timeout:
+            connection.served.count("silent")
+            connection.abort()
+        elif (rest := self._limits.ping_interval - self._pause) > 0:
+            self._next = self._ping
+            connection.served.clock.set(self, rest)
+        else:
+            self._ping()
+>>>>>>> main
 
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""
@@ -329,3 +445,16 @@ class WebSocketStream(WSStream):
                 await self._deny(503)
                 return
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+async def _let_others_run() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def _frame_of(message: Any) -> bytes:
+    data, text = message.get("bytes"), message.get("text")
+    if data is not None:
+        return frame(BINARY, bytes(data))
+    if isinstance(text, str):
+        return frame(TEXT, text.encode())
+    raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")

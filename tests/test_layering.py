@@ -90,6 +90,7 @@ BORDERS = {
     "server.http1": {"h11"},
     "server.http2": {"h2", "priority"},
     "server.request_head": {"h11"},
+    "server.timing": {"wsproto"},
     "server.websocket": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
 }

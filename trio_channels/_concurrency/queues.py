@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-<<<<<<< HEAD
-from collections.abc import Awaitable, Callable
-=======
 from collections.abc import Callable
->>>>>>> main
 from typing import Any
 
 import trio
@@ -116,20 +112,16 @@ class Inbox:
     place of this queue (:meth:`attach`): the server then puts each event straight into it.
     """
 
-<<<<<<< HEAD
-    __slots__ = ("_awaited", "_capacity", "_events", "_last", "_readers", "_writers")
-=======
-    __slots__ = ("_attached", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
->>>>>>> main
+    __slots__ = ("_attached", "_awaited", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
 
     def __init__(self, capacity: int) -> None:
-        self._awaited: Callable[[], Awaitable[None]] | None = None
         self._capacity = capacity
         self._events: deque[Any] = deque()  # hypercorn has classes of its own for events
         self._last: Any = None
         self._changed = trio.lowlevel.ParkingLot()  # readers wait here, and writers
         self._attached: EventQueue | None = None
         self._on_last: Callable[[Any], object] | None = None
+        self._awaited: Callable[[], object] | None = None
         #: Adds an event if there is room, and returns whether there was; drops it after the last event.
         self.offer: Callable[[Any], bool] = self._offer
 
@@ -137,6 +129,7 @@ class Inbox:
         """Have another queue take the events, those that wait here first, and a function take the last one."""
         self._attached = queue
         self._on_last = on_last
+        self._is_awaited()
         for event in self._events:
             queue.add(event)
         self._events = _NO_EVENTS
@@ -149,6 +142,15 @@ class Inbox:
     def detach(self) -> None:
         """Let go of the function that takes the last event: nobody wants it any more."""
         self._on_last = None
+
+    def when_awaited(self, call: Callable[[], object]) -> None:
+        """Call a function once, when a reader first has to wait for an event."""
+        self._awaited = call
+
+    def _is_awaited(self) -> None:
+        if self._awaited is not None:
+            call, self._awaited = self._awaited, None
+            call()
 
     def _offer(self, event: Any) -> bool:
         if self._last is not None:
@@ -179,10 +181,6 @@ class Inbox:
         while not self.offer(event):
             await self.room()
 
-    def when_awaited(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Call a function once, when the reader has to wait for an event."""
-        self._awaited = call
-
     def end(self, event: Any) -> None:
         """Add the last event, unless there is one, and wake every task that waits."""
         # Not async: a disconnect is mostly added while a cancellation is under way, and a checkpoint would lose it.
@@ -201,15 +199,8 @@ class Inbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
-<<<<<<< HEAD
-            if self._awaited is not None:
-                call, self._awaited = self._awaited, None
-                await call()
-            else:
-                await self._readers.park()
-=======
+            self._is_awaited()
             await self._changed.park()
->>>>>>> main
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
         self._changed.unpark_all()

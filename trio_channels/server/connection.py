@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -14,13 +13,13 @@ from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from .._concurrency import YIELD_EVERY
 from .http1 import Http1
 from .http2 import Http2
-from .limits import LINGER, LINGER_FOR_BODY, SLOWEST, Patience, Waiting
+from .limits import LINGER, LINGER_FOR_BODY, Patience, Waiting
 from .streams import Streams
 from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
+from .writer import BROKEN, Writer
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -36,29 +35,33 @@ MAX_RECV = 2**16
 #: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
 
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
-
-class ServerConnection:
+class ServerConnection(Writer):
     """One connection of a server."""
 
     __slots__ = (
-        *("_closing", "_immediate", "_more", "_patience", "_reading", "_transport", "_turn_to_write", "app", "client"),
-        *("config", "connection_state", "context", "extensions", "frames_to", "limits", "listening", "protocol"),
-        *("reads", "secure", "served", "server", "streams", "tasks", "tls"),
+        *(
+            "_cut_at",
+            "_more",
+            "_patience",
+            "_patient_for",
+            "_reading",
+            "app",
+            "client",
+            "config",
+            "connection_state",
+            "context",
+            "extensions",
+        ),
+        *("frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
     )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
-        self._transport = SocketTransport(stream)
-        self.tls: trio.SSLStream[SocketTransport] | None = None
-        if tls is not None:
-            self.tls = trio.SSLStream(self._transport, tls, server_side=True, https_compatible=True)
+        super().__init__(served, SocketTransport(stream), tls)
         self.protocol: Http1 | Http2
         self.app = served.app
         self.config = served.config
         self.context = served.context
-        self.served = served
-        self.limits = served.limits
         self.secure = tls is not None
         self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
         self.connection_state = ConnectionState(served.state)
@@ -70,15 +73,9 @@ class ServerConnection:
         self.server: tuple[str, int] | None = None
         self._patience = Patience(served.limits, served.config.keep_alive_timeout)
         self._reading = trio.CancelScope()
-        self._closing = False
-        self._immediate = 0
-<<<<<<< HEAD
         self._patient_for = LINGER
         self._cut_at = math.inf
-=======
-        self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
         self._more = True  # the client may have sent more than was read
->>>>>>> main
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -117,7 +114,7 @@ class ServerConnection:
         with trio.move_on_after(self.limits.handshake_timeout):
             try:
                 await tls.do_handshake()
-            except _BROKEN:
+            except BROKEN:
                 return False
             return True
         self.served.count("handshake timeout")
@@ -137,12 +134,19 @@ class ServerConnection:
                 exc_info=error,
             )
 
+    def fail(self, error: Exception) -> None:
+        """Log an error in protocol code, and reset the connection (D1)."""
+        self.report(error)
+        self.abort()
+
     async def _read_data(self) -> None:
         """Read until the end or a deadline, then send applications their disconnect."""
         try:
             with self._reading:
                 while data := await self._receive():
-                    if not self._closing:  # otherwise it is input after the last message
+                    if self._closing:  # it is input after the last message
+                        self._linger()
+                    else:
                         self.reads += 1
                         await self._handle(data)
             if self._reading.cancelled_caught and not self._closing:
@@ -151,25 +155,6 @@ class ServerConnection:
             await self.streams.hang_up()
         await self.protocol.handle(Closed())
 
-<<<<<<< HEAD
-    async def _read_until_end(self) -> None:
-        while data := await self._receive():
-            if self._closing:
-                self._linger()
-                continue  # discard input after the last message
-            self.reads += 1
-            try:
-                if self.frames_to is not None:
-                    await self.frames_to.receive_bytes(data)
-                else:
-                    await self._handle(data)
-            except Exception as error:
-                self.report(error)
-                await self.protocol.refuse(400)
-                await self._begin_to_close()
-
-=======
->>>>>>> main
     async def _handle(self, data: bytes) -> None:
         try:
             if self.frames_to is not None:
@@ -177,7 +162,7 @@ class ServerConnection:
             else:
                 await self._handle_http(data)
         except Exception as error:
-            self._report(error)
+            self.report(error)
             await self.protocol.refuse(400)
             await self._begin_to_close()
 
@@ -214,13 +199,13 @@ class ServerConnection:
                 if not self._closing:
                     self._reading.deadline = math.inf
                 self._patience.received(len(data), trio.current_time() - begun)
-        except _BROKEN as error:
+        except BROKEN as error:
             self._note(error)
             return b""
         return data
 
     def _noted(self, data: bytes) -> bytes:
-        """The data; after less than was asked for, the next read waits at once: a try would mostly be in vain."""
+        """The data; after less than was asked for, the next read waits at once: a try would be in vain."""
         self._more = len(data) == MAX_RECV
         return data
 
@@ -248,15 +233,6 @@ class ServerConnection:
             while await self._receive():
                 pass
 
-    async def _fair(self) -> None:
-        """Run a checkpoint every ``YIELD_EVERY`` reads and writes that did not have to wait."""
-        self._immediate += 1
-        if self._immediate >= YIELD_EVERY:
-            self._immediate = 0
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
-
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of hypercorn's protocols. Cancellation: closes the connection if it interrupts a write."""
         if isinstance(event, Closed):
@@ -268,76 +244,6 @@ class ServerConnection:
                 await self.close_if_idle()
             if self.listening and self.frames_to is None:
                 self._expect(trio.current_time())
-
-    async def write(self, data: bytes) -> None:
-        """Write to the client. Cancellation: resets the connection if the data has been written in part."""
-        # As _fair(), with one coroutine less.
-        self._immediate += 1
-        if self._immediate >= YIELD_EVERY:
-            self._immediate = 0
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        sent = 0
-        try:
-            if self.can_write_now:
-                sent = self._transport.send_nowait(data)
-                if sent == len(data):
-                    return
-                self._turn_to_write.acquire_nowait()  # without a checkpoint: the rest must follow
-            else:
-                await self._turn_to_write.acquire()
-            await self._write_in_turn(memoryview(data)[sent:] if sent else data)
-        except _BROKEN as error:
-            self._note(error)
-            self.abort()
-
-    def write_soon(self, data: bytes) -> None:
-        """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
-        sent = 0
-        if self.can_write_now:
-            try:
-                sent = self._transport.send_nowait(data)
-            except _BROKEN as error:
-                self._note(error)
-                self.abort()
-                return
-        if sent == 0:
-            self.tasks.spawn(self.write, data)
-        elif sent < len(data):
-            self.abort()  # for a frame of two bytes it does not happen
-
-    @property
-    def can_write_now(self) -> bool:
-        """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
-        return self.tls is None and self._turn_to_write.value == 1 and not self._closing
-
-    async def _write_in_turn(self, data: bytes | memoryview) -> None:
-        """Write while this side has the turn, which ends."""
-        try:
-            if not self._closing:
-                await self._write_in_time(data)
-        finally:
-            self._turn_to_write.release()
-
-    def _note(self, broken: BaseException) -> None:
-        """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""
-        if getattr(broken.__cause__, "errno", None) == errno.ETIMEDOUT:
-            self.served.count("slow")
-
-    async def _write_in_time(self, data: bytes | memoryview) -> None:
-        self._immediate = 0
-        done = False
-        try:
-            # D3: the write is not shielded, and has a deadline that ends the connection.
-            with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
-                await (self.tls or self._transport).send_all(data)
-                done = True
-            if not done:
-                self.served.count("slow")
-        finally:
-            if not done:
-                self.abort()
 
     async def close_if_idle(self) -> None:
         """Close a connection without a request if the server shuts down."""
@@ -379,11 +285,11 @@ class ServerConnection:
             try:
                 with trio.move_on_after(LINGER):
                     await self.tls.unwrap()
-            except (*_BROKEN, trio.BusyResourceError):
+            except (*BROKEN, trio.BusyResourceError):
                 pass  # the client sends, or has gone
             self._transport.shut_down()
             try:
                 await self._transport.drain(LINGER, self._patient_for)
-            except _BROKEN:
+            except BROKEN:
                 pass
         self._transport.socket.close()

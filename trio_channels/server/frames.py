@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from wsproto.connection import Connection
 from wsproto.extensions import Extension, PerMessageDeflate
@@ -12,9 +13,6 @@ TEXT, BINARY = 1, 2
 
 _NOTHING_RESERVED = RsvBits(False, False, False)
 _SHORT, _LONG = 126, 2**16
-
-#: Bytes of the key in the header of every frame from a client.
-_MASK = 4
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -31,8 +29,18 @@ def frame(opcode: int, payload: bytes) -> bytes:
 _MASKED = 0x80
 
 
-def whole_message(data: bytes, start: int, most: int) -> tuple[str | bytes, int] | None:
-    """The message at this place, and the place after it, if it is of the most frequent kind; otherwise None.
+def frame_of(message: Any) -> bytes:
+    """The frame of a ``websocket.send``. Raises TypeError for a text that is no str."""
+    data, text = message.get("bytes"), message.get("text")
+    if data is not None:
+        return frame(BINARY, bytes(data))
+    if isinstance(text, str):
+        return frame(TEXT, text.encode())
+    raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")
+
+
+def whole_message(data: bytes, start: int, most: int) -> tuple[dict[str, Any], int] | None:
+    """The event of the message at this place, and the place after it, if it is of the most frequent kind, or None.
 
     That is a final frame of text or bytes, masked, with no reserved bit, a length below 64 KiB in its shortest form and
     at most ``most``, all of it there, and valid UTF-8 if it is text. Call it only where a message begins.
@@ -61,9 +69,9 @@ def whole_message(data: bytes, start: int, most: int) -> tuple[str | bytes, int]
     masked = int.from_bytes(data[begin:after], "little")
     payload = (masked ^ int.from_bytes((mask * (size // 4 + 1))[:size], "little")).to_bytes(size, "little")
     if first == 0x80 | BINARY:
-        return payload, after
+        return {"type": "websocket.receive", "bytes": payload, "text": None}, after
     try:
-        return payload.decode(), after
+        return {"type": "websocket.receive", "bytes": None, "text": payload.decode()}, after
     except UnicodeDecodeError:
         return None
 
@@ -77,16 +85,9 @@ class MessageLimit(Extension):
         self._most = most
         self._before = 0  # bytes of the message in its frames so far
         self._payload = 0
-        self._size = 0
         self._is_control = False
-        self.received = 0  # bytes from the client; the user of this class counts them
-        self.taken = 0  # those of them in whole frames
+        self.frames = 0  # whole ones so far
         self.why = ""  # the reason of a 1009
-
-    @property
-    def is_amid_frame(self) -> bool:
-        """Whether a frame has come in part."""
-        return self.received != self.taken
 
     def enabled(self) -> bool:
         """Always: it is not negotiated."""
@@ -101,8 +102,6 @@ class MessageLimit(Extension):
     ) -> CloseReason | RsvBits:
         """Refuse a frame with which the message is too long."""
         # wsproto calls it again when a header comes in two parts: so nothing is summed up here.
-        length = 0 if payload_length < _SHORT else 2 if payload_length < _LONG else 8
-        self._size = 2 + length + _MASK + payload_length
         self._is_control = opcode.iscontrol()
         if self._is_control:
             return _NOTHING_RESERVED
@@ -118,7 +117,7 @@ class MessageLimit(Extension):
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> None:
         """Add a frame's length to its message's."""
-        self.taken += self._size
+        self.frames += 1
         if not self._is_control:
             self._before = 0 if fin else self._before + self._payload
 
@@ -170,29 +169,26 @@ class BoundedDeflate(PerMessageDeflate):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated += len(inflated)
-<<<<<<< HEAD
         if self._inflated > self._most:
             self.why = f"expected messages of at most {self._most} bytes, got one that inflates to more"
             return CloseReason.MESSAGE_TOO_BIG
         return inflated
-=======
-        return CloseReason.MESSAGE_TOO_BIG if self._inflated > self._most else inflated
 
 
-def agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
-    """The header that accepts an offer of compression. D1: an invalid offer is declined."""
+def amid_frame(connection: Connection) -> bool:
+    """Whether wsproto holds a part of a frame. It does not say so: hence its private fields, here and below."""
     try:
-        return server_extensions_handshake(offered, [deflate])
-    except ValueError:
-        return None
+        decoder = connection._proto._frame_decoder
+        return decoder.header is not None or len(decoder.buffer) > 0
+    except AttributeError:  # pragma: no cover - another wsproto: slow frames are not cut
+        return False
 
 
 def between_messages(connection: Connection) -> bool:
-    """Whether wsproto holds no part of a frame or message. It does not say so: hence its private fields."""
+    """Whether wsproto holds no part of a frame or message."""
     frames = connection._proto
     try:
         decoder, message = frames._frame_decoder, frames._message_decoder
         return decoder.header is None and not len(decoder.buffer) and message.opcode is None
     except AttributeError:  # pragma: no cover - another wsproto: every later byte is its own
         return False
->>>>>>> main

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import h11
-import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.events import Event as ConnectionEvent
@@ -222,7 +222,7 @@ class Http1(H11Protocol):
             )
         )
         if self.connection.they_are_waiting_for_100_continue and stream.app_put is not None:
-            stream.app_put.when_awaited(self._continue)
+            stream.app_put.when_awaited(partial(self.task_group.spawn, self._continue))
         self._overhead = 0
         self.keep_alive_requests += 1
         await self.context.mark_request()
@@ -237,8 +237,7 @@ class Http1(H11Protocol):
         """Have the client send a body that it has announced: the application waits for it."""
         if self.connection.they_are_waiting_for_100_continue:
             headers = self.config.response_headers("h11")
-            with trio.CancelScope(shield=True):  # as long as a write may take
-                await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
+            await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
             await self.send(Updated(idle=False))  # the time for the body begins
 
 

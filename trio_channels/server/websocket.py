@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from time import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
-<<<<<<< HEAD
-from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
-=======
 import trio.lowlevel
-from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
->>>>>>> main
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer, WSStream
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer
 from hypercorn.utils import valid_server_name
 from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
@@ -26,23 +21,16 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from .._concurrency.queues import Inbox
 from .access_log import ServerLog
-<<<<<<< HEAD
-from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, frame
+from .frames import BoundedDeflate, MessageLimit, amid_frame, between_messages, frame_of, whole_message
 from .handshake import Handshake, agree, scope_for
-from .limits import SLOWEST, Rate
-=======
-from .frames import BINARY, TEXT, BoundedDeflate, MessageLimit, agree, between_messages, frame, whole_message
-from .limits import Rate
->>>>>>> main
-from .streams import begin, for_stream
+from .limits import SLOWEST, Pace, Rate
+from .streams import begin
 from .tasks import ClientGone
+from .timing import TimedStream
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
     from .http1 import Http1
-
-#: Seconds beyond ``ACCEPT_TIMEOUT``: an application of trio-channels denies by itself first, with a better reason.
-_AFTER_THE_APPLICATION = 1.0
 
 #: Seconds for a client to read the close frame of a shutdown.
 _LAST_WORD = 2.0
@@ -50,21 +38,16 @@ _LAST_WORD = 2.0
 #: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
 _FRAMES_PER_TURN = 64
 
-_PING = bytes((0x89, 0))
-
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
 #: The handshake of every accepted WebSocket.
 _ANSWERED: Any = SimpleNamespace(accepted=True)
 
 
-class WebSocketStream(WSStream):
+class WebSocketStream(TimedStream):
     """One WebSocket."""
 
-    __slots__ = (
-        *("_alone", "_between", "_deaf", "_deflate", "_frames", "_heard", "_limits", "_next", "_rate", "_read"),
-        *("_server_connection", "_silent", "_why", "_write", "tick"),
-    )
+    __slots__ = ("_between", "_deaf", "_deflate", "_frames", "_limit", "_pace", "_rate", "_read", "_why", "_write")
 
     app_put: Inbox | None
     handshake: Handshake
@@ -76,24 +59,17 @@ class WebSocketStream(WSStream):
         stream_id: int,
         write: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(*for_stream(server_connection, send, stream_id))
-        self._server_connection = server_connection
-        self._limits = server_connection.limits
+        super().__init__(server_connection, send, stream_id, alone=write is not None)
         self.buffer = WebsocketBuffer(self._limits.max_message_size)
-        self._limit = MessageLimit(self._limits.max_message_size)
-        self._deflate = BoundedDeflate(self._limits.max_message_size)
         self._write = write or self._write_event
-        self._alone = write is not None  # with HTTP/1.1
         self._deflate: BoundedDeflate | None = None
         self._deaf = False
         self._why: tuple[int, str] | None = None
-        self.tick: int | None = None
-        self._next: Callable[[], None] = self._late
-        self._heard = 0
-        self._silent = 0.0
         self._rate = Rate(self._limits.messages_per_second)
         self._read = 0  # frames
         self._frames: Frames | None = None
+        self._limit: MessageLimit | None = None
+        self._pace: Pace | None = None  # of a frame that has come in part
         self._between = True  # wsproto holds no part of a message
         self.closed = not server_connection.streams.enter(self)
 
@@ -101,7 +77,8 @@ class WebSocketStream(WSStream):
     def connection(self) -> Frames:  # type: ignore[override]
         """wsproto's side of the WebSocket; made when a frame first needs it."""
         if self._frames is None:
-            extensions: list[Extension] = [MessageLimit(self._limits.max_message_size)]
+            self._limit = MessageLimit(self._limits.max_message_size)
+            extensions: list[Extension] = [self._limit]
             if self._deflate is not None:
                 extensions.append(self._deflate)
             self._frames = Frames(ConnectionType.SERVER, extensions)
@@ -130,7 +107,7 @@ class WebSocketStream(WSStream):
         unknown = {"type": "websocket", "path": "", "headers": request.headers}
         if await begin(self, self._server_connection, self._open(request), unknown):
             self._server_connection.served.websockets.add(self)
-            self._server_connection.served.clock.set(self, self._limits.accept_timeout + _AFTER_THE_APPLICATION)
+            self.limit_handshake()
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
 
@@ -169,27 +146,32 @@ class WebSocketStream(WSStream):
 
     async def receive_bytes(self, data: bytes) -> None:
         """Handle frames, or parts of frames. Cancellation: messages may be lost."""
-<<<<<<< HEAD
-        if self._has_ended():
+        if self._pace is not None and self._pace.is_too_slow(len(data), self._limits.body_timeout):
+            expected = f"{self._limits.body_timeout:g} seconds and one for {SLOWEST} bytes"
+            await self._fail(POLICY_VIOLATION, f"expected a frame in {expected}")
             return
-        self._limit.received += len(data)
-=======
         start = 0
         while self._between and not self._has_ended():
             found = whole_message(data, start, self._limits.max_message_size)
             if found is None:
                 break
-            message, start = found
-            event: dict[str, Any]
-            if isinstance(message, str):
-                event = {"type": "websocket.receive", "bytes": None, "text": message}
-            else:
-                event = {"type": "websocket.receive", "bytes": message, "text": None}
+            event, start = found
             if (waiting := self._deliver(event)) is not None:
                 await waiting
         if start < len(data) and not self._has_ended():
             await self._parse(data[start:] if start else data)
             self._between = between_messages(self.connection)
+            self._set_pace()
+
+    def _set_pace(self) -> None:
+        """Time the frame that has come in part. Called before the rest of it is waited for."""
+        frames = cast(MessageLimit, self._limit).frames
+        if not amid_frame(self.connection):
+            self._pace = None
+        elif self._pace is None or self._pace.frame != frames:
+            self._pace = Pace(frames)
+        else:
+            self._pace.go_on()
 
     def _deliver(self, event: dict[str, Any]) -> Awaitable[object] | None:
         """Pass a message on; returns an awaitable if there is no room for it, or it is refused, or it is time."""
@@ -202,7 +184,6 @@ class WebSocketStream(WSStream):
 
     async def _parse(self, data: bytes) -> None:
         """Have wsproto parse frames, or parts of frames."""
->>>>>>> main
         self.connection.receive_data(data)
         for event in self.connection.events():
             self._read += 1
@@ -233,7 +214,9 @@ class WebSocketStream(WSStream):
         state = self.connection.state
         if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is read no more.
-            await self._fail(int(event.code), self._limit.why or self._deflate.why or event.reason or "")
+            limits = (self._limit, self._deflate)
+            why = next((limit.why for limit in limits if limit is not None and limit.why), event.reason or "")
+            await self._fail(int(event.code), why)
             return
         self._deaf = True
         self._why = (int(event.code), event.reason or "")
@@ -285,7 +268,7 @@ class WebSocketStream(WSStream):
             if self._frames is not None and self._frames.state is not ConnectionState.OPEN:  # it is being closed
                 await trio.lowlevel.checkpoint()
                 raise self._gone()
-            await self._write(_frame_of(message))
+            await self._write(frame_of(message))
         else:
             if message["type"] == "websocket.close":
                 self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
@@ -306,14 +289,6 @@ class WebSocketStream(WSStream):
 
     async def _accept(self, message: Any) -> None:
         """D11: compression is off by default, and bounded. D10: no message beyond the limit."""
-<<<<<<< HEAD
-        extensions: list[Extension] = [self._limit, self._deflate]
-        headers = list(message.get("headers", []))
-        offered, self.handshake.extensions = self.handshake.extensions, None
-        if self._limits.compression and offered and (agreed := agree(offered, self._deflate)):
-            headers.append((b"sec-websocket-extensions", agreed))
-            self._plain = False
-=======
         limits = self._limits
         headers = list(message.get("headers", []))
         offered, self.handshake.extensions = self.handshake.extensions, None
@@ -322,7 +297,6 @@ class WebSocketStream(WSStream):
             if agreed := agree(offered, deflate):
                 headers.append((b"sec-websocket-extensions", agreed))
                 self._deflate = deflate
->>>>>>> main
         status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
         self.state = _CONNECTED
         if self._alone:
@@ -337,9 +311,8 @@ class WebSocketStream(WSStream):
         if self._alone:
             cast("Http1", self._server_connection.protocol).forget_handshake()
         self.handshake = _ANSWERED
-        self._next = self._ping
-        # Not all at once after a restart.
-        self._server_connection.served.clock.set(self, limits.ping_interval * random.uniform(0.5, 1))
+        if not self.closed:  # the client may have gone meanwhile
+            self.start_pings()
 
     async def _send_wsproto_event(self, event: Any) -> None:
         try:
@@ -350,87 +323,6 @@ class WebSocketStream(WSStream):
 
     async def _write_event(self, data: bytes) -> None:
         await self.send(Data(stream_id=self.stream_id, data=data))
-
-<<<<<<< HEAD
-    async def _watch(self) -> None:
-        """Deny the handshake if the application is late; after it, ping the client."""
-        drips = False
-        with self._beat:
-            with trio.move_on_after(self._limits.accept_timeout + _AFTER_THE_APPLICATION):
-                await self._answered.wait()
-            if self._answered.is_set():
-                drips = await self._heartbeat()
-        if drips:
-            timeout = self._limits.body_timeout
-            await self._fail(POLICY_VIOLATION, f"expected a frame in {timeout:g} seconds and one for {SLOWEST} bytes")
-        elif not self.closed and self.state is _HANDSHAKE:
-            self._server_connection.served.count("not accepted")
-            await self._deny(503)
-
-    async def _heartbeat(self) -> bool:
-        """Ping the client. Reset the connection if it is silent for ``PONG_TIMEOUT``; return if a frame only drips."""
-        interval, pong = self._limits.ping_interval, self._limits.pong_timeout
-        step = min(interval, pong)
-        silent = slow = 0.0
-        await trio.sleep(interval * random.uniform(0.5, 1))  # not all at once after a restart
-        while True:
-            # Any bytes are a sign of life. Time in which a slow application keeps the connection unread does not count.
-            heard = self._server_connection.reads
-            frame = self._limit.taken if self._limit.is_amid_frame else None
-            await self._send_wsproto_event(Ping())
-            await trio.sleep(step)
-            quiet = self._server_connection.reads == heard and self._server_connection.listening
-            silent = silent + step if quiet else 0.0
-            if silent >= pong:
-                self._server_connection.served.count("silent")
-                self._server_connection.abort()
-                return False
-            await trio.sleep(interval - step)
-            same = frame == self._limit.taken and self._limit.is_amid_frame and self._server_connection.listening
-            slow = slow + interval if same else 0.0
-            if slow >= self._limits.body_timeout + (self._limit.received - self._limit.taken) / SLOWEST:
-                return True
-=======
-    def on_time(self) -> None:
-        """Deny the handshake if the application is late; after it, ping the client. Called by the server's clock."""
-        self._next()
-
-    def _late(self) -> None:
-        self._server_connection.served.count("not accepted")
-        self.task_group.spawn(self._deny, 503)
-
-    def _ping(self) -> None:
-        """Ping the client; later :meth:`_listen` looks whether anything came."""
-        # Any bytes are a sign of life.
-        self._heard = self._server_connection.reads
-        self._next = self._listen
-        self._server_connection.served.clock.set(self, self._pause)
-        if self._alone:
-            self._server_connection.write_soon(_PING)
-        else:
-            self.task_group.spawn(self._send_wsproto_event, Ping())
-
-    @property
-    def _pause(self) -> float:
-        """Seconds between a ping and the look for an answer."""
-        return min(self._limits.ping_interval, self._limits.pong_timeout)
-
-    def _listen(self) -> None:
-        """Reset the connection if no bytes have come for ``PONG_TIMEOUT`` seconds."""
-        connection = self._server_connection
-        # Time in which a slow application keeps the connection unread does not count, nor in which a ping waits.
-        pinged = connection.can_write_now or connection.tls is not None
-        quiet = connection.reads == self._heard and connection.listening and pinged
-        self._silent = self._silent + self._pause if quiet else 0.0
-        if self._silent >= self._limits.pong_timeout:
-            connection.served.count("silent")
-            connection.abort()
-        elif (rest := self._limits.ping_interval - self._pause) > 0:
-            self._next = self._ping
-            connection.served.clock.set(self, rest)
-        else:
-            self._ping()
->>>>>>> main
 
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""
@@ -449,12 +341,3 @@ class WebSocketStream(WSStream):
 
 async def _let_others_run() -> None:
     await trio.lowlevel.checkpoint()
-
-
-def _frame_of(message: Any) -> bytes:
-    data, text = message.get("bytes"), message.get("text")
-    if data is not None:
-        return frame(BINARY, bytes(data))
-    if isinstance(text, str):
-        return frame(TEXT, text.encode())
-    raise TypeError(f"expected a str as the text of websocket.send, got {type(text).__name__}")

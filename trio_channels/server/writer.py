@@ -1,0 +1,125 @@
+"""The writing side of a connection: turns, deadlines, and system calls that are tried before they are waited for."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._concurrency import YIELD_EVERY
+from .limits import SLOWEST
+from .transport import SocketTransport
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from .connections import Server
+    from .tasks import ConnectionTasks
+
+#: The errors of a client that has gone, or of this side's closed socket.
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Writer:
+    """Writes to one client; the subclass reads, and resets the connection."""
+
+    __slots__ = ("_closing", "_immediate", "_transport", "_turn_to_write", "limits", "served", "tasks", "tls")
+
+    tasks: ConnectionTasks
+
+    def __init__(self, served: Server, transport: SocketTransport, tls: SSLContext | None) -> None:
+        self.served = served
+        self.limits = served.limits
+        self._transport = transport
+        self.tls: trio.SSLStream[SocketTransport] | None = None
+        if tls is not None:
+            self.tls = trio.SSLStream(transport, tls, server_side=True, https_compatible=True)
+        self._closing = False
+        self._immediate = 0
+        self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        raise NotImplementedError
+
+    async def _fair(self) -> None:
+        """Run a checkpoint every ``YIELD_EVERY`` reads and writes that did not have to wait."""
+        self._immediate += 1
+        if self._immediate >= YIELD_EVERY:
+            self._immediate = 0
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def write(self, data: bytes) -> None:
+        """Write to the client. Cancellation: resets the connection if the data has been written in part."""
+        # As _fair(), with one coroutine less.
+        self._immediate += 1
+        if self._immediate >= YIELD_EVERY:
+            self._immediate = 0
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        sent = 0
+        try:
+            if self.can_write_now:
+                sent = self._transport.send_nowait(data)
+                if sent == len(data):
+                    return
+                self._turn_to_write.acquire_nowait()  # without a checkpoint: the rest must follow
+            else:
+                await self._turn_to_write.acquire()
+            await self._write_in_turn(memoryview(data)[sent:] if sent else data)
+        except BROKEN as error:
+            self._broken(error)
+
+    def write_soon(self, data: bytes) -> None:
+        """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
+        sent = 0
+        if self.can_write_now:
+            try:
+                sent = self._transport.send_nowait(data)
+            except BROKEN as error:
+                self._broken(error)
+                return
+        if sent == 0:
+            self.tasks.spawn(self.write, data)
+        elif sent < len(data):
+            self.abort()  # for a frame of two bytes it does not happen
+
+    @property
+    def can_write_now(self) -> bool:
+        """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
+        return self.tls is None and self._turn_to_write.value == 1 and not self._closing
+
+    async def _write_in_turn(self, data: bytes | memoryview) -> None:
+        """Write while this side has the turn, which ends."""
+        try:
+            if not self._closing:
+                await self._write_in_time(data)
+        finally:
+            self._turn_to_write.release()
+
+    def _broken(self, error: BaseException) -> None:
+        self._note(error)
+        self.abort()
+
+    def _note(self, broken: BaseException) -> None:
+        """Count a peer that the kernel has dropped (``TCP_USER_TIMEOUT``); only the next system call says so."""
+        if getattr(broken.__cause__, "errno", None) == errno.ETIMEDOUT:
+            self.served.count("slow")
+
+    async def _write_in_time(self, data: bytes | memoryview) -> None:
+        self._immediate = 0
+        done = False
+        try:
+            # D3: the write is not shielded, and has a deadline that ends the connection.
+            with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
+                await (self.tls or self._transport).send_all(data)
+                done = True
+            if not done:
+                self.served.count("slow")
+        finally:
+            if not done:
+                self.abort()

@@ -282,6 +282,7 @@ class ServerConnection(Writer):
     async def _close(self) -> None:
         """Close the socket; with TLS after the alerts that say so, and after the client's last bytes."""
         if self.tls is not None and self._transport.is_open:
+            self._closing = True  # applications write no more
             try:
                 with trio.move_on_after(LINGER):
                     await self.tls.unwrap()

@@ -129,7 +129,6 @@ class Inbox:
         """Have another queue take the events, those that wait here first, and a function take the last one."""
         self._attached = queue
         self._on_last = on_last
-        self._is_awaited()
         for event in self._events:
             queue.add(event)
         self._events = _NO_EVENTS
@@ -146,11 +145,6 @@ class Inbox:
     def when_awaited(self, call: Callable[[], object]) -> None:
         """Call a function once, when a reader first has to wait for an event."""
         self._awaited = call
-
-    def _is_awaited(self) -> None:
-        if self._awaited is not None:
-            call, self._awaited = self._awaited, None
-            call()
 
     def _offer(self, event: Any) -> bool:
         if self._last is not None:
@@ -199,7 +193,9 @@ class Inbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
-            self._is_awaited()
+            if self._awaited is not None:
+                call, self._awaited = self._awaited, None
+                call()
             await self._changed.park()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()

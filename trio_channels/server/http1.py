@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from hypercorn.config import Config
@@ -15,6 +15,7 @@ from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.typing import H11SendableEvent
 
 from .limits import Waiting
+from .refusals import refused
 from .request_head import RequestHead, check, empty_lines
 from .streams import HttpStream, body_is_known, for_protocol
 from .websocket import WebSocketStream
@@ -82,8 +83,7 @@ class Http1(H11Protocol):
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
         if self.unanswered:
-            await self._send_error_response(status)
-            await self._close_stream()  # or the application would answer as well
+            await self._turn_down(status)
 
     async def stream_send(self, event: Event) -> None:
         """Send an event of a request or WebSocket. Cancellation: may be sent in part."""
@@ -157,13 +157,15 @@ class Http1(H11Protocol):
     async def _handle_events(self) -> None:
         """As hypercorn's, for a client that may send anything."""
         while self._may_go_on():
+            request = None
             try:
                 event = self.connection.next_event()
                 if isinstance(event, h11.Request):
+                    request = event
                     await self._begin(event)
                     continue
             except h11.RemoteProtocolError as error:
-                await self._reject(error)
+                await self._reject(error, request)
                 return
             if event is h11.PAUSED:
                 await self._pause()
@@ -188,16 +190,21 @@ class Http1(H11Protocol):
             self.connection.receive_data(waiting)
         return waiting != b"\r"  # half an empty line
 
-    async def _reject(self, error: h11.RemoteProtocolError) -> None:
+    async def _reject(self, error: h11.RemoteProtocolError, request: h11.Request | None = None) -> None:
         """Answer an invalid request, unless its answer has begun, and close the connection."""
         self._server_connection.report(error)
-        stream = cast(HttpStream | WebSocketStream | None, self.stream)
-        told = stream if stream is not None and stream.hang_up() else None  # or the application would answer as well
         if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self._send_error_response(error.error_status_hint)
-        if told is not None:
-            await told.log_end()
+            await self._turn_down(error.error_status_hint, request)
         await self.send(Closed())
+
+    async def _turn_down(self, status: int, request: h11.Request | None = None) -> None:
+        stream = cast(HttpStream | WebSocketStream | None, self.stream)
+        known = None if request is None else _known(request)
+        if stream is not None:
+            known = cast(Any, stream.scope)
+            stream.hang_up()  # or the application would answer as well
+        await self._send_error_response(status)
+        await refused(self._server_connection, status, known)
 
     async def _begin(self, request: h11.Request) -> None:
         """Start the stream of a request. D19: without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2."""
@@ -239,6 +246,14 @@ class Http1(H11Protocol):
             headers = self.config.response_headers("h11")
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
             await self.send(Updated(idle=False))  # the time for the body begins
+
+
+def _known(request: h11.Request) -> dict[str, Any]:
+    """The parts of a refused request for its line in the access log."""
+    path, _, query = bytes(request.target).partition(b"?")
+    version, headers = request.http_version.decode(), list(request.headers)
+    method = request.method.decode()
+    return {"method": method, "path": path.decode(), "query_string": query, "http_version": version, "headers": headers}
 
 
 def _parser(config: Config) -> h11.Connection:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import trio
+
+from trio_channels.server import statistics
 
 from .clients import HANDSHAKE, Application, frame, read_all, read_until, serving_ours
 
@@ -43,12 +47,43 @@ class Notes(Application):
         await super().http(scope, receive, send)
 
 
-class Outcome(NamedTuple):
-    """What a row does: the statuses of the answers, whether the connection lives, and the requests that ran."""
+class Row(NamedTuple):
+    """An input, and what comes of it: a line of the access log for each answer, and whether the connection lives."""
 
-    answers: list[int]
+    data: bytes
+    lines: list[str]
     lives: bool
-    ran: list[tuple[str, str]]
+
+
+def row(data: bytes, *lines: str, lives: bool) -> Row:
+    return Row(data, list(lines), lives)
+
+
+class AccessLog(logging.Handler):
+    """The lines of a server: the request and its status."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        matched = re.fullmatch(r'[\w.:]+ "(.*)" (\d+|-) \S+ \S+ #[\d-]+', record.getMessage())
+        assert matched, record.getMessage()
+        if "/neighbour" not in matched[1]:
+            self.lines.append(f"{matched[1]} {matched[2]}")
+
+
+@contextmanager
+def access_log() -> Iterator[AccessLog]:
+    """The access log, turned on before a server starts."""
+    logger, handler = logging.getLogger("trio_channels.access"), AccessLog()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 @asynccontextmanager
@@ -95,15 +130,22 @@ async def neighbour(connect: Connect) -> AsyncIterator[None]:
         over.set()
 
 
-async def exchange(connect: Connect, application: Notes, data: bytes) -> Outcome:
-    """Send a row's input, with the probe behind it, and read until the server closes."""
-    application.requests.clear()
-    async with await connect() as stream:
-        await stream.send_all(data + PROBE)
-        answers = [int(status) for status in _STATUS.findall(await read_all(stream))]
-    ran = [(method, path) for method, path, *_ in application.requests]
-    lives = ("GET", "/probe") in ran
-    if lives:
-        answers.pop()
-        ran.remove(("GET", "/probe"))
-    return Outcome(answers, lives, ran)
+async def check(the: Row, transport: str, certificate: tuple[Path, Path], **options: Any) -> Notes:
+    """Send a row's input with the probe behind it, and compare the answers, the log, and what the application saw."""
+    application = Notes()
+    with access_log() as log:
+        async with served(transport, application, certificate, **options) as connect:
+            async with await connect() as stream:
+                await stream.send_all(the.data + PROBE)
+                answers = await read_all(stream)
+            refusals = statistics().refusals
+    expected = [*the.lines, "GET /probe 1.1 200"] if the.lives else the.lines
+    assert log.lines == expected
+    assert [status.decode() for status in _STATUS.findall(answers)] == [line.split()[-1] for line in expected]
+    refused = Counter(int(line.split()[-1]) for line in expected if not line.endswith(" 200"))
+    assert refusals == refused
+    ran = [f"{method} {path}" for method, path, *_ in application.requests]
+    assert ran == [line.rsplit(" ", 2)[0] for line in expected if line.endswith(" 200")]
+    if not the.lives:
+        assert b"connection: close" in answers.lower()
+    return application

@@ -23,6 +23,12 @@ _REFUSAL = (
 )
 
 
+def count_refusal(connection: ServerConnection, status: int) -> None:
+    """Count a refusal that has its line already, if it is one: a 500 is the application's."""
+    if status != 500:
+        connection.served.refusals[status] += 1
+
+
 async def refused(connection: ServerConnection, status: int, request: Mapping[str, Any] | None = None) -> None:
     """Count a refusal, and log it with as much of the request as is known. Cancellation: as the logger.
 

@@ -24,6 +24,7 @@ from .access_log import ServerLog
 from .frames import BoundedDeflate, MessageLimit, amid_frame, between_messages, frame_of, whole_message
 from .handshake import Handshake, agree, scope_for
 from .limits import SLOWEST, Pace, Rate
+from .refusals import count_refusal
 from .streams import begin
 from .tasks import ClientGone
 from .timing import TimedStream
@@ -104,7 +105,7 @@ class WebSocketStream(TimedStream):
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _begin(self, request: Request) -> None:
-        unknown = {"type": "websocket", "path": "", "headers": request.headers}
+        unknown = {"type": "websocket", "path": "-", "http_version": request.http_version}
         if await begin(self, self._server_connection, self._open(request), unknown):
             self._server_connection.served.websockets.add(self)
             self.limit_handshake()
@@ -131,6 +132,7 @@ class WebSocketStream(TimedStream):
         headers = [(b"content-length", b"0"), (b"connection", b"close")]
         if status_code == 400 and hasattr(self, "handshake"):
             headers += self.handshake.refusal
+        count_refusal(self._server_connection, status_code)
         await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
         await self.send(EndBody(stream_id=self.stream_id))
         await self.config.log.access(self.scope, {"status": status_code, "headers": []}, time() - self.start_time)
@@ -278,7 +280,7 @@ class WebSocketStream(TimedStream):
         return ClientGone(*(self._why or (ABNORMAL, "")))
 
     async def _application_ended(self) -> None:
-        if self.closed:
+        if self.closed or self._deaf:  # the task that has made it deaf writes a close frame, and ends it then
             return
         if self.state is _HANDSHAKE:
             await self._send_error_response(500)

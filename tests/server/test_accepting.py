@@ -8,8 +8,8 @@ import os
 import re
 import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,16 @@ class Clients:
         return trio.SocketStream(sock)
 
 
+@asynccontextmanager
+async def started() -> AsyncIterator[Server]:
+    """A server that has its spare descriptor: it has answered a client."""
+    async with serving_ours(Application()) as server:
+        assert (await server.request("GET", "/")).body == b"hello"
+        while statistics().connections:
+            await trio.lowlevel.checkpoint()
+        yield server
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -96,13 +106,13 @@ async def test_client_without_a_descriptor_gets_503(caplog: pytest.LogCaptureFix
 
 
 async def test_client_that_sends_nothing_gets_503_too() -> None:
-    async with serving_ours(Application()) as server:
+    async with started() as server:
         with Clients(server, 1) as clients, no_descriptors():
             assert (await read_all(await clients.connect())).startswith(b"HTTP/1.1 503")
 
 
 async def test_idle_server_without_descriptors_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving_ours(Application()) as server:
+    async with started() as server:
         with Clients(server, 1) as clients:
             with no_descriptors():
                 for _ in range(20):
@@ -115,7 +125,7 @@ async def test_idle_server_without_descriptors_logs_nothing(caplog: pytest.LogCa
 
 async def test_warning_comes_again_later(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(accepting, "_WARN_EVERY", 0.0)
-    async with serving_ours(Application()) as server:
+    async with started() as server:
         with Clients(server, 2) as clients, no_descriptors():
             for _ in range(2):
                 stream = await clients.connect()
@@ -127,6 +137,9 @@ async def test_warning_comes_again_later(monkeypatch: pytest.MonkeyPatch, caplog
 async def test_encrypted_client_without_a_descriptor_is_closed(certificate: tuple[Path, Path]) -> None:
     options = {"certfile": str(certificate[0]), "keyfile": str(certificate[1])}
     async with serving_ours(Application(), **options) as server:
+        await (await server.connect()).aclose()
+        while not statistics().accepted:
+            await trio.lowlevel.checkpoint()
         with Clients(server, 1) as clients, no_descriptors():
             assert await read_all(await clients.connect()) == b""
         assert statistics().refusals == {503: 1}
@@ -140,7 +153,7 @@ async def test_client_waits_if_the_spare_descriptor_is_lost(monkeypatch: pytest.
         free(acceptor)
         lost.extend(_all_free())
 
-    async with serving_ours(Application()) as server:
+    async with started() as server:
         with Clients(server, 1) as clients:
             with no_descriptors():
                 monkeypatch.setattr(Acceptor, "_free_spare", lose)

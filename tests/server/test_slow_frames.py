@@ -165,3 +165,30 @@ async def test_response_that_is_never_read_is_cut(
         assert trio.current_time() < 60
         assert statistics().ended == {"slow": 1}
         await trio.aclose_forcefully(stream)
+
+
+async def send_for_ever(stream: Any) -> None:
+    while True:
+        await stream.send_all(b"x")
+        await trio.sleep(0.5)
+
+
+@over
+async def test_body_behind_its_answer_is_dropped_for_half_a_minute(
+    transport: str, certificate: Certificate, clock: trio.testing.MockClock
+) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
+    async with serving_ours(Application(), **options_for(transport, certificate)) as server:
+        async with await connect(server, transport, certificate) as stream:
+            await stream.send_all(post)
+            for _ in range(20):  # for 10 seconds, and reads the answer only then
+                await stream.send_all(b"x")
+                await trio.sleep(0.5)
+            assert (await read_all(stream)).endswith(b"hello")
+        begun = trio.current_time()
+        stream = await connect(server, transport, certificate)
+        await stream.send_all(post)
+        with pytest.raises(trio.BrokenResourceError):
+            await send_for_ever(stream)
+        assert 30 <= trio.current_time() - begun < 40
+        await trio.aclose_forcefully(stream)

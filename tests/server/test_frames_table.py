@@ -25,6 +25,7 @@ from .frame_cases import (
     compressed_parts,
     deflated,
     frame,
+    parts,
 )
 from .tables import TRANSPORTS, Connect, Notes, served
 
@@ -110,8 +111,9 @@ async def test_compressed_messages(
             for level in (0, 1, 9):
                 await stream.send_all(compressed_parts(opcode, deflated(payload, level), count))
                 assert (name, await read_compressed(stream, opcode)) == (name, payload)
-        await stream.send_all(frame(TEXT, b"plain"))
-        assert await read_compressed(stream, TEXT) == b"plain"
+        await stream.send_all(frame(TEXT, b"plain") + parts(TEXT, b"plain", 3))
+        for _ in range(2):
+            assert await read_compressed(stream, TEXT) == b"plain"
 
 
 async def read_compressed(stream: Any, opcode: int) -> bytes:

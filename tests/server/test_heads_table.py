@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
-from .tables import TRANSPORTS, Row, check, row
+from trio_channels.server.http1 import Http1
+
+from .clients import Application, read_all
+from .tables import TRANSPORTS, Row, check, row, served
 
 
 def get(target: bytes = b"/", *headers: bytes, version: bytes = b"1.1", method: bytes = b"GET") -> bytes:
@@ -172,3 +177,32 @@ async def test_application_sees_the_targets_host(
 async def test_unknown_server_name_is_refused(certificate: tuple[Path, Path]) -> None:
     the = row(get(b"/", b"Host: b"), "GET / 1.1 404", lives=False)
     await check(the, "tcp", certificate, server_names=["a", "localhost"])
+
+
+async def test_head_that_is_too_long_and_comes_at_once(certificate: tuple[Path, Path]) -> None:
+    the = row(get(b"/", b"Host: a", b"A: " + b"b" * 2_000), "GET / 1.1 431", lives=False)
+    await check(the, "tcp", certificate, h11_max_incomplete_size=1_000)
+
+
+@over
+async def test_late_bytes_after_the_last_request_are_not_read(
+    transport: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, paused, pause = trio.Event(), trio.Event(), Http1._pause
+
+    async def notes(protocol: Http1) -> None:
+        paused.set()
+        await pause(protocol)
+
+    class Hesitates(Application):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            begun.set()
+            await paused.wait()
+            await super().http(scope, receive, send)
+
+    async with served(transport, Hesitates(), certificate) as connect, await connect() as stream:
+        await stream.send_all(get(b"/", b"Host: a", b"Connection: close"))
+        await begun.wait()
+        monkeypatch.setattr(Http1, "_pause", notes)
+        await stream.send_all(b"\0\xff" * 1_000)
+        assert (await read_all(stream)).endswith(b"hello")

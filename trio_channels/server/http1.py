@@ -126,12 +126,7 @@ class Http1(H11Protocol):
             await self._server_connection.write(head)
 
     def _serialize(self, event: H11SendableEvent) -> bytes:
-        try:
-            return self.connection.send(event) or b""
-        except h11.LocalProtocolError:
-            if self.connection.their_state is not h11.ERROR:
-                raise
-            return b""
+        return self.connection.send(event) or b""
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if data := self._serialize(event):

@@ -115,7 +115,9 @@ REST = {
     "another encoding": row(post(b"", b"Transfer-Encoding: gzip, chunked"), "- - - 501", lives=False),
     "chunks without a size": row(post(b"x\r\n", b"Transfer-Encoding: chunked"), "POST / 1.1 400", lives=False),
     "hardly a body in its chunks": row(
-        post((b"1;" + b"x" * 2_000 + b"\r\na\r\n") * 99, b"Transfer-Encoding: chunked"), "POST / 1.1 400", lives=False
+        post((b"1;" + b"x" * 2_000 + b"\r\na\r\n") * 99 + b"0\r\n\r\n", b"Transfer-Encoding: chunked"),
+        "POST / 1.1 400",
+        lives=False,
     ),
     "a body in chunks of a byte": row(
         post(b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n", b"Transfer-Encoding: chunked"), "POST / 1.1 200", lives=True

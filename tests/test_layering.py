@@ -93,8 +93,10 @@ BORDERS = {
     "server.http2.floods": {"h2"},
     "server.http2.protocol": {"h2", "hpack"},
     "server.http2.sending": {"h2", "priority"},
+    "server.request_head": {"h11"},
     "server.timing": {"wsproto"},
     "server.websocket": {"wsproto"},
+    "server.websocket_reader": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
 }
 

@@ -25,6 +25,9 @@ from .client import Client
 #: The disk, the user's share of it, or the largest file that the process may write is full.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+#: The errors of :func:`read_body`.
+REFUSED = (RequestBodyTooLarge, RequestTimeout, RequestBodyNotStored)
+
 T = TypeVar("T")
 
 #: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
@@ -93,9 +96,14 @@ async def _on_disk(call: Callable[[T], object], value: T) -> None:
         ) from error
 
 
-def status_of(error: RequestBodyNotStored) -> int:
-    """507 if there is no room on the disk; 500 if the disk has another fault."""
-    return 507 if getattr(error.__cause__, "errno", None) in _NO_ROOM else 500
+def refusal(error: Exception) -> tuple[int, str]:
+    """The status and text of the answer to one of :data:`REFUSED`."""
+    if isinstance(error, RequestBodyTooLarge):
+        return 413, "The request body is too large."
+    if isinstance(error, RequestTimeout):
+        return 408, "The request body did not come in time."
+    # The disk has no room, or another fault.
+    return 507 if getattr(error.__cause__, "errno", None) in _NO_ROOM else 500, "The request body could not be stored."
 
 
 def _check_size(size: int, limit: int) -> None:

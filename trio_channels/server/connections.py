@@ -17,8 +17,8 @@ from hypercorn.typing import AppWrapper, LifespanState
 
 from .clock import Clock
 from .connection import ServerConnection
-from .limits import LINGER, ROUND, ServerLimits
-from .transport import SocketTransport
+from .limits import ROUND, ServerLimits
+from .refusals import turn_away
 
 if TYPE_CHECKING:
     from .streams import HttpStream
@@ -29,10 +29,6 @@ _BATCH = 50
 
 #: Connections that get a 503 at a time; further ones are closed without it.
 _POLITE = 100
-
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"  # seconds
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,6 @@ class Server:
         except OSError:
             return  # the client has gone already
         if self._one_too_many(address):
-            self.refused += 1
             await self._refuse(stream, tls)
             return
         self.accepted += 1
@@ -117,19 +112,10 @@ class Server:
         return full or (0 < most <= self._addresses[address] and bool(address))
 
     async def _refuse(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
-        """Respond with 503; with TLS just close: a handshake would cost too much."""
-        if tls is not None or self._refusing >= _POLITE:
-            return
-        transport = SocketTransport(stream)
+        self.refused += 1
         self._refusing += 1
         try:
-            transport.send_nowait(_REFUSAL)
-            transport.shut_down()
-            with trio.move_on_after(LINGER):
-                while await transport.receive_some():
-                    pass
-        except trio.BrokenResourceError:
-            pass
+            await turn_away(self, stream, tls, politely=self._refusing <= _POLITE)
         finally:
             self._refusing -= 1
 

@@ -19,6 +19,10 @@ SLOWEST = 500
 #: resets the connection, and the client may lose that message.
 LINGER = 1.0
 
+#: Seconds after which it stops to do so, if a client that sends a body has not fallen silent: it may look for the
+#: response only after the body.
+LINGER_FOR_BODY = 30.0
+
 #: Seconds over which a shutdown spreads its close frames, unless the grace is shorter.
 ROUND = 3.0
 
@@ -86,6 +90,26 @@ class Rate:
         self._allowance = min(self.per_second, grown) - 1
         self._counted_at = now
         return self._allowance < 0
+
+
+class Pace:
+    """The time that a frame has taken which has come in part."""
+
+    __slots__ = ("_since", "_spent", "frame")
+
+    def __init__(self, frame: int) -> None:
+        self.frame = frame  # its number
+        self._spent = 0.0
+        self._since = trio.current_time()
+
+    def go_on(self) -> None:
+        """Wait for the next part from now on: time in which the application kept the client waiting is free."""
+        self._since = trio.current_time()
+
+    def is_too_slow(self, size: int, timeout: float) -> bool:
+        """Count a part of so many bytes; returns whether the frame takes longer than the timeout and its bytes give."""
+        self._spent = max(0.0, self._spent + trio.current_time() - self._since - size / SLOWEST)
+        return self._spent > timeout
 
 
 class Waiting(Enum):

@@ -89,9 +89,14 @@ BORDERS = {
     "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
     "server.http1": {"h11"},
-    "server.http2": {"h2", "priority"},
+    "server.http2.draining": {"h2", "hyperframe"},
+    "server.http2.floods": {"h2"},
+    "server.http2.protocol": {"h2", "hpack"},
+    "server.http2.sending": {"h2", "priority"},
+    "server.request_head": {"h11"},
     "server.timing": {"wsproto"},
     "server.websocket": {"wsproto"},
+    "server.websocket_reader": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
 }
 

@@ -48,11 +48,17 @@ DENIED = [{"type": "websocket.close"}]
 
 #: (patterns, origin, whether it is allowed)
 TABLE = [
-    # a host alone: any scheme, any port
+    # a host alone: a site, over HTTP or HTTPS, any port
     ("example.com", "http://example.com", True),
     ("example.com", "https://example.com", True),
     ("example.com", "https://example.com:8443", True),
-    ("example.com", "app://example.com", True),
+    ("example.com", "app://example.com", False),
+    ("example.com", "chrome-extension://example.com", False),
+    ("example.com", "file://example.com", False),
+    ("example.com", "ws://example.com", False),
+    (".example.com", "app://a.example.com", False),
+    ("example.com:80", "ws://example.com", False),
+    ("*", "app://example.com", True),
     ("example.com", "http://EXAMPLE.com", True),
     ("EXAMPLE.com", "http://example.COM", True),
     ("example.com", "HTTP://example.com", True),
@@ -191,7 +197,7 @@ def test_any_bytes_are_allowed_or_refused_but_never_an_error(headers: list[bytes
 def test_origin_is_allowed_and_similar_hosts_are_refused(scheme: str, host: str, port: int | None) -> None:
     origin = f"{scheme}://{host}" + (f":{port}" if port else "")
     assert allows([origin], origin)
-    assert allows([host], origin)
+    assert allows([host], origin) is (scheme != "app")
     assert not allows([f"x{host}"], origin)
     assert not allows([f"{host}x"], origin)
 

@@ -227,8 +227,10 @@ async def test_answer_amid_a_400_is_dropped(monkeypatch: pytest.MonkeyPatch, cap
     class Answers(Application):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             await go_on.wait()
-            await super().http(scope, receive, send)
-            answered.set()
+            try:
+                await super().http(scope, receive, send)
+            finally:
+                answered.set()
 
     write = ServerConnection.write
 

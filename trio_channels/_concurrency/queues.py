@@ -112,7 +112,7 @@ class Inbox:
     place of this queue (:meth:`attach`): the server then puts each event straight into it.
     """
 
-    __slots__ = ("_attached", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
+    __slots__ = ("_attached", "_awaited", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -121,6 +121,7 @@ class Inbox:
         self._changed = trio.lowlevel.ParkingLot()  # readers wait here, and writers
         self._attached: EventQueue | None = None
         self._on_last: Callable[[Any], object] | None = None
+        self._awaited: Callable[[], object] | None = None
         #: Adds an event if there is room, and returns whether there was; drops it after the last event.
         self.offer: Callable[[Any], bool] = self._offer
 
@@ -140,6 +141,10 @@ class Inbox:
     def detach(self) -> None:
         """Let go of the function that takes the last event: nobody wants it any more."""
         self._on_last = None
+
+    def when_awaited(self, call: Callable[[], object]) -> None:
+        """Call a function once, when a reader first has to wait for an event."""
+        self._awaited = call
 
     def _offer(self, event: Any) -> bool:
         if self._last is not None:
@@ -188,6 +193,9 @@ class Inbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
+            if self._awaited is not None:
+                call, self._awaited = self._awaited, None
+                call()
             await self._changed.park()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()

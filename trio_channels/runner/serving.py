@@ -29,7 +29,7 @@ from ..layers import InMemoryChannelLayer, channel_layers
 from ..server.access_log import use_our_log
 from ..server.lifespan import CRASHED, LifespanFailed
 from ..server.limits import ServerLimits
-from ..server.run import worker_serve
+from ..server.run import warn_of_descriptors, worker_serve
 from .cli import Options
 from .lifeline import Inheritance, Lifeline
 from .sockets import descriptors, listening, use
@@ -192,6 +192,7 @@ class _Process:
                 helpers.cancel_scope.cancel()
 
     async def _serve(self, lifeline: Lifeline | None) -> None:
+        warn_of_descriptors()
         async with trio.open_nursery() as nursery:
             application = ASGIWrapper(cast(Any, self._observed))
             await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._wait_for_stop))

@@ -23,6 +23,7 @@ __all__ = ["AllowedHostsOriginValidator", "Origin", "OriginValidator"]
 logger = logging.getLogger("trio_channels.security")
 
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_OF_SITES = ("http", "https")
 _ORIGIN = re.compile(r"(?:([a-z][a-z0-9+.-]*)://)?(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\]+)(?::([0-9]{1,5}))?")
 
 
@@ -65,8 +66,8 @@ class OriginValidator:
         application: the ASGI application behind the check.
         allowed_origins: patterns, or a function that returns them and is called for each connection. A pattern is a
             host (``example.com``), a host with its subdomains (``.example.com``), or ``*`` for any origin. A host may
-            have a scheme, a port or both (``https://.example.com:8443``), which then must match too. A pattern with a
-            scheme and no port means the scheme's default port.
+            have a scheme, a port or both (``https://.example.com:8443``), which then must match too. A pattern without
+            a scheme means ``http`` and ``https``; one with a scheme and no port means the scheme's default port.
 
     Unless ``*`` is allowed, a WebSocket is denied if it has no Origin header, several, ``null``, or a header that is
     not a scheme, a host and an optional port.
@@ -119,7 +120,8 @@ def _matches(origin: Origin, pattern: str) -> bool:
     if wanted is None or not is_same_domain(origin.host, wanted.host):
         return False
     if wanted.scheme is None:
-        return wanted.port in (None, origin.port)
+        # A page of another scheme, such as an extension's, chooses its host itself.
+        return origin.scheme in _OF_SITES and wanted.port in (None, origin.port)
     return (wanted.scheme, wanted.port) == (origin.scheme, origin.port)
 
 

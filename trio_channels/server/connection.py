@@ -15,7 +15,7 @@ from hypercorn.utils import parse_socket_addr
 
 from .http1 import Http1
 from .http2 import Http2
-from .limits import LINGER, Patience, Waiting
+from .limits import LINGER, LINGER_FOR_BODY, Patience, Waiting
 from .streams import Streams
 from .tasks import ConnectionTasks, clients_doing
 from .transport import SocketTransport
@@ -40,8 +40,9 @@ class ServerConnection(Writer):
     """One connection of a server."""
 
     __slots__ = (
-        *("_more", "_patience", "_reading", "app", "client", "config", "connection_state", "context", "extensions"),
-        *("frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
+        *("_cut_at", "_expected_at", "_more", "_patience", "_patient_for", "_reading", "app", "client", "config"),
+        *("connection_state", "context", "extensions", "frames_to", "listening", "protocol", "reads", "secure"),
+        *("server", "streams"),
     )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
@@ -61,6 +62,9 @@ class ServerConnection(Writer):
         self.server: tuple[str, int] | None = None
         self._patience = Patience(served.limits, served.config.keep_alive_timeout)
         self._reading = trio.CancelScope()
+        self._expected_at = 0.0
+        self._patient_for = LINGER
+        self._cut_at = math.inf
         self._more = True  # the client may have sent more than was read
 
     def __repr__(self) -> str:
@@ -73,7 +77,7 @@ class ServerConnection(Writer):
         except* OSError:
             pass  # the client has gone
         except* Exception as group:
-            self._report(group)
+            self.report(group)
         finally:
             await self._close()
 
@@ -106,7 +110,7 @@ class ServerConnection(Writer):
         self.served.count("handshake timeout")
         return False
 
-    def _report(self, error: BaseException) -> None:
+    def report(self, error: BaseException) -> None:
         """Log invalid input in one line, and a bug in protocol code with its traceback."""
         theirs = clients_doing(error)
         if theirs is not None:
@@ -122,7 +126,7 @@ class ServerConnection(Writer):
 
     def fail(self, error: Exception) -> None:
         """Log an error in protocol code, and reset the connection (D1)."""
-        self._report(error)
+        self.report(error)
         self.abort()
 
     async def _read_data(self) -> None:
@@ -130,9 +134,13 @@ class ServerConnection(Writer):
         try:
             with self._reading:
                 while data := await self._receive():
-                    if not self._closing:  # otherwise it is input after the last message
+                    if self._closing:  # it is input after the last message
+                        self._linger()
+                    else:
                         self.reads += 1
                         await self._handle(data)
+                if isinstance(self.protocol, Http2):
+                    await self.protocol.settle()
             if self._reading.cancelled_caught and not self._closing:
                 await self._lost_patience()
         finally:
@@ -146,7 +154,7 @@ class ServerConnection(Writer):
             else:
                 await self._handle_http(data)
         except Exception as error:
-            self._report(error)
+            self.report(error)
             await self.protocol.refuse(400)
             await self._begin_to_close()
 
@@ -169,8 +177,8 @@ class ServerConnection(Writer):
                     self._immediate = 0
             timed = self.frames_to is None and not self._closing
             if timed:
-                begun = trio.current_time()
-                self._expect(begun)
+                self._expected_at = trio.current_time()
+                self._expect(self._expected_at)
             self.listening = True
             try:
                 if self.tls is None:
@@ -182,7 +190,7 @@ class ServerConnection(Writer):
             if timed:
                 if not self._closing:
                     self._reading.deadline = math.inf
-                self._patience.received(len(data), trio.current_time() - begun)
+                self._patience.received(len(data), trio.current_time() - self._expected_at)
         except BROKEN as error:
             self._note(error)
             return b""
@@ -197,6 +205,12 @@ class ServerConnection(Writer):
         self._patience.expect(self.protocol.waiting, now)
         if not self._closing:
             self._reading.deadline = self._patience.deadline
+
+    def expect_again(self) -> None:
+        """Set the deadline for a body anew: the application has taken all of it that has come."""
+        if self.listening and self._patience.waiting is not Waiting.BODY and self.frames_to is None:
+            self._expected_at = trio.current_time()  # until now the application kept the client waiting
+            self._expect(self._expected_at)
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait while the client is not read; abort if the client goes. ``wait`` is called again each second."""
@@ -230,26 +244,32 @@ class ServerConnection(Writer):
                 self._expect(trio.current_time())
 
     async def close_if_idle(self) -> None:
-        """Close a connection without a request if the server shuts down."""
+        """Close a connection without a request if the server shuts down; one of HTTP/2 when its requests have ended."""
         if not self.served.ending or self._closing:
             return
-        if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
-            if isinstance(self.protocol, Http2):
-                await self.protocol.farewell()
+        if isinstance(self.protocol, Http2):
+            self.protocol.drain()
+        elif self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:
-        """Close the sending half; the reader waits ``LINGER`` seconds for the client to close its half."""
+        """Close the sending half; the reader waits for the client to close its half."""
         if not self._closing and isinstance(self.protocol, Http1):
             await self.protocol.flush()
         if self._closing:
             return
         self._closing = True
+        uploading = isinstance(self.protocol, Http1) and self.protocol.uploading
+        self._patient_for = LINGER_FOR_BODY if uploading else LINGER
+        self._cut_at = trio.current_time() + self._patient_for
         if self.tls is None:
             self._transport.shut_down()
-            self._reading.deadline = trio.current_time() + LINGER
+            self._linger()
         else:
-            self._reading.cancel()  # TLS has no half-closed connections
+            self._reading.cancel()  # TLS has no half-closed connections: _close() waits
+
+    def _linger(self) -> None:
+        self._reading.deadline = min(trio.current_time() + LINGER, self._cut_at)
 
     def abort(self) -> None:
         """Reset the connection, wake the tasks that wait for the socket, and send applications their disconnect."""
@@ -258,9 +278,17 @@ class ServerConnection(Writer):
         self._reading.cancel()  # it may wait for an application that does not receive
 
     async def _close(self) -> None:
-        """Close the socket; with TLS after ``close_notify``, for which it waits ``LINGER`` seconds at most."""
-        if self.tls is not None:
-            with trio.move_on_after(LINGER):
-                await trio.lowlevel.checkpoint_if_cancelled()
-                await self.tls.aclose()
+        """Close the socket; with TLS after the alerts that say so, and after the client's last bytes."""
+        if self.tls is not None and self._transport.is_open:
+            self._closing = True  # applications write no more
+            try:
+                with trio.move_on_after(LINGER):
+                    await self.tls.unwrap()
+            except (*BROKEN, trio.BusyResourceError):
+                pass  # the client sends, or has gone
+            self._transport.shut_down()
+            try:
+                await self._transport.drain(LINGER, self._patient_for)
+            except BROKEN:
+                pass
         self._transport.socket.close()

@@ -17,8 +17,8 @@ from hypercorn.typing import AppWrapper, LifespanState
 
 from .clock import Clock
 from .connection import ServerConnection
-from .limits import LINGER, ROUND, ServerLimits
-from .transport import SocketTransport
+from .limits import ROUND, ServerLimits
+from .refusals import turn_away
 
 if TYPE_CHECKING:
     from .streams import HttpStream
@@ -29,10 +29,6 @@ _BATCH = 50
 
 #: Connections that get a 503 at a time; further ones are closed without it.
 _POLITE = 100
-
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"  # seconds
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +41,10 @@ class ServerStatistics:
         requests: being answered now.
         accepted: connections so far, without those refused.
         refused: connections so far beyond the limits.
+        refusals: numbers of requests that the server refused by itself, by status.
         ended: numbers of connections that the server cut, by reason: "slow", "silent", "slow request", "handshake
-            timeout", "not accepted", "bad input", "errors" (bugs in protocol code) and "closed <code>" for WebSockets.
+            timeout", "not accepted", "flood", "bad input", "errors" (bugs in protocol code) and "closed <code>" for
+            WebSockets.
         ending: whether a shutdown is under way.
     """
 
@@ -55,6 +53,7 @@ class ServerStatistics:
     requests: int
     accepted: int
     refused: int
+    refusals: dict[int, int]
     ended: dict[str, int]
     ending: bool
 
@@ -77,6 +76,7 @@ class Server:
         self.ending = False
         self.accepted = 0
         self.refused = 0
+        self.refusals: Counter[int] = Counter()
         self.ended: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._refusing = 0
@@ -92,7 +92,6 @@ class Server:
         except OSError:
             return  # the client has gone already
         if self._one_too_many(address):
-            self.refused += 1
             await self._refuse(stream, tls)
             return
         self.accepted += 1
@@ -113,19 +112,10 @@ class Server:
         return full or (0 < most <= self._addresses[address] and bool(address))
 
     async def _refuse(self, stream: trio.SocketStream, tls: SSLContext | None) -> None:
-        """Respond with 503; with TLS just close: a handshake would cost too much."""
-        if tls is not None or self._refusing >= _POLITE:
-            return
-        transport = SocketTransport(stream)
+        self.refused += 1
         self._refusing += 1
         try:
-            transport.send_nowait(_REFUSAL)
-            transport.shut_down()
-            with trio.move_on_after(LINGER):
-                while await transport.receive_some():
-                    pass
-        except trio.BrokenResourceError:
-            pass
+            await turn_away(self, stream, tls, politely=self._refusing <= _POLITE)
         finally:
             self._refusing -= 1
 

@@ -8,7 +8,6 @@ from typing import Any
 from wsproto.connection import Connection
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
-from wsproto.handshake import server_extensions_handshake
 
 TEXT, BINARY = 1, 2
 
@@ -84,7 +83,11 @@ class MessageLimit(Extension):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._announced = 0
+        self._before = 0  # bytes of the message in its frames so far
+        self._payload = 0
+        self._is_control = False
+        self.frames = 0  # whole ones so far
+        self.why = ""  # the reason of a 1009
 
     def enabled(self) -> bool:
         """Always: it is not negotiated."""
@@ -97,14 +100,26 @@ class MessageLimit(Extension):
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """Add a frame's length to its message's."""
-        if not opcode.iscontrol():
-            if opcode is not Opcode.CONTINUATION:
-                self._announced = 0
-            self._announced += payload_length
-            if self._announced > self._most:
-                return CloseReason.MESSAGE_TOO_BIG
+        """Refuse a frame with which the message is too long."""
+        # wsproto calls it again when a header comes in two parts: so nothing is summed up here.
+        self._is_control = opcode.iscontrol()
+        if self._is_control:
+            return _NOTHING_RESERVED
+        self._payload = payload_length
+        first = opcode is not Opcode.CONTINUATION
+        if first:
+            self._before = 0
+        if self._before + payload_length > self._most:
+            got = f"a frame of {payload_length}" if first else f"{self._before + payload_length} or more"
+            self.why = f"expected messages of at most {self._most} bytes, got {got}"
+            return CloseReason.MESSAGE_TOO_BIG
         return _NOTHING_RESERVED
+
+    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> None:
+        """Add a frame's length to its message's."""
+        self.frames += 1
+        if not self._is_control:
+            self._before = 0 if fin else self._before + self._payload
 
 
 class BoundedDeflate(PerMessageDeflate):
@@ -115,6 +130,7 @@ class BoundedDeflate(PerMessageDeflate):
         super().__init__(client_no_context_takeover=True, server_no_context_takeover=True)
         self._most = most
         self._inflated = 0
+        self.why = ""  # the reason of a 1009
 
     @property
     def window(self) -> int:
@@ -158,19 +174,23 @@ class BoundedDeflate(PerMessageDeflate):
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated += len(inflated)
-        return CloseReason.MESSAGE_TOO_BIG if self._inflated > self._most else inflated
+        if self._inflated > self._most:
+            self.why = f"expected messages of at most {self._most} bytes, got one that inflates to more"
+            return CloseReason.MESSAGE_TOO_BIG
+        return inflated
 
 
-def agree(offered: list[str], deflate: BoundedDeflate) -> bytes | None:
-    """The header that accepts an offer of compression. D1: an invalid offer is declined."""
+def amid_frame(connection: Connection) -> bool:
+    """Whether wsproto holds a part of a frame. It does not say so: hence its private fields, here and below."""
     try:
-        return server_extensions_handshake(offered, [deflate])
-    except ValueError:
-        return None
+        decoder = connection._proto._frame_decoder
+        return decoder.header is not None or len(decoder.buffer) > 0
+    except AttributeError:  # pragma: no cover - another wsproto: slow frames are not cut
+        return False
 
 
 def between_messages(connection: Connection) -> bool:
-    """Whether wsproto holds no part of a frame or message. It does not say so: hence its private fields."""
+    """Whether wsproto holds no part of a frame or message."""
     frames = connection._proto
     try:
         decoder, message = frames._frame_decoder, frames._message_decoder

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
-from hypercorn.events import Closed
-from hypercorn.protocol.events import Body, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.config import Config
+from hypercorn.events import Closed, RawData, Updated
+from hypercorn.events import Event as ConnectionEvent
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.typing import H11SendableEvent
 
 from .limits import Waiting
+from .refusals import refused
+from .request_head import RequestHead, check, empty_lines
 from .streams import HttpStream, body_is_known, for_protocol
 from .websocket import WebSocketStream
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
+
+
+#: Bytes of a chunked body that may come for each byte of its content: one-byte chunks have six. Beyond that,
+#: :data:`_MOST_OVERHEAD`, for chunk extensions. Nobody counts those against the limits of a body.
+_OVERHEAD = 8
+_MOST_OVERHEAD = 2**16
 
 
 class Answered(EventWrapper):
@@ -39,6 +50,7 @@ class Http1(H11Protocol):
         self.can_read = Answered(server_connection)
         self._server_connection = server_connection
         self._held_head = b""
+        self._overhead = 0  # bytes of a request that are not its body
 
     @property
     def waiting(self) -> Waiting:
@@ -48,7 +60,13 @@ class Http1(H11Protocol):
         if self.stream is None:
             started = self.keep_alive_requests == 0 or self.connection.trailing_data[0]
             return Waiting.HEAD if started else Waiting.REQUEST
-        return Waiting.BODY if self.connection.their_state is h11.SEND_BODY else Waiting.NOTHING
+        return Waiting.BODY if self.uploading else Waiting.NOTHING
+
+    @property
+    def uploading(self) -> bool:
+        """Whether the client sends a body."""
+        sends = self.connection.their_state is h11.SEND_BODY
+        return sends and not self.connection.they_are_waiting_for_100_continue
 
     @property
     def unanswered(self) -> bool:
@@ -65,8 +83,7 @@ class Http1(H11Protocol):
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
         if self.unanswered:
-            await self._send_error_response(status)
-            await self._close_stream()  # or the application would answer as well
+            await self._turn_down(status)
 
     async def stream_send(self, event: Event) -> None:
         """Send an event of a request or WebSocket. Cancellation: may be sent in part."""
@@ -82,7 +99,9 @@ class Http1(H11Protocol):
     async def _send_head(self, response: Response) -> None:
         """Hold the head until the body follows if its length is known; a streamed response sends it at once."""
         headers = [*response.headers, *self.config.response_headers("h11")]
-        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
+        # RFC 9110, section 10.1.1: the client may send the body that it has announced, or may not.
+        unasked = self.connection.they_are_waiting_for_100_continue
+        if unasked or self.keep_alive_requests >= self.config.keep_alive_max_requests:
             headers.append((b"connection", b"close"))
         self._held_head = self._serialize(h11.Response(headers=headers, status_code=response.status_code))
         if self.stream is None or not body_is_known(self.stream.scope, response.status_code, headers):
@@ -107,59 +126,130 @@ class Http1(H11Protocol):
             await self._server_connection.write(head)
 
     def _serialize(self, event: H11SendableEvent) -> bytes:
-        try:
-            return self.connection.send(event) or b""
-        except h11.LocalProtocolError:
-            if self.connection.their_state is not h11.ERROR:
-                raise
-            return b""
+        return self.connection.send(event) or b""
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if data := self._serialize(event):
             await self._server_connection.write(data)
 
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """D19: as hypercorn's, without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2."""
-        # Behind a proxy that forwards Upgrade for WebSockets, an upgraded client would bypass the proxy's rules, and
-        # could forge forwarding headers.
-        if event.method == b"PRI" and event.target == b"*" and event.http_version == b"2.0":
-            raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
+    async def handle(self, event: ConnectionEvent) -> None:
+        """As hypercorn's; bytes behind a client's last request are dropped (RFC 9112, section 9.6)."""
+        if not isinstance(event, RawData):
+            await super().handle(event)
+        elif self.connection.their_state is not h11.MUST_CLOSE:
+            self._overhead += len(event.data)
+            await super().handle(event)
+            if self._overhead > _MOST_OVERHEAD and self.uploading:
+                await self._reject(h11.RemoteProtocolError("expected a body, got little but chunk headers"))
+        elif self.stream is not None:
+            await self._pause()
 
-    async def _create_stream(self, request: h11.Request) -> None:
-        """As hypercorn's, with our own streams. CONNECT is refused: tunnels are not supported."""
-        # D20: a proxy and this server might see different ends of the body (request smuggling).
-        names = {name for name, _ in request.headers}
-        if b"content-length" in names and b"transfer-encoding" in names:
-            raise h11.RemoteProtocolError("expected Content-Length or Transfer-Encoding, got both in one request")
+    async def _pause(self) -> None:
+        """Wait for the end of the response: a client that sends more than the server needs is not read."""
+        await self.can_read.clear()
+        await self.can_read.wait()
+
+    async def _handle_events(self) -> None:
+        """As hypercorn's, for a client that may send anything."""
+        while self._may_go_on():
+            request = None
+            try:
+                event = self.connection.next_event()
+                if isinstance(event, h11.Request):
+                    request = event
+                    await self._begin(event)
+                    continue
+            except h11.RemoteProtocolError as error:
+                await self._reject(error, request)
+                return
+            if event is h11.PAUSED:
+                await self._pause()
+            elif event is h11.NEED_DATA or self.stream is None:
+                return
+            elif isinstance(event, h11.EndOfMessage):
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+            elif isinstance(event, h11.Data):
+                self._overhead = max(0, self._overhead - len(event.data) * _OVERHEAD)
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+            else:  # bytes for a WebSocket that has not been accepted
+                await self.stream.handle(cast(Data, event))
+
+    def _may_go_on(self) -> bool:
+        """Whether there may be an event. Empty lines before a request are skipped."""
+        if self.connection.their_state is not h11.IDLE:
+            return self.connection.their_state is not h11.MUST_CLOSE
+        waiting = self.connection.trailing_data[0]
+        if skipped := empty_lines(waiting):
+            waiting = waiting[skipped:]
+            self.connection = _parser(self.config)
+            self.connection.receive_data(waiting)
+        return waiting != b"\r"  # half an empty line
+
+    async def _reject(self, error: h11.RemoteProtocolError, request: h11.Request | None = None) -> None:
+        """Answer an invalid request, unless its answer has begun, and close the connection."""
+        self._server_connection.report(error)
+        if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            await self._turn_down(error.error_status_hint, request)
+        await self.send(Closed())
+
+    async def _turn_down(self, status: int, request: h11.Request | None = None) -> None:
+        stream = cast(HttpStream | WebSocketStream | None, self.stream)
+        known = None if request is None else _known(request)
+        if stream is not None:
+            known = cast(Any, stream.scope)
+            stream.hang_up()  # or the application would answer as well
+        await self._send_error_response(status)
+        await refused(self._server_connection, status, known)
+
+    async def _begin(self, request: h11.Request) -> None:
+        """Start the stream of a request. D19: without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2."""
+        # Behind a proxy that forwards Upgrade for WebSockets, an upgraded client would bypass the proxy's rules, and
+        # could forge forwarding headers. So would one that goes over to HTTP/2 after a request.
+        await self.send(Updated(idle=False))
+        first = self.keep_alive_requests == 0
+        if first and request.method == b"PRI" and request.target == b"*" and request.http_version == b"2.0":
+            raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
+        head = check(request, self.config)
         if request.method == b"CONNECT":
-            await self._send_error_response(501)
-            await self.send(Closed())
-            return
-        self.stream = stream = self._stream_for(request)
-        if isinstance(stream, WebSocketStream):
-            self.connection = H11WSConnection(cast(h11.Connection, self.connection))
-        raw = self.config.h11_pass_raw_headers
+            raise h11.RemoteProtocolError("expected no CONNECT: tunnels are not supported", error_status_hint=501)
+        self.stream = stream = self._stream_for(head)
         await stream.handle(
             Request(
                 stream_id=STREAM_ID,
-                headers=request.headers.raw_items() if raw else list(request.headers),
-                http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
+                headers=head.headers,
+                http_version=head.http_version,
+                method=request.method.decode("ascii"),
+                raw_path=head.target,
                 state=self.connection_state,
             )
         )
+        if self.connection.they_are_waiting_for_100_continue and stream.app_put is not None:
+            stream.app_put.when_awaited(partial(self.task_group.spawn, self._continue))
+        self._overhead = 0
         self.keep_alive_requests += 1
         await self.context.mark_request()
 
-    def _stream_for(self, request: h11.Request) -> HttpStream | WebSocketStream:
-        tokens: list[bytes] = []
-        upgrade = b""
-        for name, value in request.headers:
-            if name == b"upgrade":
-                upgrade = value.strip().lower()
-            elif name == b"connection":
-                tokens = [token.strip() for token in value.lower().split(b",")]
-        if upgrade == b"websocket" and b"upgrade" in tokens and request.method.upper() == b"GET":
-            return WebSocketStream(self._server_connection, self.stream_send, STREAM_ID, self._server_connection.write)
-        return HttpStream(self._server_connection, self, STREAM_ID)
+    def _stream_for(self, head: RequestHead) -> HttpStream | WebSocketStream:
+        if not head.upgrades:
+            return HttpStream(self._server_connection, self, STREAM_ID)
+        self.connection = H11WSConnection(cast(h11.Connection, self.connection))
+        return WebSocketStream(self._server_connection, self.stream_send, STREAM_ID, self._server_connection.write)
+
+    async def _continue(self) -> None:
+        """Have the client send a body that it has announced: the application waits for it."""
+        if self.connection.they_are_waiting_for_100_continue:
+            headers = self.config.response_headers("h11")
+            await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
+            await self.send(Updated(idle=False))  # the time for the body begins
+
+
+def _known(request: h11.Request) -> dict[str, Any]:
+    """The parts of a refused request for its line in the access log."""
+    path, _, query = bytes(request.target).partition(b"?")
+    version, headers = request.http_version.decode(), list(request.headers)
+    method = request.method.decode()
+    return {"method": method, "path": path.decode(), "query_string": query, "http_version": version, "headers": headers}
+
+
+def _parser(config: Config) -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size)

@@ -19,6 +19,10 @@ SLOWEST = 500
 #: resets the connection, and the client may lose that message.
 LINGER = 1.0
 
+#: Seconds after which it stops to do so, if a client that sends a body has not fallen silent: it may look for the
+#: response only after the body.
+LINGER_FOR_BODY = 30.0
+
 #: Seconds over which a shutdown spreads its close frames, unless the grace is shorter.
 ROUND = 3.0
 
@@ -88,6 +92,26 @@ class Rate:
         return self._allowance < 0
 
 
+class Pace:
+    """The time that a frame has taken which has come in part."""
+
+    __slots__ = ("_since", "_spent", "frame")
+
+    def __init__(self, frame: int) -> None:
+        self.frame = frame  # its number
+        self._spent = 0.0
+        self._since = trio.current_time()
+
+    def go_on(self) -> None:
+        """Wait for the next part from now on: time in which the application kept the client waiting is free."""
+        self._since = trio.current_time()
+
+    def is_too_slow(self, size: int, timeout: float) -> bool:
+        """Count a part of so many bytes; returns whether the frame takes longer than the timeout and its bytes give."""
+        self._spent = max(0.0, self._spent + trio.current_time() - self._since - size / SLOWEST)
+        return self._spent > timeout
+
+
 class Waiting(Enum):
     """The part of a request that the server waits for."""
 
@@ -116,19 +140,22 @@ class Patience:
                 self.deadline = now + self._limits.body_timeout - self._spent
             return
         self.waiting = waiting
-        self._spent = 0.0
         if waiting is Waiting.NOTHING:
-            self.deadline = math.inf
+            self.deadline = math.inf  # the body may go on, when the application has taken the part that has come
         elif waiting is Waiting.BODY:
-            self.deadline = now + self._limits.body_timeout
+            self.deadline = now + self._limits.body_timeout - self._spent
         else:
+            self._spent = 0.0
             self.deadline = now + (self._keep_alive if waiting is Waiting.REQUEST else self._limits.header_timeout)
 
     def forget(self) -> None:
         """Forget the part: the next ``expect`` sets a new deadline, also for the same part."""
         self.waiting = Waiting.NOTHING
         self.deadline = math.inf
+        self._spent = 0.0
 
     def received(self, size: int, seconds: float) -> None:
-        """Count received bytes and the seconds of waiting for them; time in which the server did not read is free."""
+        """Count bytes of a body and the seconds of waiting for them; time in which nothing was expected is free."""
+        if self.waiting is not Waiting.BODY:
+            return
         self._spent = max(0.0, self._spent + seconds - size / SLOWEST)

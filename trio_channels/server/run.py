@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,16 +19,20 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, LifespanState
 from hypercorn.utils import repr_socket_addr, wrap_app
 
+from .. import _conf
 from .._asgi.foreign import refuse_foreign
 from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
 from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
+from .accepting import Acceptor, descriptor_problem
 from .access_log import use_our_log
 from .connections import Server, ServerStatistics
 from .hardening import version_problem
 from .lifespan import CANNOT_START, CRASHED, Lifespan, LifespanFailed
 from .limits import ServerLimits
+
+logger = logging.getLogger("trio_channels.server")
 
 _servers: trio.lowlevel.RunVar[list[Server]] = trio.lowlevel.RunVar("trio_channels.server.servers")
 
@@ -81,6 +86,7 @@ def statistics() -> ServerStatistics:
         requests=sum(len(server.requests) for server in servers),
         accepted=sum(server.accepted for server in servers),
         refused=sum(server.refused for server in servers),
+        refusals=dict(sum((server.refusals for server in servers), Counter())),
         ended=dict(sum((server.ended for server in servers), Counter())),
         ending=any(server.ending for server in servers),
     )
@@ -128,6 +134,7 @@ async def hardened_worker_serve(app: AppWrapper, config: Config, **options: Any)
     """:func:`worker_serve` in the place of hypercorn's; hypercorn's log says so once in each process."""
     use_our_log(config)
     await config.log.info("This worker's connections are hardened by trio-channels (HARDEN_HYPERCORN)")
+    warn_of_descriptors()
     await worker_serve(app, config, **options)
 
 
@@ -147,6 +154,12 @@ async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> No
         await config.log.critical("%s", failure)
         ended_badly = isinstance(failure, LifespanFailed) and failure.stage == "shutdown"
         raise SystemExit(CRASHED if ended_badly else CANNOT_START) from None
+
+
+def warn_of_descriptors() -> None:
+    """Log if the process may not open as many files as it may have connections."""
+    if problem := descriptor_problem(_conf.get("MAX_CONNECTIONS")):
+        logger.warning(problem)
 
 
 def _listening_sockets(config: Config) -> Sockets:
@@ -179,10 +192,9 @@ async def _open(server: Server, given: Sockets | None, connections: trio.Nursery
     tls = config.create_ssl_context()  # before a socket is opened: it may fail
     sockets = given or _listening_sockets(config)
     if tls is not None:
-        accept.append(_acceptor(partial(server.serve, tls=tls), sockets.secure_sockets, connections))
+        accept += [partial(Acceptor(server, sock, tls).run, connections) for sock in sockets.secure_sockets]
         binds += [f"https://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.secure_sockets]
-    if sockets.insecure_sockets:  # Trio does not accept an empty list
-        accept.append(_acceptor(server.serve, sockets.insecure_sockets, connections))
+    accept += [partial(Acceptor(server, sock, None).run, connections) for sock in sockets.insecure_sockets]
     binds += [f"http://{repr_socket_addr(sock.family, sock.getsockname())}" for sock in sockets.insecure_sockets]
     for bind in binds:
         await config.log.info("Running on %s (CTRL + C to quit)", bind)
@@ -197,13 +209,6 @@ async def _serve_datagrams(server: Server, sock: socket.socket, task_status: tri
     state = ConnectionState(server.state.copy())
     with sock:  # hypercorn leaves it open
         await UDPServer(server.app, server.config, server.context, state, sock).run(task_status=task_status)
-
-
-def _acceptor(
-    handler: Callable[[trio.SocketStream], Awaitable[object]], sockets: list[socket.socket], connections: trio.Nursery
-) -> Accept:
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
-    return partial(trio.serve_listeners, handler, listeners, handler_nursery=connections)
 
 
 async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger: Trigger | None) -> None:

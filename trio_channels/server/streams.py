@@ -12,6 +12,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.utils import suppress_body
 
 from .._concurrency.queues import Inbox
+from .refusals import count_refusal
 from .tasks import ClientGone
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from .websocket import WebSocketStream
 
     Stream: TypeAlias = "HttpStream | WebSocketStream"
+
+
+#: Statuses with which applications refuse bodies: Django's handler and the HTTP consumers do it, not the server.
+_OF_BODIES = (408, 413)
 
 
 class Streams:
@@ -81,7 +86,8 @@ async def begin(
     try:
         await hypercorns
     except UnicodeDecodeError:  # D1: a path or header that is not ASCII
-        stream.scope = scope  # type: ignore[assignment]
+        known = {"client": server_connection.client, "extensions": server_connection.extensions}
+        stream.scope = scope | known  # type: ignore[assignment]
         stream.closed = True
         await stream._send_error_response(400)
     if stream.closed:
@@ -114,7 +120,7 @@ class HttpStream(HTTPStream):
         elif self.closed:
             return
         elif isinstance(event, Request):
-            unknown = {"type": "http", "path": "", "method": "", "headers": []}
+            unknown = {"type": "http", "path": "-", "method": event.method, "http_version": event.http_version}
             if await begin(self, self._server_connection, super().handle(event), unknown):
                 self._server_connection.served.requests.add(self)
         else:
@@ -151,6 +157,10 @@ class HttpStream(HTTPStream):
         else:
             await super().app_send(message)
 
+    async def _send_error_response(self, status_code: int) -> None:
+        count_refusal(self._server_connection, status_code)
+        await super()._send_error_response(status_code)
+
     async def _send_body(self, message: Any) -> None:
         """As hypercorn's; the last part of the body and its end are one write."""
         data = message.get("body", b"")
@@ -161,6 +171,8 @@ class HttpStream(HTTPStream):
         await self._protocol.send_body(self.stream_id, bytes(data), ends)
         if ends:
             self.state = ASGIHTTPState.CLOSED
+            if self.response["status"] in _OF_BODIES:
+                count_refusal(self._server_connection, self.response["status"])
             await self.config.log.access(self.scope, self.response, time() - self.start_time)
             await self.send(StreamClosed(stream_id=self.stream_id))
         elif not more:

@@ -52,10 +52,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket has not been closed on this side."""
+        return self.socket.fileno() >= 0
+
     def has_hung_up(self) -> bool:
         """Whether the peer has closed or reset the connection, also if there is unread data."""
-        number = self.socket.fileno()
-        return number < 0 or has_hung_up(number)  # closed on this side, or on the other
+        return not self.is_open or has_hung_up(self.socket.fileno())
 
     async def receive_when_readable(self, max_bytes: int) -> bytes:
         """Wait for bytes, and receive them. Raises BrokenResourceError and ClosedResourceError.
@@ -70,6 +74,15 @@ class SocketTransport(trio.abc.HalfCloseableStream):
                 return self.receive_nowait(max_bytes)
             except trio.WouldBlock:
                 pass  # woken for nothing
+
+    async def drain(self, silence: float, at_most: float) -> None:
+        """Discard input until the peer's end, until none has come for some seconds, or for a time at most."""
+        latest = trio.current_time() + at_most
+        with trio.CancelScope() as scope:
+            while True:
+                scope.deadline = min(trio.current_time() + silence, latest)
+                if not await self.receive_when_readable(65_536):
+                    return
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """As any Trio stream; yields to other tasks only if it has to wait. Cancellation: nothing is lost."""

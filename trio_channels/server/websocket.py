@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 import trio.lowlevel
-from hypercorn.protocol.events import Body, Data, Event, Request, Response, StreamClosed
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer
-from wsproto.connection import Connection as Frames
-from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
-from wsproto.extensions import Extension
-from wsproto.utilities import LocalProtocolError
+from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState
+from hypercorn.utils import valid_server_name
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
-from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
-from .._concurrency.queues import Inbox
+from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from .access_log import ServerLog
-from .frames import BoundedDeflate, MessageLimit, agree, between_messages, frame_of, whole_message
-from .limits import Rate
+from .frames import BoundedDeflate, frame_of
+from .handshake import Handshake, agree, scope_for
+from .refusals import count_refusal
 from .streams import begin
 from .tasks import ClientGone
-from .timing import TimedStream
+from .websocket_reader import WebSocketReader
 
 if TYPE_CHECKING:
     from .connection import ServerConnection
@@ -33,21 +31,18 @@ if TYPE_CHECKING:
 #: Seconds for a client to read the close frame of a shutdown.
 _LAST_WORD = 2.0
 
-#: Frames after which other tasks are let run: parts of a message and pongs cost the client nothing, and nobody waits.
-_FRAMES_PER_TURN = 64
-
 _HANDSHAKE, _CONNECTED = ASGIWebsocketState.HANDSHAKE, ASGIWebsocketState.CONNECTED
 
 #: The handshake of every accepted WebSocket.
 _ANSWERED: Any = SimpleNamespace(accepted=True)
 
 
-class WebSocketStream(TimedStream):
+class WebSocketStream(WebSocketReader):
     """One WebSocket."""
 
-    __slots__ = ("_between", "_deaf", "_deflate", "_frames", "_rate", "_read", "_why", "_write")
+    __slots__ = ()
 
-    app_put: Inbox | None
+    handshake: Handshake
 
     def __init__(
         self,
@@ -56,27 +51,8 @@ class WebSocketStream(TimedStream):
         stream_id: int,
         write: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(server_connection, send, stream_id, alone=write is not None)
-        self.buffer = WebsocketBuffer(self._limits.max_message_size)
-        self._write = write or self._write_event
-        self._deflate: BoundedDeflate | None = None
-        self._deaf = False
-        self._why: tuple[int, str] | None = None
-        self._rate = Rate(self._limits.messages_per_second)
-        self._read = 0  # frames
-        self._frames: Frames | None = None
-        self._between = True  # wsproto holds no part of a message
+        super().__init__(server_connection, send, stream_id, write)
         self.closed = not server_connection.streams.enter(self)
-
-    @property
-    def connection(self) -> Frames:  # type: ignore[override]
-        """wsproto's side of the WebSocket; made when a frame first needs it."""
-        if self._frames is None:
-            extensions: list[Extension] = [MessageLimit(self._limits.max_message_size)]
-            if self._deflate is not None:
-                extensions.append(self._deflate)
-            self._frames = Frames(ConnectionType.SERVER, extensions)
-        return self._frames
 
     async def handle(self, event: Event) -> None:
         """Handle an event from the client. Cancellation: the event may be lost."""
@@ -98,12 +74,37 @@ class WebSocketStream(TimedStream):
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _begin(self, request: Request) -> None:
-        unknown = {"type": "websocket", "path": "", "headers": request.headers}
-        if await begin(self, self._server_connection, super().handle(request), unknown):
+        unknown = {"type": "websocket", "path": "-", "http_version": request.http_version}
+        if await begin(self, self._server_connection, self._open(request), unknown):
             self._server_connection.served.websockets.add(self)
             self.limit_handshake()
             if self._server_connection.served.ending:  # it began after the others were closed
                 await self.go_away()
+
+    async def _open(self, request: Request) -> None:
+        """Start the application, or refuse the handshake."""
+        self.start_time = time()
+        self.handshake = Handshake(request.headers, request.http_version)
+        self.scope = scope_for(self, request)
+        if not valid_server_name(self.config, request):
+            self.closed = True
+            await self._send_error_response(404)
+        elif not self.handshake.is_valid():
+            self.closed = True
+            await self._send_error_response(400)
+        else:
+            tasks: Any = self.task_group
+            self.app_put = inbox = await tasks.spawn_app(self.app, self.config, self.scope, self.app_send)
+            await inbox({"type": "websocket.connect"})
+
+    async def _send_error_response(self, status_code: int) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        if status_code == 400 and hasattr(self, "handshake"):
+            headers += self.handshake.refusal
+        count_refusal(self._server_connection, status_code)
+        await self.send(Response(stream_id=self.stream_id, status_code=status_code, headers=headers))
+        await self.send(EndBody(stream_id=self.stream_id))
+        await self.config.log.access(self.scope, {"status": status_code, "headers": []}, time() - self.start_time)
 
     async def _deny(self, status: int) -> None:
         """Answer the handshake for the application, which gets its disconnect first: it may be about to answer."""
@@ -113,81 +114,6 @@ class WebSocketStream(TimedStream):
         if unanswered:
             await self._send_error_response(status)
         await self.send(StreamClosed(stream_id=self.stream_id))
-
-    async def receive_bytes(self, data: bytes) -> None:
-        """Handle frames, or parts of frames. Cancellation: messages may be lost."""
-        start = 0
-        while self._between and not self._has_ended():
-            found = whole_message(data, start, self._limits.max_message_size)
-            if found is None:
-                break
-            event, start = found
-            if (waiting := self._deliver(event)) is not None:
-                await waiting
-        if start < len(data) and not self._has_ended():
-            await self._parse(data[start:] if start else data)
-            self._between = between_messages(self.connection)
-
-    def _deliver(self, event: dict[str, Any]) -> Awaitable[object] | None:
-        """Pass a message on; returns an awaitable if there is no room for it, or it is refused, or it is time."""
-        if self._rate.exceeded():
-            return self._refuse_flood()
-        if not self.app_put.offer(event):  # type: ignore[union-attr]
-            return self.app_put(event)  # type: ignore[misc]
-        self._read += 1
-        return _let_others_run() if self._read % _FRAMES_PER_TURN == 0 else None
-
-    async def _parse(self, data: bytes) -> None:
-        """Have wsproto parse frames, or parts of frames."""
-        self.connection.receive_data(data)
-        for event in self.connection.events():
-            self._read += 1
-            if self._read % _FRAMES_PER_TURN == 0:
-                await trio.lowlevel.checkpoint()
-            if isinstance(event, Message):
-                self.buffer.extend(event)
-                if event.message_finished:
-                    if (waiting := self._deliver(self.buffer.to_message())) is not None:
-                        await waiting
-                    self.buffer.clear()
-            elif isinstance(event, Ping):
-                if self._rate.exceeded():
-                    await self._refuse_flood()
-                    return
-                await self._send_wsproto_event(event.response())
-            elif isinstance(event, CloseConnection):
-                await self._receive_close(event)
-                return
-            if self._has_ended():
-                return
-
-    def _has_ended(self) -> bool:
-        return self._deaf or self.closed
-
-    async def _receive_close(self, event: CloseConnection) -> None:
-        """D5 (hypercorn issue 127): the client's code and reason are the disconnect event's."""
-        state = self.connection.state
-        if state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
-            # D10, D11, D16: wsproto has refused a frame. The client gets the close code for it, and is read no more.
-            await self._fail(int(event.code), event.reason or "")
-            return
-        self._deaf = True
-        self._why = (int(event.code), event.reason or "")
-        if state is ConnectionState.REMOTE_CLOSING:
-            await self._send_wsproto_event(event.response())
-        await self.send(StreamClosed(stream_id=self.stream_id))
-
-    async def _fail(self, code: int, reason: str) -> None:
-        """Close with a code, and read no more."""
-        self._server_connection.served.count(f"closed {code}")
-        self._deaf = True
-        if self._why is None:
-            self._why = (code, reason)
-        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
-        await self.send(StreamClosed(stream_id=self.stream_id))
-
-    async def _refuse_flood(self) -> None:
-        await self._fail(POLICY_VIOLATION, f"more than {self._rate.per_second} messages a second")
 
     def hang_up(self) -> bool:
         """D5, D15: send the application its disconnect and end the pings; returns False if that was done before."""
@@ -253,7 +179,7 @@ class WebSocketStream(TimedStream):
         return ClientGone(*(self._why or (ABNORMAL, "")))
 
     async def _application_ended(self) -> None:
-        if self.closed:
+        if self.closed or self._deaf:  # the task that has made it deaf writes a close frame, and ends it then
             return
         if self.state is _HANDSHAKE:
             await self._send_error_response(500)
@@ -289,16 +215,6 @@ class WebSocketStream(TimedStream):
         if not self.closed:  # the client may have gone meanwhile
             self.start_pings()
 
-    async def _send_wsproto_event(self, event: Any) -> None:
-        try:
-            data = self.connection.send(event)
-        except LocalProtocolError:
-            return  # a close is under way
-        await self._write(data)
-
-    async def _write_event(self, data: bytes) -> None:
-        await self.send(Data(stream_id=self.stream_id, data=data))
-
     async def go_away(self) -> None:
         """Close the WebSocket with 1012, since the server shuts down."""
         if self.closed:
@@ -312,7 +228,3 @@ class WebSocketStream(TimedStream):
                 await self._deny(503)
                 return
         await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-async def _let_others_run() -> None:
-    await trio.lowlevel.checkpoint()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .connections import Server
     from .tasks import ConnectionTasks
 
+#: Bytes of a long write that have a deadline of their own: a client that takes nothing is not kept for a long one's.
+_PIECE = 2**18
+
 #: The errors of a client that has gone, or of this side's closed socket.
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -142,11 +145,17 @@ class Writer:
         done = False
         try:
             # D3: the write is not shielded, and has a deadline that ends the connection.
-            with trio.move_on_after(self.limits.write_timeout + len(data) / SLOWEST / 100):
-                await (self.tls or self._transport).send_all(data)
+            with trio.CancelScope() as scope:
+                latest = self._deadline(len(data))
+                for start in range(0, len(data), _PIECE):
+                    scope.deadline = min(latest, self._deadline(_PIECE))
+                    await (self.tls or self._transport).send_all(memoryview(data)[start : start + _PIECE])
                 done = True
             if not done:
                 self.served.count("slow")
         finally:
             if not done:
                 self.abort()
+
+    def _deadline(self, size: int) -> float:
+        return trio.current_time() + self.limits.write_timeout + size / SLOWEST / 100

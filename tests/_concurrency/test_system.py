@@ -102,6 +102,10 @@ def test_address_can_be_bound_again(system: ModuleType) -> None:
         sock.bind(("127.0.0.1", 0))
 
 
+def test_number_of_open_files_is_known(system: ModuleType) -> None:
+    assert system.most_open_files() >= 64
+
+
 def test_without_forks_nothing_is_registered(system: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.register_at_fork")
     system.after_fork(print)

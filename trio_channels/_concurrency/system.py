@@ -6,6 +6,7 @@ On Windows there is no fork, a pipe cannot be waited for, and a socket is no fil
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import socket
@@ -16,6 +17,7 @@ __all__ = [
     "after_fork",
     "close_pipe",
     "has_hung_up",
+    "most_open_files",
     "open_pipe",
     "read_pipe",
     "read_socket",
@@ -68,7 +70,12 @@ if sys.platform == "win32":
         # With SO_REUSEADDR a second server could bind the address of the first.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
 
+    def most_open_files() -> float:
+        return math.inf  # sockets are no files there
+
 else:
+    import resource
+
     open_pipe = os.pipe
     read_pipe, write_pipe, close_pipe = os.read, os.write, os.close
     set_pipe_blocking = os.set_blocking
@@ -87,3 +94,8 @@ else:
     def take_free_address(sock: socket.socket) -> None:
         """Bind an address although connections of its last owner are not forgotten yet."""
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def most_open_files() -> float:
+        """The number of files and sockets that this process may have open; infinite without a limit."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return math.inf if soft == resource.RLIM_INFINITY else soft

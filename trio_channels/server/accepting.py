@@ -6,12 +6,12 @@ import errno
 import logging
 import math
 import os
-import resource
 import socket
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
+from .._concurrency.system import most_open_files
 from .refusals import turn_away
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 def descriptor_problem(most: int) -> str | None:
     """The reason why a process cannot have so many connections, and how to change that; None if it can."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = most_open_files()
     needed = most + RESERVE
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    if soft >= needed:
         return None
     return (
-        f"MAX_CONNECTIONS is {most}, and this process may open only {soft} files, its connections among them: set the "
-        f"limit of open files to {needed} (ulimit -n {needed}; with systemd LimitNOFILE={needed}), or MAX_CONNECTIONS "
-        f"to {max(1, soft - RESERVE)}"
+        f"MAX_CONNECTIONS is {most}, and this process may open only {soft:.0f} files, its connections among them: set "
+        f"the limit of open files to {needed} (ulimit -n {needed}; with systemd LimitNOFILE={needed}), or MAX_CONNECTIONS "
+        f"to {max(1, soft - RESERVE):.0f}"
     )
 
 

@@ -275,10 +275,13 @@ async def test_interrupt_in_the_lifespan_ends_the_server() -> None:
             await interrupt.wait()
             raise KeyboardInterrupt
 
-    with pytest.raises(BaseExceptionGroup) as group:
+    async def serve_until_then() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve, application(starts, interrupted), config_for_tests())
             interrupt.set()
+
+    with pytest.raises(BaseExceptionGroup) as group:
+        await serve_until_then()
     assert group.value.split(KeyboardInterrupt)[0] is not None
 
 

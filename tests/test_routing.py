@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -342,6 +343,40 @@ def test_setting_that_cannot_be_imported_keeps_its_cause() -> None:
     ):
         get_default_application()
     assert isinstance(raised.value.__cause__, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "text"),
+    [
+        ("import no_such_module", ModuleNotFoundError, "No module named 'no_such_module'"),
+        ("from trio_channels.routing import URLRuoter", ImportError, "cannot import name 'URLRuoter'"),
+        ("from . import sibling", ImportError, "attempted relative import"),
+        ("application = Aplication()", NameError, "name 'Aplication' is not defined"),
+        ("import django.no_such_part", ModuleNotFoundError, "No module named 'django.no_such_part'"),
+        ("raise ImportError", ImportError, ""),
+        ("raise ModuleNotFoundError", ModuleNotFoundError, ""),
+        ("application = (", SyntaxError, "was never closed"),
+    ],
+    ids=repr,
+)
+def test_error_inside_the_module_is_told_as_it_is(
+    program: str, error: type[Exception], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "site_with_a_typo.py").write_text(program)
+    with override_settings(ASGI_APPLICATION="site_with_a_typo.application"), pytest.raises(error) as raised:
+        get_default_application()
+    assert type(raised.value) is error
+    assert text in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_module_without_the_application_is_said() -> None:
+    with (
+        override_settings(ASGI_APPLICATION="trio_channels.routing.aplication"),
+        pytest.raises(ConfigurationError, match=r"the module 'trio_channels\.routing' has no 'aplication'"),
+    ):
+        get_default_application()
 
 
 async def test_error_outside_consumers_names_its_connection() -> None:

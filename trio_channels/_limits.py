@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -25,6 +26,13 @@ class Rule(NamedTuple):
         """Raise `error` unless the value is valid; `name` is the beginning of its message."""
         if not self.holds(value):
             raise error(f"{name} must be {self.expected}; got {value!r}")
+
+
+def suggestion(name: object, known: Collection[str]) -> str:
+    """The end of an error about an unknown key: "; did you mean ...?" if one is near, and the known ones."""
+    near = difflib.get_close_matches(str(name).lower(), {key.lower(): key for key in known}, n=1)
+    meant = f"; did you mean {next(key for key in known if key.lower() == near[0])!r}?" if near else "."
+    return f"{meant} Known: {', '.join(known)}"
 
 
 def _is_int(value: object) -> bool:

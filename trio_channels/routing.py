@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import trio
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, set_script_prefix
 from django.urls.resolvers import RegexPattern, RoutePattern
-from django.utils.module_loading import import_string
 
 from ._asgi.foreign import NOT_TRIO, refuse_foreign
 from ._asgi.foreign_calls import explain
@@ -32,15 +32,25 @@ def get_default_application() -> ASGIApplication:
     """The application that the setting ``ASGI_APPLICATION`` names.
 
     Raises:
-        ConfigurationError: there is no such setting, its path cannot be imported, or the application needs asyncio.
+        ConfigurationError: there is no such setting, nothing at its path, or the application needs asyncio.
+        Exception: an error inside the module.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
     if not isinstance(path, str) or "." not in path:
         raise ConfigurationError(f"ASGI_APPLICATION must be a path such as 'mysite.asgi.application'; got {path!r}")
+    module_name, _, attribute = path.rpartition(".")
     try:
-        application: ASGIApplication = import_string(path)
-    except ImportError as error:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        # An import inside the module that fails is told as it is: the setting is right.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
         raise ConfigurationError(f"ASGI_APPLICATION {path!r} cannot be imported: {error}") from error
+    if not hasattr(module, attribute):
+        raise ConfigurationError(
+            f"ASGI_APPLICATION {path!r} cannot be imported: the module {module_name!r} has no {attribute!r}"
+        )
+    application: ASGIApplication = getattr(module, attribute)
     refuse_foreign(application)
     return application
 

@@ -16,6 +16,7 @@ from trio_channels.exceptions import InvalidChannelLayerError
 from trio_channels.layers import ChannelLayerManager, InMemoryChannelLayer, channel_layers, get_channel_layer
 
 MEMORY = "trio_channels.layers.InMemoryChannelLayer"
+REDIS = "trio_channels.layers.redis.RedisStreamsChannelLayer"
 
 
 class SlowLayer(InMemoryChannelLayer):
@@ -35,6 +36,14 @@ class NestedLayer(InMemoryChannelLayer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.inner = channel_layers["inner"]
+
+
+class OwnLayer(InMemoryChannelLayer):
+    """Has an option of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        self.mine = options.pop("mine", None)
+        super().__init__(**options)
 
 
 class AsyncioLayer:
@@ -196,7 +205,19 @@ def test_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: py
         ({"BACKEND": f"{__name__}.AsyncioLayer"}, "layers for asyncio .* do not run on Trio"),
         ({"BACKEND": f"{__name__}.wrong_factory"}, "layers for asyncio .* do not run on Trio"),
         ({"ROUTING": "project.routing"}, "the key ROUTING of Channels 1; remove it, and set ASGI_APPLICATION"),
-        ({"CONFIG": {"capcity": 5}}, r"\['CONFIG'\].*capcity"),
+        ({"BACKEND": "trio_channels.layers.RedisStreamsChannelLayer"}, f"did you mean '{REDIS}'"),
+        ({"BACKEND": "trio_channels.layers.InMemoryLayer"}, f"did you mean '{MEMORY}'"),
+        ({"BACKEND": "memory"}, f"Known: {MEMORY}, {REDIS}"),
+        ({"CONFG": {}}, "has no key 'CONFG'; did you mean 'CONFIG'"),
+        ({"OPTIONS": {}}, "has no key 'OPTIONS'. Known: BACKEND, CONFIG"),
+        ({"CONFIG": {"capcity": 5}}, r"\['CONFIG'\] has no key 'capcity'; did you mean 'capacity'"),
+        ({"CONFIG": {"hosts": []}}, r"has no key 'hosts'. Known: .*overflow"),
+        ({"CONFIG": {5: 5}}, "has no key 5"),
+        ({"CONFIG": {"capcity": 5}, "BACKEND": REDIS}, "did you mean 'capacity'"),
+        ({"CONFIG": {"Hosts": []}, "BACKEND": REDIS}, "did you mean 'hosts'"),
+        ({"CONFIG": {"symmetric_encryption_key": []}, "BACKEND": REDIS}, "did you mean 'symmetric_encryption_keys'"),
+        ({"CONFIG": {"capcity": 5}, "BACKEND": f"{__name__}.SlowLayer"}, "argument 'capcity'"),
+        ({"CONFIG": {"x": 5}, "BACKEND": f"{__name__}.OwnLayer"}, "unexpected keyword argument 'x'"),
         ({"CONFIG": {"capacity": 0}}, "capacity of a channel layer must be"),
         ({"CONFIG": None}, r"\['CONFIG'\] must be a dict; got NoneType"),
     ],
@@ -209,6 +230,12 @@ def test_mistake_in_an_entry_is_named(
     with pytest.raises(InvalidChannelLayerError, match=complaint):
         manager["default"]
     assert manager.backends == {}
+
+
+def test_layer_of_others_may_have_options_of_its_own(settings: Any, manager: ChannelLayerManager) -> None:
+    use(settings, BACKEND=f"{__name__}.OwnLayer", CONFIG={"mine": 5})
+    layer: Any = manager["default"]
+    assert layer.mine == 5
 
 
 def test_bug_in_a_backend_is_not_hidden(settings: Any, manager: ChannelLayerManager) -> None:

@@ -6,7 +6,7 @@ login and sends signals.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.contrib import auth
 from django.core.exceptions import ValidationError
@@ -20,21 +20,23 @@ from .recheck import Recheck
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.contrib.sessions.backends.base import SessionBase
 
 __all__ = ["AuthMiddleware", "AuthMiddlewareStack", "get_user", "login", "logout"]
 
 
-class _Request:
-    """A scope as ``django.contrib.auth`` needs it: the attributes of a request that it reads and writes."""
+class _SessionOnly:
+    """The only attribute of a request that ``django.contrib.auth.get_user`` reads."""
 
-    def __init__(self, scope: Scope) -> None:
-        if "session" not in scope:
-            raise ConfigurationError("there is no session in the scope; wrap the application in AuthMiddlewareStack")
-        self.scope = scope
-        self.session = scope["session"]
-        self.user = scope.get("user")
-        client = scope.get("client")
-        self.META: dict[str, Any] = {"REMOTE_ADDR": client[0] if client else ""}
+    def __init__(self, session: SessionBase) -> None:
+        self.session = session
+
+
+def _session_of(scope: Scope) -> SessionBase:
+    if "session" not in scope:
+        raise ConfigurationError("there is no session in the scope; wrap the application in AuthMiddlewareStack")
+    session: SessionBase = scope["session"]
+    return session
 
 
 async def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
@@ -49,24 +51,27 @@ async def get_user(scope: Scope) -> AbstractBaseUser | AnonymousUser:
     """
     from django.contrib.auth.models import AnonymousUser
 
-    request = _Request(scope)
-    if request.session.session_key is None and request.session.is_empty():
+    session = _session_of(scope)
+    if session.session_key is None and session.is_empty():
         return AnonymousUser()
-    return await run_in_thread(_load_user, request)
+    return await run_in_thread(_load_user, session)
 
 
-def _load_user(request: _Request) -> AbstractBaseUser | AnonymousUser:
+def _load_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
     from django.contrib.auth.models import AnonymousUser
 
-    load_session(request.session)
+    load_session(session)
     try:
-        return auth.get_user(request)  # type: ignore[arg-type]
+        return auth.get_user(_SessionOnly(session))  # type: ignore[arg-type]
     except ValidationError:  # the session is older than a change of the user model's type of primary key
         return AnonymousUser()
 
 
 async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None) -> None:
     """Log a user in: the session gets a new key and the user, and ``scope["user"]`` is replaced.
+
+    The receivers of Django's signal get an ``HttpRequest`` of the handshake, or of a consumer's request without its
+    body: with headers, cookies, ``META``, the session and the user.
 
     Before the WebSocket is accepted or the response started, the session is saved with that message; later it is saved
     at the end of the connection. To save it at once: ``await sync_to_async(scope["session"].save)()``.
@@ -82,12 +87,27 @@ async def login(scope: Scope, user: AbstractBaseUser, backend: str | None = None
 
     Cancellation: the wait for a thread can be cancelled; a login that has begun is completed.
     """
-    await run_in_thread(auth.login, _Request(scope), user, backend)  # type: ignore[arg-type]
+    _session_of(scope)
+    await run_in_thread(_login, scope, user, backend)
     scope["user"] = user
+
+
+def _login(scope: Scope, user: AbstractBaseUser, backend: str | None) -> None:
+    from .request import ConnectionRequest  # Django's models are there only after the start
+
+    auth.login(ConnectionRequest(scope), user, backend)
+
+
+def _logout(scope: Scope) -> None:
+    from .request import ConnectionRequest
+
+    auth.logout(ConnectionRequest(scope))
 
 
 async def logout(scope: Scope) -> None:
     """Log the user out: the session's data is deleted, and ``scope["user"]`` becomes anonymous.
+
+    The receivers of Django's signal get a request as those of :func:`login`.
 
     Args:
         scope: the connection's scope, with a session.
@@ -99,14 +119,15 @@ async def logout(scope: Scope) -> None:
     """
     from django.contrib.auth.models import AnonymousUser
 
-    await run_in_thread(auth.logout, _Request(scope))  # type: ignore[arg-type]
+    _session_of(scope)
+    await run_in_thread(_logout, scope)
     scope["user"] = AnonymousUser()
 
 
 def _still_logged_in(scope: Scope) -> bool:
     """On a thread: whether the stored session is still valid, and of the same user as the scope's."""
     stored = type(scope["session"])(scope["session"].session_key)
-    user = _load_user(_Request({**scope, "session": stored}))
+    user = _load_user(stored)
     return user.is_authenticated and stored.get(auth.SESSION_KEY) == scope["session"].get(auth.SESSION_KEY)
 
 

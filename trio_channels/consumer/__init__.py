@@ -29,7 +29,7 @@ from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..layers.base import ChannelLayer, Overflow
 from ..layers.mailbox import Mailbox
-from .handlers import check_arguments, check_class, find_handlers, handler_name, why_unhandled
+from .handlers import check_arguments, check_class, find_handlers, handler_name, not_awaitable, why_unhandled
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
 
@@ -218,11 +218,17 @@ class AsyncConsumer(Consumer):
     def dispatch(self, message: Message) -> Awaitable[None]:
         """Call the handler of a message; override, with an async method, to wrap every handler of the class."""
         # Not a coroutine function: an additional coroutine costs time and memory with every message.
-        handling: Awaitable[None] = getattr(self, handler_name(message["type"]))(message)
+        handler = getattr(self, handler_name(message["type"]))
+        handling: Awaitable[None] = handler(message)
+        if not hasattr(handling, "__await__"):
+            raise not_awaitable(self, handler, handling)
         return handling
 
     def _handle(self, message: Message) -> Awaitable[object]:
-        return self.dispatch(message)
+        handling = self.dispatch(message)
+        if not hasattr(handling, "__await__"):
+            raise not_awaitable(self, self.dispatch, handling)
+        return handling
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message to the client.

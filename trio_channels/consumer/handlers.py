@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from .._asgi.protocol import CLIENT_EVENTS
@@ -97,10 +97,38 @@ def why_unhandled(cls: type, kind: object) -> str:
     return f"{cls.__name__} has no method {name if name.isidentifier() else repr(name)}(self, event)"
 
 
+def not_awaitable(consumer: object, method: Callable[..., object], result: object) -> ConfigurationError:
+    """The error of a method of an async consumer whose result cannot be awaited."""
+    name = getattr(method, "__name__", repr(method))
+    if name == "websocket_receive" and hasattr(method, _MARK):
+        name = "receive"  # whose result it passes on
+    got = "None" if result is None else f"a value of the type {type(result).__name__}"
+    return ConfigurationError(
+        f"{type(consumer).__name__}.{name}() must return an awaitable; it has returned {got}. Write "
+        f"'async def {name}', or subclass the synchronous consumer"
+    )
+
+
+def check_groups(name: str, groups: object) -> None:
+    """Raise ConfigurationError unless ``groups`` of a consumer are names: a str would be as many groups as letters."""
+    # An iterator would have names for the first connection only.
+    if groups is not None and (not isinstance(groups, Iterable) or isinstance(groups, str | bytes | Iterator)):
+        example = repr([groups]) if isinstance(groups, str) else "['lobby']"
+        raise ConfigurationError(f"{name}.groups must be a list of names, such as {example}; got {groups!r}")
+
+
 def check_class(cls: Any, framework: tuple[type, ...], *, is_async: bool) -> None:
     """Raise ConfigurationError if an attribute of a consumer class is out of range, or a method would never run."""
     COUNT.require(f"{cls.__name__}.handler_concurrency", cls.handler_concurrency)
     _OVERFLOW_OR_NONE.require(f"{cls.__name__}.mailbox_overflow", cls.mailbox_overflow)
+    if any(hasattr(base, "groups") for base in framework):
+        groups = inspect.getattr_static(cls, "groups")
+        check_groups(cls.__name__, None if hasattr(groups, "__get__") else groups)
+    if is_async and (name := _plain_override(cls, framework)) is not None:
+        raise ConfigurationError(
+            f"{cls.__name__}.{name} must be async, as {cls.__name__} is, and is plain: write 'async def {name}', "
+            f"without 'yield', or subclass the synchronous consumer"
+        )
     # The coroutine of an async override would never run, and no error would say so.
     if not is_async and (name := _async_override(cls, framework)) is not None:
         raise ConfigurationError(
@@ -118,6 +146,16 @@ def check_arguments(cls: type, framework: tuple[type, ...], given: Mapping[str, 
         inspect.signature(cls).bind(**given)
     except TypeError as error:
         raise ConfigurationError(f"{cls.__name__} cannot be called with the arguments of as_asgi(): {error}") from None
+
+
+def _plain_override(cls: type, framework: tuple[type, ...]) -> str | None:
+    """A plain method in the place of a handler of the server's events, which would not be called."""
+    for name in {name for base in framework for name, value in vars(base).items() if hasattr(value, _MARK)}:
+        value = inspect.getattr_static(cls, name)
+        is_plain = inspect.isfunction(value) and not inspect.iscoroutinefunction(inspect.unwrap(value))
+        if is_plain and not hasattr(value, _MARK):
+            return name
+    return None
 
 
 def _async_override(cls: type, framework: tuple[type, ...]) -> str | None:

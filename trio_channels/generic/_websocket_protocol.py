@@ -14,8 +14,8 @@ from typing import Any
 from .._asgi.close_codes import INVALID_DATA, NO_STATUS, UNSUPPORTED_DATA
 from .._asgi.protocol import Message
 from .._connection.connection import Connection
-from ..consumer.handlers import handles_client_event
-from ..exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError, StopConsumer
+from ..consumer.handlers import check_groups, handles_client_event, not_awaitable
+from ..exceptions import AcceptConnection, ConfigurationError, DenyConnection, InvalidChannelLayerError, StopConsumer
 from ..layers.base import ChannelLayer
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -35,7 +35,7 @@ class WebsocketProtocol:
     """The behaviour of a WebSocket consumer, sync or async.
 
     Attributes:
-        groups: names of channel layer groups that every connection of the class joins before ``connect``.
+        groups: a list of the names of channel layer groups that every connection of the class joins before ``connect``.
     """
 
     groups: Iterable[str] | None = None
@@ -52,6 +52,8 @@ class WebsocketProtocol:
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Call a method that the consumer's class may override."""
         result: Awaitable[Any] = function(*args, **kwargs)
+        if not hasattr(result, "__await__"):
+            raise not_awaitable(self, function, result)
         return result
 
     def _emit(self, message: Message) -> Awaitable[None]:
@@ -61,6 +63,7 @@ class WebsocketProtocol:
     @handles_client_event
     async def websocket_connect(self, message: Message) -> None:
         """Joins the class' groups, and calls ``connect``."""
+        check_groups(type(self).__name__, self.groups)  # an instance may have its own
         if self.groups and self.channel_layer is None:
             raise InvalidChannelLayerError(
                 f"{type(self).__name__}.groups needs a channel layer, but CHANNEL_LAYERS has no entry "
@@ -194,6 +197,8 @@ class JsonProtocol(WebsocketProtocol):
             return
         try:
             content = await self._call(self.decode_json, text_data)
+        except ConfigurationError:
+            raise
         except (ValueError, RecursionError) as error:
             await self._call(self.receive_invalid_json, text_data, error)
         else:

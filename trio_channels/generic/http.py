@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from .. import _conf
 from .._asgi.protocol import Message, State
 from ..consumer import AsyncConsumer
-from ..consumer.handlers import handles_client_event
+from ..consumer.handlers import handles_client_event, not_awaitable
 from ..exceptions import IllegalMessage, StopConsumer
 
 __all__ = ["AsyncHttpConsumer"]
@@ -49,7 +49,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     async def _serve(self, _message: Message) -> None:
         body, self._body = b"".join(self._body), []
-        await self.handle(body)
+        await self._call(self.handle, body)
         if self._connection.protocol.state is State.REQUEST and self._connection.closed is None:
             raise IllegalMessage(
                 f"{type(self).__name__}.handle() returned without a response; expected send_response(), or "
@@ -62,8 +62,14 @@ class AsyncHttpConsumer(AsyncConsumer):
     @handles_client_event
     async def http_disconnect(self, message: Message) -> None:
         """Calls ``disconnect``."""
-        await self.disconnect()
+        await self._call(self.disconnect)
         raise StopConsumer
+
+    def _call(self, method: Callable[..., Awaitable[None]], *args: object) -> Awaitable[None]:
+        result = method(*args)
+        if not hasattr(result, "__await__"):
+            raise not_awaitable(self, method, result)
+        return result
 
     async def handle(self, body: bytes) -> None:
         """Override: answer the request with the ``send_`` methods.

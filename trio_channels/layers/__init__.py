@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from .. import _conf
 from .._concurrency.system import after_fork
+from .._limits import suggestion
 from ..exceptions import InvalidChannelLayerError
 from .base import ChannelLayer, Gap, LayerStatistics, Overflow
 from .memory import InMemoryChannelLayer
@@ -35,6 +37,14 @@ __all__ = [
 
 #: The alias of the layer that consumers use unless their class names another one.
 DEFAULT_CHANNEL_LAYER = "default"
+
+#: The paths of the layers of this package.
+BACKENDS = (
+    "trio_channels.layers.InMemoryChannelLayer",
+    "trio_channels.layers.redis.RedisStreamsChannelLayer",
+)
+
+_KEYS = ("BACKEND", "CONFIG", "TEST_CONFIG", "ROUTING")
 
 #: The name that Channels users know.
 BaseChannelLayer = ChannelLayer
@@ -106,6 +116,9 @@ class ChannelLayerManager:
 
     def _make(self, name: str, config_key: str) -> ChannelLayer:
         entry = self._entry(name)
+        for key in entry:
+            if key not in _KEYS:
+                raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}] has no key {key!r}{suggestion(key, _KEYS)}")
         if "ROUTING" in entry:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{name!r}] has the key ROUTING of Channels 1; remove it, and set ASGI_APPLICATION"
@@ -119,7 +132,9 @@ class ChannelLayerManager:
         try:
             backend = import_string(path)
         except ImportError as error:
-            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}") from error
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}{suggestion(path, BACKENDS)}"
+            ) from error
         if isinstance(backend, type) and not issubclass(backend, ChannelLayer):
             raise _foreign(name, path)
         config = entry.get(config_key, {})
@@ -127,6 +142,7 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{name!r}][{config_key!r}] must be a dict; got {type(config).__name__}"
             )
+        _check_options(f"CHANNEL_LAYERS[{name!r}][{config_key!r}]", backend, config)
         options = {"capacity": _conf.get("MAILBOX_CAPACITY"), "overflow": _conf.get("MAILBOX_OVERFLOW")}
         try:
             layer = backend(**{**options, **config})
@@ -157,6 +173,18 @@ class ChannelLayerManager:
         if layer is not None:
             self.backends[key] = layer
         return old
+
+
+def _check_options(where: str, backend: object, config: Mapping[str, object]) -> None:
+    """Refuse options that a layer of this package does not have. A factory or a class of others checks its own."""
+    initialisers = [base for base in getattr(backend, "__mro__", ())[:-1] if "__init__" in vars(base)]
+    if not initialisers or not all(base.__module__.startswith(__name__) for base in initialisers):
+        return
+    parameters = [it for base in initialisers for it in inspect.signature(vars(base)["__init__"]).parameters.values()]
+    known = tuple(it.name for it in parameters if it.kind is it.KEYWORD_ONLY)
+    for key in config:
+        if key not in known:
+            raise InvalidChannelLayerError(f"{where} has no key {key!r}{suggestion(key, known)}")
 
 
 def _foreign(name: str, path: str) -> InvalidChannelLayerError:

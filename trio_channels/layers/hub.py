@@ -106,10 +106,11 @@ class Hub:
 
     async def fan_out_in_parts(self, group: str, envelope: Envelope) -> None:
         """As :meth:`fan_out`, but other tasks run after every :data:`PART` members. Call it inside :meth:`turn`."""
-        # Members that leave meanwhile are skipped; new ones are not added. Not cancellable: all members get it.
-        names = list(self.groups.get(group, ()))
+        # Members that leave meanwhile are skipped; new ones are not added. Not cancellable: all members get it. It ends
+        # with the last member: those who join the empty group may have missed the messages behind this one.
+        members = self.groups.get(group, {})
+        names = list(members)
         for start in range(0, len(names), PART):
-            members = self.groups.get(group, {})
             for name in names[start : start + PART]:
                 mailbox = members.get(name)
                 if mailbox is not None:
@@ -162,6 +163,8 @@ class Hub:
     def flush(self) -> None:
         """Delete messages and memberships; an owner that had either gets a :class:`Gap`."""
         flushed = list(self.groups)
+        for members in self.groups.values():
+            members.clear()  # a delivery in parts may be under way to them
         self.groups.clear()
         if self._on_change is not None:
             for group in flushed:

@@ -57,6 +57,9 @@ class LocalDelivery(ChannelLayer):
     another. Each run has a hub of its own; tasks and mailboxes are changed from their own run only.
     """
 
+    #: Whether this process has ever had a receiver, or an open layer for one.
+    _serves = False
+
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         self._hubs: dict[trio.lowlevel.TrioToken, Hub] = {}
@@ -118,6 +121,7 @@ class LocalDelivery(ChannelLayer):
         prefix: str = "specific",
     ) -> AbstractContextManager[Mailbox]:
         """See :meth:`ChannelLayer.open_mailbox`."""
+        self._serves = True
         hub = self._hub()
         name = names.new_channel_name(prefix, self._process_mark())
         return hub.opened(
@@ -145,12 +149,14 @@ class LocalDelivery(ChannelLayer):
         """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""
         name = names.new_channel_name(prefix, self._process_mark())
         await trio.lowlevel.checkpoint()
+        self._serves = True
         self._ownerless(name)
         return name
 
     async def receive(self, channel: str) -> Message:
         """See :meth:`ChannelLayer.receive`. Cancellation: loses no message."""
         names.check_channel_name(channel)
+        self._serves = True
         mailbox = self._ownerless(channel)
         while True:
             try:

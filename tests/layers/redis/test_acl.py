@@ -88,7 +88,7 @@ async def connect(host: str) -> None:
 
 def test_every_command_in_the_package_is_in_the_documented_rule() -> None:
     commands = commands_of_the_package()
-    assert {"XADD", "SMEMBERS", "SCAN", "DEL", "ROLE"} <= commands
+    assert {"XADD", "HGETALL", "SCAN", "DEL", "ROLE"} <= commands
     of_streams = {name for name in commands if name.startswith("X")}
     elsewhere = {"SENTINEL", "ROLE", "CLUSTER"}  # said beside the rule; sentinels have users of their own
     assert commands - of_streams - elsewhere <= allowed()
@@ -99,6 +99,15 @@ async def test_documented_user_can_do_everything_that_the_layer_does(own_redis: 
     server.ask(*documented_rule())
     await use_everything([f"redis://chat:secret@127.0.0.1:{server.port}"])
     assert server.ask("ACL", "LOG") == []
+
+
+async def test_user_without_a_password_is_logged_in(own_redis: OwnRedis) -> None:
+    server = own_redis()
+    server.ask("ACL", "SETUSER", "bob", "on", "nopass", "~*", "+@all")
+    server.ask("ACL", "SETUSER", "default", "off")
+    await connect(f"redis://bob@127.0.0.1:{server.port}")
+    with pytest.raises(ConnectionLost, match="WRONGPASS"):
+        await connect(f"redis://eve@127.0.0.1:{server.port}")
 
 
 async def test_key_outside_the_prefix_is_out_of_the_users_reach(own_redis: OwnRedis) -> None:

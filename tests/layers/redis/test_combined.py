@@ -99,7 +99,7 @@ async def test_refused_message_does_not_affect_others_in_its_command(url: str, m
     [layer] = make_layers(url)
     async with layer, layer.subscribe("good") as events:
         commands = Commands(layer, monkeypatch)
-        await redis(url, "SET", f"{{{layer.prefix}:0}}:g:bad", "no set")
+        await redis(url, "SET", f"{{{layer.prefix}:0}}:g:bad", "no hash")
         results = await send_at_once(layer, *(("good" if n % 2 else "bad", n) for n in range(20)))
         assert max(commands.sizes) == 20
         assert all(result is None for result in results[1::2])
@@ -114,7 +114,7 @@ async def test_inbox_of_another_type_refuses_its_groups_only(url: str) -> None:
     async with layer, layer.subscribe("good", "bad") as events:
         tag = f"{{{layer.prefix}:0}}"
         await redis(url, "SET", f"{tag}:i:forged", "no stream")
-        await redis(url, "SADD", f"{tag}:g:bad", "forged")
+        await redis(url, "HSET", f"{tag}:g:bad", "forged", "1")
         results = await send_at_once(layer, *(("good" if n % 2 else "bad", n) for n in range(20)))
         assert [result is None for result in results] == [False, True] * 10
         assert await numbers_of(events, 10) == list(range(1, 20, 2))
@@ -166,11 +166,11 @@ async def test_dead_process_leaves_all_groups_of_a_command(url: str) -> None:
     async with layer, layer.subscribe("a", "b") as events:
         tag = f"{{{layer.prefix}:0}}"
         for group in "ab":
-            await redis(url, "SADD", f"{tag}:g:{group}", "dead")
+            await redis(url, "HSET", f"{tag}:g:{group}", "dead", "1")
         assert await send_at_once(layer, *(("ab"[n % 2], n) for n in range(20))) == [None] * 20
         assert await numbers_of(events, 20) == list(range(20))
         for group in "ab":
-            assert await redis(url, "SCARD", f"{tag}:g:{group}") == 1
+            assert await redis(url, "HLEN", f"{tag}:g:{group}") == 1
 
 
 async def test_two_thousand_groups_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ async def test_which_messages_have_come_before(
         [shard] = layer._session().shards
         tag = shard.tag
         await redis(url, "XADD", f"{tag}:i:them", "*", "first", "1")
-        await redis(url, "SADD", f"{tag}:g:room", "them")
+        await redis(url, "HSET", f"{tag}:g:room", "them", "1")
         sends = GroupSends(ShardKeys(tag, "us", lambda: 0, 5), 100)
         if note is not None:
             await redis(url, "SET", f"{tag}:done:us", note)
@@ -215,7 +215,9 @@ async def test_which_messages_have_come_before(
         assert [fields[1] for _, fields in entries[1:]] == [f"us-{number}".encode() for number in sent]
         assert await redis(url, "GET", f"{tag}:done:us") == noted.encode()
         # Others' commands leave the part of the note that is not theirs.
-        await shard.pipeline.call(*GROUP_ADD(f"{tag}:done:us", f"{tag}:g:other", args=("us", 99, 1000, 1000)))
+        await shard.pipeline.call(
+            *GROUP_ADD(f"{tag}:done:us", f"{tag}:i:us", f"{tag}:g:other", args=("us", 99, 1000, 1000, "1"))
+        )
         _, *late = noted.split()
         assert await redis(url, "GET", f"{tag}:done:us") == " ".join(["99", *late]).encode()
 

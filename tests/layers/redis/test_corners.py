@@ -125,13 +125,42 @@ async def test_connection_that_is_gone_takes_nothing_and_does_not_raise() -> Non
 async def test_group_that_somebody_deletes_in_redis_is_renewed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_keys, "LEASE", 2.0)
     [layer] = make_layers(url)
-    async with layer, layer.subscribe("room"):
+    async with layer, layer.subscribe("room") as events, layer.subscribe("other") as others:
         await redis(url, "DEL", f"{{{layer.prefix}:0}}:g:room")
+        await layer.group_send("room", {"type": "lost"})
 
         async def renewed() -> bool:
             return "g:room" in await keys(url, layer)
 
         await until(renewed)
+        assert await next_of(events) == Gap(None, "Redis had forgotten a group")
+        await until(lambda: layer._session().shards[0].memberships.settled)
+        for group in ("room", "other"):
+            await layer.group_send(group, {"type": "arrives"})
+        assert await next_of(events) == await next_of(others) == {"type": "arrives"}
+
+
+async def test_message_to_a_forgotten_membership_is_part_of_its_gap(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_keys, "LEASE", 2.0)
+    first, second = make_layers(url, url)
+    async with first, second, second.subscribe("room") as events:
+        [shard] = second._session().shards
+        deliver, held = shard.delivery.deliver, trio.Event()
+
+        async def deliver_later(*entry: Any) -> None:
+            await held.wait()
+            rest = deliver(*entry)
+            assert rest is None
+
+        monkeypatch.setattr(shard.delivery, "deliver", deliver_later)
+        await first.group_send("room", {"type": "before"})
+        await redis(url, "DEL", f"{{{second.prefix}:0}}:g:room")
+        await first.group_send("room", {"type": "lost"})
+        assert await next_of(events) == Gap(None, "Redis had forgotten a group")
+        await until(lambda: shard.memberships.settled)
+        await first.group_send("room", {"type": "after"})
+        held.set()
+        assert await next_of(events) == {"type": "after"}
 
 
 async def test_flush_by_another_process_is_told_and_memberships_return(url: str) -> None:

@@ -28,6 +28,10 @@ FORMS: list[tuple[Any, Host]] = [
     ("rediss://h?ssl_cert_reqs=none", Host(("h", 6379), tls=Tls(check_certificate=False))),
     ("redis://h?ssl=true", Host(("h", 6379), tls=Tls())),
     ("redis://h?ssl=false", Host(("h", 6379))),
+    ({"address": "rediss://h", "ssl": True}, Host(("h", 6379), tls=Tls())),
+    ({"address": "redis://h/1", "db": 1}, Host(("h", 6379), database=1)),
+    ({"username": "bob", "password": ""}, Host(("localhost", 6379), username="bob", password="")),
+    ({"username": None, "password": None, "ssl_certfile": None}, Host(("localhost", 6379))),
     ("unix:///run/redis.sock?db=2", Host("/run/redis.sock", database=2)),
     ("unix://bob:hunter2@/run/redis.sock", Host("/run/redis.sock", username="bob", password=SECRET)),
     (("example.org", 1234), Host(("example.org", 1234))),
@@ -39,8 +43,8 @@ FORMS: list[tuple[Any, Host]] = [
     ({"address": ("h", 2), "db": 3}, Host(("h", 2), database=3)),
     ({"path": "/run/redis.sock"}, Host("/run/redis.sock")),
     (
-        {"address": "rediss://h", "ssl_cert_reqs": None, "ssl_password": SECRET},
-        Host(("h", 6379), tls=Tls(password=SECRET, check_certificate=False)),
+        {"address": "rediss://h", "ssl_cert_reqs": "none", "ssl_check_hostname": False},
+        Host(("h", 6379), tls=Tls(check_hostname=False, check_certificate=False)),
     ),
     (
         {"host": "h", "ssl": True, "ssl_cert_reqs": ssl.CERT_REQUIRED},
@@ -110,6 +114,43 @@ WRONG: list[Any] = [
     {"host": "h", "ssl_check_hostname": True},  # without ssl it would be spoken to in the clear
 ]
 
+#: Values that would be ignored: one says something, and another one something else.
+IGNORED: list[Any] = [
+    {"password": ""},
+    {"username": ""},
+    {"username": "", "password": "x"},
+    "redis://:@h",
+    "redis://h?password=",
+    {"address": "redis://:secret@h", "password": ""},
+    {"address": "redis://:secret@h", "password": "another"},
+    {"address": "redis://bob:secret@h", "username": "eve"},
+    {"address": "redis://h/1", "db": 2},
+    "redis://h/1?db=2",
+    "redis://h?db=1&db=2",
+    "redis://h/1#fragment",
+    {"address": "rediss://h", "ssl": False},
+    "rediss://h?ssl=false",
+    {"host": "h", "ssl": "perhaps"},
+    {"host": "h", "ssl": ""},
+    {"host": "h", "ssl": False, "ssl_certfile": "/x"},
+    {"host": "h", "ssl_cert_reqs": "none"},
+    {"host": "h", "ssl": True, "ssl_keyfile": "/x"},
+    {"host": "h", "ssl": True, "ssl_password": "x"},
+    {"host": "h", "ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": True},
+    {"address": "redis://h", "host": "i"},
+    {"address": ("h", 1), "port": 2},
+    {"address": "redis://h", "sentinels": ["a"], "master_name": "m"},
+    {"path": "/run/redis.sock", "host": "h"},
+    {"path": "/run/redis.sock", "ssl": True},
+    {"path": 5},
+    "unix:///run/redis.sock?ssl=true",
+    "unix://run/redis.sock",
+    {"sentinels": ["a"], "master_name": "m", "host": "h"},
+    {"host": "h", "master_name": "m"},
+    {"host": "h", "sentinel_kwargs": {}},
+    {"sentinels": ["a"], "master_name": "m", "sentinel_kwargs": {"password": ""}},
+]
+
 #: Each holds the password where a mistake may put it.
 WRONG_WITH_A_PASSWORD: list[Any] = [
     "redis://:hunter2/x@h",
@@ -117,6 +158,11 @@ WRONG_WITH_A_PASSWORD: list[Any] = [
     "redis://:a/hunter2@h",
     "redis://:a/hunter2@h:6379/0",
     "redis://:a?hunter2=@h",
+    "redis://:12?hunter2@h",
+    "redis://:12#hunter2@h",
+    "redis://:12/hunter2@h",
+    {"address": "redis://:another@h", "password": SECRET},
+    {"password": SECRET, "ssl": SECRET},
     "hunter2://h",
     "redis://user:hunter2:6379",
     "redis://[hunter2",
@@ -136,7 +182,7 @@ def test_each_form_means_a_host(entry: Any, host: Host) -> None:
     assert parse_host(entry) == host
 
 
-@pytest.mark.parametrize("entry", WRONG, ids=repr)
+@pytest.mark.parametrize("entry", WRONG + IGNORED, ids=repr)
 def test_what_is_no_host_is_refused(entry: Any) -> None:
     with pytest.raises(InvalidChannelLayerError):
         parse_host(entry)
@@ -169,6 +215,7 @@ def test_host_shows_no_password(entry: Any, host: Host) -> None:
         {"cluster": "redis://h"},
         {"cluster": ["redis://h"], "shards": 0},
         {"cluster": ["redis://h"], "shards": "x"},
+        {"cluster": ["redis://h"], "shards": True},
         {"cluster": ["redis://h"], "unknown": 1},
         {"cluster": ["redis://h/1"]},
         {"cluster": [{"sentinels": ["a"], "master_name": "m"}]},
@@ -183,12 +230,39 @@ def test_hosts_that_are_no_list_are_refused(hosts: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"prefix": ""}, {"prefix": "a{b}"}, {"timeout": 0}, {"inbox_capacity": 0}, {"serializer_format": "pickle"}],
+    [
+        {"prefix": ""},
+        {"prefix": 5},
+        {"prefix": "a{b}"},
+        {"symmetric_encryption_keys": []},
+        {"timeout": 0},
+        {"timeout": float("inf")},
+        {"expiry": float("inf")},
+        {"inbox_capacity": 0},
+        {"serializer_format": "pickle"},
+    ],
     ids=repr,
 )
 def test_impossible_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidChannelLayerError):
         RedisStreamsChannelLayer(**options)
+
+
+@pytest.mark.parametrize(
+    ("entry", "meant"),
+    [
+        ({"pasword": "x"}, "did you mean 'password'?"),
+        ({"SSL_CA_CERT": "x"}, "did you mean 'ssl_ca_certs'?"),
+        ("redis://h?database=1", "Known: address, db, host"),
+        ("redis://h?sssl=1", "did you mean 'ssl'?"),
+        ({"sentinels": ["a"], "master_name": "m", "sentinel_kwargs": {"user": "x"}}, "did you mean 'username'?"),
+    ],
+    ids=repr,
+)
+def test_unknown_key_is_named_with_the_nearest(entry: Any, meant: str) -> None:
+    with pytest.raises(InvalidChannelLayerError) as caught:
+        parse_host(entry)
+    assert meant in str(caught.value)
 
 
 def test_tls_checks_certificate_and_name_unless_told_otherwise() -> None:

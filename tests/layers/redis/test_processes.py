@@ -92,7 +92,7 @@ async def test_killed_process_costs_others_nothing(url: str, monkeypatch: pytest
     monkeypatch.setattr(_keys, "LEASE", LEASE)
     async with two_processes(url, members=20, timeout=LEASE / 2) as (layer, world, other):
         process = other.process
-        await redis(url, "SADD", f"{{{layer.prefix}:0}}:g:empty-but-for-the-dead", process)
+        await redis(url, "HSET", f"{{{layer.prefix}:0}}:g:empty-but-for-the-dead", process, "1")
         await redis(url, "PEXPIRE", f"{{{layer.prefix}:0}}:g:empty-but-for-the-dead", 2000)
         await other.tell("publish", count=100_000)
         await until(lambda: world.delivered > 2000)
@@ -106,8 +106,8 @@ async def test_killed_process_costs_others_nothing(url: str, monkeypatch: pytest
         async def nothing_left() -> bool:
             await world.publish(1)  # who sends to a group finds out who is dead
             keys = await redis(url, "KEYS", f"{{{layer.prefix}:*")
-            sets = [key for key in keys if b":g:" in key]
-            members = {member for key in sets for member in await redis(url, "SMEMBERS", key)}
+            groups = [key for key in keys if b":g:" in key]
+            members = {member for key in groups for member in await redis(url, "HKEYS", key)}
             return process.encode() not in b" ".join(keys) and process.encode() not in members
 
         await until(nothing_left)

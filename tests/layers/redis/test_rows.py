@@ -13,7 +13,7 @@ import trio.testing
 from trio_channels.layers.base import Gap
 from trio_channels.layers.hub import Hub
 from trio_channels.layers.mailbox import Mailbox
-from trio_channels.layers.message import Counters
+from trio_channels.layers.message import Counters, Envelope
 from trio_channels.layers.redis import delivery as _delivery
 from trio_channels.layers.redis import inbox, probe
 from trio_channels.layers.redis import keys as _keys
@@ -91,8 +91,8 @@ async def test_a_trimmed_inbox_is_a_gap_in_the_right_place(url: str, monkeypatch
 async def test_forged_entries_in_traffic_reach_nobody_and_cost_nothing(url: str) -> None:
     first, second = make_layers(url, url, symmetric_encryption_keys=["secret"])
     forgeries = [
-        ("t", "x-1", "b", EntryCodec().pack(GROUP, "room", {"type": "forged"})),
-        ("t", "x-2", "b", EntryCodec(keys=["guessed"]).pack(GROUP, "room", {"type": "forged"})),
+        ("t", "x-1", "b", EntryCodec().pack(GROUP, "room", {"type": "forged"}), "g", "1"),
+        ("t", "x-2", "b", EntryCodec(keys=["guessed"]).pack(GROUP, "room", {"type": "forged"}), "g", "1"),
         ("x", "y"),
     ]
     async with first, second, traffic([first, second]) as world:
@@ -240,6 +240,53 @@ async def test_messages_of_another_shard_wait_for_a_large_group(answer: str) -> 
     assert others.delivery.deliver(*others.write(kind, "nobody", number=3)) is None
 
 
+@pytest.mark.parametrize("name", ["small", "other crowd"])
+async def test_message_that_waited_for_its_turn_is_not_for_later_members(name: str) -> None:
+    hub = Hub()
+    question, others = Clocks(hub), Clocks(hub)
+    first, *_, last = [hub.open(mailbox(f"specific!{number}")) for number in range(MANY)]
+    for member in hub.mailboxes.values():
+        hub.join("crowd", member)
+        hub.join("other crowd", member)
+    hub.join("small", last)
+
+    async def ask() -> None:
+        rest = question.delivery.deliver(*question.write(GROUP, "crowd", number=1))
+        assert rest is not None
+        await rest
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        while not first.statistics().waiting:
+            await trio.lowlevel.checkpoint()
+        rest = others.delivery.deliver(*others.write(GROUP, name, number=2))
+        assert rest is not None
+        others.generation = b"2"
+        await rest
+    assert [item["n"] for item in iter(last.get_nowait, None)] == [1]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("way", ["leave", "flush"])
+async def test_delivery_in_parts_ends_when_the_group_is_empty(way: str) -> None:
+    hub = Hub()
+    members = [hub.open(mailbox(f"specific!{number}")) for number in range(MANY)]
+    for member in members:
+        hub.join("crowd", member)
+
+    async def empty_and_join_again() -> None:
+        if way == "flush":
+            hub.flush()
+        else:
+            for member in members:
+                hub.leave("crowd", member.name)
+        hub.join("crowd", members[-1])
+
+    async with hub.turn(), trio.open_nursery() as nursery:
+        nursery.start_soon(empty_and_join_again)
+        await hub.fan_out_in_parts("crowd", Envelope({"type": "x"}, trio.current_time() + 60))
+    assert not members[-1].statistics().waiting
+
+
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
 HOUR = 3600.0
@@ -257,11 +304,13 @@ class Clocks:
         self._hub = hub or Hub()
         self._codec = EntryCodec()
         self._numbers = iter(range(1000))
+        self.generation = b"1"
         self.delivery = Delivery(
             name="clocks",
             hub=self._hub,
             codec=self._codec,
             mine=lambda group: True,
+            is_current=lambda group, generation: generation == self.generation,
             is_home=True,
             expiry=60.0,
             on_probe=lambda number: None,
@@ -280,7 +329,7 @@ class Clocks:
         """An entry, with the id that Redis gives it."""
         number = next(self._numbers) if number is None else number
         blob = self._codec.pack(kind, name, {"type": "x", "n": number})
-        return b"%d-0" % (self.now * 1000), [b"t", b"a-%d" % number, b"b", blob]
+        return b"%d-0" % (self.now * 1000), [b"t", b"a-%d" % number, b"b", blob, b"g", self.generation]
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])

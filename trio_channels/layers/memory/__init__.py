@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Unpack
+from typing import Self, Unpack
 
 import trio
 
@@ -17,6 +18,8 @@ from ..local import LocalDelivery
 from ..message import round_trip
 from ..work import WorkQueue
 from .work import MemoryWorkQueue
+
+logger = logging.getLogger("trio_channels.layers.memory")
 
 
 class InMemoryChannelLayer(LocalDelivery):
@@ -37,6 +40,12 @@ class InMemoryChannelLayer(LocalDelivery):
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         self._work_queues: dict[str, MemoryWorkQueue] = {}
+        self._has_warned = False
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: the layer needs no opening. Cancellation: there is no checkpoint."""
+        self._serves = True  # a server opens its layers before its first connection
+        return self
 
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`. Drops and counts a message to a process-local channel that does not exist.
@@ -46,12 +55,25 @@ class InMemoryChannelLayer(LocalDelivery):
         names.check_channel_name(channel)
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._serves:
+            self._warn(channel)
         here = self._hub()
         if here.has_turn:
             await here.after_turn(partial(self._send, channel, copy))
         else:
             self._send(channel, copy)
         await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _warn(self, target: str) -> None:
+        """Warn, once, that nobody in this process can receive a message, as in a command or a task queue."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "a message to %r was sent in a process that has served no connection: the in-memory layer reaches its "
+                "own process only. To send from other processes, use "
+                "trio_channels.layers.redis.RedisStreamsChannelLayer (logged once)",
+                target,
+            )
 
     def _send(self, channel: str, message: Message) -> None:
         here = self._hub()
@@ -117,6 +139,8 @@ class InMemoryChannelLayer(LocalDelivery):
         names.check_group_name(group)
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._serves:
+            self._warn(group)
         here = self._hub()
         if here.is_large(group):
             async with here.turn():
@@ -147,6 +171,7 @@ class InMemoryChannelLayer(LocalDelivery):
     def work_queue(self, channel: str) -> WorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Messages that are not done are lost when this process ends."""
         names.check_named_channel(channel)
+        self._serves = True
         queue = self._work_queues.get(channel)
         if queue is None:
             queue = self._work_queues[channel] = MemoryWorkQueue(self, channel)

@@ -97,4 +97,6 @@ def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:
             raise InvalidChannelLayerError("each of symmetric_encryption_keys must be a non-empty str or bytes")
         digest = hashlib.sha256(key.encode() if isinstance(key, str) else key).digest()
         fernets.append(Fernet(base64.urlsafe_b64encode(digest)))
-    return MultiFernet(fernets) if fernets else None
+    if not fernets:
+        raise InvalidChannelLayerError("symmetric_encryption_keys is empty; leave it out to send in the clear")
+    return MultiFernet(fernets)

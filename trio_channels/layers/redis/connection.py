@@ -245,8 +245,10 @@ async def _open_stream(host: Host) -> trio.abc.Stream:
 async def _greet(connection: RedisConnection) -> None:
     host = connection.host
     commands: list[tuple[Argument, ...]] = []
-    if host.password is not None:
-        commands.append(("AUTH", host.username, host.password) if host.username else ("AUTH", host.password))
+    if host.username:
+        commands.append(("AUTH", host.username, host.password or ""))  # a user with `nopass` has any password
+    elif host.password:
+        commands.append(("AUTH", host.password))
     if host.database:
         commands.append(("SELECT", host.database))
     for reply in await connection.exchange(*commands) if commands else ():

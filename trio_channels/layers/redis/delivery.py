@@ -87,6 +87,7 @@ class Delivery:
         hub: Hub,
         codec: EntryCodec,
         mine: Callable[[str], bool],
+        is_current: Callable[[str, bytes], bool],
         is_home: bool,
         expiry: float,
         on_probe: Callable[[int], None],
@@ -98,6 +99,7 @@ class Delivery:
         self._hub = hub
         self._codec = codec
         self._mine = mine
+        self._is_current = is_current
         self._is_home = is_home  # whether messages to single channels of this process come through this shard
         self._expiry = expiry
         self._on_probe = on_probe
@@ -143,6 +145,10 @@ class Delivery:
             if payload.kind not in (GROUP, CHANNEL, PROBE):
                 raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
             probe = int(payload.name) if payload.kind == PROBE else 0
+            generation = content[b"g"] if payload.kind == GROUP else b""
+            # Before the token is remembered: the message may come again, to the next membership.
+            if payload.kind == GROUP and not self._is_current(payload.name, generation):
+                return None
             # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
             if self.duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
@@ -154,12 +160,16 @@ class Delivery:
             return None
         envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry)
         if payload.kind == GROUP and self._hub.is_large(payload.name):
-            return self._to_large_group(payload.name, envelope)
-        put = self._hub.fan_out if payload.kind == GROUP else self._to_channel
+            return self._to_large_group(payload.name, generation, envelope)
+        put = partial(self._to_group, generation=generation) if payload.kind == GROUP else self._to_channel
         if self._hub.has_turn:
             return self._after_turn(partial(put, payload.name, envelope))
         put(payload.name, envelope)
         return None
+
+    def _to_group(self, group: str, envelope: Envelope, generation: bytes) -> None:
+        if self._is_current(group, generation):  # it may have changed during another's turn
+            self._hub.fan_out(group, envelope)
 
     def _to_channel(self, channel: str, envelope: Envelope) -> None:
         mailbox = self._hub.mailboxes.get(channel)
@@ -170,10 +180,11 @@ class Delivery:
 
     # Shielded: an entry that was read is not read again.
 
-    async def _to_large_group(self, group: str, envelope: Envelope) -> None:
+    async def _to_large_group(self, group: str, generation: bytes, envelope: Envelope) -> None:
         with trio.CancelScope(shield=True):
             async with self._hub.turn():
-                await self._hub.fan_out_in_parts(group, envelope)
+                if self._is_current(group, generation):
+                    await self._hub.fan_out_in_parts(group, envelope)
 
     async def _after_turn(self, put: Callable[[], object]) -> None:
         with trio.CancelScope(shield=True):
@@ -201,6 +212,11 @@ class Delivery:
         """Report that an unknown number of messages may be missing."""
         # Messages to single channels may be missing too.
         self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
+
+    def report_forgotten(self, groups: list[str]) -> None:
+        """Report to the members of groups that Redis had forgotten this process there."""
+        concerned = {mailbox for group in groups for mailbox in self._hub.groups.get(group, {}).values()}
+        self._report(None, "Redis had forgotten a group", concerned)
 
     def _pass_mark(self, lost: int, already: int, *, flushed: bool) -> None:
         """Report the messages refused or flushed at this place; `lost` counts all of the inbox so far."""

@@ -9,11 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ..._limits import suggestion
 from ...exceptions import InvalidChannelLayerError
 
 PORT, SENTINEL_PORT = 6379, 26379
 
 _TLS_KEYS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_check_hostname", "ssl_cert_reqs"}
+#: The one way in which an entry says where the server is, and the keys that mean nothing beside it.
+_PLACES = {
+    "address": {"host", "port", "path", "sentinels", "master_name", "sentinel_kwargs"},
+    "sentinels": {"host", "port", "path"},
+    "path": {"host", "port"} | {"ssl"} | _TLS_KEYS,
+}
 _SENTINEL_KEYS = {"username", "password", "ssl"} | _TLS_KEYS
 _KEYS = {"address", "host", "port", "path", "db", "sentinels", "master_name", "sentinel_kwargs"} | _SENTINEL_KEYS
 
@@ -79,6 +86,10 @@ def parse_host(entry: object) -> Host:
 
 def _parse_dict(entry: Mapping[str, Any]) -> Host:
     _check_keys(entry, _KEYS, "an entry of hosts")
+    for place, ignored in _PLACES.items():
+        beside = sorted(ignored & set(entry)) if place in entry else []
+        if beside:
+            raise InvalidChannelLayerError(f"an entry of hosts with {place!r} cannot have {', '.join(beside)}")
     options = {key: value for key, value in entry.items() if key != "address"}
     if "address" in entry:
         if isinstance(entry["address"], str):
@@ -90,8 +101,10 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
         if not isinstance(name, str) or not name:
             raise InvalidChannelLayerError("an entry of hosts with sentinels needs a master_name, a non-empty str")
         return Host(None, **common, sentinels=_sentinels(options), master_name=name)
+    if not {"master_name", "sentinel_kwargs"}.isdisjoint(options):
+        raise InvalidChannelLayerError("an entry of hosts with master_name or sentinel_kwargs needs sentinels")
     if "path" in options:
-        path = str(options["path"])
+        path = _text("path", options)
         if not path:
             raise InvalidChannelLayerError("the path of a unix socket must not be empty; write unix:///run/redis.sock")
         if not hasattr(socket, "AF_UNIX"):
@@ -101,9 +114,9 @@ def _parse_dict(entry: Mapping[str, Any]) -> Host:
 
 
 def _check_keys(entry: Mapping[str, Any], known: set[str], name: str) -> None:
-    unknown = set(entry) - known
-    if unknown:
-        raise InvalidChannelLayerError(f"{name} has unknown keys {sorted(map(str, unknown))}; known: {sorted(known)}")
+    for key in entry:
+        if key not in known:
+            raise InvalidChannelLayerError(f"{name} has no key {key!r}{suggestion(key, sorted(known))}")
 
 
 def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
@@ -121,7 +134,14 @@ def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
 
 def _login(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that servers and sentinels share."""
-    return {"username": _text("username", options), "password": _text("password", options), "tls": _tls(options)}
+    username, password = _text("username", options), _text("password", options)
+    if username == "" or (password == "" and username is None):
+        # Redis would be used without a login, perhaps because a variable of the environment was not set.
+        raise InvalidChannelLayerError(
+            f"the {'username' if username == '' else 'password'} of an entry of hosts is empty; leave it out, or give "
+            f"None, to use Redis without it"
+        )
+    return {"username": username, "password": password, "tls": _tls(options)}
 
 
 def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
@@ -134,31 +154,58 @@ def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
             "a host of the channel layer is not a URI such as redis://user:password@host:6379/0; "
             "a password with one of the characters :/?#[]@% must have them percent-encoded"
         ) from None
-    query = dict(parse_qsl(parts.query))
-    merged: dict[str, Any] = {**query, **options}
-    if parts.username or parts.password:
-        merged.setdefault("username", unquote(parts.username) if parts.username else None)
-        merged.setdefault("password", unquote(parts.password) if parts.password else None)
-    if parts.scheme == "unix":
-        return _parse_dict({**merged, "path": unquote(parts.path)})
-    if parts.scheme not in ("redis", "rediss"):
+    if parts.scheme not in ("redis", "rediss", "unix"):
         raise InvalidChannelLayerError(
             "a host of the channel layer must be a URI that begins with redis://, rediss:// or unix://"
         )
-    database = parts.path.strip("/")
-    if database:
-        merged.setdefault("db", database)
-    merged.update(host=parts.hostname or "localhost", port=port or PORT)
-    if parts.scheme == "rediss":
-        merged["ssl"] = True
-    return _parse_dict(merged)
+    if parts.fragment:
+        raise InvalidChannelLayerError("a host of the channel layer has a '#'; in a password write %23")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    for key, _ in query:
+        if key not in _KEYS:
+            # Without the key: it may be a part of the password.
+            raise InvalidChannelLayerError(
+                f"the query of a host of the channel layer has an unknown key{suggestion(key, sorted(_KEYS))}"
+            )
+    given = [*query, *options.items()]
+    if parts.username:
+        given.append(("username", unquote(parts.username)))
+    if parts.password:
+        given.append(("password", unquote(parts.password)))
+    elif parts.password == "" and not parts.username:
+        raise InvalidChannelLayerError("a host of the channel layer has an empty password; leave out ':@'")
+    if parts.scheme == "unix":
+        if parts.hostname:
+            raise InvalidChannelLayerError("the path of a unix socket begins with '/'; write unix:///run/redis.sock")
+        return _parse_dict(_each_once([*given, ("path", unquote(parts.path))]))
+    if database := parts.path.strip("/"):
+        given.append(("db", database))
+    given += [("host", parts.hostname or "localhost"), ("port", port or PORT)]
+    merged = _each_once(given)
+    if parts.scheme == "rediss" and not _flag("ssl", merged, default=True):
+        raise InvalidChannelLayerError("an entry of hosts has ssl=False and a rediss:// address; write redis://")
+    return _parse_dict(merged | {"ssl": True} if parts.scheme == "rediss" else merged)
+
+
+def _each_once(given: list[tuple[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for key, value in given:
+        if key in merged and str(merged[key]) != str(value):
+            raise InvalidChannelLayerError(f"an entry of hosts has two values for {key}; give one")
+        merged[key] = value
+    return merged
 
 
 def _tls(options: Mapping[str, Any]) -> Tls | None:
-    if not _TLS_KEYS.isdisjoint(options) and "ssl" not in options:
-        raise InvalidChannelLayerError("an entry of hosts has TLS options, but TLS is off: use rediss:// or ssl=True")
+    given = {key for key in _TLS_KEYS if options.get(key) is not None}
     if not _flag("ssl", options, default=False):
+        if given:
+            raise InvalidChannelLayerError(
+                "an entry of hosts has TLS options, but TLS is off: use rediss:// or ssl=True"
+            )
         return None
+    if "ssl_certfile" not in given and not given.isdisjoint({"ssl_keyfile", "ssl_password"}):
+        raise InvalidChannelLayerError("ssl_keyfile and ssl_password of an entry of hosts need an ssl_certfile")
     tls = Tls(
         ca_certs=_text("ssl_ca_certs", options),
         certfile=_text("ssl_certfile", options),
@@ -167,6 +214,8 @@ def _tls(options: Mapping[str, Any]) -> Tls | None:
         check_hostname=_flag("ssl_check_hostname", options, default=True),
         check_certificate=_checks_certificate(options),
     )
+    if tls.check_hostname and "ssl_check_hostname" in given and not tls.check_certificate:
+        raise InvalidChannelLayerError("ssl_check_hostname of an entry of hosts needs ssl_cert_reqs='required'")
     try:
         tls.context()
     except OSError as error:  # SSLError is one
@@ -176,7 +225,15 @@ def _tls(options: Mapping[str, Any]) -> Tls | None:
 
 
 def _flag(key: str, options: Mapping[str, Any], *, default: bool) -> bool:
-    return str(options.get(key, default)).lower() not in ("false", "0", "no", "none", "")
+    value = options.get(key, default)
+    match str(value).lower():  # a query has texts
+        case "true" | "1" | "yes":
+            return True
+        case "false" | "0" | "no" | "none":
+            return False
+    raise InvalidChannelLayerError(
+        f"the {key} of an entry of hosts must be True or False; got a {type(value).__name__}"
+    )
 
 
 def _checks_certificate(options: Mapping[str, Any]) -> bool:

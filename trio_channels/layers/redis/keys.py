@@ -29,7 +29,7 @@ class ShardKeys:
         return f"<ShardKeys of {self.inbox}>"
 
     def group(self, name: str) -> str:
-        """The key of a group: the set of the processes that have members."""
+        """The key of a group: a hash of the processes that have members, and the generations of their memberships."""
         return f"{self.tag}:g:{name}"
 
     def for_groups(self, names: Iterable[str]) -> list[str]:

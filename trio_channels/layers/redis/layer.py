@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import trio
 
 from ..._asgi.protocol import Message
-from ..._limits import COUNT, SECONDS, Overflow
+from ..._limits import COUNT, SECONDS, Overflow, Rule
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
@@ -31,6 +31,13 @@ TIMEOUT = 5.0
 #: Seconds for which Redis remembers the messages that a named channel has accepted; several times as long as a command
 #: may be sent again.
 TOKEN_MEMORY = 60.0
+
+_PREFIX = Rule(
+    "a non-empty str without braces",
+    lambda value: isinstance(value, str) and value != "" and set("{}").isdisjoint(value),
+)
+#: Redis counts in milliseconds.
+_FINITE = Rule("a finite number of seconds above 0", lambda value: SECONDS.holds(value) and value < float("inf"))
 
 
 class RedisStreamsChannelLayer(OpenableLayer):
@@ -66,9 +73,9 @@ class RedisStreamsChannelLayer(OpenableLayer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        if not prefix or set("{}") & set(prefix):
-            raise InvalidChannelLayerError(f"prefix must be a non-empty str without braces; got {prefix!r}")
-        SECONDS.require("timeout of a channel layer", timeout, InvalidChannelLayerError)
+        _PREFIX.require("prefix", prefix, InvalidChannelLayerError)
+        for name, seconds in (("timeout", timeout), ("expiry", self.expiry), ("group_expiry", self.group_expiry)):
+            _FINITE.require(f"{name} of a channel layer", seconds, InvalidChannelLayerError)
         COUNT.require("inbox_capacity of a channel layer", inbox_capacity, InvalidChannelLayerError)
         self.prefix = prefix
         self.timeout = timeout

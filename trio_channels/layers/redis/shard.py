@@ -90,13 +90,19 @@ class Shard:
         self.group_sends = GroupSends(self.keys, options.inbox_capacity)
         self.supervisor = Supervisor(name, options.on_broken)
         self.memberships = Memberships(
-            keys=self.keys, pipeline=self.pipeline, hub=options.hub, mine=mine, timeout=options.timeout
+            keys=self.keys,
+            pipeline=self.pipeline,
+            hub=options.hub,
+            mine=mine,
+            timeout=options.timeout,
+            on_forgotten=lambda groups: self.delivery.report_forgotten(groups),
         )
         self.delivery = Delivery(
             name=name,
             hub=options.hub,
             codec=options.codec,
             mine=mine,
+            is_current=self.memberships.is_current,
             is_home=is_home,
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),

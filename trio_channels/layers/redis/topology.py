@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
+from ..._limits import COUNT
 from ...exceptions import InvalidChannelLayerError
 from .connection import Argument, ConnectionLost, Misconfigured, ReplyError, open_connection, refused
 from .hosts import Host, parse_host
@@ -178,8 +179,7 @@ def parse_topology(hosts: object, prefix: str) -> Topology:
             raise InvalidChannelLayerError(
                 "hosts of a cluster must have the form {'cluster': [hosts to ask, ...], 'shards': 4}"
             )
-        if not isinstance(shards, int) or shards < 1:
-            raise InvalidChannelLayerError(f"the shards of a cluster must be an int of at least 1; got {shards!r}")
+        COUNT.require("the shards of a cluster", shards, InvalidChannelLayerError)
         return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
     if not isinstance(hosts, list | tuple) or not hosts:
         raise InvalidChannelLayerError("hosts must be a non-empty list, such as ['redis://localhost:6379']")

@@ -1,13 +1,18 @@
 -- include: once.lua
--- Adds a process to groups.
+-- Adds a process to groups, or renews its memberships.
 -- KEYS[1], ARGV[1], ARGV[2], ARGV[3]: see once.lua
--- KEYS[2...]: groups
+-- KEYS[2]: inbox of the process
+-- KEYS[3...]: groups
 -- ARGV[4]: expiry of a group in ms
--- Returns: number of groups; 0 if the command came before
+-- ARGV[5...]: generation of each membership
+-- Returns: the groups that did not have the process, as numbers from 0; none if the command came before, or if the
+--   inbox is gone, as its reader finds that out
 
-if come_before then return 0 end
-for i = 2, #KEYS do
-    redis.call('SADD', KEYS[i], ARGV[1])
+local new = {}
+if come_before then return new end
+for i = 3, #KEYS do
+    if redis.call('HSET', KEYS[i], ARGV[1], ARGV[i + 2]) == 1 then new[#new + 1] = i - 3 end
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
 end
-return #KEYS - 1
+if redis.call('EXISTS', KEYS[2]) == 0 then return {} end
+return new

@@ -5,5 +5,5 @@
 -- Returns: number of groups; 0 if the command came before
 
 if come_before then return 0 end
-for i = 2, #KEYS do redis.call('SREM', KEYS[i], ARGV[1]) end
+for i = 2, #KEYS do redis.call('HDEL', KEYS[i], ARGV[1]) end
 return #KEYS - 1

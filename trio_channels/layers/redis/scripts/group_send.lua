@@ -1,5 +1,8 @@
 -- Sends several messages to groups, in order: one entry to the inbox of each process in the group.
 --
+-- A group is a hash: process -> generation of its membership. An entry carries the generation, so that a process which
+-- has left and joined again knows the messages of before.
+--
 -- A full inbox gets a mark behind its last message: how many messages it ever refused. Further refusals replace the
 -- mark. So it stands at the place of the missing messages, and is read, and read again, as safely as messages are.
 --
@@ -32,8 +35,9 @@ for at = 6, #ARGV, 3 do
     local group = ARGV[at + 1]
     local found = members[group]
     if not found then
-        found = redis.pcall('SMEMBERS', KEYS[tonumber(group)])
-        for _, process in ipairs(found) do
+        found = redis.pcall('HGETALL', KEYS[tonumber(group)])
+        for i = 1, #found, 2 do
+            local process = found[i]
             local inbox = prefix .. process
             local length = redis.pcall('XLEN', inbox)
             lengths[process] = length
@@ -72,19 +76,20 @@ for at = 6, #ARGV, 3 do
     if found.err then
         sent = found
     elseif tonumber(number) > highest or tonumber(number) <= late_until then
-        local token = sender .. '-' .. number
-        for _, process in ipairs(found) do
+        local token, blob = sender .. '-' .. number, ARGV[at + 2]
+        for i = 1, #found, 2 do
+            local process, generation = found[i], found[i + 1]
             local inbox = prefix .. process
             if lengths[process] == 'dead' then
-                redis.call('SREM', KEYS[tonumber(group)], process)
+                redis.call('HDEL', KEYS[tonumber(group)], process)
             elseif lengths[process] >= capacity then
                 refuse(inbox)
-            elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', ARGV[at + 2]) then
+            elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', blob, 'g', generation) then
                 lengths[process] = lengths[process] + 1
                 sent = sent + 1
             else
                 lengths[process] = 'dead'
-                redis.call('SREM', KEYS[tonumber(group)], process)
+                redis.call('HDEL', KEYS[tonumber(group)], process)
             end
         end
     end

@@ -26,6 +26,7 @@ def unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(error_log, "_levels", {})
     loggers = [logging.getLogger(name) for name in NAMES]
     levels = [logger.level for logger in loggers]
+    enabled = [each for each in logging.root.manager.loggerDict.values() if not getattr(each, "disabled", True)]
     for logger in (logging.getLogger(), *loggers):
         monkeypatch.setattr(logger, "handlers", [])
     for logger in loggers:
@@ -35,6 +36,8 @@ def unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for handler in logger.handlers:
             handler.close()
         logger.setLevel(level)
+    for each in enabled:  # a dictConfig disables those of everybody
+        each.disabled = False  # type: ignore[union-attr]
 
 
 def config(**options: Any) -> Config:

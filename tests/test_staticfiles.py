@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.test import override_settings
 
 from trio_channels._asgi.protocol import Receive, Scope, Send
 from trio_channels._asgi.responses import respond_plainly
+from trio_channels._http.ranges import FilePart
 from trio_channels.staticfiles import StaticFilesHandler
 from trio_channels.testing import HttpCommunicator
 
@@ -86,3 +89,133 @@ async def test_what_is_no_request_goes_to_the_application() -> None:
 def test_it_says_what_it_is() -> None:
     with override_settings(STATIC_URL="static/"):
         assert repr(StaticFilesHandler(application)).startswith("<StaticFilesHandler of /static/ before <function appl")
+
+
+# -- parts of files ---------------------------------------------------------------------------------------------------
+
+CSS = b"body { color: teal }"  # 20 bytes
+
+
+@pytest.fixture
+def old(static: Any, tmp_path: Path) -> Any:
+    """Files that were not changed a moment ago: their date tells their versions apart."""
+    for path in tmp_path.iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    (tmp_path / "empty.css").touch()
+    return static
+
+
+def fields(response: Any) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in response["headers"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part"),
+    [
+        ("bytes=0-3", slice(0, 4)),
+        ("bytes=5-5", slice(5, 6)),
+        ("bytes=15-", slice(15, 20)),
+        ("bytes=15-19", slice(15, 20)),
+        ("bytes=15-9999999", slice(15, 20)),
+        ("bytes=15-" + "9" * 5_000, slice(15, 20)),
+        ("bytes=" + "0" * 5_000 + "1-2", slice(1, 3)),
+        ("bytes=-6", slice(14, 20)),
+        ("bytes=-9999", slice(0, 20)),
+        ("Bytes = 0 - 3", slice(0, 4)),
+    ],
+)
+async def test_range_is_answered_with_that_part(old: Any, wanted: str, part: slice) -> None:
+    response = await get(old, "/static/site.css", headers=[(b"range", wanted.encode())])
+    assert (response["status"], response["body"]) == (206, CSS[part])
+    sent = fields(response)
+    assert sent[b"content-range"] == b"bytes %d-%d/20" % (part.start, part.stop - 1)
+    assert sent[b"content-length"] == b"%d" % (part.stop - part.start)
+    assert (sent[b"content-type"], sent[b"accept-ranges"]) == (b"text/css", b"bytes")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=20-", "bytes=20-30", "bytes=-0", "bytes=" + "9" * 5_000 + "-"])
+async def test_range_beyond_the_file_is_416(old: Any, wanted: str) -> None:
+    response = await get(old, "/static/site.css", headers=[(b"range", wanted.encode())])
+    assert (response["status"], response["body"]) == (416, b"")
+    assert fields(response)[b"content-range"] == b"bytes */20"
+
+
+async def test_empty_file_has_no_range(old: Any) -> None:
+    response = await get(old, "/static/empty.css", headers=[(b"range", b"bytes=0-")])
+    assert (response["status"], fields(response)[b"content-range"]) == (416, b"bytes */0")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "bytes=0-1,3-4",
+        "bytes=5-2",
+        "bytes=-",
+        "bytes=",
+        "bytes",
+        "",
+        "lines=0-3",
+        "bytes=a-b",
+        "bytes=\xb2-",
+        "bytes=--1",
+    ],
+)
+async def test_range_of_another_kind_is_ignored(old: Any, wanted: str) -> None:
+    response = await get(old, "/static/site.css", headers=[(b"range", wanted.encode("latin-1"))])
+    assert (response["status"], response["body"]) == (200, CSS)
+    assert b"content-range" not in fields(response)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+async def test_range_means_something_for_get_alone(old: Any, method: str) -> None:
+    response = await get(old, "/static/site.css", method, [(b"range", b"bytes=0-3")])
+    assert response["status"] == 200
+    assert fields(response)[b"content-length"] == b"20"
+    assert fields(response)[b"accept-ranges"] == b"bytes"
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        ("Tue, 14 Nov 2023 22:13:20 GMT", 206),
+        ("Tue, 14 Nov 2023 22:13:19 GMT", 200),
+        ("Tue, 14 Nov 2023 22:13:21 GMT", 200),
+        ('"tag"', 200),
+        ('W/"tag"', 200),
+        ("", 200),
+    ],
+)
+async def test_range_of_another_version_is_ignored(old: Any, condition: str, status: int) -> None:
+    headers = [(b"range", b"bytes=0-3"), (b"if-range", condition.encode())]
+    assert (await get(old, "/static/site.css", headers=headers))["status"] == status
+
+
+async def test_date_of_a_file_just_changed_is_no_version(old: Any, tmp_path: Path) -> None:
+    now = time.time() + 60
+    os.utime(tmp_path / "site.css", (now, now))
+    modified = fields(await get(old, "/static/site.css"))[b"last-modified"]
+    headers = [(b"range", b"bytes=0-3"), (b"if-range", modified)]
+    assert (await get(old, "/static/site.css", headers=headers))["status"] == 200
+
+
+async def test_file_that_has_not_changed_has_no_range(old: Any) -> None:
+    headers = [(b"range", b"bytes=0-3"), (b"if-modified-since", b"Tue, 14 Nov 2023 22:13:20 GMT")]
+    assert (await get(old, "/static/site.css", headers=headers))["status"] == 304
+
+
+async def test_part_of_a_large_file_is_sent_and_the_file_closed(
+    old: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[Any] = []
+    init = FilePart.__init__
+
+    def noted(part: FilePart, file: Any, start: int, size: int) -> None:
+        files.append(file)
+        init(part, file, start, size)
+
+    monkeypatch.setattr(FilePart, "__init__", noted)
+    content = bytes(range(256)) * 4_000
+    (tmp_path / "large.bin").write_bytes(content)
+    response = await get(old, "/static/large.bin", headers=[(b"range", b"bytes=1000-900999")])
+    assert (response["status"], response["body"]) == (206, content[1_000:901_000])
+    assert [file.closed for file in files] == [True]

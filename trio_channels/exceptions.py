@@ -93,6 +93,10 @@ class RequestBodyTooLarge(TrioChannelsError):
     """The request's body is longer than the limit; answered with 413."""
 
 
+class RequestBodyNotStored(TrioChannelsError):
+    """The server has no room for the request's body; answered with 507, or with 500 if the fault is another one."""
+
+
 class ChannelLayerError(TrioChannelsError):
     """The root of the errors of channel layers."""
 

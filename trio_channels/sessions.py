@@ -153,6 +153,11 @@ class _SessionKeeper:
                 self._set_cookie(message)
         await self._send(message)
 
+    @property
+    def passes_data_to(self) -> Send:
+        """The function that gets each ``websocket.send`` as it is."""
+        return self._send
+
     def _set_cookie(self, message: Message) -> None:
         session = self._session
         self._key_of_client = session.session_key

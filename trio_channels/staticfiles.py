@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send
 from ._http.client import Client
 from ._http.handler import DjangoHandler
+from ._http.ranges import with_range
 
 __all__ = ["StaticFilesHandler"]
 
@@ -20,7 +21,9 @@ __all__ = ["StaticFilesHandler"]
 class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
     """An ASGI application that serves the files below ``STATIC_URL`` with the finders of ``staticfiles``.
 
-    For development and tests only: each request searches for its file.
+    For development and tests only: each request searches for its file. A ``Range`` is answered with that part of the
+    file (206), or with 416 if the file has none of it. The whole file is sent for several ranges in one request, and to
+    any other method than GET.
 
     Args:
         application: serves all other paths and scopes.
@@ -51,7 +54,7 @@ class StaticFilesHandler(StaticFilesHandlerMixin, DjangoHandler):
         """On a thread: the file's response, or an error's."""
         response: Any
         try:
-            response = self.serve(request)
+            response = with_range(request, self.serve(request))
         except Exception as error:
             response = exception.response_for_exception(request, error)
         response._resource_closers.append(request.close)

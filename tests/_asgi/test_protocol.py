@@ -337,3 +337,13 @@ def test_exceptions_connection_is_noted_once_by_the_innermost() -> None:
     _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("192.0.2.7", 4711)})
     _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("10.0.0.1", 80)})
     assert error.__notes__ == ["on websocket /chat/ from 192.0.2.7:4711"]
+
+
+@pytest.mark.parametrize(
+    ("value", "length"),
+    [(b"12", 12), (b"9" * 5_000, int("9" * 20)), *((bad, 0) for bad in (b"", b"x", b"-1", b"+1", b"1_0", b"\xb2"))],
+)
+def test_announced_length(value: bytes, length: int) -> None:
+    headers = [(b"host", b"a"), (b"content-length", value)]
+    assert _asgi.announced_length({"type": "http", "headers": headers}) == length
+    assert _asgi.announced_length({"type": "http"}) == 0

@@ -315,6 +315,23 @@ async def test_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> No
         ]
 
 
+async def test_score_goes_to_all_but_its_sender(load: Load) -> None:
+    snippet, layer = load("scores"), InMemoryChannelLayer()
+
+    class Scores(snippet.Scores):  # type: ignore[misc,name-defined]
+        channel_layer = layer
+
+    application = Scores.as_asgi()
+    async with WebsocketCommunicator(application, "/") as first, WebsocketCommunicator(application, "/") as second:
+        await first.connect()
+        await second.connect()
+        await first.send_json_to({"points": 1})
+        assert await second.receive_json_from() == {"points": 1}
+        await snippet.announce(layer, {"points": 2})
+        assert await first.receive_json_from() == {"points": 2}
+        assert await second.receive_json_from() == {"points": 2}
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_consumer_changes_the_database_through_a_worker_thread(load: Load) -> None:
     async with WebsocketCommunicator(load("orm").Renames.as_asgi(), "/") as ws:

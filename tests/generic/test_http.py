@@ -108,6 +108,19 @@ async def test_body_above_the_limit_is_answered_with_413(settings: Any) -> None:
     assert log == ["disconnect"]
 
 
+@pytest.mark.parametrize(("length", "status"), [(b"4", 413), (b"3", 200)])
+async def test_announced_body_above_the_limit_is_not_read(length: bytes, status: int) -> None:
+    class Small(AsyncHttpConsumer):
+        max_body_size = 3
+
+        async def handle(self, body: bytes) -> None:
+            await self.send_response(200, body)
+
+    server = ScriptedConnection({**SCOPE, "headers": [(b"content-length", length)]}, [request(b"abc")])
+    sent = await server.run(Small.as_asgi())
+    assert sent[0]["status"] == status
+
+
 async def test_body_at_the_limit_is_handled(settings: Any) -> None:
     settings.TRIO_CHANNELS = {"MAX_BODY_SIZE": 3}
 

@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
 from trio_channels.asgi import get_asgi_application
 from trio_channels.db import database_sync_to_async
@@ -107,7 +108,15 @@ def about(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{request.META.get('REMOTE_ADDR')} {request.scheme} {request.get_host()}")
 
 
-urlpatterns = [path("hello/", hello), path("slow/", slow), path("about/", about)]
+@csrf_exempt
+def upload(request: HttpRequest) -> HttpResponse:
+    size = 0
+    while part := request.read(65_536):
+        size += len(part)
+    return HttpResponse(f"{size}")
+
+
+urlpatterns = [path("upload/", upload), path("hello/", hello), path("slow/", slow), path("about/", about)]
 
 application = ProtocolTypeRouter(
     {

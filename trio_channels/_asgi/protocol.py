@@ -26,6 +26,10 @@ Send = Callable[[Any], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+#: Digits of a ``Content-Length``, so many that more make no difference. Python converts a few thousand at most.
+_MOST_DIGITS = 20
+
+
 class State(enum.Enum):
     """The state of a connection."""
 
@@ -257,6 +261,12 @@ def spec_version(scope: Scope) -> tuple[int, ...]:
     """The version of the HTTP and WebSocket specification that the server follows; (2, 0) by default."""
     numbers = str((scope.get("asgi") or {}).get("spec_version", "2.0")).split(".")
     return tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def announced_length(scope: Scope) -> int:
+    """The request's ``Content-Length``; 0 if there is none, or it is no number."""
+    value = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"")
+    return int(value[:_MOST_DIGITS]) if value.isdigit() else 0
 
 
 def address(scope: Scope) -> str:

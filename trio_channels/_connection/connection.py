@@ -24,11 +24,12 @@ from .._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL
 from .._asgi.foreign import NOT_TRIO
 from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._concurrency import YIELD_EVERY
-from .._concurrency.queues import EventQueue, Inbox
+from .._concurrency.queues import EventQueue
 from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
 from .._threads.thread import lease_of_task
 from ..exceptions import ConfigurationError, ConnectionClosed
+from .direct import Broadcast, inbox_behind, writer_behind
 
 #: The exceptions of servers that write to a client that has gone.
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -42,7 +43,7 @@ class Connection:
     __slots__ = (
         *("_accepted", "_close_sent", "_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send"),
         *("_send_is_quiet", "_sends", "_unread", "activity", "application_scope", "cancel_on_disconnect", "closed"),
-        *("events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
+        *("_write_now", "events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
 
     def __init__(
@@ -60,7 +61,8 @@ class Connection:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._inbox = _inbox_behind(receive, scope)
+        self._inbox = inbox_behind(receive, scope)
+        self._write_now = None if self._inbox is None else writer_behind(send)
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)
         self.wakeup = Wakeup()  # set for every new event, message or change of state
@@ -107,6 +109,17 @@ class Connection:
     def direct(self) -> bool:
         """Whether the server puts events straight into :attr:`events`, so that no pump is needed."""
         return self._inbox is not None
+
+    def broadcast(self, envelope: Broadcast) -> bool:
+        """Write a message for many clients to this one at once. False if something waits, or the server cannot."""
+        return (
+            self._write_now is not None
+            and self.wakeup.waited_for  # nothing is being handled, and nothing has come
+            and self.protocol.state is State.OPEN
+            and self.closed is None
+            and not self._close_sent
+            and self._write_now(envelope.message, envelope.frames)
+        )
 
     def _disconnect(self, event: Message) -> None:
         self.protocol.received(event)
@@ -330,11 +343,3 @@ class Connection:
         if self._unread and not unanswered and not self.gone:
             with trio.move_on_after(self.limits.close_timeout):
                 await self.disconnected.wait()
-
-
-def _inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
-    """The server's queue, if it is ours and nothing in between reads events; for WebSockets."""
-    if scope["type"] != "websocket":
-        return None
-    inbox: Inbox | None = (scope.get("extensions") or {}).get(protocol.DIRECT)
-    return inbox if inbox is not None and receive == inbox.receive else None

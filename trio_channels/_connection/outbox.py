@@ -20,6 +20,7 @@ from .._concurrency.wakeup import Wakeup
 from .._threads.thread import call_soon_in_trio, in_pool_thread
 from ..exceptions import BridgeError, ConnectionClosed
 from .connection import Connection
+from .direct import Broadcast
 
 logger = logging.getLogger("trio_channels.connection")
 
@@ -61,6 +62,10 @@ class Outbox:
         if not self._called:
             self._called = True
             call_soon_in_trio(self._call_writer)
+
+    def broadcast(self, envelope: Broadcast) -> bool:
+        """As the connection's, unless messages wait here."""
+        return not self._messages and self._connection.broadcast(envelope)
 
     def _wait_for_room(self) -> None:
         with self._room:

@@ -44,13 +44,14 @@ class Client:
     view, once the URL is resolved.
     """
 
-    __slots__ = ("_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "resolved", "scope")
+    __slots__ = ("_more", "_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "resolved", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
         self._sends = 0
+        self._more = True  # of the request's body is to come
         self.answered = False
         self.mount: str = ""
         self.path: str = ""
@@ -69,12 +70,13 @@ class Client:
         self._protocol.received(event)
         if self._protocol.disconnected:
             raise ClientLeft
+        self._more = event.get("more_body", False)
         return event
 
     async def drain(self) -> None:
         """Read the rest of the request, so that the client reads the answer before the connection is reset."""
-        while (await self.next_part()).get("more_body"):
-            pass
+        while self._more:
+            await self.next_part()
 
     async def send(self, message: Message) -> None:
         """Send a message; ClientLeft if the server says that the client has gone."""

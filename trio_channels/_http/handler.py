@@ -48,12 +48,12 @@ from .._connection.supervisor import Counted
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
-from ..exceptions import ConfigurationError, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
+from ..exceptions import ConfigurationError, RequestBodyNotStored, RequestBodyTooLarge, RequestTimeout, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
-from .request_body import read_body
+from .request_body import read_body, status_of
 from .resolving import Resolved, resolve
 from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
 
@@ -141,6 +141,9 @@ class DjangoHandler(ASGIHandler):
         except RequestTimeout as error:
             await self._refuse(client, 408, "The request body did not come in time.", error)
             return
+        except RequestBodyNotStored as error:
+            await self._refuse(client, status_of(error), "The request body could not be stored.", error)
+            return
         with body:  # the response closes it, on the thread; without a response it is closed here
             with request_thread(client) as thread:
                 if self._calls_async_view(client):
@@ -159,7 +162,7 @@ class DjangoHandler(ASGIHandler):
 
     async def _refuse(self, client: Client, status: int, text: str, why: Exception) -> None:
         """Answer without a view. Django's signals are sent all the same, so that the request is counted."""
-        logger.warning("%s: answering %d", why, status)
+        logger.log(logging.WARNING if status < 500 else logging.ERROR, "%s: answering %d", why, status)
         await at_the_end(run_in_thread, self._signal_only, client.scope)
         await respond_plainly(client.send, status, text)
         with trio.move_on_after(_conf.limits().close_timeout):

@@ -1,25 +1,36 @@
 """Read a request's body into a file.
 
 Most bodies come in one part, which becomes the file. A longer body is kept in memory up to
-``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. Its bytes are counted: the client's
-``Content-Length`` cannot be trusted.
+``FILE_UPLOAD_MAX_MEMORY_SIZE``; beyond that a thread writes it to a temporary file. A body that is announced as too
+long is not read. Of any other the bytes are counted: the client's ``Content-Length`` cannot be trusted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import tempfile
-from typing import IO
+from collections.abc import Callable
+from typing import IO, TypeVar
 
 import trio
 from django.conf import settings
 
+from .._asgi.protocol import announced_length
 from .._threads.database import run_in_thread
-from ..exceptions import RequestBodyTooLarge, RequestTimeout
+from ..exceptions import RequestBodyNotStored, RequestBodyTooLarge, RequestTimeout
 from .client import Client
+
+#: The disk, the user's share of it, or the largest file that the process may write is full.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+T = TypeVar("T")
 
 #: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
 SLOWEST = 500
+
+_TOO_LARGE = "the request body is longer than {} bytes (MAX_UPLOAD_SIZE); got {}"
 
 
 async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
@@ -27,6 +38,8 @@ async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
 
     It may take `timeout` seconds, and one second more for each :data:`SLOWEST` bytes that have come.
     """
+    if (announced := announced_length(client.scope)) > limit:
+        raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"Content-Length: {announced}"))
     with trio.move_on_after(timeout) as scope:
         event = await client.next_part()
         part = event.get("body", b"")
@@ -51,7 +64,7 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             _check_size(size, limit)
             scope.deadline += len(part) / SLOWEST
             if size > in_memory:
-                await run_in_thread(body.write, part)
+                await _on_disk(body.write, part)
             else:
                 body.write(part)
             if not more:
@@ -59,17 +72,32 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             event = await client.next_part()
             part, more = event.get("body", b""), event.get("more_body", False)
         if size > in_memory:
-            await run_in_thread(body.seek, 0)
+            await _on_disk(body.seek, 0)
         else:
             body.seek(0)
     except BaseException:
-        body.close()
+        with contextlib.suppress(OSError):  # of the bytes that it still has to write
+            body.close()
         raise
     return body
 
 
+async def _on_disk(call: Callable[[T], object], value: T) -> None:
+    """Make a call that may write to the disk, on a thread. Cancellation: a call that has begun is completed."""
+    try:
+        await run_in_thread(call, value)
+    except OSError as error:
+        folder = settings.FILE_UPLOAD_TEMP_DIR or tempfile.gettempdir()
+        raise RequestBodyNotStored(
+            f"cannot write a request body to {folder} (FILE_UPLOAD_TEMP_DIR): {error.strerror or error}"
+        ) from error
+
+
+def status_of(error: RequestBodyNotStored) -> int:
+    """507 if there is no room on the disk; 500 if the disk has another fault."""
+    return 507 if getattr(error.__cause__, "errno", None) in _NO_ROOM else 500
+
+
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise RequestBodyTooLarge(
-            f"the request body is longer than {limit} bytes (MAX_UPLOAD_SIZE); got at least {size}"
-        )
+        raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"at least {size}"))

@@ -18,6 +18,7 @@ from .._threads.affinity import Affinity
 from .._threads.database import run_in_thread, visit_thread
 from .._threads.pool import never_refused
 from .client import Client, ClientLeft
+from .ranges import FilePart
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -30,7 +31,7 @@ Run = Callable[..., Awaitable[Any]]  # runs a function on a thread
 
 #: Modules of files that any thread can read and close: Python's own. A storage's file may keep a connection to another
 #: server on its thread, and an uploaded file is closed by its request.
-_FILE_MODULES = ("_io", "io", "tempfile", "django.core.files.base", "django.core.files.temp")
+_FILE_MODULES = ("_io", "io", "tempfile", "django.core.files.base", "django.core.files.temp", FilePart.__module__)
 
 
 def detach_file(response: FileResponse) -> bool:

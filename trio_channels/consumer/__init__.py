@@ -17,7 +17,8 @@ import trio
 
 from .. import _conf
 from .._asgi import protocol
-from .._asgi.protocol import Message, Receive, Scope, Send
+from .._asgi.content import client_message
+from .._asgi.protocol import Message, Receive, Scope, Send, State
 from .._connection.connection import Connection
 from .._connection.dispatcher import Dispatcher
 from .._connection.outbox import Outbox
@@ -29,6 +30,7 @@ from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..layers.base import ChannelLayer, Overflow
 from ..layers.mailbox import Mailbox
+from ..layers.message import Envelope
 from .handlers import check_arguments, check_class, find_handlers, handler_name, not_awaitable, why_unhandled
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
@@ -148,8 +150,11 @@ class Consumer:
                 concurrency=self.handler_concurrency,
                 finished=self._finished,
             )
+            application = self._application()
+            if mailbox is not None and self.handler_concurrency == 1 and "group_broadcast" not in self._layer_handlers:
+                mailbox.broadcast = self._broadcaster()
             try:
-                await supervise(connection, self._application(), self._end)
+                await supervise(connection, application, self._end)
             finally:
                 # The dispatcher refers back to this consumer. Without the cycle both are freed at once, and not by a
                 # pass of the garbage collector, which stops all connections, the longer the more there are.
@@ -176,6 +181,9 @@ class Consumer:
         kind = message.get("type")
         if handler_name(kind) in self._layer_handlers:
             return self._handle(message)
+        for_client = client_message(message)
+        if for_client is not None and self._connection.protocol.kind == "websocket":
+            return self._to_client(for_client) if self._connection.protocol.state is State.OPEN else None
         if kind != "channel.layer.gap":
             self._unhandled_layer_messages += 1
             if self._unhandled_layer_messages == 1:
@@ -186,6 +194,13 @@ class Consumer:
                     why_unhandled(type(self), kind),
                 )
         return None
+
+    def _broadcaster(self) -> Callable[[Envelope], bool]:
+        return self._connection.broadcast
+
+    def _to_client(self, message: Message) -> Awaitable[None]:
+        """Send a message of :meth:`ChannelLayer.group_broadcast` in its turn."""
+        return self._connection.send(message)
 
     async def _end(self, event: Message) -> None:
         if handler_name(event["type"]) in self._client_handlers:
@@ -266,6 +281,13 @@ class SyncConsumer(Consumer):
     def _application(self) -> Callable[[], Awaitable[Message | None]]:
         self._outbox = Outbox(self._connection)
         return self._dispatch_and_write
+
+    def _broadcaster(self) -> Callable[[Envelope], bool]:
+        return self._outbox.broadcast
+
+    async def _to_client(self, message: Message) -> None:
+        await self._outbox.drained()  # the messages of earlier handlers
+        await self._connection.send(message)
 
     async def _dispatch_and_write(self) -> Message | None:
         self._connection.start_soon(self._outbox.write, name="writer")

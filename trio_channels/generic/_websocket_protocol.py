@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from .._asgi.close_codes import INVALID_DATA, NO_STATUS, UNSUPPORTED_DATA
+from .._asgi.content import dumps
 from .._asgi.protocol import Message
 from .._connection.connection import Connection
 from ..consumer.handlers import check_groups, handles_client_event, not_awaitable
@@ -19,16 +20,6 @@ from ..exceptions import AcceptConnection, ConfigurationError, DenyConnection, I
 from ..layers.base import ChannelLayer
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-
-def dumps(content: Any) -> str:
-    text = json.dumps(content, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # A client may send half of a surrogate pair as an escape. UTF-8 cannot hold it, so the answer is escaped too.
-        return json.dumps(content)
-    return text
 
 
 class WebsocketProtocol:

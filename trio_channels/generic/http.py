@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from .. import _conf
-from .._asgi.protocol import Message, State
+from .._asgi.protocol import Message, Receive, Scope, Send, State, announced_length
+from .._asgi.responses import respond_plainly
 from ..consumer import AsyncConsumer
 from ..consumer.handlers import handles_client_event, not_awaitable
 from ..exceptions import IllegalMessage, StopConsumer
@@ -14,6 +15,9 @@ from ..exceptions import IllegalMessage, StopConsumer
 __all__ = ["AsyncHttpConsumer"]
 
 Headers = Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]
+
+
+_TOO_LARGE = "The request body is too large."
 
 
 class AsyncHttpConsumer(AsyncConsumer):
@@ -34,14 +38,24 @@ class AsyncHttpConsumer(AsyncConsumer):
         self._body: list[bytes] = []
         self._size = 0
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request, unless its body is announced as too long. Raises and cancellation: as any consumer's."""
+        if announced_length(scope) > self._most:
+            await respond_plainly(send, 413, _TOO_LARGE)
+        else:
+            await super().__call__(scope, receive, send)
+
+    @property
+    def _most(self) -> int:
+        return int(_conf.get("MAX_BODY_SIZE")) if self.max_body_size is None else self.max_body_size
+
     @handles_client_event
     async def http_request(self, message: Message) -> None:
         """Collects the body, and starts ``handle`` when it is complete."""
         part = message.get("body", b"")
         self._size += len(part)
-        limit = _conf.get("MAX_BODY_SIZE") if self.max_body_size is None else self.max_body_size
-        if self._size > limit:
-            await self.send_response(413, b"The request body is too large.\n")
+        if self._size > self._most:
+            await self.send_response(413, f"{_TOO_LARGE}\n".encode())
             raise StopConsumer
         self._body.append(part)
         if not message.get("more_body"):

@@ -11,10 +11,11 @@ import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from .._asgi.content import dumps
 from .._asgi.protocol import Message
 from ..consumer import AsyncConsumer, SyncConsumer
 from ..sync import async_to_sync
-from ._websocket_protocol import JsonProtocol, WebsocketProtocol, data_message, dumps, own_groups
+from ._websocket_protocol import JsonProtocol, WebsocketProtocol, data_message, own_groups
 
 __all__ = ["AsyncJsonWebsocketConsumer", "AsyncWebsocketConsumer", "JsonWebsocketConsumer", "WebsocketConsumer"]
 

@@ -6,17 +6,18 @@ import abc
 import fnmatch
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from types import FrameType
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
+from .._asgi.content import NOT_GIVEN, broadcast_message
 from .._asgi.protocol import Message
 from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow, Rule
 from ..exceptions import InvalidChannelLayerError
 from .mailbox import Mailbox
 from .message import Envelope, Gap
+from .statistics import LayerStatistics
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 __all__ = [
@@ -44,40 +45,6 @@ class LayerOptions(TypedDict, total=False):
     capacity: int
     channel_capacity: Mapping[str | re.Pattern[str], int] | None
     overflow: Overflow
-
-
-@dataclass(frozen=True, slots=True)
-class LayerStatistics:
-    """A snapshot of one channel layer in this process.
-
-    Args:
-        channels: mailboxes that exist now.
-        groups: groups with at least one member now.
-        memberships: pairs of group and member now.
-        waiting: messages in mailboxes now.
-        sent: messages accepted by ``send`` since the layer was made.
-        group_sent: messages accepted by ``group_send``.
-        delivered: messages taken out of mailboxes.
-        dropped: messages that a full mailbox lost.
-        expired: messages that waited longer than the layer's expiry.
-        full: ``send`` calls refused with ``ChannelFull``.
-        gone: messages for a process-local channel that does not exist, or no longer exists.
-        healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
-            and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
-    """
-
-    channels: int
-    groups: int
-    memberships: int
-    waiting: int
-    sent: int
-    group_sent: int
-    delivered: int
-    dropped: int
-    expired: int
-    full: int
-    gone: int
-    healthy: bool = True
 
 
 class ChannelLayer(abc.ABC):
@@ -227,12 +194,13 @@ class ChannelLayer(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def group_send(self, group: str, message: Message) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
         """Send a message to every member of a group. A member whose mailbox is full does not make the call fail.
 
         Args:
             group: the group's name. It may have no members.
             message: a dict whose ``type`` names the handler.
+            exclude: the channel names of members that do not get it, such as the sender's; one name or several.
 
         Raises:
             InvalidNameError: the group name breaks the rules.
@@ -241,6 +209,39 @@ class ChannelLayer(abc.ABC):
 
         Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
         """
+
+    async def group_broadcast(
+        self,
+        group: str,
+        *,
+        text: str | None = None,
+        bytes: bytes | None = None,  # noqa: A002  # as in ASGI's websocket.send
+        json: Any = NOT_GIVEN,
+        exclude: str | Iterable[str] = (),
+    ) -> None:
+        """Send one WebSocket message to the clients of every consumer in a group, without a handler.
+
+        The server builds the frame once per process and writes it to each client that nothing else waits for; that
+        is several times as fast as handlers that send. Where something waits or is being handled, the message takes
+        its place in the mailbox, like any other. So a client sees all messages in the order in which they were sent.
+
+        A consumer with a method ``group_broadcast(self, event)`` gets the event, with ``text`` or ``bytes``, and sends
+        by itself. ``subscribe()`` yields it. A WebSocket that is not accepted yet does not get it.
+
+        Args:
+            group: the group's name. It may have no members.
+            text: the content of a text message.
+            bytes: the content of a binary message.
+            json: any value that :func:`json.dumps` takes, for a text message.
+            exclude: the channel names of members that do not get it, such as the sender's; one name or several.
+
+        Raises:
+            MessageNotEncodable: not exactly one of text, bytes and json was given, or it cannot be encoded.
+            InvalidNameError, ChannelLayerUnavailable: as :meth:`group_send`.
+
+        Cancellation: as :meth:`group_send`.
+        """
+        await self.group_send(group, broadcast_message(text, bytes, json), exclude=exclude)
 
     @abc.abstractmethod
     def open_mailbox(

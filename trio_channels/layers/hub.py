@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 
 import outcome
 import trio
 
-from .mailbox import Mailbox
+from .mailbox import Mailbox, put_into
 from .message import Counters, Envelope, Gap
 
 #: Members that are sent to at a time. The data of a thousand members does not fit into a processor's cache. With parts,
@@ -101,20 +101,17 @@ class Hub:
         """Put one envelope into each member's mailbox."""
         members = self.groups.get(group)
         if members is not None:
-            for mailbox in members.values():
-                mailbox.put(envelope)
+            put_into(_without(envelope.exclude, members), envelope)
 
     async def fan_out_in_parts(self, group: str, envelope: Envelope) -> None:
         """As :meth:`fan_out`, but other tasks run after every :data:`PART` members. Call it inside :meth:`turn`."""
         # Members that leave meanwhile are skipped; new ones are not added. Not cancellable: all members get it. It ends
         # with the last member: those who join the empty group may have missed the messages behind this one.
         members = self.groups.get(group, {})
-        names = list(members)
-        for start in range(0, len(names), PART):
-            for name in names[start : start + PART]:
-                mailbox = members.get(name)
-                if mailbox is not None:
-                    mailbox.put(envelope)
+        mailboxes = list(_without(envelope.exclude, members))
+        for start in range(0, len(mailboxes), PART):
+            part = mailboxes[start : start + PART]
+            put_into([mailbox for mailbox in part if mailbox.name in members], envelope)
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @property
@@ -205,6 +202,12 @@ class Hub:
 
     def _all_ownerless(self) -> list[Mailbox]:
         return [mailbox for mailbox in self.mailboxes.values() if isinstance(mailbox, OwnerlessMailbox)]
+
+
+def _without(names: frozenset[str], members: dict[str, Mailbox]) -> Iterable[Mailbox]:
+    if not names:
+        return members.values()
+    return [mailbox for name, mailbox in members.items() if name not in names]
 
 
 class OwnerlessMailbox(Mailbox):

@@ -109,8 +109,8 @@ class LocalDelivery(ChannelLayer):
         """The part of channel names that names this process: between the prefix and the ``!``."""
         return ""
 
-    def _envelope(self, message: Message) -> Envelope:
-        return Envelope(message, trio.current_time() + self.expiry)
+    def _envelope(self, message: Message, exclude: frozenset[str] = frozenset()) -> Envelope:
+        return Envelope(message, trio.current_time() + self.expiry, exclude)
 
     def open_mailbox(
         self,

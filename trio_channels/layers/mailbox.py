@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,7 @@ class Mailbox:
         "_receivers",
         "_ring",
         "_waiting",
+        "broadcast",
         "capacity",
         "end",
         "failure",
@@ -103,6 +104,7 @@ class Mailbox:
         self.end: Callable[[str | None], Exception] = _end_of_channel
         self.on_overflow: Callable[[], None] | None = None  # at the first overflow with "close"
         self.on_failure: Callable[[], None] | None = None
+        self.broadcast: Callable[[Envelope], bool] | None = None  # writes a broadcast to the client now, if it can
         self.failure: str | None = None  # why the layer has failed
         self.groups: set[str] = set()  # changed by the hub
         self.last_used = trio.current_time()  # of ownerless mailboxes
@@ -313,6 +315,21 @@ class Mailbox:
         task = next(iter(self._receivers))
         del self._receivers[task]
         trio.lowlevel.reschedule(task, result)
+
+
+def put_into(mailboxes: Iterable[Mailbox], envelope: Envelope) -> None:
+    """Put a message into each mailbox. An owner for whom nothing waits may write a broadcast to its client at once."""
+    if envelope.frames is None:
+        for mailbox in mailboxes:
+            mailbox.put(envelope)
+        return
+    for mailbox in mailboxes:  # without a call for each: there may be thousands
+        broadcast = mailbox.broadcast
+        waiting = mailbox._entries or mailbox._hole or mailbox._closed or mailbox.overflowed
+        if broadcast is None or waiting or not broadcast(envelope):
+            mailbox.put(envelope)
+        else:
+            mailbox._counters.delivered += 1
 
 
 def _end_of_channel(_failure: str | None) -> Exception:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import outcome
 
+from .._asgi.content import client_message
 from .._asgi.protocol import Message
 from ..exceptions import MessageNotEncodable
 
@@ -61,14 +62,17 @@ class Envelope(outcome.Outcome[Message]):
 
     # Also the outcome that Trio wakes a waiting receiver with. Each receiver unwraps a shallow copy of its own, so
     # that a fan-out to a thousand members allocates no outcome per member.
-    __slots__ = ("expires_at", "message")
+    __slots__ = ("exclude", "expires_at", "frames", "message")
     # The comparison of outcomes looks at fields that an envelope does not have, and would find all envelopes equal.
     __eq__ = object.__eq__
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def __init__(self, message: Message, expires_at: float) -> None:
+    def __init__(self, message: Message, expires_at: float, exclude: frozenset[str] = frozenset()) -> None:
         self.message = message
         self.expires_at = expires_at
+        self.exclude = exclude  # the names of members that do not get it
+        # Of a broadcast: what servers write for it, by the compression that a client has agreed to. Otherwise None.
+        self.frames: dict[int, bytes] | None = None if client_message(message) is None else {}
 
     def __repr__(self) -> str:
         return f"<Envelope {self.message.get('type')!r:.60}>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 
 from ..exceptions import InvalidNameError
 
@@ -15,6 +16,9 @@ MAX_NAME_LENGTH = 99
 _WORD = "[A-Za-z0-9_.-]"
 _GROUP = re.compile(f"{_WORD}+")
 _CHANNEL = re.compile(f"{_WORD}+(![A-Za-z0-9_.-]*)?")
+
+
+_NOBODY: frozenset[str] = frozenset()
 
 
 def is_group_name(name: object) -> bool:
@@ -43,6 +47,16 @@ def check_named_channel(name: object) -> None:
     """Raise :class:`InvalidNameError` unless `name` is a valid channel name that is not process-local."""
     if not is_group_name(name):
         raise _invalid_name("named channel's", name)
+
+
+def check_excluded(exclude: str | Iterable[str]) -> frozenset[str]:
+    """One channel name or several as a set. Raises :class:`InvalidNameError` unless all are valid."""
+    if not exclude:
+        return _NOBODY
+    names = frozenset((exclude,) if isinstance(exclude, str) else exclude)
+    for name in names:
+        check_channel_name(name)
+    return names
 
 
 def is_process_local(channel: str) -> bool:

@@ -56,7 +56,7 @@ class Atoms(dict[str, Any]):
     """The values for an access line: hypercorn's, and ``%(i)s``, the connection's number."""
 
     def __init__(self, scope: Any, response: Any, seconds: float) -> None:
-        method = scope.get("method", "GET")
+        method = _safe(scope.get("method", "GET"))
         path, query = _safe(scope.get("path", "")), _safe(scope.get("query_string", b"").decode("latin-1"))
         full = f"{path}?{query}" if query else path
         version = scope.get("http_version", "-")

@@ -40,8 +40,8 @@ class ServerConnection(Writer):
     """One connection of a server."""
 
     __slots__ = (
-        *("_more", "_patience", "_reading", "app", "client", "config", "connection_state", "context", "extensions"),
-        *("frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
+        *("_expected_at", "_more", "_patience", "_reading", "app", "client", "config", "connection_state", "context"),
+        *("extensions", "frames_to", "listening", "protocol", "reads", "secure", "server", "streams"),
     )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
@@ -61,6 +61,7 @@ class ServerConnection(Writer):
         self.server: tuple[str, int] | None = None
         self._patience = Patience(served.limits, served.config.keep_alive_timeout)
         self._reading = trio.CancelScope()
+        self._expected_at = 0.0
         self._more = True  # the client may have sent more than was read
 
     def __repr__(self) -> str:
@@ -133,6 +134,8 @@ class ServerConnection(Writer):
                     if not self._closing:  # otherwise it is input after the last message
                         self.reads += 1
                         await self._handle(data)
+                if isinstance(self.protocol, Http2):
+                    await self.protocol.settle()
             if self._reading.cancelled_caught and not self._closing:
                 await self._lost_patience()
         finally:
@@ -169,8 +172,8 @@ class ServerConnection(Writer):
                     self._immediate = 0
             timed = self.frames_to is None and not self._closing
             if timed:
-                begun = trio.current_time()
-                self._expect(begun)
+                self._expected_at = trio.current_time()
+                self._expect(self._expected_at)
             self.listening = True
             try:
                 if self.tls is None:
@@ -182,7 +185,7 @@ class ServerConnection(Writer):
             if timed:
                 if not self._closing:
                     self._reading.deadline = math.inf
-                self._patience.received(len(data), trio.current_time() - begun)
+                self._patience.received(len(data), trio.current_time() - self._expected_at)
         except BROKEN as error:
             self._note(error)
             return b""
@@ -197,6 +200,12 @@ class ServerConnection(Writer):
         self._patience.expect(self.protocol.waiting, now)
         if not self._closing:
             self._reading.deadline = self._patience.deadline
+
+    def expect_again(self) -> None:
+        """Set the deadline for a body anew: the application has taken all of it that has come."""
+        if self.listening and self._patience.waiting is not Waiting.BODY and self.frames_to is None:
+            self._expected_at = trio.current_time()  # until now the application kept the client waiting
+            self._expect(self._expected_at)
 
     async def unread(self, wait: Callable[[], Awaitable[object]]) -> None:
         """Wait while the client is not read; abort if the client goes. ``wait`` is called again each second."""
@@ -230,12 +239,12 @@ class ServerConnection(Writer):
                 self._expect(trio.current_time())
 
     async def close_if_idle(self) -> None:
-        """Close a connection without a request if the server shuts down."""
+        """Close a connection without a request if the server shuts down; one of HTTP/2 when its requests have ended."""
         if not self.served.ending or self._closing:
             return
-        if self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
-            if isinstance(self.protocol, Http2):
-                await self.protocol.farewell()
+        if isinstance(self.protocol, Http2):
+            self.protocol.drain()
+        elif self.protocol.waiting in (Waiting.REQUEST, Waiting.HEAD) and not self.protocol.unanswered:
             await self._begin_to_close()
 
     async def _begin_to_close(self) -> None:

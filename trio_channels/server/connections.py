@@ -45,8 +45,10 @@ class ServerStatistics:
         requests: being answered now.
         accepted: connections so far, without those refused.
         refused: connections so far beyond the limits.
+        refusals: numbers of requests that the server refused by itself, by status.
         ended: numbers of connections that the server cut, by reason: "slow", "silent", "slow request", "handshake
-            timeout", "not accepted", "bad input", "errors" (bugs in protocol code) and "closed <code>" for WebSockets.
+            timeout", "not accepted", "flood", "bad input", "errors" (bugs in protocol code) and "closed <code>" for
+            WebSockets.
         ending: whether a shutdown is under way.
     """
 
@@ -55,6 +57,7 @@ class ServerStatistics:
     requests: int
     accepted: int
     refused: int
+    refusals: dict[int, int]
     ended: dict[str, int]
     ending: bool
 
@@ -77,6 +80,7 @@ class Server:
         self.ending = False
         self.accepted = 0
         self.refused = 0
+        self.refusals: Counter[int] = Counter()
         self.ended: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._refusing = 0

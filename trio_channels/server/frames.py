@@ -116,6 +116,11 @@ class BoundedDeflate(PerMessageDeflate):
         self._most = most
         self._inflated = 0
 
+    @property
+    def window(self) -> int:
+        """The size of the window that the client inflates with, as a power of two: equal ones give equal frames."""
+        return self.server_max_window_bits
+
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:

@@ -116,19 +116,22 @@ class Patience:
                 self.deadline = now + self._limits.body_timeout - self._spent
             return
         self.waiting = waiting
-        self._spent = 0.0
         if waiting is Waiting.NOTHING:
-            self.deadline = math.inf
+            self.deadline = math.inf  # the body may go on, when the application has taken the part that has come
         elif waiting is Waiting.BODY:
-            self.deadline = now + self._limits.body_timeout
+            self.deadline = now + self._limits.body_timeout - self._spent
         else:
+            self._spent = 0.0
             self.deadline = now + (self._keep_alive if waiting is Waiting.REQUEST else self._limits.header_timeout)
 
     def forget(self) -> None:
         """Forget the part: the next ``expect`` sets a new deadline, also for the same part."""
         self.waiting = Waiting.NOTHING
         self.deadline = math.inf
+        self._spent = 0.0
 
     def received(self, size: int, seconds: float) -> None:
-        """Count received bytes and the seconds of waiting for them; time in which the server did not read is free."""
+        """Count bytes of a body and the seconds of waiting for them; time in which nothing was expected is free."""
+        if self.waiting is not Waiting.BODY:
+            return
         self._spent = max(0.0, self._spent + seconds - size / SLOWEST)

@@ -81,6 +81,7 @@ def statistics() -> ServerStatistics:
         requests=sum(len(server.requests) for server in servers),
         accepted=sum(server.accepted for server in servers),
         refused=sum(server.refused for server in servers),
+        refusals=dict(sum((server.refusals for server in servers), Counter())),
         ended=dict(sum((server.ended for server in servers), Counter())),
         ending=any(server.ending for server in servers),
     )

@@ -22,6 +22,7 @@ from .._concurrency.queues import Inbox
 from ..exceptions import ConnectionClosed
 from ..log import current_connection, number_of
 
+Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 #: The line above a traceback.
@@ -43,16 +44,20 @@ class ConnectionTasks(TaskGroup):
         """Start an application instance; returns the inbox for its events. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
         scope["extensions"][DIRECT] = inbox  # type: ignore[typeddict-item,assignment]
-        self._nursery.start_soon(_run, app, config, scope, inbox, send, name=app)
+        self.start_app(app, config, scope, inbox.receive, send)
         return inbox
 
+    def start_app(self, app: AppWrapper, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start an application instance that gets its events from ``receive``."""
+        self._nursery.start_soon(_run, app, config, scope, receive, send, name=app)
 
-async def _run(app: AppWrapper, config: Config, scope: Scope, inbox: Inbox, send: Send) -> None:
+
+async def _run(app: AppWrapper, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
     current_connection.set(number_of(scope))
     if scope["root_path"]:  # type: ignore[typeddict-item]
         complete(scope)  # type: ignore[arg-type]
     try:
-        await app(scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
     except ClientGone:
         pass  # no error of the application's
     except Exception as error:

@@ -43,6 +43,11 @@ class TimedStream(WSStream):
         self._heard = 0
         self._silent = 0.0
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the client's bytes are read; not while the application keeps the connection waiting."""
+        return self._server_connection.listening
+
     async def _deny(self, status: int) -> None:
         raise NotImplementedError
 
@@ -92,7 +97,7 @@ class TimedStream(WSStream):
         connection = self._server_connection
         # Time in which a slow application keeps the connection unread does not count, nor in which a ping waits.
         pinged = connection.can_write_now or connection.tls is not None
-        quiet = connection.reads == self._heard and connection.listening and pinged
+        quiet = connection.reads == self._heard and self.is_read and pinged
         self._silent = self._silent + self._pause if quiet else 0.0
         if self._silent >= self._limits.pong_timeout:
             connection.served.count("silent")

@@ -13,7 +13,7 @@ from hypercorn.protocol.events import Body, Data, Event, Request, Response, Stre
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WebsocketBuffer
 from wsproto.connection import Connection as Frames
 from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.events import CloseConnection, Message, Ping
+from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMessage
 from wsproto.extensions import Extension
 from wsproto.utilities import LocalProtocolError
 
@@ -226,6 +226,28 @@ class WebSocketStream(TimedStream):
             if message["type"] == "websocket.close":
                 self._why = self._why or (int(message.get("code", NORMAL)), message.get("reason") or "")
             await super().app_send(message)
+
+    def write_now(self, message: Any, frames: dict[int, bytes]) -> bool:
+        """Write a ``group.broadcast`` at once. False if the client has to be waited for, or this is HTTP/2 or TLS.
+
+        `frames` holds what was written for the other clients, by the compression that they have agreed to.
+        """
+        if not self._alone or self.closed or self.state is not _CONNECTED:
+            return False
+        if self._frames is not None and self._frames.state is not ConnectionState.OPEN:
+            return False
+        kind = 0 if self._deflate is None else self._deflate.window
+        data = frames.get(kind)
+        if data is None:
+            data = frames[kind] = self._encode(message)
+        return self._server_connection.write_whole(data)
+
+    def _encode(self, message: Any) -> bytes:
+        if self._deflate is None:
+            return frame_of(message)
+        data = message.get("bytes")
+        event = TextMessage(message["text"]) if data is None else BytesMessage(data)
+        return self.connection.send(event)  # it keeps no window between messages, and depends on no earlier one
 
     def _gone(self) -> ClientGone:
         return ClientGone(*(self._why or (ABNORMAL, "")))

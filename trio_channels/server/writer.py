@@ -24,7 +24,7 @@ BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 class Writer:
     """Writes to one client; the subclass reads, and resets the connection."""
 
-    __slots__ = ("_closing", "_immediate", "_transport", "_turn_to_write", "limits", "served", "tasks", "tls")
+    __slots__ = ("_closing", "_free", "_immediate", "_transport", "_turn_to_write", "limits", "served", "tasks", "tls")
 
     tasks: ConnectionTasks
 
@@ -38,6 +38,7 @@ class Writer:
         self._closing = False
         self._immediate = 0
         self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
+        self._free = True  # nobody has the turn; asked for with each broadcast, and less to do than asking a semaphore
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -67,9 +68,10 @@ class Writer:
                 sent = self._transport.send_nowait(data)
                 if sent == len(data):
                     return
-                self._turn_to_write.acquire_nowait()  # without a checkpoint: the rest must follow
+                self._take_turn()  # without a checkpoint: the rest must follow
             else:
                 await self._turn_to_write.acquire()
+                self._free = False
             await self._write_in_turn(memoryview(data)[sent:] if sent else data)
         except BROKEN as error:
             self._broken(error)
@@ -88,10 +90,34 @@ class Writer:
         elif sent < len(data):
             self.abort()  # for a frame of two bytes it does not happen
 
+    def write_whole(self, data: bytes) -> bool:
+        """Write to the client now. False, and nothing is written, if somebody else is writing or the kernel is full."""
+        if not self._free or self.tls is not None or self._closing:  # can_write_now, without a call
+            return False
+        try:
+            sent = self._transport.send_nowait(data)
+        except BROKEN as error:
+            self._broken(error)
+            return True
+        if 0 < sent < len(data):
+            self._take_turn()
+            self.tasks.spawn(self._finish, memoryview(data)[sent:])
+        return sent > 0
+
+    async def _finish(self, rest: memoryview) -> None:
+        try:
+            await self._write_in_turn(rest)
+        except BROKEN as error:
+            self._broken(error)
+
     @property
     def can_write_now(self) -> bool:
         """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
-        return self.tls is None and self._turn_to_write.value == 1 and not self._closing
+        return self._free and self.tls is None and not self._closing
+
+    def _take_turn(self) -> None:
+        self._turn_to_write.acquire_nowait()
+        self._free = False
 
     async def _write_in_turn(self, data: bytes | memoryview) -> None:
         """Write while this side has the turn, which ends."""
@@ -100,6 +126,7 @@ class Writer:
                 await self._write_in_time(data)
         finally:
             self._turn_to_write.release()
+            self._free = self._turn_to_write.value == 1  # it may have gone to the next task
 
     def _broken(self, error: BaseException) -> None:
         self._note(error)

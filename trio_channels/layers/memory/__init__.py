@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self, Unpack
 
@@ -131,12 +131,13 @@ class InMemoryChannelLayer(LocalDelivery):
             self._call_in(home, partial(home.leave, group, channel))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def group_send(self, group: str, message: Message) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
         """See :meth:`ChannelLayer.group_send`.
 
         Cancellation: atomic; a cancelled call has sent nothing, and a started one sends to all members.
         """
         names.check_group_name(group)
+        others = names.check_excluded(exclude)
         copy = round_trip(message)
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._serves:
@@ -144,29 +145,29 @@ class InMemoryChannelLayer(LocalDelivery):
         here = self._hub()
         if here.is_large(group):
             async with here.turn():
-                self._fan_out_elsewhere(here, group, copy)
-                await here.fan_out_in_parts(group, self._envelope(copy))
+                self._fan_out_elsewhere(here, group, copy, others)
+                await here.fan_out_in_parts(group, self._envelope(copy, others))
             return
         if here.has_turn:
-            await here.after_turn(partial(self._fan_out, here, group, copy))
+            await here.after_turn(partial(self._fan_out, here, group, copy, others))
         else:
-            self._fan_out(here, group, copy)
+            self._fan_out(here, group, copy, others)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def _fan_out(self, here: Hub, group: str, message: Message) -> None:
-        self._fan_out_elsewhere(here, group, message)
-        here.fan_out(group, self._envelope(message))
+    def _fan_out(self, here: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
+        self._fan_out_elsewhere(here, group, message, exclude)
+        here.fan_out(group, self._envelope(message, exclude))
 
-    def _fan_out_elsewhere(self, here: Hub, group: str, message: Message) -> None:
+    def _fan_out_elsewhere(self, here: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         here.counters.group_sent += 1
         if len(self._hubs) > 1:
             for hub in self._all_hubs():
                 if hub is not here:
-                    self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, message))
+                    self._in_run_of(hub, partial(self._fan_out_in_its_run, hub, group, message, exclude))
 
-    def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message) -> None:
+    def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         # The expiry is computed here: each Trio run has a clock of its own.
-        hub.in_turn(partial(hub.fan_out, group, self._envelope(message)))
+        hub.in_turn(partial(hub.fan_out, group, self._envelope(message, exclude)))
 
     def work_queue(self, channel: str) -> WorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Messages that are not done are lost when this process ends."""

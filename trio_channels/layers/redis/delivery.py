@@ -158,7 +158,7 @@ class Delivery:
         if payload.kind == PROBE:
             self._on_probe(probe)
             return None
-        envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry)
+        envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry, payload.exclude)
         if payload.kind == GROUP and self._hub.is_large(payload.name):
             return self._to_large_group(payload.name, generation, envelope)
         put = partial(self._to_group, generation=generation) if payload.kind == GROUP else self._to_channel

@@ -157,7 +157,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         else:
             session.hub.counters.gone += 1
 
-    async def group_send(self, group: str, message: Message) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
         """See :meth:`ChannelLayer.group_send`. It is one script call for any number of members.
 
         Raises:
@@ -167,11 +167,12 @@ class RedisStreamsChannelLayer(OpenableLayer):
         Cancellation: a message that was not sent is withdrawn; one that was sent may arrive.
         """
         names.check_group_name(group)
+        others = names.check_excluded(exclude)
         # Inlined _working_session(): no coroutine per message while the layer is open.
         session = self._sessions.get(trio.lowlevel.current_trio_token()) or await self._any_session()
         session.check()
         shard = session.shard_for(group)
-        blob = self._codec.pack(GROUP, group, message)
+        blob = self._codec.pack(GROUP, group, message, others)
         part = shard.group_sends.part(group, blob)
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1

@@ -1,0 +1,39 @@
+"""The direct path between our server and our connections, where nothing in between reads events or changes messages.
+
+The server puts events into the connection's own queue, and writes a message for many clients without a task switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .._asgi.protocol import DIRECT, Message, Receive, Scope, Send
+from .._concurrency.queues import Inbox
+
+
+class Broadcast(Protocol):
+    """A message for many clients, with the frames that servers have made of it."""
+
+    message: Message
+    frames: dict[int, bytes] | None
+
+
+def inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
+    """The server's queue, if it is ours and nothing in between reads events; for WebSockets."""
+    if scope["type"] != "websocket":
+        return None
+    inbox: Inbox | None = (scope.get("extensions") or {}).get(DIRECT)
+    return inbox if inbox is not None and receive == inbox.receive else None
+
+
+def writer_behind(send: Send) -> Callable[[Message, Any], bool] | None:
+    """The server's function that writes a frame at once, if nothing in between may change or count a message.
+
+    An object that wraps ``send``, and passes each ``websocket.send`` on as it is, says so with `passes_data_to`.
+    """
+    owner = getattr(send, "__self__", None)
+    while (passes_to := getattr(owner, "passes_data_to", None)) is not None:
+        owner = getattr(passes_to, "__self__", None)
+    writer: Callable[[Message, Any], bool] | None = getattr(owner, "write_now", None)
+    return writer

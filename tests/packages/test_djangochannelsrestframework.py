@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from trio_websocket import ConnectionRejected
-
-from .serving import site
+from ..process import program
+from .serving import serve_settings, site
 
 OPTIONS = {"apps": ["rest_framework"]}
 
 
-async def test_its_consumers_need_asyncio() -> None:
-    async with site("channels_rest", **OPTIONS) as served:
-        with pytest.raises(ConnectionRejected):
-            async with served.websocket("/channels/"):
-                raise AssertionError("it was accepted")
-        await served.logged("other framework like asyncio")
+async def test_its_consumers_are_refused_at_the_start() -> None:
+    with serve_settings("channels_rest_theirs", **OPTIONS) as environment:
+        async with program("-m", "trio_channels", "serve", "tests.packages.asgi:application", **environment) as process:
+            assert await process.ends() == 3
+    assert "import AsyncJsonWebsocketConsumer from trio_channels.generic.websocket" in process.text
 
 
 async def test_serializer_in_a_consumer_of_ours() -> None:

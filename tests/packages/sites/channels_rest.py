@@ -1,4 +1,4 @@
-"""A consumer of djangochannelsrestframework, and one of our own with the same serializer."""
+"""A consumer of our own, with a serializer of Django REST framework."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.urls import path
-from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
-from djangochannelsrestframework.mixins import ListModelMixin
 from rest_framework import serializers
 
 from trio_channels.db import database_sync_to_async
@@ -20,11 +18,6 @@ class UserSerializer(serializers.ModelSerializer):
         fields = ("username", "email")
 
 
-class ChannelsUsers(ListModelMixin, GenericAsyncAPIConsumer):
-    queryset = User.objects.order_by("username")
-    serializer_class = UserSerializer
-
-
 class Users(AsyncJsonWebsocketConsumer):
     async def receive_json(self, content: Any) -> None:
         await self.send_json({"action": content["action"], "data": await self.listed()})
@@ -35,4 +28,4 @@ class Users(AsyncJsonWebsocketConsumer):
 
 
 urlpatterns: list[Any] = []
-websocket_urlpatterns = [path("channels/", ChannelsUsers.as_asgi()), path("own/", Users.as_asgi())]
+websocket_urlpatterns = [path("own/", Users.as_asgi())]

@@ -157,7 +157,7 @@ def test_apps_are_checked_and_an_asgi_process_does_not_start() -> None:
     [
         ("from django.core.asgi import get_asgi_application", "trio_channels.asgi"),
         ("import os, django.core.asgi", "trio_channels.asgi"),
-        ("if True:\n    from channels.routing import ProtocolTypeRouter", "trio_channels.routing"),
+        ("from channels.routing import ProtocolTypeRouter, URLRouter", "trio_channels.routing"),
         (
             "from channels.security.websocket import AllowedHostsOriginValidator",
             "trio_channels.security.websocket",
@@ -174,7 +174,24 @@ def test_asgi_module_that_imports_asyncios_is_an_error(
     assert "half_migrated_asgi, line" in error.msg
 
 
-@pytest.mark.parametrize("text", ["from trio_channels.asgi import get_asgi_application", "def :", "", None])
+_DJANGOS = "from django.core.asgi import get_asgi_application"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from trio_channels.asgi import get_asgi_application",
+        "from channels.routing import URLRouter",
+        f"if False:\n    {_DJANGOS}",
+        f"try:\n    from trio_channels.asgi import get_asgi_application\nexcept ImportError:\n    {_DJANGOS}",
+        f"{_DJANGOS}\nfrom trio_channels.asgi import get_asgi_application",
+        "from .django.core.asgi import get_asgi_application",
+        "import os, django.core.handlers",
+        "def :",
+        "",
+        None,
+    ],
+)
 def test_other_asgi_module_is_not_commented_upon(
     text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

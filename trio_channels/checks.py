@@ -46,27 +46,45 @@ def asgi_application() -> Iterator[CheckMessage]:
         )
 
 
-#: Imports of an asgi.py whose applications do not run on Trio, and what takes their place.
+#: Modules whose applications do not run on Trio, those that an asgi.py imports, and the module with ours.
 _FOREIGN_IMPORTS = {
-    "django.core.asgi": "trio_channels.asgi",
-    "channels.routing": "trio_channels.routing",
-    "channels.security.websocket": "trio_channels.security.websocket",
+    "django.core.asgi": ({"get_asgi_application"}, "trio_channels.asgi"),
+    "channels.routing": ({"ProtocolTypeRouter"}, "trio_channels.routing"),
+    "channels.security.websocket": (
+        {"AllowedHostsOriginValidator", "OriginValidator"},
+        "trio_channels.security.websocket",
+    ),
 }
 
 
 def asgi_module() -> Iterator[CheckMessage]:
-    """E012: the module of ``ASGI_APPLICATION`` imports an application that needs asyncio."""
+    """E012: the module of ``ASGI_APPLICATION`` imports an application that needs asyncio.
+
+    Only imports that are always run count, and of one name the last one.
+    """
     module = str(getattr(settings, "ASGI_APPLICATION", None) or "").rpartition(".")[0]
-    for node in ast.walk(_parsed(module)):
-        names = [node.module] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
-            if name in _FOREIGN_IMPORTS:
-                yield checks.Error(
-                    f"{module}, line {node.lineno}, imports {name}, which needs asyncio.",  # type: ignore[attr-defined]
-                    hint=f"Import the same name from {_FOREIGN_IMPORTS[name]}.",
-                    id="trio_channels.E012",
-                )
+    for line, foreign in sorted(_imports(_parsed(module)).values()):
+        if foreign in _FOREIGN_IMPORTS:
+            yield checks.Error(
+                f"{module}, line {line}, imports {foreign}, which needs asyncio.",
+                hint=f"Import the same name from {_FOREIGN_IMPORTS[foreign][1]}.",
+                id="trio_channels.E012",
+            )
+
+
+def _imports(tree: ast.Module) -> dict[str, tuple[int, str]]:
+    """Name -> the line of its import, and the module, "" if it is not a foreign application."""
+    found: dict[str, tuple[int, str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            foreign, _ = _FOREIGN_IMPORTS.get(node.module or "", (set[str](), ""))
+            for alias in node.names:
+                known = str(node.module) if alias.name in foreign and not node.level else ""
+                found[alias.asname or alias.name] = (node.lineno, known)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                found[alias.asname or alias.name] = (node.lineno, alias.name)
+    return found
 
 
 def _parsed(module: str) -> ast.Module:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import unittest
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,40 @@ def test_asynchronous_client_of_asyncio_has_a_note() -> None:
     with pytest.raises(RuntimeError) as failed:
         asyncio.run(get("/trio/"))
     assert failed.value.__notes__[0].startswith("Trio code was called where no Trio run is")
+
+
+async def send_to_group() -> None:
+    await Layer().group_send("room", {"type": "said"})
+
+
+@pytest.mark.parametrize("call", [trio.lowlevel.checkpoint, functools.partial(trio.sleep, 1), send_to_group])
+def test_trio_run_by_asyncio_has_a_note(call: Any) -> None:
+    async def main() -> None:
+        await call()
+
+    with pytest.raises(RuntimeError) as failed:
+        asyncio.run(main())
+    assert failed.value.__notes__[0].startswith("Trio code was called where no Trio run is")
+
+
+def test_error_of_asyncio_itself_has_no_note() -> None:
+    async def main() -> None:
+        raise RuntimeError("no running event loop")
+
+    with pytest.raises(RuntimeError) as failed:
+        asyncio.run(main())
+    assert not hasattr(failed.value, "__notes__")
+
+
+def test_isolated_test_case_has_a_note() -> None:
+    class Test(unittest.IsolatedAsyncioTestCase):
+        async def test_trio(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    result = unittest.TestResult()
+    Test("test_trio").run(result)
+    [(_, shown)] = result.errors
+    assert "Trio code was called where no Trio run is" in shown
 
 
 def test_test_case_that_fails_has_a_note() -> None:

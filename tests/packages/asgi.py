@@ -20,5 +20,8 @@ for command in getattr(settings, "FIRST_COMMANDS", ()):
     call_command(*command)
 
 django_application = get_asgi_application()
-websockets = getattr(import_module(settings.ROOT_URLCONF), "websocket_urlpatterns", [])
-application = ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websockets)})
+module = import_module(settings.ROOT_URLCONF)
+websockets = getattr(module, "websocket_urlpatterns", [])
+application = getattr(
+    module, "application", ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websockets)})
+)

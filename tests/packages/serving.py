@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,21 @@ async def site(
         settings: other settings. ``{"import": "module.name"}`` stands for an object; the object CALL is called at the
             end of the settings.
     """
+    with serve_settings(name, apps=apps, first=first, last=last, **settings) as environment:
+        command = ("-m", "trio_channels", "serve", "tests.packages.asgi:application", "--bind=127.0.0.1:0")
+        async with program(*command, **environment) as server:
+            try:
+                yield Site(server, await server.port(), Path(environment["TESTS_FOLDER"]))
+            except BaseException:
+                print(server.text)
+                raise
+
+
+@contextmanager
+def serve_settings(
+    name: str, *, apps: Sequence[str] = (), first: Sequence[str] = (), last: Sequence[str] = (), **settings: Any
+) -> Iterator[dict[str, str]]:
+    """The environment of a process that serves a site, with a folder for its data; the arguments are :func:`site`'s."""
     given = {
         "ROOT_URLCONF": f"tests.packages.sites.{name}",
         "APPS": apps,
@@ -108,18 +123,11 @@ async def site(
         **settings,
     }
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
+        yield {
             "DJANGO_SETTINGS_MODULE": "tests.packages.settings",
             "TESTS_FOLDER": folder,
             "TESTS_SETTINGS": json.dumps(given),
         }
-        command = ("-m", "trio_channels", "serve", "tests.packages.asgi:application", "--bind=127.0.0.1:0")
-        async with program(*command, **environment) as server:
-            try:
-                yield Site(server, await server.port(), Path(folder))
-            except BaseException:
-                print(server.text)
-                raise
 
 
 async def at_once(*requests: Any) -> list[httpx.Response]:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 
-import pytest
+from ..process import program
+from .serving import serve_settings, site
 
-from .serving import site
-
-APPS = ("rest_framework",)
+OPTIONS = {"apps": ["rest_framework"]}
 
 
-async def test_its_consumers_need_asyncio() -> None:
-    refused = pytest.RaisesExc(AssertionError, match=r"channels_rest\.ChannelsUsers, which needs asyncio: import")
-    with pytest.RaisesGroup(refused):
-        async with site("channels_rest", apps=APPS, CHANNELS_CONSUMER=True):
-            pytest.fail("it is served")
+async def test_its_consumers_are_refused_at_the_start() -> None:
+    with serve_settings("channels_rest_theirs", **OPTIONS) as environment:
+        async with program("-m", "trio_channels", "serve", "tests.packages.asgi:application", **environment) as process:
+            assert await process.ends() == 3
+    assert "import AsyncJsonWebsocketConsumer from trio_channels.generic.websocket" in process.text
 
 
 async def test_serializer_in_a_consumer_of_ours() -> None:
-    async with site("channels_rest", apps=APPS, CHANNELS_CONSUMER=False) as served, served.websocket("/") as client:
+    async with site("channels_rest", **OPTIONS) as served, served.websocket("/own/") as client:
         await client.send_message('{"action": "list"}')
         listed = json.loads(await client.get_message())
     users = [{"username": name, "email": f"{name}@example.org"} for name in ("ada", "grace")]

@@ -31,4 +31,4 @@ async def test_async_view_until_two_fields_wait() -> None:
         for query in ("{ one two }", "{ loaded }"):
             answer = await ask(visitor, "/async/", query)
             assert answer["data"] is None
-            assert "no current event loop of asyncio" in answer["errors"][0]["message"]
+            assert "there is no current event loop of asyncio in a Trio task" in answer["errors"][0]["message"]

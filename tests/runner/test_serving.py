@@ -17,8 +17,9 @@ from django.test import override_settings
 from hypercorn.utils import LifespanFailureError
 
 from trio_channels._concurrency.watchdog import Watchdog
+from trio_channels.exceptions import CannotStart
 from trio_channels.layers import channel_layers
-from trio_channels.runner import CRASHED, main
+from trio_channels.runner import CANNOT_START, CRASHED, main
 from trio_channels.runner.lifeline import READY, Inheritance
 from trio_channels.runner.serving import STOP_SIGNALS, _Process, _startup_error, warn_of_separate_layers
 
@@ -114,6 +115,19 @@ async def never_ends(scope: Any, receive: Any, send: Any) -> None:
     await trio.sleep_forever()
 
 
+async def fails_to_end(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await trio.testing.wait_all_tasks_blocked()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "the queue is not empty"})
+
+
+async def never_starts(scope: Any, receive: Any, send: Any) -> None:
+    await trio.sleep_forever()
+
+
 @pytest.mark.parametrize(
     ("application", "code", "message"),
     [
@@ -137,6 +151,23 @@ def test_exit_code_tells_how_it_went(
     assert message in caplog.text
 
 
+def test_start_that_takes_too_long_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "config.toml").write_text("startup_timeout = 0.01\n")
+    options = (f"--config={tmp_path}/config.toml", "--bind=127.0.0.1:0")
+    assert main(["serve", f"{__name__}:never_starts", *options]) == CANNOT_START
+    (record,) = (record for record in caplog.records if record.levelno == logging.CRITICAL)
+    assert record.getMessage().startswith("cannot start: the application did not start: Timeout")
+    assert "startup_timeout" in record.getMessage()
+    assert record.exc_info is None
+
+
+def test_failure_to_end_has_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["serve", f"{__name__}:fails_to_end", "--bind=127.0.0.1:0"]) == CRASHED
+    (record,) = (record for record in caplog.records if record.levelno == logging.CRITICAL)
+    assert record.getMessage() == "the application did not end in order: the queue is not empty"
+    assert record.exc_info is None
+
+
 def test_in_memory_layer_in_several_processes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "default" in channel_layers
     warn_of_separate_layers(3)
@@ -152,3 +183,11 @@ def test_layer_that_connects_processes_is_not_warned(caplog: pytest.LogCaptureFi
     with override_settings(CHANNEL_LAYERS={"default": shared}):
         warn_of_separate_layers(3)
     assert caplog.records == []
+
+
+def test_layer_that_cannot_be_made_ends_the_start() -> None:
+    with (
+        override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "no.such.Layer"}}),
+        pytest.raises(CannotStart, match=r"no\.such\.Layer"),
+    ):
+        warn_of_separate_layers(2)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -25,6 +26,7 @@ def unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(error_log, "_levels", {})
     loggers = [logging.getLogger(name) for name in NAMES]
     levels = [logger.level for logger in loggers]
+    enabled = [each for each in logging.root.manager.loggerDict.values() if not getattr(each, "disabled", True)]
     for logger in (logging.getLogger(), *loggers):
         monkeypatch.setattr(logger, "handlers", [])
     for logger in loggers:
@@ -34,6 +36,8 @@ def unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for handler in logger.handlers:
             handler.close()
         logger.setLevel(level)
+    for each in enabled:  # a dictConfig disables those of everybody
+        each.disabled = False  # type: ignore[union-attr]
 
 
 def config(**options: Any) -> Config:
@@ -106,6 +110,25 @@ def test_handlers_of_logging_are_enough() -> None:
     assert root.lines == ["ours"]
     assert own.lines == ["hypercorn's"]
     assert handlers("trio_channels") == handlers("hypercorn.error") == []
+
+
+@pytest.mark.parametrize("name", ["trio_channels.routing", "trio_channels.layers"])
+def test_handler_of_one_part_is_enough_for_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with handler_of(name) as part, patch.object(logging.getLogger(), "handlers", []):
+        use_our_log(config())
+        logging.getLogger("trio_channels.routing").warning("of the routing")
+        logging.getLogger("trio_channels.layers.redis").warning("of Redis")
+    said = part.lines + capsys.readouterr().err.splitlines()
+    assert len(part.lines) == 1
+    assert sorted(line.partition("] of ")[2] or line.removeprefix("of ") for line in said) == ["Redis", "the routing"]
+
+
+def test_handler_that_does_nothing_is_not_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("trio_channels.routing")
+    with patch.object(logger, "handlers", [logging.NullHandler()]), patch.object(logging.getLogger(), "handlers", []):
+        use_our_log(config())
+        logger.warning("of the routing")
+    assert capsys.readouterr().err.count("of the routing") == 1
 
 
 def test_logger_as_error_log_gets_ours_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -94,6 +96,20 @@ async def stays(receive: Any, send: Any) -> None:
     await receive()  # there is nothing more
 
 
+async def listens_on(receive: Any, send: Any) -> None:
+    """Shut down while another task waits for one more message, which there is not."""
+    await receive()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            raise AssertionError(await receive())
+
+        nursery.start_soon(listen)
+        await trio.testing.wait_all_tasks_blocked()
+        await send(ENDED)
+        nursery.cancel_scope.cancel()
+
+
 async def sends_nonsense(receive: Any, send: Any) -> None:
     await receive()
     await send({"type": "http.response.start"})
@@ -113,7 +129,7 @@ async def run(app: Any, **options: Any) -> None:
         stop.set()
 
 
-@pytest.mark.parametrize("end", [ends, stays])
+@pytest.mark.parametrize("end", [ends, stays, listens_on])
 async def test_application_starts_and_ends(end: Part, caplog: pytest.LogCaptureFixture) -> None:
     await run(application(starts, end))
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -162,6 +178,111 @@ async def test_error_is_logged_and_the_server_goes_on(
     assert record.message.startswith(heading)
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], kind)
+
+
+# -- an application that needs asyncio --------------------------------------------------------------------------------
+
+
+async def asks_for_the_loop(receive: Any, send: Any) -> None:
+    asyncio.get_running_loop()
+
+
+async def sleeps(receive: Any, send: Any) -> None:
+    await receive()
+    await asyncio.sleep(1)
+
+
+async def sleeps_in_a_task(receive: Any, send: Any) -> None:
+    await receive()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asyncio.sleep, 1)
+
+
+async def tells_of_its_failure(receive: Any, send: Any) -> None:
+    """As Starlette and FastAPI do."""
+    await receive()
+    try:
+        await asyncio.sleep(1)
+    except BaseException as error:
+        await send({"type": "lifespan.startup.failed", "message": "".join(traceback.format_exception(error))})
+        raise
+
+
+@pytest.mark.parametrize(
+    ("start", "way"),
+    [
+        (asks_for_the_loop, "asyncio does not work in a Trio task: use Trio's own functions"),
+        (sleeps, "asyncio.sleep does not work in a Trio task: use trio.sleep(seconds)"),
+        (sleeps_in_a_task, "asyncio.sleep does not work in a Trio task: use trio.sleep(seconds)"),
+        (tells_of_its_failure, "asyncio.sleep does not work in a Trio task: use trio.sleep(seconds)"),
+    ],
+)
+async def test_start_that_needs_asyncio_is_refused(start: Part, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ExceptionGroup) as group:
+        await run(application(start, ends))
+    failure = bare(group.value)
+    assert isinstance(failure, LifespanFailed)
+    assert failure.stage == "startup"
+    assert failure.reason.count(way) == 1
+    assert "Running on" not in caplog.text
+    place = f'test_lifespan.py", line {start.__code__.co_firstlineno}'[:-1]  # the log, or the reason, leads to the code
+    assert place in caplog.text + failure.reason
+
+
+async def test_asyncio_after_the_start_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    await run(application(starts, sleeps_at_once))
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert record.exc_info is not None
+    assert record.exc_info[1] is not None
+    assert record.exc_info[1].__notes__ == ["asyncio.sleep does not work in a Trio task: use trio.sleep(seconds)"]
+
+
+async def sleeps_at_once(receive: Any, send: Any) -> None:
+    await asyncio.sleep(1)
+
+
+# -- the end of the server --------------------------------------------------------------------------------------------
+
+
+async def test_cancelled_server_cancels_the_lifespan(caplog: pytest.LogCaptureFixture) -> None:
+    """A nursery in the application makes a group of the cancellations: that is no failure."""
+    cancelled = []
+
+    async def sleep() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            cancelled.append(True)
+            raise
+
+    async def waits(receive: Any, send: Any) -> None:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(sleep)
+            inner.start_soon(sleep)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, application(starts, waits), config_for_tests())
+        nursery.cancel_scope.cancel()
+    assert cancelled == [True, True]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_interrupt_in_the_lifespan_ends_the_server() -> None:
+    interrupt = trio.Event()
+
+    async def interrupted(receive: Any, send: Any) -> None:
+        async with trio.open_nursery():
+            await interrupt.wait()
+            raise KeyboardInterrupt
+
+    async def serve_until_then() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, application(starts, interrupted), config_for_tests())
+            interrupt.set()
+
+    with pytest.raises(BaseExceptionGroup) as group:
+        await serve_until_then()
+    assert group.value.split(KeyboardInterrupt)[0] is not None
 
 
 @pytest.mark.parametrize(("start", "end", "stage"), [(never_answers, ends, "startup"), (starts, never_answers, "shut")])

@@ -93,12 +93,16 @@ def explain(error: BaseException, *, on_trio: bool = True) -> None:
         for one in error.exceptions:
             explain(one, on_trio=on_trio)
         return
-    for cause in _chain(error):
-        note = _note(cause, on_trio)
-        if note is not None:
-            if note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
-            return
+    note = remedy(error, on_trio=on_trio)
+    if note is not None and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def remedy(error: BaseException, *, on_trio: bool = True) -> str | None:
+    """The note for an exception, or the first one for those in a group; None if the event loop did not cause it."""
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    notes = [_note(cause, on_trio) for cause in _chain(error)] + [remedy(one, on_trio=on_trio) for one in inner]
+    return next((note for note in notes if note is not None), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

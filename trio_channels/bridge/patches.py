@@ -221,7 +221,7 @@ def _get_event_loop(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run_of_asyncio(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse ``asyncio.run()`` on the Trio thread."""
+    """Refuse ``asyncio.run()`` on the Trio thread. Elsewhere note it on the exception of code that needs Trio."""
 
     @functools.wraps(original)
     def run(self: Any, coroutine: Any, **kwargs: Any) -> Any:
@@ -231,7 +231,11 @@ def _run_of_asyncio(original: Callable[..., Any]) -> Callable[..., Any]:
                 "asyncio.run() was called on a thread that runs trio; it would block every task there. Await the "
                 "function, or, if it needs asyncio, call asyncio.run() through trio_channels.sync.sync_to_async()"
             )
-        return original(self, coroutine, **kwargs)
+        try:
+            return original(self, coroutine, **kwargs)
+        except Exception as error:
+            explain(error, on_trio=False)
+            raise
 
     return run
 

@@ -42,8 +42,8 @@ def descriptor_problem(most: int) -> str | None:
         return None
     return (
         f"MAX_CONNECTIONS is {most}, and this process may open only {soft:.0f} files, its connections among them: set "
-        f"the limit of open files to {needed} (ulimit -n {needed}; with systemd LimitNOFILE={needed}), or MAX_CONNECTIONS "
-        f"to {max(1, soft - RESERVE):.0f}"
+        f"the limit of open files to {needed} (ulimit -n {needed}; with systemd LimitNOFILE={needed}), or "
+        f"MAX_CONNECTIONS to {max(1, soft - RESERVE):.0f}"
     )
 
 

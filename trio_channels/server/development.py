@@ -75,6 +75,7 @@ class DevelopmentServer:
         try:
             signalled = trio.run(self._main, started)
         finally:
+            self.server_close()  # Django does not, after an error
             self._ended.set()
             atexit.unregister(self.shutdown)
         if signalled:

@@ -4,7 +4,8 @@ The rules:
 
 1. LOGGING comes first. A logger that reaches a handler of LOGGING, its own or the root logger's, gets no other one.
    (hypercorn adds its own always, so that lines appear twice.)
-2. A logger that reaches no handler writes to stderr.
+2. A logger that reaches no handler writes to stderr. So if LOGGING has a handler for a part of ours only, that part's
+   lines go there, and all others to stderr.
 3. A file that `errorlog` names gets the lines too.
 4. The lines of the server itself, such as its start and its end, have the level of hypercorn's `loglevel`, unless
    LOGGING gives their logger, or one above it, a level.
@@ -56,7 +57,7 @@ def add_handlers(file: str | None, level: str, hypercorns_level: str | None = No
         for old in [handler for handler in logger.handlers if handler.name == _NAME]:
             logger.removeHandler(old)
             old.close()
-    handler = logging.StreamHandler(sys.stderr) if file is None else logging.FileHandler(file)
+    handler = stderr_handler() if file is None else logging.FileHandler(file)
     handler.set_name(_NAME)
     handler.setFormatter(_FORMAT)
     lost = [logger for logger in (ours, hypercorns) if file is not None or not logger.hasHandlers()]
@@ -66,6 +67,23 @@ def add_handlers(file: str | None, level: str, hypercorns_level: str | None = No
         _set_level(ours, level)
     _set_level(logging.getLogger("trio_channels.runner"), level)
     _set_level(hypercorns, hypercorns_level or level)
+
+
+def stderr_handler() -> logging.Handler:
+    """A handler that writes to stderr the records that no handler nearer to their logger has written."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.set_name(_NAME)
+    handler.addFilter(_is_lost)
+    return handler
+
+
+def _is_lost(record: logging.LogRecord) -> bool:
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and not any(handler.name == _NAME for handler in logger.handlers):
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return False
+        logger = logger.parent
+    return True
 
 
 def _set_level(logger: logging.Logger, level: str) -> None:

@@ -9,6 +9,7 @@ The rules:
    was shutting down: then the shutdown has failed.
 3. ``lifespan.startup.failed`` and ``lifespan.shutdown.failed`` are raised in the server as :class:`LifespanFailed`,
    once the application has ended.
+4. An application that calls asyncio before it has started needs asyncio. It is not served: its requests would fail too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hypercorn.trio.lifespan import UnexpectedMessageError
 from hypercorn.typing import AppWrapper, LifespanScope, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
+from .._asgi.foreign_calls import explain, remedy
 from .._asgi.protocol import Message
 from .._concurrency.exception_groups import split_cancelled
 
@@ -77,9 +79,17 @@ class Lifespan:
             self._stopped.set()
 
     async def _raised(self, error: Exception) -> None:
-        if self._failure is not None:
-            return  # told already
+        explain(error)
+        note = remedy(error)
+        if self._failure is not None:  # told already, perhaps without the remedy
+            if note is not None:
+                self._failure.reason = f"{self._failure.reason.rstrip()}\n{note}"
+            return
         log = self._config.log
+        if note is not None and not self._started.is_set():
+            await log.error("the application failed while it was starting", exc_info=error)
+            self._failure = LifespanFailed("startup", note)
+            return
         if not self._reads:
             await log.info("the application has no lifespan, and is served without one: %s", _in_words(error))
         elif self._ending.is_set():

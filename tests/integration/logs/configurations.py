@@ -9,6 +9,7 @@ ROOT = {"handlers": ["stderr"], "level": "WARNING"}
 BASE: dict[str, Any] = {"version": 1, "handlers": STDERR}
 DJANGO = {"django": {"handlers": ["stderr"], "level": "INFO"}}
 OURS = {"trio_channels": {"handlers": ["stderr"], "level": "INFO", "propagate": False}}
+PART: dict[str, Any] = {"handlers": ["stderr"], "level": "INFO"}
 KEPT = {"disable_existing_loggers": False}
 
 #: The settings of each. Without DEBUG Django sends its own lines by mail, and prints none.
@@ -25,6 +26,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "ours and root, keep": {"LOGGING": BASE | {"loggers": OURS, "root": ROOT} | KEPT},
     "one of ours and root, disable": {
         "LOGGING": BASE | {"loggers": {"trio_channels.consumer": {"level": "ERROR"}}, "root": ROOT}
+    },
+    "parts of ours, keep": {
+        "LOGGING": BASE | {"loggers": dict.fromkeys(("trio_channels.routing", "trio_channels.layers"), PART)} | KEPT
+    },
+    "hypercorn and root, disable": {
+        "LOGGING": BASE | {"loggers": {"hypercorn.error": {"handlers": ["stderr"], "propagate": False}}, "root": ROOT}
     },
     "of the documentation": {
         "LOGGING": {

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
+import signal
+import sys
+import threading
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.staticfiles.handlers import StaticFilesHandler as WSGIStaticFilesHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import CommandError, call_command, get_commands
 from django.core.management.commands.runserver import Command as RunserverCommand
-from django.core.servers.basehttp import WSGIServer
+from django.core.servers.basehttp import WSGIServer, run
 from django.test import override_settings
+from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._asgi.protocol import Receive, Scope, Send
+from trio_channels.management._tracebacks import LOGGERS, ShortTracebacks
 from trio_channels.management.commands.runserver import Command
+from trio_channels.server import error_log
 from trio_channels.server.development import DevelopmentServer
 from trio_channels.staticfiles import StaticFilesHandler
 
@@ -110,3 +119,116 @@ def test_asgi_application_that_is_no_path_is_said() -> None:
     with pytest.raises(CommandError, match=r"must be a path such as .*; got 'nodots'") as failure:
         handler(ASGI_APPLICATION="nodots")
     assert not hasattr(failure.value, "filename"), "there is no file to watch"
+
+
+# -- the process that serves ------------------------------------------------------------------------------------------
+
+
+async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+    """Does not start."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database today"})
+
+
+async def fails_to_end(scope: Scope, receive: Receive, send: Send) -> None:
+    """Ends at once, and not in order."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await wait_all_tasks_blocked()
+    os.kill(os.getpid(), signal.SIGINT)
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "the queue is not empty"})
+
+
+class Process:
+    """The state of a process that serves: how it shows errors, and where its log goes."""
+
+    def __init__(self) -> None:
+        self.hook = sys.excepthook
+        self.filters = [list(logging.getLogger(name).filters) for name in LOGGERS]
+        self.handlers = list(logging.getLogger("trio_channels").handlers)
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command changes in its process is changed back."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(error_log, "_levels", {})
+    for name in {*LOGGERS, "trio_channels", "trio_channels.runner"}:
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "level", logger.level)
+        monkeypatch.setattr(logger, "filters", list(logger.filters))
+        monkeypatch.setattr(logger, "handlers", [])
+
+
+def serve(*arguments: str, run: Any = None, **settings: Any) -> Process:
+    """Run the command in this process; returns the state of the process while it served."""
+    seen: list[Process] = []
+
+    def note(*args: Any, **options: Any) -> None:
+        seen.append(Process())
+        if run is not None:
+            run(*args, **options)
+
+    command = Command(stdout=io.StringIO())
+    command.check_migrations = lambda: None  # type: ignore[method-assign] # these tests have no database
+    made = {"ASGI_APPLICATION": f"{__name__}.application", "DEBUG": True} | settings
+    with (
+        override_settings(**made),
+        patch("django.core.management.commands.runserver.run", note),
+        patch.object(logging.getLogger(), "handlers", []),
+    ):
+        call_command(command, "0", "--noreload", "--skip-checks", *arguments)
+    return seen[0]
+
+
+@pytest.mark.usefixtures("own_process")
+def test_process_shows_short_tracebacks_and_its_log() -> None:
+    before, serving = Process(), serve()
+    assert serving.hook is not before.hook
+    assert all(any(isinstance(each, ShortTracebacks) for each in filters) for filters in serving.filters)
+    assert len(serving.handlers) == 1
+
+
+@pytest.mark.usefixtures("own_process")
+def test_option_traceback_changes_no_traceback() -> None:
+    before, serving = Process(), serve("--traceback")
+    assert (serving.hook, serving.filters) == (before.hook, before.filters)
+    assert len(serving.handlers) == 1
+
+
+@pytest.mark.usefixtures("own_process")
+@pytest.mark.parametrize("arguments", [(), ("--traceback",)])
+def test_noasgi_changes_nothing_in_the_process(arguments: tuple[str, ...]) -> None:
+    before = Process()
+    assert serve("--noasgi", *arguments) == before
+
+
+@pytest.mark.usefixtures("own_process")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("fails", "the application did not start: no database today"),
+        ("fails_to_end", "the application did not end in order: the queue is not empty"),
+    ],
+)
+def test_failure_of_the_application_is_a_sentence(name: str, sentence: str) -> None:
+    with pytest.raises(CommandError) as failure:
+        serve(run=run, ASGI_APPLICATION=f"{__name__}.{name}")
+    assert str(failure.value) == sentence
+
+
+@pytest.mark.usefixtures("own_process")
+@pytest.mark.parametrize("arguments", [(), ("--noasgi",)])
+def test_other_errors_of_a_server_are_raised(arguments: tuple[str, ...]) -> None:
+    def defect(*args: Any, **options: Any) -> None:
+        raise LookupError("a defect")
+
+    with pytest.raises(LookupError, match="a defect"):
+        serve(*arguments, run=defect)

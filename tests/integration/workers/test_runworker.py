@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
 from django.core.management import call_command
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, SystemCheckError
 from django.test import override_settings
 
 from trio_channels.consumer import AsyncConsumer
 from trio_channels.layers import channel_layers
+from trio_channels.management.commands.runworker import _log_to_stderr
 from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from trio_channels.server.lifespan import CANNOT_START
 
@@ -191,6 +194,34 @@ def test_redis_that_refuses_is_a_sentence_and_not_a_traceback(workers: Workers) 
     ):
         call_command("runworker", "jobs", verbosity=0)
     assert failure.value.returncode == CANNOT_START
+
+
+@override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "no.such.Layer"}})
+def test_system_check_that_fails_has_the_same_code() -> None:
+    with pytest.raises(SystemCheckError) as failure:
+        call_command("runworker", "jobs", skip_checks=False)
+    assert failure.value.returncode == CANNOT_START
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [None, "trio_channels", "trio_channels.worker"])
+def test_each_line_of_a_worker_comes_out_once(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a handler of LOGGING for no logger, for ours, or for a part of ours."""
+    to_stdout = logging.StreamHandler(sys.stdout)
+    configured = logging.getLogger(name)
+    with (
+        patch.object(logging.getLogger(), "handlers", []),
+        patch.object(logging.getLogger(), "level", logging.WARNING),
+        patch.object(configured, "handlers", [to_stdout] if name else []),
+    ):
+        _log_to_stderr(1)
+        logging.getLogger("trio_channels.worker").warning("of the worker")
+        logging.getLogger("mysite").info("of the site")
+        told = capsys.readouterr()
+    assert (told.out + told.err).count("of the worker") == 1
+    assert told.err.count("of the site") == 1
 
 
 without_channels = ProtocolTypeRouter({})

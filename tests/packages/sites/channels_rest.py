@@ -1,14 +1,11 @@
-"""A consumer of djangochannelsrestframework, or one of our own with the same serializer."""
+"""A consumer of our own, with a serializer of Django REST framework."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.urls import path
-from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
-from djangochannelsrestframework.mixins import ListModelMixin
 from rest_framework import serializers
 
 from trio_channels.db import database_sync_to_async
@@ -21,11 +18,6 @@ class UserSerializer(serializers.ModelSerializer):
         fields = ("username", "email")
 
 
-class ChannelsUsers(ListModelMixin, GenericAsyncAPIConsumer):
-    queryset = User.objects.order_by("username")
-    serializer_class = UserSerializer
-
-
 class Users(AsyncJsonWebsocketConsumer):
     async def receive_json(self, content: Any) -> None:
         await self.send_json({"action": content["action"], "data": await self.listed()})
@@ -36,5 +28,4 @@ class Users(AsyncJsonWebsocketConsumer):
 
 
 urlpatterns: list[Any] = []
-consumer = ChannelsUsers if settings.CHANNELS_CONSUMER else Users
-websocket_urlpatterns = [path("", consumer.as_asgi())]
+websocket_urlpatterns = [path("own/", Users.as_asgi())]

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import trio
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, SystemCheckError
 
 from ..._concurrency.watchdog import Watchdog
 from ...exceptions import TrioChannelsError
 from ...layers.lifespan import open_layers
 from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
+from ...log import enable_loggers
 from ...routing import get_default_application
+from ...server.error_log import stderr_handler
 from ...server.lifespan import CANNOT_START, CRASHED
 from ...worker import CONCURRENCY, Acknowledge, Worker
 from .._channels import add_layer_argument, shared_layer
@@ -70,6 +72,14 @@ class Command(BaseCommand):
             help=f"the seconds of silence after which a worker counts as dead ({CLAIM_AFTER:g}); give all workers of a "
             f"channel the same",
         )
+
+    def check(self, *args: Any, **options: Any) -> None:
+        """Run the system checks; what they refuse will not work at the next start either."""
+        try:
+            super().check(*args, **options)
+        except SystemCheckError as error:
+            error.returncode = CANNOT_START
+            raise
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the worker."""
@@ -137,7 +147,9 @@ async def _handle_signals(signals: AsyncIterator[int], worker: Worker, run: trio
 
 
 def _log_to_stderr(verbosity: int) -> None:
-    """Log to stderr if the project's LOGGING gives the root logger no handler."""
+    """Log to stderr the lines for which the project's LOGGING has no handler."""
+    enable_loggers()
     if not logging.getLogger().handlers:
         level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=level, format=form, handlers=[stderr_handler()])

@@ -13,15 +13,17 @@ import pytest
 import trio
 import trio.testing
 from trio_websocket import open_websocket_url
+from wsproto.events import CloseConnection
 
 from trio_channels.consumer import Consumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.hub import PART
 from trio_channels.server.websocket import WebSocketStream
+from trio_channels.sessions import CookieMiddleware, SessionMiddleware
 
 from ..certificate import make_certificate
-from .clients import open_h1, open_h2, serving_bare, serving_ours
+from .clients import frame, open_h1, open_h2, serving_bare, serving_ours
 from .test_defects import OFFER
 from .test_direct import through_asgi
 
@@ -94,6 +96,10 @@ def logging_sends(application: Any) -> Any:
     return wrapped
 
 
+def with_sessions(application: Any) -> Any:
+    return CookieMiddleware(SessionMiddleware(application))
+
+
 def as_it_is(application: Any) -> Any:
     return application
 
@@ -102,13 +108,15 @@ WAYS = {
     "async": (Async, {}, as_it_is, "at once"),
     "sync": (Sync, {}, as_it_is, "at once"),
     "several handlers at a time": (Async, {"handler_concurrency": 2}, as_it_is, "in turn"),
+    "sessions": (Async, {}, with_sessions, "at once"),
     "middleware that reads": (Async, {}, through_asgi, "in turn"),
     "middleware that sees messages": (Async, {}, logging_sends, "in turn"),
 }
 
 
 @pytest.mark.parametrize("name", WAYS)
-async def test_clients_get_it_without_a_handler(name: str, ways: Counter[str]) -> None:
+async def test_clients_get_it_without_a_handler(name: str, ways: Counter[str], settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     base, attributes, around, how = WAYS[name]
     consumer, layer = rooms(base, **attributes)
     async with (
@@ -128,7 +136,8 @@ async def test_clients_get_it_without_a_handler(name: str, ways: Counter[str]) -
 
 
 @pytest.mark.parametrize("name", [name for name in WAYS if name != "several handlers at a time"])
-async def test_order_with_handled_messages_is_kept(name: str, ways: Counter[str]) -> None:
+async def test_order_with_handled_messages_is_kept(name: str, ways: Counter[str], settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     base, attributes, around, _ = WAYS[name]
     consumer, layer = rooms(base, **attributes)
     async with serving_ours(around(consumer.as_asgi())) as server, server.websocket("/") as client:
@@ -324,6 +333,37 @@ async def test_client_that_has_reset_harms_no_other() -> None:
             await layer.group_broadcast(ROOM, text=str(number))  # before the server has seen it
             assert await healthy.get_message() == str(number)
         await members(layer, 1)
+
+
+async def test_client_that_resets_in_the_middle_of_a_message_has_gone() -> None:
+    consumer, layer = rooms(Async)
+    async with serving_ours(consumer.as_asgi()) as server:
+        slow = await open_h1(server)
+        await members(layer, 1)
+        while not layer.statistics().waiting:
+            await layer.group_broadcast(ROOM, text="x" * 2**20)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        reset(slow.stream)
+        await members(layer, 0)
+
+
+async def test_websocket_that_is_being_closed_gets_nothing_more(ways: Counter[str]) -> None:
+    class Known(Async):
+        async def connect(self) -> None:
+            await self.accept()
+            streams.append(self._connection._write_now.__self__)  # type: ignore[union-attr]
+
+    streams: list[WebSocketStream] = []
+    consumer, layer = rooms(Known)
+    async with serving_ours(consumer.as_asgi()) as server:
+        client = await open_h1(server)
+        await members(layer, 1)
+        close = streams[0].connection.send(CloseConnection(1000))  # it is not written yet
+        assert not streams[0].write_now({"text": "between"}, {})
+        await client.send(frame(8, close[2:]))
+        assert await client.rest() == b""
+        await client.aclose()
+    assert not ways["at once"]
 
 
 def reset(stream: trio.SocketStream) -> None:

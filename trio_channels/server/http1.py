@@ -141,7 +141,7 @@ class Http1(H11Protocol):
             await super().handle(event)
             if self._overhead > _MOST_OVERHEAD and self.uploading:
                 await self._reject(h11.RemoteProtocolError("expected a body, got little but chunk headers"))
-        elif self.stream is not None:
+        elif self.stream is not None:  # pragma: no branch - otherwise the connection is about to be closed
             await self._pause()
 
     async def _pause(self) -> None:

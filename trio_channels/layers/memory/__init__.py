@@ -43,9 +43,9 @@ class InMemoryChannelLayer(LocalDelivery):
         self._has_warned = False
 
     async def __aenter__(self) -> Self:
-        """Do nothing: the layer needs no opening. Cancellation: there is no checkpoint."""
+        """See :meth:`ChannelLayer.__aenter__`: the layer needs no opening. Cancellation: there is no checkpoint."""
         self._serves = True  # a server opens its layers before its first connection
-        return self
+        return await super().__aenter__()
 
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`. Drops and counts a message to a process-local channel that does not exist.

@@ -46,7 +46,8 @@ def accesses(_request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "accesses": [
-                [log.username, log.ip_address, log.user_agent, log.path_info, log.logout_time is not None] for log in logs
+                [log.username, log.ip_address, log.user_agent, log.path_info, log.logout_time is not None]
+                for log in logs
             ]
         }
     )

@@ -74,19 +74,25 @@ class Gallery:
         finally:
             connection.close()
 
-    def upload(self, name: str, content: bytes) -> int:
-        """Post a file as the page's form does; returns the status."""
+    def post(self, path: str, **fields: str | tuple[str, bytes]) -> int:
+        """Post a form of the page, with files as names and contents; returns the status."""
         _, headers, page = self.request("GET", "/")
         token = re.search(rb'csrfmiddlewaretoken" value="(\w+)"', page)
-        cookie = headers["Set-Cookie"].partition(";")[0]
-        parts = [
-            b'--line\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n' + token[1],
-            b'--line\r\nContent-Disposition: form-data; name="picture"; filename="%b"\r\n\r\n%b'
-            % (name.encode(), content),
-            b"--line--\r\n",
-        ]
-        kind = "multipart/form-data; boundary=line"
-        return self.request("POST", "/", b"\r\n".join(parts), Content_Type=kind, Cookie=cookie)[0]
+        parts = [b'--line\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n' + token[1]]
+        for field, value in fields.items():
+            file, content = (
+                (b"", value.encode()) if isinstance(value, str) else (b'; filename="%b"' % value[0].encode(), value[1])
+            )
+            parts.append(
+                b'--line\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b' % (field.encode(), file, content)
+            )
+        parts.append(b"--line--\r\n")
+        kind, cookie = "multipart/form-data; boundary=line", headers["Set-Cookie"].partition(";")[0]
+        return self.request("POST", path, b"\r\n".join(parts), Content_Type=kind, Cookie=cookie)[0]
+
+    def upload(self, name: str, content: bytes) -> int:
+        """Post a file."""
+        return self.post("/", picture=(name, content))
 
     def end(self) -> int:
         """Ctrl-C; returns the exit code."""
@@ -156,3 +162,24 @@ async def test_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(gallery
     assert "Traceback" not in gallery.output, gallery.output
     assert "ended with code -9; starting it again." in gallery.output
     assert "stopped: thumbnails: 1 handled, 0 failed, 0 running" in gallery.output
+
+
+async def states(page: WebSocketConnection, *last: str) -> list[tuple[str, int]]:
+    """The states of the next picture, with the number of the attempt, until one of the last ones."""
+    seen: list[tuple[str, int]] = []
+    while not seen or seen[-1][0] not in last:
+        if changed := (await message(page)).get("changed"):
+            seen.append((changed["state"], changed["attempt"]))
+    return seen
+
+
+async def test_page_is_told_of_retries_and_dead_letters(gallery: Gallery) -> None:
+    address, origin = f"ws://127.0.0.1:{gallery.port}/ws/gallery/", f"http://127.0.0.1:{gallery.port}"
+    async with open_websocket_url(address, extra_headers=[(b"Origin", origin.encode())]) as page:
+        assert await message(page) == {"all": []}
+        assert await trio.to_thread.run_sync(lambda: gallery.post("/samples/", kind="twice")) == 302
+        seen = await states(page, "done", "dead")
+        assert [state for state in seen if state[0] == "retrying"] == [("retrying", 1), ("retrying", 2)]
+        assert seen[-1] == ("done", 3)
+        assert await trio.to_thread.run_sync(lambda: gallery.post("/samples/", kind="always")) == 302
+        assert (await states(page, "done", "dead"))[-1] == ("dead", 4)

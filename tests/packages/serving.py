@@ -49,9 +49,9 @@ class Site:
         """A client with cookies of its own; a context manager."""
         return httpx.AsyncClient(base_url=self.url, timeout=SAFETY, **options)
 
-    def websocket(self, path: str) -> AbstractAsyncContextManager[WebSocketConnection]:
+    def websocket(self, path: str, **options: Any) -> AbstractAsyncContextManager[WebSocketConnection]:
         """A WebSocket client; a context manager."""
-        return Server(self.port).websocket(path)
+        return Server(self.port).websocket(path, **options)
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[Stream]:

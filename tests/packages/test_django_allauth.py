@@ -1,4 +1,4 @@
-"""django-allauth: sign up, confirm the address by mail, log in."""
+"""django-allauth: sign up, confirm the address by mail, log in; its receiver notes the login of a consumer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from .serving import Site, at_once, site
 
 OPTIONS = {
-    "apps": ["allauth", "allauth.account"],
+    "apps": ["allauth", "allauth.account", "allauth.usersessions"],
     "last": ["allauth.account.middleware.AccountMiddleware"],
     "AUTHENTICATION_BACKENDS": ["allauth.account.auth_backends.AuthenticationBackend"],
     "ACCOUNT_EMAIL_VERIFICATION": "mandatory",
@@ -58,3 +58,14 @@ async def test_members_join_and_are_told_apart(tmp_path: Path, kind: str) -> Non
         assert [page.text for page in both] == ["hedy", "mary"]
         assert (await stranger.get(f"/{kind}/")).headers["location"].startswith("/accounts/login/")
         assert (await stranger.get("/accounts/")).headers["location"] == "/accounts/login/"
+
+
+async def test_login_of_a_consumer_is_noted() -> None:
+    async with site("allauth", **OPTIONS) as served, served.visitor() as visitor:
+        for name in ("ada", "grace"):
+            agent = [(b"user-agent", f"the browser of {name}".encode())]
+            async with served.websocket("/login/", extra_headers=agent) as client:
+                await client.send_message(name)
+                assert await client.get_message() == name
+        devices = (await visitor.get("/devices/")).json()["devices"]
+    assert devices == [[name, "127.0.0.1", f"the browser of {name}"] for name in ("ada", "grace")]

@@ -1,4 +1,4 @@
-"""django-axes: too many failures lock the client's address out."""
+"""django-axes: too many failures lock the client's address out; logins and logouts are noted, in consumers too."""
 
 from __future__ import annotations
 
@@ -37,3 +37,21 @@ async def test_failures_lock_an_address_out(kind: str) -> None:
         assert await try_as(other, "wrong") == 401
         assert await try_as(other, "a good password") == 200
         assert (await other.get("/attempts/")).json()["127.0.0.1"] == 3 + 5
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_logins_of_consumers_are_noted(kind: str) -> None:
+    agent = [(b"user-agent", b"Analytical Engine")]
+    async with site("axes", **OPTIONS) as served, served.visitor() as visitor:
+        async with (
+            served.websocket(f"/{kind}/", extra_headers=agent) as ada,
+            served.websocket(f"/{kind}/", extra_headers=agent) as grace,
+        ):
+            for client, name in ((ada, "ada"), (grace, "grace"), (ada, "")):
+                await client.send_message(name)
+                assert await client.get_message() == name
+        accesses = (await visitor.get("/accesses/")).json()["accesses"]
+    assert accesses == [
+        ["ada", "127.0.0.1", "Analytical Engine", f"/{kind}/", True],
+        ["grace", "127.0.0.1", "Analytical Engine", f"/{kind}/", False],
+    ]

@@ -30,6 +30,7 @@ from trio_channels.server.websocket import WebSocketStream
 from ..certificate import make_certificate
 from .clients import HANDSHAKE, OURS, Server, config_for_tests, serving_ours
 from .vanishing import FRAMES, PLACES, REQUESTS, REQUESTS_2, WAYS, Client, Notes, Place, post_and_reset
+from .vanishing_direct import AsyncConsumers, Endpoints, SyncConsumers
 
 Log = pytest.LogCaptureFixture
 Way = Callable[[Client], None]
@@ -42,9 +43,11 @@ CROWD = 40
 
 
 @pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that are not read are looked at more often, so that there is less to wait for."""
+def _often(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Clients that are not read are looked at more often, so that there is less to wait for; no handler waits for a
+    thread, which all the slow ones hold."""
     monkeypatch.setattr("trio_channels.server.connection._LOOK_EVERY", 0.05)
+    settings.TRIO_CHANNELS = {"WORKER_THREADS": 300}
 
 
 @pytest.fixture(scope="module")
@@ -195,22 +198,35 @@ async def leave(where: Place, scenario: Any, table: dict[str, Any], application:
 
 
 BY_SCENARIO = pytest.mark.parametrize(
-    ("scenario", "table"),
-    [(http_1, REQUESTS), (websocket_1, FRAMES), (http_2, REQUESTS_2), (websocket_2, FRAMES)],
-    ids=["requests", "WebSockets", "requests over HTTP/2", "WebSockets over HTTP/2"],
+    ("scenario", "table", "make"),
+    [
+        pytest.param(http_1, REQUESTS, Notes, id="requests"),
+        pytest.param(http_2, REQUESTS_2, Notes, id="requests over HTTP/2"),
+        *(
+            pytest.param(scenario, FRAMES, make, id=f"{name}{version}")
+            for scenario, version in ((websocket_1, ""), (websocket_2, " over HTTP/2"))
+            for make, name in (
+                (Notes, "WebSockets"),
+                (AsyncConsumers, "async consumers"),
+                (SyncConsumers, "sync consumers"),
+                (Endpoints, "endpoints"),
+            )
+        ),
+    ],
 )
 
 
 @pytest.mark.parametrize("where", ["TCP", "unix", "TLS"])
 @BY_SCENARIO
 async def test_whoever_vanishes_leaves_nothing(
-    scenario: Any, table: dict[str, Any], where: str, certificate: Any, tmp_path: Path, caplog: Log
+    scenario: Any, table: dict[str, Any], make: Any, where: str, certificate: Any, tmp_path: Path, caplog: Log
 ) -> None:
-    application = Notes()
+    application = make()
     async with listening(application, certificate, tmp_path) as (server, places):
         await leave(places[where], scenario, table, application)
         await server.still_serves()
     assert application.begun
+    assert application.ways == ({True} if make is not Notes else set())
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
@@ -218,9 +234,9 @@ async def test_whoever_vanishes_leaves_nothing(
 @pytest.mark.time_limit(240)
 @BY_SCENARIO
 async def test_many_who_vanish_at_random_moments_leave_nothing(
-    scenario: Any, table: dict[str, Any], certificate: Any, tmp_path: Path, caplog: Log
+    scenario: Any, table: dict[str, Any], make: Any, certificate: Any, tmp_path: Path, caplog: Log
 ) -> None:
-    application = Notes()
+    application = make()
     async with listening(application, certificate, tmp_path) as (server, places):
         for where in places.values():
             await leave(where, partial(scenario, moments=Random(5)), table, application, 6)

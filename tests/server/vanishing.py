@@ -6,7 +6,8 @@ import socket
 import ssl
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -213,6 +214,7 @@ class Notes(Application):
         self.begun: Counter[str] = Counter()
         self.alive: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
+        self.ways: set[bool] = set()  # whether the events came directly, of connections of ours
         self.go_on = trio.Event()
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
@@ -233,10 +235,7 @@ class Notes(Application):
 
     async def _be(self, scope: Any, receive: Any, send: Any, start: Any, more: Any) -> None:
         place = scope["path"][1:]
-        case = f"{scope['type']} {place}: {unquote(scope['query_string'].decode())}"
-        self.begun[case] += 1
-        self.alive[case] += 1
-        try:
+        with self.counted(scope) as case:
             if scope["type"] == "websocket":
                 first = await receive()
                 assert first["type"] == "websocket.connect", first
@@ -252,5 +251,14 @@ class Notes(Application):
             while not (await receive())["type"].endswith(".disconnect"):
                 pass
             self.told[case] += 1
+
+    @contextmanager
+    def counted(self, scope: Any) -> Iterator[str]:
+        """An instance begins, and ends with the block; the name of its case."""
+        case = f"{scope['type']} {scope['path'][1:]}: {unquote(scope['query_string'].decode())}"
+        self.begun[case] += 1
+        self.alive[case] += 1
+        try:
+            yield case
         finally:
             self.alive[case] -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
 import select
 import socket
 import struct
@@ -13,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from trio_channels._concurrency import system as real
+from trio_channels._concurrency.system import allow_open_files
 
 
 @pytest.fixture(params=["here", "win32"])
@@ -104,6 +106,45 @@ def test_address_can_be_bound_again(system: ModuleType) -> None:
 
 def test_number_of_open_files_is_known(system: ModuleType) -> None:
     assert system.most_open_files() >= 64
+
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "set_to"),
+    [
+        (64, 500, 100),
+        (64, UNLIMITED, 100),
+        (64, 80, 80),
+        (80, 80, None),
+        (100, 500, None),
+        (200, 500, None),
+        (UNLIMITED, UNLIMITED, None),
+    ],
+)
+def test_limit_of_open_files_is_raised(
+    soft: int, hard: int, set_to: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: calls.append(limits))
+    allow_open_files(100)
+    assert calls == ([] if set_to is None else [(set_to, hard)])
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_limit_that_the_system_refuses_stays(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(which: int, limits: tuple[int, int]) -> None:
+        raise error("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, UNLIMITED))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    allow_open_files(100)
+
+
+def test_allowing_files_is_no_error(system: ModuleType) -> None:
+    system.allow_open_files(1)
 
 
 def test_without_forks_nothing_is_registered(system: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

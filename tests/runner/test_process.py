@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,6 +16,28 @@ from trio_channels.runner.serving import run_single
 
 from ..integration.server.conftest import Server
 from .serving import close_code, serving
+
+
+@contextmanager
+def few_files() -> Iterator[int]:
+    """Processes that start in the block inherit a low limit of open files; gives the one up to which they may go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+    try:
+        yield sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_process_raises_its_limit_of_files(processes: int) -> None:
+    with few_files() as most:
+        async with serving(f"--workers={processes}") as runner:
+            server = Server(await runner.port())
+            pid = int((await server.request("GET", "/hello/")).body)
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] == min(most, 20_100)
+    assert ("may open only" in runner.text) is (most < 20_100)
+    assert "may open only 600" not in runner.text
 
 
 async def test_sigterm_drains_and_the_exit_code_is_0() -> None:

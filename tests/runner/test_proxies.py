@@ -31,9 +31,14 @@ PAGE = ROOT / "docs" / "how-to" / "deploy.md"
 SBIN = f"{os.environ['PATH']}:/usr/sbin"
 
 
-def documented(language: str) -> str:
-    """The only code block of the page in this language."""
-    (block,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+#: A part of each proxy's sample, which no other sample of the page has.
+PARTS = {"nginx": "upstream mysite {", "haproxy": "backend "}
+
+
+def documented(name: str) -> str:
+    """The sample of the page for this proxy."""
+    blocks = re.findall(r"^```\w+\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = [block for block in blocks if PARTS[name] in block]
     return str(block)
 
 

@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from trio_channels.runner import CRASHED, main
 from trio_channels.runner import supervisor as supervisor_module
 
-#: What each program can say: that it serves, that the parent gets a signal, that it waits until it is told to drain.
+#: What each program can do: say that it serves, check its socket, signal to the parent, wait until it is told to drain.
 PRELUDE = """
 import os, signal, socket, struct
+def listens():
+    assert socket.socket(fileno={listener}).getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 def serves(seconds=60.0):
     os.write({lifeline}, struct.pack("!d", seconds))
 def signals():
@@ -49,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
             if start is not None:
                 await start()
             text = left.pop(0) if len(left) > 1 else left[0]
-            program = PRELUDE.format(lifeline=pass_fds[0], parent=os.getpid()) + text
+            program = PRELUDE.format(lifeline=pass_fds[0], listener=pass_fds[1], parent=os.getpid()) + text
             # Isolated, so that it starts in an instant.
             process: trio.Process = await open_process([sys.executable, "-ISc", program], env={}, pass_fds=pass_fds)
             return process
@@ -118,8 +121,9 @@ def test_process_that_starts_during_the_drain_drains(run: Run, caplog: pytest.Lo
         os.kill(os.getpid(), signal.SIGTERM)
         while "SIGTERM: draining" not in caplog.text:
             await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()  # the sockets have been closed
 
-    assert run("serves(); drains()", start=stop_meanwhile) == 0
+    assert run("serves(); listens(); drains()", start=stop_meanwhile) == 0
     assert "starting another" not in caplog.text
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import trio
+from hypercorn.events import RawData
 
 from trio_channels.server.http1 import Http1
 
-from .clients import Application, read_all
-from .tables import TRANSPORTS, Row, check, row, served
+from .clients import Application, read_all, read_until
+from .tables import PROBE, TRANSPORTS, Row, access_log, check, row, served
 
 
 def get(target: bytes = b"/", *headers: bytes, version: bytes = b"1.1", method: bytes = b"GET") -> bytes:
@@ -146,6 +147,35 @@ async def test_empty_lines_before_a_request_are_ignored(
     the: Row, transport: str, certificate: tuple[Path, Path]
 ) -> None:
     await check(the, transport, certificate)
+
+
+@over
+@pytest.mark.parametrize("first", [b"", get()], ids=["before the first request", "between two requests"])
+@pytest.mark.parametrize("parts", [[b"\r\n"], [b"\n"], [b"\r", b"\n"], [b"\r\n\r", b"\n\r\n"]])
+async def test_empty_lines_that_come_alone_are_ignored(
+    parts: list[bytes], first: bytes, transport: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending, handled = trio.open_memory_channel[bytes](100)
+    handle = Http1.handle
+
+    async def notes(protocol: Http1, event: Any) -> None:
+        await handle(protocol, event)
+        if isinstance(event, RawData):
+            sending.send_nowait(event.data)
+
+    monkeypatch.setattr(Http1, "handle", notes)
+    with access_log() as log:
+        async with served(transport, Application(), certificate) as connect, await connect() as stream:
+            if first:
+                await stream.send_all(first)
+                await read_until(stream, b"hello")
+            for part in parts:
+                await stream.send_all(part)
+                while await handled.receive() != part:
+                    pass
+            await stream.send_all(PROBE)
+            assert (await read_all(stream)).endswith(b"hello")
+    assert log.lines == [*([OK] if first else []), "GET /probe 1.1 200"]
 
 
 @over

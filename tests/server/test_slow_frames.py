@@ -35,9 +35,9 @@ async def connect(server: Any, transport: str, certificate: Certificate) -> Any:
     return tls
 
 
-async def open_websocket(server: Any, transport: str, certificate: Certificate) -> Any:
+async def open_websocket(server: Any, transport: str, certificate: Certificate, path: bytes = b"/") -> Any:
     stream = await connect(server, transport, certificate)
-    await stream.send_all(HANDSHAKE % (b"/", b""))
+    await stream.send_all(HANDSHAKE % (path, b""))
     assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
     return stream
 
@@ -49,6 +49,41 @@ async def drained(server: Any, transport: str = "tcp", certificate: Any = None) 
         nursery.start_soon(read_all, stream)
         yield stream
         nursery.cancel_scope.cancel()
+
+
+class Beside(Application):
+    """Notes nothing of the healthy client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._healthy = Application()
+
+    async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/healthy":
+            await self._healthy.websocket(scope, receive, send)
+        else:
+            await super().websocket(scope, receive, send)
+
+
+@asynccontextmanager
+async def served_beside(server: Any, transport: str, certificate: Certificate) -> AsyncIterator[None]:
+    """A WebSocket that is answered every ten seconds of the block, and after it."""
+    over = trio.Event()
+
+    async def talk(stream: Any) -> None:
+        last = False
+        while not last:
+            last = over.is_set()
+            await stream.send_all(frame(1, b"there?"))
+            await read_until(stream, b"\x81\x06there?")
+            with trio.move_on_after(10):
+                await over.wait()
+
+    stream = await open_websocket(server, transport, certificate, b"/healthy")
+    async with stream, trio.open_nursery() as nursery:
+        nursery.start_soon(talk, stream)
+        yield
+        over.set()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -79,8 +114,11 @@ async def drip(stream: Any, data: bytes, every: float) -> bytes:
 async def test_frame_that_drips_is_cut(
     size: int, transport: str, certificate: Certificate, clock: trio.testing.MockClock
 ) -> None:
-    application = Application()
-    async with serving_ours(application, **options_for(transport, certificate)) as server:
+    application = Beside()
+    async with (
+        serving_ours(application, **options_for(transport, certificate)) as server,
+        served_beside(server, transport, certificate),
+    ):
         begun = trio.current_time()
         async with await open_websocket(server, transport, certificate) as stream:
             received = await drip(stream, frame(1, b"x" * size), 15.0)
@@ -144,7 +182,7 @@ async def test_response_that_is_never_read_is_cut(
 ) -> None:
     gone = trio.Event()
 
-    class Large(Application):
+    class Large(Beside):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
             part = bytes(20_000_000 // parts)
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000000")]})
@@ -157,11 +195,14 @@ async def test_response_that_is_never_read_is_cut(
             finally:
                 gone.set()
 
-    async with serving_ours(Large(), **options_for(transport, certificate)) as server:
+    async with (
+        serving_ours(Large(), **options_for(transport, certificate)) as server,
+        served_beside(server, transport, certificate),
+    ):
         stream = await connect(server, transport, certificate)
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await gone.wait()
-        await until(lambda: not statistics().connections)
+        await until(lambda: statistics().connections == 1)
         assert trio.current_time() < 60
         assert statistics().ended == {"slow": 1}
         await trio.aclose_forcefully(stream)
@@ -178,7 +219,10 @@ async def test_body_behind_its_answer_is_dropped_for_half_a_minute(
     transport: str, certificate: Certificate, clock: trio.testing.MockClock
 ) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
-    async with serving_ours(Application(), **options_for(transport, certificate)) as server:
+    async with (
+        serving_ours(Application(), **options_for(transport, certificate)) as server,
+        served_beside(server, transport, certificate),
+    ):
         async with await connect(server, transport, certificate) as stream:
             await stream.send_all(post)
             for _ in range(20):  # for 10 seconds, and reads the answer only then

@@ -5,6 +5,7 @@ On Windows there is no fork, a pipe cannot be waited for, and a socket is no fil
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 __all__ = [
     "after_fork",
+    "allow_open_files",
     "close_pipe",
     "has_hung_up",
     "most_open_files",
@@ -73,6 +75,9 @@ if sys.platform == "win32":
     def most_open_files() -> float:
         return math.inf  # sockets are no files there
 
+    def allow_open_files(number: int) -> None:
+        pass
+
 else:
     import resource
 
@@ -99,3 +104,12 @@ else:
         """The number of files and sockets that this process may have open; infinite without a limit."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return math.inf if soft == resource.RLIM_INFINITY else soft
+
+    def allow_open_files(number: int) -> None:
+        """Have this process open that many files, or as many as it may allow itself. The limit is never lowered."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = number if hard == resource.RLIM_INFINITY else min(number, hard)
+        if soft == resource.RLIM_INFINITY or soft >= most:
+            return
+        with contextlib.suppress(OSError, ValueError):  # macOS has another limit, which is lower than "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -23,9 +23,11 @@ from .. import _conf
 from .._asgi.foreign import refuse_foreign
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
 from .._concurrency.exception_groups import bare
+from .._concurrency.system import allow_open_files
 from .._concurrency.watchdog import Watchdog
 from ..exceptions import CannotStart, ConfigurationError, InvalidChannelLayerError
 from ..layers import InMemoryChannelLayer, channel_layers
+from ..server.accepting import RESERVE
 from ..server.access_log import use_our_log
 from ..server.lifespan import CRASHED, LifespanFailed
 from ..server.limits import ServerLimits
@@ -192,6 +194,7 @@ class _Process:
                 helpers.cancel_scope.cancel()
 
     async def _serve(self, lifeline: Lifeline | None) -> None:
+        allow_open_files(_conf.get("MAX_CONNECTIONS") + RESERVE)
         warn_of_descriptors()
         async with trio.open_nursery() as nursery:
             application = ASGIWrapper(cast(Any, self._observed))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hypercorn.config import Config
@@ -52,6 +52,13 @@ def listening(config: Config) -> Iterator[Listeners]:
 def descriptors(listeners: Listeners) -> Descriptors:
     """The sockets' descriptors, by kind."""
     return {kind: [sock.fileno() for other, sock in listeners if other == kind] for kind, _ in listeners}
+
+
+@contextmanager
+def duplicates(listeners: Listeners) -> Iterator[Descriptors]:
+    """Descriptors for a process that is being started. In the block, they do not end with the sockets."""
+    with ExitStack() as stack:
+        yield descriptors([(kind, stack.enter_context(sock.dup())) for kind, sock in listeners])
 
 
 def use(config: Config, descriptors: Descriptors) -> None:

@@ -18,7 +18,7 @@ from ..server.lifespan import CRASHED
 from .cli import Options
 from .lifeline import READY, Inheritance
 from .serving import STOP_SIGNALS, pid_file
-from .sockets import Listeners, descriptors, listening
+from .sockets import Listeners, duplicates, listening
 
 logger = logging.getLogger("trio_channels.runner")
 
@@ -157,11 +157,12 @@ class _Parent:
         """Start a child process. Raises CannotStart if the system is short of processes or descriptors."""
         async with AsyncExitStack() as stack:
             try:
-                ours, theirs = socket.socketpair()
-                lifeline = await stack.enter_async_context(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
-                with theirs:
-                    inheritance = Inheritance(number, theirs.fileno(), descriptors(self._listeners))
-                    process = await self._start(inheritance)
+                with duplicates(self._listeners) as listeners:
+                    ours, theirs = socket.socketpair()
+                    with theirs:
+                        lifeline = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+                        await stack.enter_async_context(lifeline)
+                        process = await self._start(Inheritance(number, theirs.fileno(), listeners))
             except OSError as error:
                 raise CannotStart(f"the system cannot start another process: {error}") from None
             child = _Child(process, lifeline)

@@ -182,7 +182,8 @@ class Http1(H11Protocol):
         if skipped := empty_lines(waiting):
             waiting = waiting[skipped:]
             self.connection = _parser(self.config)
-            self.connection.receive_data(waiting)
+            if waiting:  # h11 takes b"" for the client's end
+                self.connection.receive_data(waiting)
         return waiting != b"\r"  # half an empty line
 
     async def _reject(self, error: h11.RemoteProtocolError, request: h11.Request | None = None) -> None:

@@ -224,6 +224,7 @@ async def test_body_announced_as_too_long_is_413_before_it_comes(
         assert client.statuses == {1: [413]}
         await client.data(1, bytes(11), END_STREAM)  # it was under way
         assert await client.lives()
+        assert statistics().refusals == {413: 1}
     assert sum('"POST / 2" 413 ' in record.getMessage() for record in caplog.records) == 1
 
 

@@ -92,6 +92,28 @@ async def test_client_of_a_deaf_application_need_not_pong(settings: Any, clock: 
     assert statistics().ended == {}
 
 
+async def test_frame_that_drips_is_cut_and_no_other_stream(clock: trio.testing.MockClock) -> None:
+    application = Application()
+    async with raw(application) as client:
+        await accepted(client)
+        async with trio.open_nursery() as nursery:
+
+            async def drip() -> None:
+                for byte in websocket_frame(1, b"x" * 100):
+                    await client.data(1, bytes([byte]))
+                    await trio.sleep(15)
+
+            nursery.start_soon(drip)
+            assert await client.until(lambda: 1 in client.ended)
+            nursery.cancel_scope.cancel()
+        assert 60 <= trio.current_time() < 90
+        assert client.bodies[1].endswith(b"\x03\xf0expected a frame in 60 seconds and one for 500 bytes")
+        assert statistics().ended == {"closed 1008": 1}
+        assert await client.get(3) == 200
+    assert application.ended[0]["code"] == 1008
+    assert application.events == []
+
+
 @pytest.mark.parametrize("last", [b"", frame(RST_STREAM, 0, 1, bytes(4))], ids=["end of the connection", "RST_STREAM"])
 async def test_close_frame_before_the_end_is_handled(last: bytes) -> None:
     application = Listens()

@@ -202,6 +202,27 @@ async def test_websocket_that_is_not_accepted_gets_nothing(ways: Counter[str]) -
     assert (got, ways["at once"], ways["in turn"]) == (["accepted"], 0, 0)
 
 
+async def test_nothing_is_written_before_the_handshake_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            self.start_soon(self.accept)
+
+    monkeypatch.setattr("trio_channels.server.writer.YIELD_EVERY", 1)  # other tasks run before each write
+    consumer, layer = rooms(Late)
+    async with serving_ours(consumer.as_asgi()) as server, trio.open_nursery() as nursery:
+
+        async def broadcast() -> None:
+            while True:
+                await layer.group_broadcast(ROOM, text="x")
+
+        nursery.start_soon(broadcast)
+        for _ in range(20):
+            client = await open_h1(server)  # the answer must be the first that comes
+            assert (await client.receive()).startswith(b"\x81\x01x")
+            await client.aclose()
+        nursery.cancel_scope.cancel()
+
+
 async def test_consumer_with_a_handler_decides_itself(ways: Counter[str]) -> None:
     class Own(AsyncWebsocketConsumer):
         async def group_broadcast(self, event: dict[str, Any]) -> None:

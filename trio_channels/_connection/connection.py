@@ -41,9 +41,9 @@ class Connection:
     application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
-        *("_accepted", "_close_sent", "_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send"),
-        *("_send_is_quiet", "_sends", "_unread", "activity", "application_scope", "cancel_on_disconnect", "closed"),
-        *("_write_now", "events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
+        *("_close_sent", "_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_write_now"),
+        *("_send_is_quiet", "_sends", "_unread", "accepted", "activity", "application_scope", "cancel_on_disconnect"),
+        *("closed", "events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
     )
 
     def __init__(
@@ -83,7 +83,7 @@ class Connection:
         # Before version 2.4 of the specification a server's send does not tell that the client has gone; see send().
         self._send_is_quiet = protocol.spec_version(scope) < (2, 4)
         self._close_sent = False
-        self._accepted = False
+        self.accepted = False  # the server has answered the handshake
         # Whether the server may still have events that must be read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
 
@@ -115,9 +115,9 @@ class Connection:
         return (
             self._write_now is not None
             and self.wakeup.waited_for  # nothing is being handled, and nothing has come
+            and self.accepted
             and self.protocol.state is State.OPEN
             and self.closed is None
-            and not self._close_sent
             and self._write_now(envelope.message, envelope.frames)
         )
 
@@ -242,12 +242,12 @@ class Connection:
         """Update the state after the server has taken a message."""
         kind, last = message["type"], not message.get("more_body")
         if kind == "websocket.accept":
-            self._accepted = True
+            self.accepted = True
             if not self.gone and self.parting is None:
                 self.application_scope.deadline = math.inf
         elif kind == "websocket.close":
             self._closed_by_us(message.get("code", NORMAL), message.get("reason") or "")
-            if not self._accepted:
+            if not self.accepted:
                 self._denied()
         elif kind == "websocket.http.response.body" and last:
             self._closed_by_us(NORMAL, "denied")

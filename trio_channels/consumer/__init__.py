@@ -184,7 +184,9 @@ class Consumer:
             return self._handle(message)
         for_client = client_message(message)
         if for_client is not None and self._connection.protocol.kind == "websocket":
-            return self._to_client(for_client) if self._connection.protocol.state is State.OPEN else None
+            connection = self._connection
+            is_open = connection.accepted and connection.protocol.state is State.OPEN
+            return self._to_client(for_client) if is_open else None
         if kind != "channel.layer.gap":
             self._unhandled_layer_messages += 1
             if self._unhandled_layer_messages == 1:

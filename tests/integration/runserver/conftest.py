@@ -102,7 +102,7 @@ class Project:
         return self._process
 
     def wait_for(self, pattern: str) -> str:
-        """Read what it prints until a line matches; returns the match's group."""
+        """Read what it prints until a line matches; returns the match's group, or all of the match."""
         assert self._process is not None
         assert self._process.stdout is not None
         watchdog = threading.Timer(PATIENCE, self.signal, [signal.SIGKILL])
@@ -112,7 +112,7 @@ class Project:
                 self.output += line
                 assert line, self.output
             self.output += line
-            return found[1]
+            return found[found.re.groups and 1]
         finally:
             watchdog.cancel()
             watchdog.join()

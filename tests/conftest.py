@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 from collections import Counter
@@ -17,6 +18,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from trio_channels.server import error_log
 from trio_channels.testing import ApplicationCommunicator
 
 from .postgres import WHY_NOT, PostgresServer, find_postgres
@@ -58,6 +60,23 @@ def bare_hypercorn(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     restore()
     return restore
 
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    """A server that a test starts sets levels and handlers, which the next test must not see."""
+    named = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.level, logger.propagate, logger.disabled, list(logger.handlers)) for logger in named]
+    levels = dict(error_log._levels)
+    yield
+    for logger, (level, propagate, disabled, handlers) in zip(named, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate, logger.disabled, logger.handlers = propagate, disabled, handlers
+    error_log._levels.clear()
+    error_log._levels.update(levels)
+
+
+#: The loggers that servers change.
+LOGGERS = ("hypercorn", "hypercorn.error", "hypercorn.access", "trio_channels", "trio_channels.runner")
 
 #: Tests run side by side, beside servers and databases: what takes long is late, and not lost.
 ApplicationCommunicator.timeout = 30.0

@@ -65,7 +65,7 @@ def _groups(error: BaseException) -> Iterable[BaseException]:
 def _frames(shown: traceback.TracebackException) -> list[traceback.FrameSummary]:
     visible = [frame for frame in shown.stack if not frame.filename.startswith(_HIDDEN)]
     frames = _from_first_outside(_FOREIGN, visible)
-    if frames or issubclass(shown.exc_type or Exception, SyntaxError):  # that names its place by itself
+    if frames or hasattr(shown, "lineno"):  # a SyntaxError, which names its place by itself
         return frames
     return _from_first_outside(_DJANGO, visible) or list(shown.stack)
 

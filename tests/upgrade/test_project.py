@@ -120,6 +120,12 @@ def test_file_that_is_not_python_stops_no_other(project: Path, capsys: pytest.Ca
     assert "broken.py: not changed: it is not valid Python: line 2" in capsys.readouterr().err
 
 
+def test_file_in_another_encoding_stops_no_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "chat" / "other.py").write_bytes(b"# -*- coding: nothing -*-\nimport channels.db\n")
+    assert main([str(project / "chat" / "other.py")]) == 2
+    assert "other.py: not changed: " in capsys.readouterr().err
+
+
 def test_all_files_are_written_or_none(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sources(project)
     access = os.access

@@ -49,6 +49,16 @@ LEFT = {
     "x = await asyncio.gather(f(), g())": "nursery",
     "await asyncio.gather(f(), g(), return_exceptions=True)": "nursery",
     "await asyncio.wait_for(task, 5)": "fail_after",
+    "await asyncio.wait_for(*arguments)": "fail_after",
+    "await asyncio.wait_for(fut=f(), timeout=5)": "fail_after",
+    "await asyncio.gather()": "nursery",
+    "x = 1; await asyncio.gather(f())": "nursery",
+    "asyncio.run(main(1), debug=True)": "Trio runs already",
+    "asyncio.run(main(debug=True))": "Trio runs already",
+    "async with asyncio.timeout(when=5): pass": "fail_after",
+    "queue = asyncio.Queue(size)": "open_memory_channel",
+    "queue = asyncio.Queue(1, loop=None)": "open_memory_channel",
+    "queue = other = asyncio.Queue()": "open_memory_channel",
     "if await asyncio.wait_for(f(), 5): pass": "fail_after",
     "task = asyncio.create_task(f())": "start_soon",
     "loop = asyncio.get_event_loop()": "without a loop",
@@ -113,6 +123,16 @@ def test_event_that_is_cleared_is_named() -> None:
 
 def test_task_outside_of_a_consumer_is_left() -> None:
     source = b"import asyncio\n\n\nclass A:\n    async def f(self):\n        asyncio.create_task(self.g())\n"
+    upgraded = upgrade(source)
+    assert upgraded.source == source
+    assert [decision.name for decision in upgraded.decisions] == ["asyncio.create_task"]
+
+
+def test_task_with_a_name_is_left() -> None:
+    source = (
+        b"import asyncio\n\nfrom trio_channels.consumer import AsyncConsumer\n\n\n"
+        b"class A(AsyncConsumer):\n    async def f(self):\n        asyncio.create_task(self.g(), name='g')\n"
+    )
     upgraded = upgrade(source)
     assert upgraded.source == source
     assert [decision.name for decision in upgraded.decisions] == ["asyncio.create_task"]

@@ -81,8 +81,6 @@ def renamed(name: str) -> str | None:
     """The name here for a qualified name of Channels, asgiref or asyncio; None if it stays or needs a decision."""
     if name in NAMES:
         return NAMES[name]
-    if name in MODULES:
-        return MODULES[name]
     module, _, rest = name.rpartition(".")
     if module in MODULES and rest:
         return f"{MODULES[module]}.{rest}"

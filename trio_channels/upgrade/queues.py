@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import libcst as cst
 from libcst.codemod import CodemodContext
@@ -94,9 +95,7 @@ class _Queues(cst.CSTTransformer):
         name = text(original_node.targets[0].target)
         if name not in self._queues:
             return updated_node
-        size = _size(original_node)
-        if size is None:
-            return updated_node
+        size = cast(cst.BaseExpression, _size(original_node))  # plain, as the queue is one of these
         if text(size) == "math.inf":
             AddImportsVisitor.add_needed_import(self._context, "math")
         AddImportsVisitor.add_needed_import(self._context, "trio")

@@ -72,6 +72,7 @@ BANDS: dict[str, str] = {
     "sessions": "C",
     "staticfiles": "C",
     "sync": "C",
+    "upgrade.*": "C",
     "testing.*": "C",
     "worker": "C",
 }
@@ -98,6 +99,14 @@ BORDERS = {
     "server.websocket": {"wsproto"},
     "server.websocket_reader": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
+    # An extra; only a command imports these modules.
+    **{
+        f"upgrade.{name}": {"libcst"}
+        for name in (
+            *("__main__", "calls", "decisions", "imports", "pytest_marks"),
+            *("qualified", "queues", "settings", "source"),
+        )
+    },
 }
 
 #: Modules and packages at the top that import one another, in a circle. It is to become empty.

@@ -27,7 +27,7 @@ def idle(server: Running, clients: Callable[..., Any], count: int) -> Timing:
     before = server.memory()
     opening = server.measure(count, lambda: clients("open", server.port, "/room/", count))
     kib = (server.memory() - before) / count
-    seconds = SILENCE * min(1, count / 50)
+    seconds = SILENCE * min(1, count / MANY)
     silence = server.measure(count, lambda: clients("idle", seconds))
     return Timing(count, opening.seconds, opening.cpu_seconds, {"kib": kib, "idle_us": silence.cpu_us / seconds})
 

@@ -116,13 +116,14 @@ def table(documents: Sequence[dict[str, Any]]) -> str:
     if len(documents) == 1:
         headings[2:] = ["times as cheap"]
     lines = [_row(headings), _row(["---"] * len(headings))]
-    last = ""
+    current = shown = ""
     for workload, title, name, peer in ROWS:
-        last = name or last
+        current = name or current
         cells = [cell(document, workload, title) for document in documents]
         if any(cells):
-            lines.append(_row([last, peer, *("-" if one is None else str(one) for one in cells)]))
-            last = last if name else ""
+            first = "" if current == shown else current
+            lines.append(_row([first, peer, *("-" if one is None else str(one) for one in cells)]))
+            shown = current
     return "\n".join(lines)
 
 
@@ -139,11 +140,12 @@ def preface(documents: Sequence[dict[str, Any]]) -> str:
     document = documents[0]
     versions = document["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "not installed")
+    rounds = "one round" if document["rounds"] == 1 else f"{document['rounds']} rounds"
     return (
-        f"Measured on {document['date'][:10]} on {_machine(document)} ({document['platform']}), {document['rounds']} "
-        f"rounds, interleaved: {named}. The numbers say how many times as much server processor time the other side "
-        f"needs (or memory, latency, and without sockets time): the median of the rounds, with the least and the "
-        f"greatest. Below 1 the other side is ahead."
+        f"Measured on {document['date'][:10]} on {_machine(document)} ({document['platform']}), {rounds}, interleaved: "
+        f"{named}. The numbers say how many times as much server processor time the other side needs (or memory, "
+        f"latency, and without sockets time): the median of the rounds, with the least and the greatest. Below 1 the "
+        f"other side is ahead."
     )
 
 

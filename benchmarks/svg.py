@@ -79,7 +79,7 @@ def curves(title: str, unit: str, lines: dict[str, list[tuple[float, float]]], p
     points = [point for line in lines.values() for point in line]
     least_x, most_x = (math.log10(choose(x for x, _ in points)) for choose in (min, max))
     least_y, most_y = (math.log10(choose(y for _, y in points)) for choose in (min, max))
-    right, bottom = WIDTH - 230, HEIGHT - 40
+    right, bottom = WIDTH - 255, HEIGHT - 40
 
     def place(x: float, y: float) -> tuple[float, float]:
         along = (math.log10(x) - least_x) / ((most_x - least_x) or 1)

@@ -117,6 +117,7 @@ class Comparison:
         ours, peer: the names of the sides.
         faster: the target, at least: the peer's time divided by ours.
         slower: the target, at most: our time divided by the peer's. Without `faster` and `slower` there is no target.
+        large: whether it takes so long that ``--quick`` leaves it out.
         of: the figure to compare: "us", the time, "cpu_us", the processor time, or one of `Timing.more`.
     """
 
@@ -126,6 +127,7 @@ class Comparison:
     faster: float | None = None
     slower: float | None = None
     of: str = "us"
+    large: bool = False
 
     def ratio(self, ours: float, peer: float) -> float:
         above, below = (ours, peer) if self.slower is not None else (peer, ours)
@@ -289,10 +291,12 @@ def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
     return {name: figure for name, figure in line.items() if name != "side"}
 
 
-def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *, warm_up: bool = True) -> Measured:
+def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *, quick: bool = False) -> Measured:
     """Measure the comparisons of a workload. A comparison whose peer is not installed is left out, with a line."""
     wanted = []
     for comparison in workload.comparisons:
+        if quick and comparison.large:
+            continue
         missing = workload.sides[comparison.ours].not_installed + workload.sides[comparison.peer].not_installed
         if missing:
             _progress(f"{workload.name}: left out {comparison.title!r}: not installed: {', '.join(missing)}\n")
@@ -301,7 +305,7 @@ def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *
     began = time.monotonic()
     sides = dict.fromkeys(name for comparison in wanted for name in (comparison.ours, comparison.peer))
     times: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for number in range(0 if warm_up else 1, rounds + 1):
+    for number in range(1 if quick else 0, rounds + 1):
         for name in sides:
             _progress(f"\r{workload.name}: round {number} of {rounds}: {name:<24}")
             count = max(1, round(workload.sides[name].count * scale))
@@ -396,7 +400,7 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
         options.rounds, options.scale = 1, options.scale / 10
     measured: dict[str, Measured] = {}
     for name in options.names or known:
-        measured[name] = run_workload(known[name], options.rounds, options.scale, warm_up=not options.quick)
+        measured[name] = run_workload(known[name], options.rounds, options.scale, quick=options.quick)
         if options.output is not None:  # after each, so that an end in the middle loses none
             options.output.write_text(json.dumps(document(measured, options.rounds, options.scale), indent=1) + "\n")
     print(table([result for one in measured.values() for result in one.results]))

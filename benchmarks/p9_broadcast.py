@@ -52,7 +52,14 @@ def comparisons(size: int) -> list[Comparison]:
         ("broadcast", "ws-node", 1.0),
     )
     return [
-        Comparison(f"{size:,}: {ours} / {peer}", f"{ours}-{size}", f"{peer}-{size}", slower=slower, of="cpu_us")
+        Comparison(
+            f"{size:,}: {ours} / {peer}",
+            f"{ours}-{size}",
+            f"{peer}-{size}",
+            slower=slower,
+            of="cpu_us",
+            large=size > 1_000,
+        )
         for ours, peer, slower in compared
     ]
 

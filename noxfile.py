@@ -76,7 +76,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts."""
-    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "browser", "faults"]:
+    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "faults"]:
         session.notify(name)
 
 
@@ -215,8 +215,24 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Every benchmark, against its peer, interleaved; arguments name single ones."""
-    install(session, "-e", ".[test,redis,bench]", "matplotlib")
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    session.run("python", "-m", "benchmarks", *session.posargs, env=with_peers(session))
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """The servers that the benchmarks compare with do their work; how fast is not looked at."""
+    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, "tests/peers", *session.posargs, env=with_peers(session))
+
+
+def with_peers(session: nox.Session) -> dict[str, str]:
+    """Install the peers of the benchmarks, the one for Node too; returns the variables that name them."""
+    install(session, "-e", ".[test,redis,bench,peers]")
+    if not shutil.which("npm"):
+        return {}
+    folder = Path(session.virtualenv.location) / "node"
+    if not (folder / "node_modules" / "ws").exists():
+        session.run("npm", "install", "--silent", "--prefix", str(folder), "ws@8", external=True)
+    return {"BENCHMARK_NODE_MODULES": str(folder / "node_modules")}
 
 
 def redis_server() -> list[str]:

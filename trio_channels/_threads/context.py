@@ -12,22 +12,18 @@ from typing import Any
 try:
     from asgiref.local import _rehome, _Storage
 except ImportError:  # asgiref before 3.12 does not tag
+    _rehome, _Storage = None, ()  # type: ignore[assignment,misc]
 
-    def _owned_here(value: Any) -> Any:
-        return value
 
-else:
-
-    def _owned_here(value: Any) -> Any:
-        return _rehome(value) if isinstance(value, _Storage) else value
+def _owned_here(value: Any) -> Any:
+    return _rehome(value) if isinstance(value, _Storage) else value
 
 
 def take_over() -> None:
     """Make asgiref's data in the current context belong to the current thread."""
     for variable, value in contextvars.copy_context().items():
-        owned = _owned_here(value)
-        if owned is not value:
-            variable.set(owned)
+        if isinstance(value, _Storage):  # few are
+            variable.set(_rehome(value))
 
 
 def adopt(context: contextvars.Context) -> None:

@@ -108,9 +108,9 @@ class Inbox:
     While it is full, the server does not read the connection, so that TCP slows a client that floods. The last event,
     the disconnect, needs no room and cannot be lost. It costs less than hypercorn's memory channel.
 
-    A WebSocket application of this package has a queue of its own, whose reader waits for other things, too. It may take
-    the place of this queue (:meth:`attach`): the server then puts each event straight into it. Django's handler takes
-    the event of a request without a body at once (:meth:`take_if`), and has no task that waits for the last event
+    A WebSocket application of this package has a queue of its own, whose reader waits for other things, too. It may
+    take the place of this queue (:meth:`attach`): the server then puts each event straight into it. Django's handler
+    takes the event of a request without a body at once (:meth:`take_if`), and has no task that waits for the last event
     (:meth:`when_over`).
     """
 
@@ -208,7 +208,8 @@ class Inbox:
                 self._attached.release()
             for call in self._on_last:
                 call(event)
-        self._changed.unpark_all()
+        if self._changed:
+            self._changed.unpark_all()
 
     async def receive(self) -> Any:
         """The next event; after the last one, that again. A cancellation loses none."""

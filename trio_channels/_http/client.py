@@ -15,7 +15,6 @@ import trio
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency import YIELD_EVERY
-from .._concurrency.queues import Inbox
 from .._connection.direct import inbox_behind
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved

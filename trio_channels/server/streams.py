@@ -149,9 +149,12 @@ class HttpStream(HTTPStream):
 
     async def app_send(self, message: Any) -> None:
         """Handle a message of the application. Raises ClientGone (D4)."""
-        if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
-            await trio.lowlevel.checkpoint()
-            raise ClientGone(None, "the client has gone")
+        if self.closed:
+            if message is None:
+                return
+            if self.state is not ASGIHTTPState.CLOSED:
+                await trio.lowlevel.checkpoint()
+                raise ClientGone(None, "the client has gone")
         if message is not None and message["type"] == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
             await self._send_body(message)
         else:

@@ -11,7 +11,7 @@ import h2.exceptions
 import trio
 from h2.settings import SettingCodes
 from hpack import HPACKError
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.utils import filter_pseudo_headers
@@ -69,16 +69,14 @@ class Http2(Draining):
     # -- frames -------------------------------------------------------------------------------------------------------
 
     async def handle(self, event: Event) -> None:
-        """As hypercorn's, in turns with checkpoints between: one read may hold thousands of empty frames."""
-        if isinstance(event, RawData):
-            await self._read(event.data)
-            return
+        """As hypercorn's, for the end of the connection."""
         self._noticed.set()
         await super().handle(event)
         for stream_id in list(self.stream_buffers):
             await self._forget_buffer(stream_id)
 
-    async def _read(self, data: bytes) -> None:
+    async def receive_bytes(self, data: bytes) -> None:
+        """Handle bytes in turns with checkpoints between: one read may hold thousands of empty frames."""
         start = 0
         while start < len(data) and not self.closed:
             try:

@@ -103,6 +103,15 @@ class Client:
         except OSError:  # the specification demands it of servers from version 2.4 on
             raise ClientLeft from None
 
+    async def respond(self, start: Message, body: Message) -> None:
+        """Send a whole response; ClientLeft if the server says that the client has gone."""
+        self.answered = True
+        try:
+            await self._send(start)
+            await self._send(body)
+        except OSError:
+            raise ClientLeft from None
+
     async def while_there(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run an async function, cancelled when the client leaves; the request's body has been read.
 

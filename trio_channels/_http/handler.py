@@ -18,6 +18,7 @@ The rules:
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import threading
 from collections.abc import Callable
@@ -44,7 +45,7 @@ from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import Counted
+from .._connection.supervisor import counts_of_connections
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -119,9 +120,10 @@ class DjangoHandler(ASGIHandler):
             client.mount, path = enter(scope, forced_or_root)
             # A path that is not below the mount point is taken for one from which a proxy has removed it.
             client.path = client.path if path is None else path
+        counts = counts_of_connections()
+        counts["http"] += 1
         try:
-            with Counted("http"):
-                await self._serve(client)
+            await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:
@@ -131,10 +133,15 @@ class DjangoHandler(ASGIHandler):
             logger.error("%s: answering 503", error)
             with suppress(ClientLeft):
                 await respond_plainly(client.send, 503, "The server is busy.")
+        finally:
+            counts["http"] -= 1
 
     async def _serve(self, client: Client) -> None:
         try:
-            body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
+            if client.has_no_body():
+                body: IO[bytes] = io.BytesIO()
+            else:
+                body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
         except REFUSED as error:
             await self._refuse(client, *refusal(error), error)
             return

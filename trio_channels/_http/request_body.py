@@ -41,8 +41,6 @@ async def read_body(client: Client, limit: int, timeout: float) -> IO[bytes]:
 
     It may take `timeout` seconds, and one second more for each :data:`SLOWEST` bytes that have come.
     """
-    if client.has_no_body():
-        return io.BytesIO()
     if (announced := announced_length(client.scope)) > limit:
         raise RequestBodyTooLarge(_TOO_LARGE.format(limit, f"Content-Length: {announced}"))
     with trio.move_on_after(timeout) as scope:

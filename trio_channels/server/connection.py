@@ -168,9 +168,12 @@ class ServerConnection(Writer):
             if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    return self._noted(self._transport.receive_nowait(MAX_RECV))
+                    data = self._transport.receive_nowait(MAX_RECV)
                 except trio.WouldBlock:
                     self._immediate = 0
+                else:
+                    self._more = len(data) == MAX_RECV
+                    return data
             timed = self.frames_to is None and not self._closing
             if timed:
                 self._expected_at = trio.current_time()
@@ -178,7 +181,8 @@ class ServerConnection(Writer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = self._noted(await self._transport.receive_when_readable(MAX_RECV))
+                    data = await self._transport.receive_when_readable(MAX_RECV)
+                    self._more = len(data) == MAX_RECV  # after less the next read waits at once: a try would be in vain
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:
@@ -191,11 +195,6 @@ class ServerConnection(Writer):
         except BROKEN as error:
             self._note(error)
             return b""
-        return data
-
-    def _noted(self, data: bytes) -> bytes:
-        """The data; after less than was asked for, the next read waits at once: a try would be in vain."""
-        self._more = len(data) == MAX_RECV
         return data
 
     def _expect(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -89,25 +90,23 @@ class Http1(H11Protocol):
     async def stream_send(self, event: Event) -> None:
         """Send an event of a request or WebSocket. Cancellation: may be sent in part."""
         if isinstance(event, StreamClosed):
-            if self._held_head:
-                await self.flush()
-            await self._end_stream()
+            await self.end_stream(STREAM_ID)
         elif isinstance(event, Response) and event.status_code >= 200:
-            await self._send_head(event)
+            await self.send_head(STREAM_ID, event.status_code, event.headers)
         elif isinstance(event, Body | EndBody):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
         else:
             await super().stream_send(event)
 
-    async def _send_head(self, response: Response) -> None:
-        """Hold the head until the body follows if its length is known; a streamed response sends it at once."""
-        headers = [*response.headers, *self.config.response_headers("h11")]
+    async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Hold a head until the body follows if its length is known; a streamed response sends it at once."""
+        headers = [*headers, *self.config.response_headers("h11")]
         # RFC 9110, section 10.1.1: the client may send the body that it has announced, or may not.
         unasked = self.connection.they_are_waiting_for_100_continue
         if unasked or self.keep_alive_requests >= self.config.keep_alive_max_requests:
             headers.append((b"connection", b"close"))
-        self._held_head = self.connection.send(h11.Response(headers=headers, status_code=response.status_code))
-        if self.stream is None or not body_is_known(self.stream.scope, response.status_code, headers):
+        self._held_head = self.connection.send(h11.Response(headers=headers, status_code=status))
+        if self.stream is None or not body_is_known(self.stream.scope, status, headers):
             await self.flush()
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
@@ -132,8 +131,10 @@ class Http1(H11Protocol):
         if data := self.connection.send(event):
             await self._server_connection.write(data)
 
-    async def _end_stream(self) -> None:
+    async def end_stream(self, stream_id: int) -> None:
         """End the stream; begin to wait for the next request, or to close the connection."""
+        if self._held_head:
+            await self.flush()
         stream = cast(HttpStream | WebSocketStream | None, self.stream)
         if stream is not None and stream.state is ASGIHTTPState.CLOSED:  # it has been answered, and logged
             stream.hang_up()
@@ -227,7 +228,6 @@ class Http1(H11Protocol):
         """Start the stream of a request. D19: without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2."""
         # Behind a proxy that forwards Upgrade for WebSockets, an upgraded client would bypass the proxy's rules, and
         # could forge forwarding headers. So would one that goes over to HTTP/2 after a request.
-        self._server_connection.expect_anew()
         first = self.keep_alive_requests == 0
         if first and request.method == b"PRI" and request.target == b"*" and request.http_version == b"2.0":
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])

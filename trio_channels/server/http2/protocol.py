@@ -237,17 +237,21 @@ class Http2(Draining):
     async def stream_send(self, event: StreamEvent) -> None:
         """As hypercorn's, but the head of a response whose length is known waits for the body."""
         if isinstance(event, Response):
-            await self._send_head(event)
+            await self.send_head(event.stream_id, event.status_code, event.headers)
         elif isinstance(event, Body | Data | EndBody | EndData):
             data = event.data if isinstance(event, Body | Data) else b""
             await self.send_body(event.stream_id, data, isinstance(event, EndBody | EndData))
         elif isinstance(event, StreamClosed):
-            await self._finish(event.stream_id)
-            await self._flush()
-            await self._close_stream(event.stream_id)
-            await self.send(Updated(idle=self.idle))
+            await self.end_stream(event.stream_id)
         else:
             await super().stream_send(event)
+
+    async def end_stream(self, stream_id: int) -> None:
+        """End a stream, after what is buffered. Cancellation: its application has been told."""
+        await self._finish(stream_id)
+        await self._flush()
+        await self._close_stream(stream_id)
+        await self.send(Updated(idle=self.idle))
 
     async def _close_stream(self, stream_id: int) -> None:
         """Send the application its disconnect, unless that was done. Cancellation: it has been sent."""

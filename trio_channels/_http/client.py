@@ -7,8 +7,9 @@ Otherwise a second task waits for the event.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
@@ -170,3 +171,13 @@ class Client:
             raise ServerProtocolError(
                 f"the server delivered {event['type']!r} after the whole request body; expected 'http.disconnect'"
             )
+
+
+def while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The async view, cancelled when the client of its request leaves."""
+
+    # No functools.wraps: it would copy the mark by which a class-based view says that it is async.
+    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
+
+    return cancellable

@@ -17,7 +17,6 @@ The rules:
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import threading
@@ -51,7 +50,7 @@ from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
 from ..exceptions import ConfigurationError, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
-from .client import Client, ClientLeft, with_one_cookie_header
+from .client import Client, ClientLeft, while_client_is_there, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
 from .request_body import REFUSED, read_body, refusal
@@ -138,9 +137,8 @@ class DjangoHandler(ASGIHandler):
 
     async def _serve(self, client: Client) -> None:
         try:
-            if client.has_no_body():
-                body: IO[bytes] = io.BytesIO()
-            else:
+            body: IO[bytes] = io.BytesIO()
+            if not client.has_no_body():
                 body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
         except REFUSED as error:
             await self._refuse(client, *refusal(error), error)
@@ -315,7 +313,7 @@ class DjangoHandler(ASGIHandler):
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """The view as the synchronous chain calls it."""
         atomic: Callable[..., Any] = super().make_view_atomic(view)
-        return async_to_sync(_while_client_is_there(atomic)) if iscoroutinefunction(atomic) else atomic
+        return async_to_sync(while_client_is_there(atomic)) if iscoroutinefunction(atomic) else atomic
 
     def adapt_method_mode(
         self,
@@ -345,11 +343,3 @@ class DjangoHandler(ASGIHandler):
 
 def _was_async(request: HttpRequest) -> bool:
     return request.resolver_match is not None and iscoroutinefunction(request.resolver_match.func)
-
-
-def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
-    # No functools.wraps: it would copy the mark by which a class-based view says that it is async.
-    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
-        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
-
-    return cancellable

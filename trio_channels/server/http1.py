@@ -147,9 +147,7 @@ class Http1(H11Protocol):
             h11s.start_next_cycle()
             await self.can_read.set()
             self._server_connection.expect_anew()
-            if self._server_connection.served.ending:
-                await self._server_connection.close_if_idle()
-        else:
+        else:  # also where the server shuts down
             await self.can_read.set()
             await self.send(Closed())
 

@@ -45,10 +45,6 @@ def without_wraps(function: Callable[..., Any]) -> Any:
     return wrapper
 
 
-async def module_function(event: Any) -> None:
-    await event["consumer"]()
-
-
 class Ways(AsyncWebsocketConsumer):
     groups = ("ways",)
     reached: ClassVar[list[str]] = []
@@ -86,14 +82,6 @@ class Ways(AsyncWebsocketConsumer):
 
     a_lambda = lambda self, event: self.send("a_lambda")  # noqa: E731
 
-    @classmethod
-    async def of_the_class(cls, event: Any) -> None:
-        cls.reached.append("of_the_class")
-
-    @staticmethod
-    async def of_no_instance(event: Any) -> None:
-        Ways.reached.append("of_no_instance")
-
     async def connect(self) -> None:
         self.set_in_connect = lambda event: self.send("set_in_connect")
         await self.accept()
@@ -106,6 +94,14 @@ class Ways(AsyncWebsocketConsumer):
     # No handlers.
     is_ready = property(lambda self: self.reached.append("is_ready"))
     serializer = dict
+
+    @classmethod
+    async def of_the_class(cls, event: Any) -> None:
+        cls.reached.append("of_the_class")
+
+    @staticmethod
+    async def of_no_instance(event: Any) -> None:
+        Ways.reached.append("of_no_instance")
 
     async def two_arguments(self, event: Any, more: Any) -> None:
         self.reached.append("two_arguments")
@@ -145,17 +141,21 @@ async def test_each_way_is_called() -> None:
         assert [await client.receive_from() for _ in WAYS] == list(WAYS)
 
 
-async def test_static_and_class_methods_are_called(reached: list[str]) -> None:
-    async with WebsocketCommunicator(Ways.as_asgi(), "/") as client:
-        await client.connect()
-        await tell("of.the_class", "of.no_instance", "plain")
-        assert await client.receive_from() == "plain"
-    assert reached == ["of_the_class", "of_no_instance"]
-
-
 async def test_no_message_reaches_anything_else(reached: list[str], caplog: pytest.LogCaptureFixture) -> None:
     kinds = (
-        *("is_ready", "serializer", "two_arguments", "close", "accept", "send", "dispatch", "start_soon", "as_asgi"),
+        *(
+            "of.the_class",
+            "of.no_instance",
+            "is_ready",
+            "serializer",
+            "two_arguments",
+            "close",
+            "accept",
+            "send",
+            "dispatch",
+            "start_soon",
+            "as_asgi",
+        ),
         *("_tell", "__init__", "scope", "channel_layer", "missing", "", None, 5, "websocket.receive", "http.request"),
         *("websocket.disconnect", "connect", "a\nb"),
     )
@@ -164,20 +164,24 @@ async def test_no_message_reaches_anything_else(reached: list[str], caplog: pyte
         await tell(*kinds, "plain")
         assert await client.receive_from() == "plain"
     assert reached == []
-    assert "ignores a channel layer message of type 'is_ready'" in caplog.text
+    assert "ignores a channel layer message of type 'of.the_class'" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "helper",
-    [lambda self, event: "text", lambda self, event: None, functools.partial(print), NotCallable(lambda *_: 1)],
-)
+async def told(consumer: Any, kind: str) -> None:
+    async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
+        await client.connect()
+        await tell(kind)
+        await client.wait()
+
+
+def one(*_arguments: Any) -> int:
+    return 1
+
+
+@pytest.mark.parametrize("helper", [one, lambda self, event: None, functools.partial(one), NotCallable(one)])
 async def test_handler_that_is_not_async_is_named(helper: Any) -> None:
-    consumer = type("Chat", (Ways,), {"helper": helper})
     with pytest.raises(ConfigurationError, match=r"must return an awaitable"):
-        async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
-            await client.connect()
-            await tell("helper")
-            await client.wait()
+        await told(type("Chat", (Ways,), {"helper": helper}), "helper")
 
 
 class SyncWays(WebsocketConsumer):
@@ -200,6 +204,9 @@ class SyncWays(WebsocketConsumer):
 
     @async_to_sync
     async def async_inside(self, event: Any) -> None:
+        await get_channel_layer().send(self.channel_name, {"type": "called_inside"})
+
+    def called_inside(self, event: Any) -> None:
         self.send("async_inside")
 
     async def coroutine(self, event: Any) -> None: ...
@@ -231,7 +238,4 @@ async def test_async_handler_of_a_sync_consumer_is_told(caplog: pytest.LogCaptur
 
 async def test_coroutine_of_a_sync_handler_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"^SyncWays\.returns_coroutine\(\) has returned a coroutine"):
-        async with WebsocketCommunicator(SyncWays.as_asgi(), "/") as client:
-            await client.connect()
-            await tell("returns_coroutine")
-            await client.wait()
+        await told(SyncWays, "returns_coroutine")

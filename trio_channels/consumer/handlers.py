@@ -5,8 +5,8 @@ attribute of the instance, is looked at when its message comes. The rules:
 
 - The handler of type ``chat.message`` is the method ``chat_message``: a dot becomes an underscore.
 - A handler is public and can be called with one argument, the message: a method, or whatever else the instance has
-  under that name, but no class and no property. In an async consumer its result must be awaitable; in a sync one it
-  must not be async.
+  under that name, but no class, property, class method or static method. In an async consumer its result must be
+  awaitable; in a sync one it must not be async.
 - The framework's own methods are not handlers, even where a subclass overrides them: a message ``{"type": "close"}``
   does not reach ``close()``. The exceptions are the methods marked with :func:`handles_client_event`.
 - The marked methods, and all handlers of ASGI's own events, serve the server only: a sender to a channel cannot forge a
@@ -28,6 +28,8 @@ from ..exceptions import ConfigurationError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "_trio_channels_client_event"
+
+_NOT_HANDLERS = (property, staticmethod, classmethod)
 
 _OVERFLOW_OR_NONE = Rule(f"None or {OVERFLOW.expected}", lambda value: value is None or OVERFLOW.holds(value))
 
@@ -80,7 +82,7 @@ class Handlers:
 
     def find(self, consumer: object, name: str) -> Callable[[Any], Any] | None:
         """The handler of that name, if it is not one of :attr:`methods`."""
-        if not self._allows(name) or isinstance(inspect.getattr_static(consumer, name, None), property):
+        if not self._allows(name) or isinstance(inspect.getattr_static(consumer, name, None), _NOT_HANDLERS):
             return None
         handler: Callable[[Any], Any] | None = getattr(consumer, name, None)
         if not callable(handler) or isinstance(handler, type):
@@ -95,7 +97,7 @@ class Handlers:
 
     def _is_handler(self, name: str) -> bool:
         value = inspect.getattr_static(self._cls, name)
-        if isinstance(value, staticmethod | classmethod | property | type | functools.partial) or not callable(value):
+        if isinstance(value, (*_NOT_HANDLERS, type, functools.partial)) or not callable(value):
             return False
         if not hasattr(value, "__get__"):  # a callable stored in the class that does not bind to instances
             return False

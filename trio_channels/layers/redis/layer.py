@@ -16,6 +16,7 @@ from .. import names
 from ..base import LayerOptions
 from ..message import Gap
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
+from .ignored import warn_of_options
 from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
@@ -44,14 +45,15 @@ class RedisStreamsChannelLayer(OpenableLayer):
     """Passes messages between the connections of many processes, through Redis Streams.
 
     Args:
-        hosts: a list of servers, each a URI, a (host, port) pair or a dict; or ``{"cluster": [...]}`` for a Redis
-            Cluster. Several servers share the groups.
+        hosts: a list of servers, each a URI, a (host, port) pair or a dict; one URI; or ``{"cluster": [...]}`` for a
+            Redis Cluster. Several servers share the groups.
         prefix: of every key.
         symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. It needs ``cryptography``.
         serializer_format: ``msgpack``, or ``json``, which has no bytes: they arrive as base64 text.
         timeout: seconds after which a call raises ChannelLayerUnavailable.
         inbox_capacity: most messages that wait for one process. Further ones are refused, counted, and reported to it
             as a gap.
+        random_prefix_length, on_disconnect, on_reconnect: options of channels_redis, ignored with a warning.
         options: see :class:`~trio_channels.layers.base.ChannelLayer`.
 
     Raises:
@@ -70,6 +72,9 @@ class RedisStreamsChannelLayer(OpenableLayer):
         serializer_format: SerializerFormat = "msgpack",
         timeout: float = TIMEOUT,
         inbox_capacity: int = INBOX_CAPACITY,
+        random_prefix_length: object = None,
+        on_disconnect: object = None,
+        on_reconnect: object = None,
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
@@ -82,6 +87,9 @@ class RedisStreamsChannelLayer(OpenableLayer):
         self.inbox_capacity = inbox_capacity
         self._codec = EntryCodec(serializer_format, symmetric_encryption_keys)
         self._topology = parse_topology(hosts, prefix)
+        warn_of_options(
+            random_prefix_length=random_prefix_length, on_disconnect=on_disconnect, on_reconnect=on_reconnect
+        )
 
     def __repr__(self) -> str:
         return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._sessions)} Trio runs>"

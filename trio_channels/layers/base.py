@@ -151,6 +151,7 @@ class ChannelLayer(abc.ABC):
 
         Raises:
             InvalidNameError: the channel name breaks the rules.
+            ForeignChannel: the channel belongs to another process or Trio run.
             ChannelLayerUnavailable: the backend did not answer in time.
 
         Cancellation: loses no message.

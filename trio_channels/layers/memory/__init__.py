@@ -105,6 +105,14 @@ class InMemoryChannelLayer(LocalDelivery):
         else:
             hub.counters.sent += 1
 
+    async def receive(self, channel: str) -> Message:
+        """See :meth:`ChannelLayer.receive`. Cancellation: loses no message."""
+        names.check_channel_name(channel)
+        home = self._home_of(channel)
+        if home is not None and home is not self._hub():
+            raise names.foreign(channel)
+        return await super().receive(channel)
+
     async def group_add(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_add`. Does nothing for a process-local channel that does not exist.
 

@@ -64,6 +64,20 @@ def is_process_local(channel: str) -> bool:
     return "!" in channel
 
 
+def new_reply_channel_name(prefix: str, process: str, mark: str) -> str:
+    """A new process-local channel name that also names the hub that made it, by its mark."""
+    name = new_channel_name(prefix, process)
+    place = name.index("!") + 1
+    # "r" is no hexadecimal digit: other names have no mark. As many characters as before.
+    return f"{name[:place]}r{mark}.{name[place + len(mark) + 2 :]}"
+
+
+def reply_mark(channel: str) -> str:
+    """The mark of the hub that made a channel of ``new_channel``; "" for other channels."""
+    tail = channel.partition("!")[2]
+    return tail[1:].partition(".")[0] if tail.startswith("r") else ""
+
+
 def process_of(channel: str) -> str:
     """The name of the process in the name of a process-local channel; see :func:`new_channel_name`."""
     return channel.partition("!")[0].rpartition(".")[2]

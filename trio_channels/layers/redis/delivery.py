@@ -177,7 +177,7 @@ class Delivery:
             self._hub.fan_out(group, envelope)
 
     def _to_channel(self, channel: str, envelope: Envelope) -> None:
-        mailbox = self._hub.mailboxes.get(channel)
+        mailbox = self._hub.find(channel)
         if mailbox is not None:
             mailbox.put(envelope)
         else:

@@ -98,7 +98,7 @@ class MembershipsElsewhere:
             if (event := self._confirmed.get(number)) is not None:  # else its caller waits no more
                 event.set()
             return
-        mailbox = self._hub.mailboxes.get(payload.name)
+        mailbox = self._hub.find(payload.name) if action == JOIN else None
         if action == LEAVE:
             self._hub.leave(group, payload.name)
         elif mailbox is not None:

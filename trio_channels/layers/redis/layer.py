@@ -195,7 +195,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         names.check_channel_name(channel)
         session = await self._working_session()
         await trio.lowlevel.checkpoint_if_cancelled()
-        mailbox = session.hub.mailboxes.get(channel)
+        mailbox = session.hub.find(channel)
         if mailbox is None and not names.is_process_local(channel):
             mailbox = self._ownerless(channel)
         if mailbox is not None:

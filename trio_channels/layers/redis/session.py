@@ -262,6 +262,7 @@ class OpenableLayer(LocalDelivery):
             raise InvalidChannelLayerError("the channel layer is already open in this Trio run; open it once")
         session = self._sessions[token] = self._entered[token] = self._new_session()
         self._hubs[token] = session.hub
+        session.hub.capacity_of = self.get_capacity
         try:
             await session.start(patient=patient)
         except BaseException:

@@ -31,6 +31,7 @@ BANDS: dict[str, str] = {
     "log": "A",
     "middleware": "A",
     "proxy_headers": "A",
+    "utils": "A",
     # -- B: Trio
     "": "B",
     "_concurrency.*": "B",

@@ -19,9 +19,9 @@ from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
 from ..layers.message import Envelope
 from .base import Consumer
-from .handlers import not_awaitable, not_synchronous
+from .handlers import get_handler_name, not_awaitable, not_synchronous
 
-__all__ = ["AsyncConsumer", "SyncConsumer"]
+__all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
 
 
 async def _nothing() -> None:
@@ -66,6 +66,10 @@ class AsyncConsumer(Consumer):
 
         Cancellation: seen before the message goes to the server; later it may or may not arrive.
         """
+        await self._connection.send(message)
+
+    async def base_send(self, message: Message) -> None:
+        """Send an ASGI message past a ``send`` that a subclass overrides; raises, and is cancelled, as :meth:`send`."""
         await self._connection.send(message)
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
@@ -135,6 +139,10 @@ class SyncConsumer(Consumer):
             ConnectionClosed: the client has gone, or has read nothing for ``SEND_TIMEOUT`` seconds.
             IllegalMessage: the message is malformed or not allowed now.
         """
+        self._outbox.put(message)
+
+    def base_send(self, message: Message) -> None:
+        """Send an ASGI message past a ``send`` that a subclass overrides; see :meth:`send`."""
         self._outbox.put(message)
 
     def start_soon(self, function: Callable[..., object], *args: Any, name: object = None) -> None:

@@ -45,6 +45,20 @@ def handler_name(kind: object) -> str:
     return _method_name(kind) if isinstance(kind, str) else ""
 
 
+def get_handler_name(message: Mapping[str, Any]) -> str:
+    """The name of the method that handles a message, as in Channels.
+
+    Raises:
+        ValueError: the message has no type that can name a method.
+    """
+    if "type" not in message:
+        raise ValueError(f"expected a message with a type; got one with the keys {sorted(map(str, message))}")
+    name = handler_name(message["type"])
+    if not name or name.startswith("_"):
+        raise ValueError(f"expected a type such as 'chat.message'; got {message['type']!r}")
+    return name
+
+
 @functools.lru_cache(maxsize=1_024)
 def _method_name(kind: str) -> str:
     # Interned: the interpreter's method cache compares names by identity.

@@ -18,6 +18,7 @@ from ..exceptions import InvalidChannelLayerError
 from .mailbox import Mailbox
 from .message import Envelope, Gap
 from .statistics import LayerStatistics
+from .validation import NameChecks
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 __all__ = [
@@ -47,7 +48,7 @@ class LayerOptions(TypedDict, total=False):
     overflow: Overflow
 
 
-class ChannelLayer(abc.ABC):
+class ChannelLayer(NameChecks, abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
 
     Args:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from typing import Any
 
 import pytest
+from django.test import LiveServerTestCase
 
 import trio_channels
+from trio_channels.apps import TrioChannelsConfig
 from trio_channels.consumer import get_handler_name
 from trio_channels.db import database_sync_to_async
-from trio_channels.exceptions import InvalidNameError
+from trio_channels.exceptions import (
+    InvalidNameError,
+    MessageTooLarge,
+    RequestAborted,
+    RequestTimeout,
+    TrioChannelsError,
+)
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
-from trio_channels.layers import DEFAULT_CHANNEL_LAYER, InMemoryChannelLayer
+from trio_channels.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, InMemoryChannelLayer
+from trio_channels.layers.base import ChannelLayer
+from trio_channels.management.commands.runworker import Command
+from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from trio_channels.security.websocket import OriginValidator
 from trio_channels.sync import sync_to_async
-from trio_channels.testing import WebsocketCommunicator
+from trio_channels.testing import ChannelsLiveServerTestCase, WebsocketCommunicator
 
 LAYER = InMemoryChannelLayer()
 
@@ -118,3 +131,41 @@ def test_import_error_says_what_replaces_a_name(name: str) -> None:
         getattr(utils, name)
     with pytest.raises(AttributeError, match="no attribute 'other'"):
         utils.other  # noqa: B018
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("router", "key"), [(ProtocolTypeRouter, "websocket"), (ProtocolTypeRouter, "http"), (ChannelNameRouter, "jobs")]
+)
+def test_router_shows_its_application_mapping(router: Any, key: str) -> None:
+    assert router({key: application}).application_mapping[key] is application
+
+
+def test_validator_shows_its_allowed_origins() -> None:
+    assert list(OriginValidator(application, ["https://example.org"]).allowed_origins) == ["https://example.org"]
+
+
+def test_base_class_of_layers_has_two_names() -> None:
+    assert BaseChannelLayer is ChannelLayer
+
+
+@pytest.mark.parametrize("error", [RequestAborted, RequestTimeout, MessageTooLarge])
+def test_exceptions_of_channels_are_there(error: type[Exception]) -> None:
+    assert issubclass(error, TrioChannelsError)
+
+
+def test_runworker_adds_its_arguments() -> None:
+    parser = argparse.ArgumentParser()
+    Command().add_arguments(parser)
+    assert parser.parse_args(["jobs"]).channels == ["jobs"]
+
+
+def test_application_of_the_project_has_a_name() -> None:
+    assert (TrioChannelsConfig.name, TrioChannelsConfig.verbose_name) == ("trio_channels", "trio-channels")
+
+
+@pytest.mark.parametrize("hook", ["setUpClass", "tearDownClass"])
+def test_live_server_begins_and_ends_as_djangos(hook: str) -> None:
+    assert getattr(ChannelsLiveServerTestCase, hook).__func__ is getattr(LiveServerTestCase, hook).__func__

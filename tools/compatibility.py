@@ -79,7 +79,8 @@ def _has(owner: Any, name: str) -> bool:
         return True
     classes = [base for base in getattr(owner, "__mro__", ()) if base.__module__.startswith("trio_channels")]
     return any(
-        name in inspect.get_annotations(base)
+        name in vars(base)  # a property of the class may fail there
+        or name in inspect.get_annotations(base)
         or re.search(rf"\b(self|cls)\.{name}\b[^=\n]*=[^=]", inspect.getsource(base))
         for base in classes
     )

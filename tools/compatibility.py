@@ -75,12 +75,12 @@ def exists(place: str) -> bool:
 
 
 def _has(owner: Any, name: str) -> bool:
-    if hasattr(owner, name):
+    bases = getattr(owner, "__mro__", ())
+    if hasattr(owner, name) or any(name in vars(base) for base in bases):  # a property of the class may fail there
         return True
-    classes = [base for base in getattr(owner, "__mro__", ()) if base.__module__.startswith("trio_channels")]
+    classes = [base for base in bases if base.__module__.startswith("trio_channels")]
     return any(
-        name in vars(base)  # a property of the class may fail there
-        or name in inspect.get_annotations(base)
+        name in inspect.get_annotations(base)
         or re.search(rf"\b(self|cls)\.{name}\b[^=\n]*=[^=]", inspect.getsource(base))
         for base in classes
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import LiveServerTestCase
+from django.urls import path
 
 import trio_channels
 from trio_channels.apps import TrioChannelsConfig
@@ -24,7 +25,7 @@ from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketCon
 from trio_channels.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, InMemoryChannelLayer
 from trio_channels.layers.base import ChannelLayer
 from trio_channels.management.commands.runworker import Command
-from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import OriginValidator
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import ChannelsLiveServerTestCase, WebsocketCommunicator
@@ -58,7 +59,7 @@ def test_group_names() -> None:
         assert LAYER.valid_group_name("room.1")
     with pytest.raises(InvalidNameError):
         LAYER.require_valid_group_name("a!b")
-    assert LAYER.invalid_name_error.format("Group").startswith("a Group name must be a str")
+    assert LAYER.invalid_name_error.format("Group").startswith("Group name must be a str")
     assert not LAYER.match_type_and_length("a" * LAYER.MAX_NAME_LENGTH)
 
 
@@ -169,3 +170,21 @@ def test_application_of_the_project_has_a_name() -> None:
 @pytest.mark.parametrize("hook", ["setUpClass", "tearDownClass"])
 def test_live_server_begins_and_ends_as_djangos(hook: str) -> None:
     assert getattr(ChannelsLiveServerTestCase, hook).__func__ is getattr(LiveServerTestCase, hook).__func__
+
+
+async def answers(scope: Any, receive: Any, send: Any) -> str:
+    return "answer"
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        ProtocolTypeRouter({"http": answers}),
+        URLRouter([path("", answers)]),  # type: ignore[arg-type, list-item]
+        URLRouter([path("", URLRouter([path("", answers)]))]),  # type: ignore[arg-type, list-item]
+        ChannelNameRouter({"jobs": answers}),
+    ],
+    ids=lambda router: type(router).__name__,
+)
+async def test_router_returns_what_its_application_returns(router: Any) -> None:
+    assert await router({"type": "http", "path": "/", "channel": "jobs"}, None, None) == "answer"

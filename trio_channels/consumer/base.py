@@ -153,7 +153,7 @@ class Consumer:
             finally:
                 # The dispatcher refers back to this consumer. Without the cycle both are freed at once, and not by a
                 # pass of the garbage collector, which stops all connections, the longer the more there are.
-                del self._dispatcher
+                self.__dict__.pop("_dispatcher", None)  # gone if a test has called one instance twice
 
     def _application(self) -> Callable[[], Awaitable[Message | None]]:
         return self._dispatcher.run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
+from ..exceptions import InvalidNameError
 from . import names
 
 
@@ -15,18 +16,23 @@ class NameChecks:
     MAX_NAME_LENGTH = names.MAX_NAME_LENGTH + 1
     #: The text for an error about a name, with a place for its kind.
     invalid_name_error = (
-        f"a {{}} name must be a str of 1 to {names.MAX_NAME_LENGTH} ASCII letters, digits, '-', '_' and '.'"
+        f"{{}} name must be a str of 1 to {names.MAX_NAME_LENGTH} ASCII letters, digits, '-', '_' and '.'"
     )
 
     def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:
         """Return True for a valid channel name, or raise InvalidNameError; `receive` has no effect."""
-        names.check_channel_name(name)
+        if not names.is_channel_name(name):
+            raise self._invalid("channel", name)
         return True
 
     def require_valid_group_name(self, name: object) -> bool:
         """Return True for a valid group name, or raise InvalidNameError."""
-        names.check_group_name(name)
+        if not names.is_group_name(name):
+            raise self._invalid("group", name)
         return True
+
+    def _invalid(self, kind: str, name: object) -> InvalidNameError:
+        return InvalidNameError(f"{self.invalid_name_error.format(kind.capitalize())}; got {name!r}")
 
     def valid_channel_names(self, names: Iterable[object], receive: bool = False) -> bool:
         """As :meth:`require_valid_channel_name`, for several names."""
@@ -53,4 +59,4 @@ class NameChecks:
 
 
 def _deprecated(name: str) -> None:
-    warnings.warn(f"{name}() is deprecated: call require_{name}()", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{name} is deprecated: call require_{name}()", DeprecationWarning, stacklevel=3)

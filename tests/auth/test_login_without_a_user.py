@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.backends.db import SessionStore
 
 from trio_channels.auth import get_user, login, logout
@@ -38,7 +39,20 @@ async def test_nobody_cannot_be_logged_in(more: dict[str, Any]) -> None:
     assert scope.get("user") == more.get("user")
 
 
-async def test_logging_nobody_out_leaves_nobody(user: User, blocking_queries: None) -> None:
-    scope = scope_with()
-    await logout(scope)
+@pytest.mark.parametrize("more", [{}, {"user": None}, {"user": AnonymousUser()}])
+async def test_logging_nobody_out_sends_no_signal(more: dict[str, Any], transactional_db: None) -> None:
+    signals: list[Any] = []
+
+    def receiver(**arguments: Any) -> None:
+        signals.append(arguments["user"])
+
+    scope = scope_with(**more)
+    scope["session"]["key"] = "value"
+    user_logged_out.connect(receiver)
+    try:
+        await logout(scope)
+    finally:
+        user_logged_out.disconnect(receiver)
+    assert signals == []
     assert isinstance(scope["user"], AnonymousUser)
+    assert scope["session"].is_empty()

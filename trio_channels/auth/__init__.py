@@ -106,11 +106,17 @@ def _login(scope: Scope, user: AbstractBaseUser, backend: str | None) -> None:
 def _logout(scope: Scope) -> None:
     from .request import ConnectionRequest
 
-    auth.logout(ConnectionRequest(scope))
+    user = scope.get("user")
+    if user is None or not getattr(user, "is_authenticated", True):
+        scope["session"].flush()  # without a signal, as in Channels
+    else:
+        auth.logout(ConnectionRequest(scope))
 
 
 async def logout(scope: Scope) -> None:
     """Log the user out: the session's data is deleted, and ``scope["user"]`` becomes anonymous.
+
+    Without a user in the scope only the session's data is deleted, and no signal is sent.
 
     The receivers of Django's signal get a request as those of :func:`login`.
 

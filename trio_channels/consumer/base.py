@@ -153,7 +153,8 @@ class Consumer:
             finally:
                 # The dispatcher refers back to this consumer. Without the cycle both are freed at once, and not by a
                 # pass of the garbage collector, which stops all connections, the longer the more there are.
-                self.__dict__.pop("_dispatcher", None)  # gone if a test has called one instance twice
+                if self._connection is connection:  # else a test has called the instance again
+                    del self._dispatcher
 
     def _application(self) -> Callable[[], Awaitable[Message | None]]:
         return self._dispatcher.run

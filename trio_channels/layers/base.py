@@ -53,7 +53,8 @@ class ChannelLayer(NameChecks, abc.ABC):
 
     Args:
         expiry: seconds a message may wait in a mailbox before it counts as lost; 60 by default.
-        group_expiry: seconds after which an unused channel of :meth:`new_channel` is forgotten; a day by default.
+        group_expiry: seconds after which an unused channel of :meth:`new_channel` leaves its groups, and an unused named
+            channel is forgotten; a day by default.
         capacity: messages a mailbox holds; 100 by default.
         channel_capacity: glob or compiled regular expression -> capacity, for channel names; the first match counts.
         overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,
@@ -162,8 +163,8 @@ class ChannelLayer(NameChecks, abc.ABC):
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make a process-local channel and return its name, for use with :meth:`receive`.
 
-        Connections and subscribers do not need it: they have channels that end with them. A channel made here is
-        forgotten after ``group_expiry`` seconds without use.
+        Connections and subscribers do not need it: they have channels that end with them. A channel made here costs
+        nothing while no message waits; it leaves its groups after ``group_expiry`` seconds without use.
 
         Args:
             prefix: the first part of the name.

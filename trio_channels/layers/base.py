@@ -53,8 +53,8 @@ class ChannelLayer(NameChecks, abc.ABC):
 
     Args:
         expiry: seconds a message may wait in a mailbox before it counts as lost; 60 by default.
-        group_expiry: seconds after which an unused channel of :meth:`new_channel` leaves its groups, and an unused named
-            channel is forgotten; a day by default.
+        group_expiry: seconds after which an unused channel of :meth:`new_channel` leaves its groups, and an unused
+            named channel is forgotten; a day by default.
         capacity: messages a mailbox holds; 100 by default.
         channel_capacity: glob or compiled regular expression -> capacity, for channel names; the first match counts.
         overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,

@@ -211,3 +211,10 @@ def test_no_type_reaches_what_is_no_handler(kind: object) -> None:
 )
 def test_reason_says_what_is_lacking(kind: object, why: str) -> None:
     assert why in why_unhandled(Consumer, kind)
+
+
+def test_representation_lists_the_methods() -> None:
+    class Bare:
+        async def chat_message(self, event: Any) -> None: ...
+
+    assert repr(Handlers(Bare, (), is_async=True)) == "<Handlers of Bare: chat_message>"

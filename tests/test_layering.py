@@ -31,6 +31,7 @@ BANDS: dict[str, str] = {
     "log": "A",
     "middleware": "A",
     "proxy_headers": "A",
+    "utils": "A",
     # -- B: Trio
     "": "B",
     "_concurrency.*": "B",
@@ -59,6 +60,7 @@ BANDS: dict[str, str] = {
     "bridge.*": "C",
     "checks": "C",
     "consumer": "C",
+    "consumer.base": "C",
     "db": "C",
     "generic.*": "C",
     "health": "C",

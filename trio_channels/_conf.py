@@ -64,6 +64,11 @@ SETTINGS: dict[str, _Setting] = {
     "SHUTDOWN_GRACE": _Setting(30.0, SECONDS),
     "TRANSACTION_TIMEOUT": _Setting(30.0, SECONDS),
     "SESSION_RECHECK": _Setting(0.0, SECONDS_OR_ZERO),
+    "RELAY_POLL": _Setting(1.0, SECONDS),
+    "RELAY_BATCH": _Setting(100, COUNT),
+    "RELAY_LEASE": _Setting(30.0, SECONDS),
+    "RELAY_ATTEMPTS": _Setting(5, COUNT),
+    "RELAY_RETENTION": _Setting(604_800.0, SECONDS_OR_ZERO),
 }
 
 

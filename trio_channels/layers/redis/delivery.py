@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from ..hub import Hub
+from ..identities import Identities
 from ..mailbox import Mailbox
 from ..message import Envelope, Gap
 from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
@@ -105,6 +106,7 @@ class Delivery:
         self._on_probe = on_probe
         self._on_flush = on_flush
         self.duplicates = DuplicateFilter()
+        self._identities = Identities()
         # Redis' time minus Trio's; for entries older than _clock_set_at the offset before Redis' clock was set.
         self._clock_offset = 0.0
         self._clock_set_at, self._old_clock = 0.0, 0.0
@@ -152,6 +154,10 @@ class Delivery:
             # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
             if self.duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
+            if payload.identity:
+                if payload.identity in self._identities:
+                    return None
+                self._identities.add(payload.identity)
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return None

@@ -55,8 +55,15 @@ def memory() -> Iterator[InMemoryChannelLayer]:
 
 async def until_empty() -> None:
     """Wait until relays have sent everything."""
-    while (await outbox.astatus()).pending:
+    while (await outbox.astatus()).pending:  # noqa: ASYNC110 - it is in the database
         await trio.sleep(0.005)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    with trio.fail_after(60):
+        while not holds():  # noqa: ASYNC110 - whatever it is
+            await trio.sleep(0.005)
 
 
 async def numbers(events: AsyncIterator[Any], count: int) -> list[int]:

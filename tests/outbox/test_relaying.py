@@ -193,8 +193,8 @@ async def test_row_that_was_sent_and_not_deleted_is_sent_once(
             await until(lambda: relay.statistics().sent == 2)
             await layer.group_send("g", {"type": "t", "n": 3})
             assert await numbers(events, 1) == [3]
-    assert caplog.text.count("cannot be read: away") == 1
-    assert caplog.text.count("can be read again") == 1
+    assert caplog.text.count("cannot be used: away") == 1
+    assert caplog.text.count("can be used again") == 1
 
 
 async def test_several_relays_keep_the_order_of_each_group(database: Any, layer_block: LayerBlock) -> None:

@@ -50,9 +50,16 @@ async def listen(using: str, wake: Callable[[], object]) -> None:
                         wake()
         except database_error as error:
             if not is_away:
-                logger.warning("%s does not notify: %s; the relay looks every RELAY_POLL seconds", using, error)
+                logger.warning(
+                    "%s does not notify: %s; the relay looks every RELAY_POLL seconds", using, first_line(error)
+                )
             is_away = True
         await backoff.wait()
+
+
+def first_line(error: Exception) -> str:
+    """The reason in an error of a database driver, whose further lines are advice."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _take_notifications(pgconn: Any) -> int:

@@ -29,7 +29,7 @@ from .._concurrency.wakeup import Wakeup
 from .._threads.database import run_in_thread
 from ..exceptions import ChannelLayerUnavailable, WorkerPoolBusy
 from ..layers import channel_layers
-from .listening import can_listen, listen
+from .listening import can_listen, first_line, listen
 from .models import OutboxMessage
 from .store import Store
 from .writing import require_app
@@ -121,12 +121,12 @@ class Relay:
                 is_busy = await self._relay_batch()
             except (django.db.Error, WorkerPoolBusy) as error:
                 if not is_away:
-                    logger.warning("the outbox in %r cannot be read: %s", self._store.using, str(error).strip())
+                    logger.warning("the outbox in %r cannot be used: %s", self._store.using, first_line(error))
                 is_away = True
                 await pauses.wait()
                 continue
             if is_away:
-                logger.info("the outbox in %r can be read again", self._store.using)
+                logger.info("the outbox in %r can be used again", self._store.using)
             is_away = False
             pauses.reset()
             if not is_busy:

@@ -10,7 +10,12 @@ import trio_channels
 # Some modules read settings when they are imported, or import Django's models.
 settings.configure(
     SECRET_KEY="only for building the documentation",
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "trio_channels.outbox",
+    ],
     USE_TZ=True,
 )
 django.setup()

@@ -290,3 +290,15 @@ async def test_send_that_hangs_ends_with_the_lease(sqlite_database: Any, faulty:
     async with layer.subscribe("g") as events, outbox.relay():
         assert await numbers(events, 1) == [1]
     assert layer.attempts == 2
+
+
+async def test_relay_runs_until_it_is_cancelled(sqlite_database: Any, memory: Any) -> None:
+    await send("g", 1)
+    async with memory.subscribe("g") as events, trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.run_relay)
+        assert await numbers(events, 1) == [1]
+        nursery.cancel_scope.cancel()
+
+
+def test_relay_says_what_it_has_done() -> None:
+    assert repr(outbox.Relay("other")).startswith("<Relay of <Store of the outbox in 'other'>, RelayStatistics(sent=0,")

@@ -5,6 +5,7 @@ commits, although PostgreSQL gives an id before the commit:
 
 - A transaction that begins to write after another one has committed gets higher ids. A query that sees its rows sees
   those of the other one too, unless these have been sent already. So they are sent in the order of the commits.
+  (Its sequence must have no CACHE, which is PostgreSQL's default; otherwise each connection has ids in stock.)
 - Of two transactions at the same time, the one with the lower ids may commit later. Its rows are then sent later. They
   are not skipped: a relay remembers no last id, but takes whatever rows there are, and deletes those that it has sent.
 

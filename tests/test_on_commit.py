@@ -277,6 +277,19 @@ async def test_cancellation_during_the_commit_sends(sqlite_database: Any, layer:
     assert layer.sent == [1, 2]
 
 
+async def test_call_that_is_cancelled_before_its_commit_sends(sqlite_database: Any, layer: Noting) -> None:
+    """As a synchronous view whose client leaves: it goes on to its end."""
+    with trio.CancelScope() as scope:
+
+        def view() -> None:
+            with transaction.atomic():
+                later(1)
+                async_to_sync(cancel_scope)(scope)
+
+        await database_sync_to_async(view)()
+    assert layer.sent == [1]
+
+
 async def cancel_scope(scope: trio.CancelScope) -> None:
     scope.cancel()
 

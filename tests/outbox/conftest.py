@@ -20,7 +20,7 @@ from ..layers.conftest import redis_server  # noqa: F401 - a fixture
 LayerBlock = Callable[[], AbstractAsyncContextManager[ChannelLayer]]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=[pytest.param("memory", marks=pytest.mark.slow), "redis"])
 def layer_block(request: pytest.FixtureRequest) -> LayerBlock:
     """``async with layer_block() as layer``: a layer of each kind is open, and the default one."""
 

@@ -41,9 +41,9 @@ def send(*groups: str, layer: str = "default") -> list[int]:
     return list(OutboxMessage.objects.order_by("id").values_list("pk", flat=True))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_relay_works_until_a_signal(
-    database: Any, on_redis: None, number: int, caplog: pytest.LogCaptureFixture
+    postgres_database: Any, on_redis: None, number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "trio_channels.outbox")
     send("g", "h")

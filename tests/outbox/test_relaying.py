@@ -102,7 +102,7 @@ async def send(group: str, *numbers: int) -> None:
         await outbox.agroup_send(group, {"type": "t", "n": n})
 
 
-async def test_row_that_fails_is_tried_again_in_order(database: Any, faulty: Faulty, at_once: None) -> None:
+async def test_row_that_fails_is_tried_again_in_order(postgres_database: Any, faulty: Faulty, at_once: None) -> None:
     faulty.errors = [ValueError("broken")] * 4
     await send("bad", 1, 2)
     async with faulty.subscribe("bad") as events, outbox.relay() as relay:
@@ -138,6 +138,7 @@ async def test_row_is_set_aside_and_later_ones_go_on(
     assert (await outbox.astatus()).set_aside == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value", "error"),
     [
@@ -162,7 +163,7 @@ async def test_row_that_cannot_be_decoded_is_set_aside(
 
 
 async def test_layer_that_is_away_is_waited_for(
-    database: Any, faulty: Faulty, caplog: pytest.LogCaptureFixture
+    sqlite_database: Any, faulty: Faulty, caplog: pytest.LogCaptureFixture
 ) -> None:
     faulty.errors = [ChannelLayerUnavailable("away")] * 3
     await send("bad", 1, 2)
@@ -197,6 +198,7 @@ async def test_row_that_was_sent_and_not_deleted_is_sent_once(
     assert caplog.text.count("can be used again") == 1
 
 
+@pytest.mark.slow
 async def test_several_relays_keep_the_order_of_each_group(database: Any, layer_block: LayerBlock) -> None:
     groups, count = [f"g{n}" for n in range(5)], 12
     async with layer_block() as layer, AsyncExitStack() as stack:

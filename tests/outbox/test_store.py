@@ -85,6 +85,7 @@ def test_row_that_commits_late_is_sent_late_and_not_skipped(postgres_database: A
 Step = tuple[int, str]
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=25, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(
     steps=strategies.lists(

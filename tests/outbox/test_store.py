@@ -152,13 +152,14 @@ def test_other_relay_gets_no_bucket_that_is_taken(database: Any) -> None:
 
 
 def test_other_relay_gets_the_other_groups(database: Any) -> None:
-    first, second = store(), store()
+    first, second = store(), store(batch=2)
     send("g", 1)
     first.claim()
-    send("g", 2)
-    send("h", 3)
-    assert texts(second.claim()) == [3]
-    assert texts(first.claim()) == [1, 2]
+    for n in range(2, 10):  # more than the second relay takes
+        send("g", n)
+    send("h", 10)
+    assert texts(second.claim()) == [10]
+    assert texts(first.claim()) == list(range(1, 10))
 
 
 def test_lease_of_a_dead_relay_ends(database: Any) -> None:

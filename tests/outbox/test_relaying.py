@@ -304,3 +304,15 @@ async def test_relay_runs_until_it_is_cancelled(sqlite_database: Any, memory: An
 
 def test_relay_says_what_it_has_done() -> None:
     assert repr(outbox.Relay("other")).startswith("<Relay of <Store of the outbox in 'other'>, RelayStatistics(sent=0,")
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), ChannelLayerUnavailable("away")])
+async def test_next_attempt_does_not_wait_for_the_next_look(
+    settings: Any, sqlite_database: Any, faulty: Faulty, at_once: None, error: Exception
+) -> None:
+    settings.TRIO_CHANNELS = {"RELAY_POLL": 3600.0}
+    channel_layers.set("default", faulty)  # the setting has reset it
+    faulty.errors = [error] * 2
+    await send("bad", 1)
+    async with faulty.subscribe("bad") as events, outbox.relay():
+        assert await numbers(events, 1) == [1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from django.db import connections
 from django.utils import timezone
 
@@ -46,13 +47,18 @@ async def test_commit_wakes_the_relay(only_notified: None, postgres_database: An
         assert await numbers(events, 1) == [2]
 
 
-async def test_retry_wakes_the_relay(only_notified: None, postgres_database: Any, memory: Any) -> None:
+async def test_retry_wakes_the_relay(
+    only_notified: None, postgres_database: Any, postgres: PostgresServer, memory: Any
+) -> None:
     await outbox.agroup_send("g", {"type": "t", "n": 1})
     await OutboxMessage.objects.aupdate(set_aside_at=timezone.now())
     async with memory.subscribe("g") as events, outbox.relay() as relay:
         await outbox.agroup_send("g", {"type": "t", "n": 2})
         assert await numbers(events, 1) == [2]
-        await until(lambda: relay.statistics().sent == 1)
+        await until(lambda: listeners(postgres) and relay.statistics().sent == 1)
+        await until(lambda: relay._wakeup.waited_for)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await until(lambda: relay._wakeup.waited_for)
         assert await outbox.aretry() == 1
         assert await numbers(events, 1) == [1]
 

@@ -308,11 +308,30 @@ def test_relay_says_what_it_has_done() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("broken"), ChannelLayerUnavailable("away")])
 async def test_next_attempt_does_not_wait_for_the_next_look(
-    settings: Any, sqlite_database: Any, faulty: Faulty, at_once: None, error: Exception
+    settings: Any, sqlite_database: Any, faulty: Faulty, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    monkeypatch.setattr(relaying, "FIRST_PAUSE", 0.2)  # long enough for the relay to come to rest
     settings.TRIO_CHANNELS = {"RELAY_POLL": 3600.0}
     channel_layers.set("default", faulty)  # the setting has reset it
-    faulty.errors = [error] * 2
+    faulty.errors = [error]
     await send("bad", 1)
     async with faulty.subscribe("bad") as events, outbox.relay():
         assert await numbers(events, 1) == [1]
+
+
+@pytest.mark.slow
+async def test_relays_that_are_cancelled_anywhere_send_once_in_order(database: Any, layer_block: LayerBlock) -> None:
+    count = 40
+    async with layer_block() as layer, layer.subscribe("g") as events, layer.subscribe("h") as others:
+        await send("g", *range(count))
+        await send("h", *range(count))
+        for step in range(40):
+            with trio.move_on_after(0.002 * step):
+                await outbox.run_relay()
+        async with outbox.relay():
+            assert await numbers(events, count) == list(range(count))
+            assert await numbers(others, count) == list(range(count))
+            await until_empty()
+            await layer.group_send("g", {"type": "t", "n": count})
+            assert await numbers(events, 1) == [count]
+    assert await RelayLease.objects.exclude(holder="").acount() == 0

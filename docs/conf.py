@@ -18,7 +18,12 @@ import compatibility  # noqa: E402
 # Some modules read settings when they are imported, or import Django's models.
 settings.configure(
     SECRET_KEY="only for building the documentation",
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "trio_channels.outbox",
+    ],
     USE_TZ=True,
 )
 django.setup()

@@ -67,6 +67,8 @@ BANDS: dict[str, str] = {
     "layers": "C",
     "layers.lifespan": "C",
     "management.*": "C",
+    "on_commit": "C",
+    "outbox.*": "C",
     "routing": "C",
     "runner.*": "C",
     "security.*": "C",

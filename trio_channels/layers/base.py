@@ -213,6 +213,18 @@ class ChannelLayer(NameChecks, abc.ABC):
         Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
         """
 
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """As :meth:`group_send`, for a message that may be sent again: no member gets two of one `identity`.
+
+        The identity is bytes that no other message has, such as a random UUID. Each receiving process remembers the
+        latest 65,536. A layer that does not override this method sends every time.
+
+        Args, Raises and Cancellation: as :meth:`group_send`.
+        """
+        await self.group_send(group, message, exclude=exclude)
+
     async def group_broadcast(
         self,
         group: str,

@@ -14,6 +14,7 @@ from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
 from ..hub import Hub
+from ..identities import Identities
 from ..local import LocalDelivery
 from ..message import round_trip
 from ..work import WorkQueue
@@ -41,6 +42,7 @@ class InMemoryChannelLayer(LocalDelivery):
         super().__init__(**options)
         self._work_queues: dict[str, MemoryWorkQueue] = {}
         self._has_warned = False
+        self._identities = Identities()
 
     async def __aenter__(self) -> Self:
         """See :meth:`ChannelLayer.__aenter__`: the layer needs no opening. Cancellation: there is no checkpoint."""
@@ -161,6 +163,16 @@ class InMemoryChannelLayer(LocalDelivery):
         else:
             self._fan_out(here, group, copy, others)
         await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """See :meth:`ChannelLayer.group_send_once`. Cancellation: atomic, as :meth:`group_send`."""
+        if identity in self._identities:
+            await trio.lowlevel.checkpoint()
+            return
+        await self.group_send(group, message, exclude=exclude)
+        self._identities.add(identity)
 
     def _fan_out(self, here: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         self._fan_out_elsewhere(here, group, message, exclude)

@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from ..hub import Hub
+from ..identities import Identities
 from ..mailbox import Mailbox
 from ..message import Envelope, Gap
 from .codec import CHANNEL, GROUP, MEMBERSHIP, PROBE, EntryCodec, Payload, UndecodableEntry
@@ -107,6 +108,7 @@ class Delivery:
         self._on_flush = on_flush
         self._on_membership = on_membership
         self.duplicates = DuplicateFilter()
+        self._identities = Identities()
         # Redis' time minus Trio's; for entries older than _clock_set_at the offset before Redis' clock was set.
         self._clock_offset = 0.0
         self._clock_set_at, self._old_clock = 0.0, 0.0
@@ -157,6 +159,10 @@ class Delivery:
             if payload.kind == MEMBERSHIP:
                 self._on_membership(payload)
                 return None
+            if payload.identity:
+                if payload.identity in self._identities:
+                    return None
+                self._identities.add(payload.identity)
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return None

@@ -179,6 +179,19 @@ class RedisStreamsChannelLayer(OpenableLayer):
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1
 
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """See :meth:`ChannelLayer.group_send_once`. Raises and Cancellation: as :meth:`group_send`."""
+        names.check_group_name(group)
+        others = names.check_excluded(exclude)
+        session = await self._working_session()
+        shard = session.shard_for(group)
+        blob = self._codec.pack(GROUP, group, message, others, identity)
+        part = shard.group_sends.part(group, blob)
+        await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
+        session.hub.counters.group_sent += 1
+
     async def group_add(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 

@@ -10,6 +10,7 @@ The rules:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -37,8 +38,8 @@ class Dispatcher:
     """The body of a consumer's connection, with client events and, if there is a mailbox, layer messages."""
 
     __slots__ = (
-        *("_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done", "_mailbox"),
-        *("_running", "_stopped"),
+        *("_began", "_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done"),
+        *("_mailbox", "_running", "_stopped"),
     )
 
     def __init__(
@@ -59,6 +60,7 @@ class Dispatcher:
         self._finished = finished  # called after each event: whether the connection has nothing more to do
         self._running = 0
         self._stopped = False
+        self._began = 0.0  # the time at which the handler began, for metrics
         self._handler_done = Wakeup()
         if mailbox is not None:
             # A handler may be stuck in a send to a client that does not read. It must not keep the connection.
@@ -70,6 +72,7 @@ class Dispatcher:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
         connection, wakeup = self._connection, self._connection.wakeup
         start = self._start_handling if self._concurrency == 1 else self._handle_beside
+        series = connection.series if self._concurrency == 1 else None
         while True:
             # Handlers are awaited here, not in another coroutine: each one more costs time and memory per message, most
             # when a thousand connections send at the same time.
@@ -90,6 +93,8 @@ class Dispatcher:
                     if (handling := begin(self._from_client, event)) is not None:
                         await handling
                     connection.activity = None
+                    if series is not None:
+                        series.handlers.observe(time.perf_counter() - self._began)
                 # A finished connection handles no more layer messages: their handlers would only send more.
                 finished = self._finished is not None and self._finished()
                 mailbox = None if finished else self._mailbox
@@ -100,6 +105,8 @@ class Dispatcher:
                     if (handling := start(self._from_layer, message)) is not None:
                         await handling
                     connection.activity = None
+                    if series is not None:
+                        series.handlers.observe(time.perf_counter() - self._began)
                 elif event is None:
                     if finished and not self._running:
                         return None
@@ -109,13 +116,19 @@ class Dispatcher:
                         if (handling := start(self._from_layer, given)) is not None:
                             await handling
                         connection.activity = None
+                        if series is not None:
+                            series.handlers.observe(time.perf_counter() - self._began)
             except Exception as error:
+                if series is not None and connection.activity is not None:
+                    series.handlers.observe(time.perf_counter() - self._began)
                 if not await self._is_normal(error, connection.activity):
                     raise
                 connection.activity = None  # the rest of the client's events is still handled
 
     def _start_handling(self, handler: Handler, message: Message) -> Awaitable[object] | None:
         self._connection.activity = message.get("type")
+        if self._connection.series is not None:
+            self._began = time.perf_counter()
         return handler(message)
 
     async def _is_normal(self, error: Exception, activity: str | None) -> bool:
@@ -142,6 +155,7 @@ class Dispatcher:
         self._connection.nursery.start_soon(self._handle_in_task, handler, message)
 
     async def _handle_in_task(self, handler: Handler, message: Message) -> None:
+        began = time.perf_counter()
         try:
             if (handling := self._start_handling(handler, message)) is not None:
                 await handling
@@ -152,6 +166,8 @@ class Dispatcher:
             if not await self._is_normal(error, message.get("type")):
                 raise
         finally:
+            if self._connection.series is not None:
+                self._connection.series.handlers.observe(time.perf_counter() - began)
             self._running -= 1
             self._handler_done.set()
             self._connection.wakeup.set()

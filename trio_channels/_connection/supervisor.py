@@ -83,6 +83,8 @@ async def supervise(
     """
     final = _Ending(connection, ending)
     failure: BaseException | None = None
+    if connection.series is not None:
+        connection.series.begin(connection)
     try:
         with Counted(connection.protocol.kind):
             async with _Reading(connection):
@@ -99,6 +101,8 @@ async def supervise(
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
     connection.detach()
+    if connection.series is not None:
+        connection.series.end(connection, failed=isinstance(failure, Exception))
     if failure is not None:
         if isinstance(failure, Exception):
             protocol.note_connection(failure, connection.scope)

@@ -35,6 +35,7 @@ BANDS: dict[str, str] = {
     "": "B",
     "_concurrency.*": "B",
     "_connection.*": "B",
+    "_metrics.*": "B",
     "_threads": "B",
     "_threads.affinity": "B",
     "_threads.background": "B",
@@ -65,6 +66,7 @@ BANDS: dict[str, str] = {
     "layers": "C",
     "layers.lifespan": "C",
     "management.*": "C",
+    "metrics.*": "C",
     "routing": "C",
     "runner.*": "C",
     "security.*": "C",
@@ -84,6 +86,7 @@ PACKAGES = {
 
 BORDERS = {
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
+    "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
     # What hypercorn is made of.
     "server.tasks": {"h11", "h2", "priority", "wsproto"},

@@ -44,7 +44,6 @@ from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import Counted
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -53,8 +52,9 @@ from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
+from .recorded import ServedRequest
 from .request_body import REFUSED, read_body, refusal
-from .resolving import Resolved, resolve
+from .resolving import resolve
 from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
 
 __all__ = ["DjangoHandler"]
@@ -120,7 +120,7 @@ class DjangoHandler(ASGIHandler):
             # A path that is not below the mount point is taken for one from which a proxy has removed it.
             client.path = client.path if path is None else path
         try:
-            with Counted("http"):
+            with ServedRequest(client):
                 await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
@@ -197,14 +197,15 @@ class DjangoHandler(ASGIHandler):
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """The view and its arguments; the URL is not resolved again if nothing has changed since the request came."""
-        resolved: Resolved | None = request.trio_client.resolved  # type: ignore[attr-defined]
-        if resolved is None or not resolved.holds_for(request):
+        client: Client = request.trio_client  # type: ignore[attr-defined]
+        if client.resolved is None or not client.resolved.holds_for(request):
             match: ResolverMatch = super().resolve_request(request)
-            return match
-        if resolved.urlconf is not None:
-            set_urlconf(resolved.urlconf)
-        request.resolver_match = resolved.match
-        return resolved.match
+        else:
+            if client.resolved.urlconf is not None:
+                set_urlconf(client.resolved.urlconf)
+            match = request.resolver_match = client.resolved.match
+        client.route = match.route
+        return match
 
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
         if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and is_bridged():

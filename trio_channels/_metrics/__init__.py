@@ -1,1 +1,1 @@
-"""Figures for monitoring: counts of connections, snapshots of everything that is counted, sums over processes."""
+"""Figures that nothing else counts, snapshots of all figures, and their sums over processes."""

@@ -21,7 +21,7 @@ from ..exceptions import ConnectionClosed
 
 #: Upper bounds of a histogram, in seconds.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
-#: Most pairs of protocol and route. Routes come from the code, but code may make them in a loop.
+#: Most pairs of protocol and route, and most routes of Django's: code may make routes in a loop.
 MOST_SERIES = 500
 #: Stands for everything beyond a limit of cardinality.
 OTHER = "other"
@@ -137,29 +137,54 @@ class _CountedQueue(EventQueue):
         return taken
 
 
+class Requests:
+    """The figures of Django's requests to one route."""
+
+    __slots__ = ("statuses", "views")
+
+    def __init__(self) -> None:
+        self.views = Histogram()
+        self.statuses: Counter[str] = Counter()
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count a request that has been served; the status is 0 if the client left without an answer."""
+        self.statuses[str(status)] += 1
+        self.views.observe(seconds)
+
+
 class Recorder:
     """The figures of this process' connections.
 
     Attributes:
         series: (protocol, route) -> figures.
+        requests: route -> figures of Django's requests.
         lag: how much later than asked the event loop wakes a task.
-        others: returns the encoded sum over all processes, this one included; None if there is no other one.
+        others: returns the encoded sum over all processes, this one included; None if there is no other one. It raises
+            TooSlowError if they cannot be asked any more.
     """
 
     def __init__(self) -> None:
         self.series: dict[tuple[str, str], Series] = {}
+        self.requests: dict[str, Requests] = {}
         self.lag = Histogram()
         self.others: Callable[[], Awaitable[bytes]] | None = None
 
     def series_of(self, protocol: str, route: str) -> Series:
-        """The figures of one protocol and route."""
+        """The figures of connections of one protocol and route."""
         key = protocol, route
-        series = self.series.get(key)
-        if series is None:
+        if key not in self.series:
             if len(self.series) >= MOST_SERIES:
                 key = protocol, OTHER
-            series = self.series.setdefault(key, Series())
-        return series
+            self.series.setdefault(key, Series())
+        return self.series[key]
+
+    def requests_of(self, route: str) -> Requests:
+        """The figures of Django's requests to one route."""
+        if route not in self.requests:
+            if len(self.requests) >= MOST_SERIES:
+                route = OTHER
+            self.requests.setdefault(route, Requests())
+        return self.requests[route]
 
     async def watch_loop(self) -> None:
         """Measure the event loop's lag until cancelled."""

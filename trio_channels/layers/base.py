@@ -18,7 +18,7 @@ from ..exceptions import InvalidChannelLayerError
 from .mailbox import Mailbox
 from .message import Envelope, Gap
 from .statistics import LayerStatistics
-from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
+from .work import DeadLetter, Delivery, QueueSize, Settled, WorkQueue, WorkSource
 
 __all__ = [
     "ChannelLayer",
@@ -28,6 +28,7 @@ __all__ = [
     "LayerOptions",
     "LayerStatistics",
     "Overflow",
+    "QueueSize",
     "Settled",
     "WorkQueue",
     "WorkSource",

@@ -119,3 +119,4 @@ class Counters:
     expired: int = 0
     full: int = 0
     gone: int = 0
+    waited: int = 0

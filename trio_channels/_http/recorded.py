@@ -1,0 +1,35 @@
+"""One request in the figures: counted while it is served and, if metrics are wanted, with its route and its time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .._connection.supervisor import Counted
+from .._metrics import recording
+from ..exceptions import WorkerPoolBusy
+from .client import Client
+
+
+class ServedRequest(Counted):
+    """In the block, a request is served. Its route is known once its URL has been resolved."""
+
+    __slots__ = ("_began", "_client")
+
+    def __init__(self, client: Client) -> None:
+        super().__init__("http")
+        self._client = client
+        self._began = 0.0 if recording.recorder is None else time.perf_counter()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        if recording.recorder is not None and self._began:
+            requests = recording.recorder.requests_of(self._client.route)
+            requests.answered(self._client.status or _status_after(exception[0]), time.perf_counter() - self._began)
+
+
+def _status_after(kind: type[BaseException] | None) -> int:
+    """The status of the answer to a request that ends with such an exception; 0 if the client gets none."""
+    if kind is None or not issubclass(kind, Exception):
+        return 0
+    return 503 if issubclass(kind, WorkerPoolBusy) else 500

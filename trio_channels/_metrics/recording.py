@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import trio
@@ -159,6 +159,7 @@ class Recorder:
         series: (protocol, route) -> figures.
         requests: route -> figures of Django's requests.
         lag: how much later than asked the event loop wakes a task.
+        layers: alias -> channel layer, or None: those of ``CHANNEL_LAYERS``.
         others: returns the encoded sum over all processes, this one included; None if there is no other one. It raises
             TooSlowError if they cannot be asked any more.
     """
@@ -167,6 +168,7 @@ class Recorder:
         self.series: dict[tuple[str, str], Series] = {}
         self.requests: dict[str, Requests] = {}
         self.lag = Histogram()
+        self.layers: Mapping[str, Any] | None = None
         self.others: Callable[[], Awaitable[bytes]] | None = None
 
     def series_of(self, protocol: str, route: str) -> Series:

@@ -73,10 +73,10 @@ class MetricsApplication:
             _PORT.require("the port of a MetricsApplication", port)
         self._token = None if token is None else b"bearer " + token.encode()
         self._port = port
-        self._layers = layers
         self._queues = tuple(queues)
         self._registry: type[CollectorRegistry] = CollectorRegistry
         self._recorder = recording.start()
+        self._recorder.layers = layers or self._recorder.layers
 
     def __repr__(self) -> str:
         return f"<MetricsApplication{'' if self._token is None else ' with a token'}>"
@@ -109,7 +109,7 @@ class MetricsApplication:
         try:
             snapshot = await self._snapshot()
         except trio.TooSlowError:
-            await respond_plainly(send, 503, "This process is ending.")
+            await respond_plainly(send, 503, "The other processes cannot be asked.")
             return
         registry = self._registry()
         registry.register(_Exposition(snapshot))
@@ -126,11 +126,11 @@ class MetricsApplication:
         """The figures of all processes. Raises TooSlowError if the others cannot be asked any more."""
         others = self._recorder.others
         if others is None:
-            snapshot = collect(self._recorder, self._layers)
+            snapshot = collect(self._recorder)
             snapshot["trio_channels_processes", ("answering",)] = [1.0]
         else:
             snapshot = decode(await others())
-        await add_queues(snapshot, self._queues, self._layers)
+        await add_queues(snapshot, self._recorder, self._queues)
         return snapshot
 
 

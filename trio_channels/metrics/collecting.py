@@ -26,13 +26,13 @@ _LOSSES = ("expired", "full", "gone")
 _OUTCOMES = ("handled", "failed", "dead", "taken_over", "expired", "superseded")
 
 
-def collect(recorder: Recorder, layers: Mapping[str, ChannelLayer] | None = None) -> Snapshot:
+def collect(recorder: Recorder) -> Snapshot:
     """The figures of this process; call it in the Trio run that serves."""
     snapshot: Snapshot = {}
     _add_connections(snapshot, recorder)
-    for alias in channel_layers.configs if layers is None else layers:
+    for alias in channel_layers.configs if recorder.layers is None else recorder.layers:
         try:
-            _add_layer(snapshot, alias, (channel_layers if layers is None else layers)[alias])
+            _add_layer(snapshot, alias, _layer(recorder, alias))
         except Exception as error:  # an error may name hosts and passwords: it goes to the log only
             logger.warning("the statistics of the channel layer %r are not available: %r", alias, error)
             _put(snapshot, "layer_healthy", 0, alias)
@@ -125,13 +125,15 @@ def _add_process(snapshot: Snapshot) -> None:
         snapshot["process_open_fds", ()] = [float(len(list((proc / "fd").iterdir())))]
 
 
-async def add_queues(
-    snapshot: Snapshot, queues: Iterable[tuple[str, str]], layers: Mapping[str, ChannelLayer] | None = None
-) -> None:
+def _layer(recorder: Recorder, alias: str) -> ChannelLayer:
+    return (channel_layers if recorder.layers is None else recorder.layers)[alias]
+
+
+async def add_queues(snapshot: Snapshot, recorder: Recorder, queues: Iterable[tuple[str, str]]) -> None:
     """Add the figures of named channels, which belong to no process; leave out those whose backend is away."""
     for alias, channel in queues:
         try:
-            seen = await (channel_layers if layers is None else layers)[alias].work_queue(channel).size()
+            seen = await _layer(recorder, alias).work_queue(channel).size()
         except ChannelLayerUnavailable as error:
             logger.warning("the size of the queue %r is not available: %r", channel, error)
             continue

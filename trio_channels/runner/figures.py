@@ -22,8 +22,9 @@ from .._metrics.snapshot import Snapshot, decode, encode, lasting, latest, total
 
 #: The kinds of frames.
 SUM, SNAPSHOT = 1, 2
-#: Seconds in which a child must answer. Prometheus waits 10 seconds by default.
-PATIENCE = 2.0
+#: Seconds in which a child must answer, and in which the parent must, which waits for children. Prometheus waits 10
+#: seconds by default.
+CHILDS_TIME, PARENTS_TIME = 2.0, 5.0
 
 _HEADER = struct.Struct("!BII")  # kind, number, length of the content
 
@@ -66,8 +67,9 @@ class Frames:
 class Questions:
     """Questions to the other side, and its answers."""
 
-    def __init__(self, frames: Frames) -> None:
+    def __init__(self, frames: Frames, patience: float) -> None:
         self._frames = frames
+        self._patience = patience
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[trio.Event, list[bytes]]] = {}
 
@@ -77,7 +79,7 @@ class Questions:
         event, answer = self._answers[number] = trio.Event(), []
         try:
             await self._frames.send(kind, number)
-            with trio.fail_after(PATIENCE):
+            with trio.fail_after(self._patience):
                 await event.wait()
         finally:
             del self._answers[number]
@@ -98,7 +100,7 @@ class Reporter:
         self.last: Snapshot = {}
         self.ended = trio.Event()
         self._frames = Frames(stream)
-        self._questions = Questions(self._frames)
+        self._questions = Questions(self._frames, CHILDS_TIME)
 
     async def run(self, figures: Figures) -> None:
         """Take part until the child's end of the lifeline closes."""

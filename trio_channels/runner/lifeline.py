@@ -18,7 +18,7 @@ from typing import Self
 import trio
 
 from .._metrics.snapshot import Snapshot, encode
-from .figures import SNAPSHOT, SUM, Frames, Questions
+from .figures import PARENTS_TIME, SNAPSHOT, SUM, Frames, Questions
 from .sockets import Descriptors
 
 #: The environment variable that tells a child of its inheritance. The child removes it, so that its own children do not
@@ -59,7 +59,7 @@ class Lifeline:
         os.set_inheritable(descriptor, False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor)))
         self._frames = Frames(self._stream)
-        self._questions = Questions(self._frames)
+        self._questions = Questions(self._frames, PARENTS_TIME)
 
     async def __aenter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ BANDS: dict[str, str] = {
     "_concurrency.system": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",
+    "_tracing": "A",
     "consumer.handlers": "A",
     "exceptions": "A",
     "layers.names": "A",
@@ -75,6 +76,7 @@ BANDS: dict[str, str] = {
     "staticfiles": "C",
     "sync": "C",
     "testing.*": "C",
+    "tracing": "C",
     "worker": "C",
 }
 
@@ -101,6 +103,7 @@ BORDERS = {
     "server.websocket": {"wsproto"},
     "server.websocket_reader": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
+    "tracing": {"opentelemetry"},  # an extra, imported when tracing is enabled
 }
 
 #: Modules and packages at the top that import one another, in a circle. It is to become empty.

@@ -6,6 +6,7 @@ that nothing else came by a last message, which order puts behind everything bef
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -351,7 +352,7 @@ async def test_statistics_return_to_zero_after_use(layer: ChannelLayer) -> None:
             await layer.group_send("one", message(number))
         await until(lambda: layer.statistics().delivered == 500)
         nursery.cancel_scope.cancel()
-    assert layer.statistics() == LayerStatistics(
+    assert dataclasses.replace(layer.statistics(), waited=0) == LayerStatistics(  # how many had to wait is not said
         channels=0,
         groups=0,
         memberships=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from .. import _tracing
 from .._connection.supervisor import Counted
 from .._metrics import recording
 from ..exceptions import WorkerPoolBusy
@@ -14,18 +15,28 @@ from .client import Client
 class ServedRequest(Counted):
     """In the block, a request is served. Its route is known once its URL has been resolved."""
 
-    __slots__ = ("_began", "_client")
+    __slots__ = ("_answered", "_began", "_client", "_span")
 
     def __init__(self, client: Client) -> None:
         super().__init__("http")
         self._client = client
         self._began = 0.0 if recording.recorder is None else time.perf_counter()
+        self._span = None if _tracing.tracer is None else _tracing.tracer.request(client.scope)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._span is not None:
+            self._answered = self._span.__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
+        status = self._client.status or _status_after(exception[0])
+        if self._span is not None:
+            self._answered(self._client.route, status)
+            self._span.__exit__(*exception)
         if recording.recorder is not None and self._began:
             requests = recording.recorder.requests_of(self._client.route)
-            requests.answered(self._client.status or _status_after(exception[0]), time.perf_counter() - self._began)
+            requests.answered(status, time.perf_counter() - self._began)
 
 
 def _status_after(kind: type[BaseException] | None) -> int:

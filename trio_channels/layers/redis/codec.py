@@ -2,7 +2,8 @@
 
     entry = field "t": token, field "b": blob
     blob  = one byte 0x01, then the payload, or the Fernet token of the payload
-    payload = [kind, name, message] in MessagePack or JSON; and the channels that a message to a group excludes
+    payload = [kind, name, message] in MessagePack or JSON; and, both optional, the channels that a message to a group
+              excludes, and the context of the sender's trace
 
 The signature covers the name, so that nobody can replay a message of one group to another.
 """
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 
 from ..._asgi.protocol import Message
+from ..._tracing import Trace, TracedMessage, current_trace
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
 from ..message import encode as check_and_encode
 
@@ -31,12 +33,13 @@ class UndecodableEntry(ChannelLayerError):
 
 
 class Payload(NamedTuple):
-    """The content of an entry: its kind, the name of the group or channel, the message, and who does not get it."""
+    """The content of an entry: its kind, the name of the group or channel, the message, and what is optional."""
 
     kind: int
     name: str
     message: dict[str, Any]
     exclude: frozenset[str] = frozenset()
+    trace: Trace | None = None
 
 
 class _Cipher(Protocol):
@@ -64,7 +67,9 @@ class EntryCodec:
         """Encode a message of that kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``) for that group or channel."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
-        payload = self._encode((*content, exclude) if exclude else content)
+        trace = current_trace()
+        more = (exclude, trace) if trace else (exclude,) if exclude else ()
+        payload = self._encode((*content, *more))
         return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
 
     def unpack(self, blob: object) -> Payload:
@@ -75,11 +80,14 @@ class EntryCodec:
         try:
             if self._cipher is not None:
                 payload = self._cipher.decrypt(payload)
-            return self._decode(payload)
+            decoded = self._decode(payload)
         except Exception as error:
             # msgspec and cryptography do not document all errors that malformed input can raise, and none of them
             # may end the reader.
             raise UndecodableEntry(f"an entry cannot be decoded: {type(error).__name__}: {error}") from error
+        if decoded.trace:
+            decoded = decoded._replace(message=TracedMessage.of(decoded.message, decoded.trace))
+        return decoded
 
 
 def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:

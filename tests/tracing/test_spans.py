@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.urls import path
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from trio_channels import _tracing, tracing
+from trio_channels._threads.database import thread_pool
 from trio_channels._threads.lease import Lease
 from trio_channels._threads.pool import WorkerPool
 from trio_channels.asgi import get_asgi_application
@@ -59,12 +61,10 @@ def remember() -> None:
 
 
 @asynccontextmanager
-async def chatting(layer: Any, path: str = "/chat/anna/", headers: Any = ()) -> Any:
-    from django.urls import path as route
-
+async def chatting(layer: Any, headers: Any = ()) -> Any:
     consumer = type("Chat", (Chat,), {"channel_layer": layer})
-    router = URLRouter([route("chat/<str:name>/", consumer.as_asgi())])
-    async with WebsocketCommunicator(router, path, headers=list(headers)) as client:
+    router = URLRouter([path("chat/<str:name>/", consumer.as_asgi())])
+    async with WebsocketCommunicator(router, "/chat/anna/", headers=list(headers)) as client:
         accepted, _ = await client.connect()
         assert accepted
         yield client
@@ -189,6 +189,34 @@ async def test_orm_hop_has_a_span(spans: Spans) -> None:
             await User.objects.acount()
     hops = [span for span in spans.all() if "count" in span.name]
     assert [spans.parent(span) for span in hops] == ["outside", "outside"]  # one for each, inside a lease too
+
+
+async def test_call_on_a_held_thread_has_one_span(spans: Spans) -> None:
+    pool = thread_pool()
+    async with pool.lease():
+        await pool.run_sync(remember)
+    assert spans.names() == ["thread remember"]
+
+
+def test_missing_hiredis_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trio_channels.layers.redis", None)
+    tracing.enable()
+    try:
+        assert hasattr(InMemoryChannelLayer.send, "__wrapped__")
+    finally:
+        tracing.disable()
+
+
+async def test_request_that_fails_is_an_error(spans: Spans, settings: Any) -> None:
+    def fail(request: Any) -> None:
+        raise ValueError("as asked")
+
+    settings.ROOT_URLCONF = (path("fail/", fail),)
+    await HttpCommunicator(get_asgi_application(), "GET", "/fail/").get_response()
+    span = spans.one("GET fail/")
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 500
 
 
 async def test_handlers_side_by_side_have_spans_of_their_own(spans: Spans) -> None:

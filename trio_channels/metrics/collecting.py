@@ -21,6 +21,8 @@ from ..worker import running_workers
 logger = logging.getLogger("trio_channels.metrics")
 
 _STARTED = time.time()
+#: This process, on Linux.
+PROC = Path("/proc/self")
 #: Running totals of a layer: messages that were not delivered, beside overflows.
 _LOSSES = ("expired", "full", "gone")
 _OUTCOMES = ("handled", "failed", "dead", "taken_over", "expired", "superseded")
@@ -118,11 +120,10 @@ def _add_server(snapshot: Snapshot) -> None:
 def _add_process(snapshot: Snapshot) -> None:
     snapshot["process_cpu_seconds", ()] = [time.process_time()]
     snapshot["process_start_time_seconds", ()] = [_STARTED]
-    proc = Path("/proc/self")
-    if proc.exists():  # Linux
-        pages = int((proc / "statm").read_text().split()[1])
+    if PROC.exists():
+        pages = int((PROC / "statm").read_text().split()[1])
         snapshot["process_resident_memory_bytes", ()] = [float(pages * os.sysconf("SC_PAGE_SIZE"))]
-        snapshot["process_open_fds", ()] = [float(len(list((proc / "fd").iterdir())))]
+        snapshot["process_open_fds", ()] = [float(len(list((PROC / "fd").iterdir())))]
 
 
 def _layer(recorder: Recorder, alias: str) -> ChannelLayer:

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 #: Django versions by Python version: the LTS everywhere, the newest where it runs.
 MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
 #: With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
-EVERYTHING = ".[test,redis,crypto,bench,upgrade]"
+EVERYTHING = ".[test,redis,crypto,metrics,otel,bench,upgrade]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 QUICK = ("-m", "not slow and not browser and not faults")
@@ -62,7 +62,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """mypy --strict, over the package and the type tests."""
-    install(session, "-e", ".[test,redis,crypto,upgrade]", "mypy>=1.15", "django-stubs-ext", "django-stubs")
+    extras = ".[test,redis,crypto,metrics,otel,upgrade]"
+    install(session, "-e", extras, "mypy>=1.15", "django-stubs-ext", "django-stubs")
     session.run("mypy")
 
 
@@ -153,7 +154,9 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def samples(session: nox.Session) -> None:
     """mypy --strict and pyright, over the tutorial and the other samples of the documentation, as users run them."""
-    install(session, ".[redis]", "mypy>=1.15", "pyright[nodejs]", "django-stubs", "pytest")
+    install(
+        session, ".[redis,metrics,otel]", "opentelemetry-sdk", "mypy>=1.15", "pyright[nodejs]", "django-stubs", "pytest"
+    )
     shutil.rmtree(HERE / "build", ignore_errors=True)  # it may have files that are gone
     session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
     with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
@@ -281,7 +284,7 @@ def dev(session: nox.Session) -> None:
     """Make .venv for work on trio-channels: the package, editable, with everything that its tests and docs need."""
     session.run(sys.executable, "-m", "venv", ".venv")
     python = str(HERE / ".venv" / "bin" / "python")
-    extras = ".[test,redis,crypto,bench,docs,upgrade]"
+    extras = ".[test,redis,crypto,metrics,otel,bench,docs,upgrade]"
     session.run(python, "-m", "pip", "install", "-q", "nox", "pre-commit", "-e", extras)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -172,6 +173,27 @@ def test_asgi_module_that_imports_asyncios_is_an_error(
     [error] = found(ASGI_APPLICATION="half_migrated_asgi.application")
     assert (error.id, error.hint) == ("trio_channels.E012", f"Import the same name from {replacement}.")
     assert "half_migrated_asgi, line" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("line", "package", "extra"),
+    [
+        ("from trio_channels.metrics import MetricsApplication", "prometheus_client", "metrics"),
+        ("import trio_channels.metrics", "prometheus_client", "metrics"),
+        ("from trio_channels import tracing", "opentelemetry", "otel"),
+    ],
+)
+def test_asgi_module_that_needs_a_missing_extra_is_an_error(
+    line: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "watched_asgi.py").write_text(f"import os\n{line}\n")
+    find_spec = importlib.util.find_spec
+    assert found(ASGI_APPLICATION="watched_asgi.application") == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find_spec(name))
+    [error] = found(ASGI_APPLICATION="watched_asgi.application")
+    assert (error.id, error.hint) == ("trio_channels.E013", f"Install it: pip install 'trio-channels[{extra}]'.")
+    assert f"watched_asgi, line 2, imports trio_channels.{'metrics' if extra == 'metrics' else 'tracing'}" in error.msg
 
 
 _DJANGOS = "from django.core.asgi import get_asgi_application"

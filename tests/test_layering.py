@@ -25,6 +25,7 @@ BANDS: dict[str, str] = {
     "_concurrency.system": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",
+    "_tracing": "A",
     "consumer.handlers": "A",
     "exceptions": "A",
     "layers.names": "A",
@@ -36,6 +37,7 @@ BANDS: dict[str, str] = {
     "": "B",
     "_concurrency.*": "B",
     "_connection.*": "B",
+    "_metrics.*": "B",
     "_threads": "B",
     "_threads.affinity": "B",
     "_threads.background": "B",
@@ -67,6 +69,7 @@ BANDS: dict[str, str] = {
     "layers": "C",
     "layers.lifespan": "C",
     "management.*": "C",
+    "metrics.*": "C",
     "on_commit": "C",
     "outbox.*": "C",
     "routing": "C",
@@ -78,6 +81,7 @@ BANDS: dict[str, str] = {
     "sync": "C",
     "upgrade.*": "C",
     "testing.*": "C",
+    "tracing": "C",
     "worker": "C",
 }
 
@@ -89,6 +93,7 @@ PACKAGES = {
 
 BORDERS = {
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
+    "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
     # What hypercorn is made of.
     "server.tasks": {"h11", "h2", "priority", "wsproto"},
@@ -112,6 +117,7 @@ BORDERS = {
             *("qualified", "queues", "settings", "source"),
         )
     },
+    "tracing": {"opentelemetry"},  # an extra, imported when tracing is enabled
 }
 
 #: Modules and packages at the top that import one another, in a circle. It is to become empty.

@@ -116,6 +116,18 @@ async def test_arguments_of_an_outer_and_a_nested_router_are_merged(destination:
     assert destination.url_route == {"args": ("5", "chat"), "kwargs": {"depth": 2, "outer": True}}
 
 
+async def test_pattern_of_nested_routes_is_one_text(destination: Destination) -> None:
+    router = URLRouter([path("team/<int:n>/", URLRouter([path("", include([re_path(r"^(\w+)/$", destination)]))]))])
+    await route(router, "/team/5/chat/")
+    assert destination.scopes[0]["url_pattern"] == r"team/<int:n>/^(\w+)/$"
+
+
+async def test_pattern_is_never_one_that_the_scope_came_with(destination: Destination) -> None:
+    scope = {"type": "websocket", "path": "/a/", "headers": [], "url_pattern": "forged/"}
+    await ScriptedConnection(scope, []).run(URLRouter([path("a/", destination)]))
+    assert destination.scopes[0]["url_pattern"] == "a/"
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

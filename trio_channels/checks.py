@@ -73,6 +73,31 @@ def asgi_module() -> Iterator[CheckMessage]:
             )
 
 
+#: Modules that need an extra: the package, and the extra.
+_EXTRAS = {
+    "trio_channels.metrics": ("prometheus_client", "metrics"),
+    "trio_channels.tracing": ("opentelemetry", "otel"),
+}
+
+
+def extras() -> Iterator[CheckMessage]:
+    """E013: the module of ``ASGI_APPLICATION`` imports a module whose extra is not installed."""
+    module = str(getattr(settings, "ASGI_APPLICATION", None) or "").rpartition(".")[0]
+    for node in _parsed(module).body:
+        if isinstance(node, ast.ImportFrom):
+            names = {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        else:
+            names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+        for name in sorted(names & _EXTRAS.keys()):
+            package, extra = _EXTRAS[name]
+            if importlib.util.find_spec(package) is None:
+                yield checks.Error(
+                    f"{module}, line {node.lineno}, imports {name}, which needs the package {package}.",
+                    hint=f"Install it: pip install 'trio-channels[{extra}]'.",
+                    id="trio_channels.E013",
+                )
+
+
 def _imports(tree: ast.Module) -> dict[str, tuple[int, str]]:
     """Name -> the line of its import, and the module, "" if it is not a foreign application."""
     found: dict[str, tuple[int, str]] = {}
@@ -236,7 +261,7 @@ def listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[Ch
     return run
 
 
-_ALWAYS = tuple(map(listed, (asgi_application, asgi_module, trio_channels, installed_apps, layers, outbox)))
+_ALWAYS = tuple(map(listed, (asgi_application, asgi_module, extras, trio_channels, installed_apps, layers, outbox)))
 _DEPLOYED = tuple(map(listed, (deployed_layers, persistent_connections, hardening)))
 
 

@@ -105,6 +105,7 @@ class _Route(NamedTuple):
 
 class _Match(NamedTuple):
     application: ASGIApplication
+    pattern: str
     remaining: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -124,7 +125,8 @@ class URLRouter:
     Raises:
         ConfigurationError: a route is of another kind, or leads to a consumer class or an application for asyncio.
 
-    The application finds ``url_route`` (``args``, ``kwargs``) and ``path_remaining`` in its scope. If no route of a
+    The application finds ``url_route`` (``args``, ``kwargs``), ``url_pattern`` (the pattern that matched, a str) and
+    ``path_remaining`` in its scope. If no route of a
     nested router matches, the outer one tries its next route. The outermost then answers 404 or denies the WebSocket,
     with one log line.
     """
@@ -148,10 +150,11 @@ class URLRouter:
             await _no_route(why, scope, receive, send)
             return None
         outer = scope.get("url_route") or {"args": (), "kwargs": {}}
-        for match in _matches(self._table, path.lstrip("/"), (), {}):
+        for match in _matches(self._table, scope.get("url_pattern", "") if nested else "", path.lstrip("/"), (), {}):
             inner_scope = dict(
                 scope,
                 path_remaining=match.remaining,
+                url_pattern=match.pattern,
                 url_route={"args": outer["args"] + match.args, "kwargs": {**outer["kwargs"], **match.kwargs}},
             )
             try:
@@ -242,7 +245,9 @@ def _leads_to_router(application: Any) -> bool:
     return False
 
 
-def _matches(table: Iterable[_Route], path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[_Match]:
+def _matches(
+    table: Iterable[_Route], outer: str, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[_Match]:
     for route in table:
         match = route.pattern.match(path)
         if not match:
@@ -250,9 +255,9 @@ def _matches(table: Iterable[_Route], path: str, args: tuple[Any, ...], kwargs: 
         remaining, new_args, new_kwargs = match
         all_args, all_kwargs = args + new_args, {**kwargs, **new_kwargs, **route.defaults}
         if route.application is not None:
-            yield _Match(route.application, remaining, all_args, all_kwargs)
+            yield _Match(route.application, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
         else:
-            yield from _matches(route.inner, remaining, all_args, all_kwargs)
+            yield from _matches(route.inner, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
 
 
 def _enter_mount_point(scope: Scope) -> str | None:

@@ -22,11 +22,13 @@ from django.db.models.signals import post_save
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 from django.urls import path
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from trio.testing import MockClock
 from trio_websocket import open_websocket_url
 
-from trio_channels import _conf
+from trio_channels import _conf, _tracing, tracing
 from trio_channels._http.handler import DjangoHandler
+from trio_channels._metrics import recording
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.layers.base import ChannelLayer
 from trio_channels.sync import sync_to_async
@@ -318,6 +320,26 @@ async def test_application_behind_a_proxy_knows_client_and_scheme(load: Load, se
     headers = [(b"host", b"localhost"), (b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
     async with HttpCommunicator(application, "GET", "/who/", headers=headers) as client:
         assert (await client.get_response())["body"] == b"203.0.113.9 https"
+
+
+async def test_prometheus_gets_figures_with_the_token(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "recorder", None)
+    monkeypatch.setenv("METRICS_TOKEN", "sesame")
+    application = load("monitoring").application
+    for headers, status in (([], 401), ([(b"authorization", b"Bearer sesame")], 200)):
+        async with HttpCommunicator(application, "GET", "/metrics", headers=headers) as client:
+            assert (await client.get_response())["status"] == status
+
+
+def test_traced_application_makes_spans(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("opentelemetry.trace.set_tracer_provider", given.append)
+    monkeypatch.setattr("opentelemetry.sdk.trace.export.BatchSpanProcessor", SimpleSpanProcessor)
+    try:
+        assert load("traced").provider is given[0]
+        assert _tracing.tracer is not None
+    finally:
+        tracing.disable()
 
 
 async def test_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:

@@ -351,7 +351,7 @@ async def test_statistics_return_to_zero_after_use(layer: ChannelLayer) -> None:
             await layer.group_send("one", message(number))
         await until(lambda: layer.statistics().delivered == 500)
         nursery.cancel_scope.cancel()
-    assert layer.statistics() == LayerStatistics(
+    assert replace(layer.statistics(), waited=0) == LayerStatistics(  # how many had to wait is not said
         channels=0,
         groups=0,
         memberships=0,
@@ -886,7 +886,7 @@ async def _works_after_each_cancelled(layer: ChannelLayer, call: str) -> None:
             else:
                 await layer.group_send("room", LAST)
                 assert [item for item in await until_last(events) if not isinstance(item, Gap)] == []
-        assert replace(layer.statistics(), group_sent=0, delivered=0) == LayerStatistics(*[0] * 11)
+        assert replace(layer.statistics(), group_sent=0, delivered=0, waited=0) == LayerStatistics(*[0] * 11)
         if not scope.cancel_called:
             break
 

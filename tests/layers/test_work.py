@@ -11,7 +11,7 @@ import trio
 
 from trio_channels.exceptions import InvalidChannelLayerError, InvalidNameError
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.layers.base import ChannelLayer, Delivery, WorkSource
+from trio_channels.layers.base import ChannelLayer, Delivery, QueueSize, WorkSource
 from trio_channels.layers.memory import work
 from trio_channels.layers.redis import RedisStreamsChannelLayer, work_source
 
@@ -112,6 +112,21 @@ async def test_dead_letter_does_not_come_again_and_tells_why(layer: ChannelLayer
         await source.done(second)
     [letter] = await queue.dead_letters()
     assert (letter.message, letter.deliveries, letter.why) == ({"type": "job", "n": 0}, 1, "ValueError: boom")
+
+
+async def test_size_counts_what_is_not_done_and_dead_letters(layer: ChannelLayer) -> None:
+    queue = layer.work_queue("jobs")
+    assert await queue.size() == QueueSize(0, 0)
+    await send(layer, 0, 1, 2, 3)
+    assert await queue.size() == QueueSize(4, 0)
+    async with queue.serve() as source:
+        first, second, third = await take(source, 3, at_most=1)
+        assert await queue.size() == QueueSize(4, 0)
+        await source.done(first)
+        await source.bury(second, "because")
+        await source.retry(third, 60)
+        assert await queue.size() == QueueSize(2, 1)
+    assert await queue.size() == QueueSize(2, 1)
 
 
 async def test_dead_letters_are_sent_again_as_new_messages(layer: ChannelLayer) -> None:

@@ -13,12 +13,16 @@ APPLICATION = "tests.runner.application:application"
 
 
 def serving(
-    *arguments: str, app: str = APPLICATION, command: tuple[str, ...] = ("-m", "trio_channels"), **environment: str
+    *arguments: str,
+    app: str = APPLICATION,
+    command: tuple[str, ...] = ("-m", "trio_channels"),
+    settings: str = "tests.runner.settings",
+    **environment: str,
 ) -> AbstractAsyncContextManager[Program]:
     """``trio-channels serve``, on a free port of 127.0.0.1 unless it is told another address."""
     if not any(argument.startswith("--bind") for argument in arguments):
         arguments = ("--bind=127.0.0.1:0", *arguments)
-    environment["DJANGO_SETTINGS_MODULE"] = "tests.runner.settings"
+    environment["DJANGO_SETTINGS_MODULE"] = settings
     return program(*command, "serve", app, *arguments, **environment)
 
 

@@ -27,6 +27,7 @@ from .._concurrency import YIELD_EVERY
 from .._concurrency.queues import EventQueue
 from .._concurrency.wakeup import Wakeup
 from .._limits import Limits
+from .._metrics.recording import series_for
 from .._threads.thread import lease_of_task
 from ..exceptions import ConfigurationError, ConnectionClosed
 from .direct import Broadcast, inbox_behind, writer_behind
@@ -41,9 +42,10 @@ class Connection:
     application_scope: trio.CancelScope  # cancelled to end the application early
 
     __slots__ = (
-        *("_close_sent", "_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_write_now"),
-        *("_send_is_quiet", "_sends", "_unread", "accepted", "activity", "application_scope", "cancel_on_disconnect"),
-        *("closed", "events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "wakeup"),
+        *("_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_send_is_quiet", "_unread"),
+        *("_write_now", "accepted", "activity", "application_scope", "cancel_on_disconnect", "close_sent", "closed"),
+        *("events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "sends", "series"),
+        *("wakeup",),
     )
 
     def __init__(
@@ -62,11 +64,13 @@ class Connection:
         self._receive = receive
         self._send = send
         self._inbox = inbox_behind(receive, scope) if scope["type"] == "websocket" else None
-        self._write_now = None if self._inbox is None else writer_behind(send)
+        self.series = series_for(scope)  # None unless metrics are wanted
+        self._write_now = None if self._inbox is None else writer_behind(send, self.series)
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)
         self.wakeup = Wakeup()  # set for every new event, message or change of state
-        self.events = EventQueue(self.limits.read_ahead, self.wakeup)
+        queue = EventQueue if self.series is None else self.series.queue
+        self.events = queue(self.limits.read_ahead, self.wakeup)
         self.closed: ConnectionClosed | None = None  # why nothing can be sent any more
         self.parting: ConnectionClosed | None = None  # the code and reason with which this side cuts the connection
         self.on_closed: Callable[[], None] | None = None  # called when `closed` is set
@@ -79,10 +83,10 @@ class Connection:
         # there are events that it has not taken.
         self.cancel_on_disconnect = cancel_on_disconnect
         self._finish_reading = finish_reading
-        self._sends = 0
+        self.sends = 0
         # Before version 2.4 of the specification a server's send does not tell that the client has gone; see send().
         self._send_is_quiet = protocol.spec_version(scope) < (2, 4)
-        self._close_sent = False
+        self.close_sent = False
         self.accepted = False  # the server has answered the handshake
         # Whether the server may still have events that must be read; see rule 1.
         self._unread = self.protocol.kind == "websocket"
@@ -179,12 +183,12 @@ class Connection:
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send an ASGI message; if it is cancelled during the server's ``send``, the message may arrive."""
-        self._sends += 1
+        self.sends += 1
         if (
             self._send_is_quiet
             and self.closed is None
             and self.protocol.state is State.OPEN
-            and self._sends % YIELD_EVERY
+            and self.sends % YIELD_EVERY
             and protocol.is_data(message)
         ):
             # The most frequent case needs no coroutine of its own. In a group send to a thousand members, one for each
@@ -194,12 +198,12 @@ class Connection:
 
     def send_checked(self, message: Message) -> Awaitable[None]:
         """Send a message that another thread has passed to :meth:`check` before; otherwise as :meth:`send`."""
-        self._sends += 1
+        self.sends += 1
         if (
             self._send_is_quiet
             and self.closed is None
-            and not self._close_sent
-            and self._sends % YIELD_EVERY
+            and not self.close_sent
+            and self.sends % YIELD_EVERY
             and message["type"] == "websocket.send"
         ):
             return self._send(message)
@@ -207,17 +211,17 @@ class Connection:
 
     async def _send_carefully(self, message: Message, *, checked: bool = False) -> None:
         """As :meth:`send`, always with a cancellation point; `checked`: :meth:`check` has been called."""
-        if self.closed is not None or self._sends % YIELD_EVERY == 0:
+        if self.closed is not None or self.sends % YIELD_EVERY == 0:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
         if not checked:
             self.check(message)
-        elif self.closed is not None or self._close_sent:
+        elif self.closed is not None or self.close_sent:
             # It was checked before the client left, or before another task closed.
             raise self._why_closed()
         if message["type"] == "websocket.close":
-            self._close_sent = True
+            self.close_sent = True
         try:
             await self._send(message)
         except _BROKEN as error:
@@ -309,7 +313,7 @@ class Connection:
             event = {**event, "code": closed.code, "reason": closed.reason}
         self._set_gone()
         will_learn = self.wakeup.waited_for or self.receiving or (self._finish_reading and self.events.unread)
-        if self.cancel_on_disconnect and not self._close_sent and not will_learn:
+        if self.cancel_on_disconnect and not self.close_sent and not will_learn:
             self.application_scope.cancel()
         else:  # an application that has closed may have more to do
             self.expire(self.limits.disconnect_timeout)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from .._asgi.protocol import DIRECT, Message, Receive, Scope, Send
 from .._concurrency.queues import Inbox
+from .._metrics.recording import Series
 
 
 class Broadcast(Protocol):
@@ -26,8 +27,10 @@ def inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
     return inbox if inbox is not None and receive == inbox.receive else None
 
 
-def writer_behind(send: Send) -> Callable[[Message, Any], bool] | None:
+def writer_behind(send: Send, series: Series | None = None) -> Callable[[Message, Any], bool] | None:
     """The server's function that writes a frame at once, if nothing in between may change or count a message.
+
+    With `series` it counts there what it writes.
 
     An object that wraps ``send``, and passes each ``websocket.send`` on as it is, says so with `passes_data_to`.
     """
@@ -35,4 +38,4 @@ def writer_behind(send: Send) -> Callable[[Message, Any], bool] | None:
     while (passes_to := getattr(owner, "passes_data_to", None)) is not None:
         owner = getattr(passes_to, "__self__", None)
     writer: Callable[[Message, Any], bool] | None = getattr(owner, "write_now", None)
-    return writer
+    return writer if series is None or writer is None else series.counting(writer)

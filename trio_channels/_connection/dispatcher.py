@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 
 import trio
 
@@ -18,6 +19,7 @@ from .._asgi import protocol
 from .._asgi.close_codes import SERVICE_RESTART, TRY_AGAIN_LATER
 from .._asgi.protocol import DISCONNECTS, Message
 from .._concurrency.wakeup import Wakeup
+from .._tracing import traced
 from ..exceptions import ConnectionClosed, StopConsumer
 from ..layers.mailbox import Mailbox
 from ..layers.message import Gap
@@ -37,8 +39,8 @@ class Dispatcher:
     """The body of a consumer's connection, with client events and, if there is a mailbox, layer messages."""
 
     __slots__ = (
-        *("_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done", "_mailbox"),
-        *("_running", "_stopped"),
+        *("_concurrency", "_connection", "_finished", "_from_client", "_from_layer", "_handler_done"),
+        *("_mailbox", "_running", "_stopped"),
     )
 
     def __init__(
@@ -53,8 +55,8 @@ class Dispatcher:
     ) -> None:
         self._connection = connection
         self._mailbox = mailbox
-        self._from_client = from_client
-        self._from_layer = from_layer
+        self._from_client = traced(from_client)
+        self._from_layer = traced(from_layer)
         self._concurrency = concurrency  # handlers that may run at a time
         self._finished = finished  # called after each event: whether the connection has nothing more to do
         self._running = 0
@@ -70,6 +72,9 @@ class Dispatcher:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
         connection, wakeup = self._connection, self._connection.wakeup
         start = self._start_handling if self._concurrency == 1 else self._handle_beside
+        # For metrics; handlers that run side by side are timed in their tasks.
+        timed = None if connection.series is None or self._concurrency > 1 else connection.series.handlers
+        began = 0.0
         while True:
             # Handlers are awaited here, not in another coroutine: each one more costs time and memory per message, most
             # when a thousand connections send at the same time.
@@ -86,10 +91,14 @@ class Dispatcher:
                         await self._wait_for_handlers(0)
                         return event
                     # Everything else comes after the handshake, which is handled alone.
+                    if timed is not None:
+                        began = perf_counter()
                     begin = self._start_handling if event["type"] == "websocket.connect" else start
                     if (handling := begin(self._from_client, event)) is not None:
                         await handling
                     connection.activity = None
+                    if timed is not None:
+                        timed.observe(perf_counter() - began)
                 # A finished connection handles no more layer messages: their handlers would only send more.
                 finished = self._finished is not None and self._finished()
                 mailbox = None if finished else self._mailbox
@@ -97,19 +106,29 @@ class Dispatcher:
                     await self._close_for(mailbox)
                 elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
                     message = item.as_event() if isinstance(item, Gap) else item
+                    if timed is not None:
+                        began = perf_counter()
                     if (handling := start(self._from_layer, message)) is not None:
                         await handling
                     connection.activity = None
+                    if timed is not None:
+                        timed.observe(perf_counter() - began)
                 elif event is None:
                     if finished and not self._running:
                         return None
                     # The most frequent case: a message comes while nothing waits, and then another one. Every other
                     # change sets the wakeup, so that wait() returns no message.
                     while isinstance(given := await wakeup.wait(), dict) and not finished:
+                        if timed is not None:
+                            began = perf_counter()
                         if (handling := start(self._from_layer, given)) is not None:
                             await handling
                         connection.activity = None
+                        if timed is not None:
+                            timed.observe(perf_counter() - began)
             except Exception as error:
+                if timed is not None and connection.activity is not None:
+                    timed.observe(perf_counter() - began)
                 if not await self._is_normal(error, connection.activity):
                     raise
                 connection.activity = None  # the rest of the client's events is still handled
@@ -142,6 +161,7 @@ class Dispatcher:
         self._connection.nursery.start_soon(self._handle_in_task, handler, message)
 
     async def _handle_in_task(self, handler: Handler, message: Message) -> None:
+        began = perf_counter()
         try:
             if (handling := self._start_handling(handler, message)) is not None:
                 await handling
@@ -152,6 +172,8 @@ class Dispatcher:
             if not await self._is_normal(error, message.get("type")):
                 raise
         finally:
+            if self._connection.series is not None:
+                self._connection.series.handlers.observe(perf_counter() - began)
             self._running -= 1
             self._handler_done.set()
             self._connection.wakeup.set()

@@ -35,6 +35,7 @@ from .._asgi.close_codes import INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from .._asgi.protocol import Message, State
 from .._concurrency.exception_groups import leaves
 from .._threads.pool import never_refused
+from .._tracing import connection_span, traced
 from ..exceptions import ConnectionClosed, StopConsumer
 from .connection import Connection
 from .outage import answer_outage
@@ -71,26 +72,31 @@ async def supervise(
     The body returns the client's disconnect event, or None if it ends before that. The ending gets that event, or one
     that is made for it. The limits cancel `scope`; without one, the nursery's own scope, which costs less.
     """
-    final = _Ending(connection, ending)
+    final = _Ending(connection, traced(ending) if ending is not None else None)
     failure: BaseException | None = None
     counts = counts_of_connections()
     counts[connection.protocol.kind] += 1
+    if connection.series is not None:
+        connection.series.begin(connection)
     try:
-        async with _Reading(connection):
-            failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
-            failure = await _clean_up(connection, final, failure)
-            if failure is None:
-                await connection.drain()
-            else:
-                try:
-                    if not isinstance(failure, trio.Cancelled):
-                        await connection.drain()
-                finally:  # a cancellation meanwhile must not hide the failure
-                    raise failure
+        with connection_span(connection.scope):
+            async with _Reading(connection):
+                failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
+                failure = await _clean_up(connection, final, failure)
+                if failure is None:
+                    await connection.drain()
+                else:
+                    try:
+                        if not isinstance(failure, trio.Cancelled):
+                            await connection.drain()
+                    finally:  # a cancellation meanwhile must not hide the failure
+                        raise failure
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
     counts[connection.protocol.kind] -= 1
     connection.detach()
+    if connection.series is not None:
+        connection.series.end(connection, failed=isinstance(failure, Exception))
     if failure is not None:
         if isinstance(failure, Exception):
             protocol.note_connection(failure, connection.scope)

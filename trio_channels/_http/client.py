@@ -43,13 +43,13 @@ class ClientLeft(BaseException):
 class Client:
     """One client.
 
-    `answered`: a response has been started; `mount`, `path`: the mount point, and the path below it; `resolved`: the
-    view, once the URL is resolved.
+    `answered`: a response has been started, with `status`; `mount`, `path`: the mount point, and the path below it;
+    `resolved`: the view, once the URL is resolved; `route`: its pattern.
     """
 
     __slots__ = (
         *("_inbox", "_more", "_protocol", "_receive", "_send", "_sends"),
-        *("answered", "mount", "path", "resolved", "scope"),
+        *("answered", "mount", "path", "resolved", "route", "scope", "status"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,9 +60,11 @@ class Client:
         self._sends = 0
         self._more = True  # of the request's body is to come
         self.answered = False
+        self.status = 0
         self.mount: str = ""
         self.path: str = ""
         self.resolved: Resolved | None = None
+        self.route: str = ""
         self._protocol = protocol.Protocol(scope)
 
     def __str__(self) -> str:
@@ -94,7 +96,8 @@ class Client:
 
     async def send(self, message: Message) -> None:
         """Send a message; ClientLeft if the server says that the client has gone."""
-        self.answered = True
+        if not self.answered:
+            self.answered, self.status = True, message["status"]
         self._sends += 1
         # A server's send may neither wait nor raise when its client has gone: another task must get to learn of that.
         if self._sends % YIELD_EVERY == 0:

@@ -53,8 +53,9 @@ from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, while_client_is_there, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
+from .recorded import ServedRequest, are_wanted
 from .request_body import REFUSED, read_body, refusal
-from .resolving import Resolved, resolve
+from .resolving import resolve
 from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
 
 __all__ = ["DjangoHandler"]
@@ -117,12 +118,16 @@ class DjangoHandler(ASGIHandler):
         client.path = scope["path"]
         if forced_or_root := get_script_prefix(scope):
             client.mount, path = enter(scope, forced_or_root)
-            # A path that is not below the mount point is taken for one from which a proxy has removed it.
-            client.path = client.path if path is None else path
+            if path is not None:  # otherwise a proxy has removed the mount point
+                client.path = path
         counts = counts_of_connections()
         counts["http"] += 1
         try:
-            await self._serve(client)
+            if are_wanted():
+                with ServedRequest(client):
+                    await self._serve(client)
+            else:
+                await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:
@@ -202,14 +207,15 @@ class DjangoHandler(ASGIHandler):
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """The view and its arguments; the URL is not resolved again if nothing has changed since the request came."""
-        resolved: Resolved | None = request.trio_client.resolved  # type: ignore[attr-defined]
-        if resolved is None or not resolved.holds_for(request):
+        client: Client = request.trio_client  # type: ignore[attr-defined]
+        if client.resolved is None or not client.resolved.holds_for(request):
             match: ResolverMatch = super().resolve_request(request)
-            return match
-        if resolved.urlconf is not None:
-            set_urlconf(resolved.urlconf)
-        request.resolver_match = resolved.match
-        return resolved.match
+        else:
+            if client.resolved.urlconf is not None:
+                set_urlconf(client.resolved.urlconf)
+            match = request.resolver_match = client.resolved.match
+        client.route = match.route
+        return match
 
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
         if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and is_bridged():

@@ -19,7 +19,7 @@ from .mailbox import Mailbox
 from .message import Envelope, Gap
 from .statistics import LayerStatistics
 from .validation import NameChecks
-from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
+from .work import DeadLetter, Delivery, QueueSize, Settled, WorkQueue, WorkSource
 
 __all__ = [
     "ChannelLayer",
@@ -29,6 +29,7 @@ __all__ = [
     "LayerOptions",
     "LayerStatistics",
     "Overflow",
+    "QueueSize",
     "Settled",
     "WorkQueue",
     "WorkSource",

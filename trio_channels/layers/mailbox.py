@@ -156,6 +156,7 @@ class Mailbox:
         accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
         if accepted:
             self._waiting += 1
+            self._counters.waited += 1
             self._append(envelope)
         if self._ring is not None:
             self._ring()

@@ -15,6 +15,7 @@ import outcome
 
 from .._asgi.content import client_message
 from .._asgi.protocol import Message
+from .._tracing import carrying
 from ..exceptions import MessageNotEncodable
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def round_trip(message: Message) -> Message:
         decoded: Message = _decoder.decode(encoded)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also UnicodeDecodeError, a ValueError
         raise _not_encodable(message, error) from error
-    return decoded
+    return carrying(decoded)
 
 
 def _not_encodable(message: Message, error: Exception) -> MessageNotEncodable:
@@ -119,3 +120,4 @@ class Counters:
     expired: int = 0
     full: int = 0
     gone: int = 0
+    waited: int = 0

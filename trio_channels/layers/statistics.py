@@ -23,6 +23,7 @@ class LayerStatistics:
         gone: messages for a process-local channel that does not exist, or no longer exists.
         healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
             and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
+        waited: messages that waited in a mailbox, because their receiver was busy when they came.
     """
 
     channels: int
@@ -37,3 +38,4 @@ class LayerStatistics:
     full: int
     gone: int
     healthy: bool = True
+    waited: int = 0

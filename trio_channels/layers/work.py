@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from .._asgi.protocol import Message
 
-__all__ = ["DeadLetter", "Delivery", "Settled", "WorkQueue", "WorkSource"]
+__all__ = ["DeadLetter", "Delivery", "QueueSize", "Settled", "WorkQueue", "WorkSource"]
 
 #: Deliveries after which a message is a dead letter.
 MAX_DELIVERIES = 5
@@ -56,6 +56,14 @@ class DeadLetter:
     message: Message | None
     deliveries: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSize:
+    """The size of a queue: messages that are not done, and dead letters."""
+
+    backlog: int
+    dead: int
 
 
 @dataclass(slots=True)
@@ -138,6 +146,16 @@ class WorkQueue(abc.ABC):
         Args:
             max_deliveries: deliveries after which a message whose process died becomes a dead letter.
             claim_after: seconds of silence after which a process counts as dead.
+        """
+
+    @abc.abstractmethod
+    async def size(self) -> QueueSize:
+        """The size of the queue: messages that wait, are being handled, or are to be retried; and dead letters.
+
+        Raises:
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: changes nothing.
         """
 
     @abc.abstractmethod

@@ -1,7 +1,7 @@
 """The connection between a parent and a child process: inherited listening sockets, and a socket pair, the lifeline.
 
-The child writes to the lifeline once, when it serves: the seconds that it may need to end. The parent writes nothing.
-When the parent's end closes, the child drains.
+When the child serves, it writes the seconds that it may need to end. After that both sides may ask for figures, see
+:mod:`trio_channels.runner.figures`. When the parent's end closes, the child drains.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Self
 
 import trio
 
+from .._metrics.snapshot import Snapshot, encode
+from .figures import PARENTS_TIME, SNAPSHOT, SUM, Frames, Questions
 from .sockets import Descriptors
 
 #: The environment variable that tells a child of its inheritance. The child removes it, so that its own children do not
@@ -55,6 +58,8 @@ class Lifeline:
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor)))
+        self._frames = Frames(self._stream)
+        self._questions = Questions(self._frames, PARENTS_TIME)
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,9 +74,19 @@ class Lifeline:
         except trio.BrokenResourceError:
             pass  # the parent is gone: wait_closed() returns
 
-    async def wait_closed(self) -> None:
-        """Wait until the parent tells this process to drain, or is gone."""
-        try:
-            await self._stream.receive_some()
-        except trio.BrokenResourceError:
-            pass
+    async def sum(self) -> bytes:
+        """The encoded figures of all processes. Raises TooSlowError without an answer. Cancellation: at any time."""
+        return await self._questions.ask(SUM)
+
+    async def report_last(self, snapshot: Snapshot) -> None:
+        """Tell the parent this process' last figures. Cancellation: they may be lost."""
+        await self._frames.send(SNAPSHOT, 0, encode(snapshot))
+
+    async def wait_closed(self, snapshot: Callable[[], Snapshot] = dict) -> None:
+        """Report figures until the parent tells this process to drain, or is gone. Cancellation: at any time."""
+        while (frame := await self._frames.receive()) is not None:
+            kind, number, content = frame
+            if kind == SNAPSHOT:
+                await self._frames.send(SNAPSHOT, number, encode(snapshot()))
+            else:
+                self._questions.answered(number, content)

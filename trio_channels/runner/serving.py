@@ -25,8 +25,11 @@ from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
 from .._concurrency.exception_groups import bare
 from .._concurrency.system import allow_open_files
 from .._concurrency.watchdog import Watchdog
+from .._metrics import recording
+from .._metrics.snapshot import Snapshot
 from ..exceptions import CannotStart, ConfigurationError, InvalidChannelLayerError
 from ..layers import InMemoryChannelLayer, channel_layers
+from ..metrics.collecting import collect
 from ..server.accepting import RESERVE
 from ..server.access_log import use_our_log
 from ..server.lifespan import CRASHED, LifespanFailed
@@ -162,6 +165,11 @@ def _startup_error(error: Exception) -> CannotStart:
     return failure
 
 
+def _figures() -> Snapshot:
+    """The figures of this process; none unless its application has a MetricsApplication."""
+    return {} if recording.recorder is None else collect(recording.recorder)
+
+
 class _Process:
     """Serves until a signal, or the parent, tells it to drain."""
 
@@ -175,6 +183,7 @@ class _Process:
         self._inheritance = inheritance
         self._watchdog = watchdog
         self._drain_time = 0.0
+        self._last_figures: Snapshot = {}
 
     async def run(self) -> None:
         """Serve until the drain has ended. Cancellation: the server is cancelled, without a drain."""
@@ -191,6 +200,9 @@ class _Process:
                     helpers.start_soon(self._stop_with_parent, lifeline)
                 with starting:
                     await self._serve(lifeline)
+                if lifeline is not None and self._last_figures:
+                    with trio.move_on_after(MARGIN):
+                        await lifeline.report_last(self._last_figures)
                 helpers.cancel_scope.cancel()
 
     async def _serve(self, lifeline: Lifeline | None) -> None:
@@ -201,6 +213,8 @@ class _Process:
             await nursery.start(partial(worker_serve, application, self._config, shutdown_trigger=self._wait_for_stop))
             self.started = True
             if lifeline is not None:
+                if recording.recorder is not None:
+                    recording.recorder.others = lifeline.sum
                 await lifeline.ready(self._drain_time + self._config.shutdown_timeout + 2 * MARGIN)
 
     def _observed(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -215,6 +229,7 @@ class _Process:
             if message["type"] == "lifespan.shutdown":
                 # All connections have ended. Hypercorn gives the application `shutdown_timeout` from here.
                 self._watchdog.within(self._config.shutdown_timeout + MARGIN, CRASHED)
+                self._last_figures = _figures()
             return message
 
         return observed
@@ -236,7 +251,7 @@ class _Process:
             starting.cancel()
 
     async def _stop_with_parent(self, lifeline: Lifeline) -> None:
-        await lifeline.wait_closed()
+        await lifeline.wait_closed(_figures)
         self._stop.set()
 
     def _handle_signals_of_frozen_loop(self) -> None:

@@ -16,6 +16,7 @@ from ..exceptions import CannotStart
 from ..server.access_log import use_our_log
 from ..server.lifespan import CRASHED
 from .cli import Options
+from .figures import Figures, Reporter
 from .lifeline import READY, Inheritance
 from .serving import STOP_SIGNALS, pid_file
 from .sockets import Listeners, duplicates, listening
@@ -30,6 +31,8 @@ STEADY = 60.0
 MAX_FAILED_STARTS = 5
 #: Seconds that a process may take to end if it does not serve yet.
 START_TIMEOUT = 30.0
+#: Seconds to wait for the last figures of a process that has ended. They have been sent, or never will be.
+LAST_FIGURES = 1.0
 
 
 def run_parent(options: Options) -> int:
@@ -48,13 +51,17 @@ class _Child:
         self.process = process
         self.end_timeout = START_TIMEOUT  # the seconds that it may take to drain
         self._lifeline = lifeline
+        self._reporter = Reporter(lifeline)
         self._started_at = trio.current_time()
 
     async def serves(self) -> bool:
         """Wait until it serves (True), or has ended before (False)."""
         received = b""
         try:
-            while len(received) < READY.size and (data := await self._lifeline.receive_some()):
+            while missing := READY.size - len(received):  # figures may come behind
+                data = await self._lifeline.receive_some(missing)
+                if not data:
+                    break
                 received += data
         except trio.BrokenResourceError:
             pass
@@ -62,6 +69,20 @@ class _Child:
             return False
         (self.end_timeout,) = READY.unpack(received)
         return True
+
+    @asynccontextmanager
+    async def reporting(self, figures: Figures) -> AsyncIterator[None]:
+        """In the block, the child takes part in the figures. At its end its last ones are waited for."""
+        figures.add(self._reporter)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reporter.run, figures)
+            try:
+                yield
+                with trio.move_on_after(LAST_FIGURES):
+                    await self._reporter.ended.wait()
+            finally:
+                figures.remove(self._reporter)
+                nursery.cancel_scope.cancel()
 
     def drain(self) -> None:
         try:
@@ -100,6 +121,7 @@ class _Parent:
         self._options = options
         self._listeners = listeners
         self._children: set[_Child] = set()
+        self._figures = Figures()
         self._first_settled = trio.Event()  # the first child serves, or has failed
         self._stop = trio.Event()
 
@@ -128,7 +150,8 @@ class _Parent:
                     if served:
                         failed_starts = 0
                         self._first_settled.set()
-                    code = await child.process.wait()
+                    async with child.reporting(self._figures):
+                        code = await child.process.wait()
             except CannotStart as error:  # the system is short of processes or descriptors: the other children go on
                 failed_starts = MAX_FAILED_STARTS if failed_starts is None else failed_starts + 1
                 if failed_starts >= MAX_FAILED_STARTS:

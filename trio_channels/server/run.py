@@ -24,6 +24,7 @@ from .._asgi.foreign import refuse_foreign
 from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
 from .._concurrency.exception_groups import bare
+from .._metrics import recording
 from ..exceptions import ConfigurationError
 from .accepting import Acceptor, descriptor_problem
 from .access_log import use_our_log
@@ -119,6 +120,8 @@ async def worker_serve(
         with _registered(server):
             async with trio.open_nursery() as times:
                 times.start_soon(server.clock.run)
+                if recording.recorder is not None:
+                    times.start_soon(recording.recorder.watch_loop)
                 async with trio.open_nursery() as connections:
                     binds, accept = await _open(server, sockets, connections)
                     task_status.started(binds)

@@ -58,6 +58,15 @@ class WorkerStatistics:
     channels: dict[str, ChannelStatistics]
 
 
+#: The workers of this process that run.
+_running: set[Worker] = set()
+
+
+def running_workers() -> list[Worker]:
+    """The workers of this process that run now."""
+    return list(_running)
+
+
 class Worker:
     """Runs an application for the messages of named channels, several at a time.
 
@@ -147,6 +156,7 @@ class Worker:
             self._rules.ack,
             self._layer,
         )
+        _running.add(self)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report)
@@ -159,6 +169,8 @@ class Worker:
             if failure is None or isinstance(failure := bare(failure), BaseExceptionGroup):
                 raise
             raise failure from failure.__cause__
+        finally:
+            _running.discard(self)
         logger.info("stopped: %s", self._summary())
 
     async def _report(self) -> None:

@@ -198,6 +198,11 @@ class InMemoryChannelLayer(LocalDelivery):
             queue = self._work_queues[channel] = MemoryWorkQueue(self, channel)
         return queue
 
+    def waiting_in(self, channel: str) -> int:
+        """The number of messages that wait in a named channel."""
+        home = self._home_of(channel)
+        return 0 if home is None else home.mailboxes[channel].statistics().waiting
+
     async def flush(self) -> None:
         """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has deleted nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, Settled, WorkQueue, WorkSource
+from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, Delivery, QueueSize, Settled, WorkQueue, WorkSource
 
 if TYPE_CHECKING:
     from . import InMemoryChannelLayer
@@ -45,6 +45,7 @@ class MemoryWorkQueue(WorkQueue):
         self.channel = channel
         self._numbers = itertools.count(1)
         self._retries: list[_Waiting] = []
+        self._sources: set[MemoryWorkSource] = set()
         self._dead: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
 
     def __repr__(self) -> str:
@@ -57,9 +58,11 @@ class MemoryWorkQueue(WorkQueue):
         """See :meth:`WorkQueue.serve`. Sources and queue die together, so that no message is ever taken over."""
         source = MemoryWorkSource(self)
         await trio.lowlevel.checkpoint()
+        self._sources.add(source)
         try:
             yield source
         finally:
+            self._sources.discard(source)
             for delivery in source.in_hand.values():
                 self.retry(replace(delivery, count=delivery.count - 1), 0)
 
@@ -86,6 +89,12 @@ class MemoryWorkQueue(WorkQueue):
         if len(self._dead) == self._dead.maxlen:
             logger.warning("%s has %d dead letters; the oldest was lost", self.channel, self._dead.maxlen)
         self._dead.append(letter)
+
+    async def size(self) -> QueueSize:
+        """See :meth:`WorkQueue.size`. Cancellation: changes nothing."""
+        await trio.lowlevel.checkpoint()
+        taken = sum(len(source.in_hand) for source in self._sources)
+        return QueueSize(self.layer.waiting_in(self.channel) + taken + len(self._retries), len(self._dead))
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """See :meth:`WorkQueue.dead_letters`. Cancellation: changes nothing."""

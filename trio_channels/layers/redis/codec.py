@@ -2,8 +2,8 @@
 
     entry = field "t": token, field "b": blob
     blob  = one byte 0x01, then the payload, or the Fernet token of the payload
-    payload = [kind, name, message] in MessagePack or JSON; and the channels that a message to a group excludes,
-              and the identity of one that may be sent again
+    payload = [kind, name, message] in MessagePack or JSON; and, all optional, the channels that a message to a group
+              excludes, the identity of one that may be sent again, and the context of the sender's trace
 
 The signature covers the name, so that nobody can replay a message of one group to another.
 """
@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 
 from ..._asgi.protocol import Message
+from ..._tracing import Trace, TracedMessage, current_trace
 from ...exceptions import ChannelLayerError, InvalidChannelLayerError
 from ..message import encode as check_and_encode
 
@@ -33,7 +34,7 @@ class UndecodableEntry(ChannelLayerError):
 
 
 class Payload(NamedTuple):
-    """The content of an entry: its kind, the name of the group or channel, the message, and who does not get it.
+    """The content of an entry: its kind, the name of the group or channel, the message, and what is optional.
 
     The identity is that of a message that may be sent again; empty otherwise.
     """
@@ -43,6 +44,7 @@ class Payload(NamedTuple):
     message: dict[str, Any]
     exclude: frozenset[str] = frozenset()
     identity: bytes = b""
+    trace: Trace | None = None
 
 
 class _Cipher(Protocol):
@@ -72,7 +74,11 @@ class EntryCodec:
         """Encode a message of a kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``, ``MEMBERSHIP``) for that name."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
-        more = (exclude, identity) if identity else (exclude,) if exclude else ()
+        trace = current_trace()
+        if trace:
+            more: tuple[object, ...] = (exclude, identity, trace)
+        else:
+            more = (exclude, identity) if identity else (exclude,) if exclude else ()
         payload = self._encode((*content, *more))
         return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
 
@@ -84,11 +90,14 @@ class EntryCodec:
         try:
             if self._cipher is not None:
                 payload = self._cipher.decrypt(payload)
-            return self._decode(payload)
+            decoded = self._decode(payload)
         except Exception as error:
             # msgspec and cryptography do not document all errors that malformed input can raise, and none of them
             # may end the reader.
             raise UndecodableEntry(f"an entry cannot be decoded: {type(error).__name__}: {error}") from error
+        if decoded.trace:
+            decoded = decoded._replace(message=TracedMessage.of(decoded.message, decoded.trace))
+        return decoded
 
 
 def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:

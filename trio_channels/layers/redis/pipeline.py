@@ -54,12 +54,13 @@ BATCH_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PipelineStatistics:
-    """A snapshot of a pipeline: calls that wait to be sent or for replies, and connections opened so far."""
+    """A snapshot of a pipeline: calls that wait to be sent or for replies; connections and outages so far."""
 
     connected: bool
     waiting: int
     unanswered: int
     connections: int
+    outages: int = 0
 
 
 class Pipeline:
@@ -78,6 +79,7 @@ class Pipeline:
         self._rest_ready = Wakeup()
         self._back_off = BackOff()
         self._outage: Outage | None = None
+        self._outages = 0
         self._closed = False
         self._connections = 0
         self._address: object = None
@@ -92,7 +94,7 @@ class Pipeline:
     def statistics(self) -> PipelineStatistics:
         """An immutable snapshot."""
         return PipelineStatistics(
-            self._connection is not None, len(self._waiting), len(self._unanswered), self._connections
+            self._connection is not None, len(self._waiting), len(self._unanswered), self._connections, self._outages
         )
 
     @property
@@ -196,7 +198,9 @@ class Pipeline:
             except ConnectionLost as error:
                 self._last_error = str(error)
                 if not self.contact.failed(error):
-                    self._outage = self._outage or Outage(self.name)
+                    if self._outage is None:
+                        self._outage = Outage(self.name)
+                        self._outages += 1
                     self._outage.failed(error)
             await self._back_off.wait()
 

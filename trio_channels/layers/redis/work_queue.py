@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from ...exceptions import InvalidNameError
-from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, WorkQueue, WorkSource
+from ..work import CLAIM_AFTER, MAX_DELIVERIES, DeadLetter, QueueSize, WorkQueue, WorkSource
 from .codec import EntryCodec, UndecodableEntry
 from .scripts import WORK_REQUEUE
 from .work_source import DEAD_LETTERS, RedisWorkSource, WorkContext
@@ -35,6 +35,12 @@ class RedisWorkQueue(WorkQueue):
             finally:
                 nursery.cancel_scope.cancel()
                 await source.leave()
+
+    async def size(self) -> QueueSize:
+        """See :meth:`WorkQueue.size`. Cancellation: changes nothing."""
+        context = self._context()
+        backlog = await context.pipeline.call("XLEN", context.stream)
+        return QueueSize(int(backlog), int(await context.pipeline.call("XLEN", context.dead)))
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """See :meth:`WorkQueue.dead_letters`."""

@@ -1,0 +1,21 @@
+import os
+
+from trio_channels.asgi import get_asgi_application
+from trio_channels.metrics import MetricsApplication
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+django_application = get_asgi_application()
+
+from django.urls import path, re_path  # noqa: E402
+
+from echo import Echo  # noqa: E402
+
+metrics = MetricsApplication(token=os.environ["METRICS_TOKEN"])
+
+application = ProtocolTypeRouter(
+    {
+        "http": URLRouter([path("metrics", metrics), re_path("", django_application)]),
+        "websocket": URLRouter([path("ws/echo/", Echo.as_asgi())]),
+    }
+)

@@ -1,0 +1,1 @@
+"""Figures that nothing else counts, snapshots of all figures, and their sums over processes."""

@@ -218,7 +218,8 @@ async def test_result_that_came_before_the_end_is_kept() -> None:
 
 
 async def test_failure_of_the_code_is_raised_as_it_is() -> None:
-    client = client_of(Inbox(1))
+    inbox = Inbox(1)
+    client = client_of(inbox)
 
     async def fail() -> None:
         await trio.lowlevel.checkpoint()
@@ -226,6 +227,7 @@ async def test_failure_of_the_code_is_raised_as_it_is() -> None:
 
     with pytest.raises(LookupError, match="as asked"):
         await client.while_there(fail)
+    assert inbox._on_last == (), "nothing of the code is kept"
 
 
 async def test_cancellation_from_outside_is_not_the_clients() -> None:

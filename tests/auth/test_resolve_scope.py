@@ -56,7 +56,9 @@ class Reads(AuthMiddleware):
     """Reads the session, which must be loaded then."""
 
     async def resolve_scope(self, scope: Any) -> None:
-        scope["user"] = scope["session"].get("_auth_user_id")
+        session = scope["session"]
+        assert session.session_key is None or hasattr(session, "_session_cache")  # loaded on a thread
+        scope["user"] = session.get("_auth_user_id")
 
 
 @pytest.mark.parametrize(

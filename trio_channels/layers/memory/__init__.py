@@ -101,11 +101,19 @@ class InMemoryChannelLayer(LocalDelivery):
 
     def _deliver_in_its_run(self, channel: str, message: Message) -> None:
         hub = self._hub()
-        mailbox = hub.mailboxes.get(channel)
+        mailbox = hub.find(channel)
         if mailbox is None or not mailbox.put(self._envelope(message)):
             hub.counters.gone += mailbox is None
         else:
             hub.counters.sent += 1
+
+    async def receive(self, channel: str) -> Message:
+        """See :meth:`ChannelLayer.receive`. Cancellation: loses no message."""
+        names.check_channel_name(channel)
+        home = self._home_of(channel)
+        if home is not None and home is not self._hub():
+            raise names.foreign(channel)
+        return await super().receive(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_add`. Does nothing for a process-local channel that does not exist.
@@ -206,7 +214,9 @@ class InMemoryChannelLayer(LocalDelivery):
         here = self._hub()
         if channel in here.mailboxes:
             return here
-        return next((hub for hub in self._all_hubs() if channel in hub.mailboxes and self._is_running(hub)), None)
+        mark = names.reply_mark(channel) or None  # of a hub that has made the channel, and may have forgotten it
+        homes = (hub for hub in self._all_hubs() if channel in hub.mailboxes or hub.mark == mark)
+        return next((hub for hub in homes if self._is_running(hub)), None)
 
     def _call_in(self, hub: Hub, function: Callable[[], None]) -> None:
         if hub is self._hub():
@@ -224,6 +234,6 @@ def _full(channel: str, capacity: int) -> ChannelFull:
 
 
 def _join(hub: Hub, group: str, channel: str) -> None:
-    mailbox = hub.mailboxes.get(channel)
+    mailbox = hub.find(channel)
     if mailbox is not None:
         hub.join(group, mailbox)

@@ -25,6 +25,7 @@ SerializerFormat = Literal["msgpack", "json"]
 
 VERSION = b"\x01"
 GROUP, CHANNEL, PROBE, NAMED = range(4)
+MEMBERSHIP = 16
 
 
 class UndecodableEntry(ChannelLayerError):
@@ -68,7 +69,7 @@ class EntryCodec:
     def pack(
         self, kind: int, name: str, message: Message, exclude: frozenset[str] = frozenset(), identity: bytes = b""
     ) -> bytes:
-        """Encode a message of that kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``) for that group or channel."""
+        """Encode a message of a kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``, ``MEMBERSHIP``) for that name."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
         more = (exclude, identity) if identity else (exclude,) if exclude else ()

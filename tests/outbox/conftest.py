@@ -20,6 +20,12 @@ from ..layers.conftest import redis_server  # noqa: F401 - a fixture
 LayerBlock = Callable[[], AbstractAsyncContextManager[ChannelLayer]]
 
 
+@pytest.fixture(autouse=True)
+def frequent_looks(settings: Any) -> None:
+    """Where nothing notifies a relay, it looks more often than by default. Before layers are made: it resets them."""
+    settings.TRIO_CHANNELS = {"RELAY_POLL": 0.05}
+
+
 @pytest.fixture(params=[pytest.param("memory", marks=pytest.mark.slow), "redis"])
 def layer_block(request: pytest.FixtureRequest) -> LayerBlock:
     """``async with layer_block() as layer``: a layer of each kind is open, and the default one."""

@@ -63,7 +63,7 @@ BANDS: dict[str, str] = {
     "generic.*": "C",
     "health": "C",
     "layers": "C",
-    "layers.lifespan": "C",
+    "lifespan": "C",
     "management.*": "C",
     "routing": "C",
     "runner.*": "C",

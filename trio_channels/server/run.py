@@ -60,8 +60,8 @@ async def serve(
         OSError: an address cannot be bound.
         ConfigurationError: the application needs asyncio, the installed version of hypercorn is not supported, or
             ``root_path`` is malformed.
-        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end. They may come
-            in an exception group.
+        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end, or its
+            lifespan failed meanwhile: then the server has drained. They may come in an exception group.
 
     Cancellation: closes all connections at once; applications are cancelled, and run their clean-up.
     """
@@ -122,7 +122,7 @@ async def worker_serve(
                 async with trio.open_nursery() as connections:
                     binds, accept = await _open(server, sockets, connections)
                     task_status.started(binds)
-                    await _until_shutdown(accept, context, shutdown_trigger)
+                    await _until_shutdown(accept, context, lifespan, shutdown_trigger)
                     connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
                     connections.start_soon(server.see_off)
                 times.cancel_scope.cancel()
@@ -143,7 +143,7 @@ async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> No
 
     Raises:
         SystemExit: the application or the configuration is wrong (CANNOT_START), or the application did not end in
-            order (CRASHED).
+            order, or failed before (CRASHED).
     """
     try:
         await hardened_worker_serve(app, config, **options)
@@ -152,8 +152,8 @@ async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> No
         if not isinstance(failure, LifespanFailed | ConfigurationError):
             raise
         await config.log.critical("%s", failure)
-        ended_badly = isinstance(failure, LifespanFailed) and failure.stage == "shutdown"
-        raise SystemExit(CRASHED if ended_badly else CANNOT_START) from None
+        has_served = isinstance(failure, LifespanFailed) and failure.stage != "startup"
+        raise SystemExit(CRASHED if has_served else CANNOT_START) from None
 
 
 def warn_of_descriptors() -> None:
@@ -211,8 +211,10 @@ async def _serve_datagrams(server: Server, sock: socket.socket, task_status: tri
         await UDPServer(server.app, server.config, server.context, state, sock).run(task_status=task_status)
 
 
-async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger: Trigger | None) -> None:
-    """Accept connections until the trigger returns, Ctrl-C, or ``max_requests``."""
+async def _until_shutdown(
+    accept: list[Accept], context: WorkerContext, lifespan: Lifespan, trigger: Trigger | None
+) -> None:
+    """Accept connections until the trigger returns, Ctrl-C, ``max_requests``, or the lifespan fails."""
 
     async def stop_after(wait: Trigger) -> None:
         await wait()
@@ -223,6 +225,7 @@ async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger:
             for run in accept:
                 nursery.start_soon(run)
             nursery.start_soon(stop_after, context.terminate.wait)
+            nursery.start_soon(stop_after, lifespan.failed)
             if trigger is not None:
                 nursery.start_soon(stop_after, trigger)
     except* KeyboardInterrupt:

@@ -18,7 +18,7 @@ from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
-from .lifespan import as_application, layers_only
+from .lifespan import Run, as_application, layers_only
 from .server.hardening import harden_hypercorn
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
@@ -70,11 +70,11 @@ class ProtocolTypeRouter:
     A request without an application is answered with 404, a WebSocket is denied. Any other scope raises NoRouteFound.
     """
 
-    def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
+    def __init__(self, application_mapping: Mapping[str, ASGIApplication | Run]) -> None:
         harden_hypercorn()
-        self.application_mapping = {"lifespan": layers_only, **application_mapping}
         _refuse(*application_mapping.values())
-        self.application_mapping["lifespan"] = as_application(self.application_mapping["lifespan"])
+        given: Mapping[str, Any] = {"lifespan": layers_only, **application_mapping}
+        self.application_mapping: dict[str, ASGIApplication] = {**given, "lifespan": as_application(given["lifespan"])}
 
     def __repr__(self) -> str:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"

@@ -58,6 +58,7 @@ BANDS: dict[str, str] = {
     "auth.*": "C",
     "bridge.*": "C",
     "checks": "C",
+    "closing": "C",
     "consumer": "C",
     "db": "C",
     "generic.*": "C",

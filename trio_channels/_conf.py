@@ -64,6 +64,7 @@ SETTINGS: dict[str, _Setting] = {
     "SHUTDOWN_GRACE": _Setting(30.0, SECONDS),
     "TRANSACTION_TIMEOUT": _Setting(30.0, SECONDS),
     "SESSION_RECHECK": _Setting(0.0, SECONDS_OR_ZERO),
+    "CLOSE_ON_LOGOUT": _Setting(False, SWITCH),
 }
 
 

@@ -35,6 +35,7 @@ from ._asgi.foreign import NOT_TRIO
 from ._asgi.foreign_calls import explain
 from ._asgi.protocol import Application, ASGIApplication, Receive, Scope, Send
 from ._concurrency.exception_groups import bare
+from .closing import orders
 from .exceptions import ConfigurationError, TrioChannelsError
 from .layers import channel_layers
 
@@ -110,6 +111,7 @@ async def open_layers() -> AsyncIterator[None]:
     async with AsyncExitStack() as layers:
         for alias in channel_layers.configs:
             await layers.enter_async_context(channel_layers[alias].open_patiently())
+        await layers.enter_async_context(orders())
         yield
 
 

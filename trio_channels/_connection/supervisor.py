@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
@@ -38,35 +37,9 @@ from .._threads.pool import never_refused
 from ..exceptions import ConnectionClosed, StopConsumer
 from .connection import Connection
 from .outage import answer_outage
+from .registry import Registered
 
 logger = logging.getLogger("trio_channels.connection")
-
-_counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
-
-
-class Counted:
-    """In the block, count one more connection of this scope type."""
-
-    __slots__ = ("_counter", "_kind")
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        try:
-            self._counter = _counter_of_run.get()
-        except LookupError:
-            self._counter = Counter()
-            _counter_of_run.set(self._counter)
-
-    def __enter__(self) -> None:
-        self._counter[self._kind] += 1
-
-    def __exit__(self, *_exception: object) -> None:
-        self._counter[self._kind] -= 1
-
-
-def connections() -> dict[str, int]:
-    """The number of open connections in this Trio run, by scope type."""
-    return dict(_counter_of_run.get(Counter()))
 
 
 async def supervise(
@@ -84,7 +57,7 @@ async def supervise(
     final = _Ending(connection, ending)
     failure: BaseException | None = None
     try:
-        with Counted(connection.protocol.kind):
+        with Registered(connection.protocol.kind, connection):
             async with _Reading(connection):
                 failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)

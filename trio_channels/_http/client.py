@@ -7,13 +7,14 @@ the server's own. :meth:`Client.while_there` starts a second one around code tha
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency import YIELD_EVERY
+from .._connection.registry import Login, login_of
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved
 
@@ -41,10 +42,15 @@ class Client:
     """One client.
 
     `answered`: a response has been started; `mount`, `path`: the mount point, and the path below it; `resolved`: the
-    view, once the URL is resolved.
+    view, once the URL is resolved; `request`: Django's, once it is made; `streams`: its response is sent part by part.
     """
 
-    __slots__ = ("_more", "_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "resolved", "scope")
+    __slots__ = (
+        *("_more", "_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "request"),
+        *("resolved", "scope", "streams", "task_nursery"),
+    )
+
+    mailbox: Any = None  # a view has no channel of its own
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -56,6 +62,9 @@ class Client:
         self.mount: str = ""
         self.path: str = ""
         self.resolved: Resolved | None = None
+        self.request: Any = None
+        self.streams = False
+        self.task_nursery: trio.Nursery | None = None
         self._protocol = protocol.Protocol(scope)
 
     def __str__(self) -> str:
@@ -112,10 +121,13 @@ class Client:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
+                self.task_nursery = nursery
                 try:
                     results.append(await function(*args))
                 except (Exception, ClientLeft, SystemExit, KeyboardInterrupt) as error:
                     failure = error  # raised below, where no nursery puts it into a group
+                finally:
+                    self.task_nursery = None
                 nursery.cancel_scope.cancel()
         except* trio.Cancelled:
             if not results:
@@ -124,6 +136,20 @@ class Client:
         if results:
             return results[0]
         raise failure
+
+    @property
+    def login(self) -> Login:
+        """The user and the session that the view has used."""
+        used = vars(self.request) if self.request is not None else {}
+        user = used.get("_cached_user") or used.get("_acached_user")  # of Django's middleware, if a view has asked
+        return login_of(user, used.get("session"))
+
+    def close_from_outside(self, code: int, reason: str) -> bool:
+        """Cut a stream; every other request ends by itself."""
+        if not self.streams or self.task_nursery is None:
+            return False
+        self.task_nursery.cancel_scope.cancel()
+        return True
 
     def _after_the_end(self, event: Message) -> None:
         self._protocol.received(event)

@@ -44,7 +44,7 @@ from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import Counted
+from .._connection.registry import Registered
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -120,8 +120,11 @@ class DjangoHandler(ASGIHandler):
             # A path that is not below the mount point is taken for one from which a proxy has removed it.
             client.path = client.path if path is None else path
         try:
-            with Counted("http"):
-                await self._serve(client)
+            with Registered("http", client):
+                try:
+                    await self._serve(client)
+                finally:
+                    client.request = None  # which refers to the client
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:
@@ -287,6 +290,7 @@ class DjangoHandler(ASGIHandler):
             request.script_name = request.META["SCRIPT_NAME"] = client.mount
             request.path_info = request.META["PATH_INFO"] = client.path
         request.trio_client = client
+        client.request = request
         return request  # type: ignore[no-any-return]
 
     def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:

@@ -92,6 +92,7 @@ async def stream(client: Client, response: StreamingHttpResponse, thread: Affini
     try:
         # A synchronous iterator must run, and end, on the thread on which it began.
         async with nullcontext() if response.is_async else thread.block():
+            client.streams = True
             try:
                 await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
             finally:

@@ -282,6 +282,13 @@ class ChannelLayer(abc.ABC):
         Cancellation: a cancelled iteration loses no message.
         """
 
+    def mailboxes_here(self, *, channel: str = "", group: str = "") -> list[Mailbox]:
+        """The mailboxes in this Trio run with that name, and those that are members of that group.
+
+        For :mod:`trio_channels.closing`. By default there are none.
+        """
+        return []
+
     def work_queue(self, channel: str) -> WorkQueue:
         """A named channel as the queue of a :class:`trio_channels.worker.Worker`.
 

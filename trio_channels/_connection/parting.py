@@ -1,0 +1,72 @@
+"""Closing a connection from outside of its application, which finds its client gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from .._asgi.close_codes import NORMAL
+from .._asgi.protocol import State
+from .._asgi.responses import respond_plainly
+from ..exceptions import ConnectionClosed, IllegalMessage
+from .registry import Login, login_of
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class Outside:
+    """The side of a connection that is not its application's; the base of Connection."""
+
+    __slots__ = ()
+
+    @property
+    def login(self) -> Login:
+        """The user and the session in the scope."""
+        scope = cast("Connection", self).scope
+        return login_of(scope.get("user"), scope.get("session"))
+
+    @property
+    def task_nursery(self) -> trio.Nursery | None:
+        """The application's nursery; None before the start, and after the end."""
+        return cast("Connection", self)._nursery
+
+    def close_from_outside(self, code: int, reason: str) -> bool:
+        """Close soon, and cancel an application that does not end in time. Returns whether it was open."""
+        connection = cast("Connection", self)
+        nursery = self.task_nursery
+        if nursery is None or connection.ending or connection.gone:
+            return False
+        connection.parting = ConnectionClosed(code, reason)
+        connection.expire(connection.limits.disconnect_timeout)
+        nursery.start_soon(_close if connection.protocol.kind == "websocket" else _break_off, connection)
+        return True
+
+
+async def _close(connection: Connection) -> None:
+    """Close, and add the disconnect before the client's own; the events that wait are dropped."""
+    parting = connection.parting or ConnectionClosed(NORMAL)
+    try:
+        # Shielded: the application may end at once, since it cannot send any more.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + connection.limits.close_timeout):
+            await connection.close(parting.code or NORMAL, parting.reason)
+    except ConnectionClosed:
+        return  # the client has gone meanwhile
+    if connection.gone:
+        return
+    will_learn = connection.wakeup.waited_for or connection.receiving
+    connection.events.close()
+    connection.events.add({"type": "websocket.disconnect", "code": parting.code, "reason": parting.reason})
+    if connection.cancel_on_disconnect and not will_learn:
+        connection.application_scope.cancel()
+
+
+async def _break_off(connection: Connection) -> None:
+    """Answer a request that has no answer yet with 403, and end the application."""
+    try:
+        if connection.protocol.state is State.REQUEST:
+            await respond_plainly(connection.send, 403, "You are no longer logged in, or may not stay.")
+    except (ConnectionClosed, IllegalMessage):
+        pass  # the client has gone, or the application has answered
+    connection.application_scope.cancel()

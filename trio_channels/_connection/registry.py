@@ -1,0 +1,94 @@
+"""The open connections of a Trio run: counted for health checks, and found when somebody else closes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import trio
+
+from .._asgi.protocol import Scope
+
+
+class Login(NamedTuple):
+    """The user of a connection as the text of a primary key, and the key of the session; None for what is not there."""
+
+    user: str | None
+    session_key: str | None
+
+
+NOBODY = Login(None, None)
+
+
+def login_of(user: Any, session: Any) -> Login:
+    """The login with this user and session of Django."""
+    try:
+        key = getattr(user, "pk", None)
+    except Exception:  # a lazy user of another middleware, whose query is not allowed on the Trio thread
+        key = None
+    return Login(None if key is None else str(key), getattr(session, "session_key", None))
+
+
+class Live(Protocol):
+    """An open connection."""
+
+    scope: Scope
+    mailbox: Any  # of its channel, if it has one
+
+    @property
+    def login(self) -> Login:
+        """The user and the session."""
+
+    @property
+    def task_nursery(self) -> trio.Nursery | None:
+        """The nursery of the application's tasks."""
+
+    def close_from_outside(self, code: int, reason: str) -> bool:
+        """Close it soon, whatever the application does. Returns whether it is not ending already."""
+
+
+_connections_of_run: trio.lowlevel.RunVar[dict[str, dict[Live, None]]] = trio.lowlevel.RunVar(
+    "trio_channels connections"
+)
+
+
+class Registered:
+    """In the block, the connection is one of this scope type."""
+
+    __slots__ = ("_connection", "_connections")
+
+    def __init__(self, kind: str, connection: Live) -> None:
+        self._connection = connection
+        try:
+            by_kind = _connections_of_run.get()
+        except LookupError:
+            by_kind = {}
+            _connections_of_run.set(by_kind)
+        self._connections = by_kind.setdefault(kind, {})
+
+    def __enter__(self) -> None:
+        self._connections[self._connection] = None
+
+    def __exit__(self, *_exception: object) -> None:
+        del self._connections[self._connection]
+
+
+def connections() -> dict[str, int]:
+    """The number of open connections in this Trio run, by scope type."""
+    return {kind: len(those) for kind, those in _connections_of_run.get({}).items()}
+
+
+def live() -> Iterator[Live]:
+    """The open connections of clients in this Trio run."""
+    for kind, those in _connections_of_run.get({}).items():
+        if kind in ("http", "websocket"):
+            yield from those
+
+
+def belongs_to(task: trio.lowlevel.Task | None, nursery: trio.Nursery | None) -> bool:
+    """Whether a task runs in a nursery, or in one that is inside it."""
+    while task is not None and nursery is not None:
+        if task.parent_nursery is nursery:
+            return True
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return False

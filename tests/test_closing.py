@@ -13,7 +13,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.test import override_settings
 
 from trio_channels._asgi.protocol import ASGIApplication
-from trio_channels._connection.registry import NOBODY, login_of
+from trio_channels._connection.registry import primary_key
 from trio_channels.asgi import get_asgi_application
 from trio_channels.closing import ORDERS, close_channel, close_group, close_user
 from trio_channels.exceptions import (
@@ -405,7 +405,7 @@ def test_lazy_user_that_cannot_be_loaded_is_nobody() -> None:
         def pk(self) -> int:
             raise RuntimeError("not here")
 
-    assert login_of(Lazy(), None) == NOBODY
+    assert primary_key(Lazy()) is None
 
 
 def test_layer_of_others_has_no_mailboxes_here() -> None:

@@ -29,7 +29,7 @@ import trio
 
 from ._asgi.close_codes import may_be_sent
 from ._asgi.protocol import Message
-from ._connection.registry import Live, belongs_to, live
+from ._connection.registry import Live, belongs_to, live, primary_key
 from ._limits import Rule
 from .exceptions import ChannelLayerUnavailable
 from .layers import DEFAULT_CHANNEL_LAYER, channel_layers
@@ -215,7 +215,8 @@ def _obey(order: Message, caller: trio.lowlevel.Task | None = None) -> None:
 
 def _meant(order: Message) -> Iterator[Live]:
     if "user" in order:
-        return (connection for connection in live() if connection.login.user == order["user"])
+        key = order["user"]
+        return (connection for connection in live() if str(primary_key(connection.user)) == key)
     if "session" in order:
         return (connection for connection in live() if _is_of_session(connection, order["session"]))
     names: dict[str, Any] = {key: order[key] for key in ("channel", "group") if isinstance(order.get(key), str)}
@@ -230,5 +231,5 @@ def _meant(order: Message) -> Iterator[Live]:
 
 
 def _is_of_session(connection: Live, digest: object) -> bool:
-    user, key = connection.login
-    return user is not None and key is not None and _digest(key) == digest
+    key = getattr(connection.session, "session_key", None)
+    return key is not None and primary_key(connection.user) is not None and _digest(key) == digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -10,7 +10,6 @@ from .._asgi.close_codes import NORMAL
 from .._asgi.protocol import State
 from .._asgi.responses import respond_plainly
 from ..exceptions import ConnectionClosed, IllegalMessage
-from .registry import Login, login_of
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -22,10 +21,14 @@ class Outside:
     __slots__ = ()
 
     @property
-    def login(self) -> Login:
-        """The user and the session in the scope."""
-        scope = cast("Connection", self).scope
-        return login_of(scope.get("user"), scope.get("session"))
+    def user(self) -> Any:
+        """The user in the scope."""
+        return self.scope.get("user")  # type: ignore[attr-defined]  # an attribute of Connection
+
+    @property
+    def session(self) -> Any:
+        """The session in the scope."""
+        return self.scope.get("session")  # type: ignore[attr-defined]
 
     @property
     def task_nursery(self) -> trio.Nursery | None:

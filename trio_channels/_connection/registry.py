@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import trio
 
 from .._asgi.protocol import Scope
 
 
-class Login(NamedTuple):
-    """The user of a connection as the text of a primary key, and the key of the session; None for what is not there."""
-
-    user: str | None
-    session_key: str | None
-
-
-NOBODY = Login(None, None)
-
-
-def login_of(user: Any, session: Any) -> Login:
-    """The login with this user and session of Django."""
+def primary_key(user: Any) -> Any:
+    """The primary key of Django's user; None without one."""
     try:
-        key = getattr(user, "pk", None)
+        return getattr(user, "pk", None)
     except Exception:  # a lazy user of another middleware, whose query is not allowed on the Trio thread
-        key = None
-    return Login(None if key is None else str(key), getattr(session, "session_key", None))
+        return None
 
 
 class Live(Protocol):
@@ -36,8 +25,12 @@ class Live(Protocol):
     mailbox: Any  # of its channel, if it has one
 
     @property
-    def login(self) -> Login:
-        """The user and the session."""
+    def user(self) -> Any:
+        """Django's user, if it is known."""
+
+    @property
+    def session(self) -> Any:
+        """Django's session, if it is known."""
 
     @property
     def task_nursery(self) -> trio.Nursery | None:

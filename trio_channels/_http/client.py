@@ -14,7 +14,6 @@ import trio
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency import YIELD_EVERY
-from .._connection.registry import Login, login_of
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved
 
@@ -138,11 +137,15 @@ class Client:
         raise failure
 
     @property
-    def login(self) -> Login:
-        """The user and the session that the view has used."""
-        used = vars(self.request) if self.request is not None else {}
-        user = used.get("_cached_user") or used.get("_acached_user")  # of Django's middleware, if a view has asked
-        return login_of(user, used.get("session"))
+    def user(self) -> Any:
+        """The user of the request, if the view has asked for it: then Django's middleware has kept it."""
+        kept = vars(self.request) if self.request is not None else {}
+        return kept.get("_cached_user") or kept.get("_acached_user")
+
+    @property
+    def session(self) -> Any:
+        """The session of the request."""
+        return getattr(self.request, "session", None)
 
     def close_from_outside(self, code: int, reason: str) -> bool:
         """Cut a stream; every other request ends by itself."""

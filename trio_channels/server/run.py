@@ -6,12 +6,13 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from random import randint
 from typing import Any, cast
 
 import trio
+from django.conf import settings
 from hypercorn.config import Config, Sockets
 from hypercorn.trio.statsd import StatsdLogger
 from hypercorn.trio.udp_server import UDPServer
@@ -23,6 +24,7 @@ from .. import _conf
 from .._asgi.foreign import refuse_foreign
 from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.blocked import reporting
 from .._concurrency.exception_groups import bare
 from ..exceptions import ConfigurationError
 from .accepting import Acceptor, descriptor_problem
@@ -116,7 +118,7 @@ async def worker_serve(
     async with trio.open_nursery() as lifespan_nursery:
         lifespan_nursery.start_soon(lifespan.run)
         await lifespan.start_up()
-        with _registered(server):
+        with _registered(server), _watched():
             async with trio.open_nursery() as times:
                 times.start_soon(server.clock.run)
                 async with trio.open_nursery() as connections:
@@ -160,6 +162,28 @@ def warn_of_descriptors() -> None:
     """Log if the process may not open as many files as it may have connections."""
     if problem := descriptor_problem(_conf.get("MAX_CONNECTIONS")):
         logger.warning(problem)
+
+
+#: Seconds, under DEBUG. A frame of an animation that is late by as much is seen.
+_BLOCKED = 0.1
+
+
+def _watched() -> AbstractContextManager[None]:
+    """In the block, log code that blocks the event loop, if the setting BLOCKED_LOOP or DEBUG says so."""
+    limit = _conf.get("BLOCKED_LOOP")
+    if limit is None:
+        limit = _BLOCKED if _conf.available() and settings.DEBUG else 0.0
+    return reporting(limit, _log_blocked) if limit else nullcontext()
+
+
+def _log_blocked(seconds: float, task: str, stack: str) -> None:
+    logger.warning(
+        "the event loop has been blocked for %.2f seconds, so that all other connections of this process wait. Call "
+        "blocking code through sync_to_async(). The task is %s:\n%s",
+        seconds,
+        task,
+        stack,
+    )
 
 
 def _listening_sockets(config: Config) -> Sockets:

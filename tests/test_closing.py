@@ -121,6 +121,14 @@ async def test_user_may_be_given_by_primary_key(user: Any) -> None:
         assert await closed(ws) == (4009, "banned")
 
 
+async def test_connection_without_a_user_stays() -> None:
+    async with client(Room.as_asgi(codes=[]), None) as ws:
+        await ws.connect()
+        await close_user("None")
+        await ws.send_to(text_data="name")
+        await ws.receive_from()
+
+
 async def test_running_handler_does_not_delay_the_close(autojump_clock: trio.testing.MockClock) -> None:
     codes: list[int] = []
     async with client(Room.as_asgi(codes=codes)) as ws:

@@ -215,8 +215,7 @@ def _obey(order: Message, caller: trio.lowlevel.Task | None = None) -> None:
 
 def _meant(order: Message) -> Iterator[Live]:
     if "user" in order:
-        key = order["user"]
-        return (connection for connection in live() if str(primary_key(connection.user)) == key)
+        return (connection for connection in live() if _is_of_user(connection, order["user"]))
     if "session" in order:
         return (connection for connection in live() if _is_of_session(connection, order["session"]))
     names: dict[str, Any] = {key: order[key] for key in ("channel", "group") if isinstance(order.get(key), str)}
@@ -228,6 +227,11 @@ def _meant(order: Message) -> Iterator[Live]:
         for connection in live()
         if id(connection.mailbox) in owned or any(belongs_to(task, connection.task_nursery) for task in subscribers)
     )
+
+
+def _is_of_user(connection: Live, key: object) -> bool:
+    mine = primary_key(connection.user)
+    return mine is not None and str(mine) == key
 
 
 def _is_of_session(connection: Live, digest: object) -> bool:

@@ -34,7 +34,7 @@ from ._limits import Rule
 from .exceptions import ChannelLayerUnavailable
 from .layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from .layers.base import ChannelLayer
-from .layers.message import Envelope
+from .layers.message import Envelope, Gap
 from .layers.names import check_channel_name, check_group_name
 
 if TYPE_CHECKING:
@@ -169,32 +169,51 @@ async def orders() -> AsyncIterator[None]:
     if layer is None:
         yield
         return
-    me = _this_run()
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_hear, layer)
+        try:  # an error is raised outside of the nursery, which would wrap it in a group
+            yield
+        except Exception as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
-    def take(message: Message) -> bool:
-        if message.get("from") != me:
-            _obey(message)
-        return True
 
-    def take_rest() -> None:
-        """Take what could not be offered: gaps, and the messages behind one."""
-        while (item := mailbox.get_nowait()) is not None:
-            if isinstance(item, dict):
-                take(item)
-            else:
-                logger.warning("orders to close connections may be lost (%s); they stay open", item.reason)
+async def _hear(layer: ChannelLayer, task_status: trio.TaskStatus[None]) -> None:
+    """Obey orders until cancelled, and again when a layer that was broken works."""
+    while True:
+        try:
+            await _hear_until_broken(layer, task_status)
+        except ChannelLayerUnavailable as error:
+            logger.debug("the layer that brings orders is broken: %s", error)
+        task_status = trio.TASK_STATUS_IGNORED
+        await trio.sleep(JOINING)
+
+
+async def _hear_until_broken(layer: ChannelLayer, task_status: trio.TaskStatus[None]) -> None:
+    me, broken = _this_run(), trio.Event()
 
     def offer(envelope: Envelope) -> bool:
-        return take(envelope.message)
+        if envelope.message.get("from") != me:
+            _obey(envelope.message)
+        return True
 
-    # Without a task: an order is obeyed where it is delivered, and none has to wait.
-    with layer.open_mailbox(ring=take_rest, offer=offer, prefix="orders") as mailbox:
+    def note_gaps() -> None:
+        while isinstance(gap := mailbox.get_nowait(), Gap):
+            logger.warning("orders to close connections may be lost (%s); they stay open", gap.reason)
+
+    # An order is obeyed where it is delivered, so that none has to wait.
+    with layer.open_mailbox(ring=note_gaps, offer=offer, prefix="orders") as mailbox:
+        mailbox.on_failure = broken.set
         with trio.move_on_after(JOINING):  # the membership stands, and Redis is told later
             try:
                 await layer.group_add(ORDERS, mailbox.name)
             except ChannelLayerUnavailable as error:
                 logger.debug("the group for orders could not be joined yet: %s", error)
-        yield
+        task_status.started()
+        await broken.wait()
 
 
 def _obey(order: Message, caller: trio.lowlevel.Task | None = None) -> None:

@@ -111,7 +111,6 @@ async def open_layers() -> AsyncIterator[None]:
     async with AsyncExitStack() as layers:
         for alias in channel_layers.configs:
             await layers.enter_async_context(channel_layers[alias].open_patiently())
-        await layers.enter_async_context(orders())
         yield
 
 
@@ -155,6 +154,7 @@ class _Life:
         """Open the layers, or say why they cannot be opened."""
         try:
             await layers.enter_async_context(open_layers())
+            await layers.enter_async_context(orders())
         except TrioChannelsError as error:
             await self._tell("startup.failed", f"a channel layer cannot be opened: {error}")
             return False

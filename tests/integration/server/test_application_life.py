@@ -289,3 +289,15 @@ async def test_server_that_only_listens_is_served_on(caplog: pytest.LogCaptureFi
                 await server.wait()
     assert happened == ["default opened", "default closed"]
     assert len(caplog.records) == 1
+
+
+async def test_end_that_fails_is_told_to_any_server() -> None:
+    async def run() -> AsyncIterator[None]:
+        yield
+        raise OSError("the queue is not empty")
+
+    async with ApplicationCommunicator(router(run), {"type": "lifespan"}) as server:
+        for event, answer in (("startup", "startup.complete"), ("shutdown", "shutdown.failed")):
+            await server.send_input({"type": f"lifespan.{event}"})
+            assert (await server.receive_output())["type"] == f"lifespan.{answer}"
+        await server.wait()

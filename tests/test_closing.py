@@ -305,9 +305,8 @@ async def own_view(request: HttpRequest) -> HttpResponse:
 
 @pytest.fixture
 def views() -> Any:
-    with override_settings(
-        ROOT_URLCONF=SimpleNamespace(urlpatterns=[path("", streaming_view), path("own/", own_view)])
-    ):
+    urls = type("urls", (), {"urlpatterns": [path("", streaming_view), path("own/", own_view)]})
+    with override_settings(ROOT_URLCONF=urls):
         yield get_asgi_application()
 
 

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django.urls import path
 
 from trio_channels._asgi.protocol import ASGIApplication
-from trio_channels._connection.registry import Registered, live, primary_key
+from trio_channels._connection.registry import connections_of, live, primary_key
 from trio_channels.asgi import get_asgi_application
 from trio_channels.closing import ORDERS, close_channel, close_group, close_session, close_user, orders
 from trio_channels.exceptions import (
@@ -296,6 +296,16 @@ async def streaming_view(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+async def news(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[str]:
+        async with channel_layers["default"].subscribe("news") as events:
+            yield "joined"
+            async for event in events:
+                yield str(event)
+
+    return StreamingHttpResponse(parts())
+
+
 async def own_view(request: HttpRequest) -> HttpResponse:
     request._acached_user = ADA  # type: ignore[attr-defined]
     await close_user(1)
@@ -305,7 +315,7 @@ async def own_view(request: HttpRequest) -> HttpResponse:
 
 @pytest.fixture
 def views() -> Any:
-    urls = type("urls", (), {"urlpatterns": [path("", streaming_view), path("own/", own_view)]})
+    urls = type("urls", (), {"urlpatterns": [path("", streaming_view), path("own/", own_view), path("news/", news)]})
     with override_settings(ROOT_URLCONF=urls):
         yield get_asgi_application()
 
@@ -321,14 +331,22 @@ async def test_stream_of_a_view_breaks_off(by: str, views: ASGIApplication) -> N
         await http.wait()
 
 
+async def test_stream_of_a_view_that_subscribes_is_a_member(views: ASGIApplication) -> None:
+    async with HttpCommunicator(views, "GET", "/news/") as http:
+        await http.get_response_start()
+        assert await http.receive_body() == b"joined"
+        await close_group("news")
+        await http.wait()
+
+
 async def test_view_that_orders_it_is_answered(views: ASGIApplication) -> None:
     async with HttpCommunicator(views, "GET", "/own/") as http:
         assert (await http.get_response())["body"] == b"ordered"
 
 
 async def test_worker_has_no_clients_connections() -> None:
-    with Registered("channel", cast(Any, object())):
-        assert list(live()) == []
+    connections_of("channel")[cast(Any, object())] = None
+    assert list(live()) == []
 
 
 # -- orders ------------------------------------------------------------------------------------------------------------

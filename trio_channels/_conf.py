@@ -39,6 +39,20 @@ _SECONDS_OR_NONE = Rule(
     "None, or a number of seconds, 0 or more", lambda value: value is None or SECONDS_OR_ZERO.holds(value)
 )
 
+
+def _seconds(least: float) -> Rule:
+    """Seconds that a database can add to a date."""
+    return Rule(
+        f"a number of seconds from {least:g} to {_LONGEST:g}",
+        lambda value: SECONDS_OR_ZERO.holds(value) and least <= value <= _LONGEST,
+    )
+
+
+def _up_to(most: int) -> Rule:
+    return Rule(f"an int from 1 to {most}", lambda value: COUNT.holds(value) and value <= most)
+
+
+_LONGEST = 1e9
 _LIMITS = Limits()
 
 #: Every key; the reference page of the docs gives units and reasons.
@@ -76,6 +90,11 @@ SETTINGS: dict[str, _Setting] = {
     "CLOSE_ON_LOGOUT": _Setting(False, SWITCH),
     "MASKED_PARAMETERS": _Setting(SECRETS, _WORDS),
     "BLOCKED_LOOP": _Setting(None, _SECONDS_OR_NONE),
+    "RELAY_POLL": _Setting(1.0, SECONDS),
+    "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
+    "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),
+    "RELAY_ATTEMPTS": _Setting(5, _up_to(10_000)),  # the database counts up to 32,767
+    "RELAY_RETENTION": _Setting(604_800.0, _seconds(0)),
 }
 
 

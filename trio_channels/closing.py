@@ -29,7 +29,7 @@ import trio
 
 from ._asgi.close_codes import may_be_sent
 from ._asgi.protocol import Message
-from ._connection.registry import Live, belongs_to, live, primary_key
+from ._connection.registry import Live, live, primary_key
 from ._limits import Rule
 from .exceptions import ChannelLayerUnavailable
 from .layers import DEFAULT_CHANNEL_LAYER, channel_layers
@@ -224,7 +224,7 @@ def _obey(order: Message, caller: trio.lowlevel.Task | None = None) -> None:
         return
     closed = 0
     for connection in list(_meant(order)):
-        if connection.scope["type"] == "http" and belongs_to(caller, connection.task_nursery):
+        if connection.scope["type"] == "http" and connection.has_task(caller):
             continue
         closed += connection.close_from_outside(code, reason)  # type: ignore[arg-type]  # as the rules say
     if closed:
@@ -244,7 +244,7 @@ def _meant(order: Message) -> Iterator[Live]:
     return (
         connection
         for connection in live()
-        if id(connection.mailbox) in owned or any(belongs_to(task, connection.task_nursery) for task in subscribers)
+        if id(connection.mailbox) in owned or any(connection.has_task(task) for task in subscribers)
     )
 
 

@@ -10,6 +10,7 @@ from .._asgi.close_codes import NORMAL
 from .._asgi.protocol import State
 from .._asgi.responses import respond_plainly
 from ..exceptions import ConnectionClosed, IllegalMessage
+from .registry import belongs_to
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -30,15 +31,14 @@ class Outside:
         """The session in the scope."""
         return self.scope.get("session")  # type: ignore[attr-defined]
 
-    @property
-    def task_nursery(self) -> trio.Nursery | None:
-        """The application's nursery; None before the start, and after the end."""
-        return cast("Connection", self)._nursery
+    def has_task(self, task: trio.lowlevel.Task | None) -> bool:
+        """Whether a task is one of the application's."""
+        return belongs_to(task, cast("Connection", self)._nursery)
 
     def close_from_outside(self, code: int, reason: str) -> bool:
         """Close soon, and cancel an application that does not end in time. Returns whether it was open."""
         connection = cast("Connection", self)
-        nursery = self.task_nursery
+        nursery = connection._nursery
         if nursery is None or connection.ending or connection.gone:
             return False
         connection.parting = ConnectionClosed(code, reason)

@@ -32,9 +32,8 @@ class Live(Protocol):
     def session(self) -> Any:
         """Django's session, if it is known."""
 
-    @property
-    def task_nursery(self) -> trio.Nursery | None:
-        """The nursery of the application's tasks."""
+    def has_task(self, task: trio.lowlevel.Task | None) -> bool:
+        """Whether a task is one of the application's."""
 
     def close_from_outside(self, code: int, reason: str) -> bool:
         """Close it soon, whatever the application does. Returns whether it is not ending already."""
@@ -45,25 +44,14 @@ _connections_of_run: trio.lowlevel.RunVar[dict[str, dict[Live, None]]] = trio.lo
 )
 
 
-class Registered:
-    """In the block, the connection is one of this scope type."""
-
-    __slots__ = ("_connection", "_connections")
-
-    def __init__(self, kind: str, connection: Live) -> None:
-        self._connection = connection
-        try:
-            by_kind = _connections_of_run.get()
-        except LookupError:
-            by_kind = {}
-            _connections_of_run.set(by_kind)
-        self._connections = by_kind.setdefault(kind, {})
-
-    def __enter__(self) -> None:
-        self._connections[self._connection] = None
-
-    def __exit__(self, *_exception: object) -> None:
-        del self._connections[self._connection]
+def connections_of(kind: str) -> dict[Live, None]:
+    """The open connections of one scope type in this Trio run; each adds and removes itself."""
+    try:
+        by_kind = _connections_of_run.get()
+    except LookupError:
+        by_kind = {}
+        _connections_of_run.set(by_kind)
+    return by_kind.setdefault(kind, {})
 
 
 def connections() -> dict[str, int]:

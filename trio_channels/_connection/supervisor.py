@@ -37,7 +37,7 @@ from .._threads.pool import never_refused
 from ..exceptions import ConnectionClosed, StopConsumer
 from .connection import Connection
 from .outage import answer_outage
-from .registry import Registered
+from .registry import connections_of
 
 logger = logging.getLogger("trio_channels.connection")
 
@@ -56,21 +56,23 @@ async def supervise(
     """
     final = _Ending(connection, ending)
     failure: BaseException | None = None
+    others = connections_of(connection.protocol.kind)
+    others[connection] = None
     try:
-        with Registered(connection.protocol.kind, connection):
-            async with _Reading(connection):
-                failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
-                failure = await _clean_up(connection, final, failure)
-                if failure is None:
-                    await connection.drain()
-                else:
-                    try:
-                        if not isinstance(failure, trio.Cancelled):
-                            await connection.drain()
-                    finally:  # a cancellation meanwhile must not hide the failure
-                        raise failure
+        async with _Reading(connection):
+            failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
+            failure = await _clean_up(connection, final, failure)
+            if failure is None:
+                await connection.drain()
+            else:
+                try:
+                    if not isinstance(failure, trio.Cancelled):
+                        await connection.drain()
+                finally:  # a cancellation meanwhile must not hide the failure
+                    raise failure
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
+    del others[connection]
     connection.detach()
     if failure is not None:
         if isinstance(failure, Exception):

@@ -1,12 +1,15 @@
 """The client of one HTTP request: messages from and to it, and its disconnect.
 
-Synchronous code cannot be stopped, so no task watches for the disconnect while it runs. Most requests have no task but
-the server's own. :meth:`Client.while_there` starts a second one around code that can be cancelled.
+Synchronous code cannot be stopped, so no task watches for the disconnect while it runs. :meth:`Client.while_there` runs
+code that can be cancelled. On the direct path, see :mod:`trio_channels._connection.direct`, the server cancels it.
+Otherwise a second task waits for the event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
@@ -14,6 +17,7 @@ import trio
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency import YIELD_EVERY
+from .._connection.direct import inbox_behind
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved
 
@@ -41,12 +45,12 @@ class Client:
     """One client.
 
     `answered`: a response has been started; `mount`, `path`: the mount point, and the path below it; `resolved`: the
-    view, once the URL is resolved; `request`: Django's, once it is made; `streams`: its response is sent part by part.
+    view, once the URL is resolved; `request`: Django's, once it is made.
     """
 
     __slots__ = (
-        *("_more", "_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "request"),
-        *("resolved", "scope", "streams", "task_nursery"),
+        *("_inbox", "_more", "_protocol", "_receive", "_send", "_sends"),
+        *("answered", "mount", "path", "request", "resolved", "scope", "stream_scope", "stream_task"),
     )
 
     mailbox: Any = None  # a view has no channel of its own
@@ -54,6 +58,7 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
+        self._inbox = inbox_behind(receive, scope)
         self._send = send
         self._sends = 0
         self._more = True  # of the request's body is to come
@@ -62,8 +67,8 @@ class Client:
         self.path: str = ""
         self.resolved: Resolved | None = None
         self.request: Any = None
-        self.streams = False
-        self.task_nursery: trio.Nursery | None = None
+        self.stream_scope: trio.CancelScope | None = None  # with the task, while the response is sent part by part
+        self.stream_task: trio.lowlevel.Task | None = None
         self._protocol = protocol.Protocol(scope)
 
     def __str__(self) -> str:
@@ -80,6 +85,13 @@ class Client:
             raise ClientLeft
         self._more = event.get("more_body", False)
         return event
+
+    def has_no_body(self) -> bool:
+        """Whether the request has come over the direct path, and has no body: then there is nothing to wait for."""
+        if self._inbox is None or not self._inbox.take_if(protocol.NO_BODY):
+            return False
+        self._more = False
+        return True
 
     async def drain(self) -> None:
         """Read the rest of the request, so that the client reads the answer before the connection is reset."""
@@ -98,15 +110,41 @@ class Client:
         except OSError:  # the specification demands it of servers from version 2.4 on
             raise ClientLeft from None
 
+    async def respond(self, start: Message, body: Message) -> None:
+        """Send a whole response; ClientLeft if the server says that the client has gone."""
+        self.answered = True
+        try:
+            await self._send(start)
+            await self._send(body)
+        except OSError:
+            raise ClientLeft from None
+
     async def while_there(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run an async function, cancelled when the client leaves; the request's body has been read.
 
         A cancellation that comes too late for the function is seen at the next checkpoint.
         """
+        if self._protocol.disconnected:
+            raise ClientLeft
+        if self._inbox is None:
+            return await self._while_watched(function, *args)
+        with trio.CancelScope() as scope:
+
+            def leave(disconnect: Message) -> None:
+                self._protocol.received(disconnect)
+                scope.cancel()
+
+            self._inbox.when_over(leave)
+            try:
+                return await function(*args)
+            finally:
+                self._inbox.no_longer(leave)
+        raise ClientLeft
+
+    async def _while_watched(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """As :meth:`while_there`, with a task that waits for the disconnect."""
         results: list[T] = []
         failure: BaseException = ClientLeft()
-        if self._protocol.disconnected:
-            raise failure
 
         async def watch() -> None:
             nonlocal failure
@@ -120,13 +158,10 @@ class Client:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
-                self.task_nursery = nursery
                 try:
                     results.append(await function(*args))
                 except (Exception, ClientLeft, SystemExit, KeyboardInterrupt) as error:
                     failure = error  # raised below, where no nursery puts it into a group
-                finally:
-                    self.task_nursery = None
                 nursery.cancel_scope.cancel()
         except* trio.Cancelled:
             if not results:
@@ -147,11 +182,29 @@ class Client:
         """The session of the request."""
         return getattr(self.request, "session", None)
 
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """In the block, which sends a stream, it can be broken off from outside; then ClientLeft is raised."""
+        with trio.CancelScope() as scope:
+            self.stream_scope, self.stream_task = scope, trio.lowlevel.current_task()
+            try:
+                yield
+            finally:
+                self.stream_scope = self.stream_task = None
+        if scope.cancelled_caught:
+            raise ClientLeft
+
+    def has_task(self, task: trio.lowlevel.Task | None) -> bool:
+        """Whether a task is that of the stream, or one below it."""
+        while task is not None and task is not self.stream_task:
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+        return task is not None
+
     def close_from_outside(self, code: int, reason: str) -> bool:
-        """Cut a stream; every other request ends by itself."""
-        if not self.streams or self.task_nursery is None:
+        """Break a stream off; every other request ends by itself."""
+        if self.stream_scope is None:
             return False
-        self.task_nursery.cancel_scope.cancel()
+        self.stream_scope.cancel()
         return True
 
     def _after_the_end(self, event: Message) -> None:
@@ -160,3 +213,13 @@ class Client:
             raise ServerProtocolError(
                 f"the server delivered {event['type']!r} after the whole request body; expected 'http.disconnect'"
             )
+
+
+def while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The async view, cancelled when the client of its request leaves."""
+
+    # No functools.wraps: it would copy the mark by which a class-based view says that it is async.
+    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
+
+    return cancellable

@@ -64,8 +64,7 @@ def _start(response: HttpResponseBase) -> Message:
 async def send_whole(client: Client, response: HttpResponseBase) -> None:
     """Send a response that has its whole content."""
     content: bytes = response.content  # type: ignore[attr-defined]
-    await client.send(_start(response))
-    await client.send({"type": "http.response.body", "body": content})
+    await client.respond(_start(response), {"type": "http.response.body", "body": content})
 
 
 async def send_file(client: Client, response: FileResponse) -> None:
@@ -92,9 +91,9 @@ async def stream(client: Client, response: StreamingHttpResponse, thread: Affini
     try:
         # A synchronous iterator must run, and end, on the thread on which it began.
         async with nullcontext() if response.is_async else thread.block():
-            client.streams = True
             try:
-                await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
+                with client.streaming():
+                    await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
             finally:
                 await at_the_end(visit_thread, response.close)
     finally:

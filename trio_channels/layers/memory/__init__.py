@@ -14,6 +14,7 @@ from ...exceptions import ChannelFull
 from .. import names
 from ..base import LayerOptions
 from ..hub import Hub
+from ..identities import Identities
 from ..local import LocalDelivery
 from ..message import round_trip
 from ..work import WorkQueue
@@ -41,6 +42,7 @@ class InMemoryChannelLayer(LocalDelivery):
         super().__init__(**options)
         self._work_queues: dict[str, MemoryWorkQueue] = {}
         self._has_warned = False
+        self._identities = Identities()
 
     async def __aenter__(self) -> Self:
         """See :meth:`ChannelLayer.__aenter__`: the layer needs no opening. Cancellation: there is no checkpoint."""
@@ -99,11 +101,19 @@ class InMemoryChannelLayer(LocalDelivery):
 
     def _deliver_in_its_run(self, channel: str, message: Message) -> None:
         hub = self._hub()
-        mailbox = hub.mailboxes.get(channel)
+        mailbox = hub.find(channel)
         if mailbox is None or not mailbox.put(self._envelope(message)):
             hub.counters.gone += mailbox is None
         else:
             hub.counters.sent += 1
+
+    async def receive(self, channel: str) -> Message:
+        """See :meth:`ChannelLayer.receive`. Cancellation: loses no message."""
+        names.check_channel_name(channel)
+        home = self._home_of(channel)
+        if home is not None and home is not self._hub():
+            raise names.foreign(channel)
+        return await super().receive(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_add`. Does nothing for a process-local channel that does not exist.
@@ -154,6 +164,16 @@ class InMemoryChannelLayer(LocalDelivery):
             self._fan_out(here, group, copy, others)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """See :meth:`ChannelLayer.group_send_once`. Cancellation: atomic, as :meth:`group_send`."""
+        if identity in self._identities:
+            await trio.lowlevel.checkpoint()
+            return
+        await self.group_send(group, message, exclude=exclude)
+        self._identities.add(identity)
+
     def _fan_out(self, here: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         self._fan_out_elsewhere(here, group, message, exclude)
         here.fan_out(group, self._envelope(message, exclude))
@@ -194,7 +214,9 @@ class InMemoryChannelLayer(LocalDelivery):
         here = self._hub()
         if channel in here.mailboxes:
             return here
-        return next((hub for hub in self._all_hubs() if channel in hub.mailboxes and self._is_running(hub)), None)
+        mark = names.reply_mark(channel) or None  # of a hub that has made the channel, and may have forgotten it
+        homes = (hub for hub in self._all_hubs() if channel in hub.mailboxes or hub.mark == mark)
+        return next((hub for hub in homes if self._is_running(hub)), None)
 
     def _call_in(self, hub: Hub, function: Callable[[], None]) -> None:
         if hub is self._hub():
@@ -212,6 +234,6 @@ def _full(channel: str, capacity: int) -> ChannelFull:
 
 
 def _join(hub: Hub, group: str, channel: str) -> None:
-    mailbox = hub.mailboxes.get(channel)
+    mailbox = hub.find(channel)
     if mailbox is not None:
         hub.join(group, mailbox)

@@ -18,7 +18,7 @@ import trio
 
 from ..hub import Hub
 from .batch import GroupSends
-from .codec import EntryCodec
+from .codec import EntryCodec, Payload
 from .delivery import Delivery
 from .hosts import Host
 from .inbox import InboxReader
@@ -69,6 +69,7 @@ class ShardOptions:
     expiry: float
     inbox_capacity: int
     on_broken: Callable[[str], None]
+    on_membership: Callable[[Payload], None]
 
 
 class Shard:
@@ -107,6 +108,7 @@ class Shard:
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),
             on_flush=self.memberships.send_all_again,
+            on_membership=options.on_membership,
         )
         self.reader = InboxReader(
             name=name,

@@ -298,10 +298,7 @@ class ChannelLayer(NameChecks, abc.ABC):
         """
 
     def mailboxes_here(self, *, channel: str = "", group: str = "") -> list[Mailbox]:
-        """The mailboxes in this Trio run with that name, and those that are members of that group.
-
-        For :mod:`trio_channels.closing`. By default there are none.
-        """
+        """The mailboxes in this Trio run with that name, or that are members of that group; by default none."""
         return []
 
     def work_queue(self, channel: str) -> WorkQueue:

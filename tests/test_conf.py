@@ -53,6 +53,11 @@ def test_another_setting_does_not_make_the_limits_anew(settings: Any) -> None:
         ("ACCEPT_TIMEOUT", float("nan"), "a number of seconds above 0"),
         ("ACCEPT_TIMEOUT", "10", "a number of seconds above 0"),
         ("ACCEPT_TIMEOUT", True, "a number of seconds above 0"),
+        ("CLOSE_ON_LOGOUT", 1, "True or False"),
+        ("BLOCKED_LOOP", -1, "None, or a number of seconds, 0 or more"),
+        ("MASKED_PARAMETERS", "token", "a list or tuple of words in small letters"),
+        ("MASKED_PARAMETERS", ["Token"], "a list or tuple of words in small letters"),
+        ("MASKED_PARAMETERS", [""], "a list or tuple of words in small letters"),
         ("RELAY_BATCH", 901, "an int from 1 to 900"),
         ("RELAY_BATCH", 0, "an int from 1 to 900"),
         ("RELAY_BATCH", True, "an int from 1 to 900"),
@@ -75,7 +80,15 @@ def test_impossible_value_is_refused_with_what_was_expected(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("WORKER_QUEUE", 0), ("ACCEPT_TIMEOUT", 1), ("ACCEPT_TIMEOUT", 0.5), ("RELAY_RETENTION", 0), ("RELAY_BATCH", 900)],
+    [
+        ("WORKER_QUEUE", 0),
+        ("ACCEPT_TIMEOUT", 1),
+        ("ACCEPT_TIMEOUT", 0.5),
+        ("BLOCKED_LOOP", 0),
+        ("MASKED_PARAMETERS", []),
+        ("RELAY_RETENTION", 0),
+        ("RELAY_BATCH", 900),
+    ],
 )
 def test_value_at_the_edge_is_taken(settings: Any, name: str, value: Any) -> None:
     settings.TRIO_CHANNELS = {name: value}

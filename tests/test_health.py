@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_channels._connection.supervisor import connections
+from trio_channels._connection.registry import connections
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.health import HealthApplication, health

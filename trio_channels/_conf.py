@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from ._asgi.masking import SECRETS
 from ._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, SECONDS_OR_ZERO, SWITCH, Limits, Rule, at_least
 from .exceptions import ConfigurationError
 
@@ -28,6 +29,14 @@ class _Setting(NamedTuple):
 _MODULE_NAMES = Rule(
     "a list or tuple of module names, such as ['corsheaders']",
     lambda value: isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value),
+)
+
+_WORDS = Rule(
+    "a list or tuple of words in small letters, such as ['token', 'password']",
+    lambda value: isinstance(value, list | tuple) and all(isinstance(word, str) and word.islower() for word in value),
+)
+_SECONDS_OR_NONE = Rule(
+    "None, or a number of seconds, 0 or more", lambda value: value is None or SECONDS_OR_ZERO.holds(value)
 )
 
 
@@ -78,6 +87,9 @@ SETTINGS: dict[str, _Setting] = {
     "SHUTDOWN_GRACE": _Setting(30.0, SECONDS),
     "TRANSACTION_TIMEOUT": _Setting(30.0, SECONDS),
     "SESSION_RECHECK": _Setting(0.0, SECONDS_OR_ZERO),
+    "CLOSE_ON_LOGOUT": _Setting(False, SWITCH),
+    "MASKED_PARAMETERS": _Setting(SECRETS, _WORDS),
+    "BLOCKED_LOOP": _Setting(None, _SECONDS_OR_NONE),
     "RELAY_POLL": _Setting(1.0, SECONDS),
     "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
     "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),

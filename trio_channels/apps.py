@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 from . import _conf, bridge, checks
 from .exceptions import ConfigurationError
@@ -26,4 +26,8 @@ class TrioChannelsConfig(AppConfig):
             return  # reported by a system check, and raised by get_asgi_application()
         if wanted:
             bridge.install()
+        if apps.is_installed("django.contrib.auth"):
+            from .auth import ending
+
+            ending.connect()
         harden_hypercorn()  # also with an application that is none of ours: its worker refuses Django's own handler

@@ -13,7 +13,7 @@ from typing import Any
 
 from ._asgi.protocol import Receive, Scope, Send
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._connection.supervisor import connections
+from ._connection.registry import connections
 from ._threads.pool import existing_pool
 from .exceptions import ConfigurationError
 from .layers import channel_layers

@@ -18,7 +18,7 @@ from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
 from .exceptions import ConfigurationError, NoRouteFound
-from .layers.lifespan import lifespan
+from .lifespan import Run, as_application, layers_only
 from .server.hardening import harden_hypercorn
 
 __all__ = ["ChannelNameRouter", "ProtocolTypeRouter", "URLRouter", "get_default_application"]
@@ -59,19 +59,22 @@ class ProtocolTypeRouter:
     """Chooses by the scope's ``type``.
 
     Args:
-        application_mapping: scope type -> ASGI application. Without an entry ``lifespan``, the router answers that
-            scope: it opens and closes the configured channel layers.
+        application_mapping: scope type -> ASGI application. ``lifespan`` may be an async context manager without
+            arguments, see :func:`trio_channels.lifespan.lifespan`. With it, and without such an entry, the router opens
+            and closes the configured channel layers.
 
     Raises:
-        ConfigurationError: an application is a consumer class, whose ``as_asgi()`` you route to, or needs asyncio.
+        ConfigurationError: an application is a consumer class, whose ``as_asgi()`` you route to, or needs asyncio; the
+            entry ``lifespan`` is neither an application nor such a context manager.
 
     A request without an application is answered with 404, a WebSocket is denied. Any other scope raises NoRouteFound.
     """
 
-    def __init__(self, application_mapping: Mapping[str, ASGIApplication]) -> None:
+    def __init__(self, application_mapping: Mapping[str, ASGIApplication | Run]) -> None:
         harden_hypercorn()
-        self.application_mapping = {"lifespan": lifespan, **application_mapping}
         _refuse(*application_mapping.values())
+        given: Mapping[str, Any] = {"lifespan": layers_only, **application_mapping}
+        self.application_mapping: dict[str, ASGIApplication] = {**given, "lifespan": as_application(given["lifespan"])}
 
     def __repr__(self) -> str:
         return f"<ProtocolTypeRouter for {', '.join(self.application_mapping)}>"

@@ -141,6 +141,11 @@ async def test_example_tests_of_the_echo_pass(load: Load) -> None:
         await example()
 
 
+async def test_example_test_of_the_lifespan_passes(load: Load) -> None:
+    for example in examples_in(load("prices_life_tests")):
+        await example()
+
+
 async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
     (example,) = examples_in(load("clock_tests"))
     await example(autojump_clock)

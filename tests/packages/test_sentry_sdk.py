@@ -64,7 +64,8 @@ async def test_stream_and_middleware_report_their_own_request(kind: str) -> None
                 assert event["message"] == name
 
 
-@pytest.mark.parametrize(("kind", "fault"), [("async", "handler"), ("async", "background"), ("sync", "handler")])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("fault", ["handler", "background"])
 async def test_websockets_are_not_mixed(kind: str, fault: str) -> None:
     names = ["ada", "grace", "linus"]
     async with site("sentry", **OPTIONS) as served, AsyncExitStack() as stack:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import trio
@@ -171,4 +173,19 @@ async def hangs(scope: Any, receive: Any, send: Any) -> None:
     await trio.sleep_forever()
 
 
+async def crashing_life() -> AsyncIterator[dict[str, int]]:
+    """A task of it crashes on SIGUSR1."""
+
+    async def watch() -> None:
+        with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+            await anext(signals)
+        raise ValueError("the feed has ended")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        yield {"answer": 42}
+        nursery.cancel_scope.cancel()
+
+
+crashing = ProtocolTypeRouter({"lifespan": crashing_life, "websocket": Echo.as_asgi()})
 not_callable = 3

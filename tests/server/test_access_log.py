@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from django.test import override_settings
 from hypercorn.config import Config
 from hypercorn.logging import Logger
 
@@ -164,6 +165,25 @@ def test_access_line_fields_exist_without_a_response(monkeypatch: pytest.MonkeyP
     assert [atoms[name] for name in ("h", "s", "st", "b", "i")] == ["-", "-", "-", "-", "-"]
     assert [atoms[name] for name in ("T", "D", "L", "Uq")] == [1, 1500000, "1.500000", "/?a=1"]
     assert [atoms[name] for name in ("{trio_channels_tests}e", "{nothing}e", "{host}i")] == ["yes", "-", "-"]
+
+
+def test_secrets_are_masked_wherever_a_format_names_them() -> None:
+    headers = [(b"referer", b"http://a/?token=hush"), (b"X-Forwarded-Uri", b"/?key=hush"), (b"accept", b"?key=1")]
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"a=1&token=hush", "headers": headers}
+    atoms = Atoms(scope, {"status": 302, "headers": [(b"location", b"/?sid=hush")]}, 1.5)
+    shown = [atoms[name] for name in ("q", "Uq", "R", "f", "{Referer}i", "{x-forwarded-uri}i", "{location}o")]
+    assert shown == [
+        "a=1&token=***",
+        "/?a=1&token=***",
+        "GET /?a=1&token=*** -",
+        "http://a/?token=***",
+        "http://a/?token=***",
+        "/?key=***",
+        "/?sid=***",
+    ]
+    assert atoms["{accept}i"] == "?key=1"
+    with override_settings(TRIO_CHANNELS={"MASKED_PARAMETERS": ["a"]}):
+        assert Atoms(scope, None, 1.5)["q"] == "a=***&token=hush"
 
 
 # -- no traceback for what clients do ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -166,7 +167,6 @@ async def test_application_without_lifespan_is_served(caplog: pytest.LogCaptureF
         (raises_after_receive, ends, "the lifespan of the application failed", ValueError),
         (raises_a_group, ends, "the lifespan of the application failed", ExceptionGroup),
         (sends_nonsense, ends, "the lifespan of the application failed", UnexpectedMessageError),
-        (starts, raises, "the lifespan of the application failed", ValueError),
         (starts, raises_after_its_end, "the application failed while it was shutting down", ValueError),
     ],
 )
@@ -225,12 +225,13 @@ async def test_start_that_needs_asyncio_is_refused(start: Part, way: str, caplog
     assert failure.stage == "startup"
     assert failure.reason.count(way) == 1
     assert "Running on" not in caplog.text
-    place = f'test_lifespan.py", line {start.__code__.co_firstlineno}'[:-1]  # the log, or the reason, leads to the code
-    assert place in caplog.text + failure.reason
+    place = rf'test_lifespan.py", line \d+, in {start.__name__}\b'  # the log, or the reason, leads to the code
+    assert re.search(place, caplog.text + failure.reason) is not None
 
 
 async def test_asyncio_after_the_start_is_noted(caplog: pytest.LogCaptureFixture) -> None:
-    await run(application(starts, sleeps_at_once))
+    with pytest.raises(ExceptionGroup):
+        await serve(application(starts, sleeps_at_once), config_for_tests())
     (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
     assert record.exc_info is not None
     assert record.exc_info[1] is not None
@@ -239,6 +240,36 @@ async def test_asyncio_after_the_start_is_noted(caplog: pytest.LogCaptureFixture
 
 async def sleeps_at_once(receive: Any, send: Any) -> None:
     await asyncio.sleep(1)
+
+
+# -- an application that fails while it is served ----------------------------------------------------------------------
+
+
+async def tells_of_its_crash(receive: Any, send: Any) -> None:
+    """As Starlette does."""
+    await send({"type": "lifespan.shutdown.failed", "message": "ValueError: boom"})
+
+
+async def raises_in_a_task(receive: Any, send: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(raises, receive, send)
+        await receive()
+
+
+@pytest.mark.parametrize(
+    ("end", "records"), [(raises, [ValueError]), (raises_in_a_task, [ExceptionGroup]), (tells_of_its_crash, [])]
+)
+async def test_error_after_the_start_ends_the_server(
+    end: Part, records: list[type[Exception]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ExceptionGroup) as group:
+        await serve(application(starts, end), config_for_tests())  # which nobody stops
+    failure = bare(group.value)
+    assert str(failure) == "the lifespan of the application failed: ValueError: boom"
+    assert isinstance(failure, LifespanFailed)
+    assert failure.stage == "lifespan"
+    errors = [record.exc_info for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [info[0] for info in errors if info is not None] == records
 
 
 # -- the end of the server --------------------------------------------------------------------------------------------
@@ -297,13 +328,14 @@ async def test_application_that_does_not_answer_times_out(start: Part, end: Part
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "code"), [(fails_to_start, ends, CANNOT_START), (starts, fails_to_end, CRASHED)]
+    ("start", "end", "code"),
+    [(fails_to_start, ends, CANNOT_START), (starts, fails_to_end, CRASHED), (starts, tells_of_its_crash, CRASHED)],
 )
 async def test_hypercorns_command_ends_with_a_code(
     start: Part, end: Part, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def at_once() -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
 
     app = ASGIWrapper(application(start, end))
     with pytest.raises(SystemExit) as ended:

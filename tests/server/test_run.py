@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import hypercorn.trio
 import hypercorn.trio.run
 import pytest
+import trio
+from django.test import override_settings
 
 import trio_channels.server
-from tests.integration.server.conftest import config_for_tests
+from tests.integration.server.conftest import Server, config_for_tests
+from trio_channels._asgi.responses import respond_plainly
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.server import install, serve
@@ -134,3 +139,26 @@ async def test_our_own_serve_does_not_warn_where_hypercorn_is_not_hardened(
 
 async def at_once() -> None:
     """A trigger that stops a server when it has started."""
+
+
+@pytest.mark.parametrize(
+    ("given", "debug", "watches"),
+    [(None, False, False), (None, True, True), (0, True, False), (0.002, False, True)],
+)
+async def test_blocked_loop_is_logged_if_wanted(
+    given: float | None, debug: bool, watches: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def block(scope: Any, receive: Any, send: Any) -> None:
+        begin = time.monotonic()
+        while watches and "in block" not in caplog.text:
+            assert time.monotonic() < begin + 30
+        await respond_plainly(send, 200, "unblocked")
+
+    with override_settings(DEBUG=debug, TRIO_CHANNELS={"BLOCKED_LOOP": given}):
+        async with trio.open_nursery() as nursery:
+            (bind,) = await nursery.start(serve, ProtocolTypeRouter({"http": block}), config_for_tests())
+            names = [thread.name for thread in threading.enumerate()]
+            await Server(int(bind.rpartition(":")[2])).request("GET", "/")
+            nursery.cancel_scope.cancel()
+    assert ("trio-channels loop" in names) is watches
+    assert ("the event loop has been blocked for" in caplog.text) is watches

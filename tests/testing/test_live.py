@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from django.contrib.auth.models import User
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -58,6 +59,13 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 async def refuses_to_start(scope: Any, receive: Any, send: Any) -> None:
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "the cache is cold"})
+
+
+async def crashes(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await trio.testing.wait_all_tasks_blocked()
+    raise ValueError("the feed has ended")
 
 
 def get(url: str) -> bytes:
@@ -182,3 +190,20 @@ def test_start_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     late = override_settings(ASGI_APPLICATION=f"{__name__}.starts_at_its_end")
     with late, pytest.raises(ConfigurationError, match=r"did not start within 0\.01 seconds"), live_server():
         pytest.fail("it has started")
+
+
+def ask_until_it_is_gone() -> None:
+    with live_server() as server:
+        while True:
+            try:
+                get(server.url)
+            except urllib.error.HTTPError:
+                continue  # the application answers nothing
+            except OSError:
+                return
+
+
+def test_crash_while_it_serves_is_an_error(site: None) -> None:
+    failure = "the lifespan of the application failed: ValueError: the feed has ended"
+    with override_settings(ASGI_APPLICATION=f"{__name__}.crashes"), pytest.raises(ConfigurationError, match=failure):
+        ask_until_it_is_gone()

@@ -84,7 +84,7 @@ class EventQueue:
             await self.until_read()
 
     def close(self) -> None:
-        """Drop the events that wait, and every later one."""
+        """Drop the events that wait, and every later one that is offered. (:meth:`add` still adds one.)"""
         self._closed = True
         self._events.clear()
         self.release()

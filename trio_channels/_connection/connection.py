@@ -31,12 +31,13 @@ from .._metrics.recording import series_for
 from .._threads.thread import lease_of_task
 from ..exceptions import ConfigurationError, ConnectionClosed
 from .direct import Broadcast, inbox_behind, writer_behind
+from .parting import Outside
 
 #: The exceptions of servers that write to a client that has gone.
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-class Connection:
+class Connection(Outside):
     """The client's side of one connection; see the module's rules."""
 
     application_scope: trio.CancelScope  # cancelled to end the application early
@@ -44,8 +45,8 @@ class Connection:
     __slots__ = (
         *("_disconnected", "_finish_reading", "_inbox", "_nursery", "_receive", "_send", "_send_is_quiet", "_unread"),
         *("_write_now", "accepted", "activity", "application_scope", "cancel_on_disconnect", "close_sent", "closed"),
-        *("events", "gone", "limits", "on_closed", "parting", "protocol", "receiving", "scope", "sends", "series"),
-        *("wakeup",),
+        *("events", "gone", "limits", "mailbox", "on_closed", "parting", "protocol", "receiving", "scope", "sends"),
+        *("series", "wakeup"),
     )
 
     def __init__(
@@ -76,6 +77,7 @@ class Connection:
         self.on_closed: Callable[[], None] | None = None  # called when `closed` is set
         self.receiving = False  # the application is about to take an event, although it does not wait for the wakeup
         self.activity: str | None = None  # the type of the message that is being handled, for log lines
+        self.mailbox: Any = None  # of the connection's channel, if it has one
         self.gone = False  # the client: its disconnect has come
         self._disconnected: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
@@ -131,6 +133,7 @@ class Connection:
 
     def detach(self) -> None:
         """Let go of the server's queue, so that no reference cycle is left."""
+        self.mailbox = None
         if self._inbox is not None:
             self._inbox.detach()
 
@@ -238,9 +241,8 @@ class Connection:
         self.protocol.sending(message)
 
     def _why_closed(self) -> ConnectionClosed:
-        if self.closed is None:
-            return ConnectionClosed(NORMAL, "closed by this side")
-        return ConnectionClosed(self.closed.code, self.closed.reason)
+        why = self.closed or self.parting or ConnectionClosed(NORMAL, "closed by this side")
+        return ConnectionClosed(why.code, why.reason)
 
     def _sent(self, message: Message) -> None:
         """Update the state after the server has taken a message."""

@@ -62,6 +62,7 @@ class Dispatcher:
         self._running = 0
         self._stopped = False
         self._handler_done = Wakeup()
+        connection.mailbox = mailbox
         if mailbox is not None:
             # A handler may be stuck in a send to a client that does not read. It must not keep the connection.
             grace = connection.limits.disconnect_timeout

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
@@ -39,25 +38,9 @@ from .._tracing import connection_span, traced
 from ..exceptions import ConnectionClosed, StopConsumer
 from .connection import Connection
 from .outage import answer_outage
+from .registry import connections_of
 
 logger = logging.getLogger("trio_channels.connection")
-
-_counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
-
-
-def counts_of_connections() -> Counter[str]:
-    """The counter of this Trio run's open connections, by scope type; each connection counts itself."""
-    try:
-        return _counter_of_run.get()
-    except LookupError:
-        counts = Counter[str]()
-        _counter_of_run.set(counts)
-        return counts
-
-
-def connections() -> dict[str, int]:
-    """The number of open connections in this Trio run, by scope type."""
-    return dict(_counter_of_run.get(Counter()))
 
 
 async def supervise(
@@ -74,8 +57,8 @@ async def supervise(
     """
     final = _Ending(connection, traced(ending) if ending is not None else None)
     failure: BaseException | None = None
-    counts = counts_of_connections()
-    counts[connection.protocol.kind] += 1
+    others = connections_of(connection.protocol.kind)
+    others[connection] = None
     if connection.series is not None:
         connection.series.begin(connection)
     try:
@@ -93,7 +76,7 @@ async def supervise(
                         raise failure
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
-    counts[connection.protocol.kind] -= 1
+    del others[connection]
     connection.detach()
     if connection.series is not None:
         connection.series.end(connection, failed=isinstance(failure, Exception))

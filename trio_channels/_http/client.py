@@ -8,7 +8,8 @@ Otherwise a second task waits for the event.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
@@ -44,13 +45,16 @@ class Client:
     """One client.
 
     `answered`: a response has been started, with `status`; `mount`, `path`: the mount point, and the path below it;
-    `resolved`: the view, once the URL is resolved; `route`: its pattern.
+    `resolved`: the view, once the URL is resolved; `route`: its pattern; `request`: Django's, once it is made.
     """
 
     __slots__ = (
         *("_inbox", "_more", "_protocol", "_receive", "_send", "_sends"),
-        *("answered", "mount", "path", "resolved", "route", "scope", "status"),
+        *("answered", "mount", "path", "request", "resolved", "route", "scope", "status", "stream_scope"),
+        "stream_task",
     )
+
+    mailbox: Any = None  # a view has no channel of its own
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -65,6 +69,9 @@ class Client:
         self.path: str = ""
         self.resolved: Resolved | None = None
         self.route: str = ""
+        self.request: Any = None
+        self.stream_scope: trio.CancelScope | None = None  # with the task, while the response is sent part by part
+        self.stream_task: trio.lowlevel.Task | None = None
         self._protocol = protocol.Protocol(scope)
 
     def __str__(self) -> str:
@@ -167,6 +174,42 @@ class Client:
         if results:
             return results[0]
         raise failure
+
+    @property
+    def user(self) -> Any:
+        """The user of the request, if the view has asked for it: then Django's middleware has kept it."""
+        kept = vars(self.request) if self.request is not None else {}
+        return kept.get("_cached_user") or kept.get("_acached_user")
+
+    @property
+    def session(self) -> Any:
+        """The session of the request."""
+        return getattr(self.request, "session", None)
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """In the block, which sends a stream, it can be broken off from outside; then ClientLeft is raised."""
+        with trio.CancelScope() as scope:
+            self.stream_scope, self.stream_task = scope, trio.lowlevel.current_task()
+            try:
+                yield
+            finally:
+                self.stream_scope = self.stream_task = None
+        if scope.cancelled_caught:
+            raise ClientLeft
+
+    def has_task(self, task: trio.lowlevel.Task | None) -> bool:
+        """Whether a task is that of the stream, or one below it."""
+        while task is not None and task is not self.stream_task:
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+        return task is not None
+
+    def close_from_outside(self, code: int, reason: str) -> bool:
+        """Break a stream off; every other request ends by itself."""
+        if self.stream_scope is None:
+            return False
+        self.stream_scope.cancel()
+        return True
 
     def _after_the_end(self, event: Message) -> None:
         self._protocol.received(event)

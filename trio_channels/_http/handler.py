@@ -44,7 +44,7 @@ from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import counts_of_connections
+from .._connection.registry import connections_of
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -120,8 +120,8 @@ class DjangoHandler(ASGIHandler):
             client.mount, path = enter(scope, forced_or_root)
             if path is not None:  # otherwise a proxy has removed the mount point
                 client.path = path
-        counts = counts_of_connections()
-        counts["http"] += 1
+        others = connections_of("http")
+        others[client] = None
         try:
             if are_wanted():
                 with ServedRequest(client):
@@ -138,7 +138,8 @@ class DjangoHandler(ASGIHandler):
             with suppress(ClientLeft):
                 await respond_plainly(client.send, 503, "The server is busy.")
         finally:
-            counts["http"] -= 1
+            del others[client]
+            client.request = None  # which refers to the client
 
     async def _serve(self, client: Client) -> None:
         try:
@@ -298,6 +299,7 @@ class DjangoHandler(ASGIHandler):
             request.script_name = request.META["SCRIPT_NAME"] = client.mount
             request.path_info = request.META["PATH_INFO"] = client.path
         request.trio_client = client
+        client.request = request
         return request  # type: ignore[no-any-return]
 
     def _prepared(self, response: HttpResponseBase) -> HttpResponseBase:

@@ -92,7 +92,8 @@ async def stream(client: Client, response: StreamingHttpResponse, thread: Affini
         # A synchronous iterator must run, and end, on the thread on which it began.
         async with nullcontext() if response.is_async else thread.block():
             try:
-                await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
+                with client.streaming():
+                    await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
             finally:
                 await at_the_end(visit_thread, response.close)
     finally:

@@ -298,6 +298,10 @@ class ChannelLayer(NameChecks, abc.ABC):
         Cancellation: a cancelled iteration loses no message.
         """
 
+    def mailboxes_here(self, *, channel: str = "", group: str = "") -> list[Mailbox]:
+        """The mailboxes in this Trio run with that name, or that are members of that group; by default none."""
+        return []
+
     def work_queue(self, channel: str) -> WorkQueue:
         """A named channel as the queue of a :class:`trio_channels.worker.Worker`.
 

@@ -142,9 +142,18 @@ class LocalDelivery(ChannelLayer):
     ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
         """See :meth:`ChannelLayer.subscribe`. Cancellation: a cancelled iteration loses no message."""
         with self.open_mailbox(overflow=overflow, prefix="subscriber") as mailbox:
+            mailbox.subscriber = trio.lowlevel.current_task()
             for group in groups:
                 await self.group_add(group, mailbox.name)
             yield Subscription(mailbox)
+
+    def mailboxes_here(self, *, channel: str = "", group: str = "") -> list[Mailbox]:
+        """See :meth:`ChannelLayer.mailboxes_here`."""
+        hub = self._hubs.get(trio.lowlevel.current_trio_token())
+        if hub is None:
+            return []
+        named = hub.mailboxes.get(channel)
+        return [*hub.groups.get(group, {}).values(), *([] if named is None else [named])]
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""

@@ -1,4 +1,4 @@
-"""hypercorn's access log, with the connection's number and the end of WebSockets, and with escaped input.
+"""hypercorn's access log, with the connection's number and the end of WebSockets; input escaped, secrets masked.
 
 hypercorn's own log writes the client's path percent-decoded: a line break in it forges a line. It also copies the
 process' environment for each request.
@@ -16,6 +16,8 @@ from typing import Any
 from hypercorn.config import Config
 from hypercorn.logging import Logger
 
+from .. import _conf
+from .._asgi.masking import mask_query, mask_url
 from ..log import number_of
 from .error_log import open_error_log
 
@@ -57,7 +59,9 @@ class Atoms(dict[str, Any]):
 
     def __init__(self, scope: Any, response: Any, seconds: float) -> None:
         method = _safe(scope.get("method", "GET"))
-        path, query = _safe(scope.get("path", "")), _safe(scope.get("query_string", b"").decode("latin-1"))
+        path, query = _safe(scope.get("path", "")), scope.get("query_string", b"").decode("latin-1")
+        if query:
+            query = _safe(mask_query(query, _conf.get("MASKED_PARAMETERS")))
         full = f"{path}?{query}" if query else path
         version = scope.get("http_version", "-")
         status = "-" if response is None else str(response["status"])
@@ -80,7 +84,7 @@ class Atoms(dict[str, Any]):
             H=version,
             b=_header(self._sent, "content-length"),
             B=_header(self._sent, "content-length"),
-            f=_header(self._received, "referer"),
+            f=self["{referer}i"],
             a=_header(self._received, "user-agent"),
             T=int(seconds),
             D=int(seconds * 1_000_000),
@@ -96,7 +100,12 @@ class Atoms(dict[str, Any]):
             return "-"
         if kind == "}e":
             return next((value for known, value in os.environ.items() if known.lower() == name), "-")
-        return _header(self._received if kind == "}i" else self._sent, name)
+        value = _header(self._received if kind == "}i" else self._sent, name)
+        return mask_url(value, _conf.get("MASKED_PARAMETERS")) if name in _WITH_URLS else value
+
+
+#: Headers whose values are URLs.
+_WITH_URLS = ("referer", "location", "content-location", "x-original-url", "x-rewrite-url", "x-forwarded-uri")
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], wanted: str) -> str:

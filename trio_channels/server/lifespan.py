@@ -5,11 +5,13 @@ hypercorn's own loses a failure at the shutdown, and the traceback of an applica
 The rules:
 
 1. An application that raises before it has received anything does not support the protocol. It is served without it.
-2. An application that raises later is logged with its traceback. It is served on, as the specification says, unless it
-   was shutting down: then the shutdown has failed.
-3. ``lifespan.startup.failed`` and ``lifespan.shutdown.failed`` are raised in the server as :class:`LifespanFailed`,
+2. One that raises later, before it has answered the start, is logged with its traceback. It is served on, as the
+   specification says.
+3. One that raises after its start is logged too. The server drains, as on SIGTERM, and raises :class:`LifespanFailed`:
+   what the connections need may be gone. ``lifespan.shutdown.failed`` that nobody has asked for means the same.
+4. ``lifespan.startup.failed`` and ``lifespan.shutdown.failed`` are raised in the server as :class:`LifespanFailed`,
    once the application has ended.
-4. An application that calls asyncio before it has started needs asyncio. It is not served: its requests would fail too.
+5. An application that calls asyncio before it has started needs asyncio. It is not served: its requests would fail too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from .._asgi.foreign_calls import explain, remedy
 from .._asgi.protocol import Message
-from .._concurrency.exception_groups import split_cancelled
+from .._concurrency.exception_groups import bare, split_cancelled
 
 #: The exit code of a process that served and failed. (0 is an orderly end, 2 is argparse's.)
 CRASHED = 1
@@ -33,7 +35,12 @@ CANNOT_START = 3
 
 
 class LifespanFailed(LifespanFailureError):
-    """The application has told that it cannot start, or could not end in order."""
+    """The application could not start, has failed while it was served, or could not end in order.
+
+    Attributes:
+        stage: ``startup``, ``lifespan`` or ``shutdown``.
+        reason: the application's message, or its error in words.
+    """
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(stage, reason)
@@ -41,9 +48,14 @@ class LifespanFailed(LifespanFailureError):
         self.reason = reason
 
     def __str__(self) -> str:
-        if self.stage == "startup":
-            return f"the application did not start: {self.reason}"
-        return f"the application did not end in order: {self.reason}"
+        return f"{_HEADINGS[self.stage]}: {self.reason}"
+
+
+_HEADINGS = {
+    "startup": "the application did not start",
+    "lifespan": "the lifespan of the application failed",
+    "shutdown": "the application did not end in order",
+}
 
 
 class Lifespan:
@@ -53,9 +65,11 @@ class Lifespan:
         self._app = app
         self._config = config
         self._state = state
-        self._reads = 0
+        self._has_received = False
+        self._has_all = False
         self._started = trio.Event()
         self._ending = trio.Event()
+        self._failed = trio.Event()
         self._stopped = trio.Event()
         self._failure: LifespanFailed | None = None
 
@@ -90,12 +104,16 @@ class Lifespan:
             await log.error("the application failed while it was starting", exc_info=error)
             self._failure = LifespanFailed("startup", note)
             return
-        if not self._reads:
+        if not self._has_received:
             await log.info("the application has no lifespan, and is served without one: %s", _in_words(error))
         elif self._ending.is_set():
             await log.error("the application failed while it was shutting down", exc_info=error)
             if not self._stopped.is_set():
                 self._failure = LifespanFailed("shutdown", _in_words(error))
+        elif self._started.is_set():
+            await log.error("the lifespan of the application failed; the server drains, and ends", exc_info=error)
+            self._failure = LifespanFailed("lifespan", _in_words(error))
+            self._failed.set()
         else:
             await log.error("the lifespan of the application failed; its requests are served on", exc_info=error)
 
@@ -106,6 +124,10 @@ class Lifespan:
         if limit.cancelled_caught:
             raise LifespanTimeoutError("startup")
         self._check()
+
+    async def failed(self) -> None:
+        """Wait until the application has failed while it was served. Cancellation: ends the wait only."""
+        await self._failed.wait()
 
     async def shut_down(self) -> None:
         """Tell the application to end, and wait until it has; raises as :meth:`start_up`."""
@@ -121,13 +143,14 @@ class Lifespan:
             raise self._failure
 
     async def _receive(self) -> Message:
-        self._reads += 1
-        if self._reads == 1:
+        if not self._has_received:
+            self._has_received = True
             await trio.lowlevel.checkpoint()
             return {"type": "lifespan.startup"}
         await self._ending.wait()
-        if self._reads > 2:
+        if self._has_all:
             await trio.sleep_forever()
+        self._has_all = True  # now, since an earlier call may have been cancelled
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
@@ -146,9 +169,13 @@ class Lifespan:
 
     def _fail(self, stage: str, message: Message) -> None:
         """Raise the failure in the application, so that it ends."""
-        self._failure = LifespanFailed(stage, message.get("message", ""))
+        early = stage == "shutdown" and self._started.is_set() and not self._ending.is_set()
+        self._failure = LifespanFailed("lifespan" if early else stage, message.get("message", ""))
+        if early:
+            self._failed.set()
         raise self._failure
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    cause = bare(error)
+    return f"{type(cause).__name__}: {cause}"

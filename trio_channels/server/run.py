@@ -6,12 +6,13 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from random import randint
 from typing import Any, cast
 
 import trio
+from django.conf import settings
 from hypercorn.config import Config, Sockets
 from hypercorn.trio.statsd import StatsdLogger
 from hypercorn.trio.udp_server import UDPServer
@@ -23,6 +24,7 @@ from .. import _conf
 from .._asgi.foreign import refuse_foreign
 from .._asgi.mounting import check
 from .._asgi.protocol import ASGIApplication
+from .._concurrency.blocked import reporting
 from .._concurrency.exception_groups import bare
 from .._metrics import recording
 from ..exceptions import ConfigurationError
@@ -61,8 +63,8 @@ async def serve(
         OSError: an address cannot be bound.
         ConfigurationError: the application needs asyncio, the installed version of hypercorn is not supported, or
             ``root_path`` is malformed.
-        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end. They may come
-            in an exception group.
+        LifespanFailureError, LifespanTimeoutError: from hypercorn; the application did not start or end, or its
+            lifespan failed meanwhile: then the server has drained. They may come in an exception group.
 
     Cancellation: closes all connections at once; applications are cancelled, and run their clean-up.
     """
@@ -117,7 +119,7 @@ async def worker_serve(
     async with trio.open_nursery() as lifespan_nursery:
         lifespan_nursery.start_soon(lifespan.run)
         await lifespan.start_up()
-        with _registered(server):
+        with _registered(server), _watched():
             async with trio.open_nursery() as times:
                 times.start_soon(server.clock.run)
                 if recording.recorder is not None:
@@ -125,7 +127,7 @@ async def worker_serve(
                 async with trio.open_nursery() as connections:
                     binds, accept = await _open(server, sockets, connections)
                     task_status.started(binds)
-                    await _until_shutdown(accept, context, shutdown_trigger)
+                    await _until_shutdown(accept, context, lifespan, shutdown_trigger)
                     connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace
                     connections.start_soon(server.see_off)
                 times.cancel_scope.cancel()
@@ -146,7 +148,7 @@ async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> No
 
     Raises:
         SystemExit: the application or the configuration is wrong (CANNOT_START), or the application did not end in
-            order (CRASHED).
+            order, or failed before (CRASHED).
     """
     try:
         await hardened_worker_serve(app, config, **options)
@@ -155,14 +157,36 @@ async def hardened_worker(app: AppWrapper, config: Config, **options: Any) -> No
         if not isinstance(failure, LifespanFailed | ConfigurationError):
             raise
         await config.log.critical("%s", failure)
-        ended_badly = isinstance(failure, LifespanFailed) and failure.stage == "shutdown"
-        raise SystemExit(CRASHED if ended_badly else CANNOT_START) from None
+        has_served = isinstance(failure, LifespanFailed) and failure.stage != "startup"
+        raise SystemExit(CRASHED if has_served else CANNOT_START) from None
 
 
 def warn_of_descriptors() -> None:
     """Log if the process may not open as many files as it may have connections."""
     if problem := descriptor_problem(_conf.get("MAX_CONNECTIONS")):
         logger.warning(problem)
+
+
+#: Seconds, under DEBUG. A frame of an animation that is late by as much is seen.
+_BLOCKED = 0.1
+
+
+def _watched() -> AbstractContextManager[None]:
+    """In the block, log code that blocks the event loop, if the setting BLOCKED_LOOP or DEBUG says so."""
+    limit = _conf.get("BLOCKED_LOOP")
+    if limit is None:
+        limit = _BLOCKED if _conf.available() and settings.DEBUG else 0.0
+    return reporting(limit, _log_blocked) if limit else nullcontext()
+
+
+def _log_blocked(seconds: float, task: str, stack: str) -> None:
+    logger.warning(
+        "the event loop has been blocked for %.2f seconds, so that all other connections of this process wait. Call "
+        "blocking code through sync_to_async(). The task is %s:\n%s",
+        seconds,
+        task,
+        stack,
+    )
 
 
 def _listening_sockets(config: Config) -> Sockets:
@@ -214,8 +238,10 @@ async def _serve_datagrams(server: Server, sock: socket.socket, task_status: tri
         await UDPServer(server.app, server.config, server.context, state, sock).run(task_status=task_status)
 
 
-async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger: Trigger | None) -> None:
-    """Accept connections until the trigger returns, Ctrl-C, or ``max_requests``."""
+async def _until_shutdown(
+    accept: list[Accept], context: WorkerContext, lifespan: Lifespan, trigger: Trigger | None
+) -> None:
+    """Accept connections until the trigger returns, Ctrl-C, ``max_requests``, or the lifespan fails."""
 
     async def stop_after(wait: Trigger) -> None:
         await wait()
@@ -226,6 +252,7 @@ async def _until_shutdown(accept: list[Accept], context: WorkerContext, trigger:
             for run in accept:
                 nursery.start_soon(run)
             nursery.start_soon(stop_after, context.terminate.wait)
+            nursery.start_soon(stop_after, lifespan.failed)
             if trigger is not None:
                 nursery.start_soon(stop_after, trigger)
     except* KeyboardInterrupt:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .application import ApplicationCommunicator
@@ -22,6 +23,7 @@ from .scripted import ScriptedConnection
 from .websocket import WebsocketCommunicator
 
 if TYPE_CHECKING:
+    from .lifespan import running_lifespan
     from .live import ChannelsLiveServerTestCase, LiveServer
 
 __all__ = [
@@ -34,13 +36,18 @@ __all__ = [
     "WebsocketCommunicator",
     "capture_on_commit_callbacks",
     "fresh_channel_layers",
+    "running_lifespan",
 ]
+
+_WITH_HYPERCORN = {
+    "ChannelsLiveServerTestCase": ".live",
+    "LiveServer": ".live",
+    "running_lifespan": ".lifespan",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the live servers on demand: they import hypercorn."""
-    if name not in ("ChannelsLiveServerTestCase", "LiveServer"):
+    """Import on demand the parts that import hypercorn."""
+    if name not in _WITH_HYPERCORN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import live
-
-    return getattr(live, name)
+    return getattr(import_module(_WITH_HYPERCORN[name], __name__), name)

@@ -120,7 +120,7 @@ def live_server(host: str = "localhost", port: int = 0) -> Iterator[LiveServer]:
     """Serve ``ASGI_APPLICATION`` during the block.
 
     Raises:
-        ConfigurationError: there is no ``ASGI_APPLICATION``, or it does not start.
+        ConfigurationError: there is no ``ASGI_APPLICATION``, it does not start, or its lifespan has failed meanwhile.
     """
     every: Sequence[Any] = connections.all()
     override = {each.alias: each for each in every if each.vendor == "sqlite" and each.is_in_memory_db()}
@@ -135,3 +135,5 @@ def live_server(host: str = "localhost", port: int = 0) -> Iterator[LiveServer]:
             yield LiveServer(host, thread.port)
         finally:
             thread.terminate()
+        if thread.error is not None:
+            raise ConfigurationError(f"the application failed while it was served: {thread.error}") from thread.error

@@ -33,13 +33,15 @@ def test_runserver_serves_everything_and_ends_on_ctrl_c(project: Project) -> Non
             await client.send_message("an echo")
             return str(await client.get_message())
 
-    assert project.get("/hello/") == (200, "hello")
+    assert project.get("/hello/?token=hush") == (200, "hello")
     assert project.get("/static/site.css") == (200, "body {}")
     assert project.get("/static/none.css")[0] == 404
     assert trio.run(echo) == "an echo"
     assert project.stop() == 0
     assert "Starting ASGI development server on Trio" in project.output
-    assert '"GET /hello/ HTTP/1.1" 200' in project.output
+    assert '"GET /hello/?token=*** HTTP/1.1" 200' in project.output
+    assert '"GET / HTTP/1.1" 101' in project.output
+    assert '"GET / HTTP/1.1" 1000' in project.output
     assert "Traceback" not in project.output
 
 

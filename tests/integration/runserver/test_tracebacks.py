@@ -164,6 +164,33 @@ def test_failed_start_is_one_line(project: Project) -> None:
     assert "Traceback" not in project.output
 
 
+LIFE = """
+import trio.testing
+from trio_channels.routing import ProtocolTypeRouter
+from trio_channels.asgi import get_asgi_application
+async def fail():
+    await trio.testing.wait_all_tasks_blocked()
+    raise ValueError("the feed has ended")
+async def run():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        yield
+application = ProtocolTypeRouter({"http": get_asgi_application(), "lifespan": run})
+"""
+
+
+@pytest.mark.faults
+def test_crashed_lifespan_ends_it_with_a_sentence(project: Project) -> None:
+    project.write("site_asgi", LIFE)
+    project.start("0", "--noreload")
+    assert project.wait() == 1
+    assert project.output.endswith(
+        "CommandError: the lifespan of the application failed: ValueError: the feed has ended\n"
+    )
+    assert project.output.count("Traceback") == 1
+    assert FRAMEWORK.search(project.output) is None, project.output
+
+
 # -- the text ---------------------------------------------------------------------------------------------------------
 
 

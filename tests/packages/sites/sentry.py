@@ -84,11 +84,17 @@ class Sync(WebsocketConsumer):
     """As the other."""
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        if text_data == "handler":
+        if text_data not in ("handler", "background"):
+            self.name = text_data
+            sentry_sdk.set_user({"username": text_data})
+            self.send("noted")
+        elif text_data == "handler":
             raise ValueError(self.name)
-        self.name = text_data
-        sentry_sdk.set_user({"username": text_data})
-        self.send("noted")
+        else:
+            self.start_soon(self.fail)
+
+    def fail(self) -> None:
+        raise ValueError(self.name)
 
 
 urlpatterns = [

@@ -15,7 +15,7 @@ from ..._concurrency.exception_groups import bare
 from ..._concurrency.watchdog import Watchdog
 from ...exceptions import TrioChannelsError
 from ...layers import InMemoryChannelLayer, channel_layers
-from ...layers.lifespan import open_layers
+from ...lifespan import open_layers
 from ...outbox.writing import require_app
 from ...server.lifespan import CANNOT_START
 from .._logging import log_to_stderr

@@ -15,8 +15,8 @@ from django.core.management.base import BaseCommand, CommandError, SystemCheckEr
 
 from ..._concurrency.watchdog import Watchdog
 from ...exceptions import TrioChannelsError
-from ...layers.lifespan import open_layers
 from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
+from ...lifespan import open_layers
 from ...routing import get_default_application
 from ...server.lifespan import CANNOT_START, CRASHED
 from ...worker import CONCURRENCY, Acknowledge, Worker

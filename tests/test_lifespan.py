@@ -14,6 +14,7 @@ from django.test import override_settings
 
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
+from trio_channels.lifespan import as_application
 from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.testing import ApplicationCommunicator
 
@@ -158,3 +159,31 @@ def test_asyncio_server_is_told_with_each_connection(kind: str) -> None:
     application = ProtocolTypeRouter({kind: nothing})
     with pytest.raises(ConfigurationError, match="hypercorn --worker-class trio"):
         asyncio.run(application({"type": kind, "path": "/"}, nothing, nothing))
+
+
+async def no_yield() -> None:
+    """Forgot the yield."""
+
+
+def takes_one(app: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"), [(no_yield, r"no_yield\(\) has no yield"), (takes_one, r"got takes_one\(app: 'object'\)")]
+)
+def test_entry_that_is_no_lifespan_is_refused(entry: Any, error: str) -> None:
+    with pytest.raises(ConfigurationError, match=error):
+        ProtocolTypeRouter({"lifespan": entry})
+
+
+class Odd:
+    """Its signature cannot be known."""
+
+    __signature__ = 3
+
+    async def __call__(self, *_args: object) -> None: ...
+
+
+def test_callable_without_a_signature_is_an_application() -> None:
+    odd = Odd()
+    assert as_application(odd) is odd

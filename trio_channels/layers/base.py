@@ -75,7 +75,7 @@ class ChannelLayer(abc.ABC):
     """
 
     #: The extensions of the channel layer specification that this layer implements; and ``history``.
-    extensions = ("groups", "flush")
+    extensions: tuple[str, ...] = ("groups", "flush")
 
     def __init__(
         self,

@@ -87,11 +87,17 @@ def stamp(message: Message, group: str, position: str) -> None:
 
 def check_unstamped(group: str, message: Message) -> None:
     """Refuse a message to a group with history that uses the key of the position."""
-    if isinstance(message, dict) and KEY in message:
+    if KEY in message:
         raise MessageNotEncodable(
             f"the key {KEY!r} of a message to the group {group!r} is the layer's, which puts the message's position "
             f"there, as the group has history; give your value another key"
         )
+
+
+def check_limit(limit: object) -> None:
+    """Refuse an argument ``limit`` of :meth:`ChannelLayer.history` that is no number of messages."""
+    if limit is not None:
+        COUNT.require("the argument limit of history()", limit, InvalidChannelLayerError)
 
 
 def may_be_position(since: object) -> bool:

@@ -26,13 +26,13 @@ from .._connection.supervisor import supervise
 from .._limits import Limits
 from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
-from ..exceptions import ChannelLayerUnavailable, InvalidChannelLayerError, UnhandledMessage
+from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..layers.base import ChannelLayer, Overflow, Recovery
-from ..layers.history import no_history
 from ..layers.mailbox import Mailbox
 from ..layers.message import Envelope
 from ..sync import async_to_sync
+from .groups import group_add_of
 from .handlers import check_arguments, check_class, find_handlers, handler_name, not_awaitable, why_unhandled
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
@@ -220,24 +220,6 @@ async def _fail(error: Exception) -> None:
     raise error
 
 
-def _layer_for(consumer: Consumer, since: str | None) -> ChannelLayer:
-    """The consumer's layer; raises InvalidChannelLayerError if there is none, or if it cannot recover a position."""
-    layer: ChannelLayer | None = consumer.channel_layer
-    if layer is None:
-        raise InvalidChannelLayerError(
-            f"{type(consumer).__name__}.group_add() needs a channel layer, but CHANNEL_LAYERS has no entry "
-            f"{consumer.channel_layer_alias!r}"
-        )
-    if since is not None and "history" not in layer.extensions:
-        raise no_history(layer)
-    return layer
-
-
-def _given(since: str | None) -> dict[str, str]:
-    """The argument for a layer: one of others may not have it."""
-    return {} if since is None else {"since": since}
-
-
 def _framework(cls: type) -> tuple[type, ...]:
     """The framework's classes among a class and its bases."""
     own = ("trio_channels.consumer", "trio_channels.generic.")
@@ -293,7 +275,7 @@ class AsyncConsumer(Consumer):
 
         Raises and cancellation: as :meth:`ChannelLayer.group_add`.
         """
-        return await _layer_for(self, since).group_add(group, self.channel_name, **_given(since))
+        return await group_add_of(self, since)(group, self.channel_name)
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task in the connection's nursery; it ends with the connection at the latest.
@@ -360,7 +342,7 @@ class SyncConsumer(Consumer):
 
     def group_add(self, group: str, *, since: str | None = None) -> Recovery:
         """Join a group; see :meth:`AsyncConsumer.group_add`. Call it on a thread of the consumer."""
-        return async_to_sync(_layer_for(self, since).group_add)(group, self.channel_name, **_given(since))
+        return async_to_sync(group_add_of(self, since))(group, self.channel_name)
 
     def start_soon(self, function: Callable[..., object], *args: Any, name: object = None) -> None:
         """Run a plain function on a thread of the pool, in the background. The end of the connection waits for it.

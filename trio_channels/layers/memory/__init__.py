@@ -16,8 +16,9 @@ from .. import names
 from ..base import LayerOptions, LayerStatistics
 from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_limit, check_unstamped
 from ..hub import Hub
+from ..joining import outcome_of_join
 from ..local import LocalDelivery
-from ..message import round_trip
+from ..message import Envelope, round_trip
 from ..work import WorkQueue
 from .history import KeptMessage, MemoryHistories
 from .work import MemoryWorkQueue
@@ -135,28 +136,24 @@ class InMemoryChannelLayer(LocalDelivery):
             return NO_HISTORY
         rule = self._histories.of(group)
         if rule is None:
-            hub.join(group, mailbox)
-            if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
-                mailbox.put_gap(gap)
+            self._join_plainly(hub, group, mailbox, since)
             return NO_HISTORY
         with self._kept.lock:
             joining = hub.join_later(group, mailbox)
             found = self._kept.read(group, rule, since)
         missed = [
-            self._envelope(kept.message, place=kept.place, replayed=True)
+            Envelope(kept.message, trio.current_time() + self.expiry, place=kept.place, replayed=True)
             for kept in found.messages
             if found.recovered and channel not in kept.exclude
         ]
         recovery = Recovery(found.recovered, since if found.recovered else found.position, len(missed))
-        joining.begin(found.newest, missed, self._count_recovery(hub, since, recovery))
+        joining.begin(found.newest, missed, outcome_of_join(hub.counters, since, recovery))
         return recovery
 
     def _join_elsewhere(self, hub: Hub, group: str, channel: str, since: str | None) -> None:
         mailbox = hub.mailboxes.get(channel)
         if mailbox is not None:
-            hub.join(group, mailbox)
-            if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
-                mailbox.put_gap(gap)
+            self._join_plainly(hub, group, mailbox, since)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. Cancellation: atomic; a cancelled call has discarded nothing."""

@@ -173,7 +173,7 @@ class ChannelLayer(abc.ABC):
 
         Args:
             group: 1 to 99 ASCII letters, digits, hyphens, underscores and periods.
-            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`; in this Trio run, with `since`.
+            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`; with `since` in this run.
             since: the position of the last message that the receiver has seen; it may come from a client.
 
         Returns:

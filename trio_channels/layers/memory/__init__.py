@@ -178,7 +178,17 @@ class InMemoryChannelLayer(LocalDelivery):
             self._warn(group)
         here = self._hub()
         if (rule := self._histories.of(group)) is not None:
-            return await self._send_kept(here, group, copy, others, rule)
+            check_unstamped(group, copy)
+            if here.has_turn or here.is_large(group):
+                scheduled = await self._send_kept_in_turn(here, group, copy, others, rule)
+            else:
+                scheduled = self._keep_and_fan_out(here, group, copy, others, rule)
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            if scheduled is not None:
+                with trio.CancelScope(shield=True):
+                    await scheduled.wait()
+            position: str = copy[KEY]["position"]
+            return position
         if here.is_large(group):
             async with here.turn():
                 self._fan_out_elsewhere(here, group, copy, others)
@@ -206,27 +216,16 @@ class InMemoryChannelLayer(LocalDelivery):
         # The expiry is computed here: each Trio run has a clock of its own.
         hub.in_turn(partial(hub.fan_out, group, self._envelope(message, exclude)))
 
-    async def _send_kept(
+    async def _send_kept_in_turn(
         self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
-    ) -> str:
-        """As :meth:`group_send`, to a group with history."""
-        check_unstamped(group, message)
-        keep = partial(self._keep, here, group, message, exclude, rule)
-        if here.is_large(group):
-            async with here.turn():
-                kept, scheduled = keep()
-                if scheduled is None:
-                    await here.fan_out_in_parts(group, self._envelope(message, exclude, kept.place))
-        elif here.has_turn:
-            kept, scheduled = await here.after_turn(partial(self._keep_and_fan_out, here, group, keep))
-        else:
-            kept, scheduled = self._keep_and_fan_out(here, group, keep)
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        if scheduled is not None:
-            with trio.CancelScope(shield=True):
-                await scheduled.wait()
-        position: str = kept.message[KEY]["position"]
-        return position
+    ) -> trio.Event | None:
+        if not here.is_large(group):
+            return await here.after_turn(partial(self._keep_and_fan_out, here, group, message, exclude, rule))
+        async with here.turn():
+            kept, scheduled = self._keep(here, group, message, exclude, rule)
+            if scheduled is None:
+                await here.fan_out_in_parts(group, self._envelope(message, exclude, kept.place))
+        return scheduled
 
     def _keep(
         self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
@@ -238,21 +237,20 @@ class InMemoryChannelLayer(LocalDelivery):
         here.counters.group_sent += 1
         with self._kept.lock:
             kept = self._kept.keep(group, rule, message, exclude)
-            hubs = self._all_hubs()
-            if len(hubs) == 1:
+            if len(self._hubs) == 1:
                 return kept, None
             done = trio.Event()
-            for hub in hubs:
+            for hub in self._all_hubs():
                 self._in_run_of(hub, partial(self._deliver_kept, hub, group, kept, done if hub is here else None))
             return kept, done
 
     def _keep_and_fan_out(
-        self, here: Hub, group: str, keep: Callable[[], tuple[KeptMessage, trio.Event | None]]
-    ) -> tuple[KeptMessage, trio.Event | None]:
-        kept, scheduled = keep()
+        self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
+    ) -> trio.Event | None:
+        kept, scheduled = self._keep(here, group, message, exclude, rule)
         if scheduled is None:
-            here.fan_out(group, self._envelope(kept.message, kept.exclude, kept.place))
-        return kept, scheduled
+            here.fan_out(group, self._envelope(message, exclude, kept.place))
+        return scheduled
 
     def _deliver_kept(self, hub: Hub, group: str, kept: KeptMessage, done: trio.Event | None) -> None:
         def deliver() -> None:

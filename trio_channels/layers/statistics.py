@@ -42,6 +42,6 @@ class LayerStatistics:
     gone: int
     recovered: int = 0
     not_recovered: int = 0
-    histories: int | None = None
-    kept: int | None = None
+    histories: int | None = 0
+    kept: int | None = 0
     healthy: bool = True

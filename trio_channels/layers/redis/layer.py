@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,7 +14,7 @@ from ..._asgi.protocol import Message
 from ..._limits import COUNT, SECONDS, Overflow, Rule
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
-from ..base import LayerOptions
+from ..base import LayerOptions, LayerStatistics
 from ..history import NO_HISTORY, History, Recovery, check_limit, check_unstamped
 from ..subscription import Subscription
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
@@ -106,6 +107,11 @@ class RedisStreamsChannelLayer(OpenableLayer):
             ChannelLayerUnavailable: the layer is not open.
         """
         return tuple(shard.statistics() for shard in self._session().shards)
+
+    def statistics(self) -> LayerStatistics:
+        """An immutable snapshot. Only Redis knows how many messages it keeps."""
+        statistics = super().statistics()
+        return dataclasses.replace(statistics, histories=None, kept=None) if self._histories else statistics
 
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`.

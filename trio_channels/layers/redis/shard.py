@@ -19,7 +19,7 @@ import trio
 
 from ..hub import Hub
 from .batch import GroupSends
-from .codec import EntryCodec
+from .codec import EntryCodec, Payload
 from .delivery import Delivery
 from .history import ShardHistory
 from .hosts import Host
@@ -72,6 +72,7 @@ class ShardOptions:
     inbox_capacity: int
     keeps_history: bool
     on_broken: Callable[[str], None]
+    on_membership: Callable[[Payload], None]
 
 
 class Shard:
@@ -110,6 +111,7 @@ class Shard:
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),
             on_flush=self.memberships.send_all_again,
+            on_membership=options.on_membership,
         )
         self.reader = InboxReader(
             name=name,

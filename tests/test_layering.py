@@ -64,6 +64,7 @@ BANDS: dict[str, str] = {
     "closing": "C",
     "consumer": "C",
     "consumer.base": "C",
+    "consumer.groups": "C",
     "db": "C",
     "generic.*": "C",
     "health": "C",

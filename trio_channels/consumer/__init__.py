@@ -19,6 +19,7 @@ from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
 from ..layers.message import Envelope
 from .base import Consumer
+from .groups import AsyncGroups, SyncGroups
 from .handlers import get_handler_name, not_awaitable, not_synchronous
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
@@ -28,7 +29,7 @@ async def _nothing() -> None:
     """Stands for the handler of a message that has none."""
 
 
-class AsyncConsumer(Consumer):
+class AsyncConsumer(AsyncGroups, Consumer):
     """A consumer whose handlers are async methods.
 
     Handlers of one connection run one at a time, in order; handlers of different connections interleave at their
@@ -84,7 +85,7 @@ class AsyncConsumer(Consumer):
         self._connection.start_soon(function, *args, name=name)
 
 
-class SyncConsumer(Consumer):
+class SyncConsumer(SyncGroups, Consumer):
     """A consumer whose handlers are plain methods; each call runs on a thread of the pool.
 
     Handlers of one connection run one at a time, in order, but not always on the same thread. Handlers of different

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Unpack
@@ -13,11 +14,13 @@ from ..._asgi.protocol import Message
 from ..._limits import COUNT, SECONDS, Overflow, Rule
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
-from ..base import LayerOptions
-from ..message import Gap
+from ..base import LayerOptions, LayerStatistics
+from ..history import NO_HISTORY, History, Recovery, check_limit, check_unstamped
+from ..subscription import Subscription
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .elsewhere import JOIN, LEAVE
 from .ignored import warn_of_options
+from .joining import join_with_history
 from .scripts import SEND_TO_NAMED, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
@@ -103,6 +106,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             timeout=self.timeout,
             expiry=self.expiry,
             inbox_capacity=self.inbox_capacity,
+            keeps_history=bool(self._histories),
         )
 
     def shard_statistics(self) -> tuple[ShardStatistics, ...]:
@@ -112,6 +116,11 @@ class RedisStreamsChannelLayer(OpenableLayer):
             ChannelLayerUnavailable: the layer is not open.
         """
         return tuple(shard.statistics() for shard in self._session().shards)
+
+    def statistics(self) -> LayerStatistics:
+        """An immutable snapshot. Only Redis knows how many messages it keeps."""
+        statistics = super().statistics()
+        return dataclasses.replace(statistics, histories=None, kept=None) if self._histories else statistics
 
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`.
@@ -159,7 +168,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         else:
             session.hub.counters.gone += 1
 
-    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> str | None:
         """See :meth:`ChannelLayer.group_send`. It is one script call for any number of members.
 
         Raises:
@@ -174,10 +183,17 @@ class RedisStreamsChannelLayer(OpenableLayer):
         session = self._sessions.get(trio.lowlevel.current_trio_token()) or await self._any_session()
         session.check()
         shard = session.shard_for(group)
+        if (rule := self._histories.of(group)) is not None:
+            blob = self._codec.pack(GROUP, group, message, others)
+            check_unstamped(group, message)
+            position = await shard.history.send(group, blob, rule)
+            session.hub.counters.group_sent += 1
+            return position
         blob = self._codec.pack(GROUP, group, message, others)
         part = shard.group_sends.part(group, blob)
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1
+        return None
 
     async def group_send_once(
         self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
@@ -188,21 +204,27 @@ class RedisStreamsChannelLayer(OpenableLayer):
         session = await self._working_session()
         shard = session.shard_for(group)
         blob = self._codec.pack(GROUP, group, message, others, identity)
+        if (rule := self._histories.of(group)) is not None:
+            check_unstamped(group, message)
+            await shard.history.send(group, blob, rule)
+            session.hub.counters.group_sent += 1
+            return
         part = shard.group_sends.part(group, blob)
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, *, since: str | None = None) -> Recovery:
         """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 
         A channel of another process is added by that process. If the process or the channel has ended, nothing is
         done.
 
         Raises:
-            ChannelLayerUnavailable: Redis, or the process of the channel, did not confirm it in time. The membership
-                stands, and Redis is told later; another process may still carry it out.
+            ChannelLayerUnavailable: Redis, or the process of the channel, did not confirm it in time. The membership of
+                a group without history stands, and Redis is told later; another process may still carry it out. That of
+                one with history has not begun.
 
-        Cancellation: the membership stands.
+        Cancellation: the same.
         """
         names.check_group_name(group)
         names.check_channel_name(channel)
@@ -211,11 +233,39 @@ class RedisStreamsChannelLayer(OpenableLayer):
         mailbox = session.hub.find(channel)
         if mailbox is None and not names.is_process_local(channel):
             mailbox = self._ownerless(channel)
-        if mailbox is not None:
-            session.hub.join(group, mailbox)
-            await session.wait_until_joined(group)
-        else:
+        if mailbox is None:
             await self._change_elsewhere(session, JOIN, group, channel)
+            return NO_HISTORY
+        hub = session.hub
+        rule = self._histories.of(group)
+        if self._is_member(hub, group, channel, since):
+            await session.wait_until_joined(group)
+            return NO_HISTORY
+        if rule is not None:
+            return await join_with_history(hub, session.shard_for(group), group, mailbox, since, rule, self.expiry)
+        self._join_plainly(hub, group, mailbox, since)
+        await session.wait_until_joined(group)
+        return NO_HISTORY
+
+    async def history(self, group: str, *, since: str | None = None, limit: int | None = None) -> History:
+        """See :meth:`ChannelLayer.history`.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time.
+
+        Cancellation: nothing is changed.
+        """
+        names.check_group_name(group)
+        check_limit(limit)
+        session = await self._working_session()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rule = self._histories.of(group)
+        if rule is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return History((), recovered=False, position=None)
+        most = rule.messages if limit is None else min(limit, rule.messages)
+        found = await session.shard_for(group).history.read(group, rule, since, most)
+        return History(tuple(kept.message for kept in found.messages), found.recovered, found.position)
 
     async def _change_elsewhere(self, session: Session, action: str, group: str, channel: str) -> None:
         """Change the membership of a process-local channel that this session does not have."""
@@ -248,11 +298,14 @@ class RedisStreamsChannelLayer(OpenableLayer):
 
     @asynccontextmanager
     async def subscribe(
-        self, *groups: str, overflow: Overflow | None = None
-    ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
+        self,
+        *groups: str,
+        overflow: Overflow | None = None,
+        since: str | Mapping[str, str | None] | None = None,
+    ) -> AsyncIterator[Subscription]:
         """See :meth:`ChannelLayer.subscribe`."""
         await self._working_session()
-        async with super().subscribe(*groups, overflow=overflow) as events:
+        async with super().subscribe(*groups, overflow=overflow, since=since) as events:
             yield events
 
     async def new_channel(self, prefix: str = "specific") -> str:

@@ -37,7 +37,15 @@ class Session:
     """A layer in one Trio run."""
 
     def __init__(
-        self, *, topology: Topology, prefix: str, codec: EntryCodec, timeout: float, expiry: float, inbox_capacity: int
+        self,
+        *,
+        topology: Topology,
+        prefix: str,
+        codec: EntryCodec,
+        timeout: float,
+        expiry: float,
+        inbox_capacity: int,
+        keeps_history: bool,
     ) -> None:
         self.process = secrets.token_hex(8)
         self.hub = Hub(on_change=self._membership_changed)
@@ -56,6 +64,7 @@ class Session:
             timeout=timeout,
             expiry=expiry,
             inbox_capacity=inbox_capacity,
+            keeps_history=keeps_history,
             on_broken=self._broken,
             on_membership=lambda payload: self.elsewhere.receive(payload),
         )

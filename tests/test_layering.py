@@ -73,6 +73,10 @@ BANDS: dict[str, str] = {
     "staticfiles": "C",
     "sync": "C",
     "testing.*": "C",
+    "topics.*": "C",
+    "topics.frames": "B",
+    "topics.handlers": "B",
+    "topics.payloads": "B",
     "worker": "C",
 }
 

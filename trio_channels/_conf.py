@@ -64,6 +64,9 @@ SETTINGS: dict[str, _Setting] = {
     "SHUTDOWN_GRACE": _Setting(30.0, SECONDS),
     "TRANSACTION_TIMEOUT": _Setting(30.0, SECONDS),
     "SESSION_RECHECK": _Setting(0.0, SECONDS_OR_ZERO),
+    "TOPICS_PER_SOCKET": _Setting(1_000, COUNT),
+    "TOPIC_PENDING_PUSHES": _Setting(64, COUNT),
+    "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
 }
 
 

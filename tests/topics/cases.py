@@ -111,11 +111,7 @@ CASES: dict[str, list[Step]] = {
     "params that do not fit": [
         Step(
             ["1", "1", "typed", "phx_join", {"text": 1}],
-            [
-                error(
-                    *("1", "1", "typed"), reason="invalid payload", message="Expected `str`, got `int`", at="$.text"
-                )
-            ],
+            [error(*("1", "1", "typed"), reason="invalid payload", message="Expected `str`, got `int`", at="$.text")],
         ),
     ],
     "push without a join": [push("echo", {}, error(None, "2", A, reason="unmatched topic"))],

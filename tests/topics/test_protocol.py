@@ -41,7 +41,9 @@ def decoded(message: str | bytes) -> Any:
 
 
 def check(step: Step, got: list[Any]) -> None:
-    assert (got if step.in_order else sorted(got, key=str)) == (step.got if step.in_order else sorted(step.got, key=str))
+    assert (got if step.in_order else sorted(got, key=str)) == (
+        step.got if step.in_order else sorted(step.got, key=str)
+    )
 
 
 @pytest.mark.parametrize("steps", CASES.values(), ids=CASES)

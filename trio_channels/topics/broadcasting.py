@@ -84,4 +84,5 @@ async def broadcast(
         raise InvalidChannelLayerError(
             f"a broadcast to a topic needs a channel layer, but CHANNEL_LAYERS has no entry {DEFAULT_CHANNEL_LAYER!r}"
         )
-    await chosen.group_send(group_of(topic), broadcast_message(topic, event, payload), exclude=exclude)
+    message = broadcast_message(topic, event, payload)
+    await chosen.group_send(group_of(topic), message, exclude=exclude)

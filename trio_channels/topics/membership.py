@@ -252,12 +252,17 @@ class Membership:
             item = self._inbox.popleft()
             if item is None:
                 return
-            if isinstance(item, Frame):
-                self._pushes -= 1
-                await self._push(item).handle(topic, lambda: self.over)
-            elif self._methods.handle_out is not None:
-                self._broadcasts -= 1
-                await handle_out(topic, self._methods.handle_out, item)
+            try:
+                if isinstance(item, Frame):
+                    self._pushes -= 1
+                    await self._push(item).handle(topic, lambda: self.over)
+                elif self._methods.handle_out is not None:
+                    self._broadcasts -= 1
+                    await handle_out(topic, self._methods.handle_out, item)
+            except ConnectionClosed:
+                if not self._connection.ending:
+                    raise
+                # The client has gone. Its further pushes are still handled.
 
     def _push(self, frame: Frame) -> Push:
         return Push(frame, self.join_ref, self._connection.send, self._place)

@@ -33,10 +33,12 @@ class Slot:
             self.current.replace()
         return None
 
-    def end(self) -> None:
-        """End the membership: the client has gone."""
+    def end(self, *, at_once: bool) -> None:
+        """End the membership: the client has gone. Its pushes are handled first, unless `at_once`."""
         self._next = None
         if self.current is not None:
+            if at_once:
+                self.current.replace()
             self.current.leave(None)
 
     async def run(self) -> None:

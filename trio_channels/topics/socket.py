@@ -144,7 +144,7 @@ class TopicSocket(AsyncWebsocketConsumer):
     async def websocket_disconnect(self, message: Message) -> None:
         """Ends every topic, then calls ``disconnect``."""
         for slot in self._slots.values():
-            slot.end()
+            slot.end(at_once=self.cancel_on_disconnect)
         while self._slots:
             await self._slot_ended.wait()
         await super().websocket_disconnect(message)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import abc
-import fnmatch
 import re
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from types import FrameType
 from typing import Any, Self, TypedDict
 
 from .._asgi.content import NOT_GIVEN, broadcast_message
 from .._asgi.protocol import Message
-from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow, Rule
+from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow
 from ..exceptions import InvalidChannelLayerError
+from .guard import refuse_channels
+from .history import History, HistoryOptions, HistoryRules, Recovery, no_history
 from .mailbox import Mailbox
 from .message import Envelope, Gap
+from .patterns import Patterns, require
 from .statistics import LayerStatistics
+from .subscription import Subscription
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 __all__ = [
@@ -25,10 +26,14 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Gap",
+    "History",
+    "HistoryOptions",
     "LayerOptions",
     "LayerStatistics",
     "Overflow",
+    "Recovery",
     "Settled",
+    "Subscription",
     "WorkQueue",
     "WorkSource",
 ]
@@ -45,6 +50,7 @@ class LayerOptions(TypedDict, total=False):
     capacity: int
     channel_capacity: Mapping[str | re.Pattern[str], int] | None
     overflow: Overflow
+    history: Mapping[str | re.Pattern[str], HistoryOptions] | None
 
 
 class ChannelLayer(abc.ABC):
@@ -58,16 +64,18 @@ class ChannelLayer(abc.ABC):
         overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,
             a WebSocket with 1013. ``drop_newest`` and ``drop_oldest`` drop messages, and report them with a
             :class:`Gap`.
+        history: glob or compiled regular expression -> ``{"messages": 200, "seconds": 3600}``, for groups that keep
+            their latest messages: so many, for so long; the first match counts.
 
     Raises:
-        InvalidChannelLayerError: an argument is out of range.
+        InvalidChannelLayerError: an argument is out of range, or the layer keeps no history.
 
     Delivery is at most once. Per sender and group, messages arrive in the order sent. A message must be encodable (see
     :mod:`trio_channels.layers.message`). Each receiver gets a shallow copy; the receivers share nested values.
     """
 
-    #: The extensions of the channel layer specification that this layer implements.
-    extensions = ("groups", "flush")
+    #: The extensions of the channel layer specification that this layer implements; and ``history``.
+    extensions: tuple[str, ...] = ("groups", "flush")
 
     def __init__(
         self,
@@ -77,31 +85,30 @@ class ChannelLayer(abc.ABC):
         capacity: int = CAPACITY,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
+        history: Mapping[str | re.Pattern[str], HistoryOptions] | None = None,
     ) -> None:
-        _refuse_channels()
-        _require(SECONDS, "expiry", expiry)
-        _require(SECONDS, "group_expiry", group_expiry)
-        _require(COUNT, "capacity", capacity)
-        _require(OVERFLOW, "overflow", overflow)
+        refuse_channels()
+        require(SECONDS, "expiry", expiry)
+        require(SECONDS, "group_expiry", group_expiry)
+        require(COUNT, "capacity", capacity)
+        require(OVERFLOW, "overflow", overflow)
         self.expiry = float(expiry)
         self.group_expiry = float(group_expiry)
         self.capacity = capacity
         self.overflow: Overflow = overflow
-        self._capacities: list[tuple[re.Pattern[str], int]] = []
-        capacities = {} if channel_capacity is None else channel_capacity
-        _require(_CAPACITIES, "channel_capacity", capacities)
-        for pattern, limit in capacities.items():
-            _require(_PATTERN, "a key of channel_capacity", pattern)
-            _require(COUNT, f"channel_capacity[{pattern!r}]", limit)
-            compiled = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
-            self._capacities.append((compiled, limit))
+        self._capacities = Patterns("channel_capacity", channel_capacity, _to_capacity)
+        self._histories = HistoryRules(history)
+        if self._histories and "history" not in self.extensions:
+            raise no_history(self)
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of a mailbox with that channel name, in messages."""
-        for pattern, limit in self._capacities:
-            if pattern.match(channel):
-                return limit
-        return self.capacity
+        capacity = self._capacities.find(channel)
+        return self.capacity if capacity is None else capacity
+
+    def has_history(self, group: str) -> bool:
+        """Whether a group keeps its latest messages: a pattern of the option ``history`` matches it."""
+        return self._histories.of(group) is not None
 
     async def __aenter__(self) -> Self:
         """Open the layer; a layer without a backend needs no opening. Cancellation: leaves nothing open."""
@@ -170,18 +177,30 @@ class ChannelLayer(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, *, since: str | None = None) -> Recovery:
         """Make a channel a member of a group. Adding a member again changes nothing.
+
+        With a position, the member first gets the messages behind it, and then the live ones, without a hole or a
+        double. Missed messages do not count against the mailbox' capacity. If the position is too old, of another
+        group, or anything else, the member gets a :class:`Gap` in their place, with the reason ``not recovered``.
 
         Args:
             group: 1 to 99 ASCII letters, digits, hyphens, underscores and periods.
-            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`.
+            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`; with `since` one of this
+                process.
+            since: the position of the last message that the receiver has seen; it may come from a client.
+
+        Returns:
+            Whether the position was recovered, and the position where the membership begins.
 
         Raises:
             InvalidNameError: a name breaks the rules.
-            ChannelLayerUnavailable: the backend did not answer in time.
+            InvalidChannelLayerError: `since` was given, and the channel is a member already.
+            ChannelLayerUnavailable: the backend did not answer in time. A membership of a group with history has not
+                begun then.
 
-        Cancellation: in memory atomic. With a backend, the channel may have become a member.
+        Cancellation: in memory atomic. With a backend, the channel may have become a member of a group without
+        history; of one with history it has not.
         """
 
     @abc.abstractmethod
@@ -194,17 +213,24 @@ class ChannelLayer(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> str | None:
         """Send a message to every member of a group. A member whose mailbox is full does not make the call fail.
+
+        In a group with history, receivers find the message's position in it, under the key ``history``:
+        ``{"group": "room", "position": "..."}``.
 
         Args:
             group: the group's name. It may have no members.
             message: a dict whose ``type`` names the handler.
             exclude: the channel names of members that do not get it, such as the sender's; one name or several.
 
+        Returns:
+            The position of the message; None if the group has no history.
+
         Raises:
             InvalidNameError: the group name breaks the rules.
-            MessageNotEncodable: the message holds a value that cannot be encoded.
+            MessageNotEncodable: the message holds a value that cannot be encoded, or the key ``history`` although the
+                group has history.
             ChannelLayerUnavailable: the backend did not answer in time.
 
         Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
@@ -218,7 +244,7 @@ class ChannelLayer(abc.ABC):
         bytes: bytes | None = None,  # noqa: A002  # as in ASGI's websocket.send
         json: Any = NOT_GIVEN,
         exclude: str | Iterable[str] = (),
-    ) -> None:
+    ) -> str | None:
         """Send one WebSocket message to the clients of every consumer in a group, without a handler.
 
         The server builds the frame once per process and writes it to each client that nothing else waits for; that
@@ -235,13 +261,33 @@ class ChannelLayer(abc.ABC):
             json: any value that :func:`json.dumps` takes, for a text message.
             exclude: the channel names of members that do not get it, such as the sender's; one name or several.
 
+        Returns:
+            As :meth:`group_send`. The clients do not learn the position, but the method ``group_broadcast`` does.
+
         Raises:
             MessageNotEncodable: not exactly one of text, bytes and json was given, or it cannot be encoded.
             InvalidNameError, ChannelLayerUnavailable: as :meth:`group_send`.
 
         Cancellation: as :meth:`group_send`.
         """
-        await self.group_send(group, broadcast_message(text, bytes, json), exclude=exclude)
+        return await self.group_send(group, broadcast_message(text, bytes, json), exclude=exclude)
+
+    async def history(self, group: str, *, since: str | None = None, limit: int | None = None) -> History:
+        """Read the messages that a group has kept, without joining it.
+
+        Args:
+            group: the group's name.
+            since: return the messages behind this position; none if it is not recovered.
+            limit: most messages: the first ones behind `since`; without it the newest ones. None: all that are kept.
+
+        Raises:
+            InvalidNameError: the group name breaks the rules.
+            InvalidChannelLayerError: the layer has no history, or the limit is not an int above 0.
+            ChannelLayerUnavailable: the backend did not answer in time.
+
+        Cancellation: nothing is changed.
+        """
+        raise no_history(self)
 
     @abc.abstractmethod
     def open_mailbox(
@@ -265,18 +311,23 @@ class ChannelLayer(abc.ABC):
 
     @abc.abstractmethod
     def subscribe(
-        self, *groups: str, overflow: Overflow | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[Message | Gap]]:
+        self,
+        *groups: str,
+        overflow: Overflow | None = None,
+        since: str | Mapping[str, str | None] | None = None,
+    ) -> AbstractAsyncContextManager[Subscription]:
         """Receive groups' messages: ``async with layer.subscribe("room") as events: async for event in events``.
 
         The iteration yields the groups' messages, and a :class:`Gap` where some are missing. The membership ends with
-        the block.
+        the block. ``events.recovery["room"]`` is the result of joining; see :meth:`group_add`.
 
         Args:
             groups: the groups to join.
             overflow: the overflow rule; the layer's by default.
+            since: the position of the last message seen; of several groups, a dict of group and position.
 
         Raises:
+            InvalidChannelLayerError: `since` does not fit the groups.
             MailboxOverflow: from the iteration, with ``overflow="close"``, when the subscriber fell behind.
 
         Cancellation: a cancelled iteration loses no message.
@@ -313,24 +364,6 @@ class ChannelLayer(abc.ABC):
         """An immutable snapshot."""
 
 
-_CAPACITIES = Rule("a dict of pattern and capacity", lambda value: isinstance(value, Mapping))
-_PATTERN = Rule(
-    "a glob or compiled expression of str",
-    lambda value: isinstance(value.pattern if isinstance(value, re.Pattern) else value, str),
-)
-
-
-def _require(rule: Rule, name: str, value: object) -> None:
-    rule.require(f"{name} of a channel layer", value, InvalidChannelLayerError)
-
-
-def _refuse_channels() -> None:
-    """Raise InvalidChannelLayerError if Channels is making the layer: it would be a second one, which nobody hears."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name == "__init__":
-        frame = frame.f_back
-    if frame is not None and frame.f_globals.get("__name__") == "channels.layers":
-        raise InvalidChannelLayerError(
-            "channels.layers makes layers of its own, which no consumer of trio-channels hears: import "
-            "get_channel_layer from trio_channels.layers, not from channels.layers"
-        )
+def _to_capacity(name: str, value: Any) -> int:
+    require(COUNT, name, value)
+    return int(value)

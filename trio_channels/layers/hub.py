@@ -11,12 +11,17 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
+from typing import TypeVar
 
 import outcome
 import trio
 
-from .mailbox import Mailbox, put_into
+from .joining import Joining
+from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap
+
+T = TypeVar("T")
 
 #: Members that are sent to at a time. The data of a thousand members does not fit into a processor's cache. With parts,
 #: each part handles its message before the next one gets it, which saves a third of the time. Other tasks wait for one
@@ -86,6 +91,24 @@ class Hub:
         members[mailbox.name] = mailbox
         mailbox.groups.add(group)
 
+    def join_later(self, group: str, mailbox: Mailbox) -> Joining:
+        """Make a mailbox a member that gets nothing before :meth:`Joining.begin`; it must not be one already."""
+        joining = Joining(mailbox, settle=partial(self._settle, group))
+        self.join(group, joining)
+        return joining
+
+    def has_joining(self, group: str, joining: Joining) -> bool:
+        """Whether a mailbox is still joining a group."""
+        return self.groups.get(group, {}).get(joining.name) is joining
+
+    def _settle(self, group: str, joining: Joining, mailbox: Mailbox) -> None:
+        if self.has_joining(group, joining):
+            self.groups[group][mailbox.name] = mailbox
+
+    def is_member(self, group: str, channel: str) -> bool:
+        """Whether a channel is in a group, or is joining it."""
+        return channel in self.groups.get(group, ())
+
     def leave(self, group: str, channel: str) -> None:
         """End a membership; does nothing where there is none."""
         members = self.groups.get(group)
@@ -111,7 +134,7 @@ class Hub:
         mailboxes = list(_without(envelope.exclude, members))
         for start in range(0, len(mailboxes), PART):
             part = mailboxes[start : start + PART]
-            put_into([mailbox for mailbox in part if mailbox.name in members], envelope)
+            put_into([mailbox for mailbox in part if _is_still_in(members, mailbox)], envelope)
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @property
@@ -134,8 +157,8 @@ class Hub:
                 while self._afterwards:
                     self._afterwards.popleft()()
 
-    async def after_turn(self, function: Callable[[], object]) -> None:
-        """Call a delivering function at the end of the current turn, and wait for it; its exceptions are passed on."""
+    async def after_turn(self, function: Callable[[], T]) -> T:
+        """Call a delivering function at the end of the current turn, and wait for its outcome."""
         # All functions that wait are called together, and none takes a turn of its own: with a turn each, tasks that
         # send without pause would wait for one another for ever.
         task = trio.lowlevel.current_task()
@@ -148,7 +171,8 @@ class Hub:
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._afterwards.append(call)
-        await trio.lowlevel.wait_task_rescheduled(give_up)
+        result: T = await trio.lowlevel.wait_task_rescheduled(give_up)
+        return result
 
     def in_turn(self, function: Callable[[], object]) -> None:
         """Call a function that delivers, or must not overtake a delivery: now, or at the end of the current turn."""
@@ -204,10 +228,30 @@ class Hub:
         return [mailbox for mailbox in self.mailboxes.values() if isinstance(mailbox, OwnerlessMailbox)]
 
 
+def _is_still_in(members: dict[str, Mailbox], mailbox: Mailbox) -> bool:
+    member = members.get(mailbox.name)
+    return member is mailbox or (member is not None and member is mailbox.target)
+
+
 def _without(names: frozenset[str], members: dict[str, Mailbox]) -> Iterable[Mailbox]:
     if not names:
         return members.values()
     return [mailbox for name, mailbox in members.items() if name not in names]
+
+
+def put_into(mailboxes: Iterable[Mailbox], envelope: Envelope) -> None:
+    """Put a message into each mailbox. An owner for whom nothing waits may write a broadcast to its client at once."""
+    if envelope.frames is None:
+        for mailbox in mailboxes:
+            mailbox.put(envelope)
+        return
+    for mailbox in mailboxes:  # without a call for each: there may be thousands
+        broadcast = mailbox.broadcast
+        waiting = mailbox._entries or mailbox._hole or mailbox._closed or mailbox.overflowed
+        if broadcast is None or waiting or not broadcast(envelope):
+            mailbox.put(envelope)
+        else:
+            mailbox._counters.delivered += 1
 
 
 class OwnerlessMailbox(Mailbox):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Unpack
 
@@ -12,42 +12,14 @@ import trio
 
 from .._asgi.protocol import Message
 from .._limits import Overflow
-from ..exceptions import ChannelLayerUnavailable, MailboxOverflow
+from ..exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from . import names
 from .base import ChannelLayer, LayerOptions, LayerStatistics
+from .history import NOT_RECOVERED, Recovery, position_of
 from .hub import Hub
 from .mailbox import Mailbox
-from .message import Counters, Envelope, Gap
-
-
-class Subscription:
-    """The messages of a :meth:`~trio_channels.layers.base.ChannelLayer.subscribe` block, as an async iterator."""
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
-        mailbox.end = _end_of_subscription
-
-    def __repr__(self) -> str:
-        return f"<Subscription to {sorted(self._mailbox.groups)} through {self._mailbox!r}>"
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    def __anext__(self) -> Awaitable[Message | Gap]:
-        # Not a coroutine function: that would be one more coroutine to resume per subscriber and message.
-        mailbox = self._mailbox
-        if mailbox.overflowed:
-            raise MailboxOverflow(
-                f"a subscriber fell more than {mailbox.capacity} messages behind: read faster, subscribe with "
-                f"overflow='drop_oldest' or 'drop_newest', or raise the layer's capacity"
-            )
-        return mailbox
-
-
-def _end_of_subscription(failure: str | None) -> Exception:
-    if failure is None:
-        return StopAsyncIteration()
-    return ChannelLayerUnavailable(f"the channel layer is broken: {failure}")
+from .message import Counters, Envelope, Gap, Place
+from .subscription import Subscription
 
 
 class LocalDelivery(ChannelLayer):
@@ -59,6 +31,8 @@ class LocalDelivery(ChannelLayer):
 
     #: Whether this process has ever had a receiver, or an open layer for one.
     _serves = False
+
+    extensions = ("groups", "flush", "history")
 
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
@@ -109,8 +83,36 @@ class LocalDelivery(ChannelLayer):
         """The part of channel names that names this process: between the prefix and the ``!``."""
         return ""
 
-    def _envelope(self, message: Message, exclude: frozenset[str] = frozenset()) -> Envelope:
-        return Envelope(message, trio.current_time() + self.expiry, exclude)
+    def _envelope(
+        self,
+        message: Message,
+        exclude: frozenset[str] = frozenset(),
+        place: Place | None = None,
+        *,
+        replayed: bool = False,
+    ) -> Envelope:
+        return Envelope(message, trio.current_time() + self.expiry, exclude, place, replayed=replayed)
+
+    def _is_member(self, hub: Hub, group: str, channel: str, since: object) -> bool:
+        """Whether a channel is a member already; raises InvalidChannelLayerError if it cannot get missed messages."""
+        if not hub.is_member(group, channel):
+            return False
+        if since is not None:
+            raise InvalidChannelLayerError(
+                f"{channel!r} is a member of {group!r} already, and may have got what it missed: give since when it "
+                f"joins, and leave the group out of the attribute groups of its consumer"
+            )
+        return True
+
+    def _count_recovery(self, hub: Hub, since: object, recovery: Recovery) -> Gap | None:
+        """Count the outcome of a join; returns the gap that its member gets."""
+        if since is None:
+            return None
+        if recovery.recovered:
+            hub.counters.recovered += 1
+            return None
+        hub.counters.not_recovered += 1
+        return Gap(None, NOT_RECOVERED)
 
     def open_mailbox(
         self,
@@ -137,13 +139,19 @@ class LocalDelivery(ChannelLayer):
 
     @asynccontextmanager
     async def subscribe(
-        self, *groups: str, overflow: Overflow | None = None
-    ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
+        self,
+        *groups: str,
+        overflow: Overflow | None = None,
+        since: str | Mapping[str, str | None] | None = None,
+    ) -> AsyncIterator[Subscription]:
         """See :meth:`ChannelLayer.subscribe`. Cancellation: a cancelled iteration loses no message."""
+        positions = position_of(since, groups)
         with self.open_mailbox(overflow=overflow, prefix="subscriber") as mailbox:
-            for group in groups:
-                await self.group_add(group, mailbox.name)
-            yield Subscription(mailbox)
+            recovery = {
+                group: await self.group_add(group, mailbox.name, since=positions.get(group))
+                for group in dict.fromkeys(groups)
+            }
+            yield Subscription(mailbox, recovery)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""

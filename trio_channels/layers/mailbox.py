@@ -67,6 +67,7 @@ class Mailbox:
         "_entries",
         "_expired",
         "_hole",
+        "_limit",
         "_logged_at",
         "_offer",
         "_receivers",
@@ -118,6 +119,7 @@ class Mailbox:
         self._entries: deque[Envelope | Hole] = _NO_ENTRIES
         self._hole: Hole = {}
         self._waiting = 0  # envelopes in the queue
+        self._limit = capacity  # of them: the capacity, and those from a group's history, which do not count
         self._receivers: dict[trio.lowlevel.Task, None] = {}  # longest wait first; empty unless the queue is empty
         self._closed = False
         self._dropped = 0
@@ -135,7 +137,12 @@ class Mailbox:
     @property
     def full(self) -> bool:
         """Whether there is no room for another message. Expired messages do not count."""
-        return self.overflowed or (self._waiting >= self.capacity and not self._forget_expired())
+        return self.overflowed or (self._waiting >= self._limit and not self._forget_expired())
+
+    @property
+    def target(self) -> Mailbox:
+        """The mailbox that gets what is put in now; another one while it joins a group with history."""
+        return self
 
     @property
     def waited_for(self) -> bool:
@@ -148,18 +155,31 @@ class Mailbox:
             self._wake(envelope)
             self._counters.delivered += 1
             return True
-        if self._offer is not None and not self._waiting and not self._hole and self._offer(envelope):
+        if self._offer is not None and not self._entries and not self._hole and self._offer(envelope):
             self._counters.delivered += 1
             return True
         if self._closed:
             return False
-        accepted = not (self._waiting >= self.capacity or self.overflowed) or self._make_room()
+        accepted = not (self._waiting >= self._limit or self.overflowed) or self._make_room()
         if accepted:
             self._waiting += 1
             self._append(envelope)
         if self._ring is not None:
             self._ring()
         return accepted
+
+    def replay(self, envelopes: Iterable[Envelope]) -> None:
+        """Put messages of a group's history in. They do not count against the capacity: the history bounds them."""
+        for envelope in envelopes:
+            if self._receivers:
+                self._wake(envelope)
+                self._counters.delivered += 1
+            elif not self._closed and not self.overflowed:
+                self._waiting += 1
+                self._limit += 1
+                self._append(envelope)
+        if self._ring is not None:
+            self._ring()
 
     def _append(self, entry: Envelope | Hole) -> None:
         if self._entries is _NO_ENTRIES:
@@ -177,7 +197,7 @@ class Mailbox:
 
     def clear(self) -> int:
         """Delete the waiting messages, and return their number. Holes are kept."""
-        deleted, self._waiting = self._waiting, 0
+        deleted, self._waiting, self._limit = self._waiting, 0, self.capacity
         for entry in self._entries:
             if not isinstance(entry, Envelope):
                 _merge(self._hole, entry)
@@ -217,19 +237,21 @@ class Mailbox:
         """Make room for one message by the overflow rule; returns whether there is room now."""
         if not self.overflowed and self._forget_expired():
             return True
-        self._dropped += 1
-        self._counters.dropped += 1
+        before = self._dropped
         if self.overflow == "drop_oldest":
-            self._entries.popleft()  # an envelope: _forget_expired() has removed holes from the front
-            self._waiting -= 1
-            _merge(self._hole, {"overflow": 1})
-        elif self.overflow == "drop_newest":
-            self._add_hole(1, "overflow")
-        elif not self.overflowed:
-            self.overflowed = True
-            self._offer = None
-            if self.on_overflow is not None:
-                self.on_overflow()
+            self._drop_first()
+            while self._waiting >= self._limit and not self._forget_expired():
+                self._drop_first()  # the one before was from a group's history, and made no room
+        else:
+            self._dropped += 1
+            if self.overflow == "drop_newest":
+                self._add_hole(1, "overflow")
+            elif not self.overflowed:
+                self.overflowed = True
+                self._offer = None
+                if self.on_overflow is not None:
+                    self.on_overflow()
+        self._counters.dropped += self._dropped - before
         now = trio.current_time()
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
@@ -242,6 +264,18 @@ class Mailbox:
             )
         return self.overflow == "drop_oldest"
 
+    def _drop_first(self) -> None:
+        self._remove_first()
+        self._dropped += 1
+        _merge(self._hole, {"overflow": 1})
+
+    def _remove_first(self) -> Envelope:
+        """Take the first entry out; the caller has removed the holes before it."""
+        envelope: Envelope = self._entries.popleft()  # type: ignore[assignment]
+        self._waiting -= 1
+        self._limit -= envelope.replayed
+        return envelope
+
     def _forget_expired(self) -> bool:
         """Merge holes and expired messages at the front into `_hole`; returns whether there is room now."""
         now = trio.current_time()
@@ -250,15 +284,15 @@ class Mailbox:
             head = entries[0]
             if not isinstance(head, Envelope):
                 _merge(self._hole, head)
+                entries.popleft()
             elif head.expires_at <= now:
-                self._waiting -= 1
+                self._remove_first()
                 self._expired += 1
                 self._counters.expired += 1
                 _merge(self._hole, {"expired": 1})
             else:
                 break
-            entries.popleft()
-        return self._waiting < self.capacity
+        return self._waiting < self._limit
 
     def get_nowait(self) -> Message | Gap | None:
         """The next message or gap, or None if the mailbox is empty."""
@@ -269,9 +303,8 @@ class Mailbox:
             return Gap(self._hole.pop(reason), reason)
         if not self._entries:
             return None
-        self._waiting -= 1
         self._counters.delivered += 1
-        return self._entries.popleft().unwrap()  # type: ignore[union-attr]  # holes at the front are gone
+        return self._remove_first().unwrap()
 
     def get(self) -> Awaitable[Message | Gap]:
         """Wait for the next message or gap. Several tasks may wait; they are served in the order in which they came."""
@@ -315,21 +348,6 @@ class Mailbox:
         task = next(iter(self._receivers))
         del self._receivers[task]
         trio.lowlevel.reschedule(task, result)
-
-
-def put_into(mailboxes: Iterable[Mailbox], envelope: Envelope) -> None:
-    """Put a message into each mailbox. An owner for whom nothing waits may write a broadcast to its client at once."""
-    if envelope.frames is None:
-        for mailbox in mailboxes:
-            mailbox.put(envelope)
-        return
-    for mailbox in mailboxes:  # without a call for each: there may be thousands
-        broadcast = mailbox.broadcast
-        waiting = mailbox._entries or mailbox._hole or mailbox._closed or mailbox.overflowed
-        if broadcast is None or waiting or not broadcast(envelope):
-            mailbox.put(envelope)
-        else:
-            mailbox._counters.delivered += 1
 
 
 def _end_of_channel(_failure: str | None) -> Exception:

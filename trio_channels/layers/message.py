@@ -57,20 +57,34 @@ def _not_encodable(message: Message, error: Exception) -> MessageNotEncodable:
     )
 
 
+#: The place of a message in a group's history: the epoch, in which the history has lost nothing, and the order there.
+Place = tuple[str, int, int]
+
+
 class Envelope(outcome.Outcome[Message]):
     """One message and the Trio time at which it expires, shared by all mailboxes of a fan-out."""
 
     # Also the outcome that Trio wakes a waiting receiver with. Each receiver unwraps a shallow copy of its own, so
     # that a fan-out to a thousand members allocates no outcome per member.
-    __slots__ = ("exclude", "expires_at", "frames", "message")
+    __slots__ = ("exclude", "expires_at", "frames", "message", "place", "replayed")
     # The comparison of outcomes looks at fields that an envelope does not have, and would find all envelopes equal.
     __eq__ = object.__eq__
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def __init__(self, message: Message, expires_at: float, exclude: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        message: Message,
+        expires_at: float,
+        exclude: frozenset[str] = frozenset(),
+        place: Place | None = None,
+        *,
+        replayed: bool = False,
+    ) -> None:
         self.message = message
         self.expires_at = expires_at
         self.exclude = exclude  # the names of members that do not get it
+        self.place = place  # in the history of its group, if that has one
+        self.replayed = replayed  # read from there
         # Of a broadcast: what servers write for it, by the compression that a client has agreed to. Otherwise None.
         self.frames: dict[int, bytes] | None = None if client_message(message) is None else {}
 
@@ -119,3 +133,5 @@ class Counters:
     expired: int = 0
     full: int = 0
     gone: int = 0
+    recovered: int = 0
+    not_recovered: int = 0

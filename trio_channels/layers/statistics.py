@@ -21,6 +21,10 @@ class LayerStatistics:
         expired: messages that waited longer than the layer's expiry.
         full: ``send`` calls refused with ``ChannelFull``.
         gone: messages for a process-local channel that does not exist, or no longer exists.
+        recovered: joins of a group with history that went on from the given position.
+        not_recovered: joins whose position could not be recovered.
+        histories: groups whose history has messages now; None if only the backend knows.
+        kept: messages in these histories now; None if only the backend knows.
         healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
             and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
     """
@@ -36,4 +40,8 @@ class LayerStatistics:
     expired: int
     full: int
     gone: int
+    recovered: int = 0
+    not_recovered: int = 0
+    histories: int | None = None
+    kept: int | None = None
     healthy: bool = True

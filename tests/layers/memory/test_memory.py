@@ -399,7 +399,7 @@ def test_impossible_option_is_refused_and_named(options: dict[str, Any]) -> None
 def test_defaults_are_those_of_channels() -> None:
     layer = InMemoryChannelLayer(channel_capacity=None)
     assert (layer.expiry, layer.group_expiry, layer.capacity) == (60, 86400, 100)
-    assert layer.extensions == ("groups", "flush")
+    assert layer.extensions == ("groups", "flush", "history")
 
 
 async def test_prefix_that_is_no_str_is_refused_as_a_name(layer: InMemoryChannelLayer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,11 +13,13 @@ import trio
 from ..._asgi.protocol import Message
 from ...exceptions import ChannelFull
 from .. import names
-from ..base import LayerOptions
+from ..base import LayerOptions, LayerStatistics
+from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_limit, check_unstamped
 from ..hub import Hub
 from ..local import LocalDelivery
 from ..message import round_trip
 from ..work import WorkQueue
+from .history import KeptMessage, MemoryHistories
 from .work import MemoryWorkQueue
 
 logger = logging.getLogger("trio_channels.layers.memory")
@@ -39,6 +42,7 @@ class InMemoryChannelLayer(LocalDelivery):
 
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
+        self._kept = MemoryHistories(self.group_expiry)
         self._work_queues: dict[str, MemoryWorkQueue] = {}
         self._has_warned = False
 
@@ -105,7 +109,7 @@ class InMemoryChannelLayer(LocalDelivery):
         else:
             hub.counters.sent += 1
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, *, since: str | None = None) -> Recovery:
         """See :meth:`ChannelLayer.group_add`. Does nothing for a process-local channel that does not exist.
 
         Cancellation: atomic; a cancelled call has added nothing.
@@ -113,13 +117,46 @@ class InMemoryChannelLayer(LocalDelivery):
         names.check_group_name(group)
         names.check_channel_name(channel)
         await trio.lowlevel.checkpoint_if_cancelled()
-        home = self._home_of(channel)
+        home, here = self._home_of(channel), self._hub()
         if home is None and not names.is_process_local(channel):
-            home = self._hub()
+            home = here
             self._ownerless(channel)
-        if home is not None:
-            self._call_in(home, partial(_join, home, group, channel))
+        recovery = NO_HISTORY
+        if home is here:
+            recovery = self._join(here, group, channel, since)
+        elif home is not None:  # the members of other runs get no missed messages
+            self._call_in(home, partial(self._join_elsewhere, home, group, channel, since))
         await trio.lowlevel.cancel_shielded_checkpoint()
+        return recovery
+
+    def _join(self, hub: Hub, group: str, channel: str, since: str | None) -> Recovery:
+        mailbox = hub.mailboxes[channel]
+        if self._is_member(hub, group, channel, since):
+            return NO_HISTORY
+        rule = self._histories.of(group)
+        if rule is None:
+            hub.join(group, mailbox)
+            if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
+                mailbox.put_gap(gap)
+            return NO_HISTORY
+        with self._kept.lock:
+            joining = hub.join_later(group, mailbox)
+            found = self._kept.read(group, rule, since)
+        missed = [
+            self._envelope(kept.message, place=kept.place, replayed=True)
+            for kept in found.messages
+            if found.recovered and channel not in kept.exclude
+        ]
+        recovery = Recovery(found.recovered, since if found.recovered else found.position, len(missed))
+        joining.begin(found.newest, missed, self._count_recovery(hub, since, recovery))
+        return recovery
+
+    def _join_elsewhere(self, hub: Hub, group: str, channel: str, since: str | None) -> None:
+        mailbox = hub.mailboxes.get(channel)
+        if mailbox is not None:
+            hub.join(group, mailbox)
+            if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
+                mailbox.put_gap(gap)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. Cancellation: atomic; a cancelled call has discarded nothing."""
@@ -131,7 +168,7 @@ class InMemoryChannelLayer(LocalDelivery):
             self._call_in(home, partial(home.leave, group, channel))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> str | None:
         """See :meth:`ChannelLayer.group_send`.
 
         Cancellation: atomic; a cancelled call has sent nothing, and a started one sends to all members.
@@ -143,16 +180,19 @@ class InMemoryChannelLayer(LocalDelivery):
         if not self._serves:
             self._warn(group)
         here = self._hub()
+        if (rule := self._histories.of(group)) is not None:
+            return await self._send_kept(here, group, copy, others, rule)
         if here.is_large(group):
             async with here.turn():
                 self._fan_out_elsewhere(here, group, copy, others)
                 await here.fan_out_in_parts(group, self._envelope(copy, others))
-            return
+            return None
         if here.has_turn:
             await here.after_turn(partial(self._fan_out, here, group, copy, others))
         else:
             self._fan_out(here, group, copy, others)
         await trio.lowlevel.cancel_shielded_checkpoint()
+        return None
 
     def _fan_out(self, here: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         self._fan_out_elsewhere(here, group, message, exclude)
@@ -169,6 +209,78 @@ class InMemoryChannelLayer(LocalDelivery):
         # The expiry is computed here: each Trio run has a clock of its own.
         hub.in_turn(partial(hub.fan_out, group, self._envelope(message, exclude)))
 
+    async def _send_kept(
+        self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
+    ) -> str:
+        """As :meth:`group_send`, to a group with history."""
+        check_unstamped(group, message)
+        keep = partial(self._keep, here, group, message, exclude, rule)
+        if here.is_large(group):
+            async with here.turn():
+                kept, scheduled = keep()
+                if scheduled is None:
+                    await here.fan_out_in_parts(group, self._envelope(message, exclude, kept.place))
+        elif here.has_turn:
+            kept, scheduled = await here.after_turn(partial(self._keep_and_fan_out, here, group, keep))
+        else:
+            kept, scheduled = self._keep_and_fan_out(here, group, keep)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        if scheduled is not None:
+            with trio.CancelScope(shield=True):
+                await scheduled.wait()
+        position: str = kept.message[KEY]["position"]
+        return position
+
+    def _keep(
+        self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
+    ) -> tuple[KeptMessage, trio.Event | None]:
+        """Keep a message. If there are other Trio runs, schedule its delivery in all, and return the event of its end.
+
+        The runs get the messages of a group in the order of their positions.
+        """
+        here.counters.group_sent += 1
+        with self._kept.lock:
+            kept = self._kept.keep(group, rule, message, exclude)
+            hubs = self._all_hubs()
+            if len(hubs) == 1:
+                return kept, None
+            done = trio.Event()
+            for hub in hubs:
+                self._in_run_of(hub, partial(self._deliver_kept, hub, group, kept, done if hub is here else None))
+            return kept, done
+
+    def _keep_and_fan_out(
+        self, here: Hub, group: str, keep: Callable[[], tuple[KeptMessage, trio.Event | None]]
+    ) -> tuple[KeptMessage, trio.Event | None]:
+        kept, scheduled = keep()
+        if scheduled is None:
+            here.fan_out(group, self._envelope(kept.message, kept.exclude, kept.place))
+        return kept, scheduled
+
+    def _deliver_kept(self, hub: Hub, group: str, kept: KeptMessage, done: trio.Event | None) -> None:
+        def deliver() -> None:
+            hub.fan_out(group, self._envelope(kept.message, kept.exclude, kept.place))
+            if done is not None:
+                done.set()
+
+        hub.in_turn(deliver)
+
+    async def history(self, group: str, *, since: str | None = None, limit: int | None = None) -> History:
+        """See :meth:`ChannelLayer.history`. Cancellation: nothing is changed."""
+        names.check_group_name(group)
+        check_limit(limit)
+        await trio.lowlevel.checkpoint()
+        rule = self._histories.of(group)
+        if rule is None:
+            return History((), recovered=False, position=None)
+        found = self._kept.read(group, rule, since, limit)
+        return History(tuple(kept.message.copy() for kept in found.messages), found.recovered, found.position)
+
+    def statistics(self) -> LayerStatistics:
+        """An immutable snapshot."""
+        histories, kept = self._kept.counts()
+        return dataclasses.replace(super().statistics(), histories=histories, kept=kept)
+
     def work_queue(self, channel: str) -> WorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Messages that are not done are lost when this process ends."""
         names.check_named_channel(channel)
@@ -181,6 +293,7 @@ class InMemoryChannelLayer(LocalDelivery):
     async def flush(self) -> None:
         """See :meth:`ChannelLayer.flush`. Cancellation: atomic; a cancelled call has deleted nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._kept.clear()
         for hub in self._all_hubs():
             self._call_in(hub, hub.flush)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -209,9 +322,3 @@ def _full(channel: str, capacity: int) -> ChannelFull:
         f"channel {channel!r} is full: it holds {capacity} messages, its capacity. Send more slowly, or raise the "
         f"capacity in the layer's channel_capacity"
     )
-
-
-def _join(hub: Hub, group: str, channel: str) -> None:
-    mailbox = hub.mailboxes.get(channel)
-    if mailbox is not None:
-        hub.join(group, mailbox)

@@ -15,6 +15,7 @@ from ..hub import Hub
 from ..mailbox import Mailbox
 from ..message import Envelope, Gap
 from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
+from .positions import mark
 
 #: Numbers remembered for each sender: as many as a pipeline has under way, as all of them can come again. A window
 #: rather than the highest number: after an error reply a command comes again behind later ones.
@@ -152,13 +153,15 @@ class Delivery:
             # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
             if self.duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
+            kept = content.get(b"h")
+            place = None if kept is None else mark(payload.message, payload.name, kept, content[b"t"])
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return None
         if payload.kind == PROBE:
             self._on_probe(probe)
             return None
-        envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry, payload.exclude)
+        envelope = Envelope(payload.message, self.written_at(entry_id) + self._expiry, payload.exclude, place)
         if payload.kind == GROUP and self._hub.is_large(payload.name):
             return self._to_large_group(payload.name, generation, envelope)
         put = partial(self._to_group, generation=generation) if payload.kind == GROUP else self._to_channel
@@ -211,11 +214,12 @@ class Delivery:
     def report_loss(self, reason: str) -> None:
         """Report that an unknown number of messages may be missing."""
         # Messages to single channels may be missing too.
-        self._report(None, reason, set(self._hub.mailboxes.values()) if self._is_home else self._members())
+        concerned = self._members()
+        self._report(None, reason, concerned.union(self._hub.mailboxes.values()) if self._is_home else concerned)
 
     def report_forgotten(self, groups: list[str]) -> None:
         """Report to the members of groups that Redis had forgotten this process there."""
-        concerned = {mailbox for group in groups for mailbox in self._hub.groups.get(group, {}).values()}
+        concerned = {member.target for group in groups for member in self._hub.groups.get(group, {}).values()}
         self._report(None, "Redis had forgotten a group", concerned)
 
     def _pass_mark(self, lost: int, already: int, *, flushed: bool) -> None:
@@ -228,10 +232,10 @@ class Delivery:
 
     def _members(self) -> set[Mailbox]:
         return {
-            mailbox
-            for group, mailboxes in self._hub.groups.items()
+            member.target
+            for group, members in self._hub.groups.items()
             if self._mine(group)
-            for mailbox in mailboxes.values()
+            for member in members.values()
         }
 
     def _report(self, lost: int | None, reason: str, concerned: set[Mailbox]) -> None:

@@ -20,6 +20,7 @@ class ShardKeys:
         self.state = f"{self.inbox}:state"  # counters about the inbox
         self.done = f"{tag}:done:{process}"  # the number of the last command that Redis carried out
         self.refused = f"{tag}:refused:{process}"  # the latest refused messages of this process
+        self.epoch = f"{tag}:epoch"  # of the shard's histories; a flush leaves it
         self.lease_ms = int(LEASE * 1000)
         self.process = process
         self.next_number = next_number
@@ -31,6 +32,10 @@ class ShardKeys:
     def group(self, name: str) -> str:
         """The key of a group: a hash of the processes that have members, and the generations of their memberships."""
         return f"{self.tag}:g:{name}"
+
+    def history(self, name: str) -> str:
+        """The key of a group's history, a stream."""
+        return f"{self.tag}:h:{name}"
 
     def for_groups(self, names: Iterable[str]) -> list[str]:
         """The keys of a membership command."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Unpack
@@ -14,7 +14,11 @@ from ..._limits import COUNT, SECONDS, Overflow, Rule
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..message import Gap
+from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_limit, check_unstamped
+from ..joining import is_behind
+from ..mailbox import Mailbox
+from ..message import Place
+from ..subscription import Subscription
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
@@ -94,6 +98,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             timeout=self.timeout,
             expiry=self.expiry,
             inbox_capacity=self.inbox_capacity,
+            keeps_history=bool(self._histories),
         )
 
     def shard_statistics(self) -> tuple[ShardStatistics, ...]:
@@ -157,7 +162,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         else:
             session.hub.counters.gone += 1
 
-    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> None:
+    async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> str | None:
         """See :meth:`ChannelLayer.group_send`. It is one script call for any number of members.
 
         Raises:
@@ -172,20 +177,28 @@ class RedisStreamsChannelLayer(OpenableLayer):
         session = self._sessions.get(trio.lowlevel.current_trio_token()) or await self._any_session()
         session.check()
         shard = session.shard_for(group)
+        if (rule := self._histories.of(group)) is not None:
+            blob = self._codec.pack(GROUP, group, message, others)
+            check_unstamped(group, message)
+            position = await shard.history.send(group, blob, rule)
+            session.hub.counters.group_sent += 1
+            return position
         blob = self._codec.pack(GROUP, group, message, others)
         part = shard.group_sends.part(group, blob)
         await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
         session.hub.counters.group_sent += 1
+        return None
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, *, since: str | None = None) -> Recovery:
         """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 
         Only channels of this process can be added: those of connections, subscribers and ``new_channel``.
 
         Raises:
-            ChannelLayerUnavailable: Redis did not confirm it in time. The membership stands, and Redis is told later.
+            ChannelLayerUnavailable: Redis did not confirm it in time. The membership of a group without history stands,
+                and Redis is told later; that of one with history has not begun.
 
-        Cancellation: the membership stands.
+        Cancellation: the same.
         """
         names.check_group_name(group)
         names.check_channel_name(channel)
@@ -196,9 +209,68 @@ class RedisStreamsChannelLayer(OpenableLayer):
             mailbox = self._ownerless(channel)
         if mailbox is None:
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        session.hub.join(group, mailbox)
-        await session.shard_for(group).memberships.wait_until_joined(group)
+            return NO_HISTORY
+        hub, memberships = session.hub, session.shard_for(group).memberships
+        rule = self._histories.of(group)
+        if self._is_member(hub, group, channel, since):
+            await memberships.wait_until_joined(group)
+            return NO_HISTORY
+        if rule is not None:
+            return await self._join(session, group, mailbox, since, rule)
+        hub.join(group, mailbox)
+        if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
+            mailbox.put_gap(gap)
+        await memberships.wait_until_joined(group)
+        return NO_HISTORY
+
+    async def _join(
+        self, session: Session, group: str, mailbox: Mailbox, since: str | None, rule: HistoryRule
+    ) -> Recovery:
+        """First join, then read: a message that comes meanwhile is held, and dropped if it has been read, too."""
+        hub, shard = session.hub, session.shard_for(group)
+        joining = hub.join_later(group, mailbox)
+        try:
+            await shard.memberships.wait_until_joined(group)
+            found = await shard.history.read(group, rule, since, 0 if since is None else rule.messages)
+        except BaseException:
+            if hub.has_joining(group, joining):
+                hub.leave(group, mailbox.name)
+            raise
+        if not hub.has_joining(group, joining):  # it has left, or was flushed, meanwhile
+            return NO_HISTORY
+        floor: Place | None = found.newest
+        position, recovered = found.position, found.recovered
+        skipped = joining.skipped
+        if skipped is not None and is_behind(floor, skipped.place):
+            floor, position, recovered = skipped.place, skipped.message[KEY]["position"], False
+        missed = [
+            self._envelope(kept.message, place=kept.place, replayed=True)
+            for kept in found.messages
+            if recovered and mailbox.name not in kept.exclude
+        ]
+        recovery = Recovery(recovered, since if recovered else position, len(missed))
+        joining.begin(floor, missed, self._count_recovery(hub, since, recovery))
+        return recovery
+
+    async def history(self, group: str, *, since: str | None = None, limit: int | None = None) -> History:
+        """See :meth:`ChannelLayer.history`.
+
+        Raises:
+            ChannelLayerUnavailable: Redis did not answer in time.
+
+        Cancellation: nothing is changed.
+        """
+        names.check_group_name(group)
+        check_limit(limit)
+        session = await self._working_session()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rule = self._histories.of(group)
+        if rule is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return History((), recovered=False, position=None)
+        most = rule.messages if limit is None else min(limit, rule.messages)
+        found = await session.shard_for(group).history.read(group, rule, since, most)
+        return History(tuple(kept.message for kept in found.messages), found.recovered, found.position)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. It takes effect at once in this process, and soon in Redis.
@@ -214,11 +286,14 @@ class RedisStreamsChannelLayer(OpenableLayer):
 
     @asynccontextmanager
     async def subscribe(
-        self, *groups: str, overflow: Overflow | None = None
-    ) -> AsyncIterator[AsyncIterator[Message | Gap]]:
+        self,
+        *groups: str,
+        overflow: Overflow | None = None,
+        since: str | Mapping[str, str | None] | None = None,
+    ) -> AsyncIterator[Subscription]:
         """See :meth:`ChannelLayer.subscribe`."""
         await self._working_session()
-        async with super().subscribe(*groups, overflow=overflow) as events:
+        async with super().subscribe(*groups, overflow=overflow, since=since) as events:
             yield events
 
     async def new_channel(self, prefix: str = "specific") -> str:

@@ -79,6 +79,8 @@ class Pipeline:
         self._back_off = BackOff()
         self._outage: Outage | None = None
         self._closed = False
+        #: Called with each new connection, and the time limit, before anything is sent over it.
+        self.on_connected: Callable[[RedisConnection, float], Awaitable[None]] | None = None
         self._connections = 0
         self._address: object = None
         self.contact = FirstContact()
@@ -184,6 +186,8 @@ class Pipeline:
                 connection = await open_connection(await self._locate(), connect_timeout_for(self._timeout))
                 try:
                     await _prepare(connection, self._timeout)
+                    if self.on_connected is not None:
+                        await self.on_connected(connection, self._timeout)
                     self.contact.made()
                     self._connections += 1
                     self.moves += self._address not in (None, connection.host.address)

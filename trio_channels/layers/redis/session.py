@@ -36,7 +36,15 @@ class Session:
     """A layer in one Trio run."""
 
     def __init__(
-        self, *, topology: Topology, prefix: str, codec: EntryCodec, timeout: float, expiry: float, inbox_capacity: int
+        self,
+        *,
+        topology: Topology,
+        prefix: str,
+        codec: EntryCodec,
+        timeout: float,
+        expiry: float,
+        inbox_capacity: int,
+        keeps_history: bool,
     ) -> None:
         self.process = secrets.token_hex(8)
         self.hub = Hub(on_change=self._membership_changed)
@@ -55,6 +63,7 @@ class Session:
             timeout=timeout,
             expiry=expiry,
             inbox_capacity=inbox_capacity,
+            keeps_history=keeps_history,
             on_broken=self._broken,
         )
         self.shards = [self._make_shard(index, f"{{{prefix}:{index}}}", options) for index in range(topology.shards)]

@@ -4,6 +4,7 @@ pipeline      sends the commands of the others, and of the layer's callers
 reader        reads the inbox, renews its lease, and trims the entries that were read
 delivery      delivers the entries
 memberships   tells Redis in which groups this process has members, in batches; the local tables are the truth
+history       reads the latest messages of groups, and sends those that are kept
 prober        sends messages to its own inbox, to find out that the reader is connected to a detached node
 supervisor    restarts the tasks of these when they crash
 """
@@ -20,6 +21,7 @@ from ..hub import Hub
 from .batch import GroupSends
 from .codec import EntryCodec
 from .delivery import Delivery
+from .history import ShardHistory
 from .hosts import Host
 from .inbox import InboxReader
 from .keys import ShardKeys
@@ -68,6 +70,7 @@ class ShardOptions:
     timeout: float
     expiry: float
     inbox_capacity: int
+    keeps_history: bool
     on_broken: Callable[[str], None]
 
 
@@ -118,6 +121,15 @@ class Shard:
             timeout=options.timeout,
             on_attached=self._attached,
         )
+        self.history = ShardHistory(
+            keys=self.keys,
+            pipeline=self.pipeline,
+            codec=options.codec,
+            delivery=self.delivery,
+            inbox_capacity=options.inbox_capacity,
+        )
+        if options.keeps_history:
+            self.pipeline.on_connected = self.history.on_connected
         self._prober = Prober(
             keys=self.keys,
             pipeline=self.pipeline,
@@ -187,7 +199,7 @@ class Shard:
         try:
             while True:
                 cursor, keys = await self.pipeline.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-                others = [key for key in keys if not key.startswith(inboxes)]
+                others = [key for key in keys if not key.startswith(inboxes) and key != self.keys.epoch.encode()]
                 if others:
                     await self.pipeline.call("DEL", *others)
                 found.update(key for key in keys if key.startswith(inboxes) and not key.endswith(b":state"))

@@ -1,98 +1,20 @@
 -- Sends several messages to groups, in order: one entry to the inbox of each process in the group.
---
--- A group is a hash: process -> generation of its membership. An entry carries the generation, so that a process which
--- has left and joined again knows the messages of before.
---
--- A full inbox gets a mark behind its last message: how many messages it ever refused. Further refusals replace the
--- mark. So it stands at the place of the missing messages, and is read, and read again, as safely as messages are.
---
--- While the slot moves to another cluster node, keys that have moved cannot be read. Then a message is not sent, but
--- later messages with higher numbers may be. So the script notes the number up to which messages may come late. It
--- sends such messages whenever they come; receivers recognise duplicates by their tokens.
---
--- KEYS[1]: number of the sender's last command, see once.lua; followed by the number up to which messages may be late
+-- KEYS[1], ARGV[1...5]: see fan_out.lua
 -- KEYS[2...]: groups
--- ARGV[1]: sender, a process
--- ARGV[2]: ms for which Redis remembers the number
--- ARGV[3]: common prefix of the inboxes
--- ARGV[4]: capacity of an inbox
--- ARGV[5]: lease in ms
 -- ARGV[6...]: for each message its number (rising), the index of its group in KEYS, its blob
 -- Returns: for each message the number of processes that got it, 0 if it came before, or the error that refused it.
 --   An error does not affect the other messages.
 
-local sender, prefix, capacity = ARGV[1], ARGV[3], tonumber(ARGV[4])
-local last, count = ARGV[#ARGV - 2], (#ARGV - 5) / 3
-local note = redis.call('SET', KEYS[1], last, 'PX', ARGV[2], 'GET') or '0'
-local highest, late_until = tonumber(note), 0
-if not highest then
-    highest = tonumber(string.match(note, '^%d+'))
-    late_until = tonumber(string.match(note, ' (%d+)'))
-end
-local late = late_until
-local members, lengths = {}, {}
-for at = 6, #ARGV, 3 do
-    local group = ARGV[at + 1]
-    local found = members[group]
-    if not found then
-        found = redis.pcall('HGETALL', KEYS[tonumber(group)])
-        for i = 1, #found, 2 do
-            local process = found[i]
-            local inbox = prefix .. process
-            local length = redis.pcall('XLEN', inbox)
-            lengths[process] = length
-            if type(length) == 'number' and length + count > capacity then
-                length = redis.pcall('EXISTS', inbox .. ':state')
-            end
-            if type(length) == 'table' then
-                found = length
-                found.moves = string.find(found.err, 'non local key', 1, true)
-                if found.moves then found.err = 'TRYAGAIN an inbox cannot be looked at: ' .. found.err end
-                break
-            end
-        end
-        members[group] = found
-    end
-    if found.moves then late = math.max(late, tonumber(ARGV[at])) end
-end
-if late > 0 or highest > tonumber(last) then
-    note = string.format(late > 0 and '%.0f %.0f' or '%.0f', math.max(tonumber(last), highest), late)
-    redis.call('SET', KEYS[1], note, 'PX', ARGV[2])
-end
-local function refuse(inbox)
-    local state = inbox .. ':state'
-    local lost = redis.call('HINCRBY', state, 'lost', 1)
-    redis.call('PEXPIRE', state, ARGV[5])
-    local newest = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1]
-    if newest and newest[2][1] == 'l' then
-        redis.call('HINCRBY', state, 'taken', redis.call('XDEL', inbox, newest[1]))
-    end
-    redis.call('XADD', inbox, 'NOMKSTREAM', '*', 'l', lost)
-end
+local first, width = 6, 3
+-- include: fan_out.lua
 local answers = {}
-for at = 6, #ARGV, 3 do
-    local number, group, sent = ARGV[at], ARGV[at + 1], 0
-    local found = members[group]
-    if found.err then
-        sent = found
-    elseif tonumber(number) > highest or tonumber(number) <= late_until then
-        local token, blob = sender .. '-' .. number, ARGV[at + 2]
-        for i = 1, #found, 2 do
-            local process, generation = found[i], found[i + 1]
-            local inbox = prefix .. process
-            if lengths[process] == 'dead' then
-                redis.call('HDEL', KEYS[tonumber(group)], process)
-            elseif lengths[process] >= capacity then
-                refuse(inbox)
-            elseif redis.call('XADD', inbox, 'NOMKSTREAM', '*', 't', token, 'b', blob, 'g', generation) then
-                lengths[process] = lengths[process] + 1
-                sent = sent + 1
-            else
-                lengths[process] = 'dead'
-                redis.call('HDEL', KEYS[tonumber(group)], process)
-            end
-        end
+for at = first, #ARGV, width do
+    local number, group, answer = ARGV[at], ARGV[at + 1], 0
+    if members[group].err then
+        answer = members[group]
+    elseif is_new(number) then
+        answer = fan_out(group, sender .. '-' .. number, ARGV[at + 2])
     end
-    answers[#answers + 1] = sent
+    answers[#answers + 1] = answer
 end
 return answers

@@ -1,0 +1,193 @@
+"""The histories of a shard: streams in Redis. The messages are appended by the script that sends them.
+
+The rules:
+
+- A position is the epoch of its shard, the id of an entry, and a check, made of the entry's token and the group.
+- It is recovered if the epoch is that of now, the entry still exists with that check, and all messages behind it are
+  kept. So a position of another group, a guessed one, and one that a fail-over took back are not recovered.
+- A new epoch begins when Redis may have lost messages, even those that no receiver has seen. Each connection of the
+  pipeline asks for the epoch before it sends; see ``history_epoch.lua``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import trio
+
+from ..._asgi.protocol import Message
+from ..history import HistoryRule, may_be_position, stamp
+from ..message import Place
+from .codec import GROUP, EntryCodec, Payload, UndecodableEntry
+from .connection import Argument, RedisConnection, ReplyError, refused
+from .delivery import Delivery
+from .keys import ShardKeys
+from .pipeline import Pipeline
+from .positions import POSITION, format_position, place_of
+from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_READ
+
+#: A process renews the time limit of a history so many times while it keeps a message. Each renewal makes it live for
+#: one and a half times as long: so it outlives its last message.
+RENEWALS = 4
+#: Most groups whose last renewal is remembered.
+REMEMBERED_GROUPS = 10_000
+
+#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, and the history's rule.
+Part = tuple[int, str, bytes, HistoryRule]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMessage:
+    """A message of a history, as members get it."""
+
+    place: Place
+    position: str
+    message: Message
+    exclude: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The messages behind a position, and whether none is missing; the newest place and position of the group."""
+
+    messages: list[KeptMessage]
+    recovered: bool
+    newest: Place
+    position: str
+
+
+class GroupKeeps:
+    """Combines messages to groups with history that wait together into one command; as :class:`GroupSends`."""
+
+    def __init__(self, keys: ShardKeys, inbox_capacity: int) -> None:
+        self.epoch = new_epoch()  # and the replication id of its server, as in Redis
+        self._keys = keys
+        self._inbox_capacity = inbox_capacity
+        self._renew_at: dict[str, float] = {}
+
+    def part(self, group: str, blob: bytes, rule: HistoryRule) -> Part:
+        """A message and its number. Give it to the pipeline at once; see :meth:`ShardKeys.stamp`."""
+        return self._keys.next_number(), group, blob, rule
+
+    def __call__(self, messages: list[Part]) -> tuple[Argument, ...]:
+        """The command that sends and keeps the messages, in order."""
+        keys = self._keys
+        places: dict[str, int] = {}
+        named: list[str] = []
+        rows: list[Argument] = []
+        for number, group, blob, rule in messages:
+            if group not in places:
+                places[group] = len(named) + 3
+                named += keys.group(group), keys.history(group)
+            rows += (number, places[group], blob, rule.messages + 1, self._kept_ms(group, rule))
+        head = (keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch)
+        return GROUP_KEEP(keys.done, keys.epoch, *named, args=(*head, *rows))
+
+    def _kept_ms(self, group: str, rule: HistoryRule) -> int:
+        now, kept = trio.current_time(), kept_ms(rule)
+        if self._renew_at.get(group, now) > now:
+            return -kept
+        if len(self._renew_at) >= REMEMBERED_GROUPS:
+            self._renew_at.clear()
+        self._renew_at[group] = now + rule.seconds / RENEWALS
+        return kept
+
+
+class ShardHistory:
+    """The histories of one shard."""
+
+    def __init__(
+        self, *, keys: ShardKeys, pipeline: Pipeline, codec: EntryCodec, delivery: Delivery, inbox_capacity: int
+    ) -> None:
+        self.keeps = GroupKeeps(keys, inbox_capacity)
+        self._keys = keys
+        self._pipeline = pipeline
+        self._codec = codec
+        self._delivery = delivery
+
+    def __repr__(self) -> str:
+        return f"<ShardHistory of {self._pipeline.name}, epoch {self.keeps.epoch}>"
+
+    async def on_connected(self, connection: RedisConnection, timeout: float) -> None:
+        """Learn the epoch, before anything is sent over a new connection of the pipeline."""
+        command = HISTORY_EPOCH(self._keys.epoch, args=(new_epoch(),))
+        [reply] = await connection.exchange(command, timeout=timeout)
+        if isinstance(reply, ReplyError):
+            raise refused(connection.host, reply, "the epoch of its histories")
+        self.keeps.epoch = reply.decode()
+
+    async def send(self, group: str, blob: bytes, rule: HistoryRule) -> str | None:
+        """Send a message to a group, and keep it; returns its position, None if it is not known any more."""
+        part = self.keeps.part(group, blob, rule)
+        answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
+        if not answer:
+            return None
+        epoch, entry_id = answer.split(b" ")
+        return format_position(epoch, entry_id, f"{self._keys.process}-{part[0]}".encode(), group)
+
+    async def read(self, group: str, rule: HistoryRule, since: object, limit: int) -> Reading:
+        """The first messages behind a position; without one the newest ones. At most `limit`."""
+        given = POSITION.fullmatch(str(since)) if may_be_position(since) else None
+        nothing = limit == 0 or (since is not None and given is None)
+        # One more for the position itself, and one to see whether more than the history promises are behind it.
+        epoch, oldest, newest, entries = await self._pipeline.call(
+            *HISTORY_READ(
+                self._keys.history(group),
+                self._keys.epoch,
+                args=(
+                    self.keeps.epoch,
+                    given[2] if given is not None else "",
+                    0 if nothing else limit + 2,
+                    kept_ms(rule),
+                    secrets.token_hex(12),
+                ),
+            )
+        )
+        position = format_position(epoch, newest[0], newest[1][1], group)
+        recovered = False
+        if given is not None:
+            recovered = bool(entries) and format_position(epoch, entries[0][0], entries[0][1][1], group) == since
+            entries = entries[1:] if recovered else []
+            recovered = recovered and (not entries or _milliseconds(entries[0][0]) > int(oldest))
+            recovered = recovered and (limit < rule.messages or len(entries) <= rule.messages)
+            entries = entries[:limit]
+        else:
+            entries = [entry for entry in reversed(entries) if entry[1][2] == b"b"][-limit:]
+        messages = [self._message(group, epoch, *entry) for entry in entries]
+        complete = [kept for kept in messages if kept is not None]
+        recovered = recovered and len(complete) == len(messages)
+        if given is not None and not recovered:
+            complete = []
+        return Reading(
+            messages=complete,
+            recovered=recovered,
+            newest=place_of(epoch, newest[0]),
+            position=complete[-1].position if complete else position,
+        )
+
+    def _message(self, group: str, epoch: bytes, entry_id: bytes, fields: list[bytes]) -> KeptMessage | None:
+        try:
+            payload: Payload = self._codec.unpack(fields[3])
+            if payload.kind != GROUP or payload.name != group:
+                raise UndecodableEntry(f"a message to another group, {payload.name!r:.40}")
+        except UndecodableEntry as error:
+            self._delivery.count_undecodable(f"{entry_id.decode()} of the history of {group}", error)
+            return None
+        position = format_position(epoch, entry_id, fields[1], group)
+        stamp(payload.message, group, position)
+        return KeptMessage(place_of(epoch, entry_id), position, payload.message, payload.exclude)
+
+
+def new_epoch() -> str:
+    """The name of a new epoch."""
+    return secrets.token_hex(4)
+
+
+def kept_ms(rule: HistoryRule) -> int:
+    """The milliseconds for which a history keeps a message."""
+    return max(int(rule.seconds * 1000), 1)
+
+
+def _milliseconds(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])

@@ -97,7 +97,8 @@ async def test_topics_run_side_by_side() -> None:
         slow.set()
         assert (await client.receive_reply(waiting)).response == "slow"
         await client.disconnect()
-    assert Gate.log[2:] == ["quick", "slow", "leave room:a", "leave room:b"]
+    assert Gate.log[2:4] == ["quick", "slow"]
+    assert sorted(Gate.log[4:]) == ["leave room:a", "leave room:b"]
 
 
 async def test_pushes_of_one_topic_are_handled_in_order() -> None:

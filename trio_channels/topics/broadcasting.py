@@ -60,7 +60,7 @@ async def broadcast(
     *,
     exclude: str | Iterable[str] = (),
     layer: ChannelLayer | None = None,
-) -> None:
+) -> str | None:
     """Send an event to every client that has joined a topic. From synchronous code: ``async_to_sync(broadcast)(...)``.
 
     The frame is encoded once, and made into bytes once for each process.
@@ -71,6 +71,9 @@ async def broadcast(
         payload: a value that msgspec encodes as JSON, or bytes; an empty object by default.
         exclude: the channel names of sockets that do not get it; one name or several.
         layer: the channel layer; that of the alias ``default`` by default.
+
+    Returns:
+        The position of the broadcast; None if the topic has no history.
 
     Raises:
         MessageNotEncodable: a name is empty or too long, or the payload cannot be encoded.
@@ -85,4 +88,5 @@ async def broadcast(
             f"a broadcast to a topic needs a channel layer, but CHANNEL_LAYERS has no entry {DEFAULT_CHANNEL_LAYER!r}"
         )
     message = broadcast_message(topic, event, payload)
-    await chosen.group_send(group_of(topic), message, exclude=exclude)
+    position: str | None = await chosen.group_send(group_of(topic), message, exclude=exclude)
+    return position

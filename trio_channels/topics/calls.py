@@ -9,8 +9,9 @@ from typing import Any
 
 from .._asgi.protocol import Message
 from .._threads.database import run_in_thread
-from ..exceptions import ChannelLayerUnavailable, Refused, WorkerPoolBusy
+from ..exceptions import Refused
 from . import frames
+from .failures import TEMPORARY, UNAVAILABLE
 from .frames import Frame
 from .handlers import Handler, Kind
 from .payloads import InvalidPayload
@@ -18,10 +19,6 @@ from .topic import Topic
 
 logger = logging.getLogger("trio_channels.topics")
 
-#: Errors that waiting helps against.
-TEMPORARY = (ChannelLayerUnavailable, WorkerPoolBusy)
-
-UNAVAILABLE = {"reason": "unavailable"}
 UNMATCHED_EVENT = {"reason": "unmatched event"}
 
 Send = Callable[[Message], Awaitable[None]]
@@ -64,7 +61,6 @@ class Push:
         except (InvalidPayload, Refused) as error:
             await self.reply("error", error.response)
         except TEMPORARY as error:
-            # Without a traceback: it is no error of the application.
             logger.error("the handler of %r of %s ended: %s", event, self._place(), error)
             await self.reply("error", UNAVAILABLE)
         except Exception as error:

@@ -28,16 +28,16 @@ import trio
 
 from .._asgi import protocol
 from .._asgi.protocol import Message
-from .._concurrency.exception_groups import leaves
 from .._concurrency.wakeup import Wakeup
 from .._threads.pool import never_refused
 from .._threads.thread import lease_of_task
-from ..exceptions import ChannelLayerUnavailable, ConnectionClosed, Refused, StopConsumer
-from . import frames
-from .broadcasting import group_of
-from .calls import TEMPORARY, UNAVAILABLE, Push, call, handle_out
+from ..exceptions import ConnectionClosed, StopConsumer
+from . import failures, frames
+from .calls import Push, call, handle_out
+from .failures import MessagesLost
 from .frames import Frame
-from .payloads import InvalidPayload
+from .group import TopicGroup
+from .resuming import position_frame, with_position, with_recovery
 from .topic import Topic
 
 if TYPE_CHECKING:
@@ -45,22 +45,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.topics")
 
-JOIN_CRASHED = {"reason": "join crashed"}
 RATE_LIMITED = {"reason": "too many pushes in a second"}
 TOO_MANY_PENDING = {"reason": "too many pushes are waiting"}
-
-
-class MessagesLost(Exception):
-    """Broadcasts to the topic are missing; its client joins again."""
 
 
 class Membership:
     """One join of a topic; see the module's rules."""
 
     __slots__ = (
-        *("_answered", "_broadcasts", "_cause", "_connection", "_frame", "_held", "_inbox", "_joined", "_kwargs"),
-        *("_leave", "_methods", "_nursery", "_pushes", "_rate", "_released", "_room", "_scope", "_socket", "_topic"),
-        *("_type", "_wakeup", "join_ref", "over"),
+        *("_answered", "_broadcasts", "_cause", "_connection", "_frame", "_group", "_held", "_inbox", "_joined"),
+        *("_kwargs", "_leave", "_methods", "_nursery", "_pushes", "_rate", "_released", "_room", "_scope", "_socket"),
+        *("_topic", "_type", "_wakeup", "join_ref", "over"),
     )
 
     def __init__(self, socket: TopicSocket, cls: type[Topic], kwargs: dict[str, Any], frame: Frame) -> None:
@@ -73,6 +68,7 @@ class Membership:
         self._kwargs = kwargs
         self._frame = frame
         self._topic: Topic | None = None
+        self._group = TopicGroup(socket.channel_layer, frame.topic, getattr(socket, "channel_name", ""))
         self._room, self._rate = socket._room_of(cls), socket._rate_of(cls)
         self._inbox: deque[Frame | Message | None] = deque()  # pushes, broadcasts for handle_out(), None for the end
         self._pushes = 0  # in the inbox
@@ -108,14 +104,16 @@ class Membership:
 
     def take(self, message: Message) -> None:
         """Take a broadcast that does not pass: for ``handle_out()``, or for after the join's reply."""
-        if self._broadcasts >= self._socket.channel_layer.get_capacity(self._socket.channel_name):
+        if self._broadcasts >= self._group.room:
             self.lose("it is slower than the broadcasts to it")
             return
         self._broadcasts += 1
         if self._methods.handle_out is not None:
             self._put(message)
         elif self._held is not None:
-            self._held.append({**message, "type": "websocket.send"})
+            self._held.append(with_position(message))
+            if "bytes" in message and (position := position_frame(message)) is not None:
+                self._held.append(position)
 
     def lose(self, why: str) -> None:
         """End, as broadcasts are missing; the client is told to join again."""
@@ -205,16 +203,12 @@ class Membership:
                     await self._handle_all()
                     nursery.cancel_scope.cancel()
         except BaseException as raised:
-            errors = [leaf for leaf in leaves(raised) if isinstance(leaf, Exception) and not self._is_normal(leaf)]
-            failure = (
-                errors[0] if len(errors) == 1 else ExceptionGroup("several tasks failed", errors) if errors else None
-            )
-            others = _without_errors(raised)
-            if others is None:
+            failure, other = failures.split(raised, self._is_normal)
+            if other is None:
                 return failure
             if failure is not None:
-                self._log(failure)
-            raise others from None
+                failures.log(failure, self._place())
+            raise other from None
         return self._cause
 
     def _is_normal(self, error: BaseException) -> bool:
@@ -225,11 +219,11 @@ class Membership:
         params = join.payload.decode(frame.payload)
         self._topic = topic = self._type()
         topic.kwargs, topic.topic, topic.socket, topic._membership = self._kwargs, frame.topic, self._socket, self
-        layer = self._socket.channel_layer
-        if layer is not None:
-            await layer.group_add(group_of(frame.topic), self._socket.channel_name)
+        await self._group.join(frame.payload)
         try:
             response = await call(join.kind, topic.join, params)
+            if self._group.recovery is not None:
+                response = with_recovery(response, self._group.recovery)
             message = frames.reply(self.join_ref, frame.ref, frame.topic, "ok", response)
         except Exception as error:
             error.add_note("in join()")
@@ -259,6 +253,8 @@ class Membership:
                 elif self._methods.handle_out is not None:
                     self._broadcasts -= 1
                     await handle_out(topic, self._methods.handle_out, item)
+                    if (position := position_frame(item)) is not None:
+                        await self._connection.send(position)
             except ConnectionClosed:
                 if not self._connection.ending:
                     raise
@@ -277,23 +273,19 @@ class Membership:
             except Exception as error:
                 if not self._is_normal(error):
                     error.add_note("in leave()")
-                    self._log(error)
+                    failures.log(error, self._place())
             finally:
                 never_refused.reset(before)
-        layer = self._socket.channel_layer
-        if layer is not None and not self._connection.ending:
-            try:
-                await layer.group_discard(group_of(self._frame.topic), self._socket.channel_name)
-            except ChannelLayerUnavailable:
-                pass  # the membership ends with the socket, which drops the topic's broadcasts until then
+        if not self._connection.ending:  # the end of its mailbox ends all its memberships
+            await self._group.leave()
 
     async def _say_goodbye(self, failure: Exception | None) -> None:
         """Tell the client how it has ended."""
-        if failure is not None and (self._answered or not isinstance(failure, InvalidPayload | Refused)):
-            self._log(failure)
+        if failure is not None and (self._answered or not failures.refuses(failure)):
+            failures.log(failure, self._place())
         try:
             if failure is not None and not self._answered:
-                await self._push(self._frame).reply("error", _refusal(failure))
+                await self._push(self._frame).reply("error", failures.answer_to_join(failure))
             if self._leave is not None:
                 await self._push(self._leave).reply("ok", None)
             if failure is None:
@@ -306,27 +298,5 @@ class Membership:
             if not self._connection.ending:
                 raise
 
-    def _log(self, failure: Exception) -> None:
-        if isinstance(failure, MessagesLost):
-            logger.warning("%s ends, and its client is to join again: %s", self._place(), failure)
-        elif isinstance(failure, TEMPORARY):
-            logger.error("%s ends: %s", self._place(), failure)
-        else:
-            logger.error("%s has failed; its client is told", self._place(), exc_info=failure)
-
     def _place(self) -> str:
         return f"the topic {self._frame.topic!r} of {protocol.describe(self._socket.scope)}"
-
-
-def _refusal(failure: Exception) -> object:
-    """The response to a join that has failed."""
-    if isinstance(failure, InvalidPayload | Refused):
-        return failure.response
-    return UNAVAILABLE if isinstance(failure, (*TEMPORARY, MessagesLost)) else JOIN_CRASHED
-
-
-def _without_errors(raised: BaseException) -> BaseException | None:
-    """The part of an exception that is no error of a topic: a cancellation from outside, an interrupt."""
-    if isinstance(raised, BaseExceptionGroup):
-        return raised.split(Exception)[1]
-    return None if isinstance(raised, Exception) else raised

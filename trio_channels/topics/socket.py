@@ -20,11 +20,13 @@ from ..consumer.handlers import handles_client_event
 from ..exceptions import ConfigurationError, DenyConnection
 from ..generic._websocket_protocol import Headers
 from ..generic.websocket import AsyncWebsocketConsumer
+from ..layers.history import KEY, NOT_RECOVERED
 from ..layers.message import Envelope
 from . import frames
 from .frames import Frame
 from .membership import Membership
 from .patterns import Router
+from .resuming import position_frame, positioned, with_position
 from .slot import Slot
 from .topic import Topic
 
@@ -216,10 +218,14 @@ class TopicSocket(AsyncWebsocketConsumer):
                 return True
             if not membership.passes:
                 return False
+            if KEY in envelope.message:
+                return "text" in envelope.message and self._connection.broadcast(positioned(envelope))
         return self._connection.broadcast(envelope)
 
     def _from_layer(self, message: Message) -> Any:
         if message.get("type") == "channel.layer.gap":
+            if message["reason"] == NOT_RECOVERED:
+                return None  # the reply to the join says so
             for slot in self._slots.values():
                 if slot.current is not None:
                     slot.current.lose(f"the channel layer has lost messages ({message['reason']})")
@@ -231,7 +237,14 @@ class TopicSocket(AsyncWebsocketConsumer):
         if not membership.passes:
             membership.take(message)
             return None
+        if KEY in message:
+            return self._with_position(message)
         return self._to_client(cast(Message, client_message(message)))
+
+    async def _with_position(self, message: Message) -> None:
+        await self._to_client(with_position(message))
+        if "bytes" in message:
+            await self._to_client(cast(Message, position_frame(message)))
 
 
 def _answer(frame: Frame, error: object | None, join_ref: frames.Ref = None) -> Message | None:

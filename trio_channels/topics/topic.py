@@ -136,21 +136,21 @@ class Topic:
         """
         await self._membership.send(frames.push(self._membership.join_ref, self.topic, event, payload))
 
-    async def broadcast(self, event: str, payload: Any = None) -> None:
+    async def broadcast(self, event: str, payload: Any = None) -> str | None:
         """Send an event to every client that has joined this topic, this one included.
 
-        Args, Raises and cancellation: as :func:`trio_channels.topics.broadcast`.
+        Args, Returns, Raises and cancellation: as :func:`trio_channels.topics.broadcast`.
         """
-        await broadcast(self.topic, event, payload, layer=self.socket.channel_layer)
+        return await broadcast(self.topic, event, payload, layer=self.socket.channel_layer)
 
-    async def broadcast_from(self, event: str, payload: Any = None) -> None:
+    async def broadcast_from(self, event: str, payload: Any = None) -> str | None:
         """Send an event to every client that has joined this topic, but not to this one.
 
-        Args, Raises and cancellation: as :func:`trio_channels.topics.broadcast`.
+        Args, Returns, Raises and cancellation: as :func:`trio_channels.topics.broadcast`.
         """
         layer = self.socket.channel_layer
         exclude = () if layer is None else self.socket.channel_name
-        await broadcast(self.topic, event, payload, exclude=exclude, layer=layer)
+        return await broadcast(self.topic, event, payload, exclude=exclude, layer=layer)
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task that ends with this topic at the latest. Its exception ends the topic as a handler's.

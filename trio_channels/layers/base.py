@@ -17,6 +17,8 @@ from .._limits import CAPACITY, COUNT, OVERFLOW, SECONDS, Overflow, Rule
 from ..exceptions import InvalidChannelLayerError
 from .mailbox import Mailbox
 from .message import Envelope, Gap
+from .presence.interface import PresenceMethods
+from .presence.options import PresenceOptions, presence_limits
 from .statistics import LayerStatistics
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
@@ -45,9 +47,10 @@ class LayerOptions(TypedDict, total=False):
     capacity: int
     channel_capacity: Mapping[str | re.Pattern[str], int] | None
     overflow: Overflow
+    presence: PresenceOptions | None
 
 
-class ChannelLayer(abc.ABC):
+class ChannelLayer(PresenceMethods, abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
 
     Args:
@@ -58,6 +61,7 @@ class ChannelLayer(abc.ABC):
         overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,
             a WebSocket with 1013. ``drop_newest`` and ``drop_oldest`` drop messages, and report them with a
             :class:`Gap`.
+        presence: the limits of presence; see :class:`~trio_channels.layers.presence.PresenceOptions`.
 
     Raises:
         InvalidChannelLayerError: an argument is out of range.
@@ -77,6 +81,7 @@ class ChannelLayer(abc.ABC):
         capacity: int = CAPACITY,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
+        presence: PresenceOptions | None = None,
     ) -> None:
         _refuse_channels()
         _require(SECONDS, "expiry", expiry)
@@ -87,6 +92,7 @@ class ChannelLayer(abc.ABC):
         self.group_expiry = float(group_expiry)
         self.capacity = capacity
         self.overflow: Overflow = overflow
+        self.presence_limits = presence_limits(presence)
         self._capacities: list[tuple[re.Pattern[str], int]] = []
         capacities = {} if channel_capacity is None else channel_capacity
         _require(_CAPACITIES, "channel_capacity", capacities)

@@ -11,12 +11,16 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import outcome
 import trio
 
 from .mailbox import Mailbox, put_into
 from .message import Counters, Envelope, Gap
+
+if TYPE_CHECKING:
+    from .presence.table import PresenceTable
 
 #: Members that are sent to at a time. The data of a thousand members does not fit into a processor's cache. With parts,
 #: each part handles its message before the next one gets it, which saves a third of the time. Other tasks wait for one
@@ -54,6 +58,7 @@ class Hub:
         self.token = trio.lowlevel.current_trio_token()
         self.process = os.getpid()
         self._sweep_at = trio.current_time() + SWEEP_INTERVAL
+        self.presence: PresenceTable | None = None  # made on the first use
         self._turn = trio.Lock()
         self._afterwards: deque[Callable[[], object]] = deque()
 
@@ -69,6 +74,8 @@ class Hub:
         """End a mailbox and its memberships; the cost grows with its own memberships only."""
         for group in list(mailbox.groups):
             self.leave(group, mailbox.name)
+        if mailbox.presence is not None:
+            mailbox.presence.end()
         self.mailboxes.pop(mailbox.name, None)
         mailbox.close()
 

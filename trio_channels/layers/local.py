@@ -18,6 +18,7 @@ from .base import ChannelLayer, LayerOptions, LayerStatistics
 from .hub import Hub
 from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap
+from .presence.local import LocalPresence
 
 
 class Subscription:
@@ -50,7 +51,7 @@ def _end_of_subscription(failure: str | None) -> Exception:
     return ChannelLayerUnavailable(f"the channel layer is broken: {failure}")
 
 
-class LocalDelivery(ChannelLayer):
+class LocalDelivery(LocalPresence, ChannelLayer):
     """The base of all channel layers: delivers within one process.
 
     One layer object may be used from several Trio runs in one process, such as a live server in a thread and a test in
@@ -104,6 +105,10 @@ class LocalDelivery(ChannelLayer):
     def _healthy(self) -> bool:
         """Whether the layer works. May be called in any thread."""
         return True
+
+    def _internal(self, hub: Hub) -> int:
+        """The number of mailboxes that belong to the layer itself. May be called in any thread."""
+        return 0
 
     def _process_mark(self) -> str:
         """The part of channel names that names this process: between the prefix and the ``!``."""
@@ -177,10 +182,13 @@ class LocalDelivery(ChannelLayer):
         """An immutable snapshot."""
         hubs = self._all_hubs()
         return LayerStatistics(
-            channels=sum(len(hub.mailboxes) for hub in hubs),
-            groups=len({group for hub in hubs for group in list(hub.groups)}),
-            memberships=sum(len(members) for hub in hubs for members in list(hub.groups.values())),
+            channels=sum(len(hub.mailboxes) - self._internal(hub) for hub in hubs),
+            groups=len({group for hub in hubs for group in list(hub.groups) if names.is_public(group)}),
+            memberships=sum(
+                len(members) for hub in hubs for group, members in list(hub.groups.items()) if names.is_public(group)
+            ),
             waiting=sum(mailbox.statistics().waiting for hub in hubs for mailbox in list(hub.mailboxes.values())),
+            tracked=sum(hub.presence.count() for hub in hubs if hub.presence is not None),
             healthy=self._healthy(),
             **{row.name: sum(getattr(hub.counters, row.name) for hub in hubs) for row in dataclasses.fields(Counters)},
         )

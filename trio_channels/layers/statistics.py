@@ -21,6 +21,7 @@ class LayerStatistics:
         expired: messages that waited longer than the layer's expiry.
         full: ``send`` calls refused with ``ChannelFull``.
         gone: messages for a process-local channel that does not exist, or no longer exists.
+        tracked: keys that the connections of this process track now.
         healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
             and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
     """
@@ -37,3 +38,4 @@ class LayerStatistics:
     full: int
     gone: int
     healthy: bool = True
+    tracked: int = 0

@@ -15,8 +15,11 @@ from .. import names
 from ..base import LayerOptions
 from ..hub import Hub
 from ..local import LocalDelivery
+from ..mailbox import Mailbox
 from ..message import round_trip
+from ..presence.table import PresenceTable
 from ..work import WorkQueue
+from .presence import MemoryPresence
 from .work import MemoryWorkQueue
 
 logger = logging.getLogger("trio_channels.layers.memory")
@@ -168,6 +171,13 @@ class InMemoryChannelLayer(LocalDelivery):
     def _fan_out_in_its_run(self, hub: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         # The expiry is computed here: each Trio run has a clock of its own.
         hub.in_turn(partial(hub.fan_out, group, self._envelope(message, exclude)))
+
+    async def _presence(self) -> tuple[PresenceTable, dict[str, Mailbox]]:
+        hub = self._hub()
+        if hub.presence is None:
+            backend = MemoryPresence(hub, self._all_hubs, self._in_run_of)
+            hub.presence = backend.table(self.presence_limits, self.expiry)
+        return hub.presence, hub.mailboxes
 
     def work_queue(self, channel: str) -> WorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Messages that are not done are lost when this process ends."""

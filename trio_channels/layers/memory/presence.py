@@ -30,9 +30,7 @@ class MemoryPresence:
 
     def table(self, limits: PresenceLimits, expiry: float) -> PresenceTable:
         """The table of this run."""
-        return PresenceTable(
-            hub=self._hub, process=secrets.token_hex(4), limits=limits, expiry=expiry, backend=self
-        )
+        return PresenceTable(hub=self._hub, process=secrets.token_hex(4), limits=limits, expiry=expiry, backend=self)
 
     def as_read(self, meta: Meta) -> Meta:
         """See Backend."""

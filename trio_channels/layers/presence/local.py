@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import trio
 
+from ..._limits import Overflow
 from ...exceptions import ChannelLayerUnavailable
 from .. import names
 from ..mailbox import Mailbox
@@ -26,7 +27,9 @@ class LocalPresence(PresenceMethods, abc.ABC):
         """The table and the mailboxes of this Trio run. Cancellation: nothing changes."""
 
     @abc.abstractmethod
-    def open_mailbox(self, *, prefix: str = "specific") -> AbstractContextManager[Mailbox]:
+    def open_mailbox(
+        self, *, overflow: Overflow | None = None, prefix: str = "specific"
+    ) -> AbstractContextManager[Mailbox]:
         """See :meth:`ChannelLayer.open_mailbox`."""
 
     @asynccontextmanager

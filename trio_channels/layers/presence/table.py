@@ -12,10 +12,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+import msgspec
 import trio
 
+from ..._limits import Rule
 from ...exceptions import MessageNotEncodable, MessageTooLarge, TooManyTrackedKeys
 from ..hub import Hub
 from ..mailbox import Mailbox
@@ -24,6 +26,9 @@ from .alarm import Alarm
 from .options import PresenceLimits
 from .state import Meta, PresenceState
 from .view import Change, View
+
+_KEY = Rule("a non-empty str, such as str(user.pk)", lambda value: isinstance(value, str) and value != "")
+_META = Rule("a dict or None", lambda value: value is None or isinstance(value, dict))
 
 
 class Tracking(NamedTuple):
@@ -35,7 +40,7 @@ class Tracking(NamedTuple):
     meta: Meta
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """A key and a meta, as another run or process tells them."""
 
     key: str
@@ -228,10 +233,10 @@ class PresenceTable:
         return mailbox.presence
 
     def _checked(self, key: str, meta: Meta | None) -> Meta:
-        if not isinstance(key, str) or not key:
-            raise MessageNotEncodable(f"a tracked key must be a non-empty str, such as str(user.pk); got {key!r}")
-        if meta is not None and not isinstance(meta, dict):
-            raise MessageNotEncodable(f"the meta of a tracked key must be a dict or None; got {type(meta).__name__}")
+        if not _KEY.holds(key):
+            raise MessageNotEncodable(f"a tracked key must be {_KEY.expected}; got {key!r}")
+        if not _META.holds(meta):
+            raise MessageNotEncodable(f"the meta of a tracked key must be {_META.expected}; got {type(meta).__name__}")
         if meta is not None and "ref" in meta:
             raise MessageNotEncodable("the meta of a tracked key must not have 'ref': the layer adds it; rename yours")
         encode(meta or {})  # refuses entries that are no str
@@ -243,4 +248,3 @@ class PresenceTable:
                 f"the meta, or raise 'meta_size' in the layer's option 'presence'"
             )
         return self._backend.as_read(round_trip(content)["meta"])
-

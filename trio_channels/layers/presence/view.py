@@ -31,9 +31,9 @@ INTERVAL = 0.1
 class Change(msgspec.Struct):
     """Trackings that begin or end together. The references of those that end are in `leaves`, or in `held`."""
 
-    joins: list[tuple[str, str, dict[str, Any]]] = []  # noqa: RUF012 - msgspec copies an empty list
-    leaves: list[str] = []  # noqa: RUF012
-    held: list[str] = []  # noqa: RUF012
+    joins: list[tuple[str, str, dict[str, Any]]] = []
+    leaves: list[str] = []
+    held: list[str] = []
 
 
 class Watcher(NamedTuple):

@@ -94,6 +94,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             timeout=self.timeout,
             expiry=self.expiry,
             inbox_capacity=self.inbox_capacity,
+            presence=self.presence_limits,
         )
 
     def shard_statistics(self) -> tuple[ShardStatistics, ...]:

@@ -65,6 +65,9 @@ EMPTY_INBOX = _script("empty_inbox")
 GROUP_ADD = _script("group_add")
 GROUP_DISCARD = _script("group_discard")
 GROUP_SEND = _script("group_send")
+PRESENCE_CHANGE = _script("presence_change")
+PRESENCE_DEAD = _script("presence_dead")
+PRESENCE_FORGET = _script("presence_forget")
 SEND_TO_PROCESS = _script("send_to_process")
 SEND_TO_NAMED = _script("send_to_named")
 ACKNOWLEDGE_NAMED = _script("acknowledge_named")
@@ -86,6 +89,7 @@ WORK_SCRIPTS = (
 )
 ALL_SCRIPTS = (
     *(ATTACH_INBOX, ACKNOWLEDGE_INBOX, EMPTY_INBOX, GROUP_ADD, GROUP_DISCARD, GROUP_SEND),
+    *(PRESENCE_CHANGE, PRESENCE_DEAD, PRESENCE_FORGET),
     *(SEND_TO_PROCESS, SEND_TO_NAMED, ACKNOWLEDGE_NAMED, LEAVE_NAMED),
     *WORK_SCRIPTS,
 )

@@ -1,7 +1,7 @@
 """Presence: which keys (people, devices, documents) are in a group now, in all processes.
 
-A connection *tracks* a key in a group, with a meta of its own, and the tracking ends with the connection. A *view* is the
-list of all trackings of a group, kept up to date where somebody watches it. The methods are those of
+A connection *tracks* a key in a group, with a meta of its own, and the tracking ends with the connection. A *view* is
+the list of all trackings of a group, kept up to date where somebody watches it. The methods are those of
 :class:`~trio_channels.layers.base.ChannelLayer` and of the consumers.
 
 state    the keys and metas as you read them, and the events that change them

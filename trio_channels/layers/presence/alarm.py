@@ -17,8 +17,8 @@ logger = logging.getLogger("trio_channels.layers.presence")
 class Alarm:
     """The functions that are due, and the task that calls them.
 
-    A layer in memory is never opened, so no nursery of its own could hold the task. It is a system task of the Trio run:
-    it lives while something is due, and at most as long as the run.
+    A layer in memory is never opened, so no nursery of its own could hold the task. It is a system task of the Trio
+    run: it lives while something is due, and at most as long as the run.
     """
 
     def __init__(self) -> None:

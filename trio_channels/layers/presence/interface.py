@@ -14,7 +14,7 @@ class Tracked(Protocol):
     """A key that is tracked for the length of a block."""
 
     async def update(self, meta: Meta | None) -> None:
-        """Give the key another meta; see :meth:`PresenceMethods.track` for the errors. Cancellation: the meta stands."""
+        """Give the key another meta. Raises: as :meth:`PresenceMethods.track`. Cancellation: the meta stands."""
 
 
 class PresenceEvents(Protocol):
@@ -67,7 +67,8 @@ class PresenceMethods:
         Raises:
             TooManyTrackedKeys: the connection tracks as many keys as the option ``keys`` allows.
             InvalidNameError, MessageNotEncodable, MessageTooLarge, InvalidChannelLayerError: as :meth:`track`.
-            ChannelLayerUnavailable: the backend did not confirm it in time. The tracking stands, and others are told later.
+            ChannelLayerUnavailable: the backend did not confirm it in time. The tracking stands, and others are told
+                later.
 
         Cancellation: the tracking stands.
         """
@@ -100,9 +101,9 @@ class PresenceMethods:
         """Send a connection the changes of a group's presence, and return the state that they follow.
 
         The connection gets ``presence.diff`` events until it ends, or until :meth:`unwatch_presence`. An event has the
-        ``group``; ``joins`` and ``leaves``, each a dict of key and metas; ``arrived`` and ``departed``, the keys that were
-        not there before and the keys that are no longer there; and a ``version``. The state with the events applied
-        (:meth:`PresenceState.apply`) is always the state of the group. Call it again after a gap.
+        ``group``; ``joins`` and ``leaves``, each a dict of key and metas; ``arrived`` and ``departed``, the keys that
+        were not there before and the keys that are no longer there; and a ``version``. The state with the events
+        applied (:meth:`PresenceState.apply`) is always the state of the group. Call it again after a gap.
 
         Args:
             group: the group's name.
@@ -127,7 +128,7 @@ class PresenceMethods:
         self._no_presence("unwatch_presence")
 
     def subscribe_presence(self, group: str) -> AbstractAsyncContextManager[PresenceEvents]:
-        """Follow a group's presence: ``async with layer.subscribe_presence("room") as events: async for diff in events``.
+        """Follow a group's presence, for the length of a block: ``async for diff in events``.
 
         ``events.state`` is the state after the event yielded last, and at first the state when the block began. A
         subscriber that falls behind misses nothing: it gets the changes as one event.

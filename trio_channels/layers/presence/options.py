@@ -14,8 +14,8 @@ class PresenceOptions(TypedDict, total=False):
     """The option ``presence`` of a channel layer.
 
     Args:
-        grace: seconds for which the leave of an ended connection is held back; 0 by default. If the key is tracked again
-            meanwhile, as after the reload of a page, watchers get no event.
+        grace: seconds for which the leave of an ended connection is held back; 0 by default. If the key is tracked
+            again meanwhile, as after the reload of a page, watchers get no event.
         meta_size: most bytes of a key and its meta, as MessagePack; 4,096 by default.
         keys: most keys that one connection tracks; 100 by default.
     """

@@ -16,7 +16,7 @@ class PresenceState(dict[str, list[Meta]]):
     """The keys that are in a group: a dict of key and metas, one meta for each tracking of the key.
 
     Each meta has the entry ``ref``: the reference of the tracking, a short text that no other tracking has. Tracking a
-    key again with another meta gives it a new reference. The metas may be shared with other readers: do not change them.
+    key again with another meta gives it a new reference. The metas are shared with other readers: do not change them.
     """
 
     def __init__(self, keys: Mapping[str, Iterable[Meta]] | None = None, version: int = 0) -> None:

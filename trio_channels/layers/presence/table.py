@@ -244,7 +244,7 @@ class PresenceTable:
         size = len(encode(content))
         if size > self._limits.meta_size:
             raise MessageTooLarge(
-                f"a tracked key and its meta have at most {self._limits.meta_size:,} bytes; got {size:,}. Put less into "
-                f"the meta, or raise 'meta_size' in the layer's option 'presence'"
+                f"a tracked key and its meta have at most {self._limits.meta_size:,} bytes; got {size:,}. Put less "
+                f"into the meta, or raise 'meta_size' in the layer's option 'presence'"
             )
         return self._backend.as_read(round_trip(content)["meta"])

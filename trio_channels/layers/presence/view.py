@@ -2,10 +2,10 @@
 
 The rules:
 
-- A change is told at once if the last one is longer than :data:`INTERVAL` ago; else together with the changes up to then.
+- A change is told at once if the last one is longer than :data:`INTERVAL` ago; else together with others, then.
 - A watcher gets the events behind its snapshot. So the snapshot with these events applied is always the view's state.
-- A leave that is *held* is told after the grace. A tracking of the same key that comes before takes the place of the old
-  one: with the same meta it keeps even its reference, and there is nothing to tell.
+- A leave that is *held* is told after the grace. A tracking of the same key that comes before takes the place of the
+  old one: with the same meta it keeps even its reference, and there is nothing to tell.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..message import Envelope
 from .alarm import Alarm
 from .state import Meta, PresenceState, diff_event
 
-#: Least seconds between two events for the watchers of a view. With thousands who come at the same time, each watcher gets
-#: few events, and not one for each.
+#: Least seconds between two events for the watchers of a view. If thousands come at the same time, each watcher gets a
+#: few events, and not thousands.
 INTERVAL = 0.1
 
 

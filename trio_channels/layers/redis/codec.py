@@ -61,7 +61,7 @@ class EntryCodec:
         self._cipher = _cipher(keys)
 
     def pack(self, kind: int, name: str, message: Message, exclude: frozenset[str] = frozenset()) -> bytes:
-        """Encode a message of that kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``, ``PRESENCE``) for that group or channel."""
+        """Encode a message of that kind (``GROUP`` and so on), for the group or channel of that name."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
         payload = self._encode((*content, exclude) if exclude else content)

@@ -3,11 +3,12 @@
 The rules:
 
 - Redis keeps the trackings of a group in a hash: reference of the tracking -> key and meta.
-- A change goes into the hash first. Then the processes with a view of the group get it as a message. So a view that reads
-  the hash after it has become a receiver misses nothing: see :mod:`~trio_channels.layers.redis.presence_views`.
+- A change goes into the hash first. Then the processes with a view of the group get it as a message. So a view that
+  reads the hash after it has become a receiver misses nothing: see
+  :mod:`~trio_channels.layers.redis.presence_views`.
 - The messages go to a group of their own, :func:`~trio_channels.layers.names.presence_group`. Its members are views.
-- A tracking lives as long as the lease of its process: nothing is renewed for each. When the process attaches again, all
-  of its trackings are sent again.
+- A tracking lives as long as the lease of its process: nothing is renewed for each. When the process attaches again,
+  all of its trackings are sent again.
 - Trackings that have ended are remembered for a lease: a Redis that goes back in time would have them again.
 """
 

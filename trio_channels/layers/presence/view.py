@@ -49,6 +49,7 @@ class Entry:
 
     key: str
     meta: Meta
+    is_told: bool
 
 
 @dataclass(slots=True)
@@ -124,9 +125,9 @@ class View:
                 return
             self._remove(next(iter(held)))
         self._touch(key)
-        entry = self.entries[ref] = Entry(key, {**meta, "ref": ref})
+        comes_back = self._untold.leaves.pop(ref, None) is not None
+        entry = self.entries[ref] = Entry(key, {**meta, "ref": ref}, is_told=comes_back)
         self._state.add(key, entry.meta)
-        self._untold.leaves.pop(ref, None)
         self._untold.joins[ref] = entry
 
     def _remove(self, ref: str) -> None:
@@ -138,8 +139,8 @@ class View:
         shown = entry.meta["ref"]
         self._taken.discard(shown)
         self._state.remove(entry.key, shown)
-        was_told = self._untold.joins.pop(shown, None) is None
-        if was_told or self._untold.has_new_watcher:  # whose snapshot may have it
+        self._untold.joins.pop(shown, None)
+        if entry.is_told or self._untold.has_new_watcher:  # whose snapshot may have it
             self._untold.leaves[shown] = entry
 
     def _hold(self, ref: str) -> None:
@@ -177,6 +178,8 @@ class View:
         untold, self._untold = self._untold, _Untold()
         now = trio.current_time()
         self._tell_at = now + INTERVAL
+        for entry in untold.joins.values():
+            entry.is_told = True
         event = diff_event(
             self.group,
             joins=_by_key(untold.joins),

@@ -133,6 +133,10 @@ class MessageTooLarge(ChannelLayerError):
     """A channel layer message is larger than the layer's limit."""
 
 
+class TooManyTrackedKeys(ChannelLayerError):
+    """The connection tracks as many keys as the layer's option ``presence`` allows."""
+
+
 class ChannelFull(ChannelLayerError):
     """The channel is at its capacity; the message was not accepted."""
 

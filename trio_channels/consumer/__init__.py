@@ -32,6 +32,7 @@ from ..layers.base import ChannelLayer, Overflow
 from ..layers.mailbox import Mailbox
 from ..layers.message import Envelope
 from .handlers import check_arguments, check_class, find_handlers, handler_name, not_awaitable, why_unhandled
+from .presence import AsyncPresence, SyncPresence
 
 __all__ = ["AsyncConsumer", "SyncConsumer"]
 
@@ -224,7 +225,7 @@ def _framework(cls: type) -> tuple[type, ...]:
     return tuple(base for base in cls.__mro__ if base.__module__.startswith(own))
 
 
-class AsyncConsumer(Consumer):
+class AsyncConsumer(AsyncPresence, Consumer):
     """A consumer whose handlers are async methods.
 
     Handlers of one connection run one at a time, in order; handlers of different connections interleave at their
@@ -271,7 +272,7 @@ class AsyncConsumer(Consumer):
         self._connection.start_soon(function, *args, name=name)
 
 
-class SyncConsumer(Consumer):
+class SyncConsumer(SyncPresence, Consumer):
     """A consumer whose handlers are plain methods; each call runs on a thread of the pool.
 
     Handlers of one connection run one at a time, in order, but not always on the same thread. Handlers of different

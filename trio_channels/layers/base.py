@@ -17,6 +17,8 @@ from .history import History, HistoryOptions, HistoryRules, Recovery, no_history
 from .mailbox import Mailbox
 from .message import Envelope, Gap
 from .patterns import Patterns, require
+from .presence.interface import PresenceMethods
+from .presence.options import PresenceOptions, presence_limits
 from .statistics import LayerStatistics
 from .subscription import Subscription
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
@@ -51,9 +53,10 @@ class LayerOptions(TypedDict, total=False):
     channel_capacity: Mapping[str | re.Pattern[str], int] | None
     overflow: Overflow
     history: Mapping[str | re.Pattern[str], HistoryOptions] | None
+    presence: PresenceOptions | None
 
 
-class ChannelLayer(abc.ABC):
+class ChannelLayer(PresenceMethods, abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
 
     Args:
@@ -66,6 +69,7 @@ class ChannelLayer(abc.ABC):
             :class:`Gap`.
         history: glob or compiled regular expression -> ``{"messages": 200, "seconds": 3600}``, for groups that keep
             their latest messages: so many, for so long; the first match counts.
+        presence: the limits of presence; see :class:`~trio_channels.layers.presence.PresenceOptions`.
 
     Raises:
         InvalidChannelLayerError: an argument is out of range, or the layer keeps no history.
@@ -86,6 +90,7 @@ class ChannelLayer(abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
         history: Mapping[str | re.Pattern[str], HistoryOptions] | None = None,
+        presence: PresenceOptions | None = None,
     ) -> None:
         refuse_channels()
         require(SECONDS, "expiry", expiry)
@@ -100,6 +105,7 @@ class ChannelLayer(abc.ABC):
         self._histories = HistoryRules(history)
         if self._histories and "history" not in self.extensions:
             raise no_history(self)
+        self.presence_limits = presence_limits(presence)
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of a mailbox with that channel name, in messages."""

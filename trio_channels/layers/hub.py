@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import outcome
 import trio
@@ -20,6 +20,9 @@ import trio
 from .joining import Joining
 from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap
+
+if TYPE_CHECKING:
+    from .presence.table import PresenceTable
 
 T = TypeVar("T")
 
@@ -59,6 +62,7 @@ class Hub:
         self.token = trio.lowlevel.current_trio_token()
         self.process = os.getpid()
         self._sweep_at = trio.current_time() + SWEEP_INTERVAL
+        self.presence: PresenceTable | None = None  # made on the first use
         self._turn = trio.Lock()
         self._afterwards: deque[Callable[[], object]] = deque()
 
@@ -74,6 +78,8 @@ class Hub:
         """End a mailbox and its memberships; the cost grows with its own memberships only."""
         for group in list(mailbox.groups):
             self.leave(group, mailbox.name)
+        if mailbox.presence is not None:
+            mailbox.presence.end()
         self.mailboxes.pop(mailbox.name, None)
         mailbox.close()
 

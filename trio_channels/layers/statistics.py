@@ -25,6 +25,7 @@ class LayerStatistics:
         not_recovered: joins whose position could not be recovered.
         histories: groups whose history has messages now; None if only the backend knows.
         kept: messages in these histories now; None if only the backend knows.
+        tracked: keys that the connections of this process track now.
         healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
             and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
     """
@@ -45,3 +46,4 @@ class LayerStatistics:
     histories: int | None = None
     kept: int | None = None
     healthy: bool = True
+    tracked: int = 0

@@ -23,7 +23,7 @@ from ..message import encode as check_and_encode
 SerializerFormat = Literal["msgpack", "json"]
 
 VERSION = b"\x01"
-GROUP, CHANNEL, PROBE, NAMED = range(4)
+GROUP, CHANNEL, PROBE, NAMED, PRESENCE = range(5)
 
 
 class UndecodableEntry(ChannelLayerError):
@@ -61,7 +61,7 @@ class EntryCodec:
         self._cipher = _cipher(keys)
 
     def pack(self, kind: int, name: str, message: Message, exclude: frozenset[str] = frozenset()) -> bytes:
-        """Encode a message of that kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``) for that group or channel."""
+        """Encode a message of that kind (``GROUP`` and so on), for the group or channel of that name."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
         payload = self._encode((*content, exclude) if exclude else content)
@@ -80,6 +80,10 @@ class EntryCodec:
             # msgspec and cryptography do not document all errors that malformed input can raise, and none of them
             # may end the reader.
             raise UndecodableEntry(f"an entry cannot be decoded: {type(error).__name__}: {error}") from error
+
+    def round_trip(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A decoded value as its readers get it: JSON has no bytes."""
+        return value if self._is_msgpack else msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:

@@ -28,9 +28,11 @@ from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
 from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
-from ..layers.base import ChannelLayer, Overflow
+from ..layers.base import ChannelLayer, Overflow, Recovery
 from ..layers.mailbox import Mailbox
 from ..layers.message import Envelope
+from ..sync import async_to_sync
+from .groups import group_add_of
 from .handlers import check_arguments, check_class, find_handlers, handler_name, not_awaitable, why_unhandled
 from .presence import AsyncPresence, SyncPresence
 
@@ -260,6 +262,22 @@ class AsyncConsumer(AsyncPresence, Consumer):
         """
         await self._connection.send(message)
 
+    async def group_add(self, group: str, *, since: str | None = None) -> Recovery:
+        """Join a group. With a position, the handlers get the missed messages first, and then the live ones.
+
+        If the position is not recovered, ``channel_layer_gap`` is called first, with the reason ``not recovered``.
+
+        Args:
+            group: the group's name.
+            since: the position of the last message that the client has seen, as the client gave it.
+
+        Returns:
+            Whether it was recovered, and the position where the membership begins.
+
+        Raises and cancellation: as :meth:`ChannelLayer.group_add`.
+        """
+        return await group_add_of(self, since)(group, self.channel_name)
+
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task in the connection's nursery; it ends with the connection at the latest.
 
@@ -322,6 +340,10 @@ class SyncConsumer(SyncPresence, Consumer):
             IllegalMessage: the message is malformed or not allowed now.
         """
         self._outbox.put(message)
+
+    def group_add(self, group: str, *, since: str | None = None) -> Recovery:
+        """Join a group; see :meth:`AsyncConsumer.group_add`. Call it on a thread of the consumer."""
+        return async_to_sync(group_add_of(self, since))(group, self.channel_name)
 
     def start_soon(self, function: Callable[..., object], *args: Any, name: object = None) -> None:
         """Run a plain function on a thread of the pool, in the background. The end of the connection waits for it.

@@ -114,7 +114,7 @@ class ShardHistory:
         command = HISTORY_EPOCH(self._keys.epoch, args=(new_epoch(),))
         [reply] = await connection.exchange(command, timeout=timeout)
         if isinstance(reply, ReplyError):
-            raise refused(connection.host, reply, "the epoch of its histories")
+            raise refused(connection.host, reply, "the epoch of its histories, which it needs for the option history")
         self.keeps.epoch = reply.decode()
 
     async def send(self, group: str, blob: bytes, rule: HistoryRule) -> str | None:

@@ -4,7 +4,8 @@
 -- ARGV[1]: a new epoch
 -- Returns: the epoch and the replication id
 
-local replication = redis.call('INFO', 'replication')
+local replication = redis.pcall('INFO', 'replication')
+if type(replication) == 'table' then return redis.error_reply('NOPERM the right +info: ' .. replication.err) end
 local id = string.match(replication, 'master_replid:(%x+)')
 local note = redis.call('GET', KEYS[1])
 if note then

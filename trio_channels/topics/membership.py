@@ -37,6 +37,7 @@ from .calls import Push, call, handle_out
 from .failures import MessagesLost
 from .frames import Frame
 from .group import TopicGroup
+from .presence import diff_frame, state_frame
 from .resuming import position_frame, with_position, with_recovery
 from .topic import Topic
 
@@ -115,6 +116,14 @@ class Membership:
             if "bytes" in message and (position := position_frame(message)) is not None:
                 self._held.append(position)
 
+    def tell(self, change: Message) -> Message | None:
+        """The message that tells the client of a change of the presence; None if it waits for the join's reply."""
+        message = diff_frame(self._frame.topic, change)
+        if self._held is None:
+            return message
+        self._held.append(message)
+        return None
+
     def lose(self, why: str) -> None:
         """End, as broadcasts are missing; the client is told to join again."""
         self._cause = self._cause or MessagesLost(why)
@@ -172,6 +181,11 @@ class Membership:
             await self._released.wait()
         await self._connection.send(message)
 
+    @property
+    def group(self) -> TopicGroup:
+        """The topic's place in the channel layer."""
+        return self._group
+
     # -- its life -----------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
@@ -222,15 +236,20 @@ class Membership:
         await self._group.join(frame.payload)
         try:
             response = await call(join.kind, topic.join, params)
+            self._joined = True
             if self._group.recovery is not None:
                 response = with_recovery(response, self._group.recovery)
             message = frames.reply(self.join_ref, frame.ref, frame.topic, "ok", response)
         except Exception as error:
             error.add_note("in join()")
             raise
-        self._joined = True
+        after = [message]
+        if self._type.shows_presence:
+            self._socket._watchers[self._group.name] = self
+            after.append(state_frame(frame.topic, await self._group.watch()))
         self._answered = True
-        await self._connection.send(message)
+        for message in after:
+            await self._connection.send(message)
         while self._held:
             await self._connection.send(self._held.popleft())
         self._held = None
@@ -276,6 +295,8 @@ class Membership:
                     failures.log(error, self._place())
             finally:
                 never_refused.reset(before)
+        if self._type.shows_presence:
+            self._socket._watchers.pop(self._group.name, None)
         if not self._connection.ending:  # the end of its mailbox ends all its memberships
             await self._group.leave()
 

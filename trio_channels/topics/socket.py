@@ -26,6 +26,7 @@ from . import frames
 from .frames import Frame
 from .membership import Membership
 from .patterns import Router
+from .presence import CHANGE
 from .resuming import position_frame, positioned, with_position
 from .slot import Slot
 from .topic import Topic
@@ -91,6 +92,7 @@ class TopicSocket(AsyncWebsocketConsumer):
             self._router = Router(self.topics, Topic)
         self._slots: dict[str, Slot] = {}
         self._slot_ended = Wakeup()
+        self._watchers: dict[str, Membership] = {}  # by the group whose presence the client sees
         await super().__call__(scope, receive, send)
 
     @property
@@ -229,6 +231,9 @@ class TopicSocket(AsyncWebsocketConsumer):
             for slot in self._slots.values():
                 if slot.current is not None:
                     slot.current.lose(f"the channel layer has lost messages ({message['reason']})")
+        if message.get("type") == CHANGE and (watcher := self._watchers.get(message["group"])) is not None:
+            change = watcher.tell(message)
+            return None if change is None else self._connection.send(change)
         if message.get("type") != BROADCAST or "topic" not in message:
             return super()._from_layer(message)
         membership = self._member(message)

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .._asgi.protocol import Message, Scope
-from .._limits import Rule, at_least
+from .._limits import SWITCH, Rule, at_least
 from .._threads.database import run_in_thread
 from ..exceptions import ConfigurationError, Refused
+from ..layers.presence import PresenceState
 from . import frames
 from .broadcasting import broadcast
+from .group import TopicGroup
 from .handlers import Methods, find_methods
 from .patterns import Pattern
 
@@ -41,6 +43,10 @@ class Membership(Protocol):
     async def send(self, message: Message) -> None:
         """Send to the client, after the join's reply."""
 
+    @property
+    def group(self) -> TopicGroup:
+        """The topic's place in the channel layer."""
+
 
 class Topic:
     """One topic that one client has joined. Subclass it; an instance is made for each join.
@@ -54,12 +60,15 @@ class Topic:
         topic: the topic's name.
         socket: the :class:`TopicSocket`, which all topics of a client share.
         pending_pushes: the number of pushes that may wait for a handler; None: ``TOPIC_PENDING_PUSHES``.
+        shows_presence: whether the client is told of presence: with ``presence_state`` after the join's reply, and then
+            with ``presence_diff``.
         pushes_per_second: the number of pushes of one client in a second; 0: any; None: ``TOPIC_PUSHES_PER_SECOND``.
     """
 
     pattern: ClassVar[str]
     pending_pushes: ClassVar[int | None] = None
     pushes_per_second: ClassVar[int | None] = None
+    shows_presence: ClassVar[bool] = False
 
     kwargs: dict[str, Any]
     topic: str
@@ -75,6 +84,7 @@ class Topic:
         if "pattern" in vars(cls):
             cls._pattern = Pattern(cls.pattern, cls.__name__)
         _PENDING.require(f"{cls.__name__}.pending_pushes", cls.pending_pushes)
+        SWITCH.require(f"{cls.__name__}.shows_presence", cls.shows_presence)
         _RATE.require(f"{cls.__name__}.pushes_per_second", cls.pushes_per_second)
         cls._methods = find_methods(cls, Topic)
 
@@ -151,6 +161,33 @@ class Topic:
         layer = self.socket.channel_layer
         exclude = () if layer is None else self.socket.channel_name
         return await broadcast(self.topic, event, payload, exclude=exclude, layer=layer)
+
+    async def track(self, key: str, meta: dict[str, Any] | None = None) -> None:
+        """Have this client be present in the topic, until it leaves; with another meta again, change that.
+
+        Args:
+            key: such as the user's id. A key may be there several times, once for each client.
+            meta: what others learn of it.
+
+        Raises:
+            InvalidChannelLayerError: there is no channel layer, or it has no presence.
+            TooManyTrackedKeys, MessageNotEncodable, MessageTooLarge, ChannelLayerUnavailable: as the layer's
+                ``track_channel``.
+
+        Cancellation: the key is tracked.
+        """
+        await self._membership.group.track(key, meta)
+
+    async def untrack(self, key: str) -> None:
+        """End a tracking at once; does nothing where there is none. Raises: as :meth:`track`. Cancellation: atomic."""
+        await self._membership.group.untrack(key)
+
+    async def presence(self) -> PresenceState:
+        """The keys that are present in the topic, each with its metas. Raises: as :meth:`track`.
+
+        Cancellation: nothing changes.
+        """
+        return await self._membership.group.presence()
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task that ends with this topic at the latest. Its exception ends the topic as a handler's.

@@ -144,6 +144,13 @@ async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: Mock
     await example(autojump_clock)
 
 
+async def test_example_tests_of_topics_pass(load: Load, channel_layer: ChannelLayer) -> None:
+    everybody, refused, typed = examples_in(load("rooms_tests"))
+    await everybody(channel_layer)
+    await refused()
+    await typed(channel_layer)
+
+
 async def test_example_test_of_a_stream_passes(load: Load, channel_layer: ChannelLayer) -> None:
     (example,) = examples_in(load("stream_tests"))
     await example(channel_layer)

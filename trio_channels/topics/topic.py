@@ -107,29 +107,35 @@ class Topic:
             raise ConfigurationError("there is no user in the scope; wrap the application in AuthMiddlewareStack")
         return self.scope["user"]
 
-    async def join(self, params: Any) -> Any:
-        """Override: called when the client joins. Accepts by default.
+    if TYPE_CHECKING:
+        # An override may be async or plain.
+        def join(self, params: Any, /) -> Any: ...  # noqa: D102 - below
+        def leave(self) -> Any: ...  # noqa: D102
+    else:
 
-        Annotate `params` with a type, as the payload of an event. Broadcasts to the topic that are sent meanwhile
-        follow the reply.
+        async def join(self, params: Any) -> Any:
+            """Override: called when the client joins. Accepts by default.
 
-        Args:
-            params: the parameters that the client gives.
+            Annotate `params` with a type, as the payload of an event. Broadcasts to the topic that are sent meanwhile
+            follow the reply.
 
-        Returns:
-            The reply, as of a handler.
+            Args:
+                params: the parameters that the client gives.
 
-        Raises:
-            JoinRefused: the client may not join; it carries the error reply.
+            Returns:
+                The reply, as of a handler.
 
-        Cancellation: when the client leaves, joins again or disconnects.
-        """
+            Raises:
+                JoinRefused: the client may not join; it carries the error reply.
 
-    async def leave(self) -> None:
-        """Override: called once at every end of a topic whose ``join`` has returned.
+            Cancellation: when the client leaves, joins again or disconnects.
+            """
 
-        Cancellation: shielded, for ``DISCONNECT_TIMEOUT`` seconds.
-        """
+        async def leave(self) -> None:
+            """Override: called once at every end of a topic whose ``join`` has returned.
+
+            Cancellation: shielded, for ``DISCONNECT_TIMEOUT`` seconds.
+            """
 
     async def push(self, event: str, payload: Any = None) -> None:
         """Send an event to this client only; in ``join``, after the reply.

@@ -66,6 +66,7 @@ SETTINGS: dict[str, _Setting] = {
     "SESSION_RECHECK": _Setting(0.0, SECONDS_OR_ZERO),
     "TOPICS_PER_SOCKET": _Setting(1_000, COUNT),
     "TOPIC_PENDING_PUSHES": _Setting(64, COUNT),
+    "TOPIC_PENDING_BYTES": _Setting(8 * 2**20, COUNT),
     "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
 }
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from trio_channels.exceptions import StopConsumer
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
 from trio_channels.server.websocket import WebSocketStream
 from trio_channels.sync import async_to_sync
@@ -132,6 +133,34 @@ async def test_broadcast_to_a_topic_that_ends_is_dropped() -> None:
         end.set()
         assert (await client.receive_reply(ref)).status == "ok"
         assert (await client.receive_event(A)).event == "phx_close"
+        await nothing_more(client)
+
+
+async def test_broadcast_that_waits_when_its_topic_ends_is_dropped() -> None:
+    busy, fail = trio.Event(), trio.Event()
+
+    class Failing(Room):
+        async def join(self, params: Any) -> None:
+            self.start_soon(self.fail)
+
+        async def fail(self) -> None:
+            await fail.wait()
+            raise StopConsumer
+
+    async def receive(self: Any, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "busy":
+            await busy.wait()
+        else:
+            await TopicSocket.receive(self, text_data, bytes_data)
+
+    cls, layer = socket(Failing, receive=receive)
+    async with joined(cls) as client:
+        await client.send_to(text_data="busy")
+        await wait_all_tasks_blocked()
+        await broadcast(A, "late", layer=layer)
+        fail.set()
+        assert (await client.receive_event(A)).event == "phx_close"
+        busy.set()
         await nothing_more(client)
 
 

@@ -24,6 +24,10 @@ class Room(Topic):
     async def wait(self, payload: Any) -> None:
         await self.gate.wait()
 
+    @event("crash")
+    async def crash(self, payload: Any) -> None:
+        raise ValueError
+
     @event("quick")
     async def quick(self, payload: Any) -> Any:
         return payload
@@ -94,6 +98,42 @@ async def test_topic_has_a_limit_of_pushes_in_a_second(
                 assert [reply.status for reply in replies] == ["ok"] * limit + ["error"]
                 assert replies[-1].response == {"reason": "too many pushes in a second"}
                 await trio.sleep(2)
+            await client.disconnect()
+
+
+async def test_socket_has_a_limit_of_bytes_that_wait(gate: trio.Event) -> None:
+    with override_settings(TRIO_CHANNELS={"TOPIC_PENDING_BYTES": 1_000}):
+        async with TopicCommunicator(Socket.as_asgi()) as client:
+            await client.connect()
+            await client.join("room:a", {"long": "x" * 5_000})  # alone it has room, and is not kept
+            await client.join("room:b")
+            ref = await client.send_push("room:a", "wait", "x" * 5_000)
+            await wait_all_tasks_blocked()
+            refused = ("error", {"reason": "too many pushes are waiting"})
+            assert await client.push("room:b", "quick") == refused
+            assert await client.push("room:c", "phx_join") == refused
+            gate.set()
+            assert (await client.receive_reply(ref)).status == "ok"
+            assert (await client.push("room:b", "quick", "x" * 5_000)).status == "ok"
+            await client.disconnect()
+
+
+@pytest.mark.parametrize("end", ["phx_leave", "phx_join", "crash"])
+async def test_bytes_of_a_topic_that_ends_are_free_again(end: str, gate: trio.Event) -> None:
+    with override_settings(TRIO_CHANNELS={"TOPIC_PENDING_BYTES": 1_000}):
+        async with TopicCommunicator(Socket.as_asgi()) as client:
+            await client.connect()
+            await client.join("room:a")
+            await client.join("room:b")
+            await client.send_push("room:a", "crash" if end == "crash" else "wait", "x" * 300)
+            await client.send_push("room:a", "wait", "x" * 300)
+            await wait_all_tasks_blocked()
+            if end != "crash":
+                client._join_refs["room:a"] = "1" if end == "phx_leave" else str(client._last_ref + 1)
+                await client.send_push("room:a", end)
+                gate.set()
+            await wait_all_tasks_blocked()
+            assert (await client.push("room:b", "quick", "x" * 900)).status == "ok"
             await client.disconnect()
 
 

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_channels._limits import Limits
 from trio_channels.exceptions import ChannelLayerUnavailable, ConnectionClosed, DenyConnection
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.testing import TopicCommunicator
+from trio_channels.testing import ScriptedConnection, TopicCommunicator
 from trio_channels.topics import Topic, TopicSocket, event
 
 A = "room:a"
@@ -421,6 +421,74 @@ async def test_topics_work_without_a_layer(monkeypatch: pytest.MonkeyPatch, capl
         assert (await client.receive_event(A)).event == "phx_error"
         await client.disconnect()
     assert "needs a channel layer" in caplog.text
+
+
+async def test_failure_beside_a_cancellation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Gate):
+        @event("fail")
+        async def fail(self, payload: Any) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("on the way out")
+
+    async with opened(Failing) as client:
+        await client.join(A)
+        await client.send_push(A, "fail")
+        await client.send_push(A, "phx_leave")
+        await wait_all_tasks_blocked()
+        client.stop()
+        await client.wait()
+    assert "ValueError: on the way out" in caplog.text
+    assert Gate.log[-1] == "leave room:a"
+
+
+async def test_handler_that_says_closed_on_an_open_socket_fails(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Gate):
+        @event("fail")
+        async def fail(self, payload: Any) -> None:
+            raise ConnectionClosed(1001)
+
+    async with opened(Failing) as client:
+        await client.join(A)
+        await client.send_push(A, "fail")
+        assert (await client.receive_event(A)).event == "phx_error"
+        await client.disconnect()
+    assert len(caplog.records) == 1
+
+
+async def test_join_right_before_the_disconnect_does_not_begin() -> None:
+    socket: Any = type("Socket", (TopicSocket,), {"channel_layer": InMemoryChannelLayer()})
+    joining = {"type": "websocket.receive", "text": f'["1","1","{A}","phx_join",{{}}]'}
+    events = [{"type": "websocket.connect"}, joining, {"type": "websocket.disconnect", "code": 1001}]
+    connection = ScriptedConnection("websocket", *events)
+    await connection.run(socket.as_asgi(topics=[Gate]))
+    assert Gate.log in ([], ["join room:a"])
+
+
+async def test_permissions_of_the_user() -> None:
+    class User:
+        def has_perm(self, permission: str, obj: Any = None) -> bool:
+            assert threading.current_thread() is not threading.main_thread()
+            return (permission, obj) == ("chat.view_room", "a")
+
+    class Guarded(Topic):
+        pattern = "room:<slug:name>"
+
+        async def join(self, params: Any) -> str:
+            await self.authorize("chat.view_room", self.kwargs["name"])
+            return repr(self)
+
+        @event("delete")
+        async def delete(self, payload: Any) -> None:
+            await self.authorize("chat.delete_room")
+
+    async with opened(Guarded) as client:
+        client.scope["user"] = User()
+        assert (await client.join(A)).response == "<Guarded 'room:a'>"
+        assert await client.join("room:b") == ("error", {"reason": "forbidden"})
+        assert await client.push(A, "delete") == ("error", {"reason": "forbidden"})
+        await client.disconnect()
 
 
 # -- the socket -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from trio_channels.exceptions import ConfigurationError
 from trio_channels.topics import Topic, TopicSocket, event
+from trio_channels.topics.payloads import InvalidPayload, PayloadType
 
 
 class Custom:
@@ -142,6 +143,25 @@ def test_near_patterns_are_no_clash() -> None:
 
 def test_override_with_its_mark_is_the_handler() -> None:
     assert list(type("Good", (BASE,), {"handler": marked(good, "a.b")})._methods.events) == ["a.b"]
+
+
+def test_handler_may_leave_the_type_open() -> None:
+    async def any_arguments(*args: Any) -> None: ...
+
+    methods = type("Good", (Topic,), {"handler": event("a")(any_arguments)})._methods  # type: ignore[attr-defined]
+    assert methods.events["a"].payload.decode(b"bytes") == b"bytes"
+
+
+def test_payload_that_is_no_json_is_invalid() -> None:
+    with pytest.raises(InvalidPayload) as raised:
+        PayloadType(Any, "Room.handler").decode(msgspec.Raw(b"{"))
+    assert raised.value.response["message"].startswith("Expected JSON: ")
+
+
+def test_place_of_a_key_is_readable() -> None:
+    with pytest.raises(InvalidPayload) as raised:
+        PayloadType(dict[int, int], "Room.handler").decode(msgspec.Raw(b'{"a": 1}'))
+    assert raised.value.response["at"] == "key in $"
 
 
 async def test_topic_without_a_user_says_what_is_missing() -> None:

@@ -49,6 +49,7 @@ class Frame(NamedTuple):
     topic: str
     event: str
     payload: msgspec.Raw | bytes
+    size: int  # of the message, in characters or bytes
 
 
 def decode(content: str | bytes) -> Frame:
@@ -56,7 +57,7 @@ def decode(content: str | bytes) -> Frame:
     if isinstance(content, bytes):
         return _decode_binary(content)
     try:
-        return Frame(*_decoder.decode(content))
+        return Frame(*_decoder.decode(content), len(content))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # also UnicodeError, which is a ValueError
         raise FrameError("expected [join_ref, ref, topic, event, payload]") from error
 
@@ -75,7 +76,7 @@ def _decode_binary(content: bytes) -> Frame:
             raise FrameError("expected UTF-8 in the fields of a binary push") from error
         end += size
     join_ref, ref, topic, event = fields
-    return Frame(join_ref or None, ref or None, topic, event, content[start:])
+    return Frame(join_ref or None, ref or None, topic, event, content[start:], len(content))
 
 
 def push(join_ref: Ref, topic: str, event: str, payload: object, *, ref: Ref = None) -> Message:

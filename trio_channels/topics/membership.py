@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -37,6 +37,7 @@ from .calls import Push, call, handle_out
 from .failures import MessagesLost
 from .frames import Frame
 from .group import TopicGroup
+from .handlers import Kind
 from .presence import diff_frame, state_frame
 from .resuming import position_frame, with_position, with_recovery
 from .topic import Topic
@@ -55,8 +56,8 @@ class Membership:
 
     __slots__ = (
         *("_answered", "_broadcasts", "_cause", "_connection", "_frame", "_group", "_held", "_inbox", "_joined"),
-        *("_kwargs", "_leave", "_methods", "_nursery", "_pushes", "_rate", "_released", "_room", "_scope", "_socket"),
-        *("_topic", "_type", "_wakeup", "join_ref", "over"),
+        *("_kwargs", "_leave", "_methods", "_nursery", "_pushes", "_rate", "_released", "_room", "_scope", "_size"),
+        *("_socket", "_topic", "_type", "_wakeup", "join_ref", "over"),
     )
 
     def __init__(self, socket: TopicSocket, cls: type[Topic], kwargs: dict[str, Any], frame: Frame) -> None:
@@ -72,7 +73,8 @@ class Membership:
         self._group = TopicGroup(socket.channel_layer, frame.topic, getattr(socket, "channel_name", ""))
         self._room, self._rate = socket._room_of(cls), socket._rate_of(cls)
         self._inbox: deque[Frame | Message | None] = deque()  # pushes, broadcasts for handle_out(), None for the end
-        self._pushes = 0  # in the inbox
+        self._pushes = 0  # in the inbox, and the one that is being handled
+        self._size = frame.size  # of the join and of the pushes, as long as they are kept
         self._broadcasts = 0  # in the inbox, or held
         self._held: deque[Message] | None = deque()  # None: what goes to the client need not wait for the join's reply
         self._released = trio.Event()
@@ -97,9 +99,10 @@ class Membership:
             return None
         if self._rate.exceeded():
             return RATE_LIMITED
-        if self._pushes >= self._room:
+        if self._pushes > self._room or not self._socket._reserve(frame.size):
             return TOO_MANY_PENDING
         self._pushes += 1
+        self._size += frame.size
         self._put(frame)
         return None
 
@@ -111,18 +114,19 @@ class Membership:
         self._broadcasts += 1
         if self._methods.handle_out is not None:
             self._put(message)
-        elif self._held is not None:
-            self._held.append(with_position(message))
+        else:
+            held = cast("deque[Message]", self._held)  # otherwise it would pass
+            held.append(with_position(message))
             if "bytes" in message and (position := position_frame(message)) is not None:
-                self._held.append(position)
+                held.append(position)
 
     def tell(self, change: Message) -> Message | None:
         """The message that tells the client of a change of the presence; None if it waits for the join's reply."""
         message = diff_frame(self._frame.topic, change)
-        if self._held is None:
-            return message
-        self._held.append(message)
-        return None
+        if self._held is not None:
+            self._held.append(message)
+            return None
+        return None if self.over else message
 
     def lose(self, why: str) -> None:
         """End, as broadcasts are missing; the client is told to join again."""
@@ -147,9 +151,18 @@ class Membership:
         self.over = True
         self._scope.cancel()
 
-    def closed(self) -> Message:
+    def give_up(self) -> Message:
+        """Before it has begun, end; returns the message that tells the client."""
+        self._free(self._size)
+        return self._closed()
+
+    def _closed(self) -> Message:
         """The message that tells the client of a normal end."""
         return frames.push(self.join_ref, self._frame.topic, frames.CLOSE, None, ref=self.join_ref)
+
+    def _free(self, size: int) -> None:
+        self._size -= size
+        self._socket._release(size)
 
     def _put(self, item: Frame | Message | None) -> None:
         self._inbox.append(item)
@@ -196,6 +209,7 @@ class Membership:
         finally:
             self.over = True
             self._nursery = None
+            self._free(self._size)
             seconds = self._connection.limits.disconnect_timeout
             with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds) as scope:
                 await self._clean_up()
@@ -253,6 +267,8 @@ class Membership:
         while self._held:
             await self._connection.send(self._held.popleft())
         self._held = None
+        self._frame = frame._replace(payload=b"")  # it may be long
+        self._free(frame.size)
         self._broadcasts = self._broadcasts if self._methods.handle_out is not None else 0
         self._released.set()
 
@@ -267,11 +283,12 @@ class Membership:
                 return
             try:
                 if isinstance(item, Frame):
-                    self._pushes -= 1
                     await self._push(item).handle(topic, lambda: self.over)
-                elif self._methods.handle_out is not None:
+                    self._pushes -= 1
+                    self._free(item.size)
+                else:
                     self._broadcasts -= 1
-                    await handle_out(topic, self._methods.handle_out, item)
+                    await handle_out(topic, cast(Kind, self._methods.handle_out), item)
                     if (position := position_frame(item)) is not None:
                         await self._connection.send(position)
             except ConnectionClosed:
@@ -310,14 +327,13 @@ class Membership:
             if self._leave is not None:
                 await self._push(self._leave).reply("ok", None)
             if failure is None:
-                await self._connection.send(self.closed())
+                await self._connection.send(self._closed())
             elif self._answered:
                 await self._connection.send(
                     frames.push(self.join_ref, self._frame.topic, frames.ERROR, None, ref=self.join_ref)
                 )
         except ConnectionClosed:
-            if not self._connection.ending:
-                raise
+            pass  # the client has just gone
 
     def _place(self) -> str:
         return f"the topic {self._frame.topic!r} of {protocol.describe(self._socket.scope)}"

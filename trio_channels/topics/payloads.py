@@ -67,6 +67,6 @@ class PayloadType:
             return self._decoder.decode(payload)
         except msgspec.ValidationError as error:
             message, _, at = str(error).partition(" - at `")
-            raise InvalidPayload(message, at.rstrip("`") or "$") from None
+            raise InvalidPayload(message, at.replace("`", "") or "$") from None
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise InvalidPayload(f"Expected JSON: {error}") from None

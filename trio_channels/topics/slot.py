@@ -28,7 +28,7 @@ class Slot:
         """Have a membership follow the current one; returns what to tell the client of one that has not begun."""
         replaced, self._next = self._next, membership
         if replaced is not None:
-            return replaced.closed()
+            return replaced.give_up()
         if self.current is not None:
             self.current.replace()
         return None

@@ -6,8 +6,7 @@ import base64
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
-
-from django.http import QueryDict
+from urllib.parse import parse_qsl
 
 from .. import _conf
 from .._asgi.close_codes import INVALID_DATA
@@ -24,7 +23,7 @@ from ..layers.history import KEY, NOT_RECOVERED
 from ..layers.message import Envelope
 from . import frames
 from .frames import Frame
-from .membership import Membership
+from .membership import TOO_MANY_PENDING, Membership
 from .patterns import Router
 from .presence import CHANGE
 from .resuming import position_frame, positioned, with_position
@@ -92,13 +91,14 @@ class TopicSocket(AsyncWebsocketConsumer):
             self._router = Router(self.topics, Topic)
         self._slots: dict[str, Slot] = {}
         self._slot_ended = Wakeup()
+        self._pending = 0  # bytes of frames that are waiting or being handled
         self._watchers: dict[str, Membership] = {}  # by the group whose presence the client sees
         await super().__call__(scope, receive, send)
 
     @property
-    def params(self) -> QueryDict:
+    def params(self) -> dict[str, str]:
         """The parameters of the client's ``Socket``, which are those of the address."""
-        return QueryDict(self.scope.get("query_string", b""))
+        return dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
 
     @property
     def auth_token(self) -> str | None:
@@ -177,10 +177,13 @@ class TopicSocket(AsyncWebsocketConsumer):
         found = cast(Router, self._router).resolve(frame.topic)
         if found is None:
             return _answer(frame, UNMATCHED_TOPIC, frame.join_ref)
+        if not self._reserve(frame.size):
+            return _answer(frame, TOO_MANY_PENDING, frame.join_ref)
         slot = self._slots.get(frame.topic)
         is_new = slot is None
         if slot is None:
             if len(self._slots) >= _conf.get("TOPICS_PER_SOCKET"):
+                self._release(frame.size)
                 return _answer(frame, TOO_MANY_TOPICS, frame.join_ref)
             slot = self._slots[frame.topic] = Slot(frame.topic, self._end_of_slot)
         answer = slot.join(Membership(self, *found, frame))
@@ -191,6 +194,16 @@ class TopicSocket(AsyncWebsocketConsumer):
     def _end_of_slot(self, slot: Slot) -> None:
         del self._slots[slot.topic]
         self._slot_ended.set()
+
+    def _reserve(self, size: int) -> bool:
+        """Make room for a frame; returns whether there is. One frame alone always has room."""
+        if self._pending and self._pending + size > _conf.get("TOPIC_PENDING_BYTES"):
+            return False
+        self._pending += size
+        return True
+
+    def _release(self, size: int) -> None:
+        self._pending -= size
 
     def _rate_of(self, topic: type[Topic]) -> Rate:
         given = topic.pushes_per_second
@@ -228,9 +241,8 @@ class TopicSocket(AsyncWebsocketConsumer):
         if message.get("type") == "channel.layer.gap":
             if message["reason"] == NOT_RECOVERED:
                 return None  # the reply to the join says so
-            for slot in self._slots.values():
-                if slot.current is not None:
-                    slot.current.lose(f"the channel layer has lost messages ({message['reason']})")
+            for current in [slot.current for slot in self._slots.values() if slot.current is not None]:
+                current.lose(f"the channel layer has lost messages ({message['reason']})")
         if message.get("type") == CHANGE and (watcher := self._watchers.get(message["group"])) is not None:
             change = watcher.tell(message)
             return None if change is None else self._connection.send(change)

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_channels._limits import Limits
 from trio_channels.exceptions import ChannelLayerUnavailable, ConnectionClosed, DenyConnection
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.testing import ScriptedConnection, TopicCommunicator
+from trio_channels.testing import TopicCommunicator
 from trio_channels.topics import Topic, TopicSocket, event
 
 A = "room:a"
@@ -427,6 +427,7 @@ async def test_failure_beside_a_cancellation_is_logged(caplog: pytest.LogCapture
     class Failing(Gate):
         @event("fail")
         async def fail(self, payload: Any) -> None:
+            self.start_soon(trio.sleep_forever)
             try:
                 await trio.sleep_forever()
             finally:
@@ -435,7 +436,6 @@ async def test_failure_beside_a_cancellation_is_logged(caplog: pytest.LogCapture
     async with opened(Failing) as client:
         await client.join(A)
         await client.send_push(A, "fail")
-        await client.send_push(A, "phx_leave")
         await wait_all_tasks_blocked()
         client.stop()
         await client.wait()
@@ -458,12 +458,22 @@ async def test_handler_that_says_closed_on_an_open_socket_fails(caplog: pytest.L
 
 
 async def test_join_right_before_the_disconnect_does_not_begin() -> None:
-    socket: Any = type("Socket", (TopicSocket,), {"channel_layer": InMemoryChannelLayer()})
-    joining = {"type": "websocket.receive", "text": f'["1","1","{A}","phx_join",{{}}]'}
-    events = [{"type": "websocket.connect"}, joining, {"type": "websocket.disconnect", "code": 1001}]
-    connection = ScriptedConnection("websocket", *events)
-    await connection.run(socket.as_asgi(topics=[Gate]))
-    assert Gate.log in ([], ["join room:a"])
+    busy = trio.Event()
+
+    async def receive(self: Any, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "busy":
+            await busy.wait()
+        else:
+            await TopicSocket.receive(self, text_data, bytes_data)
+
+    async with opened(receive=receive) as client:
+        await client.send_to(text_data="busy")
+        await client.send_push(A, "phx_join")
+        await client.send_input({"type": "websocket.disconnect", "code": 1001})
+        await wait_all_tasks_blocked()
+        busy.set()
+        await client.wait()
+    assert Gate.log == []
 
 
 async def test_permissions_of_the_user() -> None:

@@ -28,9 +28,7 @@ def split(
     """The failure in what a topic's nursery has raised, and what is none: a cancellation from outside, an interrupt."""
     errors = [leaf for leaf in leaves(raised) if isinstance(leaf, Exception) and not is_normal(leaf)]
     failure = errors[0] if len(errors) == 1 else ExceptionGroup("several tasks failed", errors) if errors else None
-    if isinstance(raised, BaseExceptionGroup):
-        return failure, raised.split(Exception)[1]
-    return failure, None if isinstance(raised, Exception) else raised
+    return failure, BaseExceptionGroup("", [raised]).split(Exception)[1]
 
 
 def refuses(failure: Exception) -> bool:

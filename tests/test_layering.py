@@ -59,6 +59,7 @@ BANDS: dict[str, str] = {
     "bridge.*": "C",
     "checks": "C",
     "consumer": "C",
+    "consumer.groups": "C",
     "consumer.presence": "C",
     "db": "C",
     "generic.*": "C",

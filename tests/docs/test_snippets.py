@@ -313,6 +313,28 @@ async def test_application_behind_a_proxy_knows_client_and_scheme(load: Load, se
         assert (await client.get_response())["body"] == b"203.0.113.9 https"
 
 
+async def test_reader_of_news_misses_nothing(load: Load) -> None:
+    news = InMemoryChannelLayer(history={"news": {"messages": 5, "seconds": 600}})
+
+    class News(load("news").News):  # type: ignore[misc]
+        channel_layer = news
+
+    async def answers(since: str | None, count: int) -> list[Any]:
+        async with WebsocketCommunicator(News.as_asgi(), "/") as ws:
+            await ws.connect()
+            await ws.send_json_to({"since": since})
+            return [await ws.receive_json_from() for _ in range(count)]
+
+    [begin] = await answers(None, 1)
+    position = await news.group_send("news", {"type": "news.item", "text": "It rains"})
+    assert begin["recovered"] is False
+    assert await answers(begin["position"], 2) == [
+        {"recovered": True, "position": begin["position"]},
+        {"text": "It rains", "position": position},
+    ]
+    assert await answers("x", 2) == [{"recovered": False, "position": position}, {"recovered": False}]
+
+
 async def test_slow_consumer_is_told_how_many_prices_it_missed(load: Load) -> None:
     small = InMemoryChannelLayer(capacity=2)
     gate = trio.Event()

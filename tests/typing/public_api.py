@@ -19,7 +19,7 @@ from trio_channels.db import aatomic, aclose_old_connections, database_sync_to_a
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer, WebsocketConsumer
 from trio_channels.health import HealthApplication, health
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
-from trio_channels.layers.base import ChannelLayer, DeadLetter, Gap, LayerStatistics
+from trio_channels.layers.base import ChannelLayer, DeadLetter, Gap, History, LayerStatistics, Recovery
 from trio_channels.log import ConnectionFilter
 from trio_channels.proxy_headers import ProxyHeadersMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
@@ -80,7 +80,14 @@ async def uses() -> None:
     layer = InMemoryChannelLayer(capacity=10, overflow="drop_oldest")
     assert_type(layer.statistics(), LayerStatistics)
     async with layer.subscribe("room") as events:
-        assert_type(events, AsyncIterator[dict[str, Any] | Gap])
+        messages: AsyncIterator[dict[str, Any] | Gap] = events
+        async for item in messages:
+            assert_type(item, dict[str, Any] | Gap)
+        assert_type(events.recovery, dict[str, Recovery])
+    assert_type(await layer.group_send("room", {"type": "news.item"}), str | None)
+    assert_type(await layer.history("room", limit=5), History)
+    assert_type(await AsyncConsumer().group_add("room", since="x"), Recovery)
+    assert_type(SyncConsumer().group_add("room"), Recovery)
     InMemoryChannelLayer(overflow="drop")  # type: ignore[arg-type]
     InMemoryChannelLayer(capcity=10)  # type: ignore[call-arg]
     await add("1", 2)  # type: ignore[arg-type]

@@ -28,11 +28,10 @@ from .._threads.database import run_in_thread
 from .._threads.thread import run_in_trio
 from ..exceptions import ChannelLayerUnavailable, UnhandledMessage
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
-from ..layers.base import ChannelLayer, Overflow, Recovery
+from ..layers.base import ChannelLayer, Overflow
 from ..layers.mailbox import Mailbox
 from ..layers.message import Envelope
-from ..sync import async_to_sync
-from .groups import group_add_of
+from .groups import AsyncGroups, SyncGroups
 from .handlers import check_arguments, check_class, find_handlers, handler_name, not_awaitable, why_unhandled
 from .presence import AsyncPresence, SyncPresence
 
@@ -227,7 +226,7 @@ def _framework(cls: type) -> tuple[type, ...]:
     return tuple(base for base in cls.__mro__ if base.__module__.startswith(own))
 
 
-class AsyncConsumer(AsyncPresence, Consumer):
+class AsyncConsumer(AsyncGroups, AsyncPresence, Consumer):
     """A consumer whose handlers are async methods.
 
     Handlers of one connection run one at a time, in order; handlers of different connections interleave at their
@@ -262,22 +261,6 @@ class AsyncConsumer(AsyncPresence, Consumer):
         """
         await self._connection.send(message)
 
-    async def group_add(self, group: str, *, since: str | None = None) -> Recovery:
-        """Join a group. With a position, the handlers get the missed messages first, and then the live ones.
-
-        If the position is not recovered, ``channel_layer_gap`` is called first, with the reason ``not recovered``.
-
-        Args:
-            group: the group's name.
-            since: the position of the last message that the client has seen, as the client gave it.
-
-        Returns:
-            Whether it was recovered, and the position where the membership begins.
-
-        Raises and cancellation: as :meth:`ChannelLayer.group_add`.
-        """
-        return await group_add_of(self, since)(group, self.channel_name)
-
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a background task in the connection's nursery; it ends with the connection at the latest.
 
@@ -290,7 +273,7 @@ class AsyncConsumer(AsyncPresence, Consumer):
         self._connection.start_soon(function, *args, name=name)
 
 
-class SyncConsumer(SyncPresence, Consumer):
+class SyncConsumer(SyncGroups, SyncPresence, Consumer):
     """A consumer whose handlers are plain methods; each call runs on a thread of the pool.
 
     Handlers of one connection run one at a time, in order, but not always on the same thread. Handlers of different
@@ -340,10 +323,6 @@ class SyncConsumer(SyncPresence, Consumer):
             IllegalMessage: the message is malformed or not allowed now.
         """
         self._outbox.put(message)
-
-    def group_add(self, group: str, *, since: str | None = None) -> Recovery:
-        """Join a group; see :meth:`AsyncConsumer.group_add`. Call it on a thread of the consumer."""
-        return async_to_sync(group_add_of(self, since))(group, self.channel_name)
 
     def start_soon(self, function: Callable[..., object], *args: Any, name: object = None) -> None:
         """Run a plain function on a thread of the pool, in the background. The end of the connection waits for it.

@@ -6,7 +6,7 @@ import abc
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from .._asgi.content import NOT_GIVEN, broadcast_message
 from .._asgi.protocol import Message
@@ -16,6 +16,7 @@ from .guard import refuse_channels
 from .history import History, HistoryOptions, HistoryRules, Recovery, no_history
 from .mailbox import Mailbox
 from .message import Envelope, Gap
+from .options import EXPIRY, GROUP_EXPIRY, LayerOptions
 from .patterns import Patterns, require
 from .presence.interface import PresenceMethods
 from .presence.options import PresenceOptions, presence_limits
@@ -40,21 +41,6 @@ __all__ = [
     "WorkSource",
 ]
 
-#: Channels' defaults, in seconds.
-EXPIRY, GROUP_EXPIRY = 60.0, 86_400.0
-
-
-class LayerOptions(TypedDict, total=False):
-    """The options of every channel layer; see :class:`ChannelLayer`."""
-
-    expiry: float
-    group_expiry: float
-    capacity: int
-    channel_capacity: Mapping[str | re.Pattern[str], int] | None
-    overflow: Overflow
-    history: Mapping[str | re.Pattern[str], HistoryOptions] | None
-    presence: PresenceOptions | None
-
 
 class ChannelLayer(PresenceMethods, abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
@@ -67,8 +53,8 @@ class ChannelLayer(PresenceMethods, abc.ABC):
         overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,
             a WebSocket with 1013. ``drop_newest`` and ``drop_oldest`` drop messages, and report them with a
             :class:`Gap`.
-        history: glob or compiled regular expression -> ``{"messages": 200, "seconds": 3600}``, for groups that keep
-            their latest messages: so many, for so long; the first match counts.
+        history: the same for group names -> ``{"messages": 200, "seconds": 3600}``: groups that keep their latest
+            messages, so many, for so long.
         presence: the limits of presence; see :class:`~trio_channels.layers.presence.PresenceOptions`.
 
     Raises:
@@ -187,13 +173,12 @@ class ChannelLayer(PresenceMethods, abc.ABC):
         """Make a channel a member of a group. Adding a member again changes nothing.
 
         With a position, the member first gets the messages behind it, and then the live ones, without a hole or a
-        double. Missed messages do not count against the mailbox' capacity. If the position is too old, of another
-        group, or anything else, the member gets a :class:`Gap` in their place, with the reason ``not recovered``.
+        double. They do not count against the mailbox' capacity. Where that is not possible, the member gets a
+        :class:`Gap` in their place, with the reason ``not recovered``.
 
         Args:
             group: 1 to 99 ASCII letters, digits, hyphens, underscores and periods.
-            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`; with `since` one of this
-                process.
+            channel: a connection's ``channel_name``, or the name of a :meth:`new_channel`; with `since` in this run.
             since: the position of the last message that the receiver has seen; it may come from a client.
 
         Returns:
@@ -222,8 +207,7 @@ class ChannelLayer(PresenceMethods, abc.ABC):
     async def group_send(self, group: str, message: Message, *, exclude: str | Iterable[str] = ()) -> str | None:
         """Send a message to every member of a group. A member whose mailbox is full does not make the call fail.
 
-        In a group with history, receivers find the message's position in it, under the key ``history``:
-        ``{"group": "room", "position": "..."}``.
+        In a group with history it arrives with the key ``history``: ``{"group": "room", "position": "..."}``.
 
         Args:
             group: the group's name. It may have no members.
@@ -287,9 +271,8 @@ class ChannelLayer(PresenceMethods, abc.ABC):
             limit: most messages: the first ones behind `since`; without it the newest ones. None: all that are kept.
 
         Raises:
-            InvalidNameError: the group name breaks the rules.
             InvalidChannelLayerError: the layer has no history, or the limit is not an int above 0.
-            ChannelLayerUnavailable: the backend did not answer in time.
+            InvalidNameError, ChannelLayerUnavailable: as :meth:`group_send`.
 
         Cancellation: nothing is changed.
         """

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from .history import NOT_RECOVERED, Recovery
 from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap, Place
 
@@ -92,3 +93,14 @@ class Joining(Mailbox):
 def is_behind(floor: Place | None, place: Place | None) -> bool:
     """Whether a message comes after a place. True if that is not known: they are not of one history."""
     return floor is None or place is None or place[0] != floor[0] or place[1:] > floor[1:]
+
+
+def outcome_of_join(counters: Counters, since: object, recovery: Recovery) -> Gap | None:
+    """Count the outcome of a join with a position; returns the gap that its member gets."""
+    if since is None:
+        return None
+    if recovery.recovered:
+        counters.recovered += 1
+        return None
+    counters.not_recovered += 1
+    return Gap(None, NOT_RECOVERED)

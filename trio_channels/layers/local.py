@@ -15,8 +15,9 @@ from .._limits import Overflow
 from ..exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from . import names
 from .base import ChannelLayer, LayerOptions, LayerStatistics
-from .history import NOT_RECOVERED, Recovery, position_of
+from .history import NO_HISTORY, position_of
 from .hub import Hub
+from .joining import outcome_of_join
 from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap, Place
 from .presence.local import LocalPresence
@@ -89,14 +90,9 @@ class LocalDelivery(LocalPresence, ChannelLayer):
         return ""
 
     def _envelope(
-        self,
-        message: Message,
-        exclude: frozenset[str] = frozenset(),
-        place: Place | None = None,
-        *,
-        replayed: bool = False,
+        self, message: Message, exclude: frozenset[str] = frozenset(), place: Place | None = None
     ) -> Envelope:
-        return Envelope(message, trio.current_time() + self.expiry, exclude, place, replayed=replayed)
+        return Envelope(message, trio.current_time() + self.expiry, exclude, place)
 
     def _is_member(self, hub: Hub, group: str, channel: str, since: object) -> bool:
         """Whether a channel is a member already; raises InvalidChannelLayerError if it cannot get missed messages."""
@@ -109,15 +105,11 @@ class LocalDelivery(LocalPresence, ChannelLayer):
             )
         return True
 
-    def _count_recovery(self, hub: Hub, since: object, recovery: Recovery) -> Gap | None:
-        """Count the outcome of a join; returns the gap that its member gets."""
-        if since is None:
-            return None
-        if recovery.recovered:
-            hub.counters.recovered += 1
-            return None
-        hub.counters.not_recovered += 1
-        return Gap(None, NOT_RECOVERED)
+    def _join_plainly(self, hub: Hub, group: str, mailbox: Mailbox, since: object) -> None:
+        """Make a mailbox a member without the messages that it has missed."""
+        hub.join(group, mailbox)
+        if (gap := outcome_of_join(hub.counters, since, NO_HISTORY)) is not None:
+            mailbox.put_gap(gap)
 
     def open_mailbox(
         self,

@@ -24,6 +24,7 @@ import trio
 from .._asgi.protocol import Message
 from .._limits import OVERFLOW, Overflow
 from ..exceptions import InvalidChannelLayerError
+from .holes import Hole, merge
 from .message import Counters, Envelope, Gap
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ _CONSEQUENCE: dict[Overflow, str] = {
     "drop_oldest": "dropping the oldest",
     "drop_newest": "dropping the newest",
 }
-
-
-#: A place where messages are missing: reason -> number of messages, or None where it is not known.
-Hole = dict[str, int | None]
 
 
 #: The entries of every mailbox in which no message has waited yet. An empty deque takes 600 bytes.
@@ -146,7 +143,7 @@ class Mailbox:
 
     @property
     def target(self) -> Mailbox:
-        """The mailbox that gets what is put in now; another one while it joins a group with history."""
+        """The mailbox that gets what is put in now; see :class:`~trio_channels.layers.joining.Joining`."""
         return self
 
     @property
@@ -205,7 +202,7 @@ class Mailbox:
         deleted, self._waiting, self._limit = self._waiting, 0, self.capacity
         for entry in self._entries:
             if not isinstance(entry, Envelope):
-                _merge(self._hole, entry)
+                merge(self._hole, entry)
         self._entries.clear()
         return deleted
 
@@ -236,7 +233,7 @@ class Mailbox:
             self._append(hole)
         else:
             hole = last
-        _merge(hole, {reason: lost})
+        merge(hole, {reason: lost})
 
     def _make_room(self) -> bool:
         """Make room for one message by the overflow rule; returns whether there is room now."""
@@ -272,7 +269,7 @@ class Mailbox:
     def _drop_first(self) -> None:
         self._remove_first()
         self._dropped += 1
-        _merge(self._hole, {"overflow": 1})
+        merge(self._hole, {"overflow": 1})
 
     def _remove_first(self) -> Envelope:
         """Take the first entry out; the caller has removed the holes before it."""
@@ -288,13 +285,13 @@ class Mailbox:
         while entries:
             head = entries[0]
             if not isinstance(head, Envelope):
-                _merge(self._hole, head)
+                merge(self._hole, head)
                 entries.popleft()
             elif head.expires_at <= now:
                 self._remove_first()
                 self._expired += 1
                 self._counters.expired += 1
-                _merge(self._hole, {"expired": 1})
+                merge(self._hole, {"expired": 1})
             else:
                 break
         return self._waiting < self._limit
@@ -357,10 +354,3 @@ class Mailbox:
 
 def _end_of_channel(_failure: str | None) -> Exception:
     return trio.EndOfChannel()
-
-
-def _merge(hole: Hole, more: Hole) -> None:
-    """Add the counts of one hole to another; None stays None."""
-    for reason, lost in more.items():
-        before = hole.get(reason, 0)
-        hole[reason] = None if before is None or lost is None else before + lost

@@ -50,11 +50,13 @@ def commands_of_the_package() -> set[str]:
 
 
 async def use_everything(hosts: Any, **options: Any) -> None:
-    layer = RedisStreamsChannelLayer(hosts=hosts, **options)
+    layer = RedisStreamsChannelLayer(hosts=hosts, history={"kept": {"messages": 5, "seconds": 60}}, **options)
     async with layer, layer.subscribe("room") as events:
         with trio.fail_after(30):
             await layer.group_send("room", LAST)
             assert await anext(events) == LAST
+            position = await layer.group_send("kept", LAST)
+            assert (await layer.history("kept", since=position)).recovered
             channel = await layer.new_channel()
             await layer.send(channel, LAST)
             assert await layer.receive(channel) == LAST

@@ -12,6 +12,7 @@ import trio
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.base import Gap, Recovery
 from trio_channels.layers.redis import RedisStreamsChannelLayer, probe
+from trio_channels.layers.redis import history as redis_history
 from trio_channels.layers.redis.history import Reading
 from trio_channels.layers.redis.positions import format_position
 from trio_channels.layers.redis.scripts import HISTORY_EPOCH
@@ -205,6 +206,17 @@ async def test_position_before_an_old_message_is_not_recovered(url: str) -> None
         await redis(url, "XADD", key_of(layer), "*", *fields)
         found = await layer.history("room", since=since)
         assert (found.messages, found.recovered) == ((), False)
+
+
+async def test_renewals_of_many_groups_are_not_remembered_for_ever(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_history, "REMEMBERED_GROUPS", 2)
+    [layer] = make_layers(url, history=HISTORY)
+    async with layer:
+        for number in range(3):
+            await layer.group_send(f"room{number}", message(1))
+        history = layer._session().shard_for("room").history
+        assert list(history.keeps._renew_at) == ["room2"]
+        assert repr(history).startswith("<ShardHistory of Redis shard {")
 
 
 async def test_history_outlives_its_last_message(url: str) -> None:

@@ -16,9 +16,10 @@ from .. import names
 from ..base import LayerOptions, LayerStatistics
 from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_limit, check_unstamped
 from ..hub import Hub
+from ..joining import outcome_of_join
 from ..local import LocalDelivery
 from ..mailbox import Mailbox
-from ..message import round_trip
+from ..message import Envelope, round_trip
 from ..presence.table import PresenceTable
 from ..work import WorkQueue
 from .history import KeptMessage, MemoryHistories
@@ -138,28 +139,24 @@ class InMemoryChannelLayer(LocalDelivery):
             return NO_HISTORY
         rule = self._histories.of(group)
         if rule is None:
-            hub.join(group, mailbox)
-            if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
-                mailbox.put_gap(gap)
+            self._join_plainly(hub, group, mailbox, since)
             return NO_HISTORY
         with self._kept.lock:
             joining = hub.join_later(group, mailbox)
             found = self._kept.read(group, rule, since)
         missed = [
-            self._envelope(kept.message, place=kept.place, replayed=True)
+            Envelope(kept.message, trio.current_time() + self.expiry, place=kept.place, replayed=True)
             for kept in found.messages
             if found.recovered and channel not in kept.exclude
         ]
         recovery = Recovery(found.recovered, since if found.recovered else found.position, len(missed))
-        joining.begin(found.newest, missed, self._count_recovery(hub, since, recovery))
+        joining.begin(found.newest, missed, outcome_of_join(hub.counters, since, recovery))
         return recovery
 
     def _join_elsewhere(self, hub: Hub, group: str, channel: str, since: str | None) -> None:
         mailbox = hub.mailboxes.get(channel)
         if mailbox is not None:
-            hub.join(group, mailbox)
-            if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
-                mailbox.put_gap(gap)
+            self._join_plainly(hub, group, mailbox, since)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. Cancellation: atomic; a cancelled call has discarded nothing."""
@@ -184,7 +181,17 @@ class InMemoryChannelLayer(LocalDelivery):
             self._warn(group)
         here = self._hub()
         if (rule := self._histories.of(group)) is not None:
-            return await self._send_kept(here, group, copy, others, rule)
+            check_unstamped(group, copy)
+            if here.has_turn or here.is_large(group):
+                scheduled = await self._send_kept_in_turn(here, group, copy, others, rule)
+            else:
+                scheduled = self._keep_and_fan_out(here, group, copy, others, rule)
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            if scheduled is not None:
+                with trio.CancelScope(shield=True):
+                    await scheduled.wait()
+            position: str = copy[KEY]["position"]
+            return position
         if here.is_large(group):
             async with here.turn():
                 self._fan_out_elsewhere(here, group, copy, others)
@@ -212,27 +219,16 @@ class InMemoryChannelLayer(LocalDelivery):
         # The expiry is computed here: each Trio run has a clock of its own.
         hub.in_turn(partial(hub.fan_out, group, self._envelope(message, exclude)))
 
-    async def _send_kept(
+    async def _send_kept_in_turn(
         self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
-    ) -> str:
-        """As :meth:`group_send`, to a group with history."""
-        check_unstamped(group, message)
-        keep = partial(self._keep, here, group, message, exclude, rule)
-        if here.is_large(group):
-            async with here.turn():
-                kept, scheduled = keep()
-                if scheduled is None:
-                    await here.fan_out_in_parts(group, self._envelope(message, exclude, kept.place))
-        elif here.has_turn:
-            kept, scheduled = await here.after_turn(partial(self._keep_and_fan_out, here, group, keep))
-        else:
-            kept, scheduled = self._keep_and_fan_out(here, group, keep)
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        if scheduled is not None:
-            with trio.CancelScope(shield=True):
-                await scheduled.wait()
-        position: str = kept.message[KEY]["position"]
-        return position
+    ) -> trio.Event | None:
+        if not here.is_large(group):
+            return await here.after_turn(partial(self._keep_and_fan_out, here, group, message, exclude, rule))
+        async with here.turn():
+            kept, scheduled = self._keep(here, group, message, exclude, rule)
+            if scheduled is None:
+                await here.fan_out_in_parts(group, self._envelope(message, exclude, kept.place))
+        return scheduled
 
     def _keep(
         self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
@@ -244,21 +240,20 @@ class InMemoryChannelLayer(LocalDelivery):
         here.counters.group_sent += 1
         with self._kept.lock:
             kept = self._kept.keep(group, rule, message, exclude)
-            hubs = self._all_hubs()
-            if len(hubs) == 1:
+            if len(self._hubs) == 1:
                 return kept, None
             done = trio.Event()
-            for hub in hubs:
+            for hub in self._all_hubs():
                 self._in_run_of(hub, partial(self._deliver_kept, hub, group, kept, done if hub is here else None))
             return kept, done
 
     def _keep_and_fan_out(
-        self, here: Hub, group: str, keep: Callable[[], tuple[KeptMessage, trio.Event | None]]
-    ) -> tuple[KeptMessage, trio.Event | None]:
-        kept, scheduled = keep()
+        self, here: Hub, group: str, message: Message, exclude: frozenset[str], rule: HistoryRule
+    ) -> trio.Event | None:
+        kept, scheduled = self._keep(here, group, message, exclude, rule)
         if scheduled is None:
-            here.fan_out(group, self._envelope(kept.message, kept.exclude, kept.place))
-        return kept, scheduled
+            here.fan_out(group, self._envelope(message, exclude, kept.place))
+        return scheduled
 
     def _deliver_kept(self, hub: Hub, group: str, kept: KeptMessage, done: trio.Event | None) -> None:
         def deliver() -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..._asgi.protocol import Message
 from ..history import HistoryRule, may_be_position, stamp
@@ -20,8 +21,7 @@ from ..message import Place
 SWEEP_INTERVAL = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class KeptMessage:
+class KeptMessage(NamedTuple):
     """A message of a history, as members get it."""
 
     place: Place
@@ -38,12 +38,9 @@ class _GroupHistory:
     messages: deque[KeptMessage] = field(default_factory=deque)
     used_at: float = 0.0
 
-    def position(self, number: int) -> str:
-        return f"{self.epoch}-{number}"
-
     def forget_old(self, now: float) -> None:
         messages = self.messages
-        while messages and (len(messages) > self.rule.messages or messages[0].sent_at <= now - self.rule.seconds):
+        while messages and messages[0].sent_at <= now - self.rule.seconds:
             messages.popleft()
 
 
@@ -62,13 +59,13 @@ class Reading:
 
 
 class MemoryHistories:
-    """The histories. Its methods are thread-safe.
+    """The histories. Its methods are thread-safe, but for :meth:`keep`.
 
     Args:
         forget_after: seconds after which an unused history begins again.
 
     Attributes:
-        lock: whoever holds it sees no message between those that were kept and those that were scheduled for delivery.
+        lock: whoever holds it sees no message that was kept, and not scheduled for delivery.
     """
 
     def __init__(self, forget_after: float) -> None:
@@ -91,35 +88,37 @@ class MemoryHistories:
     def _of(self, group: str, rule: HistoryRule) -> _GroupHistory:
         at = now()
         if at >= self._sweep_at:
-            self._sweep(at)
+            self._sweep(at)  # also deletes old messages
         found = self._groups.get(group)
         if found is None:
             found = self._groups[group] = _GroupHistory(rule)
         found.used_at = at
-        found.forget_old(at)
         return found
 
     def _sweep(self, at: float) -> None:
         self._sweep_at = at + SWEEP_INTERVAL
         for group, found in list(self._groups.items()):
+            found.forget_old(at)
             if found.used_at < at - max(self._forget_after, found.rule.seconds):
                 del self._groups[group]
 
     def keep(self, group: str, rule: HistoryRule, message: Message, exclude: frozenset[str]) -> KeptMessage:
-        """Give a message its position, and keep it."""
-        with self.lock:
-            found = self._of(group, rule)
-            found.newest += 1
-            stamp(message, group, found.position(found.newest))
-            kept = KeptMessage((found.epoch, found.newest, 0), message, exclude, found.used_at)
-            found.messages.append(kept)
-            found.forget_old(found.used_at)
-            return kept
+        """Give a message its position, and keep it. The caller holds the lock."""
+        found = self._of(group, rule)
+        found.newest = number = found.newest + 1
+        stamp(message, group, f"{found.epoch}-{number}")
+        kept = KeptMessage((found.epoch, number, 0), message, exclude, found.used_at)
+        messages = found.messages
+        messages.append(kept)
+        if len(messages) > rule.messages:
+            messages.popleft()
+        return kept
 
     def read(self, group: str, rule: HistoryRule, since: object, limit: int | None = None) -> Reading:
         """The messages behind a position, the first ones; without a position the newest ones."""
         with self.lock:
             found = self._of(group, rule)
+            found.forget_old(found.used_at)
             kept, newest = list(found.messages), (found.epoch, found.newest, 0)
             if since is None:
                 chosen, recovered = kept if limit is None else kept[-limit:], False
@@ -128,7 +127,7 @@ class MemoryHistories:
                 recovered = 0 <= missed <= len(kept)
                 chosen = kept[len(kept) - missed :][:limit] if recovered else []
             last = chosen[-1].place[1] if chosen else found.newest
-            return Reading(chosen, recovered, newest, found.position(last))
+            return Reading(chosen, recovered, newest, f"{found.epoch}-{last}")
 
     def clear(self) -> None:
         """Forget all."""

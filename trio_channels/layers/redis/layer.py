@@ -14,12 +14,10 @@ from ..._limits import COUNT, SECONDS, Overflow, Rule
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
 from ..base import LayerOptions
-from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_limit, check_unstamped
-from ..joining import is_behind
-from ..mailbox import Mailbox
-from ..message import Place
+from ..history import NO_HISTORY, History, Recovery, check_limit, check_unstamped
 from ..subscription import Subscription
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
+from .joining import join_with_history
 from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
@@ -217,41 +215,10 @@ class RedisStreamsChannelLayer(OpenableLayer):
             await memberships.wait_until_joined(group)
             return NO_HISTORY
         if rule is not None:
-            return await self._join(session, group, mailbox, since, rule)
-        hub.join(group, mailbox)
-        if (gap := self._count_recovery(hub, since, NO_HISTORY)) is not None:
-            mailbox.put_gap(gap)
+            return await join_with_history(hub, session.shard_for(group), group, mailbox, since, rule, self.expiry)
+        self._join_plainly(hub, group, mailbox, since)
         await memberships.wait_until_joined(group)
         return NO_HISTORY
-
-    async def _join(
-        self, session: Session, group: str, mailbox: Mailbox, since: str | None, rule: HistoryRule
-    ) -> Recovery:
-        """First join, then read: a message that comes meanwhile is held, and dropped if it has been read, too."""
-        hub, shard = session.hub, session.shard_for(group)
-        joining = hub.join_later(group, mailbox)
-        try:
-            await shard.memberships.wait_until_joined(group)
-            found = await shard.history.read(group, rule, since, 0 if since is None else rule.messages)
-        except BaseException:
-            if hub.has_joining(group, joining):
-                hub.leave(group, mailbox.name)
-            raise
-        if not hub.has_joining(group, joining):  # it has left, or was flushed, meanwhile
-            return NO_HISTORY
-        floor: Place | None = found.newest
-        position, recovered = found.position, found.recovered
-        skipped = joining.skipped
-        if skipped is not None and is_behind(floor, skipped.place):
-            floor, position, recovered = skipped.place, skipped.message[KEY]["position"], False
-        missed = [
-            self._envelope(kept.message, place=kept.place, replayed=True)
-            for kept in found.messages
-            if recovered and mailbox.name not in kept.exclude
-        ]
-        recovery = Recovery(recovered, since if recovered else position, len(missed))
-        joining.begin(floor, missed, self._count_recovery(hub, since, recovery))
-        return recovery
 
     async def history(self, group: str, *, since: str | None = None, limit: int | None = None) -> History:
         """See :meth:`ChannelLayer.history`.

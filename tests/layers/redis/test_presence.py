@@ -123,11 +123,10 @@ async def test_nobody_is_dead_to_a_process_without_an_inbox(url: str) -> None:
 
 async def test_closing_layer_tells_its_leaves(url: str) -> None:
     here, there = make_layers(url, url)
-    async with there, there.subscribe_presence("room") as events:
-        async with here, here.track("room", "ann"):
-            await until_state(events, lambda state: "ann" in state)
-            await here.close()
-            await until_state(events, lambda state: not state)
+    async with there, there.subscribe_presence("room") as events, here, here.track("room", "ann"):
+        await until_state(events, lambda state: "ann" in state)
+        await here.close()
+        await until_state(events, lambda state: not state)
     assert await keys(url, there) == set()
 
 
@@ -370,9 +369,7 @@ async def test_malformed_change_is_skipped(url: str, caplog: pytest.LogCaptureFi
     async with here, there, there.subscribe_presence("room") as events:
         shard = here._session().shards[0]
         blob = here._codec.pack(GROUP, "room:presence", {"type": presence.CHANGE, "joins": "nonsense"})
-        await shard.pipeline.call_combined(
-            shard.group_sends, shard.group_sends.part("room:presence", blob), len(blob)
-        )
+        await shard.pipeline.call_combined(shard.group_sends, shard.group_sends.part("room:presence", blob), len(blob))
         async with here.track("room", "ann"):
             await until_state(events, lambda state: "ann" in state)
         assert "a message about the presence of 'room' is skipped" in caplog.text
@@ -393,9 +390,7 @@ async def test_large_changes_are_sent_in_parts(url: str, monkeypatch: pytest.Mon
         with here.open_mailbox() as mailbox:
             async with trio.open_nursery() as nursery:
                 for number in range(20):
-                    nursery.start_soon(
-                        here.track_channel, "room", mailbox.name, f"k{number}", {"x": "y" * 1_000}
-                    )
+                    nursery.start_soon(here.track_channel, "room", mailbox.name, f"k{number}", {"x": "y" * 1_000})
             await until_state(events, lambda state: len(state) == 20)
 
 

@@ -29,7 +29,7 @@ async def track(layer: Any, channel: str, number: int) -> None:
     await layer.track_channel(GROUP, channel, f"user-{number}", {"name": f"User {number}"})
 
 
-async def add(layer: Any, channel: str, number: int) -> None:
+async def add(layer: Any, channel: str, _number: int) -> None:
     await layer.group_add(GROUP, channel)
 
 

@@ -1,7 +1,10 @@
-from django.http import HttpRequest, JsonResponse
+import logging
 
+from django.http import HttpRequest, JsonResponse
 from trio_channels import WebSocket, websocket
 from trio_channels.layers import get_channel_layer
+
+logger = logging.getLogger(__name__)
 
 
 @websocket
@@ -18,6 +21,6 @@ async def who(request: HttpRequest) -> JsonResponse:
 
 async def count() -> None:
     async with get_channel_layer().subscribe_presence("lobby") as changes:
-        print(f"{len(changes.state)} keys are here")
+        logger.info("%d keys are here", len(changes.state))
         async for _ in changes:
-            print(f"{len(changes.state)} keys are here")
+            logger.info("%d keys are here", len(changes.state))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
 import subprocess
@@ -187,9 +188,10 @@ async def test_consumer_shows_who_is_here(load: Load, layer: InMemoryChannelLaye
 
 
 async def test_blocks_and_views_show_who_is_here(
-    load: Load, layer: InMemoryChannelLayer, capsys: pytest.CaptureFixture[str]
+    load: Load, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocks = load("who_is_here_blocks")
+    caplog.set_level(logging.INFO, blocks.__name__)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(blocks.count)
         await trio.testing.wait_all_tasks_blocked()
@@ -201,7 +203,7 @@ async def test_blocks_and_views_show_who_is_here(
             assert list(json.loads(response.content)) == ["a guest"]
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert capsys.readouterr().out.splitlines()[:2] == ["0 keys are here", "1 keys are here"]
+    assert caplog.messages[:2] == ["0 keys are here", "1 keys are here"]
 
 
 async def test_native_chat_tells_where_messages_are_missing(load: Load) -> None:

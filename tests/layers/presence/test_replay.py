@@ -109,7 +109,7 @@ def metas(state: dict[str, list[dict[str, Any]]]) -> dict[str, list[int]]:
     return {key: sorted(meta["meta"] for meta in metas) for key, metas in plain(state).items()}
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(script=st.lists(steps, max_size=30), grace=st.sampled_from([0, 0.5, 2.0]))
 def test_replay_is_the_state_in_memory(script: list[tuple[Any, ...]], grace: float) -> None:
     async def main() -> None:
@@ -142,7 +142,7 @@ def test_replay_is_the_state_over_redis(redis_server: RedisServer, script: list[
                 await _settles(lambda: world.expected_state(), layers)
                 with trio.fail_after(20):
                     for number in world.states:
-                        while metas(await world.replay(number)) != world.expected_state():
+                        while metas(await world.replay(number)) != world.expected_state():  # noqa: ASYNC110
                             await trio.sleep(0.01)
 
     trio.run(main)
@@ -151,7 +151,7 @@ def test_replay_is_the_state_over_redis(redis_server: RedisServer, script: list[
 async def _settles(expected: Callable[[], Any], layers: list[ChannelLayer]) -> None:
     with trio.fail_after(20):
         for layer in layers:
-            while metas(await layer.presence("room")) != expected():
+            while metas(await layer.presence("room")) != expected():  # noqa: ASYNC110
                 await trio.sleep(0.005)
 
 
@@ -168,7 +168,7 @@ changes = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(script=st.lists(st.tuples(changes, st.sampled_from([0.0, 0.05, 0.2, 1.5])), max_size=25))
 def test_view_takes_any_changes(script: list[tuple[Change, float]]) -> None:
     """Also those that no process sends: ends that come twice, references that come back."""

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from trio_channels.exceptions import (
+    ChannelLayerUnavailable,
     InvalidChannelLayerError,
     InvalidNameError,
     MessageNotEncodable,
@@ -331,6 +332,16 @@ async def test_gap_is_followed_by_watching_again(make_pair: MakePair) -> None:
                 state = await pair.there.watch_presence("room", mailbox.name)
                 assert set(state) == {"ann"}
                 assert not state.apply(await next_of(mailbox))  # it was in the mailbox before
+
+
+async def test_broken_layer_ends_the_events(pair: Pair) -> None:
+    async with pair.there.subscribe_presence("room") as events:
+        pair.there._hub().fail("on purpose")  # type: ignore[attr-defined]
+        with pytest.raises(ChannelLayerUnavailable, match="the channel layer is broken: on purpose"):
+            await anext(events)
+    async with pair.there.subscribe_presence("room") as events:
+        pass
+    assert [event async for event in events] == []
 
 
 async def test_flush_keeps_who_is_there(pair: Pair) -> None:

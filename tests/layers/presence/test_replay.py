@@ -192,6 +192,41 @@ def test_view_takes_any_changes(script: list[tuple[Change, float]]) -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+async def test_key_that_comes_and_goes_at_once_is_not_told(autojump_clock: trio.testing.MockClock) -> None:
+    layer = InMemoryChannelLayer()
+    with layer.open_mailbox() as mailbox:
+        await layer.watch_presence("room", mailbox.name)
+        view = layer._hub().presence.views["room"]  # type: ignore[union-attr]
+        for change in (Change(joins=[TRACKINGS[0]]), Change(joins=[TRACKINGS[3]]), Change(leaves=["q.1"])):
+            view.apply(change)
+        await trio.sleep(1)
+        event = mailbox.get_nowait()
+        assert isinstance(event, dict)
+        assert event["arrived"] == ["a"]
+        assert mailbox.get_nowait() is None
+        view.apply(Change(leaves=["p.1"]))
+        event = mailbox.get_nowait()
+        assert isinstance(event, dict)
+        assert event["departed"] == ["a"]
+
+
+async def test_grace_begins_again_with_each_end(autojump_clock: trio.testing.MockClock) -> None:
+    layer = InMemoryChannelLayer(presence={"grace": 10})
+    async with layer.subscribe_presence("room") as events:
+        view = layer._hub().presence.views["room"]  # type: ignore[union-attr]
+        view.apply(Change(joins=[("p.1", "ann", {})]))
+        view.apply(Change(held=["p.1"]))
+        await trio.sleep(5)
+        view.apply(Change(joins=[("p.1", "ann", {})]))  # told once more: it is there after all
+        view.apply(Change(held=["p.1"]))
+        await trio.sleep(9)
+        assert set(view.snapshot()) == {"ann"}
+        await trio.sleep(2)
+        assert view.snapshot() == {}
+        assert (await anext(events))["arrived"] == ["ann"]
+        assert (await anext(events))["departed"] == ["ann"]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_alarm_calls_in_order_of_time(autojump_clock: trio.testing.MockClock, count: int) -> None:
     alarm, called = Alarm(), []

@@ -334,6 +334,17 @@ async def test_gap_is_followed_by_watching_again(make_pair: MakePair) -> None:
                 assert not state.apply(await next_of(mailbox))  # it was in the mailbox before
 
 
+async def test_subscriber_with_a_gap_gets_no_change_twice(pair: Pair) -> None:
+    async with pair.there.subscribe_presence("room") as events, pair.there.subscribe_presence("room") as quick:
+        events._mailbox.put_gap(Gap(1, "test"))  # type: ignore[attr-defined]
+        async with pair.here.track("room", "ann"):
+            await until(quick, lambda state: "ann" in state)
+            taken = await until(events, lambda state: "ann" in state)
+            async with pair.here.track("room", "bob"):
+                taken += await until(events, lambda state: "bob" in state)
+                assert [event["arrived"] for event in taken] == [["ann"], ["bob"]]
+
+
 async def test_broken_layer_ends_the_events(pair: Pair) -> None:
     async with pair.there.subscribe_presence("room") as events:
         pair.there._hub().fail("on purpose")  # type: ignore[attr-defined]

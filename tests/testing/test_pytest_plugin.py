@@ -253,7 +253,7 @@ async def test_stuck():
     await sync_to_async(threading.Event().wait)(60)
 """
     )
-    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=120)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stderr.fnmatch_lines(
         ["*::test_stuck was cancelled: *", "*<test 'test_stuck'> at *", "*most recent call first*", "* in wait"]
@@ -281,7 +281,7 @@ async def test_any(stuck):
     pass
 """
     )
-    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=120)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stderr.fnmatch_lines(["*::test_any has not ended after 0.5 seconds, and could not be cancelled*"])
 
@@ -303,7 +303,7 @@ async def test_never_reached():
     print("reached")
 """
     )
-    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=30)
+    result = pytester.runpytest_subprocess(*ARGUMENTS, "-p", "no:faulthandler", timeout=120)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stderr.fnmatch_lines(
         ["*::test_frozen has not ended after 0.5 seconds*", "*most recent call first*", "*in test_frozen"]

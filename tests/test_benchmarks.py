@@ -29,7 +29,7 @@ SIDES = [
         workload,
         side,
         id=f"{workload.name}-{side}",
-        marks=[needs_redis] if workload.name in ("p3_redis", "p13_history") else [],
+        marks=[needs_redis] if workload.name in ("p3_redis", "p13_history", "p13_presence") else [],
     )
     for workload in workloads()
     for side in workload.sides

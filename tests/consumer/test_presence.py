@@ -100,12 +100,15 @@ async def test_consumer_tracks_watches_and_leaves(layer: InMemoryChannelLayer, r
 
 @both
 async def test_crash_ends_what_it_tracks(layer: InMemoryChannelLayer, room: Room) -> None:
+    async def crash() -> None:
+        async with connected(room, layer, "/ann") as ann:
+            await ann.receive_json_from()
+            await ann.send_json_to(["fail"])
+            await ann.receive_output()
+
     async with layer.subscribe_presence("room") as events:
         with pytest.raises(KeyError, match="on purpose"):
-            async with connected(room, layer, "/ann") as ann:
-                await ann.receive_json_from()
-                await ann.send_json_to(["fail"])
-                await ann.receive_output()
+            await crash()
         with trio.fail_after(PATIENCE):
             assert [(await anext(events))["departed"] for _ in "12"] == [[], ["/ann"]]
 
@@ -134,12 +137,15 @@ async def test_overflow_ends_what_it_tracks(layer: InMemoryChannelLayer) -> None
 
 
 async def test_too_many_keys_are_an_error_of_the_handler(layer: InMemoryChannelLayer) -> None:
-    with pytest.raises(TooManyTrackedKeys):
+    async def track_three() -> None:
         async with connected(AsyncRoom, layer, "/ann") as ann:
-            await ann.send_json_to(["track", "room", "second"])
-            await ann.send_json_to(["track", "room", "third"])
+            for key in ("second", "third"):
+                await ann.send_json_to(["track", "room", key])
             while (await ann.receive_output())["type"] != "websocket.close":
                 pass
+
+    with pytest.raises(TooManyTrackedKeys):
+        await track_three()
 
 
 @both
@@ -147,10 +153,13 @@ async def test_presence_without_a_layer_says_what_is_missing(room: Room) -> None
     class Lonely(room):  # type: ignore[valid-type, misc]
         channel_layer_alias = "missing"
 
-    with pytest.raises(InvalidChannelLayerError, match="Lonely needs a channel layer for presence.*'missing'"):
+    async def connect() -> None:
         async with WebsocketCommunicator(Lonely.as_asgi(layer=None), "/") as client:
             await client.connect()
             await client.receive_output()
+
+    with pytest.raises(InvalidChannelLayerError, match=r"Lonely needs a channel layer for presence.*'missing'"):
+        await connect()
 
 
 class AsyncMute(AsyncJsonWebsocketConsumer):
@@ -165,9 +174,12 @@ class SyncMute(JsonWebsocketConsumer):
 
 @pytest.mark.parametrize("consumer", [AsyncMute, SyncMute], ids=["async", "sync"])
 async def test_watching_needs_a_handler(consumer: type[AsyncMute] | type[SyncMute]) -> None:
-    with pytest.raises(ConfigurationError, match=r"add a method presence_diff\(self, event\)"):
+    async def connect() -> None:
         async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
             await client.connect()
+
+    with pytest.raises(ConfigurationError, match=r"add a method presence_diff\(self, event\)"):
+        await connect()
 
 
 async def test_websocket_function_tracks_in_a_block(layer: InMemoryChannelLayer) -> None:

@@ -80,6 +80,7 @@ class Hub:
             self.leave(group, mailbox.name)
         if mailbox.presence is not None:
             mailbox.presence.end()
+            mailbox.presence = None  # it refers back to the mailbox
         self.mailboxes.pop(mailbox.name, None)
         mailbox.close()
 

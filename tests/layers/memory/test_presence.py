@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 
 from trio_channels.layers import InMemoryChannelLayer, PresenceState
 
@@ -95,12 +96,11 @@ async def test_keys_of_an_ended_run_do_not_count(layer: InMemoryChannelLayer) ->
 
 async def test_cancelled_call_is_atomic(layer: InMemoryChannelLayer) -> None:
     for number in range(1, 100):
-        with layer.open_mailbox() as mailbox:
-            with cancelled_at_checkpoint(number) as scope:
-                await layer.track_channel("room", mailbox.name, "ann")
-                await layer.untrack_channel("room", mailbox.name, "ann")
-                await layer.watch_presence("room", mailbox.name)
-                await layer.unwatch_presence("room", mailbox.name)
+        with layer.open_mailbox() as mailbox, cancelled_at_checkpoint(number) as scope:
+            await layer.track_channel("room", mailbox.name, "ann")
+            await layer.untrack_channel("room", mailbox.name, "ann")
+            await layer.watch_presence("room", mailbox.name)
+            await layer.unwatch_presence("room", mailbox.name)
         assert await layer.presence("room") == {}
         assert layer.statistics().channels == 0
         hub = layer._hub()
@@ -110,8 +110,7 @@ async def test_cancelled_call_is_atomic(layer: InMemoryChannelLayer) -> None:
             break
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_cancelled_iteration_loses_no_change() -> None:
+async def test_cancelled_iteration_loses_no_change(autojump_clock: trio.testing.MockClock) -> None:
     layer = InMemoryChannelLayer(channel_capacity={"watcher*": 1})
     for number in range(1, 100):
         async with (

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
 from trio_channels.exceptions import (
+    ChannelLayerUnavailable,
     InvalidChannelLayerError,
     InvalidNameError,
     MessageNotEncodable,
     MessageTooLarge,
     TooManyTrackedKeys,
 )
-from trio_channels.layers import Gap, PresenceState
+from trio_channels.layers import Gap, InMemoryChannelLayer, PresenceState
 from trio_channels.layers.base import ChannelLayer
 from trio_channels.layers.mailbox import Mailbox
+from trio_channels.layers.redis import RedisStreamsChannelLayer
 
 from .conftest import DEADLINE, MakePair, Pair, eventually, plain, until
 
@@ -117,56 +120,60 @@ async def test_channel_that_is_not_here_tracks_and_watches_nothing(pair: Pair) -
 
 
 async def test_presence_has_nothing_to_do_with_members(pair: Pair) -> None:
-    async with pair.here.subscribe("room") as members, pair.here.track("room", "ann"):
-        async with pair.there.subscribe_presence("room") as events:
-            assert set(events.state) == {"ann"}
-            seen = pair.there.statistics()
-            assert (pair.here.statistics().memberships, seen.channels) == (1, 1 + 2 * (pair.here is pair.there))
-            await pair.here.group_send("room", {"type": "hello"})
-            with trio.fail_after(DEADLINE):
-                assert await anext(members) == {"type": "hello"}
+    async with (
+        pair.here.subscribe("room") as members,
+        pair.here.track("room", "ann"),
+        pair.there.subscribe_presence("room") as events,
+    ):
+        assert set(events.state) == {"ann"}
+        seen = pair.there.statistics()
+        assert (pair.here.statistics().memberships, seen.channels) == (1, 1 + 2 * (pair.here is pair.there))
+        await pair.here.group_send("room", {"type": "hello"})
+        with trio.fail_after(DEADLINE):
+            assert await anext(members) == {"type": "hello"}
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "meta", "error", "match"),
-    [
-        ("", None, MessageNotEncodable, "must be a non-empty str"),
-        (5, None, MessageNotEncodable, r"such as str\(user.pk\); got 5"),
-        (None, None, MessageNotEncodable, "got None"),
-        ("half \ud800", None, MessageNotEncodable, "a tracked key"),
-        ("ann", [("a", 1)], MessageNotEncodable, "must be a dict or None; got list"),
-        ("ann", {"ref": 1}, MessageNotEncodable, "must not have 'ref'"),
-        ("ann", {1: 2}, MessageNotEncodable, "must be str; got 1"),
-        ("ann", {"a": object()}, MessageNotEncodable, "may hold None"),
-        ("ann", {"a": "x" * 4_096}, MessageTooLarge, "at most 4,096 bytes"),
-        ("x" * 4_096, None, MessageTooLarge, "'meta_size'"),
-    ],
-)
-async def test_bad_key_or_meta_is_refused(pair: Pair, key: Any, meta: Any, error: type[Exception], match: str) -> None:
-    with pytest.raises(error, match=match):
-        async with pair.here.track("room", key, meta):
-            pass
+#: Keys and metas, the error, and its text. The checks are the same ones for all layers.
+REFUSED: list[tuple[Any, Any, type[Exception], str]] = [
+    ("", None, MessageNotEncodable, "must be a non-empty str"),
+    (5, None, MessageNotEncodable, r"such as str\(user.pk\); got 5"),
+    (None, None, MessageNotEncodable, "got None"),
+    ("half \ud800", None, MessageNotEncodable, "a tracked key"),
+    ("ann", [("a", 1)], MessageNotEncodable, "must be a dict or None; got list"),
+    ("ann", {"ref": 1}, MessageNotEncodable, "must not have 'ref'"),
+    ("ann", {1: 2}, MessageNotEncodable, "must be str; got 1"),
+    ("ann", {"a": object()}, MessageNotEncodable, "may hold None"),
+    ("ann", {"a": "x" * 4_096}, MessageTooLarge, "at most 4,096 bytes"),
+    ("x" * 4_096, None, MessageTooLarge, "'meta_size'"),
+]
+
+
+async def test_bad_key_or_meta_is_refused(pair: Pair) -> None:
+    for key, meta, error, match in REFUSED:
+        with pytest.raises(error, match=match):
+            await pair.here.track("room", key, meta).__aenter__()
     assert await pair.here.presence("room") == {}
+    assert pair.here.statistics().channels == 0
 
 
-@pytest.mark.parametrize("group", ["", "a b", "room:presence", None, "a" * 100])
-async def test_bad_group_name_is_refused(pair: Pair, group: Any) -> None:
+async def test_bad_group_name_is_refused(pair: Pair) -> None:
     layer = pair.here
     with layer.open_mailbox() as mailbox:
-        for call in (
-            lambda: layer.presence(group),
-            lambda: layer.track_channel(group, mailbox.name, "ann"),
-            lambda: layer.untrack_channel(group, mailbox.name, "ann"),
-            lambda: layer.watch_presence(group, mailbox.name),
-            lambda: layer.unwatch_presence(group, mailbox.name),
-            lambda: layer.track(group, "ann").__aenter__(),
-            lambda: layer.subscribe_presence(group).__aenter__(),
-        ):
-            with pytest.raises(InvalidNameError):
-                await call()
+        for group in ("", "a b", "room:presence", None, "a" * 100):
+            for call in (
+                partial(layer.presence, group),
+                partial(layer.track_channel, group, mailbox.name, "ann"),
+                partial(layer.untrack_channel, group, mailbox.name, "ann"),
+                partial(layer.watch_presence, group, mailbox.name),
+                partial(layer.unwatch_presence, group, mailbox.name),
+                layer.track(group, "ann").__aenter__,  # type: ignore[arg-type]
+                layer.subscribe_presence(group).__aenter__,  # type: ignore[arg-type]
+            ):
+                with pytest.raises(InvalidNameError):
+                    await call()
         with pytest.raises(InvalidNameError):
             await layer.track_channel("room", "no channel", "ann")
 
@@ -195,10 +202,10 @@ async def test_connection_tracks_a_limited_number_of_keys(make_pair: MakePair) -
         ({"meta_size": "1"}, "at least 1"),
     ],
 )
-async def test_wrong_option_is_refused(make_pair: MakePair, given: Any, match: str) -> None:
-    with pytest.raises(InvalidChannelLayerError, match=match):
-        async with make_pair(presence=given):
-            pass
+def test_wrong_option_is_refused(given: Any, match: str) -> None:
+    for layer in (InMemoryChannelLayer, RedisStreamsChannelLayer):
+        with pytest.raises(InvalidChannelLayerError, match=match):
+            layer(presence=given)
 
 
 # -- watching ---------------------------------------------------------------------------------------------------------
@@ -270,9 +277,12 @@ async def test_watch_ends_with_its_mailbox(pair: Pair) -> None:
 
 
 async def test_two_watchers_get_the_same_events(pair: Pair) -> None:
-    async with pair.there.subscribe_presence("room") as one, pair.there.subscribe_presence("room") as two:
-        async with pair.here.track("room", "ann"):
-            assert await until(one, lambda state: "ann" in state) == await until(two, lambda state: "ann" in state)
+    async with (
+        pair.there.subscribe_presence("room") as one,
+        pair.there.subscribe_presence("room") as two,
+        pair.here.track("room", "ann"),
+    ):
+        assert await until(one, lambda state: "ann" in state) == await until(two, lambda state: "ann" in state)
 
 
 async def test_many_joins_are_one_event_or_a_few(make_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +334,27 @@ async def test_gap_is_followed_by_watching_again(make_pair: MakePair) -> None:
                 assert not state.apply(await next_of(mailbox))  # it was in the mailbox before
 
 
+async def test_subscriber_with_a_gap_gets_no_change_twice(pair: Pair) -> None:
+    async with pair.there.subscribe_presence("room") as events, pair.there.subscribe_presence("room") as quick:
+        events._mailbox.put_gap(Gap(1, "test"))  # type: ignore[attr-defined]
+        async with pair.here.track("room", "ann"):
+            await until(quick, lambda state: "ann" in state)
+            taken = await until(events, lambda state: "ann" in state)
+            async with pair.here.track("room", "bob"):
+                taken += await until(events, lambda state: "bob" in state)
+                assert [event["arrived"] for event in taken] == [["ann"], ["bob"]]
+
+
+async def test_broken_layer_ends_the_events(pair: Pair) -> None:
+    async with pair.there.subscribe_presence("room") as events:
+        pair.there._hub().fail("on purpose")  # type: ignore[attr-defined]
+        with pytest.raises(ChannelLayerUnavailable, match="the channel layer is broken: on purpose"):
+            await anext(events)
+    async with pair.there.subscribe_presence("room") as events:
+        pass
+    assert [event async for event in events] == []
+
+
 async def test_flush_keeps_who_is_there(pair: Pair) -> None:
     async with (
         pair.here.track("room", "ann"),
@@ -351,19 +382,29 @@ async def test_leave_is_held_back_for_the_grace(make_pair: MakePair) -> None:
 
 
 async def test_reload_within_the_grace_is_no_event(make_pair: MakePair) -> None:
-    async with make_pair(presence={"grace": 60}) as pair, pair.there.subscribe_presence("room") as events:
-        async with pair.here.track("room", "ann", {"name": "Ann"}):
-            await until(events, lambda state: "ann" in state)
-            before = events.state["ann"]
+    async with (
+        make_pair(presence={"grace": 60}) as pair,
+        pair.there.subscribe_presence("room") as events,
+    ):
         with pair.here.open_mailbox() as other:
+
+            async def news_until_a_mark() -> set[str]:
+                """The keys that changed, up to a key that comes and goes behind everything before it."""
+                await pair.here.track_channel("room", other.name, "mark")
+                taken = await until(events, lambda state: "mark" in state)
+                await pair.here.untrack_channel("room", other.name, "mark")
+                taken += await until(events, lambda state: "mark" not in state)
+                return {key for event in taken for key in (*event["joins"], *event["leaves"])}
+
+            async with pair.here.track("room", "ann", {"name": "Ann"}):
+                assert await news_until_a_mark() == {"ann", "mark"}
+                before = events.state["ann"]
+            assert await news_until_a_mark() == {"mark"}
             for layer in (pair.here, pair.there, pair.here):
                 async with layer.track("room", "ann", {"name": "Ann"}):
-                    await pair.here.track_channel("room", other.name, "mark")
-                    taken = await until(events, lambda state: "mark" in state)
-                    assert {key for event in taken for key in (*event["joins"], *event["leaves"])} == {"mark"}
-                    assert events.state["ann"] == before
-                    await pair.here.untrack_channel("room", other.name, "mark")
-                    await until(events, lambda state: "mark" not in state)
+                    assert await news_until_a_mark() == {"mark"}
+                assert await news_until_a_mark() == {"mark"}
+                assert events.state == {"ann": before}
 
 
 async def test_reload_with_another_meta_is_one_event(make_pair: MakePair) -> None:
@@ -396,10 +437,12 @@ async def test_layer_without_presence_says_so(method: str, arguments: tuple[Any,
     class Other(ChannelLayer):
         """A layer of somebody else's."""
 
+    async def call() -> None:
+        await getattr(Other(), method)(*arguments)  # type: ignore[abstract]
+
     Other.__abstractmethods__ = frozenset()
     with pytest.raises(InvalidChannelLayerError, match=rf"Other has no presence: it has no method {method}\(\)"):
-        result = getattr(Other(), method)(*arguments)  # type: ignore[abstract]
-        await result
+        await call()
 
 
 def test_state_is_a_dict_that_can_be_copied() -> None:

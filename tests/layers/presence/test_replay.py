@@ -109,7 +109,7 @@ def metas(state: dict[str, list[dict[str, Any]]]) -> dict[str, list[int]]:
     return {key: sorted(meta["meta"] for meta in metas) for key, metas in plain(state).items()}
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(script=st.lists(steps, max_size=30), grace=st.sampled_from([0, 0.5, 2.0]))
 def test_replay_is_the_state_in_memory(script: list[tuple[Any, ...]], grace: float) -> None:
     async def main() -> None:
@@ -142,7 +142,7 @@ def test_replay_is_the_state_over_redis(redis_server: RedisServer, script: list[
                 await _settles(lambda: world.expected_state(), layers)
                 with trio.fail_after(20):
                     for number in world.states:
-                        while metas(await world.replay(number)) != world.expected_state():
+                        while metas(await world.replay(number)) != world.expected_state():  # noqa: ASYNC110
                             await trio.sleep(0.01)
 
     trio.run(main)
@@ -151,7 +151,7 @@ def test_replay_is_the_state_over_redis(redis_server: RedisServer, script: list[
 async def _settles(expected: Callable[[], Any], layers: list[ChannelLayer]) -> None:
     with trio.fail_after(20):
         for layer in layers:
-            while metas(await layer.presence("room")) != expected():
+            while metas(await layer.presence("room")) != expected():  # noqa: ASYNC110
                 await trio.sleep(0.005)
 
 
@@ -168,7 +168,7 @@ changes = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(script=st.lists(st.tuples(changes, st.sampled_from([0.0, 0.05, 0.2, 1.5])), max_size=25))
 def test_view_takes_any_changes(script: list[tuple[Change, float]]) -> None:
     """Also those that no process sends: ends that come twice, references that come back."""
@@ -190,6 +190,41 @@ def test_view_takes_any_changes(script: list[tuple[Change, float]]) -> None:
             assert not view._held
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_key_that_comes_and_goes_at_once_is_not_told(autojump_clock: trio.testing.MockClock) -> None:
+    layer = InMemoryChannelLayer()
+    with layer.open_mailbox() as mailbox:
+        await layer.watch_presence("room", mailbox.name)
+        view = layer._hub().presence.views["room"]  # type: ignore[union-attr]
+        for change in (Change(joins=[TRACKINGS[0]]), Change(joins=[TRACKINGS[3]]), Change(leaves=["q.1"])):
+            view.apply(change)
+        await trio.sleep(1)
+        event = mailbox.get_nowait()
+        assert isinstance(event, dict)
+        assert event["arrived"] == ["a"]
+        assert mailbox.get_nowait() is None
+        view.apply(Change(leaves=["p.1"]))
+        event = mailbox.get_nowait()
+        assert isinstance(event, dict)
+        assert event["departed"] == ["a"]
+
+
+async def test_grace_begins_again_with_each_end(autojump_clock: trio.testing.MockClock) -> None:
+    layer = InMemoryChannelLayer(presence={"grace": 10})
+    async with layer.subscribe_presence("room") as events:
+        view = layer._hub().presence.views["room"]  # type: ignore[union-attr]
+        view.apply(Change(joins=[("p.1", "ann", {})]))
+        view.apply(Change(held=["p.1"]))
+        await trio.sleep(5)
+        view.apply(Change(joins=[("p.1", "ann", {})]))  # told once more: it is there after all
+        view.apply(Change(held=["p.1"]))
+        await trio.sleep(9)
+        assert set(view.snapshot()) == {"ann"}
+        await trio.sleep(2)
+        assert view.snapshot() == {}
+        assert (await anext(events))["arrived"] == ["ann"]
+        assert (await anext(events))["departed"] == ["ann"]
 
 
 @pytest.mark.parametrize("count", [1, 3])

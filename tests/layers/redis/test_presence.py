@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.base import ChannelLayer, Gap
 from trio_channels.layers.presence import view
+from trio_channels.layers.presence.table import Tracking
 from trio_channels.layers.redis import RedisStreamsChannelLayer, presence
 from trio_channels.layers.redis import keys as _keys
 from trio_channels.layers.redis.codec import GROUP, PRESENCE
@@ -58,17 +59,20 @@ def departed(events: list[dict[str, Any]]) -> list[str]:
 @pytest.mark.usefixtures("short_lease")
 async def test_keys_of_a_dead_process_leave(url: str) -> None:
     here, there, third = make_layers(url, url, url)
-    async with here, there, third, there.subscribe_presence("room") as events, third.track("room", "stays"):
-        with pytest.raises(ChannelLayerUnavailable):
-            async with tracked(here, "ann", "bob"):
-                await until_state(events, lambda state: len(state) == 3)
-                freeze(here)
-                taken = await until_state(events, lambda state: len(state) == 1)
-                assert sorted(departed(taken)) == ["ann", "bob"]
-                assert set(await there.presence("room")) == {"stays"}
-                hash_key = f"{{{there.prefix}:0}}:p:room"
-                await until(lambda: _has_length(url, hash_key, 1))
-                await here.group_send("room", {"type": "x"})
+    async with (
+        here,
+        there,
+        third,
+        there.subscribe_presence("room") as events,
+        third.track("room", "stays"),
+        tracked(here, "ann", "bob"),
+    ):
+        await until_state(events, lambda state: len(state) == 3)
+        freeze(here)
+        taken = await until_state(events, lambda state: len(state) == 1)
+        assert sorted(departed(taken)) == ["ann", "bob"]
+        assert set(await there.presence("room")) == {"stays"}
+        await until(lambda: _has_length(url, f"{{{there.prefix}:0}}:p:room", 1))
 
 
 async def _has_length(url: str, key: str, length: int) -> bool:
@@ -123,11 +127,10 @@ async def test_nobody_is_dead_to_a_process_without_an_inbox(url: str) -> None:
 
 async def test_closing_layer_tells_its_leaves(url: str) -> None:
     here, there = make_layers(url, url)
-    async with there, there.subscribe_presence("room") as events:
-        async with here, here.track("room", "ann"):
-            await until_state(events, lambda state: "ann" in state)
-            await here.close()
-            await until_state(events, lambda state: not state)
+    async with there, there.subscribe_presence("room") as events, here, here.track("room", "ann"):
+        await until_state(events, lambda state: "ann" in state)
+        await here.close()
+        await until_state(events, lambda state: not state)
     assert await keys(url, there) == set()
 
 
@@ -295,7 +298,11 @@ async def test_cancelled_track_stands(url: str) -> None:
 async def test_cancelled_watch_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [layer] = make_layers(url)
     async with layer:
-        monkeypatch.setattr(layer._session().shards[0].views, "read", lambda _: trio.sleep_forever())
+
+        async def read(_group: str) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(layer._session().shards[0].views, "read", read)
         with layer.open_mailbox() as mailbox:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
@@ -370,9 +377,7 @@ async def test_malformed_change_is_skipped(url: str, caplog: pytest.LogCaptureFi
     async with here, there, there.subscribe_presence("room") as events:
         shard = here._session().shards[0]
         blob = here._codec.pack(GROUP, "room:presence", {"type": presence.CHANGE, "joins": "nonsense"})
-        await shard.pipeline.call_combined(
-            shard.group_sends, shard.group_sends.part("room:presence", blob), len(blob)
-        )
+        await shard.pipeline.call_combined(shard.group_sends, shard.group_sends.part("room:presence", blob), len(blob))
         async with here.track("room", "ann"):
             await until_state(events, lambda state: "ann" in state)
         assert "a message about the presence of 'room' is skipped" in caplog.text
@@ -393,23 +398,31 @@ async def test_large_changes_are_sent_in_parts(url: str, monkeypatch: pytest.Mon
         with here.open_mailbox() as mailbox:
             async with trio.open_nursery() as nursery:
                 for number in range(20):
-                    nursery.start_soon(
-                        here.track_channel, "room", mailbox.name, f"k{number}", {"x": "y" * 1_000}
-                    )
+                    nursery.start_soon(here.track_channel, "room", mailbox.name, f"k{number}", {"x": "y" * 1_000})
             await until_state(events, lambda state: len(state) == 20)
 
 
 async def test_key_that_ends_before_redis_had_it_is_never_sent(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        sync = layer._session().shards[0].presence
+        sync.changed([Tracking("room", "ann", "p.1", {})], {})
+        sync.changed([], {("room", "p.1"): False})
+        await sync.settle(("room", "p.1"))
+        assert "p:room" not in await keys(url, layer)
+
+
+async def test_fast_changes_end_in_the_last_one(url: str) -> None:
     here, there = make_layers(url, url)
     async with here, there, there.subscribe_presence("room") as events:
         with here.open_mailbox() as mailbox:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(here.track_channel, "room", mailbox.name, "ann")
-                nursery.start_soon(here.track_channel, "room", mailbox.name, "ann", {"b": 1})
-                nursery.start_soon(here.track_channel, "room", mailbox.name, "ann", {"c": 1})
+                for number in range(5):
+                    nursery.start_soon(here.track_channel, "room", mailbox.name, "ann", {"n": number})
             await until_state(events, lambda state: len(state.get("ann", ())) == 1)
+            await eventually(there, "room", plain(await here.presence("room")))
         await until_state(events, lambda state: not state)
-        assert msgspec.json.decode(msgspec.json.encode(events.state)) == {}
+        assert json.loads(json.dumps(events.state)) == {}
 
 
 @pytest.mark.usefixtures("short_lease")
@@ -438,3 +451,69 @@ async def test_work_goes_on_after_a_crash_of_each_task(url: str, monkeypatch: py
                 assert set(events.state) == {"ann"}
         assert here._session().shards[0].supervisor.crashes == 2
         assert there._session().shards[0].supervisor.crashes == 1
+
+
+async def test_large_hash_is_read_in_parts(url: str) -> None:
+    here, there = make_layers(url, url)
+    async with here, there, here.track("room", "ann"):
+        rows: list[Any] = [b"\xff.1", b"not UTF-8"]
+        for number in range(1_200):
+            blob = here._codec.pack(PRESENCE, "room", {"key": f"k{number}", "meta": {}})
+            rows += (f"{here._session().process}.x{number}", blob)
+        await redis(url, "HSET", f"{{{here.prefix}:0}}:p:room", *rows)
+        assert len(await there.presence("room")) == 1_201
+
+
+async def test_message_that_redis_refuses_is_sent_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = make_layers(url, url)
+    async with here, there, there.subscribe_presence("room") as events:
+        pipeline = here._session().shards[0].pipeline
+        original, failures = pipeline.call_combined, iter([True])
+
+        async def call(*args: Any) -> Any:
+            for _ in failures:
+                raise ChannelLayerUnavailable("on purpose")
+            return await original(*args)
+
+        monkeypatch.setattr(pipeline, "call_combined", call)
+        async with here.track("room", "ann"):
+            await until_state(events, lambda state: "ann" in state)
+
+
+async def test_refreshing_and_sweeping_outlive_an_outage(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_keys, "LEASE", 0.6)
+    here, there = make_layers(url, url)
+    async with here, there, tracked(here, "ann"), there.subscribe_presence("room") as events:
+        sync, views = here._session().shards[0].presence, there._session().shards[0].views
+        for part, name in ((sync, "_call"), (views, "_look")):
+            original, calls = getattr(part, name), [0]
+
+            async def call(*args: Any, original: Any = original, calls: list[int] = calls) -> Any:
+                calls[0] += 1
+                if calls[0] < 3:
+                    raise ChannelLayerUnavailable("on purpose")
+                return await original(*args)
+
+            monkeypatch.setattr(part, name, call)
+            await until(lambda calls=calls: calls[0] > 4)
+        assert set(events.state) == {"ann"}
+
+
+async def test_view_that_is_closed_is_not_read(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        views = layer._session().shards[0].views
+        async with layer.subscribe_presence("room"):
+            follower = views._followers["room"]
+        await views._load(follower)
+        assert layer._session().hub.groups == {}
+
+
+async def test_parts_tell_their_state(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, tracked(layer, "ann", "bob"), layer.subscribe_presence("room"):
+        shard = layer._session().shards[0]
+        assert repr(shard.presence) == "<PresenceSync: Redis has 2 trackings, 0 changes wait>"
+        assert repr(shard.views) == "<PresenceViews: 1 views>"
+        assert repr(shard.views._followers["room"]) == "<Follower of <View of room, 2 trackings, 1 watchers>>"
+        assert repr(layer._session().presence._backend).startswith("<RedisPresence of <Session ")

@@ -115,10 +115,6 @@ class PresenceTable:
         """The number of trackings. May be called in any thread."""
         return sum(len(trackings) for trackings in list(self.tracked.values()))
 
-    def is_own(self, ref: str) -> bool:
-        """Whether a reference is of this table."""
-        return ref.startswith(f"{self.process}.")
-
     async def track(self, mailbox: Mailbox, group: str, key: str, meta: Meta | None) -> None:
         """Track a key for a mailbox, or give it a new meta. Cancellation: the tracking stands."""
         meta = self._checked(key, meta)

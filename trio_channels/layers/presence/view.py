@@ -177,6 +177,8 @@ class View:
     def _tell(self) -> None:
         self._is_due = False
         untold, self._untold = self._untold, _Untold()
+        if not untold.joins and not untold.leaves:
+            return  # all that came has gone again
         now = trio.current_time()
         self._tell_at = now + INTERVAL
         for entry in untold.joins.values():

@@ -203,7 +203,10 @@ class PresenceViews:
         cursor: bytes | int = 0
         while True:
             cursor, pairs = await self._pipeline.call("HSCAN", self._keys.presence(group), cursor, "COUNT", PART)
-            blobs.update((ref.decode(), blob) for ref, blob in zip(pairs[::2], pairs[1::2], strict=True))
+            # Somebody else may have written anything there.
+            blobs.update(
+                (ref.decode(errors="replace"), blob) for ref, blob in zip(pairs[::2], pairs[1::2], strict=True)
+            )
             if int(cursor) == 0:
                 break
         processes = {_process_of(ref) for ref in blobs} - {self._keys.process}

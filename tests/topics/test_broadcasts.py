@@ -185,7 +185,7 @@ async def test_broadcasts_during_the_join_follow_its_reply() -> None:
         frames = [await client.receive_frame() for _ in range(22)]
         assert frames[0].event == "phx_reply"
         assert [frame.payload for frame in frames if frame.event == "early"] == list(range(20))
-        assert [frame.event for frame in frames].count("from a task") == 1
+        assert frames[-1].event == "from a task"  # it does not overtake them
         await client.disconnect()
 
 

@@ -118,6 +118,17 @@ async def test_socket_has_a_limit_of_bytes_that_wait(gate: trio.Event) -> None:
             await client.disconnect()
 
 
+async def test_refused_joins_take_no_room() -> None:
+    with override_settings(TRIO_CHANNELS={"TOPIC_PENDING_BYTES": 1_000, "TOPICS_PER_SOCKET": 1}):
+        async with TopicCommunicator(Socket.as_asgi()) as client:
+            await client.connect()
+            await client.join("room:a")
+            for _ in range(5):
+                assert (await client.join("room:b", "x" * 400)).response == {"reason": "too many topics"}
+            assert (await client.push("room:a", "quick", "x" * 400)).status == "ok"
+            await client.disconnect()
+
+
 @pytest.mark.parametrize("end", ["phx_leave", "phx_join", "crash"])
 async def test_bytes_of_a_topic_that_ends_are_free_again(end: str, gate: trio.Event) -> None:
     with override_settings(TRIO_CHANNELS={"TOPIC_PENDING_BYTES": 1_000}):

@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_channels._limits import Limits
 from trio_channels.exceptions import ChannelLayerUnavailable, ConnectionClosed, DenyConnection
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.sync import async_to_sync, sync_to_async
 from trio_channels.testing import TopicCommunicator
 from trio_channels.topics import Topic, TopicSocket, event
 
@@ -175,7 +176,8 @@ async def test_leave_ends_a_handler_that_takes_too_long(autojump_clock: MockCloc
     assert Gate.log == ["join room:a", "cancelled stuck", "leave room:a"]
 
 
-async def test_leave_ends_a_stream() -> None:
+async def test_leave_ends_a_stream(autojump_clock: MockClock) -> None:
+    # The clock stands still: the stream ends by itself, and not at a deadline.
     async with opened() as client:
         await client.join(A)
         await client.push(A, "stream")
@@ -498,6 +500,28 @@ async def test_permissions_of_the_user() -> None:
         assert (await client.join(A)).response == "<Guarded 'room:a'>"
         assert await client.join("room:b") == ("error", {"reason": "forbidden"})
         assert await client.push(A, "delete") == ("error", {"reason": "forbidden"})
+        await client.disconnect()
+
+
+async def test_task_outlives_the_call_on_a_thread_that_started_it() -> None:
+    class Starting(Gate):
+        @event("start")
+        def start(self, payload: Any) -> None:
+            async_to_sync(self.begin)()
+
+        async def begin(self) -> None:
+            self.start_soon(self.later)
+
+        async def later(self) -> None:
+            await self.pass_gate("later")
+            await self.push("later", await sync_to_async(threading.active_count)())
+
+    later = gate("later")
+    async with opened(Starting) as client:
+        await client.join(A)
+        await client.push(A, "start")
+        later.set()
+        assert (await client.receive_event(A)).event == "later"
         await client.disconnect()
 
 

@@ -128,6 +128,22 @@ async def test_missed_broadcasts_wait_for_a_slow_join() -> None:
         assert [frame.payload for frame in await received(client, 249)] == list(range(1, 250))
 
 
+async def test_topic_with_history_may_be_too_slow_too() -> None:
+    class Slow(Room):
+        async def handle_out(self, event: str, payload: Any) -> None:
+            await trio.sleep_forever()
+
+    cls, layer = socket(Slow)
+    layer.capacity = 3
+    async with connected(cls) as client:
+        position = (await client.join(A)).response["position"]
+        for number in range(5):
+            await broadcast(A, "news", number, layer=layer)
+            await wait_all_tasks_blocked()
+        assert (await client.receive_event(A)).event == "phx_error"
+        assert (await client.join(A, {"since": position})).response["recovered"] is True
+
+
 async def test_second_join_on_the_same_socket_resumes() -> None:
     cls, layer = socket()
     async with connected(cls) as client:

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 #: Django versions by Python version: the LTS everywhere, the newest where it runs.
 MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
 #: With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
-EVERYTHING = ".[test,redis,crypto,bench]"
+EVERYTHING = ".[test,redis,crypto,bench,upgrade]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 QUICK = ("-m", "not slow and not browser and not faults")
@@ -62,7 +62,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """mypy --strict, over the package and the type tests."""
-    install(session, "-e", ".[test,redis,crypto]", "mypy>=1.15", "django-stubs-ext", "django-stubs")
+    install(session, "-e", ".[test,redis,crypto,upgrade]", "mypy>=1.15", "django-stubs-ext", "django-stubs")
     session.run("mypy")
 
 
@@ -76,7 +76,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts."""
-    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "browser", "clients", "faults"]:
+    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "clients", "faults"]:
         session.notify(name)
 
 
@@ -222,8 +222,24 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Every benchmark, against its peer, interleaved; arguments name single ones."""
-    install(session, "-e", ".[test,redis,bench]", "matplotlib")
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    session.run("python", "-m", "benchmarks", *session.posargs, env=with_peers(session))
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """The servers that the benchmarks compare with do their work; how fast is not looked at."""
+    session.run("python", "-m", "pytest", *SIDE_BY_SIDE, "tests/peers", *session.posargs, env=with_peers(session))
+
+
+def with_peers(session: nox.Session) -> dict[str, str]:
+    """Install the peers of the benchmarks, the one for Node too; returns the variables that name them."""
+    install(session, "-e", ".[test,redis,bench,peers]")
+    if not shutil.which("npm"):
+        return {}
+    folder = Path(session.virtualenv.location) / "node"
+    if not (folder / "node_modules" / "ws").exists():
+        session.run("npm", "install", "--silent", "--prefix", str(folder), "ws@8", external=True)
+    return {"BENCHMARK_NODE_MODULES": str(folder / "node_modules")}
 
 
 def redis_server() -> list[str]:
@@ -272,7 +288,8 @@ def dev(session: nox.Session) -> None:
     """Make .venv for work on trio-channels: the package, editable, with everything that its tests and docs need."""
     session.run(sys.executable, "-m", "venv", ".venv")
     python = str(HERE / ".venv" / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "-q", "nox", "pre-commit", "-e", ".[test,redis,crypto,bench,docs]")
+    extras = ".[test,redis,crypto,bench,docs,upgrade]"
+    session.run(python, "-m", "pip", "install", "-q", "nox", "pre-commit", "-e", extras)
 
 
 @nox.session

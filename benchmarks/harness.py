@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import signal
 import statistics
 import subprocess
@@ -36,7 +37,10 @@ ROUNDS = 7
 #: Seconds after which a side counts as stuck: work was lost, or the machine is too slow.
 SIDE_TIMEOUT = 300
 
-_DISTRIBUTIONS = ("trio-channels", "trio", "django", "channels", "channels-redis", "asgiref")
+_DISTRIBUTIONS = (
+    *("trio-channels", "trio", "django", "hypercorn", "asgiref"),
+    *("channels", "channels-redis", "uvicorn", "uvloop", "granian", "daphne", "gunicorn", "websockets"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,17 +93,19 @@ class Side:
         count: the number of times; enough for about a second.
         needs: the modules that it imports and that may not be installed.
         trial: a small variant of `run`, for the tests; None if `run` with a small count will do.
+        missing: returns what else is not installed, by name.
     """
 
     run: Callable[[int], Timing]
     count: int
     needs: tuple[str, ...] = ()
     trial: Callable[[int], Timing] | None = None
+    missing: Callable[[], list[str]] = list
 
     @property
-    def missing(self) -> list[str]:
-        """The modules that are not installed."""
-        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+    def not_installed(self) -> list[str]:
+        """The modules and programs that are not installed."""
+        return [*(name for name in self.needs if importlib.util.find_spec(name) is None), *self.missing()]
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ class Comparison:
         ours, peer: the names of the sides.
         faster: the target, at least: the peer's time divided by ours.
         slower: the target, at most: our time divided by the peer's. Without `faster` and `slower` there is no target.
+        large: whether it takes so long that ``--quick`` leaves it out.
         of: the figure to compare: "us", the time, "cpu_us", the processor time, or one of `Timing.more`.
     """
 
@@ -120,9 +127,11 @@ class Comparison:
     faster: float | None = None
     slower: float | None = None
     of: str = "us"
+    large: bool = False
 
     def ratio(self, ours: float, peer: float) -> float:
-        return ours / peer if self.slower is not None else peer / ours
+        above, below = (ours, peer) if self.slower is not None else (peer, ours)
+        return above / below if below else float("inf")  # too little work for the clock
 
     def met(self, ratio: float) -> bool | None:
         if self.faster is not None:
@@ -178,26 +187,62 @@ class Result:
     def verdict(self) -> str:
         return {True: "met", False: "missed", None: ""}[self.comparison.met(self.ratio)]
 
-    def as_json(self) -> str:
-        """The line that ``--output`` appends."""
-        return json.dumps(
-            {
-                "workload": self.workload.name,
-                "comparison": self.comparison.title,
-                "unit": f"us per {self.workload.unit}",
-                "sides": {"ours": self.comparison.ours, "peer": self.comparison.peer},
-                "ours": [round(us, 3) for us in self.ours],
-                "peer": [round(us, 3) for us in self.peer],
-                "meaning": self.comparison.meaning,
-                "ratio": round(self.ratio, 3),
-                "least": round(min(self.ratios), 3),
-                "greatest": round(max(self.ratios), 3),
-                "target": self.comparison.target,
-                "met": self.comparison.met(self.ratio),
-                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                **environment(),
-            }
-        )
+    def as_json(self) -> dict[str, Any]:
+        """The comparison in the document of ``--output``; its figures are those of the sides."""
+        comparison = self.comparison
+        return {
+            "title": comparison.title,
+            "ours": comparison.ours,
+            "peer": comparison.peer,
+            "of": comparison.of,
+            "meaning": comparison.meaning,
+            "ratio": round(self.ratio, 3),
+            "least": round(min(self.ratios), 3),
+            "greatest": round(max(self.ratios), 3),
+            "target": comparison.target,
+            "met": comparison.met(self.ratio),
+        }
+
+
+@dataclass
+class Measured:
+    """A workload, the figures of each side in each round, and the comparisons of these."""
+
+    workload: Workload
+    figures: dict[str, list[dict[str, float]]]
+    wanted: list[Comparison]
+
+    @property
+    def results(self) -> list[Result]:
+        """The comparisons."""
+
+        def of(comparison: Comparison, side: str) -> list[float]:
+            return [figures[comparison.of] for figures in self.figures[side]]
+
+        return [Result(self.workload, one, of(one, one.ours), of(one, one.peer)) for one in self.wanted]
+
+    def as_json(self) -> dict[str, Any]:
+        """The workload in the document of ``--output``: for each side the figures by name, round after round."""
+        return {
+            "title": self.workload.title,
+            "unit": self.workload.unit,
+            "sides": {
+                side: {name: [round(one[name], 3) for one in rounds] for name in rounds[0] if name != "operations"}
+                for side, rounds in self.figures.items()
+            },
+            "comparisons": [result.as_json() for result in self.results],
+        }
+
+
+def document(measured: Mapping[str, Measured], rounds: int, scale: float) -> dict[str, Any]:
+    """All that ``--output`` writes."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **environment(),
+        "rounds": rounds,
+        "scale": scale,
+        "workloads": {name: one.as_json() for name, one in measured.items()},
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -212,7 +257,11 @@ def environment() -> dict[str, Any]:
         import trio_channels
 
         versions["trio-channels"] = trio_channels.__version__
-    return {"versions": versions, "platform": platform.platform(), "processors": _cores()}
+    if shutil.which("node"):
+        told = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
+        versions["node"] = told.strip().removeprefix("v")
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return {"versions": versions, "platform": system, "processor": _processor(), "processors": _cores()}
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -238,34 +287,44 @@ def run_side(workload: Workload, side: str, count: int) -> dict[str, float]:
             raise RuntimeError(f"{workload.name} {side} did not end within {SIDE_TIMEOUT} seconds") from None
     if process.returncode != 0:
         raise RuntimeError(f"{workload.name} {side} ended with status {process.returncode}:\n{errors}")
-    line: dict[str, float] = json.loads(told)
-    return line
+    line = json.loads(told.splitlines()[-1])
+    return {name: figure for name, figure in line.items() if name != "side"}
 
 
-def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0) -> list[Result]:
+def run_workload(workload: Workload, rounds: int = ROUNDS, scale: float = 1.0, *, quick: bool = False) -> Measured:
     """Measure the comparisons of a workload. A comparison whose peer is not installed is left out, with a line."""
     wanted = []
     for comparison in workload.comparisons:
-        missing = workload.sides[comparison.ours].missing + workload.sides[comparison.peer].missing
+        if quick and comparison.large:
+            continue
+        missing = workload.sides[comparison.ours].not_installed + workload.sides[comparison.peer].not_installed
         if missing:
             _progress(f"{workload.name}: left out {comparison.title!r}: not installed: {', '.join(missing)}\n")
         else:
             wanted.append(comparison)
+    began = time.monotonic()
     sides = dict.fromkeys(name for comparison in wanted for name in (comparison.ours, comparison.peer))
     times: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(1 if quick else 0, rounds + 1):
         for name in sides:
             _progress(f"\r{workload.name}: round {number} of {rounds}: {name:<24}")
             count = max(1, round(workload.sides[name].count * scale))
             measured = run_side(workload, name, count)
             if number > 0:
                 times[name].append(measured)
-    _progress("\r" + " " * 79 + "\r")
+    _progress(f"\r{workload.name}: {time.monotonic() - began:.0f} seconds{'':<60}\n")
 
-    def of(comparison: Comparison, side: str) -> list[float]:
-        return [measured[comparison.of] for measured in times[side]]
+    return Measured(workload, times, wanted)
 
-    return [Result(workload, one, of(one, one.ours), of(one, one.peer)) for one in wanted]
+
+def _processor() -> str:
+    """The name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _cores() -> int | None:
@@ -306,34 +365,6 @@ def table(results: Iterable[Result]) -> str:
     )
 
 
-def chart(results: Sequence[Result], path: Path) -> None:
-    """Draw the ratios as bars, the least and the greatest as whiskers, and the targets as marks."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.5 * len(results)), layout="constrained")
-    for row, result in enumerate(results):
-        colour = {"met": "tab:green", "missed": "tab:red", "": "tab:blue"}[result.verdict]
-        whiskers = [[result.ratio - min(result.ratios)], [max(result.ratios) - result.ratio]]
-        axes.barh(row, result.ratio, xerr=whiskers, color=colour, height=0.6, capsize=3)
-        target = result.comparison.faster or result.comparison.slower
-        if target is not None:
-            axes.plot([target, target], [row - 0.4, row + 0.4], color="black")
-        axes.annotate(f" {result.ratio:.1f}x", (max(result.ratios), row), va="center")
-    axes.set_yticks(
-        range(len(results)),
-        [f"{result.workload.title}: {result.comparison.title}\n({result.comparison.meaning})" for result in results],
-        fontsize=8,
-    )
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.margins(x=0.1)
-    axes.set_xlabel("ratio; bar: median, whiskers: least and greatest, black line: target")
-    figure.savefig(path)
-
-
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
@@ -350,8 +381,8 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
         default=1.0,
         help="the factor for the work of each process",
     )
-    parser.add_argument("--output", type=Path, help="append one JSON line per result to this file")
-    parser.add_argument("--chart", type=Path, help="draw a bar chart to this file; needs matplotlib")
+    parser.add_argument("--quick", action="store_true", help="one round, with a tenth of the work: under 5 minutes")
+    parser.add_argument("--output", type=Path, help="write the figures and results to this file, as JSON")
     if len(workloads) == 1:
         parser.add_argument("--side", choices=workloads[0].sides, help="measure one side, in this process; prints JSON")
         parser.add_argument("--count", type=int, help="with --side: the number of operations")
@@ -365,16 +396,12 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
     known = {workload.name: workload for workload in workloads}
     if unknown := set(options.names) - known.keys():
         parser.error(f"unknown workloads: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    if options.chart is not None and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--chart needs matplotlib; install it, or leave --chart out")
-    results: list[Result] = []
+    if options.quick:
+        options.rounds, options.scale = 1, options.scale / 10
+    measured: dict[str, Measured] = {}
     for name in options.names or known:
-        for result in run_workload(known[name], options.rounds, options.scale):
-            results.append(result)
-            if options.output is not None:
-                with options.output.open("a") as file:
-                    file.write(result.as_json() + "\n")
-    print(table(results))
-    if options.chart is not None:
-        chart(results, options.chart)
+        measured[name] = run_workload(known[name], options.rounds, options.scale, quick=options.quick)
+        if options.output is not None:  # after each, so that an end in the middle loses none
+            options.output.write_text(json.dumps(document(measured, options.rounds, options.scale), indent=1) + "\n")
+    print(table([result for one in measured.values() for result in one.results]))
     return 0

@@ -1,8 +1,8 @@
 """P13: the cost of history: messages that are kept, and members that resume.
 
-One ``group_send`` at a time; the next follows when every member has got the last. Each layer has three sides: without the
-option *history*; with it, and a group that no pattern matches; and a group that keeps its messages. *resume* is a join that
-gets 100 missed messages, *join* one that gets none.
+One ``group_send`` at a time; the next follows when every member has got the last. Each layer has three sides: without
+the option *history*; with it, and a group that no pattern matches; and a group that keeps its messages. *resume* is a
+join that gets 100 missed messages, *join* one that gets none.
 """
 
 from __future__ import annotations

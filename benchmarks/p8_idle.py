@@ -1,127 +1,66 @@
-"""P8: idle connections. The cost of each: memory, processor time in silence, and its share of a broadcast to all.
+"""P8: idle connections, each a member of one group: memory of each, and processor time in silence.
 
-Both sides have the same consumer, with all clients in one room of the in-memory layer. Ours serves it with
-``trio_channels.server``, which pings each client every twenty seconds; hypercorn does not ping. The clients are in
-another process (``_idle_client``). There are two thousand; ``--scale 5`` makes ten thousand, which need 10,100 open
-files (``ulimit -Hn``).
+Ours pings each client every twenty seconds, as uvicorn and ``websockets`` do; ``ws`` and hypercorn do not. At last one
+client after the other sends a message, and its echo is awaited: the first after the silence. ``--scale 4`` makes of
+5,000 connections 20,000, which need 20,100 open files (``ulimit -Hn``).
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from . import _django
-from ._clients import wait_for_line
-from ._idle_client import allow_descriptors
-from .harness import ROOT, Comparison, Side, Stopwatch, Timing, Workload, main
+from .harness import Comparison, Timing, Workload, main
+from .sockets.driver import Running, side
 
-#: Seconds for the whole side.
-DEADLINE = 280
-
-#: Seconds of silence for each thousand connections.
-QUIET = 2
+#: Connections that are there before memory is measured: they make what all share.
+FIRST = 10
+#: Seconds of silence, and before the first message.
+SILENCE, LONG_SILENCE = 5.0, 60.0
+MANY = 5_000
 
 
-def room() -> Any:
-    """A consumer that sends each message to all clients."""
-    from trio_channels.generic.websocket import AsyncWebsocketConsumer
-    from trio_channels.routing import ProtocolTypeRouter
-
-    class Room(AsyncWebsocketConsumer):
-        groups = ("room",)
-
-        async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-            await self.channel_layer.group_send("room", {"type": "said", "text": text_data})
-
-        async def said(self, message: dict[str, Any]) -> None:
-            await self.send(text_data=message["text"])
-
-    return ProtocolTypeRouter({"websocket": Room.as_asgi()})
+def idle(server: Running, clients: Callable[..., Any], count: int) -> Timing:
+    """Open so many connections, and be silent."""
+    clients("open", server.port, "/room/", FIRST)
+    before = server.memory()
+    opening = server.measure(count, lambda: clients("open", server.port, "/room/", count))
+    kib = (server.memory() - before) / count
+    seconds = SILENCE * min(1, count / MANY)
+    silence = server.measure(count, lambda: clients("idle", seconds))
+    return Timing(count, opening.seconds, opening.cpu_seconds, {"kib": kib, "idle_us": silence.cpu_us / seconds})
 
 
-def memory() -> int:
-    """The resident memory of this process, in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+def first(server: Running, clients: Callable[..., Any], count: int) -> Timing:
+    """The first message of some of so many connections after a minute of silence; less with fewer than usual."""
+    clients("open", server.port, "/echo/", count)
+    clients("idle", LONG_SILENCE * min(1, count / MANY))
+    cpu = server.cpu()
+    latencies = sorted(clients("first", min(count, 1_000)))
+    cpu = server.cpu() - cpu
+    worst = latencies[int(len(latencies) * 0.99)]
+    return Timing(len(latencies), sum(latencies), cpu, {"p99_us": worst * 1e6})
 
 
-def drive(serve: Callable[..., Any], application: Any, count: int) -> Timing:
-    """Serve the room in this process, to the process of the clients."""
-    import trio
-    from hypercorn.config import Config
-
-    config = Config()
-    config.bind = ["127.0.0.1:0"]
-    config.loglevel = "ERROR"
-    config.backlog = 1000
-    allow_descriptors(count)
-    quiet = QUIET * count / 1000
-
-    async def run() -> Timing:
-        stop = trio.Event()
-        with trio.fail_after(DEADLINE):
-            async with trio.open_nursery() as nursery:
-                (bind,) = await nursery.start(partial(serve, application, config, shutdown_trigger=stop.wait))
-                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-
-                async def connected(number: int) -> trio.Process:
-                    command = [sys.executable, "-m", "benchmarks._idle_client", bind.rsplit(":", 1)[1], str(number)]
-                    clients: trio.Process = await nursery.start(partial(trio.run_process, command, cwd=ROOT, **pipes))
-                    await wait_for_line(clients.stdout, b"connected\n")
-                    return clients
-
-                few = await connected(10)
-                before = memory()
-                clients = await connected(count)
-                kib = (memory() - before) / count
-                cpu = time.process_time()
-                await trio.sleep(quiet)
-                idle = (time.process_time() - cpu) / quiet / count
-                with Stopwatch() as watch:
-                    await clients.stdin.send_all(b"\n")  # type: ignore[union-attr]
-                    await wait_for_line(clients.stdout, b"done\n")
-                await few.stdin.aclose()  # type: ignore[union-attr]
-                await clients.stdin.aclose()  # type: ignore[union-attr]
-                stop.set()
-        timing = watch.timing(count)
-        return replace(timing, more={"kib": kib, "idle_us": idle * 1e6})
-
-    return trio.run(run)
-
-
-def ours(count: int) -> Timing:
-    """The room on our server."""
-    _django.set_up(_django.OURS)
-    from trio_channels.server import serve
-
-    return drive(serve, room(), count)
-
-
-def hypercorn(count: int) -> Timing:
-    """The room on hypercorn."""
-    _django.set_up(_django.OURS)
-    application = room()  # before the import: made after it, the application would harden hypercorn
-    from hypercorn.trio import serve
-
-    return drive(serve, application, count)
-
+SERVERS = ("ours", "channels-uvicorn", "channels-granian", "channels-daphne", "ws-node", "websockets-uvloop", "floor")
 
 WORKLOAD = Workload(
     name="p8_idle",
     title="idle connections",
     unit="connection",
-    sides={"ours": Side(ours, 2_000), "hypercorn": Side(hypercorn, 2_000)},
+    sides={
+        **{f"{name}-{size}": side(name, idle, size) for name in SERVERS for size in (500, 5_000)},
+        **{f"{name}-first": side(name, first, MANY) for name in SERVERS[::5]},
+    },
     comparisons=[
-        Comparison("KiB of memory / hypercorn-trio", "ours", "hypercorn", of="kib"),
-        Comparison("CPU in a second of silence, with pings / without", "ours", "hypercorn", of="idle_us"),
-        Comparison("broadcast to all / hypercorn-trio", "ours", "hypercorn"),
+        *(
+            Comparison(f"{size:,}: KiB of memory / {peer}", f"ours-{size}", f"{peer}-{size}", of="kib", slower=slower)
+            for size in (500, 5_000)
+            for peer, slower in (("channels-uvicorn", 1.0), *((name, None) for name in SERVERS[2:]))
+        ),
+        Comparison("5,000: CPU in silence / channels-uvicorn", "ours-5000", "channels-uvicorn-5000", of="idle_us"),
+        Comparison("first message / websockets-uvloop, p99", "ours-first", "websockets-uvloop-first", of="p99_us"),
     ],
 )
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import django
 from django.conf import settings
 
 import trio_channels
 
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "tools"))
+
+import compatibility  # noqa: E402
+
 # Some modules read settings when they are imported, or import Django's models.
 settings.configure(
     SECRET_KEY="only for building the documentation",
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "trio_channels.outbox",
+    ],
     USE_TZ=True,
 )
 django.setup()
+
+# The table of Channels' names is made of the package and its tests.
+(DOCS / "reference" / "_compatibility.md").write_text(compatibility.page())
 
 project = "trio-channels"
 author = "The trio-channels developers"
@@ -22,7 +38,7 @@ release = version = trio_channels.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "snippets"]
+exclude_patterns = ["_build", "snippets", "reference/_compatibility.md"]
 
 html_theme = "furo"
 html_title = f"trio-channels {release}"

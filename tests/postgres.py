@@ -157,6 +157,21 @@ class PostgresServer:
                 self._process.wait()
             self._process = None
 
+    def kill(self) -> None:
+        """As ``kill -9`` of all of its processes; wait until they are gone."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)  # it must not start further ones
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in map(int, children):
+            os.kill(pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        deadline = time.monotonic() + PATIENCE
+        while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     def close(self) -> None:
         """Stop it, and forget its files."""
         self.stop()

@@ -13,6 +13,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "trio_channels",
+    "trio_channels.outbox",
 ]
 
 # A file: threads do not share a database in memory. One per process: several test runs may go on at a time.

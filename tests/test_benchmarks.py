@@ -2,94 +2,51 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import multiprocessing
 import multiprocessing.context
-import os
-import signal
-import traceback
-from contextlib import suppress
-from multiprocessing.connection import Connection
+import socket
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-import trio
-import trio.testing
 
-from benchmarks import _redis_receiver, p1_fan_out, p2_echo, p6_connect
+from benchmarks import _redis_receiver, p1_fan_out, p2_echo, p6_connect, report
 from benchmarks.__main__ import workloads
-from benchmarks._clients import wait_for_line
-from benchmarks.harness import Comparison, Result, Side, Timing, Workload, main, run_side, table
+from benchmarks.harness import ROOT, Comparison, Result, Side, Timing, Workload, main, run_side, table
+from benchmarks.sockets import clients
 
+from .benchmark_sides import forking, is_ours, over_sockets, try_side
 from .redis_server import needs_redis
 
-#: Each side of each workload, where its servers are.
+#: Each side of each workload, where its servers are. The peers over sockets have a session of their own.
 SIDES = [
     pytest.param(
         workload,
         side,
         id=f"{workload.name}-{side}",
-        marks=[needs_redis] if workload.name in ("p3_redis", "p13_history", "p13_presence") else [],
+        marks=[needs_redis] if workload.name in ("p3_redis", "p12_two_processes", "p13_history", "p13_presence") else [],
     )
     for workload in workloads()
     for side in workload.sides
+    if not over_sockets(workload) or is_ours(side)
 ]
-
-#: What most sides import, as far as it can be imported without settings: once, in the process that all are forked from.
-PRELOADED = (
-    "benchmarks.__main__",
-    "django.contrib.sessions.backends.db",
-    "django.core.management",
-    "trio_channels.generic.websocket",
-    "trio_channels.server",
-    "trio_channels.layers.redis",
-    "channels.generic.websocket",
-)
 
 
 @pytest.fixture(scope="module")
 def fork() -> multiprocessing.context.ForkServerContext:
     """Processes that are forked from one which has imported what takes long."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    return context
-
-
-def _try(module: str, side: str, results: Connection) -> None:
-    found = importlib.import_module(f"benchmarks.{module}").WORKLOAD.sides[side]
-    try:
-        results.send((found.trial or found.run)(10))
-    except BaseException:
-        results.send(traceback.format_exc())
+    return forking()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workload", "side"), SIDES)
 def test_side_does_all_its_work(workload: Workload, side: str, fork: multiprocessing.context.ForkServerContext) -> None:
-    if missing := workload.sides[side].missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    results, theirs = fork.Pipe(duplex=False)
-    process = fork.Process(target=_try, args=(workload.name, side, theirs))
-    process.start()
-    theirs.close()
-    try:
-        assert results.poll(120), "it is stuck"
-        timing = results.recv()
-    finally:
-        if process.is_alive() and process.pid is not None:
-            with suppress(ProcessLookupError):  # it ends by itself just now
-                os.kill(process.pid, signal.SIGINT)  # as Ctrl-C does: it may have servers, which it ends then
-        process.join(30)
-        process.kill()
-        results.close()
-    assert isinstance(timing, Timing), timing
-    assert timing.operations > 0
-    assert timing.us > 0
+    try_side(workload, side, fork)
 
 
 def test_side_runs_in_its_own_process_and_reports() -> None:
     line = run_side(p2_echo.WORKLOAD, "plain", 2)
-    assert line["side"] == "plain"
+    assert line.keys() == {"us", "cpu_us", "operations"}
     assert line["operations"] == 2
     assert line["us"] > 0
     assert line["cpu_us"] >= 0
@@ -127,12 +84,64 @@ def test_table_has_the_target_beside_the_ratio() -> None:
     assert text.splitlines()[1].split() == ["made", "up", "all", "1.00", "4.00", *["4.00x"] * 3, ">=", "3x", "met"]
 
 
-def test_result_line_tells_the_versions_and_the_date() -> None:
-    comparison = Comparison("all", "ours", "peer", faster=3)
-    line = json.loads(Result(_workload(comparison), comparison, ours=[1.0], peer=[4.0]).as_json())
-    assert line["ratio"] == 4.0
-    assert line["date"].endswith("+00:00")
-    assert {"python", "trio", "django", "channels", "asgiref"} <= line["versions"].keys()
+def test_document_tells_the_versions_and_the_figures(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    status = main([p2_echo.WORKLOAD], ["--quick", "--scale", "0.01", "--output", str(output)])
+    assert status == 0
+    written = json.loads(output.read_text())
+    assert written["date"].endswith("+00:00")
+    assert {"python", "trio", "django", "channels", "asgiref"} <= written["versions"].keys()
+    workload = written["workloads"]["p2_echo"]
+    assert len(workload["sides"]["plain"]["us"]) == 1
+    (title,) = {one["title"] for one in workload["comparisons"]} & {"async consumer, plain Trio loop"}
+    shown = report.cell(written, "p2_echo", title)
+    ours, theirs = (workload["sides"][side]["us"][0] for side in ("ours-async", "plain"))
+    assert shown is not None
+    assert shown.median == pytest.approx(theirs / ours)
+
+
+def test_pages_show_the_results_that_are_kept() -> None:
+    documents = [json.loads(file.read_text()) for file in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
+    for page in report.PAGES:
+        _, _, rest = (ROOT / page).read_text().partition(report.BEGIN)
+        assert rest.partition(report.END)[0].strip() == report.text(documents)
+
+
+def test_charts_are_drawn_from_the_results_that_are_kept(tmp_path: Path) -> None:
+    document = json.loads(min((ROOT / "benchmarks" / "results").glob("*.json")).read_text())
+    for drawn in report.draw(document, tmp_path):
+        ElementTree.parse(drawn)
+        assert drawn.read_text() == (report.CHARTS / drawn.name).read_text()
+
+
+def test_rows_of_the_table_are_comparisons_of_the_workloads() -> None:
+    titles = {(workload.name, comparison.title) for workload in workloads() for comparison in workload.comparisons}
+    assert {row[:2] for row in report.ROWS} <= titles
+
+
+def test_socket_client_counts_messages_and_answers_pings() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client = clients.WebSocket(ours)
+        theirs.sendall(clients.MESSAGE + b"\x89\x02hi" + clients.MESSAGE[:5])
+        assert client.read() == 1
+        assert theirs.recv(100) == b"\x8a\x82" + bytes(4) + b"hi"
+        theirs.sendall(clients.MESSAGE[5:])
+        assert client.read() == 1
+        assert client.got == 2
+
+
+@pytest.mark.parametrize("data", [b"\x81\x02no", b"\x88\x00", b""])
+def test_socket_client_fails_at_other_data(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client = clients.WebSocket(ours)
+        if data:
+            theirs.sendall(data)
+        else:
+            theirs.close()
+        with pytest.raises(RuntimeError, match="expected"):
+            client.read()
 
 
 def test_comparison_without_its_peer_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,21 +180,3 @@ def test_receiver_fails_if_a_message_is_lost_or_comes_again() -> None:
 def test_connection_that_was_not_accepted_fails() -> None:
     with pytest.raises(RuntimeError, match=r"expected one websocket\.accept and no other message; got \[\]"):
         p6_connect.Visit("sessionid=none", None).verify()
-
-
-async def test_what_clients_say_may_come_in_pieces() -> None:
-    clients, server = trio.testing.memory_stream_one_way_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait_for_line, server, b"done\n")
-        for piece in (b"done", b"\n"):
-            await trio.testing.wait_all_tasks_blocked()
-            assert nursery.child_tasks
-            await clients.send_all(piece)
-
-
-async def test_clients_that_say_something_else_have_failed() -> None:
-    clients, server = trio.testing.memory_stream_one_way_pair()
-    await clients.send_all(b"do")
-    await clients.aclose()
-    with pytest.raises(RuntimeError, match=r"expected the line b'done\\n' from the clients; got b'do'"):
-        await wait_for_line(server, b"done\n")

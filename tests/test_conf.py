@@ -53,6 +53,14 @@ def test_another_setting_does_not_make_the_limits_anew(settings: Any) -> None:
         ("ACCEPT_TIMEOUT", float("nan"), "a number of seconds above 0"),
         ("ACCEPT_TIMEOUT", "10", "a number of seconds above 0"),
         ("ACCEPT_TIMEOUT", True, "a number of seconds above 0"),
+        ("RELAY_BATCH", 901, "an int from 1 to 900"),
+        ("RELAY_BATCH", 0, "an int from 1 to 900"),
+        ("RELAY_BATCH", True, "an int from 1 to 900"),
+        ("RELAY_ATTEMPTS", 10_001, "an int from 1 to 10000"),
+        ("RELAY_LEASE", 0, "a number of seconds from 0.1 to 1e+09"),
+        ("RELAY_LEASE", float("inf"), "a number of seconds from 0.1 to 1e+09"),
+        ("RELAY_RETENTION", -1, "a number of seconds from 0 to 1e+09"),
+        ("RELAY_RETENTION", float("nan"), "a number of seconds from 0 to 1e+09"),
     ],
 )
 def test_impossible_value_is_refused_with_what_was_expected(
@@ -65,7 +73,10 @@ def test_impossible_value_is_refused_with_what_was_expected(
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "value"), [("WORKER_QUEUE", 0), ("ACCEPT_TIMEOUT", 1), ("ACCEPT_TIMEOUT", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WORKER_QUEUE", 0), ("ACCEPT_TIMEOUT", 1), ("ACCEPT_TIMEOUT", 0.5), ("RELAY_RETENTION", 0), ("RELAY_BATCH", 900)],
+)
 def test_value_at_the_edge_is_taken(settings: Any, name: str, value: Any) -> None:
     settings.TRIO_CHANNELS = {name: value}
     assert _conf.get(name) == value

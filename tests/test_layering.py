@@ -31,6 +31,7 @@ BANDS: dict[str, str] = {
     "log": "A",
     "middleware": "A",
     "proxy_headers": "A",
+    "utils": "A",
     # -- B: Trio
     "": "B",
     "_concurrency.*": "B",
@@ -59,6 +60,7 @@ BANDS: dict[str, str] = {
     "bridge.*": "C",
     "checks": "C",
     "consumer": "C",
+    "consumer.base": "C",
     "consumer.groups": "C",
     "consumer.presence": "C",
     "db": "C",
@@ -67,6 +69,8 @@ BANDS: dict[str, str] = {
     "layers": "C",
     "layers.lifespan": "C",
     "management.*": "C",
+    "on_commit": "C",
+    "outbox.*": "C",
     "routing": "C",
     "runner.*": "C",
     "security.*": "C",
@@ -74,6 +78,7 @@ BANDS: dict[str, str] = {
     "sessions": "C",
     "staticfiles": "C",
     "sync": "C",
+    "upgrade.*": "C",
     "testing.*": "C",
     "topics.*": "C",
     "topics.frames": "B",
@@ -94,6 +99,7 @@ BORDERS = {
     # What hypercorn is made of.
     "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
+    "server.handshake": {"wsproto"},
     "server.http1": {"h11"},
     "server.http2.draining": {"h2", "hyperframe"},
     "server.http2.floods": {"h2"},
@@ -104,6 +110,14 @@ BORDERS = {
     "server.websocket": {"wsproto"},
     "server.websocket_reader": {"wsproto"},
     "testing.pytest_plugin": {"pytest"},
+    # An extra; only a command imports these modules.
+    **{
+        f"upgrade.{name}": {"libcst"}
+        for name in (
+            *("__main__", "calls", "decisions", "imports", "pytest_marks"),
+            *("qualified", "queues", "settings", "source"),
+        )
+    },
 }
 
 #: Modules and packages at the top that import one another, in a circle. It is to become empty.

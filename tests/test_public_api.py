@@ -33,7 +33,14 @@ def exports(name: str) -> list[tuple[str, Any]]:
 
 
 def test_top_of_the_package_is_exactly_this() -> None:
-    assert trio_channels.__all__ == ["ConnectionClosed", "Limits", "TrioChannelsError", "WebSocket", "websocket"]
+    assert trio_channels.__all__ == [
+        "DEFAULT_CHANNEL_LAYER",
+        "ConnectionClosed",
+        "Limits",
+        "TrioChannelsError",
+        "WebSocket",
+        "websocket",
+    ]
 
 
 @pytest.mark.parametrize("name", ["trio_channels", *PUBLIC])

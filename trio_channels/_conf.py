@@ -30,6 +30,20 @@ _MODULE_NAMES = Rule(
     lambda value: isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value),
 )
 
+
+def _seconds(least: float) -> Rule:
+    """Seconds that a database can add to a date."""
+    return Rule(
+        f"a number of seconds from {least:g} to {_LONGEST:g}",
+        lambda value: SECONDS_OR_ZERO.holds(value) and least <= value <= _LONGEST,
+    )
+
+
+def _up_to(most: int) -> Rule:
+    return Rule(f"an int from 1 to {most}", lambda value: COUNT.holds(value) and value <= most)
+
+
+_LONGEST = 1e9
 _LIMITS = Limits()
 
 #: Every key; the reference page of the docs gives units and reasons.
@@ -68,6 +82,11 @@ SETTINGS: dict[str, _Setting] = {
     "TOPIC_PENDING_PUSHES": _Setting(64, COUNT),
     "TOPIC_PENDING_BYTES": _Setting(8 * 2**20, COUNT),
     "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
+    "RELAY_POLL": _Setting(1.0, SECONDS),
+    "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
+    "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),
+    "RELAY_ATTEMPTS": _Setting(5, _up_to(10_000)),  # the database counts up to 32,767
+    "RELAY_RETENTION": _Setting(604_800.0, _seconds(0)),
 }
 
 

@@ -28,6 +28,10 @@ class Rule(NamedTuple):
             raise error(f"{name} must be {self.expected}; got {value!r}")
 
 
+#: The alias of the channel layer that consumers use unless their class names another one.
+DEFAULT_CHANNEL_LAYER = "default"
+
+
 def suggestion(name: object, known: Collection[str]) -> str:
     """The end of an error about an unknown key: "; did you mean ...?" if one is near, and the known ones."""
     near = difflib.get_close_matches(str(name).lower(), {key.lower(): key for key in known}, n=1)

@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
@@ -195,6 +196,21 @@ def persistent_connections() -> Iterator[CheckMessage]:
             )
 
 
+#: Settings that belong to the outbox.
+_OF_OUTBOX = ("RELAY_ATTEMPTS", "RELAY_BATCH", "RELAY_LEASE", "RELAY_POLL", "RELAY_RETENTION")
+
+
+def outbox() -> Iterator[CheckMessage]:
+    """W020: settings of the outbox, which is not installed."""
+    given = [key for key in _OF_OUTBOX if key in getattr(settings, _conf.NAME, {})]
+    if given and not apps.is_installed("trio_channels.outbox"):
+        yield checks.Warning(
+            f"TRIO_CHANNELS has {given[0]!r}, and trio_channels.outbox is not in INSTALLED_APPS.",
+            hint="Add 'trio_channels.outbox' to INSTALLED_APPS, and migrate.",
+            id="trio_channels.W020",
+        )
+
+
 def hardening() -> Iterator[CheckMessage]:
     """W011: the hardening of hypercorn is switched off."""
     if not _conf.get("HARDEN_HYPERCORN"):
@@ -205,7 +221,9 @@ def hardening() -> Iterator[CheckMessage]:
         )
 
 
-def _listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[CheckMessage]]:
+def listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[CheckMessage]]:
+    """The check as Django calls it; without errors that other checks report."""
+
     def run(**_kwargs: Any) -> list[CheckMessage]:
         found: list[CheckMessage] = []
         try:
@@ -218,8 +236,8 @@ def _listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[C
     return run
 
 
-_ALWAYS = tuple(map(_listed, (asgi_application, asgi_module, trio_channels, installed_apps, layers)))
-_DEPLOYED = tuple(map(_listed, (deployed_layers, persistent_connections, hardening)))
+_ALWAYS = tuple(map(listed, (asgi_application, asgi_module, trio_channels, installed_apps, layers, outbox)))
+_DEPLOYED = tuple(map(listed, (deployed_layers, persistent_connections, hardening)))
 
 
 def register() -> None:

@@ -145,6 +145,10 @@ class MailboxOverflow(ChannelLayerError):
     """A subscriber with ``overflow="close"`` fell behind by more messages than its mailbox holds."""
 
 
+class ForeignChannel(ChannelLayerError, ValueError):
+    """A task would receive on a channel of another process or Trio run, where no message arrives."""
+
+
 class ChannelLayerUnavailable(ChannelLayerError):
     """The layer's backend did not answer within the time limit, or the layer is not open."""
 

@@ -83,9 +83,9 @@ class ProtocolTypeRouter:
         application = self.application_mapping.get(scope["type"])
         if application is None:
             await _no_route(f"no application for the scope type {scope['type']!r}", scope, receive, send)
-            return
+            return None
         try:
-            await application(scope, receive, send)
+            return await application(scope, receive, send)
         except Exception as error:
             if scope["type"] == "lifespan":
                 explain(error)
@@ -146,7 +146,7 @@ class URLRouter:
             forced = f"FORCE_SCRIPT_NAME ({settings.FORCE_SCRIPT_NAME!r})"
             why = f"the path {scope['path']!r} is not below {forced}, and the server has no root_path"
             await _no_route(why, scope, receive, send)
-            return
+            return None
         outer = scope.get("url_route") or {"args": (), "kwargs": {}}
         for match in _matches(self._table, path.lstrip("/"), (), {}):
             inner_scope = dict(
@@ -155,13 +155,13 @@ class URLRouter:
                 url_route={"args": outer["args"] + match.args, "kwargs": {**outer["kwargs"], **match.kwargs}},
             )
             try:
-                await match.application(inner_scope, receive, send)
+                return await match.application(inner_scope, receive, send)
             except _NoInnerRoute:
                 continue
-            return
         if nested:
             raise _NoInnerRoute(f"no route for {path!r}")
         await _no_route(f"no route for the path {scope.get('path')!r}", scope, receive, send)
+        return None
 
 
 class ChannelNameRouter:
@@ -185,7 +185,7 @@ class ChannelNameRouter:
         """Run the application for the scope's channel. Cancellation: the application's."""
         if "channel" not in scope:
             raise NoRouteFound(f"a ChannelNameRouter routes 'channel' scopes; got {scope['type']!r}")
-        await self.application_for(scope["channel"])(scope, receive, send)
+        return await self.application_for(scope["channel"])(scope, receive, send)
 
     def application_for(self, channel: str) -> ASGIApplication:
         """The application for a channel. Raises NoRouteFound if the mapping has no entry for it."""

@@ -7,6 +7,7 @@ was changed after that, it is saved again at the end of the connection.
 
 from __future__ import annotations
 
+import datetime
 import logging
 from importlib import import_module
 from typing import Any
@@ -51,17 +52,40 @@ class CookieMiddleware:
         await self.inner(scope, receive, send)
 
     @classmethod
-    def set_cookie(cls, message: Message, key: str, value: str = "", **options: Any) -> None:
+    def set_cookie(
+        cls,
+        message: Message,
+        key: str,
+        value: str = "",
+        max_age: float | datetime.timedelta | None = None,
+        expires: str | datetime.datetime | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Any = "lax",
+    ) -> None:
         """Add a Set-Cookie header to an ASGI message.
 
         Args:
             message: a ``websocket.accept`` or ``http.response.start``.
             key: the cookie's name.
             value: its value.
-            options: as for Django's ``HttpResponse.set_cookie``.
+            max_age, expires, path, domain, secure, httponly, samesite: as for Django's ``HttpResponse.set_cookie``.
+                ``samesite`` is ``lax`` by default, as in Channels; None or False leaves it out.
         """
         response = HttpResponse()
-        response.set_cookie(key, value, **options)
+        response.set_cookie(
+            key,
+            value,
+            max_age=max_age,  # type: ignore[arg-type]  # the stubs lack float
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite or None,
+        )
         cls._add_cookies(message, response)
 
     @classmethod

@@ -16,7 +16,7 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import outcome
 import sniffio
@@ -37,22 +37,47 @@ P = ParamSpec("P")
 _ASYNC_MARKS = ("_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker")
 
 
-def sync_to_async(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Make an async function of a synchronous one; a decorator or a call.
+@overload
+def sync_to_async(
+    function: Callable[P, T], *, thread_sensitive: bool = ..., executor: None = ...
+) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+
+@overload
+def sync_to_async(
+    function: None = None, *, thread_sensitive: bool = ..., executor: None = ...
+) -> Callable[[Callable[P, T]], Callable[P, Coroutine[Any, Any, T]]]: ...
+
+
+def sync_to_async(function: Any = None, *, thread_sensitive: bool = True, executor: None = None) -> Any:  # noqa: ARG001
+    """Make an async function of a synchronous one; a decorator, with or without arguments, or a call.
+
+    Args:
+        function: the synchronous function.
+        thread_sensitive: as asgiref's, without effect: every call runs on some thread of the pool. For calls that must
+            share a thread see :func:`trio_channels.db.pinned`.
+        executor: must be None: the pool's threads manage the database connections.
 
     Raises:
-        TypeError: `function` is async, or cannot be called.
+        TypeError: `function` is async, or cannot be called; or there is an executor.
         BridgeError: from the call: it was made outside a Trio run.
         WorkerPoolBusy: from the call: too many calls already wait for a thread.
 
     Cancellation of a call: the wait for a thread can be cancelled; a call that has begun is completed.
     """
+    if executor is not None:
+        raise TypeError(
+            f"sync_to_async() runs on the threads of the pool, whose number is WORKER_THREADS; got the executor "
+            f"{executor!r}"
+        )
+    if function is None:
+        return sync_to_async
     called = getattr(function, "__call__", None)  # noqa: B004 - the __call__ of an object may be async
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called) or not callable(function):
         raise TypeError(f"sync_to_async() expects a synchronous function; got {function!r}")
 
     @functools.wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(*args: Any, **kwargs: Any) -> Any:
         return await run_in_thread(functools.partial(function, *args, **kwargs))
 
     return call

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 import trio
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 
 from tests.postgres import PostgresServer
-from trio_channels._threads.database import run_in_thread, thread_pool
+from trio_channels._threads.database import request_thread, run_in_thread, thread_pool
 from trio_channels.db import aatomic, pinned
 from trio_channels.sync import async_to_sync
 
@@ -144,3 +144,56 @@ async def test_thread_that_is_none_of_ours_keeps_what_it_opened(
     await backend()
     assert own == [True]
     assert thread_pool().statistics().workers == 1
+
+
+@pytest.fixture
+def gone_once(postgres_database: dict[str, Any], postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database cuts the first connection between its opening and its set-up."""
+    wrapper: Any = type(connections["default"])
+    set_up, times = wrapper.init_connection_state, [1]
+
+    def cut_first(self: Any) -> None:
+        if times:
+            times.pop()
+            postgres.terminate_connections(postgres_database["NAME"])
+        set_up(self)
+
+    connection.close()
+    monkeypatch.setattr(wrapper, "init_connection_state", cut_first)
+
+
+async def in_call() -> None:
+    await run_in_thread(User.objects.count)
+
+
+async def in_block() -> None:
+    async with pinned():
+        await in_call()
+
+
+async def in_block_that_goes_on() -> None:
+    failure: DatabaseError | None = None
+    async with pinned():
+        try:
+            await in_call()
+        except DatabaseError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+async def in_transaction() -> None:
+    async with aatomic():
+        await in_call()
+
+
+async def in_request() -> None:
+    with request_thread("a request"):
+        await in_call()
+
+
+@pytest.mark.parametrize("use", [in_call, in_block, in_block_that_goes_on, in_transaction, in_request])
+async def test_connection_that_was_lost_during_its_set_up_fails_once(gone_once: None, use: Any) -> None:
+    with pytest.raises(DatabaseError):
+        await use()
+    await use()

@@ -757,8 +757,12 @@ def test_asgiref_without_tagged_storage_is_served_too(monkeypatch: pytest.Monkey
     )
     old = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(old)
-    value = object()
-    assert old._owned_here(value) is value
+    variable, value = contextvars.ContextVar("known to both", default=None), object()
+    context = contextvars.copy_context()
+    context.run(variable.set, value)
+    old.adopt(context)
+    old.take_over()
+    assert variable.get() is value
 
 
 # -- leases and nested calls ------------------------------------------------------------------------------------------

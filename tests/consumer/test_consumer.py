@@ -1255,3 +1255,28 @@ async def test_normal_life_logs_nothing(layer: InMemoryChannelLayer, caplog: pyt
     caplog.set_level(logging.INFO)
     await ScriptedConnection.websocket("a").run(Recorder.as_asgi(layer=layer, log=[]))
     assert caplog.records == []
+
+
+async def test_instance_may_be_called_again_while_it_ends() -> None:
+    ending, gone = trio.Event(), trio.Event()
+
+    class Consumer(AsyncConsumer):
+        async def websocket_connect(self, event: dict[str, Any]) -> None:
+            await self.send({"type": "websocket.accept"})
+
+        async def websocket_disconnect(self, event: dict[str, Any]) -> None:
+            ending.set()
+            await gone.wait()
+
+    instance = Consumer()
+
+    async def first() -> None:
+        await ScriptedConnection.websocket().run(instance)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await ending.wait()
+        second = WebsocketCommunicator(instance, "/")  # type: ignore[arg-type]
+        async with second:
+            assert (await second.connect())[0]
+            gone.set()

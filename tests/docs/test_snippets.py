@@ -273,6 +273,20 @@ def test_signal_reaches_a_group_from_a_thread_without_trio(load: Load, layer: In
     assert heard == [{"type": "news.item", "text": "ada has joined"}]
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_committed_messages_reach_a_group(load: Load, layer: InMemoryChannelLayer) -> None:
+    orders = load("orders")
+    with trio.fail_after(30):
+        async with layer.subscribe("users") as events, orders.run():
+            await sync_to_async(orders.register)(RequestFactory().post("/", {"name": "ada"}))
+            await orders.register_async(RequestFactory().post("/", {"name": "grace"}))
+            assert [(await anext(events))["name"] for _ in range(2)] == ["ada", "grace"]
+            await sync_to_async(orders.close_account)(await User.objects.aget(username="ada"))
+            assert (await anext(events)) == {"type": "user.left", "name": "ada"}
+            await orders.close_account_async(await User.objects.aget(username="grace"))
+            assert (await anext(events)) == {"type": "user.left", "name": "grace"}
+
+
 async def test_long_poll_is_answered_with_the_next_item(load: Load, layer: InMemoryChannelLayer) -> None:
     async with HttpCommunicator(load("long_poll").NextNews.as_asgi(), "GET", "/") as client:
         await client.send_request()

@@ -186,6 +186,7 @@ async def check(
                 if fault is not None:
                     await trio.sleep(world.random.random())
                     await fault(world)
+            await world.publish(MESSAGES // 2)  # so that sockets are cut after the fault, too
             await world.settle()
         assert world.checker.faults() == []
         assert sum(client.recovered for client in world.clients) > CLIENTS

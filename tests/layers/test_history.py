@@ -106,11 +106,12 @@ async def test_join_gives_a_position_to_begin_with(layer: ChannelLayer) -> None:
         assert await until_last(events) == []
 
 
-@pytest.mark.parametrize("since", GARBAGE, ids=lambda since: repr(since)[:12])
-async def test_what_is_no_position_is_not_recovered(layer: ChannelLayer, since: Any) -> None:
-    [position] = await fill(layer, 1, 1)
-    assert await resume(layer, since) == (Recovery(recovered=False, position=position), [NOT_RECOVERED])
-    assert (await layer.history("room", since=since)).messages == ()
+async def test_what_is_no_position_is_not_recovered(layer: ChannelLayer) -> None:
+    await fill(layer, 1, 1)
+    for since in GARBAGE:
+        position = (await layer.history("room")).position
+        assert await resume(layer, since) == (Recovery(recovered=False, position=position), [NOT_RECOVERED]), since
+        assert (await layer.history("room", since=since)).messages == ()
 
 
 async def test_position_of_another_group_is_not_recovered(layer: ChannelLayer) -> None:

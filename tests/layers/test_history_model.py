@@ -136,12 +136,12 @@ async def run(layer: ChannelLayer, steps: list[tuple[str, str, int]]) -> None:
 
 
 @given(steps=STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 async def test_in_memory_history_is_as_its_model(steps: list[tuple[str, str, int]]) -> None:
     await run(InMemoryChannelLayer(**OPTIONS), steps)
 
 
-@pytest.mark.parametrize("examples", [15, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [8, pytest.param(300, marks=pytest.mark.slow)])
 def test_history_on_redis_is_as_its_model(redis_server: RedisServer, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, database=None, derandomize=examples < 100)
     @given(steps=STEPS)

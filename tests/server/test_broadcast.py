@@ -15,7 +15,7 @@ import trio.testing
 from trio_websocket import open_websocket_url
 from wsproto.events import CloseConnection
 
-from trio_channels.consumer import Consumer
+from trio_channels.consumer.base import Consumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.hub import PART

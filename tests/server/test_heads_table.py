@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import trio
-from hypercorn.events import RawData
 
 from trio_channels.server.http1 import Http1
 
@@ -156,14 +155,13 @@ async def test_empty_lines_that_come_alone_are_ignored(
     parts: list[bytes], first: bytes, transport: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sending, handled = trio.open_memory_channel[bytes](100)
-    handle = Http1.handle
+    handle = Http1.receive_bytes
 
-    async def notes(protocol: Http1, event: Any) -> None:
-        await handle(protocol, event)
-        if isinstance(event, RawData):
-            sending.send_nowait(event.data)
+    async def notes(protocol: Http1, data: bytes) -> None:
+        await handle(protocol, data)
+        sending.send_nowait(data)
 
-    monkeypatch.setattr(Http1, "handle", notes)
+    monkeypatch.setattr(Http1, "receive_bytes", notes)
     with access_log() as log:
         async with served(transport, Application(), certificate) as connect, await connect() as stream:
             if first:

@@ -9,7 +9,6 @@ import h2.events
 import pytest
 import trio
 import trio.testing
-from hypercorn.events import RawData
 
 from trio_channels._concurrency.queues import Inbox
 from trio_channels.server.run import _servers
@@ -259,7 +258,7 @@ async def test_flood_of_http2_frames_lets_others_run() -> None:
             nursery.start_soon(count)
             await trio.lowlevel.checkpoint()
             before = turns
-            await connection.protocol.handle(RawData(PRIORITY * 1_000))
+            await connection.protocol.receive_bytes(PRIORITY * 1_000)
             assert turns - before >= 5
             nursery.cancel_scope.cancel()
 

@@ -151,3 +151,18 @@ def noting(calls: list[Any], function: Any) -> Any:
         return function(connection)
 
     return noted
+
+
+@pytest.mark.parametrize(("raw", "name"), [(False, b"x-mine"), (True, b"X-Mine")])
+async def test_names_of_headers_are_in_lower_case_or_raw(raw: bool, name: bytes) -> None:
+    seen: list[Any] = []
+
+    class Notes(Application):
+        async def http(self, scope: Any, receive: Any, send: Any) -> None:
+            seen.extend(scope["headers"])
+            await super().http(scope, receive, send)
+
+    async with serving_ours(Notes(), h11_pass_raw_headers=raw) as server, await server.connect() as stream:
+        await stream.send_all(b"GET http://other/ HTTP/1.1\r\nHost: a\r\nX-Mine: 1\r\n\r\n")
+        await read_until(stream, b"hello")
+    assert seen == [(b"host", b"other"), (name, b"1")]

@@ -408,7 +408,7 @@ async def test_plain_methods_run_on_threads() -> None:
 
 
 async def test_topics_work_without_a_layer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("trio_channels.consumer.get_channel_layer", lambda alias: None)
+    monkeypatch.setattr("trio_channels.consumer.base.get_channel_layer", lambda alias: None)
     monkeypatch.setattr("trio_channels.topics.broadcasting.get_channel_layer", lambda: None)
 
     class Room(Gate):

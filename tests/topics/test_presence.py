@@ -178,7 +178,7 @@ async def test_join_without_the_presence_is_refused(caplog: pytest.LogCaptureFix
 
 
 async def test_presence_needs_a_layer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("trio_channels.consumer.get_channel_layer", lambda alias: None)
+    monkeypatch.setattr("trio_channels.consumer.base.get_channel_layer", lambda alias: None)
     async with connected(socket(channel_layer=None)) as ada:
         assert (await ada.join(A, {})).response == {"reason": "join crashed"}
     assert "presence needs a channel layer" in caplog.text

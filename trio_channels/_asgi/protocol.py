@@ -90,6 +90,9 @@ _FIRST_STATE = {"websocket": State.CONNECTING, "http": State.REQUEST}
 #: The scope extension of our server that has the queue behind ``receive``; see :class:`~.._concurrency.queues.Inbox`.
 DIRECT = "trio_channels.direct"
 
+#: The one event of a request without a body, before its disconnect.
+NO_BODY: Message = {"type": "http.request", "body": b"", "more_body": False}
+
 DISCONNECTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
 # A status below 200 is an interim response, which no server takes for the answer.

@@ -108,8 +108,10 @@ class Inbox:
     While it is full, the server does not read the connection, so that TCP slows a client that floods. The last event,
     the disconnect, needs no room and cannot be lost. It costs less than hypercorn's memory channel.
 
-    An application of this package has a queue of its own, whose reader waits for other things, too. It may take the
-    place of this queue (:meth:`attach`): the server then puts each event straight into it.
+    A WebSocket application of this package has a queue of its own, whose reader waits for other things, too. It may
+    take the place of this queue (:meth:`attach`): the server then puts each event straight into it. Django's handler
+    takes the event of a request without a body at once (:meth:`take_if`), and has no task that waits for the last event
+    (:meth:`when_over`).
     """
 
     __slots__ = ("_attached", "_awaited", "_capacity", "_changed", "_events", "_last", "_on_last", "offer")
@@ -120,7 +122,7 @@ class Inbox:
         self._last: Any = None
         self._changed = trio.lowlevel.ParkingLot()  # readers wait here, and writers
         self._attached: EventQueue | None = None
-        self._on_last: Callable[[Any], object] | None = None
+        self._on_last: tuple[Callable[[Any], object], ...] = ()
         self._awaited: Callable[[], object] | None = None
         #: Adds an event if there is room, and returns whether there was; drops it after the last event.
         self.offer: Callable[[Any], bool] = self._offer
@@ -128,7 +130,7 @@ class Inbox:
     def attach(self, queue: EventQueue, on_last: Callable[[Any], object]) -> None:
         """Have another queue take the events, those that wait here first, and a function take the last one."""
         self._attached = queue
-        self._on_last = on_last
+        self._on_last = (on_last,)
         for event in self._events:
             queue.add(event)
         self._events = _NO_EVENTS
@@ -140,7 +142,27 @@ class Inbox:
 
     def detach(self) -> None:
         """Let go of the function that takes the last event: nobody wants it any more."""
-        self._on_last = None
+        self._on_last = ()
+
+    def take_if(self, expected: Message) -> bool:
+        """Take the next event, if it has come and is equal to another; returns whether it was."""
+        if not self._events or self._events[0] != expected:
+            return False
+        self._events.popleft()
+        if self._changed:
+            self._changed.unpark_all()
+        return True
+
+    def when_over(self, call: Callable[[Any], object]) -> None:
+        """Have a function called with the last event: now, if it has been added."""
+        if self._last is not None:
+            call(self._last)
+        else:
+            self._on_last += (call,)
+
+    def no_longer(self, call: Callable[[Any], object]) -> None:
+        """Have a function of :meth:`when_over` not called any more."""
+        self._on_last = tuple(other for other in self._on_last if other is not call)
 
     def when_awaited(self, call: Callable[[], object]) -> None:
         """Call a function once, when a reader first has to wait for an event."""
@@ -152,7 +174,8 @@ class Inbox:
         if len(self._events) >= self._capacity:
             return False
         self._events.append(event)
-        self._changed.unpark_all()
+        if self._changed:
+            self._changed.unpark_all()
         return True
 
     @property
@@ -183,9 +206,10 @@ class Inbox:
             self.offer = self._offer  # it drops what comes later
             if self._attached is not None:
                 self._attached.release()
-            if self._on_last is not None:
-                self._on_last(event)
-        self._changed.unpark_all()
+            for call in self._on_last:
+                call(event)
+        if self._changed:
+            self._changed.unpark_all()
 
     async def receive(self) -> Any:
         """The next event; after the last one, that again. A cancellation loses none."""
@@ -199,5 +223,6 @@ class Inbox:
             await self._changed.park()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
-        self._changed.unpark_all()
+        if self._changed:
+            self._changed.unpark_all()
         return event

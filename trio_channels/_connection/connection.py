@@ -61,7 +61,7 @@ class Connection:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._inbox = inbox_behind(receive, scope)
+        self._inbox = inbox_behind(receive, scope) if scope["type"] == "websocket" else None
         self._write_now = None if self._inbox is None else writer_behind(send)
         self.limits = limits or Limits()
         self.protocol = protocol.Protocol(scope)

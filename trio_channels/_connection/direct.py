@@ -1,6 +1,7 @@
 """The direct path between our server and our connections, where nothing in between reads events or changes messages.
 
-The server puts events into the connection's own queue, and writes a message for many clients without a task switch.
+The server puts a WebSocket's events into the connection's own queue, and writes a message for many clients without a
+task switch. Django's handler takes a request from the server's queue, and learns from it of the client's disconnect.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ class Broadcast(Protocol):
 
 
 def inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
-    """The server's queue, if it is ours and nothing in between reads events; for WebSockets."""
-    if scope["type"] != "websocket":
-        return None
+    """The server's queue, if it is ours and nothing in between reads events."""
     inbox: Inbox | None = (scope.get("extensions") or {}).get(DIRECT)
     return inbox if inbox is not None and receive == inbox.receive else None
 

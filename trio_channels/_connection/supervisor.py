@@ -44,24 +44,14 @@ logger = logging.getLogger("trio_channels.connection")
 _counter_of_run: trio.lowlevel.RunVar[Counter[str]] = trio.lowlevel.RunVar("trio_channels connections")
 
 
-class Counted:
-    """In the block, count one more connection of this scope type."""
-
-    __slots__ = ("_counter", "_kind")
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        try:
-            self._counter = _counter_of_run.get()
-        except LookupError:
-            self._counter = Counter()
-            _counter_of_run.set(self._counter)
-
-    def __enter__(self) -> None:
-        self._counter[self._kind] += 1
-
-    def __exit__(self, *_exception: object) -> None:
-        self._counter[self._kind] -= 1
+def counts_of_connections() -> Counter[str]:
+    """The counter of this Trio run's open connections, by scope type; each connection counts itself."""
+    try:
+        return _counter_of_run.get()
+    except LookupError:
+        counts = Counter[str]()
+        _counter_of_run.set(counts)
+        return counts
 
 
 def connections() -> dict[str, int]:
@@ -83,21 +73,23 @@ async def supervise(
     """
     final = _Ending(connection, ending)
     failure: BaseException | None = None
+    counts = counts_of_connections()
+    counts[connection.protocol.kind] += 1
     try:
-        with Counted(connection.protocol.kind):
-            async with _Reading(connection):
-                failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
-                failure = await _clean_up(connection, final, failure)
-                if failure is None:
-                    await connection.drain()
-                else:
-                    try:
-                        if not isinstance(failure, trio.Cancelled):
-                            await connection.drain()
-                    finally:  # a cancellation meanwhile must not hide the failure
-                        raise failure
+        async with _Reading(connection):
+            failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
+            failure = await _clean_up(connection, final, failure)
+            if failure is None:
+                await connection.drain()
+            else:
+                try:
+                    if not isinstance(failure, trio.Cancelled):
+                        await connection.drain()
+                finally:  # a cancellation meanwhile must not hide the failure
+                    raise failure
     except BaseException as raised:
         failure = _abnormal(raised, connection, known=failure)
+    counts[connection.protocol.kind] -= 1
     connection.detach()
     if failure is not None:
         if isinstance(failure, Exception):

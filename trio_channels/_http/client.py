@@ -1,19 +1,22 @@
 """The client of one HTTP request: messages from and to it, and its disconnect.
 
-Synchronous code cannot be stopped, so no task watches for the disconnect while it runs. Most requests have no task but
-the server's own. :meth:`Client.while_there` starts a second one around code that can be cancelled.
+Synchronous code cannot be stopped, so no task watches for the disconnect while it runs. :meth:`Client.while_there` runs
+code that can be cancelled. On the direct path, see :mod:`trio_channels._connection.direct`, the server cancels it.
+Otherwise a second task waits for the event.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency import YIELD_EVERY
+from .._connection.direct import inbox_behind
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved
 
@@ -44,11 +47,15 @@ class Client:
     view, once the URL is resolved.
     """
 
-    __slots__ = ("_more", "_protocol", "_receive", "_send", "_sends", "answered", "mount", "path", "resolved", "scope")
+    __slots__ = (
+        *("_inbox", "_more", "_protocol", "_receive", "_send", "_sends"),
+        *("answered", "mount", "path", "resolved", "scope"),
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
+        self._inbox = inbox_behind(receive, scope)
         self._send = send
         self._sends = 0
         self._more = True  # of the request's body is to come
@@ -73,6 +80,13 @@ class Client:
         self._more = event.get("more_body", False)
         return event
 
+    def has_no_body(self) -> bool:
+        """Whether the request has come over the direct path, and has no body: then there is nothing to wait for."""
+        if self._inbox is None or not self._inbox.take_if(protocol.NO_BODY):
+            return False
+        self._more = False
+        return True
+
     async def drain(self) -> None:
         """Read the rest of the request, so that the client reads the answer before the connection is reset."""
         while self._more:
@@ -90,15 +104,41 @@ class Client:
         except OSError:  # the specification demands it of servers from version 2.4 on
             raise ClientLeft from None
 
+    async def respond(self, start: Message, body: Message) -> None:
+        """Send a whole response; ClientLeft if the server says that the client has gone."""
+        self.answered = True
+        try:
+            await self._send(start)
+            await self._send(body)
+        except OSError:
+            raise ClientLeft from None
+
     async def while_there(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run an async function, cancelled when the client leaves; the request's body has been read.
 
         A cancellation that comes too late for the function is seen at the next checkpoint.
         """
+        if self._protocol.disconnected:
+            raise ClientLeft
+        if self._inbox is None:
+            return await self._while_watched(function, *args)
+        with trio.CancelScope() as scope:
+
+            def leave(disconnect: Message) -> None:
+                self._protocol.received(disconnect)
+                scope.cancel()
+
+            self._inbox.when_over(leave)
+            try:
+                return await function(*args)
+            finally:
+                self._inbox.no_longer(leave)
+        raise ClientLeft
+
+    async def _while_watched(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """As :meth:`while_there`, with a task that waits for the disconnect."""
         results: list[T] = []
         failure: BaseException = ClientLeft()
-        if self._protocol.disconnected:
-            raise failure
 
         async def watch() -> None:
             nonlocal failure
@@ -131,3 +171,13 @@ class Client:
             raise ServerProtocolError(
                 f"the server delivered {event['type']!r} after the whole request body; expected 'http.disconnect'"
             )
+
+
+def while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The async view, cancelled when the client of its request leaves."""
+
+    # No functools.wraps: it would copy the mark by which a class-based view says that it is async.
+    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
+        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
+
+    return cancellable

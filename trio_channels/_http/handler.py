@@ -17,7 +17,7 @@ The rules:
 
 from __future__ import annotations
 
-import functools
+import io
 import logging
 import threading
 from collections.abc import Callable
@@ -44,13 +44,13 @@ from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
-from .._connection.supervisor import Counted
+from .._connection.supervisor import counts_of_connections
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
 from ..exceptions import ConfigurationError, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
-from .client import Client, ClientLeft, with_one_cookie_header
+from .client import Client, ClientLeft, while_client_is_there, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
 from .request_body import REFUSED, read_body, refusal
@@ -119,9 +119,10 @@ class DjangoHandler(ASGIHandler):
             client.mount, path = enter(scope, forced_or_root)
             # A path that is not below the mount point is taken for one from which a proxy has removed it.
             client.path = client.path if path is None else path
+        counts = counts_of_connections()
+        counts["http"] += 1
         try:
-            with Counted("http"):
-                await self._serve(client)
+            await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:
@@ -131,10 +132,14 @@ class DjangoHandler(ASGIHandler):
             logger.error("%s: answering 503", error)
             with suppress(ClientLeft):
                 await respond_plainly(client.send, 503, "The server is busy.")
+        finally:
+            counts["http"] -= 1
 
     async def _serve(self, client: Client) -> None:
         try:
-            body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
+            body: IO[bytes] = io.BytesIO()
+            if not client.has_no_body():
+                body = await read_body(client, _conf.get("MAX_UPLOAD_SIZE"), _conf.get("BODY_TIMEOUT"))
         except REFUSED as error:
             await self._refuse(client, *refusal(error), error)
             return
@@ -308,7 +313,7 @@ class DjangoHandler(ASGIHandler):
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """The view as the synchronous chain calls it."""
         atomic: Callable[..., Any] = super().make_view_atomic(view)
-        return async_to_sync(_while_client_is_there(atomic)) if iscoroutinefunction(atomic) else atomic
+        return async_to_sync(while_client_is_there(atomic)) if iscoroutinefunction(atomic) else atomic
 
     def adapt_method_mode(
         self,
@@ -338,11 +343,3 @@ class DjangoHandler(ASGIHandler):
 
 def _was_async(request: HttpRequest) -> bool:
     return request.resolver_match is not None and iscoroutinefunction(request.resolver_match.func)
-
-
-def _while_client_is_there(view: Callable[..., Any]) -> Callable[..., Any]:
-    # No functools.wraps: it would copy the mark by which a class-based view says that it is async.
-    async def cancellable(request: Any, *args: Any, **kwargs: Any) -> Any:
-        return await request.trio_client.while_there(functools.partial(view, request, *args, **kwargs))
-
-    return cancellable

@@ -64,8 +64,7 @@ def _start(response: HttpResponseBase) -> Message:
 async def send_whole(client: Client, response: HttpResponseBase) -> None:
     """Send a response that has its whole content."""
     content: bytes = response.content  # type: ignore[attr-defined]
-    await client.send(_start(response))
-    await client.send({"type": "http.response.body", "body": content})
+    await client.respond(_start(response), {"type": "http.response.body", "body": content})
 
 
 async def send_file(client: Client, response: FileResponse) -> None:

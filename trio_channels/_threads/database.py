@@ -70,7 +70,7 @@ def request_thread(label: object) -> AbstractContextManager[Affinity]:
     if outer is not None:
         return nullcontext(outer)
     shared = not _conf.get("THREAD_PER_REQUEST")
-    return Affinity(thread_pool(), label, care=refresh_connections, shared=shared)
+    return Affinity(thread_pool(), label, care=_refresh_all_connections, shared=shared)
 
 
 @asynccontextmanager
@@ -93,19 +93,22 @@ async def pinned(*, alone: bool = False) -> AsyncIterator[Lease]:
         finally:
             if lease.holders == 1:
                 with trio.CancelScope(shield=True):
-                    await lease.run_sync(refresh_connections)
+                    await lease.run_sync(_refresh_all_connections)
 
 
 def _with_fresh_connections(call: Callable[[*Ts], T], *args: *Ts) -> T:
     refresh_connections()
     try:
         return call(*args)
+    except BaseException:
+        _look_for_connections()
+        raise
     finally:
         refresh_connections()
 
 
 class _OpenConnections(threading.local):
-    """The database connections that the current thread has opened."""
+    """The database connections that the current thread has opened; they may be closed now."""
 
     def __init__(self) -> None:
         self.opened: set[BaseDatabaseWrapper] = set()
@@ -128,11 +131,21 @@ def refresh_connections() -> None:
 
     Django's own function closes such a one, too: in an atomic block the autocommit mode is not that of the settings.
     """
-    opened = _open_connections.opened
-    if opened:
-        for connection in list(opened):
-            if connection.in_atomic_block:
-                continue
+    for connection in list(_open_connections.opened):
+        if connection.connection is not None and not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
-            if connection.connection is None:
-                opened.discard(connection)
+
+
+def _look_for_connections() -> None:
+    """Remember connections whose set-up failed after they had been made, so that Django has sent no signal for them.
+
+    The database may have gone just then. Such a connection would fail each further call on its thread.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None:
+            _remember(connection)
+
+
+def _refresh_all_connections() -> None:
+    _look_for_connections()
+    refresh_connections()

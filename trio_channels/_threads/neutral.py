@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 from types import FunctionType
 from typing import Any
 from weakref import ReferenceType
@@ -190,13 +191,15 @@ def _storages_are_djangos() -> bool:
     return all(map(_trusted, named))
 
 
+_RECEIVERS = attrgetter("receivers")
+
 #: For some signals, their receivers and whether all of these were Django's. Each request asks.
 _asked: dict[tuple[Signal, ...], tuple[list[list[Any]], bool]] = {}
 
 
 def _own_receivers(sent: tuple[Signal, ...]) -> bool:
     known = _asked.get(sent)
-    if known is None or known[0] != [signal.receivers for signal in sent]:
+    if known is None or known[0] != list(map(_RECEIVERS, sent)):
         known = [list(signal.receivers) for signal in sent], _are_djangos(sent)
         _asked[sent] = known
     return known[1]

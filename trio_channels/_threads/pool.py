@@ -36,7 +36,7 @@ from .._limits import COUNT, at_least
 from ..exceptions import BridgeError, WorkerPoolBusy, WorkerPoolClosed
 from .context import adopt
 from .lease import Lease, current_lease
-from .thread import Done, Job, PoolThread, lease_of_task
+from .thread import AsyncCall, Job, PoolThread, lease_of_task
 from .waiting import STARVING, WARN_EVERY, Turn, remedy
 
 logger = logging.getLogger("trio_channels.threads")
@@ -145,7 +145,7 @@ class WorkerPool(trio.abc.Instrument):
             except KeyboardInterrupt as error:
                 interrupt = error  # raised by the next async function of the call, or after its end
                 continue
-            if isinstance(message, Done):
+            if not isinstance(message, AsyncCall):
                 break
             before = lease_of_task.get()
             await message.run(interrupt)
@@ -156,7 +156,7 @@ class WorkerPool(trio.abc.Instrument):
         try:
             if interrupt is not None:
                 raise interrupt
-            return message.result.unwrap()
+            return message.unwrap()
         finally:
             del message, interrupt  # exceptions, whose tracebacks hold this frame
 

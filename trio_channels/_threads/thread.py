@@ -70,7 +70,7 @@ class Job(Generic[T]):
         self._args = args
         self.task = trio.lowlevel.current_task()
         self.context = contextvars.copy_context()
-        self.message: Done[T] | AsyncCall[Any] | None = None
+        self.message: outcome.Outcome[T] | AsyncCall[Any] | None = None
 
     def process(self) -> None:
         """In the thread: make the call, and wake the task with its outcome."""
@@ -78,7 +78,7 @@ class Job(Generic[T]):
         _this_thread.job = self
         try:
             # No local variable holds the outcome: the traceback of its exception refers to this frame.
-            self._way_back.call_soon(self._end, Done(self.context.run(self._run)))
+            self._way_back.call_soon(self._end, self.context.run(self._run))
         finally:
             _this_thread.job = outer
 
@@ -91,22 +91,13 @@ class Job(Generic[T]):
         finally:
             lease_of_task.reset(before)
 
-    def _end(self, done: Done[T]) -> None:
+    def _end(self, result: outcome.Outcome[T]) -> None:
         self._lease.call_done()
-        self._way_back.deliver(self, done)
+        self._way_back.deliver(self, result)
 
     def ask(self, request: AsyncCall[Any]) -> None:
         """In the thread: hand a request to the waiting task."""
         self._way_back.call_soon(self._way_back.deliver, self, request)
-
-
-class Done(Generic[T]):
-    """The end of a job."""
-
-    __slots__ = ("result",)
-
-    def __init__(self, result: outcome.Outcome[T]) -> None:
-        self.result = result
 
 
 class AsyncCall(Generic[T]):
@@ -161,7 +152,7 @@ class WayBack:
             self._notified = True
             write_pipe(self._writer, b"\0")
 
-    async def wait_for_message(self, job: Job[T]) -> Done[T] | AsyncCall[Any]:
+    async def wait_for_message(self, job: Job[T]) -> outcome.Outcome[T] | AsyncCall[Any]:
         """Wait for the thread's next message to the task of a job; it cannot be cancelled."""
         while job.message is None:
             if self._listens:
@@ -195,7 +186,7 @@ class WayBack:
             except Exception:  # this task's call goes on, and other tasks wait for the next function
                 logger.exception("%r failed; a call on a pool thread had it called in the Trio thread", function)
 
-    def deliver(self, job: Job[T], message: Done[T] | AsyncCall[Any]) -> None:
+    def deliver(self, job: Job[T], message: outcome.Outcome[T] | AsyncCall[Any]) -> None:
         """In the Trio thread: give a job's task its message."""
         job.message = message
         if job in self._waiting:

@@ -1,10 +1,12 @@
 """Consumer classes: which methods handle which messages, and the errors that are found before the first client.
 
-Both are worked out once, when the class is created or routed to. The rules:
+The methods of a class are looked at once, when it is created. Everything else that answers to a name, such as an
+attribute of the instance, is looked at when its message comes. The rules:
 
 - The handler of type ``chat.message`` is the method ``chat_message``: a dot becomes an underscore.
-- A handler is a public method that takes one argument. A class, ``partial`` or other callable stored in the consumer's
-  class is not a method. Handlers of an async consumer are async; those of a sync one are plain.
+- A handler is public and can be called with one argument, the message: a method, or whatever else the instance has
+  under that name, but no class, property, class method or static method. In an async consumer its result must be
+  awaitable; in a sync one it must not be async.
 - The framework's own methods are not handlers, even where a subclass overrides them: a message ``{"type": "close"}``
   does not reach ``close()``. The exceptions are the methods marked with :func:`handles_client_event`.
 - The marked methods, and all handlers of ASGI's own events, serve the server only: a sender to a channel cannot forge a
@@ -27,6 +29,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "_trio_channels_client_event"
 
+_NOT_HANDLERS = (property, staticmethod, classmethod)
+
 _OVERFLOW_OR_NONE = Rule(f"None or {OVERFLOW.expected}", lambda value: value is None or OVERFLOW.holds(value))
 
 
@@ -41,44 +45,88 @@ def handler_name(kind: object) -> str:
     return _method_name(kind) if isinstance(kind, str) else ""
 
 
+def get_handler_name(message: Mapping[str, Any]) -> str:
+    """The name of the method that handles a message, as in Channels.
+
+    Raises:
+        ValueError: the message has no type that can name a method.
+    """
+    if "type" not in message:
+        raise ValueError(f"expected a message with a type; got one with the keys {sorted(map(str, message))}")
+    name = handler_name(message["type"])
+    if not name or name.startswith("_"):
+        raise ValueError(f"expected a type such as 'chat.message'; got {message['type']!r}")
+    return name
+
+
 @functools.lru_cache(maxsize=1_024)
 def _method_name(kind: str) -> str:
     # Interned: the interpreter's method cache compares names by identity.
     return sys.intern(kind.replace(".", "_"))
 
 
-def find_handlers(
-    cls: type, framework: tuple[type, ...], *, must_be_async: bool
-) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of a consumer class' handlers: those of the server's events, those of the channel layer's messages."""
-    own_names = {name for base in framework for name in vars(base)}
-    marked = {name for base in framework for name, value in vars(base).items() if hasattr(value, _MARK)}
-    candidates = {
-        name
-        for name in dir(cls)
-        if not name.startswith("_")
-        and (name in marked or name not in own_names)
-        and _is_handler(cls, name, must_be_async)
-    }
-    # A consumer may handle ASGI's events in methods of its own, which are not marked.
-    server_only = marked | {handler_name(kind) for kind in CLIENT_EVENTS}
-    return frozenset(candidates), frozenset(candidates - server_only)
+class Handlers:
+    """The handlers of one consumer class."""
+
+    def __init__(self, cls: type, framework: tuple[type, ...], *, is_async: bool) -> None:
+        self._cls = cls
+        self._is_async = is_async
+        own_names = {name for base in framework for name in vars(base)}
+        marked = {name for base in framework for name, value in vars(base).items() if hasattr(value, _MARK)}
+        #: The names of the framework, which no message reaches.
+        self.reserved = frozenset(own_names - marked)
+        #: The handlers of ASGI's events. A consumer may handle them in methods of its own, which are not marked.
+        self.server_only = frozenset(marked | {handler_name(kind) for kind in CLIENT_EVENTS})
+        #: The methods that are handlers. With :meth:`find` it is all of them.
+        self.methods = frozenset(name for name in dir(cls) if self._allows(name) and self._is_handler(name))
+        #: The methods that handle messages of the channel layer.
+        self.for_layer = self.methods - self.server_only
+        dispatching = next((base for base in cls.__mro__ if "dispatch" in vars(base)), None)
+        #: Whether the class has a ``dispatch()`` of its own, which handles messages that have no handler.
+        self.dispatches = dispatching is not None and dispatching not in framework
+
+    def __repr__(self) -> str:
+        return f"<Handlers of {self._cls.__name__}: {', '.join(sorted(self.methods))}>"
+
+    def may_find(self, consumer: object, name: str) -> bool:
+        """Whether :meth:`find` could find a handler; calls nothing of the class."""
+        return self._allows(name) and (
+            hasattr(type(consumer), "__getattr__") or inspect.getattr_static(consumer, name, None) is not None
+        )
+
+    def find(self, consumer: object, name: str) -> Callable[[Any], Any] | None:
+        """The handler of that name, if it is not one of :attr:`methods`."""
+        if not self._allows(name) or isinstance(inspect.getattr_static(consumer, name, None), _NOT_HANDLERS):
+            return None
+        handler: Callable[[Any], Any] | None = getattr(consumer, name, None)
+        if not callable(handler) or isinstance(handler, type):
+            return None
+        # The signature of an object that wraps a function may be the function's.
+        if inspect.isroutine(handler) and not _takes(handler, 1):
+            return None
+        return handler if self._is_async or not inspect.iscoroutinefunction(handler) else None
+
+    def _allows(self, name: str) -> bool:
+        return name != "" and not name.startswith("_") and name not in self.reserved
+
+    def _is_handler(self, name: str) -> bool:
+        value = inspect.getattr_static(self._cls, name)
+        if isinstance(value, (*_NOT_HANDLERS, type, functools.partial)) or not callable(value):
+            return False
+        if not hasattr(value, "__get__"):  # a callable stored in the class that does not bind to instances
+            return False
+        if self._is_async:
+            # A plain function may return an awaitable; if it does not, dispatch() raises an error. Only the instance
+            # shows what another descriptor gives.
+            allowed = inspect.isfunction(value) or inspect.iscoroutinefunction(inspect.unwrap(value))
+        else:
+            allowed = inspect.isfunction(value) and not inspect.iscoroutinefunction(value)
+        return allowed and _takes(value, 2)
 
 
-def _is_handler(cls: type, name: str, must_be_async: bool) -> bool:
-    value = inspect.getattr_static(cls, name)
-    if isinstance(value, staticmethod | classmethod | property | type | functools.partial) or not callable(value):
-        return False
-    if not hasattr(value, "__get__"):  # a callable stored in the class that does not bind to instances
-        return False
-    is_async = inspect.iscoroutinefunction(value) or (
-        must_be_async and inspect.iscoroutinefunction(inspect.unwrap(value))  # a plain wrapper of an async method
-    )
-    # A marked method of the framework may be a plain function that returns an awaitable.
-    if inspect.isfunction(value) and is_async is not must_be_async and (is_async or not hasattr(value, _MARK)):
-        return False
+def _takes(function: Callable[..., object], arguments: int) -> bool:
     try:
-        inspect.signature(value).bind(None, None)
+        inspect.signature(function).bind(*(None,) * arguments)
     except (TypeError, ValueError):
         return False
     return True
@@ -91,8 +139,8 @@ def why_unhandled(cls: type, kind: object) -> str:
         return f"expected a type such as 'chat.message'; got {kind!r}"
     if hasattr(cls, name):
         return (
-            f"{cls.__name__}.{name} is not a handler: a handler takes one argument, is async in an async consumer and "
-            f"plain in a sync one, does not override a method of the framework, and does not handle a server's event"
+            f"{cls.__name__}.{name} is not a handler: a handler is a method that takes one argument, is not async in a "
+            f"sync consumer, does not override a method of the framework, and does not handle a server's event"
         )
     return f"{cls.__name__} has no method {name if name.isidentifier() else repr(name)}(self, event)"
 
@@ -106,6 +154,15 @@ def not_awaitable(consumer: object, method: Callable[..., object], result: objec
     return ConfigurationError(
         f"{type(consumer).__name__}.{name}() must return an awaitable; it has returned {got}. Write "
         f"'async def {name}', or subclass the synchronous consumer"
+    )
+
+
+def not_synchronous(consumer: object, method: Callable[..., object]) -> ConfigurationError:
+    """The error of a handler of a sync consumer that has returned a coroutine, which nothing would run."""
+    name = getattr(method, "__name__", repr(method))
+    return ConfigurationError(
+        f"{type(consumer).__name__}.{name}() has returned a coroutine, which a synchronous consumer does not run: make "
+        f"it a plain method, or subclass the asynchronous consumer"
     )
 
 

@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 
 from .. import _conf
 from .._concurrency.system import after_fork
-from .._limits import suggestion
+from .._limits import DEFAULT_CHANNEL_LAYER, suggestion
 from ..exceptions import InvalidChannelLayerError
 from .base import ChannelLayer, Gap, LayerStatistics, Overflow
 from .memory import InMemoryChannelLayer
@@ -36,9 +36,6 @@ __all__ = [
     "channel_layers",
     "get_channel_layer",
 ]
-
-#: The alias of the layer that consumers use unless their class names another one.
-DEFAULT_CHANNEL_LAYER = "default"
 
 #: The paths of the layers of this package.
 BACKENDS = (

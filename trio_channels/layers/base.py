@@ -22,6 +22,7 @@ from .presence.interface import PresenceMethods
 from .presence.options import PresenceOptions, presence_limits
 from .statistics import LayerStatistics
 from .subscription import Subscription
+from .validation import NameChecks
 from .work import DeadLetter, Delivery, Settled, WorkQueue, WorkSource
 
 __all__ = [
@@ -42,12 +43,13 @@ __all__ = [
 ]
 
 
-class ChannelLayer(PresenceMethods, abc.ABC):
+class ChannelLayer(PresenceMethods, NameChecks, abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
 
     Args:
         expiry: seconds a message may wait in a mailbox before it counts as lost; 60 by default.
-        group_expiry: seconds after which an unused channel of :meth:`new_channel` is forgotten; a day by default.
+        group_expiry: seconds after which an unused channel of :meth:`new_channel` leaves its groups, and an unused
+            named channel is forgotten; a day by default.
         capacity: messages a mailbox holds; 100 by default.
         channel_capacity: glob or compiled regular expression -> capacity, for channel names; the first match counts.
         overflow: the rule for a full mailbox of a connection or subscriber. ``close`` (the default) ends its owner,
@@ -150,6 +152,7 @@ class ChannelLayer(PresenceMethods, abc.ABC):
 
         Raises:
             InvalidNameError: the channel name breaks the rules.
+            ForeignChannel: the channel belongs to another process or Trio run.
             ChannelLayerUnavailable: the backend did not answer in time.
 
         Cancellation: loses no message.
@@ -159,8 +162,8 @@ class ChannelLayer(PresenceMethods, abc.ABC):
     async def new_channel(self, prefix: str = "specific") -> str:
         """Make a process-local channel and return its name, for use with :meth:`receive`.
 
-        Connections and subscribers do not need it: they have channels that end with them. A channel made here is
-        forgotten after ``group_expiry`` seconds without use.
+        Connections and subscribers do not need it: they have channels that end with them. A channel made here costs
+        nothing while no message waits; it leaves its groups after ``group_expiry`` seconds without use.
 
         Args:
             prefix: the first part of the name.
@@ -225,6 +228,18 @@ class ChannelLayer(PresenceMethods, abc.ABC):
 
         Cancellation: in memory atomic, all members or none. With a backend, a message that is on its way may arrive.
         """
+
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """As :meth:`group_send`, for a message that may be sent again: no member gets two of one `identity`.
+
+        The identity is bytes that no other message has, such as a random UUID. Each receiving process remembers the
+        latest 65,536. A layer that does not override this method sends every time.
+
+        Args, Raises and Cancellation: as :meth:`group_send`.
+        """
+        await self.group_send(group, message, exclude=exclude)
 
     async def group_broadcast(
         self,

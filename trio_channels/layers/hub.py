@@ -7,19 +7,23 @@ deliveries of all others wait for its end.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import outcome
 import trio
 
+from .._limits import CAPACITY
 from .joining import Joining
 from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap
+from .names import reply_mark
+from .ownerless import OwnerlessMailbox
 
 if TYPE_CHECKING:
     from .presence.table import PresenceTable
@@ -31,8 +35,10 @@ T = TypeVar("T")
 #: part, and not for a thousand handlers.
 PART = 64
 
-#: Seconds between two sweeps for unused ownerless mailboxes.
+#: Most seconds between two sweeps for unused ownerless mailboxes.
 SWEEP_INTERVAL = 60.0
+
+_marks = itertools.count(1)
 
 
 class _Opened:
@@ -61,7 +67,9 @@ class Hub:
         self.counters = Counters()
         self.token = trio.lowlevel.current_trio_token()
         self.process = os.getpid()
-        self._sweep_at = trio.current_time() + SWEEP_INTERVAL
+        self.mark = f"{next(_marks):x}"  # in the names of channels of new_channel()
+        self.capacity_of: Callable[[str], int] = lambda _channel: CAPACITY
+        self._swept_at = trio.current_time()
         self.presence: PresenceTable | None = None  # made on the first use
         self._turn = trio.Lock()
         self._afterwards: deque[Callable[[], object]] = deque()
@@ -213,17 +221,36 @@ class Hub:
 
     def ownerless(self, name: str, capacity: int) -> Mailbox:
         """Return the mailbox of that name, or make an :class:`OwnerlessMailbox`."""
-        return self.mailboxes.get(name) or self.open(
-            OwnerlessMailbox(name, capacity=capacity, overflow="drop_newest", counters=self.counters)
-        )
+        return self.mailboxes.get(name) or self.open(OwnerlessMailbox(name, capacity=capacity, counters=self.counters))
 
-    def forget_unused(self, longer_than: float) -> None:
-        """Close the ownerless mailboxes that have been unused for `longer_than` seconds; looks once a minute."""
+    def find(self, channel: str) -> Mailbox | None:
+        """The mailbox of a channel; one of this hub's ``new_channel`` is made again if it was forgotten."""
+        mailbox = self.mailboxes.get(channel)
+        if mailbox is None and reply_mark(channel) == self.mark:
+            mailbox = self.ownerless(channel, self.capacity_of(channel))
+        return mailbox
+
+    @contextmanager
+    def receiving(self, mailbox: Mailbox) -> Iterator[None]:
+        """Keep a mailbox while a task receives; afterwards forget one that can be made again."""
+        if not isinstance(mailbox, OwnerlessMailbox):
+            yield
+            return
+        mailbox.begin_receiving()
+        try:
+            yield
+        finally:
+            mailbox.end_receiving()
+            if mailbox.is_drained and self.mailboxes.get(mailbox.name) is mailbox:
+                self.close(mailbox)
+
+    def forget_unused(self, *, expiry: float, group_expiry: float) -> None:
+        """Delete expired messages of ownerless mailboxes, and close those that nobody uses; at most once a minute."""
         now = trio.current_time()
-        if now >= self._sweep_at:
-            self._sweep_at = now + SWEEP_INTERVAL
+        if now >= self._swept_at + min(SWEEP_INTERVAL, expiry):
+            self._swept_at = now
             for mailbox in self._all_ownerless():
-                if not mailbox.waited_for and mailbox.last_used < now - longer_than:
+                if mailbox.is_unused(expiry=expiry, group_expiry=group_expiry):
                     self.close(mailbox)
 
     def close_ownerless(self) -> None:
@@ -231,7 +258,7 @@ class Hub:
         for mailbox in self._all_ownerless():
             self.close(mailbox)
 
-    def _all_ownerless(self) -> list[Mailbox]:
+    def _all_ownerless(self) -> list[OwnerlessMailbox]:
         return [mailbox for mailbox in self.mailboxes.values() if isinstance(mailbox, OwnerlessMailbox)]
 
 
@@ -259,9 +286,3 @@ def put_into(mailboxes: Iterable[Mailbox], envelope: Envelope) -> None:
             mailbox.put(envelope)
         else:
             mailbox._counters.delivered += 1
-
-
-class OwnerlessMailbox(Mailbox):
-    """A mailbox of ``new_channel`` or of a named channel: no ``with`` block ends it, so it ends when unused."""
-
-    __slots__ = ()

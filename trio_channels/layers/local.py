@@ -48,6 +48,7 @@ class LocalDelivery(LocalPresence, ChannelLayer):
             for other in self._all_hubs():
                 self._is_running(other)  # forgets the hubs of ended runs
             hub = self._hubs[token] = Hub()
+            hub.capacity_of = self.get_capacity
         return hub
 
     def _all_hubs(self) -> list[Hub]:
@@ -72,7 +73,7 @@ class LocalDelivery(LocalPresence, ChannelLayer):
     def _ownerless(self, channel: str) -> Mailbox:
         """This run's mailbox of that name, made if there is none. Also closes unused ownerless mailboxes."""
         hub = self._hub()
-        hub.forget_unused(self.group_expiry)
+        hub.forget_unused(expiry=self.expiry, group_expiry=self.group_expiry)
         mailbox = hub.ownerless(channel, self.get_capacity(channel))
         mailbox.last_used = trio.current_time()
         return mailbox
@@ -152,7 +153,7 @@ class LocalDelivery(LocalPresence, ChannelLayer):
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""
-        name = names.new_channel_name(prefix, self._process_mark())
+        name = names.new_reply_channel_name(prefix, self._process_mark(), self._hub().mark)
         await trio.lowlevel.checkpoint()
         self._serves = True
         self._ownerless(name)
@@ -163,15 +164,16 @@ class LocalDelivery(LocalPresence, ChannelLayer):
         names.check_channel_name(channel)
         self._serves = True
         mailbox = self._ownerless(channel)
-        while True:
-            try:
-                item = await mailbox.get()
-            except trio.EndOfChannel:
-                raise ChannelLayerUnavailable(f"channel {channel!r} ended while a task was receiving on it") from None
-            finally:
-                mailbox.last_used = trio.current_time()
-            if not isinstance(item, Gap):
-                return item
+        with self._hub().receiving(mailbox):
+            while True:
+                try:
+                    item = await mailbox.get()
+                except trio.EndOfChannel:
+                    raise ChannelLayerUnavailable(
+                        f"channel {channel!r} ended while a task was receiving on it"
+                    ) from None
+                if not isinstance(item, Gap):
+                    return item
 
     async def close(self) -> None:
         """See :meth:`ChannelLayer.close`. Cancellation: atomic; a cancelled call has closed nothing."""

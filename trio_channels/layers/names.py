@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from ..exceptions import InvalidNameError
+from ..exceptions import ForeignChannel, InvalidNameError
 
 MAX_NAME_LENGTH = 99
 _WORD = "[A-Za-z0-9_.-]"
@@ -72,6 +72,33 @@ def presence_group(group: str) -> str:
 def is_process_local(channel: str) -> bool:
     """Whether `channel` exists in one process only (it holds a ``!``)."""
     return "!" in channel
+
+
+def new_reply_channel_name(prefix: str, process: str, mark: str) -> str:
+    """A new process-local channel name that also names the hub that made it, by its mark."""
+    name = new_channel_name(prefix, process)
+    place = name.index("!") + 1
+    # "r" is no hexadecimal digit: other names have no mark. As many characters as before.
+    return f"{name[:place]}r{mark}.{name[place + len(mark) + 2 :]}"
+
+
+def reply_mark(channel: str) -> str:
+    """The mark of the hub that made a channel of ``new_channel``; "" for other channels."""
+    tail = channel.partition("!")[2]
+    return tail[1:].partition(".")[0] if tail.startswith("r") else ""
+
+
+def process_of(channel: str) -> str:
+    """The name of the process in the name of a process-local channel; see :func:`new_channel_name`."""
+    return channel.partition("!")[0].rpartition(".")[2]
+
+
+def foreign(channel: str) -> ForeignChannel:
+    """The error of a task that would wait for messages of somebody else's channel."""
+    return ForeignChannel(
+        f"expected a channel of this process and Trio run; got {channel!r}, whose messages go to another one. Receive "
+        f"where new_channel() made it, or send it a message"
+    )
 
 
 def new_channel_name(prefix: str, process: str = "") -> str:

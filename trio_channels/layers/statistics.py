@@ -43,7 +43,7 @@ class LayerStatistics:
     gone: int
     recovered: int = 0
     not_recovered: int = 0
-    histories: int | None = None
-    kept: int | None = None
+    histories: int | None = 0
+    kept: int | None = 0
     healthy: bool = True
     tracked: int = 0

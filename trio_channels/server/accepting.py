@@ -77,15 +77,9 @@ class Acceptor:
                         self._warn(error)
                         await self._turn_one_away()
                     else:
-                        connections.start_soon(self._serve, stream)
+                        connections.start_soon(self._server.serve, stream, self._tls)
             finally:
                 self._free_spare()
-
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        try:
-            await self._server.serve(stream, self._tls)
-        finally:
-            await trio.aclose_forcefully(stream)
 
     def _warn(self, error: OSError) -> None:
         now = trio.current_time()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
@@ -73,7 +73,16 @@ class ServerConnection(Writer):
     async def run(self) -> None:
         """Serve the connection. D1: an error in protocol code ends this connection and nothing else."""
         try:
-            await self._serve()
+            alpn = await self._prepare()
+            if alpn is not None:
+                async with trio.open_nursery() as nursery:
+                    self.tasks = ConnectionTasks(nursery)
+                    self.protocol = Http2(self) if alpn == "h2" else Http1(self)
+                    try:
+                        await self.protocol.initiate()
+                        await self._read_data()
+                    finally:
+                        await self._close()
         except* OSError:
             pass  # the client has gone
         except* Exception as group:
@@ -81,24 +90,17 @@ class ServerConnection(Writer):
         finally:
             await self._close()
 
-    async def _serve(self) -> None:
+    async def _prepare(self) -> str | None:
+        """Note the addresses, and agree on TLS and a protocol; returns its name, or None if the client does not."""
         socket = self._transport.socket
         self.client = parse_socket_addr(socket.family, socket.getpeername())
         self.server = parse_socket_addr(socket.family, socket.getsockname())
         self._transport.unacknowledged_for_at_most(self.limits.write_timeout)
-        alpn = "http/1.1"
         if self.tls is not None:
             if not await self._shake_hands(self.tls):
-                return
-            alpn = self.tls.selected_alpn_protocol() or alpn
-        async with trio.open_nursery() as nursery:
-            self.tasks = ConnectionTasks(nursery)
-            self.protocol = Http2(self) if alpn == "h2" else Http1(self)
-            try:
-                await self.protocol.initiate()
-                await self._read_data()
-            finally:
-                await self._close()
+                return None
+            return self.tls.selected_alpn_protocol() or "http/1.1"
+        return "http/1.1"
 
     async def _shake_hands(self, tls: trio.SSLStream[SocketTransport]) -> bool:
         with trio.move_on_after(self.limits.handshake_timeout):
@@ -149,22 +151,16 @@ class ServerConnection(Writer):
 
     async def _handle(self, data: bytes) -> None:
         try:
-            if self.frames_to is not None:
-                await self.frames_to.receive_bytes(data)
-            else:
-                await self._handle_http(data)
+            try:
+                await (self.frames_to or self.protocol).receive_bytes(data)
+            except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge
+                self.protocol = Http2(self)
+                await self.protocol.initiate()
+                await self.protocol.receive_bytes(assumed.data)
         except Exception as error:
             self.report(error)
             await self.protocol.refuse(400)
             await self._begin_to_close()
-
-    async def _handle_http(self, data: bytes) -> None:
-        try:
-            await self.protocol.handle(RawData(data))
-        except H2ProtocolAssumedError as assumed:  # HTTP/2 by prior knowledge
-            self.protocol = Http2(self)
-            await self.protocol.initiate()
-            await self.protocol.handle(RawData(assumed.data))
 
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
@@ -172,9 +168,12 @@ class ServerConnection(Writer):
             if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    return self._noted(self._transport.receive_nowait(MAX_RECV))
+                    data = self._transport.receive_nowait(MAX_RECV)
                 except trio.WouldBlock:
                     self._immediate = 0
+                else:
+                    self._more = len(data) == MAX_RECV
+                    return data
             timed = self.frames_to is None and not self._closing
             if timed:
                 self._expected_at = trio.current_time()
@@ -182,7 +181,8 @@ class ServerConnection(Writer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = self._noted(await self._transport.receive_when_readable(MAX_RECV))
+                    data = await self._transport.receive_when_readable(MAX_RECV)
+                    self._more = len(data) == MAX_RECV  # after less the next read waits at once: a try would be in vain
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:
@@ -190,21 +190,23 @@ class ServerConnection(Writer):
             if timed:
                 if not self._closing:
                     self._reading.deadline = math.inf
-                self._patience.received(len(data), trio.current_time() - self._expected_at)
+                if self._patience.waiting is Waiting.BODY:
+                    self._patience.received(len(data), trio.current_time() - self._expected_at)
         except BROKEN as error:
             self._note(error)
             return b""
         return data
 
-    def _noted(self, data: bytes) -> bytes:
-        """The data; after less than was asked for, the next read waits at once: a try would be in vain."""
-        self._more = len(data) == MAX_RECV
-        return data
-
     def _expect(self, now: float) -> None:
         self._patience.expect(self.protocol.waiting, now)
-        if not self._closing:
+        if not self._closing and self._reading.deadline != self._patience.deadline:  # Trio takes long to set one
             self._reading.deadline = self._patience.deadline
+
+    def expect_anew(self) -> None:
+        """The client has to send another part of a request, or none: forget the deadline, and set the next one."""
+        self._patience.forget()
+        if self.listening and self.frames_to is None:
+            self._expect(trio.current_time())
 
     def expect_again(self) -> None:
         """Set the deadline for a body anew: the application has taken all of it that has come."""
@@ -237,11 +239,9 @@ class ServerConnection(Writer):
             await self._begin_to_close()
             await self.protocol.handle(Closed())
         else:  # bytes do not come here: our protocols write them
-            self._patience.forget()
+            self.expect_anew()
             if cast(Updated, event).idle:
                 await self.close_if_idle()
-            if self.listening and self.frames_to is None:
-                self._expect(trio.current_time())
 
     async def close_if_idle(self) -> None:
         """Close a connection without a request if the server shuts down; one of HTTP/2 when its requests have ended."""

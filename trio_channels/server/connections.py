@@ -86,25 +86,26 @@ class Server:
         self.ended[reason] += 1
 
     async def serve(self, stream: trio.SocketStream, tls: SSLContext | None = None) -> None:
-        """Serve an accepted connection. Cancellation: see :class:`ServerConnection`."""
-        try:
-            address = _address(stream)
-        except OSError:
-            return  # the client has gone already
-        if self._one_too_many(address):
-            await self._refuse(stream, tls)
-            return
-        self.accepted += 1
-        connection = ServerConnection(self, stream, tls, next(_numbers))
-        self.connections.add(connection)
-        self._addresses[address] += 1
-        try:
-            await connection.run()
-        finally:
-            self.connections.discard(connection)
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+        """Serve an accepted connection, and close it. Cancellation: see :class:`ServerConnection`."""
+        with stream.socket:
+            try:
+                address = _address(stream)
+            except OSError:
+                return  # the client has gone already
+            if self._one_too_many(address):
+                await self._refuse(stream, tls)
+                return
+            self.accepted += 1
+            connection = ServerConnection(self, stream, tls, next(_numbers))
+            self.connections.add(connection)
+            self._addresses[address] += 1
+            try:
+                await connection.run()
+            finally:
+                self.connections.discard(connection)
+                self._addresses[address] -= 1
+                if not self._addresses[address]:
+                    del self._addresses[address]
 
     def _one_too_many(self, address: str) -> bool:
         most = self.limits.max_connections_per_address

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.ws_stream import Handshake as _Handshake
+from wsproto.utilities import generate_accept_token
 
-from .request_head import joined
+from .request_head import Headers, joined
 
 if TYPE_CHECKING:
     from .frames import BoundedDeflate
@@ -47,6 +48,25 @@ class Handshake(_Handshake):
         """Whether the handshake can be accepted."""
         # http1.py has seen the headers that ask for the upgrade; HTTP/2 has none, and no key.
         return self.version == VERSION and (self.http_version != "1.1" or _is_key(self.key))
+
+    def answer(self, subprotocol: str | None, additional: Iterable[tuple[bytes, bytes]]) -> tuple[int, Headers]:
+        """The status and headers of the answer that accepts. Raises ValueError if the application may not send them."""
+        # As hypercorn's accept(), which also makes parts of wsproto that are not used.
+        headers: Headers = []
+        if subprotocol is not None:
+            if subprotocol not in (self.subprotocols or ()):
+                raise ValueError(f"expected a subprotocol of {self.subprotocols}, got {subprotocol!r}")
+            headers.append((b"sec-websocket-protocol", subprotocol.encode()))
+        if self.key is not None:
+            headers.append((b"sec-websocket-accept", generate_accept_token(self.key)))
+        if self.http_version == "1.1":
+            headers += [(b"upgrade", b"WebSocket"), (b"connection", b"Upgrade")]
+        for name, value in additional:
+            if name == b"sec-websocket-protocol" or name.startswith(b":"):
+                raise ValueError(f"expected no header {name!r}: the server sends it")
+            headers.append((name, value))
+        self.accepted = True
+        return 101 if self.http_version == "1.1" else 200, headers
 
     @property
     def refusal(self) -> list[tuple[bytes, bytes]]:

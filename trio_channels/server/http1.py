@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData, Updated
-from hypercorn.events import Event as ConnectionEvent
+from hypercorn.events import Closed
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import ASGIHTTPState
 from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.typing import H11SendableEvent
 
+from .._asgi.protocol import NO_BODY
 from .limits import Waiting
 from .refusals import refused
 from .request_head import RequestHead, check, empty_lines
@@ -87,24 +89,24 @@ class Http1(H11Protocol):
 
     async def stream_send(self, event: Event) -> None:
         """Send an event of a request or WebSocket. Cancellation: may be sent in part."""
-        if isinstance(event, Response) and event.status_code >= 200:
-            await self._send_head(event)
+        if isinstance(event, StreamClosed):
+            await self.end_stream(STREAM_ID)
+        elif isinstance(event, Response) and event.status_code >= 200:
+            await self.send_head(STREAM_ID, event.status_code, event.headers)
         elif isinstance(event, Body | EndBody):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
         else:
-            if self._held_head and isinstance(event, StreamClosed):
-                await self.flush()
             await super().stream_send(event)
 
-    async def _send_head(self, response: Response) -> None:
-        """Hold the head until the body follows if its length is known; a streamed response sends it at once."""
-        headers = [*response.headers, *self.config.response_headers("h11")]
+    async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Hold a head until the body follows if its length is known; a streamed response sends it at once."""
+        headers = [*headers, *self.config.response_headers("h11")]
         # RFC 9110, section 10.1.1: the client may send the body that it has announced, or may not.
         unasked = self.connection.they_are_waiting_for_100_continue
         if unasked or self.keep_alive_requests >= self.config.keep_alive_max_requests:
             headers.append((b"connection", b"close"))
-        self._held_head = self._serialize(h11.Response(headers=headers, status_code=response.status_code))
-        if self.stream is None or not body_is_known(self.stream.scope, response.status_code, headers):
+        self._held_head = self.connection.send(h11.Response(headers=headers, status_code=status))
+        if self.stream is None or not body_is_known(self.stream.scope, status, headers):
             await self.flush()
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
@@ -112,9 +114,9 @@ class Http1(H11Protocol):
         parts, self._held_head = [self._held_head], b""
         try:
             if data:
-                parts.append(self._serialize(h11.Data(data=data)))
+                parts.append(self.connection.send(h11.Data(data=data)))
             if end:
-                parts.append(self._serialize(h11.EndOfMessage()))
+                parts.append(self.connection.send(h11.EndOfMessage()))
         finally:
             if whole := b"".join(parts):
                 await self._server_connection.write(whole)
@@ -125,20 +127,36 @@ class Http1(H11Protocol):
             head, self._held_head = self._held_head, b""
             await self._server_connection.write(head)
 
-    def _serialize(self, event: H11SendableEvent) -> bytes:
-        return self.connection.send(event) or b""
-
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        if data := self._serialize(event):
+        if data := self.connection.send(event):
             await self._server_connection.write(data)
 
-    async def handle(self, event: ConnectionEvent) -> None:
-        """As hypercorn's; bytes behind a client's last request are dropped (RFC 9112, section 9.6)."""
-        if not isinstance(event, RawData):
-            await super().handle(event)
-        elif self.connection.their_state is not h11.MUST_CLOSE:
-            self._overhead += len(event.data)
-            await super().handle(event)
+    async def end_stream(self, stream_id: int) -> None:
+        """End the stream; begin to wait for the next request, or to close the connection."""
+        if self._held_head:
+            await self.flush()
+        stream = cast(HttpStream | WebSocketStream | None, self.stream)
+        if stream is not None and stream.state is ASGIHTTPState.CLOSED:  # it has been answered, and logged
+            stream.hang_up()
+            self.stream = None
+        else:
+            await self._close_stream()
+        h11s = self.connection
+        complete = h11s.our_state is h11.DONE and h11s.their_state is h11.DONE
+        if complete and not self.context.terminated.is_set():
+            h11s.start_next_cycle()
+            await self.can_read.set()
+            self._server_connection.expect_anew()
+        else:  # also where the server shuts down
+            await self.can_read.set()
+            await self.send(Closed())
+
+    async def receive_bytes(self, data: bytes) -> None:
+        """Handle bytes; those behind a client's last request are dropped (RFC 9112, section 9.6)."""
+        if self.connection.their_state is not h11.MUST_CLOSE:
+            self._overhead += len(data)
+            self.connection.receive_data(data)
+            await self._handle_events()
             if self._overhead > _MOST_OVERHEAD and self.uploading:
                 await self._reject(h11.RemoteProtocolError("expected a body, got little but chunk headers"))
         elif self.stream is not None:  # pragma: no branch - otherwise the connection is about to be closed
@@ -176,10 +194,12 @@ class Http1(H11Protocol):
 
     def _may_go_on(self) -> bool:
         """Whether there may be an event. Empty lines before a request are skipped."""
-        if self.connection.their_state is not h11.IDLE:
-            return self.connection.their_state is not h11.MUST_CLOSE
-        waiting = self.connection.trailing_data[0]
-        if skipped := empty_lines(waiting):
+        state, waiting = self.connection.their_state, self.connection.trailing_data[0]
+        if state is h11.DONE:
+            return bool(waiting)
+        if state is not h11.IDLE:
+            return state is not h11.MUST_CLOSE
+        if waiting.startswith((b"\r", b"\n")) and (skipped := empty_lines(waiting)):
             waiting = waiting[skipped:]
             self.connection = _parser(self.config)
             if waiting:  # h11 takes b"" for the client's end
@@ -206,7 +226,6 @@ class Http1(H11Protocol):
         """Start the stream of a request. D19: without the ``h2c`` upgrade, which RFC 9113 has removed from HTTP/2."""
         # Behind a proxy that forwards Upgrade for WebSockets, an upgraded client would bypass the proxy's rules, and
         # could forge forwarding headers. So would one that goes over to HTTP/2 after a request.
-        await self.send(Updated(idle=False))
         first = self.keep_alive_requests == 0
         if first and request.method == b"PRI" and request.target == b"*" and request.http_version == b"2.0":
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
@@ -224,7 +243,11 @@ class Http1(H11Protocol):
                 state=self.connection_state,
             )
         )
-        if self.connection.they_are_waiting_for_100_continue and stream.app_put is not None:
+        if not (head.has_body or head.upgrades):
+            self.connection.next_event()  # the end of the request
+            if stream.app_put is not None:
+                stream.app_put.offer(dict(NO_BODY))  # before the application starts
+        elif self.connection.they_are_waiting_for_100_continue and stream.app_put is not None:
             stream.app_put.when_awaited(partial(self.task_group.spawn, self._continue))
         self._overhead = 0
         self.keep_alive_requests += 1
@@ -241,7 +264,7 @@ class Http1(H11Protocol):
         if self.connection.they_are_waiting_for_100_continue:
             headers = self.config.response_headers("h11")
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
-            await self.send(Updated(idle=False))  # the time for the body begins
+            self._server_connection.expect_anew()  # the time for the body begins
 
 
 def _known(request: h11.Request) -> dict[str, Any]:

@@ -135,6 +135,4 @@ class Patience:
 
     def received(self, size: int, seconds: float) -> None:
         """Count bytes of a body and the seconds of waiting for them; time in which nothing was expected is free."""
-        if self.waiting is not Waiting.BODY:
-            return
         self._spent = max(0.0, self._spent + seconds - size / SLOWEST)

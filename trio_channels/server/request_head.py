@@ -20,17 +20,23 @@ _EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
 
 
 class RequestHead(NamedTuple):
-    """What an application sees of a head, and whether it asks for a WebSocket."""
+    """What an application sees of a head, whether it asks for a WebSocket, and whether a body follows it."""
 
     target: bytes
     headers: Headers
     http_version: str
     upgrades: bool
+    has_body: bool
 
 
 def check(request: h11.Request, config: Config) -> RequestHead:
     """Check a head. Raises ``h11.RemoteProtocolError`` with the status to answer with."""
-    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+    headers = list(request.headers)
+    size = len(request.target)
+    fields: dict[bytes, bytes] = {}  # as joined() makes them
+    for name, value in headers:
+        size += len(name) + len(value)
+        fields[name] = fields[name] + b"," + value if name in fields else value
     if size > config.h11_max_incomplete_size:  # h11 takes a longer head if all of it comes at once
         raise _error(f"expected a head of at most {config.h11_max_incomplete_size} bytes, got {size}", 431)
     if not request.http_version.startswith(b"1."):
@@ -39,22 +45,25 @@ def check(request: h11.Request, config: Config) -> RequestHead:
         # Methods are case-sensitive, and an application gets them in upper case: "get" is none that it knows.
         raise _error(f"expected a method in upper case, got {request.method!r}", 501)
     old = request.http_version == b"1.0"
-    fields = joined(request.headers)
-    _check_framing(fields, old)
-    host, target = _split(request)
-    if host is None:
-        host = fields.get(b"host")
-        if host is None and not old:
-            raise _error("expected a Host header, got none")  # h11 asks for it in HTTP/1.1, but not in HTTP/1.2
+    chunked = b"transfer-encoding" in fields
+    if chunked:
+        _check_framing(fields, old)
+    host, target = fields.get(b"host"), bytes(request.target)
+    if not target.startswith(b"/"):
+        host, target = _split(request.method, target, host)
+    if host is None and not old:
+        raise _error("expected a Host header, got none")  # h11 asks for it in HTTP/1.1, but not in HTTP/1.2
     if host is not None and not _AUTHORITY.fullmatch(host):
         raise _error(f"expected a host name and a port, got {host!r}")
-    headers = request.headers.raw_items() if config.h11_pass_raw_headers else list(request.headers)
+    if config.h11_pass_raw_headers:
+        headers = request.headers.raw_items()
     if host is not None and host != fields.get(b"host"):
         # RFC 9112, section 3.2.2: the host of an absolute target goes before the header.
         headers = [(b"host", host), *((name, value) for name, value in headers if name.lower() != b"host")]
     # An upgrade is not for HTTP/1.0 (RFC 9110, section 7.8).
-    upgrades = not old and request.method == b"GET" and _asks_for_websocket(fields)
-    return RequestHead(target, headers, "1.0" if old else "1.1", upgrades)
+    upgrades = b"upgrade" in fields and not old and request.method == b"GET" and _asks_for_websocket(fields)
+    has_body = chunked or b"content-length" in fields
+    return RequestHead(target, headers, "1.0" if old else "1.1", upgrades, has_body)
 
 
 def empty_lines(data: bytes) -> int:
@@ -72,19 +81,17 @@ def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _check_framing(fields: dict[bytes, bytes], old: bool) -> None:
-    """D20: a proxy and this server must not see different ends of the body (request smuggling)."""
-    if b"transfer-encoding" in fields:
-        if b"content-length" in fields:
-            raise _error("expected Content-Length or Transfer-Encoding, got both in one request")
-        if old:  # RFC 9112, section 6.1
-            raise _error("expected Content-Length in a request of HTTP/1.0, got Transfer-Encoding")
+    """D20: a proxy and this server must not see different ends of a chunked body (request smuggling)."""
+    if b"content-length" in fields:
+        raise _error("expected Content-Length or Transfer-Encoding, got both in one request")
+    if old:  # RFC 9112, section 6.1
+        raise _error("expected Content-Length in a request of HTTP/1.0, got Transfer-Encoding")
 
 
-def _split(request: h11.Request) -> tuple[bytes | None, bytes]:
-    """The host of the target, if the target has one, and the path with the query."""
-    target = bytes(request.target)
-    if target.startswith(b"/") or request.method == b"CONNECT" or (target == b"*" and request.method == b"OPTIONS"):
-        return None, target
+def _split(method: bytes, target: bytes, header: bytes | None) -> tuple[bytes | None, bytes]:
+    """The host and the path with the query of a target that is no path; without a host, that of the header."""
+    if method == b"CONNECT" or (target == b"*" and method == b"OPTIONS"):
+        return header, target
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise _error(f"expected a target that begins with '/' or 'http://', got {target[:100]!r}")

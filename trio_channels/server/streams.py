@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 from hypercorn.protocol.events import Body, EndBody, Event, Request, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.utils import suppress_body
+from hypercorn.utils import build_and_validate_headers, suppress_body
 
 from .._concurrency.queues import Inbox
 from .refusals import count_refusal
@@ -61,14 +61,6 @@ def for_protocol(server_connection: ServerConnection) -> tuple[Any, ...]:
     return (c.app, c.config, c.context, c.tasks, c.connection_state, c.secure, c.client, c.server, c.protocol_send)
 
 
-def for_stream(
-    server_connection: ServerConnection, send: Callable[[Event], Awaitable[None]], stream_id: int
-) -> tuple[Any, ...]:
-    """The arguments of the constructors of hypercorn's streams."""
-    c = server_connection
-    return (c.app, c.config, c.context, c.tasks, c.secure, c.client, c.server, send, stream_id)
-
-
 def body_is_known(scope: Any, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether the head of a response tells the length of its body: the head may wait for the body then."""
     if scope["type"] != "http":
@@ -106,7 +98,10 @@ class HttpStream(HTTPStream):
     app_put: Inbox | None  # type: ignore[assignment]
 
     def __init__(self, server_connection: ServerConnection, protocol: Http1 | Http2, stream_id: int) -> None:
-        super().__init__(*for_stream(server_connection, protocol.stream_send, stream_id))
+        c = server_connection
+        super().__init__(
+            c.app, c.config, c.context, c.tasks, c.secure, c.client, c.server, protocol.stream_send, stream_id
+        )
         self._protocol = protocol
         self._server_connection = server_connection
         self.app_put = None  # hypercorn sets it when the application starts: not for a wrong server name
@@ -149,11 +144,20 @@ class HttpStream(HTTPStream):
 
     async def app_send(self, message: Any) -> None:
         """Handle a message of the application. Raises ClientGone (D4)."""
-        if message is not None and self.closed and self.state is not ASGIHTTPState.CLOSED:
-            await trio.lowlevel.checkpoint()
-            raise ClientGone(None, "the client has gone")
-        if message is not None and message["type"] == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
+        if self.closed:
+            if message is None:
+                return
+            if self.state is not ASGIHTTPState.CLOSED:
+                await trio.lowlevel.checkpoint()
+                raise ClientGone(None, "the client has gone")
+        kind = None if message is None else message["type"]
+        if kind == "http.response.body" and self.state is ASGIHTTPState.RESPONSE:
             await self._send_body(message)
+        elif kind == "http.response.start" and self.state is ASGIHTTPState.REQUEST:
+            self.response = message
+            headers = build_and_validate_headers(message.get("headers", ()))
+            await self._protocol.send_head(self.stream_id, int(message["status"]), headers)
+            self.state = ASGIHTTPState.RESPONSE
         else:
             await super().app_send(message)
 
@@ -174,6 +178,6 @@ class HttpStream(HTTPStream):
             if self.response["status"] in _OF_BODIES:
                 count_refusal(self._server_connection, self.response["status"])
             await self.config.log.access(self.scope, self.response, time() - self.start_time)
-            await self.send(StreamClosed(stream_id=self.stream_id))
+            await self._protocol.end_stream(self.stream_id)
         elif not more:
             self.state = ASGIHTTPState.TRAILERS

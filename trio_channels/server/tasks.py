@@ -44,7 +44,7 @@ class ConnectionTasks(TaskGroup):
         """Start an application instance; returns the inbox for its events. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
         scope["extensions"][DIRECT] = inbox  # type: ignore[typeddict-item,assignment]
-        self.start_app(app, config, scope, inbox.receive, send)
+        self._nursery.start_soon(_run, app, config, scope, inbox.receive, send, name=app)
         return inbox
 
     def start_app(self, app: AppWrapper, config: Config, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,8 +10,6 @@ from hypercorn.protocol.events import Event
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from wsproto.events import Ping
 
-from .streams import for_stream
-
 if TYPE_CHECKING:
     from .connection import ServerConnection
 
@@ -34,7 +32,8 @@ class TimedStream(WSStream):
         *,
         alone: bool,
     ) -> None:
-        super().__init__(*for_stream(server_connection, send, stream_id))
+        c = server_connection
+        super().__init__(c.app, c.config, c.context, c.tasks, c.secure, c.client, c.server, send, stream_id)
         self._server_connection = server_connection
         self._limits = server_connection.limits
         self._alone = alone  # on its connection: with HTTP/1.1

@@ -198,7 +198,7 @@ class WebSocketStream(WebSocketReader):
             if agreed := agree(offered, deflate):
                 headers.append((b"sec-websocket-extensions", agreed))
                 self._deflate = deflate
-        status, headers, _ = self.handshake.accept(message.get("subprotocol"), headers)
+        status, headers = self.handshake.answer(message.get("subprotocol"), headers)
         self.state = _CONNECTED
         if self._alone:
             self._server_connection.frames_to = self

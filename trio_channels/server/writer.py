@@ -67,7 +67,7 @@ class Writer:
             await trio.lowlevel.checkpoint_if_cancelled()
         sent = 0
         try:
-            if self.can_write_now:
+            if self._free and self.tls is None and not self._closing:  # can_write_now, without a call
                 sent = self._transport.send_nowait(data)
                 if sent == len(data):
                     return

@@ -14,7 +14,7 @@ from .._asgi.content import BROADCAST, client_message
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency.rate import Rate
 from .._concurrency.wakeup import Wakeup
-from ..consumer import ConsumerApplication
+from ..consumer.base import ConsumerApplication
 from ..consumer.handlers import handles_client_event
 from ..exceptions import ConfigurationError, DenyConnection
 from ..generic._websocket_protocol import Headers

@@ -18,7 +18,7 @@ from django.test import override_settings
 
 from trio_channels.consumer import AsyncConsumer
 from trio_channels.layers import channel_layers
-from trio_channels.management.commands.runworker import _log_to_stderr
+from trio_channels.management._logging import log_to_stderr
 from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from trio_channels.server.lifespan import CANNOT_START
 
@@ -216,7 +216,7 @@ def test_each_line_of_a_worker_comes_out_once(name: str | None, capsys: pytest.C
         patch.object(logging.getLogger(), "level", logging.WARNING),
         patch.object(configured, "handlers", [to_stdout] if name else []),
     ):
-        _log_to_stderr(1)
+        log_to_stderr(1)
         logging.getLogger("trio_channels.worker").warning("of the worker")
         logging.getLogger("mysite").info("of the site")
         told = capsys.readouterr()

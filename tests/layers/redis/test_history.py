@@ -244,6 +244,7 @@ async def restart(server: RedisServer, layer: RedisStreamsChannelLayer) -> None:
     await until(lambda: all(shard.state == "working" for shard in layer.shard_statistics()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps_all", [True, False])
 async def test_position_outlives_a_redis_that_loses_nothing(own_redis: OwnRedis, keeps_all: bool) -> None:
     server = own_redis("--appendonly", "yes" if keeps_all else "no")
@@ -259,6 +260,7 @@ async def test_position_outlives_a_redis_that_loses_nothing(own_redis: OwnRedis,
         assert await recovered(layer, after)
 
 
+@pytest.mark.slow
 async def test_promoted_replica_begins_a_new_epoch(own_redis: OwnRedis) -> None:
     for options in ((), ("--appendonly", "yes")):
         master, replica = own_redis(*options), own_redis(*options)

@@ -209,7 +209,6 @@ def test_host_shows_no_password(entry: Any, host: Host) -> None:
     [
         [],
         None,
-        "redis://h",
         5,
         {"cluster": []},
         {"cluster": "redis://h"},

@@ -315,6 +315,7 @@ class Clocks:
             expiry=60.0,
             on_probe=lambda number: None,
             on_flush=lambda: None,
+            on_membership=lambda payload: None,
         )
         self.mailbox = self._hub.open(mailbox("m"))
         self._hub.join("room", self.mailbox)

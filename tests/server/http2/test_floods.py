@@ -12,7 +12,6 @@ import pytest
 import trio
 import trio.testing
 from h2.errors import ErrorCodes
-from hypercorn.events import RawData
 
 from trio_channels.server import statistics
 from trio_channels.server.http2.floods import FRAMES_PER_TURN, FrameCounter
@@ -146,7 +145,7 @@ async def test_flood_waits_for_others_after_each_turn(flood: Flood, monkeypatch:
         monkeypatch.setattr(FrameCounter, "_begin", counted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(neighbour)
-            await connection.protocol.handle(RawData(b"".join(itertools.islice(flood(), 1_000))))
+            await connection.protocol.receive_bytes(b"".join(itertools.islice(flood(), 1_000)))
             nursery.cancel_scope.cancel()
     assert 0 < most <= 2 * FRAMES_PER_TURN
 

@@ -16,6 +16,7 @@ from .. import names
 from ..base import LayerOptions, LayerStatistics
 from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_limit, check_unstamped
 from ..hub import Hub
+from ..identities import Identities
 from ..joining import outcome_of_join
 from ..local import LocalDelivery
 from ..mailbox import Mailbox
@@ -49,6 +50,7 @@ class InMemoryChannelLayer(LocalDelivery):
         self._kept = MemoryHistories(self.group_expiry)
         self._work_queues: dict[str, MemoryWorkQueue] = {}
         self._has_warned = False
+        self._identities = Identities()
 
     async def __aenter__(self) -> Self:
         """See :meth:`ChannelLayer.__aenter__`: the layer needs no opening. Cancellation: there is no checkpoint."""
@@ -107,11 +109,19 @@ class InMemoryChannelLayer(LocalDelivery):
 
     def _deliver_in_its_run(self, channel: str, message: Message) -> None:
         hub = self._hub()
-        mailbox = hub.mailboxes.get(channel)
+        mailbox = hub.find(channel)
         if mailbox is None or not mailbox.put(self._envelope(message)):
             hub.counters.gone += mailbox is None
         else:
             hub.counters.sent += 1
+
+    async def receive(self, channel: str) -> Message:
+        """See :meth:`ChannelLayer.receive`. Cancellation: loses no message."""
+        names.check_channel_name(channel)
+        home = self._home_of(channel)
+        if home is not None and home is not self._hub():
+            raise names.foreign(channel)
+        return await super().receive(channel)
 
     async def group_add(self, group: str, channel: str, *, since: str | None = None) -> Recovery:
         """See :meth:`ChannelLayer.group_add`. Does nothing for a process-local channel that does not exist.
@@ -134,8 +144,8 @@ class InMemoryChannelLayer(LocalDelivery):
         return recovery
 
     def _join(self, hub: Hub, group: str, channel: str, since: str | None) -> Recovery:
-        mailbox = hub.mailboxes[channel]
-        if self._is_member(hub, group, channel, since):
+        mailbox = hub.find(channel)
+        if mailbox is None or self._is_member(hub, group, channel, since):
             return NO_HISTORY
         rule = self._histories.of(group)
         if rule is None:
@@ -154,7 +164,7 @@ class InMemoryChannelLayer(LocalDelivery):
         return recovery
 
     def _join_elsewhere(self, hub: Hub, group: str, channel: str, since: str | None) -> None:
-        mailbox = hub.mailboxes.get(channel)
+        mailbox = hub.find(channel)
         if mailbox is not None:
             self._join_plainly(hub, group, mailbox, since)
 
@@ -203,6 +213,16 @@ class InMemoryChannelLayer(LocalDelivery):
             self._fan_out(here, group, copy, others)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return None
+
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """See :meth:`ChannelLayer.group_send_once`. Cancellation: atomic, as :meth:`group_send`."""
+        if identity in self._identities:
+            await trio.lowlevel.checkpoint()
+            return
+        await self.group_send(group, message, exclude=exclude)
+        self._identities.add(identity)
 
     def _fan_out(self, here: Hub, group: str, message: Message, exclude: frozenset[str]) -> None:
         self._fan_out_elsewhere(here, group, message, exclude)
@@ -312,7 +332,9 @@ class InMemoryChannelLayer(LocalDelivery):
         here = self._hub()
         if channel in here.mailboxes:
             return here
-        return next((hub for hub in self._all_hubs() if channel in hub.mailboxes and self._is_running(hub)), None)
+        mark = names.reply_mark(channel) or None  # of a hub that has made the channel, and may have forgotten it
+        homes = (hub for hub in self._all_hubs() if channel in hub.mailboxes or hub.mark == mark)
+        return next((hub for hub in homes if self._is_running(hub)), None)
 
     def _call_in(self, hub: Hub, function: Callable[[], None]) -> None:
         if hub is self._hub():

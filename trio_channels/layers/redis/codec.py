@@ -2,7 +2,8 @@
 
     entry = field "t": token, field "b": blob
     blob  = one byte 0x01, then the payload, or the Fernet token of the payload
-    payload = [kind, name, message] in MessagePack or JSON; and the channels that a message to a group excludes
+    payload = [kind, name, message] in MessagePack or JSON; and the channels that a message to a group excludes,
+              and the identity of one that may be sent again
 
 The signature covers the name, so that nobody can replay a message of one group to another.
 """
@@ -24,6 +25,7 @@ SerializerFormat = Literal["msgpack", "json"]
 
 VERSION = b"\x01"
 GROUP, CHANNEL, PROBE, NAMED, PRESENCE = range(5)
+MEMBERSHIP = 16
 
 
 class UndecodableEntry(ChannelLayerError):
@@ -31,12 +33,16 @@ class UndecodableEntry(ChannelLayerError):
 
 
 class Payload(NamedTuple):
-    """The content of an entry: its kind, the name of the group or channel, the message, and who does not get it."""
+    """The content of an entry: its kind, the name of the group or channel, the message, and who does not get it.
+
+    The identity is that of a message that may be sent again; empty otherwise.
+    """
 
     kind: int
     name: str
     message: dict[str, Any]
     exclude: frozenset[str] = frozenset()
+    identity: bytes = b""
 
 
 class _Cipher(Protocol):
@@ -60,11 +66,14 @@ class EntryCodec:
         self._is_msgpack = serializer_format == "msgpack"
         self._cipher = _cipher(keys)
 
-    def pack(self, kind: int, name: str, message: Message, exclude: frozenset[str] = frozenset()) -> bytes:
-        """Encode a message of that kind (``GROUP`` and so on), for the group or channel of that name."""
+    def pack(
+        self, kind: int, name: str, message: Message, exclude: frozenset[str] = frozenset(), identity: bytes = b""
+    ) -> bytes:
+        """Encode a message of a kind (``GROUP`` and so on) for the group or channel of that name."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
-        payload = self._encode((*content, exclude) if exclude else content)
+        more = (exclude, identity) if identity else (exclude,) if exclude else ()
+        payload = self._encode((*content, *more))
         return VERSION + (self._cipher.encrypt(payload) if self._cipher is not None else payload)
 
     def unpack(self, blob: object) -> Payload:

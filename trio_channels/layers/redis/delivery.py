@@ -12,9 +12,10 @@ from functools import partial
 import trio
 
 from ..hub import Hub
+from ..identities import Identities
 from ..mailbox import Mailbox
 from ..message import Envelope, Gap
-from .codec import CHANNEL, GROUP, PROBE, EntryCodec, Payload, UndecodableEntry
+from .codec import CHANNEL, GROUP, MEMBERSHIP, PROBE, EntryCodec, Payload, UndecodableEntry
 from .positions import mark
 
 #: Numbers remembered for each sender: as many as a pipeline has under way, as all of them can come again. A window
@@ -93,6 +94,7 @@ class Delivery:
         expiry: float,
         on_probe: Callable[[int], None],
         on_flush: Callable[[], None],
+        on_membership: Callable[[Payload], None],
     ) -> None:
         self.gaps = 0
         self.undecodable = 0
@@ -105,7 +107,9 @@ class Delivery:
         self._expiry = expiry
         self._on_probe = on_probe
         self._on_flush = on_flush
+        self._on_membership = on_membership
         self.duplicates = DuplicateFilter()
+        self._identities = Identities()
         # Redis' time minus Trio's; for entries older than _clock_set_at the offset before Redis' clock was set.
         self._clock_offset = 0.0
         self._clock_set_at, self._old_clock = 0.0, 0.0
@@ -143,7 +147,7 @@ class Delivery:
                 self._pass_mark(int(content[b"l"]), already if flushed else 0, flushed=flushed)
                 return None
             payload: Payload = self._codec.unpack(content[b"b"])
-            if payload.kind not in (GROUP, CHANNEL, PROBE):
+            if payload.kind not in (GROUP, CHANNEL, PROBE, MEMBERSHIP):
                 raise UndecodableEntry(f"an entry of an unknown kind, {payload.kind}")
             probe = int(payload.name) if payload.kind == PROBE else 0
             generation = content[b"g"] if payload.kind == GROUP else b""
@@ -153,6 +157,13 @@ class Delivery:
             # Only after decoding: a forged entry must not make a real one with the same token a duplicate.
             if self.duplicates.is_duplicate(content[b"t"], trio.current_time()):
                 return None
+            if payload.kind == MEMBERSHIP:
+                self._on_membership(payload)
+                return None
+            if payload.identity:
+                if payload.identity in self._identities:
+                    return None
+                self._identities.add(payload.identity)
             kept = content.get(b"h")
             place = None if kept is None else mark(payload.message, payload.name, kept, content[b"t"])
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
@@ -175,7 +186,7 @@ class Delivery:
             self._hub.fan_out(group, envelope)
 
     def _to_channel(self, channel: str, envelope: Envelope) -> None:
-        mailbox = self._hub.mailboxes.get(channel)
+        mailbox = self._hub.find(channel)
         if mailbox is not None:
             mailbox.put(envelope)
         else:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..._limits import suggestion
 from ...exceptions import InvalidChannelLayerError
+from .ignored import HOST_OPTIONS, without_ignored
 
 PORT, SENTINEL_PORT = 6379, 26379
 
@@ -85,6 +86,7 @@ def parse_host(entry: object) -> Host:
 
 
 def _parse_dict(entry: Mapping[str, Any]) -> Host:
+    entry = without_ignored(entry)
     _check_keys(entry, _KEYS, "an entry of hosts")
     for place, ignored in _PLACES.items():
         beside = sorted(ignored & set(entry)) if place in entry else []
@@ -127,6 +129,7 @@ def _sentinels(options: Mapping[str, Any]) -> tuple[Host, ...]:
         )
     if not isinstance(kwargs, Mapping):
         raise InvalidChannelLayerError(f"sentinel_kwargs must be a dict; got a {type(kwargs).__name__}")
+    kwargs = without_ignored(kwargs)
     _check_keys(kwargs, _SENTINEL_KEYS, "sentinel_kwargs")
     login = _login(kwargs)
     return tuple(Host(_address(address, SENTINEL_PORT), **login) for address in addresses)
@@ -162,7 +165,7 @@ def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
         raise InvalidChannelLayerError("a host of the channel layer has a '#'; in a password write %23")
     query = parse_qsl(parts.query, keep_blank_values=True)
     for key, _ in query:
-        if key not in _KEYS:
+        if key not in _KEYS and key not in HOST_OPTIONS:
             # Without the key: it may be a part of the password.
             raise InvalidChannelLayerError(
                 f"the query of a host of the channel layer has an unknown key{suggestion(key, sorted(_KEYS))}"
@@ -239,9 +242,9 @@ def _flag(key: str, options: Mapping[str, Any], *, default: bool) -> bool:
 def _checks_certificate(options: Mapping[str, Any]) -> bool:
     wanted = options.get("ssl_cert_reqs", "required")
     match wanted:
-        case "required" | ssl.CERT_REQUIRED:
-            return True
-        case "none" | "None" | None | ssl.CERT_NONE:  # as redis-py accepts it
+        case "required" | "optional" | "CERT_REQUIRED" | "CERT_OPTIONAL" | ssl.CERT_REQUIRED | ssl.CERT_OPTIONAL:
+            return True  # every server has a certificate, so that "optional" is the same
+        case "none" | "None" | "CERT_NONE" | None | ssl.CERT_NONE:  # as redis-py and Celery accept it
             return False
     raise InvalidChannelLayerError(f"ssl_cert_reqs of an entry of hosts must be 'required' or 'none'; got {wanted!r}")
 

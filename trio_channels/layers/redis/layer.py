@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,12 +14,14 @@ from ..._asgi.protocol import Message
 from ..._limits import COUNT, SECONDS, Overflow, Rule
 from ...exceptions import ChannelFull, InvalidChannelLayerError
 from .. import names
-from ..base import LayerOptions
+from ..base import LayerOptions, LayerStatistics
 from ..history import NO_HISTORY, History, Recovery, check_limit, check_unstamped
 from ..subscription import Subscription
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
+from .elsewhere import JOIN, LEAVE
+from .ignored import warn_of_options
 from .joining import join_with_history
-from .scripts import SEND_TO_NAMED, SEND_TO_PROCESS, WORK_SCRIPTS
+from .scripts import SEND_TO_NAMED, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
 from .shard import ShardStatistics
 from .topology import parse_topology
@@ -46,14 +49,15 @@ class RedisStreamsChannelLayer(OpenableLayer):
     """Passes messages between the connections of many processes, through Redis Streams.
 
     Args:
-        hosts: a list of servers, each a URI, a (host, port) pair or a dict; or ``{"cluster": [...]}`` for a Redis
-            Cluster. Several servers share the groups.
+        hosts: a list of servers, each a URI, a (host, port) pair or a dict; one URI; or ``{"cluster": [...]}`` for a
+            Redis Cluster. Several servers share the groups.
         prefix: of every key.
         symmetric_encryption_keys: secrets; the first encrypts and signs, all decrypt. It needs ``cryptography``.
         serializer_format: ``msgpack``, or ``json``, which has no bytes: they arrive as base64 text.
         timeout: seconds after which a call raises ChannelLayerUnavailable.
         inbox_capacity: most messages that wait for one process. Further ones are refused, counted, and reported to it
             as a gap.
+        random_prefix_length, on_disconnect, on_reconnect: options of channels_redis, ignored with a warning.
         options: see :class:`~trio_channels.layers.base.ChannelLayer`.
 
     Raises:
@@ -72,6 +76,9 @@ class RedisStreamsChannelLayer(OpenableLayer):
         serializer_format: SerializerFormat = "msgpack",
         timeout: float = TIMEOUT,
         inbox_capacity: int = INBOX_CAPACITY,
+        random_prefix_length: object = None,
+        on_disconnect: object = None,
+        on_reconnect: object = None,
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
@@ -84,6 +91,9 @@ class RedisStreamsChannelLayer(OpenableLayer):
         self.inbox_capacity = inbox_capacity
         self._codec = EntryCodec(serializer_format, symmetric_encryption_keys)
         self._topology = parse_topology(hosts, prefix)
+        warn_of_options(
+            random_prefix_length=random_prefix_length, on_disconnect=on_disconnect, on_reconnect=on_reconnect
+        )
 
     def __repr__(self) -> str:
         return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._sessions)} Trio runs>"
@@ -108,6 +118,11 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """
         return tuple(shard.statistics() for shard in self._session().shards)
 
+    def statistics(self) -> LayerStatistics:
+        """An immutable snapshot. Only Redis knows how many messages it keeps."""
+        statistics = super().statistics()
+        return dataclasses.replace(statistics, histories=None, kept=None) if self._histories else statistics
+
     async def send(self, channel: str, message: Message) -> None:
         """See :meth:`ChannelLayer.send`.
 
@@ -125,15 +140,8 @@ class RedisStreamsChannelLayer(OpenableLayer):
             await self._send_to_named(session, channel, message)
 
     async def _send_to_process(self, session: Session, channel: str, message: Message) -> None:
-        process = channel.partition("!")[0].rpartition(".")[2]
-        shard = session.shard_for(process)
-        keys = shard.keys
         blob = self._codec.pack(CHANNEL, channel, message)
-        answer = await shard.pipeline.call(
-            *SEND_TO_PROCESS(
-                keys.done, keys.inboxes + process, keys.refused, args=(*keys.stamp(), self.inbox_capacity, blob)
-            )
-        )
+        answer = await session.send_to_process(names.process_of(channel), blob, self.inbox_capacity)
         self._count(session, channel, answer, self.inbox_capacity)
 
     async def _send_to_named(self, session: Session, channel: str, message: Message) -> None:
@@ -188,14 +196,34 @@ class RedisStreamsChannelLayer(OpenableLayer):
         session.hub.counters.group_sent += 1
         return None
 
+    async def group_send_once(
+        self, group: str, message: Message, identity: bytes, *, exclude: str | Iterable[str] = ()
+    ) -> None:
+        """See :meth:`ChannelLayer.group_send_once`. Raises and Cancellation: as :meth:`group_send`."""
+        names.check_group_name(group)
+        others = names.check_excluded(exclude)
+        session = await self._working_session()
+        shard = session.shard_for(group)
+        blob = self._codec.pack(GROUP, group, message, others, identity)
+        if (rule := self._histories.of(group)) is not None:
+            check_unstamped(group, message)
+            await shard.history.send(group, blob, rule)
+            session.hub.counters.group_sent += 1
+            return
+        part = shard.group_sends.part(group, blob)
+        await shard.pipeline.call_combined(shard.group_sends, part, len(blob))
+        session.hub.counters.group_sent += 1
+
     async def group_add(self, group: str, channel: str, *, since: str | None = None) -> Recovery:
         """See :meth:`ChannelLayer.group_add`. Messages that any process sends after it has returned arrive.
 
-        Only channels of this process can be added: those of connections, subscribers and ``new_channel``.
+        A channel of another process is added by that process. If the process or the channel has ended, nothing is
+        done.
 
         Raises:
-            ChannelLayerUnavailable: Redis did not confirm it in time. The membership of a group without history stands,
-                and Redis is told later; that of one with history has not begun.
+            ChannelLayerUnavailable: Redis, or the process of the channel, did not confirm it in time. The membership of
+                a group without history stands, and Redis is told later; another process may still carry it out. That of
+                one with history has not begun.
 
         Cancellation: the same.
         """
@@ -203,21 +231,21 @@ class RedisStreamsChannelLayer(OpenableLayer):
         names.check_channel_name(channel)
         session = await self._working_session()
         await trio.lowlevel.checkpoint_if_cancelled()
-        mailbox = session.hub.mailboxes.get(channel)
+        mailbox = session.hub.find(channel)
         if mailbox is None and not names.is_process_local(channel):
             mailbox = self._ownerless(channel)
         if mailbox is None:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await self._change_elsewhere(session, JOIN, group, channel)
             return NO_HISTORY
-        hub, memberships = session.hub, session.shard_for(group).memberships
+        hub = session.hub
         rule = self._histories.of(group)
         if self._is_member(hub, group, channel, since):
-            await memberships.wait_until_joined(group)
+            await session.wait_until_joined(group)
             return NO_HISTORY
         if rule is not None:
             return await join_with_history(hub, session.shard_for(group), group, mailbox, since, rule, self.expiry)
         self._join_plainly(hub, group, mailbox, since)
-        await memberships.wait_until_joined(group)
+        await session.wait_until_joined(group)
         return NO_HISTORY
 
     async def history(self, group: str, *, since: str | None = None, limit: int | None = None) -> History:
@@ -240,17 +268,34 @@ class RedisStreamsChannelLayer(OpenableLayer):
         found = await session.shard_for(group).history.read(group, rule, since, most)
         return History(tuple(kept.message for kept in found.messages), found.recovered, found.position)
 
+    async def _change_elsewhere(self, session: Session, action: str, group: str, channel: str) -> None:
+        """Change the membership of a process-local channel that this session does not have."""
+        owner = names.process_of(channel)
+        if owner == session.process:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # the channel has ended, and its memberships with it
+        else:
+            await session.elsewhere.change(action, group, channel, owner)
+
     async def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`ChannelLayer.group_discard`. It takes effect at once in this process, and soon in Redis.
 
-        Cancellation: atomic.
+        A channel of another process is discarded by that process, before the call returns.
+
+        Raises:
+            ChannelLayerUnavailable: the other process did not confirm it in time.
+
+        Cancellation: atomic; another process may still carry it out.
         """
         names.check_group_name(group)
         names.check_channel_name(channel)
         session = await self._any_session()
         await trio.lowlevel.checkpoint_if_cancelled()
-        session.hub.leave(group, channel)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if names.is_process_local(channel) and channel not in session.hub.mailboxes:
+            session.check()
+            await self._change_elsewhere(session, LEAVE, group, channel)
+        else:
+            session.hub.leave(group, channel)
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     @asynccontextmanager
     async def subscribe(
@@ -273,12 +318,15 @@ class RedisStreamsChannelLayer(OpenableLayer):
         """See :meth:`ChannelLayer.receive`. A named channel's message is acknowledged when it is returned.
 
         Raises:
+            ForeignChannel: the channel is of another process.
             ChannelLayerUnavailable: Redis has been away for longer than ``timeout``.
 
         Cancellation: loses no message; one under way is delivered again.
         """
         names.check_channel_name(channel)
         session = await self._working_session()
+        if names.is_process_local(channel) and names.process_of(channel) != session.process:
+            raise names.foreign(channel)
         if names.is_process_local(channel) or channel in session.hub.mailboxes:
             return await super().receive(channel)
         shard = session.shard_for(channel)

@@ -24,9 +24,10 @@ from ..on_demand import not_open, open_on_demand
 from ..presence.options import PresenceLimits
 from ..presence.table import PresenceTable
 from .codec import EntryCodec
+from .elsewhere import MembershipsElsewhere
 from .named_channel import NamedChannel, StreamReader
 from .presence import RedisPresence
-from .scripts import Script
+from .scripts import SEND_TO_PROCESS, Script
 from .shard import Shard, ShardOptions
 from .topology import Topology, shard_of
 
@@ -74,8 +75,18 @@ class Session:
             inbox_capacity=inbox_capacity,
             keeps_history=keeps_history,
             on_broken=self._broken,
+            on_membership=lambda payload: self.elsewhere.receive(payload),
         )
         self.shards = [self._make_shard(index, f"{{{prefix}:{index}}}", options) for index in range(topology.shards)]
+
+        self.elsewhere = MembershipsElsewhere(
+            process=self.process,
+            hub=self.hub,
+            codec=codec,
+            send=functools.partial(self.send_to_process, capacity=inbox_capacity),
+            wait_until_joined=self.wait_until_joined,
+            timeout=timeout,
+        )
 
     def __repr__(self) -> str:
         return f"<Session of process {self.process}, {self.shards}>"
@@ -117,6 +128,18 @@ class Session:
         """The shard that a group, process or named channel belongs to."""
         return self.shards[shard_of(name, len(self.shards))]
 
+    async def send_to_process(self, process: str, blob: bytes, capacity: int) -> int:
+        """Put a blob into the inbox of a process: 1 accepted, 0 the inbox is full, -1 there is none."""
+        shard = self.shard_for(process)
+        keys = shard.keys
+        command = SEND_TO_PROCESS(keys.done, keys.inboxes + process, keys.refused, args=(*keys.stamp(), capacity, blob))
+        answer: int = await shard.pipeline.call(*command)
+        return answer
+
+    async def wait_until_joined(self, group: str) -> None:
+        """Wait until Redis knows that this process has members; see :class:`Memberships`."""
+        await self.shard_for(group).memberships.wait_until_joined(group)
+
     def _membership_changed(self, group: str) -> None:
         self.shard_for(group).memberships.change(group)
 
@@ -149,6 +172,8 @@ class Session:
             async with trio.open_nursery() as nursery:
                 for shard in self.shards:
                     nursery.start_soon(shard.run, name=shard.tag)
+                watcher = self.shards[0].supervisor
+                nursery.start_soon(watcher.run, "the membership requests", self.elsewhere.run)
 
     async def stop(self) -> None:
         """Leave all shards at the same time, within the time limit, and end the tasks."""
@@ -255,6 +280,7 @@ class OpenableLayer(LocalDelivery):
             raise InvalidChannelLayerError("the channel layer is already open in this Trio run; open it once")
         session = self._sessions[token] = self._entered[token] = self._new_session()
         self._hubs[token] = session.hub
+        session.hub.capacity_of = self.get_capacity
         try:
             await session.start(patient=patient)
         except BaseException:

@@ -21,7 +21,7 @@ import trio
 
 from ..hub import Hub
 from .batch import GroupSends
-from .codec import EntryCodec
+from .codec import EntryCodec, Payload
 from .delivery import Delivery
 from .history import ShardHistory
 from .hosts import Host
@@ -76,6 +76,7 @@ class ShardOptions:
     inbox_capacity: int
     keeps_history: bool
     on_broken: Callable[[str], None]
+    on_membership: Callable[[Payload], None]
 
 
 class Shard:
@@ -129,6 +130,7 @@ class Shard:
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),
             on_flush=self._send_all_again,
+            on_membership=options.on_membership,
         )
         self.reader = InboxReader(
             name=name,

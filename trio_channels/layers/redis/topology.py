@@ -172,7 +172,7 @@ def key_slot(tag: str) -> int:
 
 
 def parse_topology(hosts: object, prefix: str) -> Topology:
-    """Parse the ``hosts`` setting: a list of servers, or a dict that describes a cluster."""
+    """Parse the ``hosts`` setting: a list of servers, one URI, or a dict that describes a cluster."""
     if isinstance(hosts, dict) and "cluster" in hosts:
         seeds, shards = hosts["cluster"], hosts.get("shards", CLUSTER_SHARDS)
         if set(hosts) - {"cluster", "shards"} or not isinstance(seeds, list | tuple) or not seeds:
@@ -181,6 +181,8 @@ def parse_topology(hosts: object, prefix: str) -> Topology:
             )
         COUNT.require("the shards of a cluster", shards, InvalidChannelLayerError)
         return Cluster([parse_host(entry) for entry in seeds], prefix, shards)
+    if isinstance(hosts, str):
+        hosts = [hosts]
     if not isinstance(hosts, list | tuple) or not hosts:
         raise InvalidChannelLayerError("hosts must be a non-empty list, such as ['redis://localhost:6379']")
     return Hosts([parse_host(entry) for entry in hosts])

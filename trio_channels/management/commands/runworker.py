@@ -17,12 +17,11 @@ from ..._concurrency.watchdog import Watchdog
 from ...exceptions import TrioChannelsError
 from ...layers.lifespan import open_layers
 from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
-from ...log import enable_loggers
 from ...routing import get_default_application
-from ...server.error_log import stderr_handler
 from ...server.lifespan import CANNOT_START, CRASHED
 from ...worker import CONCURRENCY, Acknowledge, Worker
 from .._channels import add_layer_argument, shared_layer
+from .._logging import log_to_stderr
 
 logger = logging.getLogger("trio_channels.worker")
 
@@ -83,7 +82,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the worker."""
-        _log_to_stderr(options["verbosity"])
+        log_to_stderr(options["verbosity"])
         layer = shared_layer(options["layer"])
         try:
             worker = Worker(
@@ -144,12 +143,3 @@ async def _handle_signals(signals: AsyncIterator[int], worker: Worker, run: trio
     ends.code = 128 + second
     ends.watchdog.within(AT_ONCE, ends.code)
     run.cancel()
-
-
-def _log_to_stderr(verbosity: int) -> None:
-    """Log to stderr the lines for which the project's LOGGING has no handler."""
-    enable_loggers()
-    if not logging.getLogger().handlers:
-        level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(level=level, format=form, handlers=[stderr_handler()])

@@ -11,7 +11,7 @@ import h2.exceptions
 import trio
 from h2.settings import SettingCodes
 from hpack import HPACKError
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.utils import filter_pseudo_headers
@@ -69,16 +69,14 @@ class Http2(Draining):
     # -- frames -------------------------------------------------------------------------------------------------------
 
     async def handle(self, event: Event) -> None:
-        """As hypercorn's, in turns with checkpoints between: one read may hold thousands of empty frames."""
-        if isinstance(event, RawData):
-            await self._read(event.data)
-            return
+        """As hypercorn's, for the end of the connection."""
         self._noticed.set()
         await super().handle(event)
         for stream_id in list(self.stream_buffers):
             await self._forget_buffer(stream_id)
 
-    async def _read(self, data: bytes) -> None:
+    async def receive_bytes(self, data: bytes) -> None:
+        """Handle bytes in turns with checkpoints between: one read may hold thousands of empty frames."""
         start = 0
         while start < len(data) and not self.closed:
             try:
@@ -239,17 +237,21 @@ class Http2(Draining):
     async def stream_send(self, event: StreamEvent) -> None:
         """As hypercorn's, but the head of a response whose length is known waits for the body."""
         if isinstance(event, Response):
-            await self._send_head(event)
+            await self.send_head(event.stream_id, event.status_code, event.headers)
         elif isinstance(event, Body | Data | EndBody | EndData):
             data = event.data if isinstance(event, Body | Data) else b""
             await self.send_body(event.stream_id, data, isinstance(event, EndBody | EndData))
         elif isinstance(event, StreamClosed):
-            await self._finish(event.stream_id)
-            await self._flush()
-            await self._close_stream(event.stream_id)
-            await self.send(Updated(idle=self.idle))
+            await self.end_stream(event.stream_id)
         else:
             await super().stream_send(event)
+
+    async def end_stream(self, stream_id: int) -> None:
+        """End a stream, after what is buffered. Cancellation: its application has been told."""
+        await self._finish(stream_id)
+        await self._flush()
+        await self._close_stream(stream_id)
+        await self.send(Updated(idle=self.idle))
 
     async def _close_stream(self, stream_id: int) -> None:
         """Send the application its disconnect, unless that was done. Cancellation: it has been sent."""

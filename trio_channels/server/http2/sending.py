@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import h2.errors
 import h2.exceptions
 import trio
-from hypercorn.protocol.events import Response
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BUFFER_LOW_WATER, BufferCompleteError, H2Protocol, StreamBuffer
 from hypercorn.trio.worker_context import EventWrapper
 from priority.priority import DeadlockError
@@ -176,15 +175,15 @@ class Sender(H2Protocol):
         if data := self.connection.data_to_send():
             await self._server_connection.write(data)
 
-    async def _send_head(self, response: Response) -> None:
+    async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of a response; one whose length is known waits for the body."""
-        headers = [*response.headers, *self.config.response_headers("h2")]
+        headers = [*headers, *self.config.response_headers("h2")]
         try:
-            self.connection.send_headers(response.stream_id, [(b":status", b"%d" % response.status_code), *headers])
+            self.connection.send_headers(stream_id, [(b":status", b"%d" % status), *headers])
         except h2.exceptions.ProtocolError:
             return  # the stream or connection was closed meanwhile
-        stream = self.streams.get(response.stream_id)
-        if stream is None or not body_is_known(stream.scope, response.status_code, headers):
+        stream = self.streams.get(stream_id)
+        if stream is None or not body_is_known(stream.scope, status, headers):
             await self._flush()
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:

@@ -1,0 +1,5 @@
+from django.urls import path
+
+from chat.views import say
+
+urlpatterns = [path("say/<str:room>/", say)]

@@ -1,0 +1,105 @@
+"""The places that no rewriter changes for sure: file, line, and the way to do it here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import libcst as cst
+from libcst.metadata import PositionProvider
+
+from . import names
+from .names import LOOK_AT
+from .qualified import Names, text
+
+
+@dataclass(frozen=True, order=True)
+class Decision:
+    """A line that a person must look at."""
+
+    line: int
+    name: str
+    way: str
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.name}: {self.way}"
+
+
+class _Finder(cst.CSTVisitor):
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self, known: Names) -> None:
+        super().__init__()
+        self._names = known
+        self._positions = known.wrapper.resolve(PositionProvider)
+        self._has_event = False
+        self._clears: list[cst.Call] = []
+        self.found: set[Decision] = set()
+
+    def _look_at(self, node: cst.CSTNode, name: str | None) -> bool:
+        if name is None:
+            return False
+        way = names.decision(name)
+        if way is not None:
+            self.found.add(Decision(self._positions[node].start.line, name, way))
+        return way is not None
+
+    def visit_Attribute(self, node: cst.Attribute) -> bool:
+        # The inner names of a name that was found say nothing more.
+        return not self._look_at(node, self._names.of(node))
+
+    def visit_Name(self, node: cst.Name) -> None:
+        self._look_at(node, self._names.of(node))
+
+    def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
+        if node.module is None or node.relative:
+            return False
+        module = text(node.module)
+        if isinstance(node.names, cst.ImportStar):
+            self._look_at(node, module)
+        else:
+            for alias in node.names:
+                self._look_at(node, f"{module}.{text(alias.name)}")
+        return False
+
+    def visit_Import(self, node: cst.Import) -> bool:
+        for alias in node.names:
+            # asyncio alone is nothing: its uses are looked at.
+            if (name := text(alias.name)) != "asyncio":
+                self._look_at(node, name)
+        return False
+
+    def visit_ExceptHandler(self, node: cst.ExceptHandler) -> None:
+        if node.type is not None and self._names.of(node.type) == "trio.Cancelled" and not _raises(node):
+            way = LOOK_AT["asyncio.CancelledError"]
+            self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", way))
+
+    def visit_Call(self, node: cst.Call) -> None:
+        if self._names.of(node.func) == "trio.Event":
+            self._has_event = True
+        elif isinstance(node.func, cst.Attribute) and node.func.attr.value == "clear" and not node.args:
+            self._clears.append(node)
+
+    def leave_Module(self, original_node: cst.Module) -> None:
+        if self._has_event:
+            for node in self._clears:
+                decision = Decision(self._positions[node].start.line, text(node.func), LOOK_AT["asyncio.Event"])
+                self.found.add(decision)
+
+
+def _raises(handler: cst.ExceptHandler) -> bool:
+    """Whether the last statement of a handler raises again."""
+    body = handler.body.body
+    last = body[-1] if body else None
+    return (
+        isinstance(last, cst.SimpleStatementLine)
+        and isinstance(last.body[-1], cst.Raise)
+        and last.body[-1].exc is None
+    )  # fmt: skip
+
+
+def find_decisions(module: cst.Module) -> list[Decision]:
+    """All places of a module that need a decision, in order."""
+    known = Names(module)
+    finder = _Finder(known)
+    known.module.visit(finder)
+    return sorted(finder.found)

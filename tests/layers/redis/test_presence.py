@@ -423,6 +423,15 @@ async def test_malformed_change_is_skipped(url: str, caplog: pytest.LogCaptureFi
         assert "a message about the presence of 'room' is skipped" in caplog.text
 
 
+async def test_view_takes_its_own_keys_from_the_table_only(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.track("room", "ann"), layer.subscribe_presence("room") as events:
+        session = layer._session()
+        late = {"joins": [(f"{session.process}.99", "late", {})], "leaves": [events.state["ann"][0]["ref"]]}
+        session.shards[0].views._followers["room"].mailbox.put(layer._envelope({"type": presence.CHANGE, **late}))
+        assert await layer.presence("room") == events.state
+
+
 async def test_json_shows_the_same_meta_everywhere(url: str) -> None:
     here, there = make_layers(url, url, serializer_format="json")
     async with here, there, here.track("room", "ann", {"data": b"\x00\xff", "n": 1}):

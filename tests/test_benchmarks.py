@@ -24,7 +24,9 @@ SIDES = [
         workload,
         side,
         id=f"{workload.name}-{side}",
-        marks=[needs_redis] if workload.name in ("p3_redis", "p12_two_processes", "p13_history", "p13_presence") else [],
+        marks=[needs_redis]
+        if workload.name in ("p3_redis", "p12_two_processes", "p13_history", "p13_presence")
+        else [],
     )
     for workload in workloads()
     for side in workload.sides

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import outcome
 import trio
@@ -26,9 +26,6 @@ from .._limits import OVERFLOW, Overflow
 from ..exceptions import InvalidChannelLayerError
 from .holes import Hole, merge
 from .message import Counters, Envelope, Gap
-
-if TYPE_CHECKING:
-    from .presence.table import Owner
 
 logger = logging.getLogger("trio_channels.mailbox")
 
@@ -109,7 +106,7 @@ class Mailbox:
         self.broadcast: Callable[[Envelope], bool] | None = None  # writes a broadcast to the client now, if it can
         self.failure: str | None = None  # why the layer has failed
         self.groups: set[str] = set()  # changed by the hub
-        self.presence: Owner | None = None  # what it tracks and watches, if anything
+        self.presence: Any = None  # an Owner, see .presence.table: what it tracks and watches, if anything
         self.last_used = trio.current_time()  # of ownerless mailboxes
         self._counters = counters
         # `ring` is called after each change that the owner must handle, but not for items handed directly to a task in

@@ -210,6 +210,37 @@ async def test_key_that_comes_and_goes_at_once_is_not_told(autojump_clock: trio.
         assert event["departed"] == ["a"]
 
 
+async def test_new_watcher_hears_of_an_end_that_others_need_not(autojump_clock: trio.testing.MockClock) -> None:
+    layer = InMemoryChannelLayer()
+    with layer.open_mailbox() as old, layer.open_mailbox() as new:
+        await layer.watch_presence("room", old.name)
+        view = layer._hub().presence.views["room"]  # type: ignore[union-attr]
+        for change in (Change(joins=[TRACKINGS[0]]), Change(joins=[TRACKINGS[3]])):
+            view.apply(change)  # the second one is not told at once
+        state = await layer.watch_presence("room", new.name)
+        assert set(state) == {"a", "b"}
+        view.apply(Change(leaves=["q.1"]))
+        await trio.sleep(1)
+        event = new.get_nowait()
+        assert isinstance(event, dict)
+        assert state.apply(event)
+        assert state == view.snapshot()
+
+
+async def test_reference_that_was_taken_over_does_not_come_back(autojump_clock: trio.testing.MockClock) -> None:
+    layer = InMemoryChannelLayer(presence={"grace": 10})
+    async with layer.subscribe_presence("room"):
+        view = layer._hub().presence.views["room"]  # type: ignore[union-attr]
+        view.apply(Change(joins=[TRACKINGS[0]]))
+        view.apply(Change(held=["p.1"]))
+        view.apply(Change(joins=[TRACKINGS[1]]))
+        assert view.snapshot() == {"a": [{"n": 0, "ref": "p.1"}]}
+        view.apply(Change(joins=[TRACKINGS[0]]))  # from a Redis that went back in time
+        assert view.snapshot() == {"a": [{"n": 0, "ref": "p.1"}]}
+        view.apply(Change(leaves=["p.2"]))
+        assert (view.snapshot(), view.entries) == ({}, {})
+
+
 async def test_grace_begins_again_with_each_end(autojump_clock: trio.testing.MockClock) -> None:
     layer = InMemoryChannelLayer(presence={"grace": 10})
     async with layer.subscribe_presence("room") as events:

@@ -104,16 +104,56 @@ async def test_process_that_comes_again_brings_its_keys(url: str) -> None:
         await until_state(events, lambda state: set(state) == {"ann", "bob"})
 
 
-async def test_process_that_was_heard_again_is_not_dead(url: str) -> None:
+async def test_process_that_was_heard_again_is_not_dead(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = make_layers(url, url)
+    async with here, there, tracked(here, "ann"), there.subscribe_presence("room") as events:
+        views, process = there._session().shards[0].views, here._session().process
+        with here.open_mailbox() as mailbox:
+
+            async def dead(processes: list[str]) -> list[str]:
+                """Redis has answered before the process came again; its message is here first."""
+                await here.track_channel("room", mailbox.name, "bob")
+                await until_state(events, lambda state: "bob" in state)
+                return processes
+
+            monkeypatch.setattr(views, "_dead", dead)
+            heard = views._heard.get(process, 0)
+            assert await views._look({process: heard}) == {process: heard}
+            assert set(await there.presence("room")) == {"ann", "bob"}
+
+
+async def test_nobody_is_taken_for_dead_soon_after_a_gap(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = make_layers(url, url)
     async with here, there, tracked(here, "ann"), there.subscribe_presence("room"):
+        views, process = there._session().shards[0].views, here._session().process
+
+        async def dead(processes: list[str]) -> list[str]:
+            return processes
+
+        monkeypatch.setattr(views, "_dead", dead)
+        views._followers["room"].mailbox.put_gap(Gap(None, "test"))
+        assert await views._look({process: views._heard.get(process, 0)}) == {}
+        assert set(await there.presence("room")) == {"ann"}
+
+
+async def test_end_that_is_told_while_the_hash_is_read_counts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = make_layers(url, url)
+    async with here, there, there.subscribe_presence("room") as quick:
         views = there._session().shards[0].views
-        process = here._session().process
-        await redis(url, "DEL", here._session().shards[0].keys.inbox)
-        async with here.track("room", "bob"):
-            heard = views._heard.get(process, 0)
-            assert await views._look({process: heard - 1}) in ({process: heard}, {})
-            assert set(await there.presence("room")) == {"ann", "bob"}
+        original = views.read
+        with here.open_mailbox() as mailbox:
+            await here.track_channel("room", mailbox.name, "ann")
+            await until_state(quick, lambda state: "ann" in state)
+
+            async def read(group: str) -> Any:
+                found = await original(group)
+                await here.untrack_channel("room", mailbox.name, "ann")
+                await until_state(quick, lambda state: "ann" not in state)
+                return found
+
+            monkeypatch.setattr(views, "read", read)
+            await views._load(views._followers["room"])
+            assert await there.presence("room") == {}
 
 
 async def test_nobody_is_dead_to_a_process_without_an_inbox(url: str) -> None:
@@ -381,6 +421,15 @@ async def test_malformed_change_is_skipped(url: str, caplog: pytest.LogCaptureFi
         async with here.track("room", "ann"):
             await until_state(events, lambda state: "ann" in state)
         assert "a message about the presence of 'room' is skipped" in caplog.text
+
+
+async def test_view_takes_its_own_keys_from_the_table_only(url: str) -> None:
+    [layer] = make_layers(url)
+    async with layer, layer.track("room", "ann"), layer.subscribe_presence("room") as events:
+        session = layer._session()
+        late = {"joins": [(f"{session.process}.99", "late", {})], "leaves": [events.state["ann"][0]["ref"]]}
+        session.shards[0].views._followers["room"].mailbox.put(layer._envelope({"type": presence.CHANGE, **late}))
+        assert await layer.presence("room") == events.state
 
 
 async def test_json_shows_the_same_meta_everywhere(url: str) -> None:

@@ -224,9 +224,10 @@ class PresenceTable:
         return self._hub.mailboxes.get(mailbox.name) is mailbox
 
     def _owner(self, mailbox: Mailbox) -> Owner:
-        if mailbox.presence is None:
-            mailbox.presence = Owner(self, mailbox, {}, {})
-        return mailbox.presence
+        owner: Owner | None = mailbox.presence
+        if owner is None:
+            owner = mailbox.presence = Owner(self, mailbox, {}, {})
+        return owner
 
     def _checked(self, key: str, meta: Meta | None) -> Meta:
         if not _KEY.holds(key):

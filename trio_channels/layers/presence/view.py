@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 
-from ..hub import put_into
 from ..mailbox import Mailbox
 from ..message import Envelope
 from .alarm import Alarm
@@ -191,8 +190,10 @@ class View:
             departed=[key for key, was_there in untold.keys.items() if was_there and key not in self._state],
             version=self._state.version,
         )
-        behind = [watcher.mailbox for watcher in self.watchers.values() if watcher.since < self._state.version]
-        put_into(behind, Envelope(event, now + self._expiry))
+        envelope = Envelope(event, now + self._expiry)
+        for watcher in self.watchers.values():
+            if watcher.since < self._state.version:
+                watcher.mailbox.put(envelope)
 
 
 def _is_same(meta: Meta, shown: Meta) -> bool:

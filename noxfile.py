@@ -77,7 +77,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts."""
-    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "faults"]:
+    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "clients", "faults"]:
         session.notify(name)
 
 
@@ -202,6 +202,13 @@ def browser(session: nox.Session) -> None:
     """The tests that drive the system's Chromium."""
     install(session, "-e", ".[test,redis,crypto,browser]")
     session.run("python", "-m", "pytest", "-m", "browser", *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """The tests that drive clients of other languages, which npm installs; they need node and npm."""
+    install(session, "-e", ".[test,redis,crypto]")
+    session.run("python", "-m", "pytest", "-m", "clients", *session.posargs)
 
 
 @nox.session

@@ -19,12 +19,17 @@ from .benchmark_sides import forking, is_ours, over_sockets, try_side
 from .redis_server import needs_redis
 
 #: Each side of each workload, where its servers are. The peers over sockets have a session of their own.
+#: The workloads that start a Redis.
+WITH_REDIS = ("p3_redis", "p12_two_processes", "p13_history", "p13_presence")
+
 SIDES = [
     pytest.param(
         workload,
         side,
         id=f"{workload.name}-{side}",
-        marks=[needs_redis] if workload.name in ("p3_redis", "p12_two_processes", "p13_history") else [],
+        marks=[needs_redis]
+        if workload.name in ("p3_redis", "p12_two_processes", "p13_history", "p13_presence")
+        else [],
     )
     for workload in workloads()
     for side in workload.sides

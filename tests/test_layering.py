@@ -65,6 +65,7 @@ BANDS: dict[str, str] = {
     "consumer": "C",
     "consumer.base": "C",
     "consumer.groups": "C",
+    "consumer.presence": "C",
     "db": "C",
     "generic.*": "C",
     "health": "C",
@@ -84,6 +85,10 @@ BANDS: dict[str, str] = {
     "upgrade.*": "C",
     "testing.*": "C",
     "tracing": "C",
+    "topics.*": "C",
+    "topics.frames": "B",
+    "topics.handlers": "B",
+    "topics.payloads": "B",
     "worker": "C",
 }
 

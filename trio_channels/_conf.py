@@ -90,6 +90,10 @@ SETTINGS: dict[str, _Setting] = {
     "CLOSE_ON_LOGOUT": _Setting(False, SWITCH),
     "MASKED_PARAMETERS": _Setting(SECRETS, _WORDS),
     "BLOCKED_LOOP": _Setting(None, _SECONDS_OR_NONE),
+    "TOPICS_PER_SOCKET": _Setting(1_000, COUNT),
+    "TOPIC_PENDING_PUSHES": _Setting(64, COUNT),
+    "TOPIC_PENDING_BYTES": _Setting(8 * 2**20, COUNT),
+    "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
     "RELAY_POLL": _Setting(1.0, SECONDS),
     "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
     "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),

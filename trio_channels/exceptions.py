@@ -49,6 +49,22 @@ class DenyConnection(TrioChannelsError):
         self.body = body
 
 
+class Refused(TrioChannelsError):
+    """Raise in a handler of a topic to answer the client's push with an error.
+
+    Args:
+        response: the content of the error reply: a value that msgspec encodes as JSON; an empty object by default.
+    """
+
+    def __init__(self, response: object = None) -> None:
+        super().__init__(response)
+        self.response = {} if response is None else response
+
+
+class JoinRefused(Refused):
+    """Raise in ``join`` of a topic to refuse the join; the client gets the response in an error reply."""
+
+
 class ConnectionClosed(TrioChannelsError):
     """Sending failed because the client has gone, or because this side has closed the connection.
 
@@ -115,6 +131,10 @@ class MessageNotEncodable(ChannelLayerError, TypeError):
 
 class MessageTooLarge(ChannelLayerError):
     """A channel layer message is larger than the layer's limit."""
+
+
+class TooManyTrackedKeys(ChannelLayerError):
+    """The connection tracks as many keys as the layer's option ``presence`` allows."""
 
 
 class ChannelFull(ChannelLayerError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import logging
 import os
 import re
 import subprocess
@@ -151,6 +153,13 @@ async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: Mock
     await example(autojump_clock)
 
 
+async def test_example_tests_of_topics_pass(load: Load, channel_layer: ChannelLayer) -> None:
+    everybody, refused, typed = examples_in(load("rooms_tests"))
+    await everybody(channel_layer)
+    await refused()
+    await typed(channel_layer)
+
+
 async def test_example_test_of_a_stream_passes(load: Load, channel_layer: ChannelLayer) -> None:
     (example,) = examples_in(load("stream_tests"))
     await example(channel_layer)
@@ -174,6 +183,41 @@ async def test_native_chat_sends_what_one_says_to_all(load: Load) -> None:
         await trio.testing.wait_all_tasks_blocked()
         await first.send_to(text_data="hello")
         assert await first.receive_from() == await second.receive_from() == "hello"
+
+
+async def test_consumer_shows_who_is_here(load: Load, layer: InMemoryChannelLayer) -> None:
+    room = load("who_is_here").Room.as_asgi()
+    async with WebsocketCommunicator(room, "/") as first:
+        first.scope["user"] = User(pk=1, username="ann")
+        await first.connect()
+        [meta] = (await first.receive_json_from())["here"]["1"]
+        assert meta["name"] == "ann"
+        async with WebsocketCommunicator(room, "/") as second:
+            second.scope["user"] = User(pk=2, username="bob")
+            await second.connect()
+            assert sorted((await second.receive_json_from())["here"]) == ["1", "2"]
+            assert list((await first.receive_json_from())["joins"]) == ["2"]
+            await second.disconnect()
+        assert list((await first.receive_json_from())["leaves"]) == ["2"]
+
+
+async def test_blocks_and_views_show_who_is_here(
+    load: Load, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = load("who_is_here_blocks")
+    caplog.set_level(logging.INFO, blocks.__name__)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(blocks.count)
+        await trio.testing.wait_all_tasks_blocked()
+        async with WebsocketCommunicator(blocks.lobby, "/") as ws:
+            await ws.connect()
+            await ws.send_to(text_data="hello")
+            assert await ws.receive_from() == "hello"
+            response = await blocks.who(RequestFactory().get("/"))
+            assert list(json.loads(response.content)) == ["a guest"]
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert caplog.messages[:2] == ["0 keys are here", "1 keys are here"]
 
 
 async def test_native_chat_tells_where_messages_are_missing(load: Load) -> None:

@@ -21,6 +21,7 @@ from ..layers.message import Envelope
 from .base import Consumer
 from .groups import AsyncGroups, SyncGroups
 from .handlers import get_handler_name, not_awaitable, not_synchronous
+from .presence import AsyncPresence, SyncPresence
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
 
@@ -29,7 +30,7 @@ async def _nothing() -> None:
     """Stands for the handler of a message that has none."""
 
 
-class AsyncConsumer(AsyncGroups, Consumer):
+class AsyncConsumer(AsyncGroups, AsyncPresence, Consumer):
     """A consumer whose handlers are async methods.
 
     Handlers of one connection run one at a time, in order; handlers of different connections interleave at their
@@ -85,7 +86,7 @@ class AsyncConsumer(AsyncGroups, Consumer):
         self._connection.start_soon(function, *args, name=name)
 
 
-class SyncConsumer(SyncGroups, Consumer):
+class SyncConsumer(SyncGroups, SyncPresence, Consumer):
     """A consumer whose handlers are plain methods; each call runs on a thread of the pool.
 
     Handlers of one connection run one at a time, in order, but not always on the same thread. Handlers of different

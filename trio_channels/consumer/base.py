@@ -242,5 +242,5 @@ async def _fail(error: Exception) -> None:
 
 def _framework(cls: type) -> tuple[type, ...]:
     """The framework's classes among a class and its bases."""
-    own = ("trio_channels.consumer", "trio_channels.generic.")
+    own = ("trio_channels.consumer", "trio_channels.generic.", "trio_channels.topics.")
     return tuple(base for base in cls.__mro__ if base.__module__.startswith(own))

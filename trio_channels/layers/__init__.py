@@ -22,6 +22,7 @@ from .._limits import DEFAULT_CHANNEL_LAYER, suggestion
 from ..exceptions import InvalidChannelLayerError
 from .base import ChannelLayer, Gap, LayerStatistics, Overflow
 from .memory import InMemoryChannelLayer
+from .presence import PresenceState
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -31,6 +32,7 @@ __all__ = [
     "InMemoryChannelLayer",
     "LayerStatistics",
     "Overflow",
+    "PresenceState",
     "channel_layers",
     "get_channel_layer",
 ]

@@ -18,6 +18,8 @@ from .mailbox import Mailbox
 from .message import Envelope, Gap
 from .options import EXPIRY, GROUP_EXPIRY, LayerOptions
 from .patterns import Patterns, require
+from .presence.interface import PresenceMethods
+from .presence.options import PresenceOptions, presence_limits
 from .statistics import LayerStatistics
 from .subscription import Subscription
 from .validation import NameChecks
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 
-class ChannelLayer(NameChecks, abc.ABC):
+class ChannelLayer(PresenceMethods, NameChecks, abc.ABC):
     """Passes messages between connections, and between processes where the backend does.
 
     Args:
@@ -56,6 +58,7 @@ class ChannelLayer(NameChecks, abc.ABC):
             :class:`Gap`.
         history: the same for group names -> ``{"messages": 200, "seconds": 3600}``: groups that keep their latest
             messages, so many, for so long.
+        presence: the limits of presence; see :class:`~trio_channels.layers.presence.PresenceOptions`.
 
     Raises:
         InvalidChannelLayerError: an argument is out of range, or the layer keeps no history.
@@ -76,6 +79,7 @@ class ChannelLayer(NameChecks, abc.ABC):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         overflow: Overflow = "close",
         history: Mapping[str | re.Pattern[str], HistoryOptions] | None = None,
+        presence: PresenceOptions | None = None,
     ) -> None:
         refuse_channels()
         require(SECONDS, "expiry", expiry)
@@ -90,6 +94,7 @@ class ChannelLayer(NameChecks, abc.ABC):
         self._histories = HistoryRules(history)
         if self._histories and "history" not in self.extensions:
             raise no_history(self)
+        self.presence_limits = presence_limits(presence)
 
     def get_capacity(self, channel: str) -> int:
         """The capacity of a mailbox with that channel name, in messages."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import outcome
 import trio
@@ -24,6 +24,9 @@ from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap
 from .names import reply_mark
 from .ownerless import OwnerlessMailbox
+
+if TYPE_CHECKING:
+    from .presence.table import PresenceTable
 
 T = TypeVar("T")
 
@@ -67,6 +70,7 @@ class Hub:
         self.mark = f"{next(_marks):x}"  # in the names of channels of new_channel()
         self.capacity_of: Callable[[str], int] = lambda _channel: CAPACITY
         self._swept_at = trio.current_time()
+        self.presence: PresenceTable | None = None  # made on the first use
         self._turn = trio.Lock()
         self._afterwards: deque[Callable[[], object]] = deque()
 
@@ -82,6 +86,9 @@ class Hub:
         """End a mailbox and its memberships; the cost grows with its own memberships only."""
         for group in list(mailbox.groups):
             self.leave(group, mailbox.name)
+        if mailbox.presence is not None:
+            mailbox.presence.end()
+            mailbox.presence = None  # it refers back to the mailbox
         self.mailboxes.pop(mailbox.name, None)
         mailbox.close()
 

@@ -20,10 +20,11 @@ from .hub import Hub
 from .joining import outcome_of_join
 from .mailbox import Mailbox
 from .message import Counters, Envelope, Gap, Place
+from .presence.local import LocalPresence
 from .subscription import Subscription
 
 
-class LocalDelivery(ChannelLayer):
+class LocalDelivery(LocalPresence, ChannelLayer):
     """The base of all channel layers: delivers within one process.
 
     One layer object may be used from several Trio runs in one process, such as a live server in a thread and a test in
@@ -80,6 +81,10 @@ class LocalDelivery(ChannelLayer):
     def _healthy(self) -> bool:
         """Whether the layer works. May be called in any thread."""
         return True
+
+    def _internal(self, hub: Hub) -> int:
+        """The number of mailboxes that belong to the layer itself. May be called in any thread."""
+        return 0
 
     def _process_mark(self) -> str:
         """The part of channel names that names this process: between the prefix and the ``!``."""
@@ -188,10 +193,13 @@ class LocalDelivery(ChannelLayer):
         """An immutable snapshot."""
         hubs = self._all_hubs()
         return LayerStatistics(
-            channels=sum(len(hub.mailboxes) for hub in hubs),
-            groups=len({group for hub in hubs for group in list(hub.groups)}),
-            memberships=sum(len(members) for hub in hubs for members in list(hub.groups.values())),
+            channels=sum(len(hub.mailboxes) - self._internal(hub) for hub in hubs),
+            groups=len({group for hub in hubs for group in list(hub.groups) if names.is_public(group)}),
+            memberships=sum(
+                len(members) for hub in hubs for group, members in list(hub.groups.items()) if names.is_public(group)
+            ),
             waiting=sum(mailbox.statistics().waiting for hub in hubs for mailbox in list(hub.mailboxes.values())),
+            tracked=sum(hub.presence.count() for hub in hubs if hub.presence is not None),
             healthy=self._healthy(),
             **{row.name: sum(getattr(hub.counters, row.name) for hub in hubs) for row in dataclasses.fields(Counters)},
         )

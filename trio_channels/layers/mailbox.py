@@ -81,6 +81,7 @@ class Mailbox:
         "on_overflow",
         "overflow",
         "overflowed",
+        "presence",
         "subscriber",
     )
 
@@ -107,6 +108,7 @@ class Mailbox:
         self.failure: str | None = None  # why the layer has failed
         self.groups: set[str] = set()  # changed by the hub
         self.subscriber: trio.lowlevel.Task | None = None  # the task in whose block a subscription is
+        self.presence: Any = None  # an Owner, see .presence.table: what it tracks and watches, if anything
         self.last_used = trio.current_time()  # of ownerless mailboxes
         self._counters = counters
         # `ring` is called after each change that the owner must handle, but not for items handed directly to a task in

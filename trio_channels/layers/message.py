@@ -67,7 +67,7 @@ class Envelope(outcome.Outcome[Message]):
 
     # Also the outcome that Trio wakes a waiting receiver with. Each receiver unwraps a shallow copy of its own, so
     # that a fan-out to a thousand members allocates no outcome per member.
-    __slots__ = ("exclude", "expires_at", "frames", "message", "place", "replayed")
+    __slots__ = ("exclude", "expires_at", "frames", "message", "place", "replayed", "variant")
     # The comparison of outcomes looks at fields that an envelope does not have, and would find all envelopes equal.
     __eq__ = object.__eq__
     __hash__ = object.__hash__  # type: ignore[assignment]
@@ -86,6 +86,7 @@ class Envelope(outcome.Outcome[Message]):
         self.exclude = exclude  # the names of members that do not get it
         self.place = place  # in the history of its group, if that has one
         self.replayed = replayed  # read from there
+        self.variant: Any = None  # for its receivers: what the first of a kind makes of it, for the others of that kind
         # Of a broadcast: what servers write for it, by the compression that a client has agreed to. Otherwise None.
         self.frames: dict[int, bytes] | None = None if client_message(message) is None else {}
 

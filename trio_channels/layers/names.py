@@ -59,6 +59,16 @@ def check_excluded(exclude: str | Iterable[str]) -> frozenset[str]:
     return names
 
 
+def is_public(group: str) -> bool:
+    """Whether a group is a user's, and not one of :func:`presence_group`."""
+    return ":" not in group
+
+
+def presence_group(group: str) -> str:
+    """The group of the processes that keep a view of a group's presence. No user's group can have this name."""
+    return f"{group}:presence"
+
+
 def is_process_local(channel: str) -> bool:
     """Whether `channel` exists in one process only (it holds a ``!``)."""
     return "!" in channel

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from .._limits import Overflow
 from .history import HistoryOptions
+from .presence.options import PresenceOptions
 
 #: Channels' defaults, in seconds.
 EXPIRY, GROUP_EXPIRY = 60.0, 86_400.0
@@ -22,3 +23,4 @@ class LayerOptions(TypedDict, total=False):
     channel_capacity: Mapping[str | re.Pattern[str], int] | None
     overflow: Overflow
     history: Mapping[str | re.Pattern[str], HistoryOptions] | None
+    presence: PresenceOptions | None

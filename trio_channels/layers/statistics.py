@@ -25,6 +25,7 @@ class LayerStatistics:
         not_recovered: joins whose position could not be recovered.
         histories: groups whose history has messages now; None if only the backend knows.
         kept: messages in these histories now; None if only the backend knows.
+        tracked: keys that the connections of this process track now.
         healthy: whether the layer works. False after its tasks crashed repeatedly: the layer has ended its connections
             and accepts no new ones, and the process should be replaced. An outage of the backend leaves it True.
         waited: messages that waited in a mailbox, because their receiver was busy when they came.
@@ -47,3 +48,4 @@ class LayerStatistics:
     kept: int | None = 0
     healthy: bool = True
     waited: int = 0
+    tracked: int = 0

@@ -17,8 +17,9 @@ from wsproto.utilities import LocalProtocolError
 
 from .._asgi.close_codes import POLICY_VIOLATION
 from .._concurrency.queues import Inbox
+from .._concurrency.rate import Rate
 from .frames import BoundedDeflate, MessageLimit, amid_frame, between_messages, whole_message
-from .limits import SLOWEST, Pace, Rate
+from .limits import SLOWEST, Pace
 from .timing import TimedStream
 
 if TYPE_CHECKING:

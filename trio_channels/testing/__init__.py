@@ -20,6 +20,7 @@ from .events import ServerSentEvent
 from .http import HttpCommunicator
 from .layers import fresh_channel_layers
 from .scripted import ScriptedConnection
+from .topics import TopicCommunicator, TopicFrame, TopicReply
 from .websocket import WebsocketCommunicator
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ __all__ = [
     "LiveServer",
     "ScriptedConnection",
     "ServerSentEvent",
+    "TopicCommunicator",
+    "TopicFrame",
+    "TopicReply",
     "WebsocketCommunicator",
     "capture_on_commit_callbacks",
     "fresh_channel_layers",

@@ -7,27 +7,19 @@ A page sends ``{"message": "..."}``. It gets events, each with a ``kind``:
 ``message``
     one message: its ``id``, its author (``who``), its time (``when``), and the text (``message``)
 ``joined``, ``left``
-    a person (``who``) has come or gone
+    a person (``who``) has come, perhaps with another page or another name, or has gone
 ``error``
     the page's message was refused, and why
 """
 
-import random
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import trio
-from django.conf import settings
+from typing import Any
 
 from trio_channels.db import database_sync_to_async
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from . import presence
 from .models import Message
-from .people import Person, person_of
-from .rooms import group_name
-
-T = TypeVar("T")
+from .people import person_of, shown
+from .rooms import ALL_ROOMS, group_name
 
 
 class BadMessage(ValueError):
@@ -63,16 +55,10 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         await self.accept()
         # Join first, then read: a message from in between comes twice, and not never. The page knows it by its id.
         await self.channel_layer.group_add(self.group, self.channel_name)
-        is_news = await self.present(presence.join)
+        # Until this connection ends, in whatever way, this person is in the room, for all processes.
+        await self.track(self.group, self.person["id"], {**self.person})
+        await self.track(ALL_ROOMS, self.room, {"person": self.person["id"]})
         await self.welcome()
-        if is_news:
-            await self.tell_the_room({"kind": "joined", "who": self.person})
-        self.start_soon(self.stay_present)
-
-    async def disconnect(self, code: int) -> None:
-        # Runs however the connection ends. The consumer leaves its groups by itself.
-        if await database_sync_to_async(presence.leave)(self.room, self.channel_name):
-            await self.tell_the_room({"kind": "left", "who": self.person})
 
     # -- from the page ----------------------------------------------------------------------------------------------
 
@@ -99,6 +85,13 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         """Handle ``room.event``: the dot of the type becomes an underscore in the method's name."""
         await self.send_json(event["content"])
 
+    async def presence_diff(self, event: dict[str, Any]) -> None:
+        """Somebody has come or gone."""
+        for metas in event["joins"].values():
+            await self.send_json({"kind": "joined", "who": shown(metas[-1])})
+        for person in event["departed"]:
+            await self.send_json({"kind": "left", "who": shown(event["leaves"][person][-1])})
+
     async def channel_layer_gap(self, event: dict[str, Any]) -> None:
         """The layer may have lost messages for this page: send it the current state."""
         await self.welcome()
@@ -106,28 +99,17 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
     # -- the rest -----------------------------------------------------------------------------------------------------
 
     async def welcome(self) -> None:
-        people, history = await self.look()
+        # From here on, ``presence_diff`` gets the changes of what this returns.
+        present = await self.watch_presence(self.group)
+        people = [shown(metas[-1]) for metas in present.values()]
+        history = await self.history()
         await self.send_json({"kind": "welcome", "you": self.person, "people": people, "history": history})
-
-    async def stay_present(self) -> None:
-        """Renew this page's presence. Runs beside the handlers, and ends with the connection."""
-        while True:
-            await trio.sleep(settings.CHAT_RENEW_PRESENCE * random.uniform(0.7, 1))
-            was_missed, gone = await self.present(presence.renew)
-            if was_missed:
-                await self.tell_the_room({"kind": "joined", "who": self.person})
-            for person in gone:
-                await self.tell_the_room({"kind": "left", "who": person})
 
     # The ORM waits for the database, so it runs in a thread. On the Trio thread all connections would wait for it.
 
-    async def present(self, change: Callable[[str, str, Person], T]) -> T:
-        return await database_sync_to_async(change)(self.room, self.channel_name, self.person)
-
     @database_sync_to_async
-    def look(self) -> tuple[list[Person], list[dict[str, Any]]]:
-        history = [message.as_json() for message in Message.objects.latest_in(self.room)]
-        return presence.people(self.room), history
+    def history(self) -> list[dict[str, Any]]:
+        return [message.as_json() for message in Message.objects.latest_in(self.room)]
 
     @database_sync_to_async
     def save(self, text: str) -> dict[str, Any]:

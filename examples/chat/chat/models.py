@@ -1,4 +1,4 @@
-"""The database's tables: messages, and open pages. ``presence.py`` works with the open pages."""
+"""The database's table: messages."""
 
 from typing import Any
 
@@ -52,19 +52,3 @@ class Message(models.Model):
             "when": self.sent_at.isoformat(),
             "message": self.text,
         }
-
-
-class OpenPage(models.Model):
-    """A page that is open in a room, as long as its connection renews the row."""
-
-    channel = models.CharField(max_length=100, unique=True, help_text="The connection, to the channel layer.")
-    room = models.CharField(max_length=rooms.MAX_LENGTH)
-    person_id = models.CharField(max_length=40)
-    person = models.JSONField()
-    seen_at = models.DateTimeField()
-
-    class Meta:
-        indexes = [models.Index(fields=["room", "seen_at"], name="pages_of_a_room")]
-
-    def __str__(self) -> str:
-        return f"{self.person_id} in {self.room}"

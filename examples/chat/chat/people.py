@@ -1,7 +1,7 @@
 """People: members, with their username, and visitors, with a name in their session."""
 
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TypedDict
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -26,6 +26,11 @@ class Person(TypedDict):
     id: str
     name: str
     member: bool
+
+
+def shown(person: Mapping[str, Any]) -> Person:
+    """A person without what the channel layer adds."""
+    return Person(id=person["id"], name=person["name"], member=person["member"])
 
 
 def new_visitor(name: str = "") -> Person:

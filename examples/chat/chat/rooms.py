@@ -6,6 +6,9 @@ from django.urls.converters import StringConverter
 MAX_LENGTH = 50
 RULE = f"The name of a room is made of up to {MAX_LENGTH} letters from a to z, digits, hyphens and underscores."
 
+#: The channel layer group in which the open pages track their rooms, as keys. No room has this name: a dot.
+ALL_ROOMS = "all.rooms"
+
 
 class RoomConverter(StringConverter):
     """``<room:room>`` in a path: a valid name."""

@@ -9,7 +9,10 @@ from django.shortcuts import redirect, render
 from django.utils.text import slugify
 from django.views.generic import CreateView
 
-from . import presence, rooms
+from trio_channels.layers import get_channel_layer
+from trio_channels.sync import async_to_sync
+
+from . import rooms
 from .forms import EnterForm
 from .models import Message
 from .people import VISITOR, Person, person_of
@@ -27,7 +30,8 @@ def remembered(request: HttpRequest) -> Person:
 
 def active_rooms() -> list[dict[str, object]]:
     """The rooms with people, fullest first, then the rooms with the latest messages."""
-    counts = presence.counts()
+    pages = async_to_sync(get_channel_layer().presence)(rooms.ALL_ROOMS)
+    counts = {room: len({page["person"] for page in metas}) for room, metas in pages.items()}
     recent = Message.objects.values("room").annotate(last=Max("sent_at")).order_by("-last")[: 2 * ROOMS_SHOWN]
     last = {entry["room"]: entry["last"] for entry in recent}
     names = sorted(counts, key=counts.__getitem__, reverse=True)

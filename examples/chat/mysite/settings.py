@@ -9,22 +9,22 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 ASGI_APPLICATION = "mysite.asgi.application"
 
+#: A page that is reloaded comes again within these seconds, and is no news to the others.
+PRESENCE = {"grace": 2}
+
 if "CHAT_REDIS" in os.environ:
     # For several processes: serve_redis.py starts two, and a Redis.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer",
-            "CONFIG": {"hosts": [os.environ["CHAT_REDIS"]], "prefix": "chat"},
+            "CONFIG": {"hosts": [os.environ["CHAT_REDIS"]], "prefix": "chat", "presence": PRESENCE},
         }
     }
 else:
     # For one process: serve.py starts one.
-    CHANNEL_LAYERS = {"default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer"}}
-
-# -- the chat ---------------------------------------------------------------------------------------------------------
-
-#: Seconds between two renewals of an open page's presence; see chat/presence.py.
-CHAT_RENEW_PRESENCE = float(os.environ.get("CHAT_RENEW_PRESENCE", "10"))
+    CHANNEL_LAYERS = {
+        "default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer", "CONFIG": {"presence": PRESENCE}}
+    }
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 

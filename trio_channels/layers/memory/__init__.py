@@ -19,9 +19,12 @@ from ..hub import Hub
 from ..identities import Identities
 from ..joining import outcome_of_join
 from ..local import LocalDelivery
+from ..mailbox import Mailbox
 from ..message import Envelope, round_trip
+from ..presence.table import PresenceTable
 from ..work import WorkQueue
 from .history import KeptMessage, MemoryHistories
+from .presence import MemoryPresence
 from .work import MemoryWorkQueue
 
 logger = logging.getLogger("trio_channels.layers.memory")
@@ -295,6 +298,13 @@ class InMemoryChannelLayer(LocalDelivery):
         """An immutable snapshot."""
         histories, kept = self._kept.counts()
         return dataclasses.replace(super().statistics(), histories=histories, kept=kept)
+
+    async def _presence(self) -> tuple[PresenceTable, dict[str, Mailbox]]:
+        hub = self._hub()
+        if hub.presence is None:
+            backend = MemoryPresence(hub, self._all_hubs, self._in_run_of)
+            hub.presence = backend.table(self.presence_limits, self.expiry)
+        return hub.presence, hub.mailboxes
 
     def work_queue(self, channel: str) -> WorkQueue:
         """See :meth:`ChannelLayer.work_queue`. Messages that are not done are lost when this process ends."""

@@ -25,7 +25,7 @@ from ..message import encode as check_and_encode
 SerializerFormat = Literal["msgpack", "json"]
 
 VERSION = b"\x01"
-GROUP, CHANNEL, PROBE, NAMED = range(4)
+GROUP, CHANNEL, PROBE, NAMED, PRESENCE = range(5)
 MEMBERSHIP = 16
 
 
@@ -71,7 +71,7 @@ class EntryCodec:
     def pack(
         self, kind: int, name: str, message: Message, exclude: frozenset[str] = frozenset(), identity: bytes = b""
     ) -> bytes:
-        """Encode a message of a kind (``GROUP``, ``CHANNEL``, ``PROBE``, ``NAMED``, ``MEMBERSHIP``) for that name."""
+        """Encode a message of a kind (``GROUP`` and so on) for the group or channel of that name."""
         encoded = check_and_encode(message)
         content = kind, name, msgspec.Raw(encoded) if self._is_msgpack else message
         trace = current_trace()
@@ -98,6 +98,10 @@ class EntryCodec:
         if decoded.trace:
             decoded = decoded._replace(message=TracedMessage.of(decoded.message, decoded.trace))
         return decoded
+
+    def round_trip(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A decoded value as its readers get it: JSON has no bytes."""
+        return value if self._is_msgpack else msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _cipher(keys: Iterable[str | bytes] | None) -> _Cipher | None:

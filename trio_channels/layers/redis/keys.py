@@ -37,6 +37,10 @@ class ShardKeys:
         """The key of a group's history, a stream."""
         return f"{self.tag}:h:{name}"
 
+    def presence(self, group: str) -> str:
+        """The key of a group's presence: a hash of the references of trackings, and their keys and metas."""
+        return f"{self.tag}:p:{group}"
+
     def for_groups(self, names: Iterable[str]) -> list[str]:
         """The keys of a membership command."""
         return [self.done, *map(self.group, names)]

@@ -107,6 +107,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
             expiry=self.expiry,
             inbox_capacity=self.inbox_capacity,
             keeps_history=bool(self._histories),
+            presence=self.presence_limits,
         )
 
     def shard_statistics(self) -> tuple[ShardStatistics, ...]:

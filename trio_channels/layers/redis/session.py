@@ -19,10 +19,14 @@ from ...exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from ..base import LayerOptions
 from ..hub import Hub
 from ..local import LocalDelivery
+from ..mailbox import Mailbox
 from ..on_demand import not_open, open_on_demand
+from ..presence.options import PresenceLimits
+from ..presence.table import PresenceTable
 from .codec import EntryCodec
 from .elsewhere import MembershipsElsewhere
 from .named_channel import NamedChannel, StreamReader
+from .presence import RedisPresence
 from .scripts import SEND_TO_PROCESS, Script
 from .shard import Shard, ShardOptions
 from .topology import Topology, shard_of
@@ -46,9 +50,14 @@ class Session:
         expiry: float,
         inbox_capacity: int,
         keeps_history: bool,
+        presence: PresenceLimits,
     ) -> None:
         self.process = secrets.token_hex(8)
         self.hub = Hub(on_change=self._membership_changed)
+        self.codec = codec
+        self.presence = self.hub.presence = PresenceTable(
+            hub=self.hub, process=self.process, limits=presence, expiry=expiry, backend=RedisPresence(self)
+        )
         self._topology = topology
         self._timeout = timeout
         self._numbers = itertools.count(1)
@@ -329,6 +338,13 @@ class OpenableLayer(LocalDelivery):
         session = self._session()
         session.check()
         return session.hub
+
+    async def _presence(self) -> tuple[PresenceTable, dict[str, Mailbox]]:
+        session = await self._working_session()
+        return session.presence, session.hub.mailboxes
+
+    def _internal(self, hub: Hub) -> int:
+        return len(hub.presence.views) if hub.presence is not None else 0
 
     def _healthy(self) -> bool:
         return all(session.problem is None for session in list(self._sessions.values()))

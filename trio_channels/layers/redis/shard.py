@@ -5,6 +5,8 @@ reader        reads the inbox, renews its lease, and trims the entries that were
 delivery      delivers the entries
 memberships   tells Redis in which groups this process has members, in batches; the local tables are the truth
 history       reads the latest messages of groups, and sends those that are kept
+presence      tells Redis what the connections of this process track
+views         the presence of groups that somebody watches here
 prober        sends messages to its own inbox, to find out that the reader is connected to a detached node
 supervisor    restarts the tasks of these when they crash
 """
@@ -27,6 +29,8 @@ from .inbox import InboxReader
 from .keys import ShardKeys
 from .memberships import Memberships
 from .pipeline import Pipeline, PipelineStatistics
+from .presence import PresenceSync
+from .presence_views import PresenceViews
 from .probe import Prober
 from .scripts import EMPTY_INBOX
 from .supervision import Supervisor
@@ -101,6 +105,21 @@ class Shard:
             timeout=options.timeout,
             on_forgotten=lambda groups: self.delivery.report_forgotten(groups),
         )
+        self.presence = PresenceSync(
+            keys=self.keys,
+            pipeline=self.pipeline,
+            sends=self.group_sends,
+            codec=options.codec,
+            timeout=options.timeout,
+        )
+        self.views = PresenceViews(
+            keys=self.keys,
+            pipeline=self.pipeline,
+            memberships=self.memberships,
+            hub=options.hub,
+            codec=options.codec,
+            timeout=options.timeout,
+        )
         self.delivery = Delivery(
             name=name,
             hub=options.hub,
@@ -110,7 +129,7 @@ class Shard:
             is_home=is_home,
             expiry=options.expiry,
             on_probe=lambda number: self._prober.saw(number),
-            on_flush=self.memberships.send_all_again,
+            on_flush=self._send_all_again,
             on_membership=options.on_membership,
         )
         self.reader = InboxReader(
@@ -162,7 +181,11 @@ class Shard:
 
     def _attached(self) -> None:
         self._prober.begin_again()
+        self._send_all_again()
+
+    def _send_all_again(self) -> None:
         self.memberships.send_all_again()
+        self.presence.send_all_again()
 
     async def contacted(self) -> None:
         """Wait for the first attempts to reach Redis; raises Misconfigured if more would fail as they did."""
@@ -182,12 +205,17 @@ class Shard:
                         workers.start_soon(self.supervisor.run, "the membership task", self.memberships.sync)
                         workers.start_soon(self.supervisor.run, "the refreshing task", self.memberships.refresh)
                         workers.start_soon(self.supervisor.run, "the probing task", self._prober.run)
+                        workers.start_soon(self.supervisor.run, "the presence task", self.presence.sync)
+                        workers.start_soon(self.supervisor.run, "the presence's refreshing task", self.presence.refresh)
+                        workers.start_soon(self.supervisor.run, "the task of views", self.views.keep)
+                        workers.start_soon(self.supervisor.run, "the sweeping task", self.views.sweep)
         finally:
             self.pipeline.close()  # nothing ends the wait of its callers any more
 
     async def leave(self) -> None:
         """Remove this process from Redis, at a graceful end; else the rest expires with its lease."""
         self._working.cancel()  # first, as the reader would make the inbox again
+        await self.presence.quit()
         await self.memberships.quit_all()
         keys = self.keys
         await self.pipeline.call("DEL", keys.inbox, keys.state, keys.done, keys.refused)
@@ -213,4 +241,4 @@ class Shard:
                 await self.pipeline.call(*EMPTY_INBOX(key, key + b":state", args=(told,)))
         finally:
             # This process keeps its members: tell Redis again.
-            self.memberships.send_all_again()
+            self._send_all_again()

@@ -68,6 +68,9 @@ GROUP_SEND = _script("group_send")
 GROUP_KEEP = _script("group_keep")
 HISTORY_READ = _script("history_read")
 HISTORY_EPOCH = _script("history_epoch")
+PRESENCE_CHANGE = _script("presence_change")
+PRESENCE_DEAD = _script("presence_dead")
+PRESENCE_FORGET = _script("presence_forget")
 SEND_TO_PROCESS = _script("send_to_process")
 SEND_TO_NAMED = _script("send_to_named")
 ACKNOWLEDGE_NAMED = _script("acknowledge_named")
@@ -90,6 +93,7 @@ WORK_SCRIPTS = (
 ALL_SCRIPTS = (
     *(ATTACH_INBOX, ACKNOWLEDGE_INBOX, EMPTY_INBOX, GROUP_ADD, GROUP_DISCARD, GROUP_SEND),
     *(GROUP_KEEP, HISTORY_READ, HISTORY_EPOCH),
+    *(PRESENCE_CHANGE, PRESENCE_DEAD, PRESENCE_FORGET),
     *(SEND_TO_PROCESS, SEND_TO_NAMED, ACKNOWLEDGE_NAMED, LEAVE_NAMED),
     *WORK_SCRIPTS,
 )

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_channels.exceptions import StopConsumer
 from trio_channels.layers import InMemoryChannelLayer, get_channel_layer
+from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.server.websocket import WebSocketStream
 from trio_channels.sync import async_to_sync
 from trio_channels.testing import TopicCommunicator
@@ -288,7 +289,10 @@ async def test_frame_is_made_once_and_written_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(WebSocketStream, "_encode", encoding)
     cls, layer = socket(Room)
     cls._to_client = sending
-    async with serving(OURS, cls.as_asgi()) as server, trio.open_nursery() as nursery:
+    async with (
+        serving(OURS, ProtocolTypeRouter({"websocket": cls.as_asgi()})) as server,
+        trio.open_nursery() as nursery,
+    ):
         got: list[Any] = []
         done = trio.Event()
 

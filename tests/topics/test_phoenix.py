@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.topics import Topic, TopicSocket, event
 
 from ..process import SAFETY
@@ -100,7 +101,9 @@ async def test_client_of_npm(scenario: str, phoenix: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Lobby, "gate", trio.Event())
     layer = InMemoryChannelLayer(history={"topic.kept.*": {"messages": 100, "seconds": 60}})
     cls: Any = type("Socket", (TopicSocket,), {"channel_layer": layer})
-    async with serving(OURS, cls.as_asgi(topics=[Lobby, Slow, Here, Kept])) as server:
+    async with serving(
+        OURS, ProtocolTypeRouter({"websocket": cls.as_asgi(topics=[Lobby, Slow, Here, Kept])})
+    ) as server:
         command = [*await trio.to_thread.run_sync(node), str(SCRIPT), str(phoenix), str(server.port), scenario]
         with trio.fail_after(SAFETY):
             done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)

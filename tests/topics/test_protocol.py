@@ -11,6 +11,7 @@ import pytest
 from trio_websocket import ConnectionClosed
 
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.testing import WebsocketCommunicator
 from trio_channels.topics import TopicSocket
 
@@ -58,7 +59,7 @@ async def test_case_through_the_communicator(steps: list[Step]) -> None:
 
 
 async def test_all_cases_over_real_sockets() -> None:
-    async with serving(OURS, Socket.as_asgi()) as server:
+    async with serving(OURS, ProtocolTypeRouter({"websocket": Socket.as_asgi()})) as server:
         for steps in CASES.values():
             async with server.websocket(PATH) as client:
                 for step in steps:
@@ -80,7 +81,10 @@ async def test_message_that_is_no_frame_closes_the_socket(
 
 
 async def test_message_that_is_no_frame_closes_a_real_socket() -> None:
-    async with serving(OURS, Socket.as_asgi()) as server, server.websocket(PATH) as client:
+    async with (
+        serving(OURS, ProtocolTypeRouter({"websocket": Socket.as_asgi()})) as server,
+        server.websocket(PATH) as client,
+    ):
         await client.send_message("no frame")
         with pytest.raises(ConnectionClosed) as closed:
             await client.get_message()

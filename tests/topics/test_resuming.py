@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.server.websocket import WebSocketStream
 from trio_channels.testing import TopicCommunicator
 from trio_channels.testing.topics import TopicFrame
@@ -240,7 +241,10 @@ async def test_frame_with_a_position_is_made_once(monkeypatch: pytest.MonkeyPatc
         return encode(self, message)
 
     monkeypatch.setattr(WebSocketStream, "_encode", encoding)
-    async with serving(OURS, cls.as_asgi()) as server, trio.open_nursery() as nursery:
+    async with (
+        serving(OURS, ProtocolTypeRouter({"websocket": cls.as_asgi()})) as server,
+        trio.open_nursery() as nursery,
+    ):
         got: list[Any] = []
         done = trio.Event()
 

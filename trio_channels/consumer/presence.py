@@ -25,7 +25,7 @@ def layer_of(consumer: Any) -> ChannelLayer:
 
 def watching_layer_of(consumer: Any) -> ChannelLayer:
     """As :func:`layer_of`, of a consumer that must have a handler for the events."""
-    if HANDLER not in consumer._layer_handlers:
+    if HANDLER not in consumer._handlers.for_layer:
         raise ConfigurationError(
             f"{type(consumer).__name__}.watch_presence() needs a handler for the changes: add a method "
             f"{HANDLER}(self, event), which is async in an async consumer"

@@ -88,3 +88,11 @@ async def test_dispatch_gets_all_but_forged_events() -> None:
 async def test_server_event_without_a_handler_is_an_error(base: Any) -> None:
     with pytest.raises(UnhandledMessage, match=r"the server delivered 'websocket\.connect', but Bare has no method"):
         await ScriptedConnection.websocket().run(type("Bare", (base,), {}).as_asgi())
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
+async def test_consumer_without_a_router_has_no_lifespan(base: Any) -> None:
+    # Raised at once, so that the server serves it without one.
+    scripted = ScriptedConnection({"type": "lifespan"}, [{"type": "lifespan.startup"}])
+    with pytest.raises(UnhandledMessage, match=r"the server delivered 'lifespan\.startup', but Bare has no method"):
+        await scripted.run(type("Bare", (base,), {}).as_asgi())

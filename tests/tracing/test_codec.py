@@ -43,11 +43,11 @@ def test_entry_without_a_context_is_as_before(spans: Spans) -> None:
 
 @pytest.mark.parametrize("trace", ["text", 3, {"traceparent": 3}, [1]])
 def test_malformed_context_makes_the_entry_undecodable(trace: Any) -> None:
-    blob = VERSION + msgspec.msgpack.encode([GROUP, "room", MESSAGE, [], trace])
+    blob = VERSION + msgspec.msgpack.encode([GROUP, "room", MESSAGE, [], b"", trace])
     with pytest.raises(UndecodableEntry):
         EntryCodec().unpack(blob)
 
 
 def test_context_of_strange_fields_is_no_context() -> None:
-    blob = VERSION + msgspec.msgpack.encode([GROUP, "room", MESSAGE, [], {"traceparent": "nonsense", "x": "y"}])
+    blob = VERSION + msgspec.msgpack.encode([GROUP, "room", MESSAGE, [], b"", {"traceparent": "nonsense", "x": "y"}])
     assert tracing.context_of(EntryCodec().unpack(blob).message) == {}

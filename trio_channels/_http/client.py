@@ -116,7 +116,7 @@ class Client:
 
     async def respond(self, start: Message, body: Message) -> None:
         """Send a whole response; ClientLeft if the server says that the client has gone."""
-        self.answered = True
+        self.answered, self.status = True, start["status"]
         try:
             await self._send(start)
             await self._send(body)

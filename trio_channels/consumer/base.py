@@ -214,7 +214,7 @@ class Consumer:
         late = handlers.find(self, name)
         if late is not None:
             return late
-        if name in handlers.server_only or self._connection.protocol.kind == "channel":
+        if name in handlers.server_only or self._connection.protocol.kind not in ("http", "websocket"):
             raise UnhandledMessage(f"the server delivered {kind!r}, but {why_unhandled(type(self), kind)}")
         self._ignore(kind)
         return None

@@ -35,7 +35,7 @@ from .exceptions import ChannelLayerUnavailable
 from .layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from .layers.base import ChannelLayer
 from .layers.message import Envelope, Gap
-from .layers.names import check_channel_name, check_group_name
+from .layers.names import ORDERS, check_channel_name, check_group_name
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -46,8 +46,6 @@ logger = logging.getLogger("trio_channels.closing")
 
 #: The close code of the three functions: one of those that applications may choose (RFC 6455, section 7.4.2).
 CLOSED = 4001
-#: The group of all processes, on their layer.
-ORDERS = "trio_channels.orders"
 #: Seconds for which the start of a server waits until Redis knows of it.
 JOINING = 1.0
 

@@ -39,12 +39,13 @@ from django.http.response import HttpResponseBase, StreamingHttpResponse
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
-from .. import _conf
+from .. import _conf, _tracing
 from .._asgi.foreign import NOT_TRIO
 from .._asgi.mounting import enter
 from .._asgi.protocol import Receive, Scope, Send, describe, note_connection
 from .._asgi.responses import respond_plainly
 from .._connection.registry import connections_of
+from .._metrics import recording
 from .._threads.affinity import Affinity, keep_thread
 from .._threads.database import request_thread, run_in_thread
 from .._threads.neutral import requests_are_neutral
@@ -53,7 +54,7 @@ from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, while_client_is_there, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
-from .recorded import ServedRequest, are_wanted
+from .recorded import ServedRequest
 from .request_body import REFUSED, read_body, refusal
 from .resolving import resolve
 from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
@@ -123,11 +124,11 @@ class DjangoHandler(ASGIHandler):
         others = connections_of("http")
         others[client] = None
         try:
-            if are_wanted():
+            if recording.recorder is None and _tracing.tracer is None:
+                await self._serve(client)
+            else:
                 with ServedRequest(client):
                     await self._serve(client)
-            else:
-                await self._serve(client)
         except ClientLeft:
             logger.debug("the client of %s left", describe(scope))
         except Exception as error:

@@ -11,11 +11,6 @@ from ..exceptions import WorkerPoolBusy
 from .client import Client
 
 
-def are_wanted() -> bool:
-    """Whether requests are recorded at all."""
-    return recording.recorder is not None or _tracing.tracer is not None
-
-
 class ServedRequest:
     """In the block, a request is served. Its route is known once its URL has been resolved."""
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -101,7 +102,7 @@ def _with_fresh_connections(call: Callable[[*Ts], T], *args: *Ts) -> T:
     try:
         return call(*args)
     except BaseException:
-        _look_for_connections()
+        refresh_connections(look=True)
         raise
     finally:
         refresh_connections()
@@ -126,26 +127,21 @@ def _remember(connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
 connection_created.connect(_remember, dispatch_uid="trio_channels")
 
 
-def refresh_connections() -> None:
+def refresh_connections(*, look: bool = False) -> None:
     """Close this thread's connections that are unusable or too old; never one that is in an atomic block.
 
     Django's own function closes such a one, too: in an atomic block the autocommit mode is not that of the settings.
+
+    With `look`, also connections whose set-up failed after they had been made, so that Django has sent no signal for
+    them: the database may have gone just then. Such a connection would fail each further call on its thread.
     """
-    for connection in list(_open_connections.opened):
-        if connection.connection is not None and not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
-
-
-def _look_for_connections() -> None:
-    """Remember connections whose set-up failed after they had been made, so that Django has sent no signal for them.
-
-    The database may have gone just then. Such a connection would fail each further call on its thread.
-    """
-    for connection in connections.all(initialized_only=True):
+    opened = _open_connections.opened
+    for connection in {*opened, *connections.all(initialized_only=True)} if look else list(opened):
         if connection.connection is not None:
-            _remember(connection)
+            if connection not in opened:
+                _remember(connection)
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
 
 
-def _refresh_all_connections() -> None:
-    _look_for_connections()
-    refresh_connections()
+_refresh_all_connections = partial(refresh_connections, look=True)

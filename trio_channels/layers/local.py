@@ -193,7 +193,9 @@ class LocalDelivery(LocalPresence, ChannelLayer):
         """An immutable snapshot."""
         hubs = self._all_hubs()
         return LayerStatistics(
-            channels=sum(len(hub.mailboxes) - self._internal(hub) for hub in hubs),
+            channels=sum(
+                len(hub.mailboxes) - self._internal(hub) - len(hub.groups.get(names.ORDERS, ())) for hub in hubs
+            ),
             groups=len({group for hub in hubs for group in list(hub.groups) if names.is_public(group)}),
             memberships=sum(
                 len(members) for hub in hubs for group, members in list(hub.groups.items()) if names.is_public(group)

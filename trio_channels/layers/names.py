@@ -59,9 +59,13 @@ def check_excluded(exclude: str | Iterable[str]) -> frozenset[str]:
     return names
 
 
+#: The group of all processes, which hear in it which connections they must close.
+ORDERS = "trio_channels.orders"
+
+
 def is_public(group: str) -> bool:
-    """Whether a group is a user's, and not one of :func:`presence_group`."""
-    return ":" not in group
+    """Whether a group is a user's, and not :data:`ORDERS` or one of :func:`presence_group`."""
+    return ":" not in group and group != ORDERS
 
 
 def presence_group(group: str) -> str:

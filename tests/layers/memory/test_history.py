@@ -130,7 +130,7 @@ async def test_message_that_waits_for_a_turn_is_kept_in_its_turn() -> None:
 async def test_member_that_resumes_during_a_delivery_gets_it_once() -> None:
     layer = InMemoryChannelLayer(history=HISTORY, capacity=10)
     async with trio.open_nursery() as nursery:
-        crowd = [layer.open_mailbox() for _ in range(PART + 2)]
+        crowd = [layer.open_mailbox() for _ in range(10 * PART + 2)]  # ten rounds of the scheduler: enough to be early
         members = [opened.__enter__() for opened in crowd]
         for member in members:
             await layer.group_add("room", member.name)

@@ -268,6 +268,7 @@ async def play_over_redis(url: str, steps: list[str]) -> None:
         await crowd.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rare", [(), (CUT,)], ids=["connected", "cut"])
 def test_no_hole_over_redis(redis_server: RedisServer, rare: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "INTERVAL", 1000.0)  # its commands would overtake those that wait at a gate

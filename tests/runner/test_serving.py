@@ -80,7 +80,7 @@ async def test_child_reports_that_it_serves_and_ends_with_its_lifeline() -> None
             os.kill(os.getpid(), signal.SIGINT)
             await until(lambda: signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
             ours.shutdown(socket.SHUT_WR)
-        assert READY.unpack(ours.recv(10)) == (17.0,)
+        assert READY.unpack(ours.recv(READY.size)) == (17.0,)
 
 
 async def test_start_that_fails_never_counts_as_serving() -> None:

@@ -123,6 +123,7 @@ async def test_long_body_at_a_modest_rate_is_taken(clock: Clock) -> None:
         assert b"hello" in await read_until(stream, b"hello")
 
 
+@pytest.mark.slow
 async def test_slow_application_is_not_the_clients_fault(clock: Clock) -> None:
     class Sleeps(Reads):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:

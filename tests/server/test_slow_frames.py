@@ -160,6 +160,7 @@ async def test_each_frame_has_its_own_time(clock: trio.testing.MockClock, settin
     assert application.events[0]["text"] == "ab" * 6
 
 
+@pytest.mark.slow
 async def test_frame_behind_a_slow_application_is_not_late(clock: trio.testing.MockClock) -> None:
     class Sleeps(Application):
         async def talk(self, receive: Any, send: Any) -> None:
@@ -214,6 +215,7 @@ async def send_for_ever(stream: Any) -> None:
         await trio.sleep(0.5)
 
 
+@pytest.mark.slow
 @over
 async def test_body_behind_its_answer_is_dropped_for_half_a_minute(
     transport: str, certificate: Certificate, clock: trio.testing.MockClock

@@ -129,6 +129,7 @@ async def test_missed_broadcasts_wait_for_a_slow_join() -> None:
         assert [frame.payload for frame in await received(client, 249)] == list(range(1, 250))
 
 
+@pytest.mark.slow
 async def test_topic_with_history_may_be_too_slow_too() -> None:
     class Slow(Room):
         async def handle_out(self, event: str, payload: Any) -> None:

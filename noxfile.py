@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 #: Django versions by Python version: the LTS everywhere, the newest where it runs.
 MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
 #: With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
-EVERYTHING = ".[test,redis,crypto,metrics,otel,bench,upgrade]"
+EXTRAS = "test,redis,crypto,metrics,otel,bench,upgrade"
+EVERYTHING = f".[{EXTRAS}]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 QUICK = ("-m", "not slow and not browser and not faults")
@@ -200,21 +201,21 @@ def packages(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """The tests that drive the system's Chromium."""
-    install(session, "-e", ".[test,redis,crypto,browser]")
+    install(session, "-e", f".[{EXTRAS},browser]")
     session.run("python", "-m", "pytest", "-m", "browser", *session.posargs)
 
 
 @nox.session
 def clients(session: nox.Session) -> None:
     """The tests that drive clients of other languages, which npm installs; they need node and npm."""
-    install(session, "-e", ".[test,redis,crypto]")
+    install(session, "-e", EVERYTHING)
     session.run("python", "-m", "pytest", "-m", "clients", *session.posargs)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """The long fault tests."""
-    install(session, "-e", ".[test,redis,crypto,thumbnails]")
+    install(session, "-e", f".[{EXTRAS},thumbnails]")
     # Here one file, the cancel storm, is half of all.
     spread = (*SIDE_BY_SIDE[:-1], "worksteal")
     # Some take half a minute alone, and two processors may be shared with other work.
@@ -236,7 +237,7 @@ def peers(session: nox.Session) -> None:
 
 def with_peers(session: nox.Session) -> dict[str, str]:
     """Install the peers of the benchmarks, the one for Node too; returns the variables that name them."""
-    install(session, "-e", ".[test,redis,bench,peers]")
+    install(session, "-e", f".[{EXTRAS},peers]")
     if not shutil.which("npm"):
         return {}
     folder = Path(session.virtualenv.location) / "node"

@@ -24,7 +24,7 @@ EXTRAS = "test,redis,crypto,metrics,otel,bench,upgrade"
 EVERYTHING = f".[{EXTRAS}]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-QUICK = ("-m", "not slow and not browser and not faults")
+QUICK = ("-m", "not slow and not browser and not faults and not clients")
 
 
 def interpreter(version: str) -> str | None:

@@ -45,6 +45,25 @@ async def test_message_that_is_sent_again_comes_once(layer: ChannelLayer) -> Non
         assert await numbers(events, 4) == [1, 2, 5, 6]
 
 
+KEPT = {"g": {"messages": 10, "seconds": 600}}
+WITH_HISTORY: dict[str, Callable[[], ChannelLayer]] = {
+    "memory": lambda: InMemoryChannelLayer(history=KEPT),
+    "redis": lambda: RedisStreamsChannelLayer(hosts=[redis_url()], prefix=uuid.uuid4().hex, history=KEPT),
+}
+
+
+@pytest.mark.parametrize("make", WITH_HISTORY.values(), ids=WITH_HISTORY)
+async def test_message_that_is_sent_again_is_kept_once(make: Callable[[], ChannelLayer], redis_server: Any) -> None:
+    async with make() as layer:
+        async with layer.subscribe("g") as events:
+            for n, identity in ((1, b"a"), (2, b"b"), (3, b"a")):
+                await layer.group_send_once("g", {"type": "t", "n": n}, identity * 16)
+            await layer.group_send("g", {"type": "t", "n": 4})
+            await layer.group_send("g", {"type": "t", "n": 5})
+            assert await numbers(events, 4) == [1, 2, 4, 5]
+        assert [message["n"] for message in (await layer.history("g")).messages] == [1, 2, 4, 5]
+
+
 async def test_excluded_member_does_not_get_it(layer: ChannelLayer) -> None:
     async with layer.subscribe("g") as events:
         with layer.open_mailbox() as mine:

@@ -124,6 +124,7 @@ async def test_long_body_at_a_modest_rate_is_taken(clock: Clock) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.time_limit(300)
 async def test_slow_application_is_not_the_clients_fault(clock: Clock) -> None:
     class Sleeps(Reads):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:

@@ -161,6 +161,7 @@ async def test_each_frame_has_its_own_time(clock: trio.testing.MockClock, settin
 
 
 @pytest.mark.slow
+@pytest.mark.time_limit(300)
 async def test_frame_behind_a_slow_application_is_not_late(clock: trio.testing.MockClock) -> None:
     class Sleeps(Application):
         async def talk(self, receive: Any, send: Any) -> None:

@@ -45,6 +45,7 @@ class KeptMessage:
     position: str
     message: Message
     exclude: frozenset[str]
+    identity: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,7 @@ class ShardHistory:
         messages = [self._message(group, epoch, *entry) for entry in entries]
         complete = [kept for kept in messages if kept is not None]
         recovered = recovered and len(complete) == len(messages)
-        if given is not None and not recovered:
-            complete = []
+        complete = _without_repeats(complete) if given is None or recovered else []
         return Reading(
             messages=complete,
             recovered=recovered,
@@ -176,7 +176,19 @@ class ShardHistory:
             return None
         position = format_position(epoch, entry_id, fields[1], group)
         stamp(payload.message, group, position)
-        return KeptMessage(place_of(epoch, entry_id), position, payload.message, payload.exclude)
+        return KeptMessage(place_of(epoch, entry_id), position, payload.message, payload.exclude, payload.identity)
+
+
+def _without_repeats(messages: list[KeptMessage]) -> list[KeptMessage]:
+    """Leave out what somebody has sent again who could not know that it had arrived; see ``group_send_once``."""
+    seen = set[bytes]()
+    first = []
+    for kept in messages:
+        if kept.identity not in seen:
+            first.append(kept)
+        if kept.identity:
+            seen.add(kept.identity)
+    return first
 
 
 def new_epoch() -> str:

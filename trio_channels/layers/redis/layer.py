@@ -274,6 +274,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         if owner == session.process:
             await trio.lowlevel.cancel_shielded_checkpoint()  # the channel has ended, and its memberships with it
         else:
+            session.check()
             await session.elsewhere.change(action, group, channel, owner)
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -291,7 +292,6 @@ class RedisStreamsChannelLayer(OpenableLayer):
         session = await self._any_session()
         await trio.lowlevel.checkpoint_if_cancelled()
         if names.is_process_local(channel) and channel not in session.hub.mailboxes:
-            session.check()
             await self._change_elsewhere(session, LEAVE, group, channel)
         else:
             session.hub.leave(group, channel)

@@ -230,7 +230,7 @@ async def test_live_messages_overflow_behind_missed_ones(case: LayerCase, overfl
             await fill(layer, 6, 9)
             with trio.fail_after(30):
                 while not (mailbox.statistics().dropped and other.statistics().dropped):  # the last one has come
-                    await trio.sleep(0.01)
+                    await trio.lowlevel.checkpoint()
             came = [await other.get() for _ in range(8)]
             assert seen(came) == [2, 3, 4, 5, 6, 7, 8, Gap(1, "overflow")]
             items = list(iter(mailbox.get_nowait, None))

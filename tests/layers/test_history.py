@@ -365,3 +365,17 @@ async def test_layer_without_history_says_so_at_once() -> None:
         WithoutHistory(history=HISTORY)
     with pytest.raises(InvalidChannelLayerError, match="WithoutHistory"):
         await WithoutHistory().history("room")
+
+
+class JoinsPlainly(InMemoryChannelLayer):
+    """A layer of somebody else's, written before there were positions."""
+
+    async def group_add(self, group: str, channel: str) -> Recovery:  # type: ignore[override]
+        return await super().group_add(group, channel)
+
+
+async def test_layer_that_knows_no_positions_takes_subscribers() -> None:
+    layer = JoinsPlainly()
+    async with layer.subscribe("room") as events:
+        await layer.group_send("room", message(1))
+        assert seen([await next_of(events)]) == [1]

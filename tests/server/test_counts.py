@@ -2,7 +2,7 @@
 
 Counted are calls of Python functions of this package, resumed coroutines among them, steps of tasks, and reads and
 writes of the socket. The bounds are the figures of Python 3.11, rounded up. Later versions make fewer calls, because
-they inline comprehensions.
+they inline comprehensions. Django 6.1 calls the middleware and the handler in more steps.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import django
 import pytest
 import trio
 import trio.testing
@@ -121,7 +122,7 @@ async def test_kept_alive_request(target: bytes, calls: int, steps: int, counts:
             with counts.counting():
                 for _ in range(TIMES):
                     await get(stream, target)
-    assert counts.each("calls") <= calls
+    assert counts.each("calls") <= calls + (5 if django.VERSION >= (6,) else 0)
     assert counts.each("steps") <= steps + 1 / TIMES
     assert counts.each("read_socket") == counts.each("write_socket") == 1
 

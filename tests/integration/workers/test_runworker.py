@@ -196,6 +196,7 @@ def test_redis_that_refuses_is_a_sentence_and_not_a_traceback(workers: Workers) 
     assert failure.value.returncode == CANNOT_START
 
 
+@pytest.mark.django_db  # Django 6.1 asks the database about JSON, for the outbox
 @override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "no.such.Layer"}})
 def test_system_check_that_fails_has_the_same_code() -> None:
     with pytest.raises(SystemCheckError) as failure:

@@ -178,6 +178,8 @@ def one(*_arguments: Any) -> int:
     return 1
 
 
+# Python 3.13 warns that a partial in a class will be a method.
+@pytest.mark.filterwarnings("ignore:functools.partial will be a method:FutureWarning")
 @pytest.mark.parametrize("helper", [one, lambda self, event: None, functools.partial(one), NotCallable(one)])
 async def test_handler_that_is_not_async_is_named(helper: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"must return an awaitable"):

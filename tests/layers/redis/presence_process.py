@@ -11,7 +11,7 @@ from trio_channels.layers.redis import RedisStreamsChannelLayer, keys
 
 
 async def main(url: str, prefix: str, first: int, count: int) -> None:
-    layer = RedisStreamsChannelLayer(hosts=[url], prefix=prefix, presence={"keys": count})
+    layer = RedisStreamsChannelLayer(hosts=[url], prefix=prefix, presence={"keys": count}, timeout=60)
     async with layer:
         with layer.open_mailbox() as mailbox:
             async with trio.open_nursery() as nursery:

@@ -233,6 +233,8 @@ async def test_body_announced_as_too_long_is_413_before_it_comes(
 Clock = trio.testing.MockClock
 
 
+@pytest.mark.slow
+@pytest.mark.time_limit(300)
 async def test_slow_application_is_not_its_clients_fault(clock: Clock) -> None:
     class Sleeps(Reads):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:

@@ -47,7 +47,7 @@ def application(layer: RedisStreamsChannelLayer) -> Any:
 
 async def main() -> None:
     config = Config()
-    config.bind = ["127.0.0.1:0"]
+    config.bind = [f"127.0.0.1:{sys.argv[3]}"]
     config.errorlog = None
     layer = RedisStreamsChannelLayer(hosts=json.loads(sys.argv[1]), prefix=sys.argv[2], **OPTIONS)
     async with layer, trio.open_nursery() as nursery:

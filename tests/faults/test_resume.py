@@ -22,6 +22,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
 from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 
+from ..ports import free_port
 from ..redis_server import RedisServer, needs_redis
 from ..redis_setups import SentinelSetup
 from .checker import GAP, DeliveryChecker, Receiver
@@ -125,7 +126,8 @@ class World:
 
     async def start_server(self, place: int) -> None:
         """Start a server, in the place of one that was killed."""
-        command = [sys.executable, "-m", "tests.faults.resume_server", json.dumps(self._hosts), self._prefix]
+        setup = json.dumps(self._hosts), self._prefix, str(free_port())
+        command = [sys.executable, "-m", "tests.faults.resume_server", *setup]
         process = await trio.lowlevel.open_process(command, stdout=-1)
         assert process.stdout is not None
         self.processes[place : place + 1] = [process]

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .harness import Comparison, Side, Stopwatch, Timing, Workload, main
-
-NAME = "ada"
+from .sockets.project import NAME, make_database
 
 #: Seconds for the whole side.
 DEADLINE = 200
@@ -42,24 +41,7 @@ def project() -> Iterator[str]:
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "CONN_MAX_AGE": None}},
         )
         django.setup()
-        from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-        from django.contrib.auth.models import User
-        from django.contrib.contenttypes.models import ContentType
-        from django.contrib.sessions.backends.db import SessionStore
-        from django.contrib.sessions.models import Session
-        from django.db import connection
-
-        with connection.schema_editor() as editor:
-            for model in (ContentType, User, Session):
-                editor.create_model(model)
-        user = User.objects.create(username=NAME)
-        session = SessionStore()
-        session[SESSION_KEY] = str(user.pk)
-        session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-        session.create()
-        connection.close()
-        yield f"sessionid={session.session_key}"
+        yield make_database()
 
 
 class Visit:

@@ -51,7 +51,7 @@ WORKLOAD = Workload(
     unit="connection",
     sides={
         **{f"{name}-{size}": side(name, idle, size) for name in SERVERS for size in (500, 5_000)},
-        **{f"{name}-first": side(name, first, MANY) for name in SERVERS[::5]},
+        **{f"{name}-first": side(name, first, MANY) for name in ("ours", "websockets-uvloop")},
     },
     comparisons=[
         *(

@@ -8,7 +8,7 @@ import libcst as cst
 from libcst.metadata import PositionProvider
 
 from . import names
-from .names import LOOK_AT
+from .names import NEVER_SWALLOW, NO_CLEAR
 from .qualified import Names, text
 
 
@@ -70,8 +70,7 @@ class _Finder(cst.CSTVisitor):
 
     def visit_ExceptHandler(self, node: cst.ExceptHandler) -> None:
         if node.type is not None and self._names.of(node.type) == "trio.Cancelled" and not _raises(node):
-            way = LOOK_AT["asyncio.CancelledError"]
-            self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", way))
+            self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", NEVER_SWALLOW))
 
     def visit_Call(self, node: cst.Call) -> None:
         if self._names.of(node.func) == "trio.Event":
@@ -82,7 +81,7 @@ class _Finder(cst.CSTVisitor):
     def leave_Module(self, original_node: cst.Module) -> None:
         if self._has_event:
             for node in self._clears:
-                decision = Decision(self._positions[node].start.line, text(node.func), LOOK_AT["asyncio.Event"])
+                decision = Decision(self._positions[node].start.line, text(node.func), NO_CLEAR)
                 self.found.add(decision)
 
 

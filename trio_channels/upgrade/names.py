@@ -35,17 +35,13 @@ NAMES = {
     "pytest_asyncio.fixture": "pytest.fixture",
 }
 
-#: Names that have been rewritten and still need a look.
-LOOK_AT = {
-    "asyncio.CancelledError": "trio.Cancelled must never be swallowed: end the except block with raise",
-    "asyncio.exceptions.CancelledError": "trio.Cancelled must never be swallowed: end the except block with raise",
-    "asyncio.Event": "a trio.Event has no clear(): make a new one instead",
-}
+#: The ways for names that have been rewritten and still need a look.
+NEVER_SWALLOW = "trio.Cancelled must never be swallowed: end the except block with raise"
+NO_CLEAR = "a trio.Event has no clear(): make a new one instead"
 
 #: Names without a plain equivalent, and the way to do it here.
 DECISIONS = {
     **{f"asyncio.{name}": way for name, way in TRIO_WAYS.items()},
-    "asyncio.get_event_loop": TRIO_WAYS["get_running_loop"],
     "asyncio.new_event_loop": TRIO_WAYS["get_running_loop"],
     "asyncio.set_event_loop": TRIO_WAYS["get_running_loop"],
     "asyncio.iscoroutinefunction": "inspect.iscoroutinefunction",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import libcst as cst
 from libcst.metadata import (
@@ -46,6 +46,3 @@ def dotted(name: str) -> cst.Name | cst.Attribute:
 def text(node: cst.CSTNode) -> str:
     """The source of a node."""
     return cst.Module([]).code_for_node(node)
-
-
-Rewriter = Callable[[cst.Module], cst.Module]

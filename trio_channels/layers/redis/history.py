@@ -158,9 +158,10 @@ class ShardHistory:
         messages = [self._message(group, epoch, *entry) for entry in entries]
         complete = [kept for kept in messages if kept is not None]
         recovered = recovered and len(complete) == len(messages)
-        complete = _without_repeats(complete) if given is None or recovered else []
+        if given is not None and not recovered:
+            complete = []
         return Reading(
-            messages=complete,
+            messages=_without_repeats(complete),
             recovered=recovered,
             newest=place_of(epoch, newest[0]),
             position=complete[-1].position if complete else position,

@@ -381,7 +381,7 @@ def main(workloads: Sequence[Workload], arguments: Sequence[str] | None = None) 
         default=1.0,
         help="the factor for the work of each process",
     )
-    parser.add_argument("--quick", action="store_true", help="one round, with a tenth of the work: under 5 minutes")
+    parser.add_argument("--quick", action="store_true", help="one round, with a tenth of the work: some minutes")
     parser.add_argument("--output", type=Path, help="write the figures and results to this file, as JSON")
     if len(workloads) == 1:
         parser.add_argument("--side", choices=workloads[0].sides, help="measure one side, in this process; prints JSON")

@@ -48,6 +48,7 @@ class Server:
     @asynccontextmanager
     async def websocket(self, path: str, **options: Any) -> AsyncIterator[WebSocketConnection]:
         """A client of trio-websocket; not by its open_websocket(), which leaves a rejected client's socket open."""
+        rejection: BaseException | None = None
         try:
             async with (
                 trio.open_nursery() as nursery,
@@ -56,7 +57,9 @@ class Server:
             ):
                 yield client
         except* ConnectionRejected as rejected:
-            raise rejected.exceptions[0] from None
+            rejection = rejected.exceptions[0]
+        if rejection is not None:  # Python 3.11.2 raises a group again out of the except block
+            raise rejection from None
 
     async def send_request(
         self, method: str, path: str, headers: Headers = (), body: bytes = b""

@@ -16,7 +16,7 @@ __all__ = ["phoenix"]
 pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("phoenix.mjs")
-#: It knows no positions, and comes back after every code but 1000.
+#: It knows no positions, and comes back after every code.
 THOSE = cases_for()
 
 

@@ -13,7 +13,6 @@ from .steps import Run
 from .table import CASES
 from .trio_client import TrioClient
 
-
 LONG = ("many topics",)
 
 

@@ -11,6 +11,8 @@ from ..exceptions import MessageNotEncodable
 JOIN, LEAVE, REPLY, ERROR, CLOSE = "phx_join", "phx_leave", "phx_reply", "phx_error", "phx_close"
 #: The event of a frame that has nothing but a position, and those of presence.
 POSITION, STATE, DIFF = "phx_position", "presence_state", "presence_diff"
+#: The begin of the protocol's own events.
+RESERVED = "phx_"
 #: The topic and the event of heartbeats.
 SOCKET_TOPIC, HEARTBEAT = "phoenix", "heartbeat"
 
@@ -104,6 +106,8 @@ def check_name(kind: str, name: object) -> None:
     """Raises MessageNotEncodable unless a server takes the topic or event."""
     if not isinstance(name, str) or not 0 < len(name.encode("utf-8", "replace")) <= MAX_FIELD:
         raise MessageNotEncodable(f"the {kind} must be a str of 1 to {MAX_FIELD} bytes; got {name!r:.300}")
+    if kind == "event" and name.startswith(RESERVED):
+        raise MessageNotEncodable(f"events that begin with {RESERVED!r} belong to the protocol; got {name!r:.300}")
 
 
 def encode(join_ref: str | None, ref: str, topic: str, event: str, payload: msgspec.Raw | bytes) -> str | bytes:

@@ -89,10 +89,8 @@ async def scripted() -> AsyncIterator[Scripted]:
     server = Scripted()
     with trio.fail_after(SAFETY):
         async with trio.open_nursery() as nursery:
-            serve = partial(
-                trio_websocket.serve_websocket, server.handle, "127.0.0.1", 0, None, handler_nursery=nursery
-            )
-            websockets: Any = await nursery.start(serve)
+            serve = partial(trio_websocket.serve_websocket, handler_nursery=nursery)
+            websockets: Any = await nursery.start(serve, lambda request: server.handle(request), "127.0.0.1", 0, None)
             server.port = websockets.port
             yield server
             nursery.cancel_scope.cancel()

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_channels.client.frames import FrameError, ServerFrame, decode, encode, encode_payload
@@ -47,6 +47,7 @@ def test_message_that_is_no_frame_is_refused(message: str | bytes) -> None:
         decode(message)
 
 
+@settings(max_examples=40)
 @given(st.text() | st.binary() | st.lists(st.none() | st.text() | st.integers(), max_size=7).map(json.dumps))
 def test_any_message_is_a_frame_or_is_refused(message: str | bytes) -> None:
     try:

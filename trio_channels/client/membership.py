@@ -69,6 +69,7 @@ class Membership:
         self._joined = False
         self._waiting: deque[Pending] = deque()
         self._sent: dict[str, Pending] = {}
+        self._leaving: Pending | None = None
         self._begun = trio.Event()  # the first join has succeeded, or there will be none
         self._ended: Callable[[], Exception] | None = None
         self._scope = trio.CancelScope()
@@ -150,10 +151,10 @@ class Membership:
     async def leave(self) -> None:
         """Leave, and wait for the reply if one can come. Cancellation: the server is told anyway."""
         self._scope.cancel()
-        pending = self._send_leave()
-        if pending is not None:
+        self._leaving = self._send_leave()
+        if self._leaving is not None:
             with suppress(TopicClientError):
-                await pending.next(self._timeout)
+                await self._leaving.next(self._timeout)
 
     def drop(self) -> None:
         """End without waiting; the server is told if it does not know."""
@@ -211,6 +212,8 @@ class Membership:
     def take(self, frame: ServerFrame) -> None:
         """Take a frame of the topic. Raises FrameError."""
         attempt = self._attempt
+        if self._leaving is not None and frame.event in (frames.CLOSE, frames.ERROR):
+            self._leaving.fail(lambda: TopicEnded(f"the server has ended {self.name!r}"))
         if frame.event == frames.REPLY and (pending := self._sent.get(frame.ref or "")) is not None:
             pending.answer(frame.payload["status"], frame.payload["response"])
         if attempt is None or (frame.join_ref is not None and frame.join_ref != attempt.ref):

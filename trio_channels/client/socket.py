@@ -174,9 +174,12 @@ class ClientSocket:
                     return
                 code = failure.code if isinstance(failure, Lost) else None
                 delay = self.options.back_off(attempt, code)
-                logger.warning("%s: %s; trying again in %.3g seconds", self.options.place, failure, delay)
+                logger.warning("%s; trying again in %.3g seconds", self._described(failure), delay)
                 await trio.sleep(delay)
         self._end(lambda: SocketEnded("the socket was closed by its own side", 1000))
+
+    def _described(self, failure: CannotConnect | Lost) -> str:
+        return str(failure) if isinstance(failure, CannotConnect) else f"{self.options.place}: {failure}"
 
     def close(self) -> None:
         """End, in order if there is a connection."""

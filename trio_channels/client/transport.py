@@ -11,6 +11,7 @@ import trio_websocket
 import wsproto.utilities
 
 from .._asgi.close_codes import NORMAL
+from .._concurrency.exception_groups import leaves
 from ..exceptions import CannotConnect
 
 #: The code with which this side closes at a message that is none of the protocol (RFC 6455, section 7.4.1).
@@ -193,7 +194,8 @@ async def _open(address: Address) -> trio.SocketStream | trio.SSLStream[trio.Soc
         stream = await trio.open_tcp_stream(address.host, address.port)
         return stream if address.tls is None else await _secure(stream, address.host, address.tls)
     except (OSError, trio.BrokenResourceError) as error:
-        raise CannotConnect(f"{address} cannot be reached: {error.__cause__ or error}") from error
+        cause = next(leaves(error.__cause__ or error))
+        raise CannotConnect(f"{address} cannot be reached: {cause}") from error
 
 
 async def _secure(stream: trio.SocketStream, host: str, context: ssl.SSLContext) -> trio.SSLStream[trio.SocketStream]:

@@ -1,4 +1,4 @@
-"""``trio_channels.client`` while its server is killed ten times in traffic: each message once, or the client is told."""
+"""``trio_channels.client`` while its server is killed ten times: each message comes once, or the client is told."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,7 @@ async def test_management_command_sends_to_a_topic(url: str) -> None:
         socket.join(A) as room,
     ):
         done = await trio.run_process(
-            [sys.executable, "-W", "error", "-c", COMMAND], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+            [sys.executable, "-W", "error", "-c", COMMAND], cwd=ROOT, env=environment, capture_stderr=True
         )
         assert done.stderr == b""
         message = await anext(room)

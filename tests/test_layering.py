@@ -100,7 +100,7 @@ PACKAGES = {
 }
 
 BORDERS = {
-    "client.transport": {"trio_websocket", "wsproto"},  # an extra, imported by those that use the client
+    "client.transport": {"trio_websocket"},  # an extra, imported by those that use the client
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured

@@ -58,6 +58,17 @@ async def test_server_that_never_answers_is_given_up() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_server_that_never_answers_for_tls_is_given_up() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def handle(stream: trio.SocketStream) -> None:
+            await trio.sleep_forever()
+
+        address = (await serve_raw(nursery, handle)).replace("ws://", "wss://")
+        assert "could not be reached within 0.05 seconds" in str(await cannot_connect(address, timeout=0.05))
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -271,6 +282,9 @@ async def test_denied_reconnect_ends_the_socket(status: int) -> None:
         (b"\x07", "does not speak the Phoenix Channels protocol 2"),
         ("x" * 1_001, "too large"),
         ('[null,null,"room:a","presence_state",[]]', "presence"),
+        ('[null,null,"room:a","presence_state",{"ada":{"metas":[1]}}]', "presence"),
+        ('[null,null,"room:a","presence_diff",[]]', "presence"),
+        ('[null,null,"room:a","presence_diff",{"joins":[]}]', "presence"),
     ],
 )
 async def test_server_that_speaks_another_protocol_ends_the_socket(message: Any, text: str) -> None:

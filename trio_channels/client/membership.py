@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
@@ -114,10 +114,9 @@ class Membership:
             self._socket.waiting -= 1
 
     def _send(self, pending: Pending) -> None:
-        if self._attempt is not None:  # there is one: the topic is joined
-            self._sent[pending.ref] = pending
-            ref = self._attempt.ref
-            self._attempt.link.send(frames.encode(ref, pending.ref, self.name, pending.event, pending.payload))
+        attempt = cast(Attempt, self._attempt)  # the topic is joined, or being joined
+        self._sent[pending.ref] = pending
+        attempt.link.send(frames.encode(attempt.ref, pending.ref, self.name, pending.event, pending.payload))
 
     # -- its life -----------------------------------------------------------------------------------------------------
 

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import trio
 import trio_websocket
-import wsproto.utilities
 
-from .._asgi.close_codes import NORMAL
+from .._asgi.close_codes import ABNORMAL, NORMAL
 from .._concurrency.exception_groups import leaves
 from ..exceptions import CannotConnect
 
-#: The code with which this side closes at a message that is none of the protocol (RFC 6455, section 7.4.1).
+#: The codes for a message that is none of the protocol, and for one that is too large (RFC 6455, section 7.4.1).
 PROTOCOL_ERROR, TOO_LARGE = 1002, 1009
 
 #: Seconds for the closing handshake; a server that does not answer is left alone.
@@ -67,8 +66,6 @@ class Connection:
             await self._websocket.send_message(message)
         except trio_websocket.ConnectionClosed as error:
             raise self._lost(error.reason) from None
-        except wsproto.utilities.LocalProtocolError:  # it is closing, after an error of the server
-            raise self._lost(self._websocket.closed) from None
 
     async def receive(self) -> str | bytes:
         """The next message. Raises Lost. Cancellation: loses no message."""
@@ -83,15 +80,17 @@ class Connection:
             await self._websocket.aclose(NORMAL)
 
     def _lost(self, reason: trio_websocket.CloseReason | None) -> Lost:
-        if reason is None:  # as the library leaves it at an error of the protocol
-            return Lost(PROTOCOL_ERROR, "the server has sent something that is no WebSocket frame", broken=True)
-        if (reason.code, reason.reason) == (TOO_LARGE, self._too_large):
-            return Lost(TOO_LARGE, f"the server has sent a message that is too large ({self._too_large})", broken=True)
-        return Lost(reason.code, reason.reason or "")
+        code, text = (reason.code, reason.reason or "") if reason else (ABNORMAL, "")
+        if (code, text) == (TOO_LARGE, self._too_large):
+            return Lost(code, f"the server has sent a message that is too large ({text})", broken=True)
+        return Lost(code, text)
 
 
-class _Watched(trio.abc.Stream):
-    """A stream that tells when the server has gone: the library waits for its handshake without looking."""
+class _Watched:
+    """A stream that tells when the server has gone: the library waits for its handshake without looking.
+
+    It has the methods that the library calls.
+    """
 
     def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], object]) -> None:
         self._stream = stream
@@ -112,9 +111,6 @@ class _Watched(trio.abc.Stream):
         except BaseException:
             self._on_end()
             raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         self._on_end()

@@ -13,6 +13,7 @@ import trio_websocket
 import trustme
 
 from trio_channels.client import ClientSocket, connect
+from trio_channels.client.transport import Connection, Lost
 from trio_channels.exceptions import (
     CannotConnect,
     MessageNotEncodable,
@@ -167,6 +168,19 @@ async def test_end_of_the_block_does_not_wait_for_a_server_that_is_away() -> Non
         await wait_until(lambda: not socket.statistics().connected)
 
 
+async def test_end_of_the_block_in_the_moment_of_a_loss_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def receive(self: Connection) -> str | bytes:
+        try:
+            return await self._websocket.get_message()
+        except trio.Cancelled:
+            raise Lost(1006, "") from None
+
+    monkeypatch.setattr(Connection, "receive", receive)
+    async with connected() as (_, _, socket):
+        pass
+    assert socket.statistics().connections == 1
+
+
 @pytest.mark.parametrize("error", [KeyError("the block's"), TopicEnded("of another"), BaseException("an interrupt")])
 async def test_error_of_the_block_is_raised_as_it_is(error: BaseException) -> None:
     async with scripted() as server:
@@ -235,6 +249,24 @@ async def test_delays_grow_until_a_connection_is_stable(monkeypatch: pytest.Monk
         await peer.close(1001)
         await server.peer()
     assert attempts == [(1, 1013), (2, 1006), (1, 1001)]
+
+
+async def test_attempts_that_take_long_are_no_stable_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+    done = trio.Event()
+
+    def back_off(attempt: int, code: int | None) -> float:
+        attempts.append(attempt)
+        if len(attempts) == 3:
+            done.set()
+        return 0.0
+
+    async with connected(back_off=back_off) as (server, peer, _):
+        monkeypatch.setattr("trio_channels.client.socket.STABLE", 0.0)
+        await refusing(server, 503, 503, 503)
+        await peer.cut()
+        await done.wait()
+    assert attempts[:3] == [1, 2, 3]
 
 
 async def test_server_that_is_away_is_tried_again() -> None:

@@ -128,6 +128,40 @@ async def test_rejoin_resumes_from_the_last_message() -> None:
         assert await client.next() == Rejoined(payload=response, position="e-1", recovered=True)
 
 
+@pytest.mark.parametrize("recovered", [(True, True), (True, False), (False, True)])
+async def test_joins_without_a_message_between_them_are_one(recovered: tuple[bool, bool]) -> None:
+    async with room({"recovered": False, "position": "e-0"}) as client:
+        for each in recovered:
+            await client.peer.send(client.join[0], client.join[0], A, "phx_error", {})
+            client.join = await client.peer.accept_join({"recovered": each, "position": "e-0"})
+        await client.event("told", 1)
+        await client.peer.reply(await client.push("echo"))
+        await client.has_result()
+        message = await client.next()
+        assert isinstance(message, Rejoined)
+        assert message.recovered is all(recovered)
+        assert (await client.next()).event == "told"
+
+
+@pytest.mark.parametrize(("stable", "attempts"), [(0.0, [1, 1, 1]), (1_000.0, [1, 2, 3])])
+async def test_delays_of_a_topic_grow_until_it_is_stable(
+    stable: float, attempts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_channels.client.membership.STABLE", stable)
+    seen: list[int] = []
+
+    def back_off(attempt: int, code: int | None) -> float:
+        seen.append(attempt)
+        return 0.0
+
+    async with room(back_off=back_off) as client:
+        for _ in attempts:
+            await client.peer.send(client.join[0], client.join[0], A, "phx_error", {})
+            client.join = await client.peer.accept_join()
+            await client.next()
+    assert seen == attempts
+
+
 async def test_topic_without_a_history_is_not_recovered() -> None:
     async with room() as client:
         await client.peer.cut()
@@ -345,21 +379,6 @@ async def test_position_of_a_dropped_message_does_not_count() -> None:
         await client.peer.reply(await client.push("echo"))
         await client.has_result()
         assert client.topic.position == "e-1"
-
-
-async def test_crash_is_followed_by_a_join_after_a_delay() -> None:
-    delays: list[tuple[int, int | None]] = []
-
-    def back_off(attempt: int, code: int | None) -> float:
-        delays.append((attempt, code))
-        return 0.0
-
-    async with room(back_off=back_off) as client:
-        for _ in range(3):
-            await client.peer.send(client.join[0], client.join[0], A, "phx_error", {})
-            client.join = await client.peer.accept_join()
-            await client.next()
-        assert delays == [(1, None), (2, None), (3, None)]
 
 
 @pytest.mark.parametrize("reason", ["unavailable", "join crashed", "too many pushes are waiting"])

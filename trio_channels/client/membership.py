@@ -127,15 +127,16 @@ class Membership:
         with self._scope:
             while True:
                 link = await self._socket.wait_for_link()
-                began = trio.current_time()
                 attempt = self._attempt = self._join(link)
                 with trio.move_on_after(self._timeout):
                     await attempt.answered.wait()
                 attempt.answered.set()  # a later answer does not count
                 if self._joined:
+                    joined = trio.current_time()
                     await attempt.over.wait()
+                    failures = 0 if trio.current_time() - joined >= STABLE else failures
                 if attempt.pause:
-                    failures = 1 if trio.current_time() - began >= STABLE else failures + 1
+                    failures += 1
                     await trio.sleep(options.back_off(failures, None))
 
     async def wait_joined(self) -> None:

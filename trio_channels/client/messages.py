@@ -60,8 +60,11 @@ class Buffer:
         return True
 
     def put_rejoined(self, message: Rejoined) -> None:
-        """Take what is never dropped. The messages go on after it."""
+        """Take what is never dropped. The messages go on after it. Two without a message between them become one."""
         self.behind = False
+        if self._messages and isinstance(last := self._messages[-1], Rejoined):
+            self._messages.pop()
+            message = msgspec.structs.replace(message, recovered=message.recovered and last.recovered)
         self._messages.append(message)
         self._arrived.set()
 

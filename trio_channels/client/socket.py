@@ -85,6 +85,7 @@ class ClientSocket:
         self._changed = trio.Event()  # the link has changed; then there is a new event
         self._ended: Callable[[], Exception] | None = None
         self._closing = trio.CancelScope()
+        self._closed = False
         self._last_ref = 0
         self._connections = self._heartbeats = 0
 
@@ -164,11 +165,12 @@ class ClientSocket:
             while True:
                 began = trio.current_time()
                 failure = await self._connect(task_status)
-                if failure is None:
+                if failure is None or self._closed:
                     break
                 if not self._connections:
                     raise failure
-                attempt = 1 if trio.current_time() - began >= STABLE else attempt + 1
+                was_stable = isinstance(failure, Lost) and trio.current_time() - began >= STABLE
+                attempt = 1 if was_stable else attempt + 1
                 if (end := self._end_after(failure)) is not None:
                     self._end(end)
                     return
@@ -183,6 +185,7 @@ class ClientSocket:
 
     def close(self) -> None:
         """End, in order if there is a connection."""
+        self._closed = True
         if self._link is None:
             self._closing.cancel()
         else:

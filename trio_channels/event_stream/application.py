@@ -77,6 +77,7 @@ def _request(scope: Scope) -> Any:
     request: Any = ConnectionRequest({**scope, "session": scope.get("session")})
     if "user" not in scope:
         del request.user
+        request.auser = None
     elif scope["user"].is_authenticated:
         request._cached_user = scope["user"]  # by which close_user() finds the connection
     return request

@@ -16,7 +16,7 @@ from trio_channels.server import statistics
 from trio_channels.testing.events import EventParser
 
 from ..integration.server.conftest import next_event
-from ..server.clients import OURS, Http2, open_h2, serving
+from ..server.clients import OURS, serving
 from .common import BOTH, as_asgi, as_view, kept, visit
 
 HISTORY = {"history": {"news": {"messages": 10, "seconds": 60}}}
@@ -119,7 +119,8 @@ class WithDjangosClient(SimpleTestCase):
     async def test_stream(self) -> None:
         with as_view(groups=["news"]):
             response = await AsyncClient().get("/events/")
-            assert response.status_code == 200 and response["Content-Type"] == "text/event-stream"
+            assert response.status_code == 200
+            assert response["Content-Type"] == "text/event-stream"
             parts = aiter(response.streaming_content)
             assert (await anext(parts)).startswith(b"retry: ")
             assert b"event: stream.open" in await anext(parts)

@@ -13,7 +13,8 @@ from django.test import override_settings
 from django.urls import NoReverseMatch, path
 
 from trio_channels.auth import AuthMiddlewareStack
-from trio_channels.event_stream import EventStream, sign_stream, signing as ours, stream_position
+from trio_channels.event_stream import EventStream, sign_stream, stream_position
+from trio_channels.event_stream import signing as ours
 from trio_channels.exceptions import ConfigurationError, InvalidNameError
 from trio_channels.testing import HttpCommunicator
 from trio_channels.topics import broadcast
@@ -155,7 +156,8 @@ def test_address_is_that_of_the_route_or_the_path() -> None:
 
 def test_address_needs_no_escapes() -> None:
     address = render('{% trio_stream "room:<&>" user=user max_age=5 since="a&b" %}', user=ADA)
-    assert "&" not in address.partition("?")[2] and "%" not in address
+    assert "&" not in address.partition("?")[2]
+    assert "%" not in address
 
 
 @pytest.mark.parametrize("arguments", ["", "missing", '"a b"', '"a" user=missing', '"a" user=user'])

@@ -54,7 +54,8 @@ async def test_messages_of_all_kinds_are_events(serve: Any) -> None:
         ("fragment", "<li>\n</li>"),
     ]
     headers = {name.lower(): value for name, value in start["headers"]}
-    assert headers[b"cache-control"] == b"no-store" and headers[b"x-accel-buffering"] == b"no"
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"x-accel-buffering"] == b"no"
 
 
 @pytest.mark.parametrize("serve", BOTH)
@@ -106,8 +107,10 @@ async def test_gap_comes_without_an_id_before_the_new_one() -> None:
     with as_asgi(channel_layer=layer, groups=["news"]) as application:
         async with visit(application, last="old") as client:
             gap, opened = await client.receive_event(), await client.receive_event()
-    assert gap.event == GAP and gap.id == ""
-    assert opened.event == OPEN and opened.id
+    assert gap.event == GAP
+    assert gap.id == ""
+    assert opened.event == OPEN
+    assert opened.id
 
 
 async def test_without_history_there_are_no_ids() -> None:
@@ -117,7 +120,8 @@ async def test_without_history_there_are_no_ids() -> None:
             assert (await client.receive_event()).id == ""
             await layer.group_send("bare", {"type": "n", "history": {"group": "bare", "position": "mine"}})
             event = await client.receive_event()
-    assert event.id == "" and event.json() == {"history": {"group": "bare", "position": "mine"}}
+    assert event.id == ""
+    assert event.json() == {"history": {"group": "bare", "position": "mine"}}
 
 
 async def test_history_of_one_group_of_two_is_no_promise() -> None:
@@ -401,7 +405,8 @@ async def test_flushed_layer_is_a_gap() -> None:
             await client.receive_event()
             await layer.flush()
             gap = await client.receive_event()
-    assert gap.event == GAP and gap.json()["reason"] == "flushed"
+    assert gap.event == GAP
+    assert gap.json()["reason"] == "flushed"
 
 
 async def test_times_are_those_of_the_settings(settings: Any, autojump_clock: MockClock) -> None:
@@ -409,7 +414,8 @@ async def test_times_are_those_of_the_settings(settings: Any, autojump_clock: Mo
     with as_asgi(channel_layer=kept(), groups=["news"]) as application:
         async with visit(application) as client:
             name, _, value = (await client.receive_body()).partition(b": ")
-            assert name == b"retry" and 100_000 <= int(value) <= 200_000
+            assert name == b"retry"
+            assert 100_000 <= int(value) <= 200_000
             await client.receive_body()
             before = trio.current_time()
             assert await client.receive_body() == b":\n\n"

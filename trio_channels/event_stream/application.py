@@ -13,11 +13,11 @@ from .. import _conf
 from .._asgi.protocol import ASGIApplication, Receive, Scope, Send, note_connection
 from .._asgi.responses import deny_websocket, respond_plainly
 from .._connection.registry import connections_of
+from .._http.bodiless import BodilessRequest
 from .._http.client import Client, ClientLeft
 from .._http.request_body import REFUSED, read_body, refusal
 from .._http.response import send_whole, stream
 from .._threads.database import request_thread
-from ..auth.request import ConnectionRequest
 from ..exceptions import ConfigurationError
 
 View = Callable[..., Awaitable[HttpResponseBase]]
@@ -56,7 +56,7 @@ async def _serve(client: Client, view: View) -> None:
     except REFUSED as error:
         await respond_plainly(client.send, *refusal(error))
         return
-    client.request = request = _request(client.scope)
+    client.request = request = _Request(client.scope)
     route: Any = client.scope.get("url_route") or {"args": (), "kwargs": {}}
     with request_thread(client) as thread:
         try:
@@ -73,11 +73,18 @@ async def _serve(client: Client, view: View) -> None:
             await send_whole(client, response)
 
 
-def _request(scope: Scope) -> Any:
-    request: Any = ConnectionRequest({**scope, "session": scope.get("session")})
-    if "user" not in scope:
-        del request.user
-        request.auser = None
-    elif scope["user"].is_authenticated:
-        request._cached_user = scope["user"]  # by which close_user() finds the connection
-    return request
+class _Request(BodilessRequest):
+    """With the attributes that Django's middleware would add, if middleware for ASGI has put them into the scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope)
+        if "session" in scope:
+            self.session = scope["session"]
+        if "user" in scope:
+            self.user = scope["user"]
+            self.auser = self._auser
+            if self.user.is_authenticated:
+                self._cached_user = self.user  # by which close_user() finds the connection
+
+    async def _auser(self) -> Any:
+        return self.user

@@ -168,7 +168,7 @@ class EventStream(View):
 
 
 async def _user(request: HttpRequest) -> Any:
-    if getattr(request, "auser", None) is None:
+    if not hasattr(request, "auser"):
         raise ConfigurationError(
             "a stream that is signed for a user needs the user of its request: add AuthenticationMiddleware to "
             "MIDDLEWARE, or put AuthMiddlewareStack around the router"

@@ -61,7 +61,13 @@ class Board(Topic):
 
     pattern = "board:<slug:team>:<int:number>"
     shows_presence = True
-    sends = {"drawn": Drawing, "cleared": None, "raw": bytes, "pair": tuple[int, str]}
+    sends = {
+        "drawn": Drawing,
+        "cleared": None,
+        "raw": bytes,
+        "pair": tuple[int, str],
+        "odd": Annotated[int, {"unit": "m"}],
+    }
 
     async def join(self, params: dict[str, Any]) -> Drawing:
         raise NotImplementedError
@@ -111,3 +117,5 @@ application = ProtocolTypeRouter(
 
 #: Without a route that could be followed.
 hidden = ProtocolTypeRouter({"websocket": lambda scope, receive, send: None})  # type: ignore[dict-item, return-value]
+
+without = ProtocolTypeRouter({})

@@ -31,7 +31,10 @@ def test_list_has_addresses_and_events(settings: Any) -> None:
         "board:<slug:team>:<int:number>  tests.topics.described.Board",
         "    at /a/<slug:x>/socket",
         *(f"    receives {name}" for name in ("bare", "bytes/and~more", "count", "draw", "set", "stream")),
-        *(f"    sends {name}" for name in ("cleared", "drawn", "pair", "raw", "presence_state", "presence_diff")),
+        *(
+            f"    sends {name}"
+            for name in ("cleared", "drawn", "odd", "pair", "raw", "presence_state", "presence_diff")
+        ),
         "plain  tests.topics.described.Plain",
         "    at /a/<slug:x>/socket",
         "    at /b/socket",
@@ -41,11 +44,14 @@ def test_list_has_addresses_and_events(settings: Any) -> None:
 def test_sockets_that_no_route_shows_are_found(settings: Any) -> None:
     listed = run(settings, application="hidden")
     assert "tests.topics.described.Board\n    receives" in listed
+    document = json.loads(run(settings, "--asyncapi", application="hidden"))
+    assert "x-sockets" not in document["channels"]["Plain"]
 
 
-def test_project_without_topics(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("application", ["hidden", "without"])
+def test_project_without_topics(settings: Any, monkeypatch: pytest.MonkeyPatch, application: str) -> None:
     monkeypatch.setattr("trio_channels.topics.listing.applications", set())
-    assert run(settings, application="hidden") == "The routes of ASGI_APPLICATION lead to no topics.\n"
+    assert run(settings, application=application) == "The routes of ASGI_APPLICATION lead to no topics.\n"
 
 
 def references(node: Any) -> list[str]:
@@ -99,6 +105,7 @@ def test_typescript_has_the_types_of_topics(settings: Any) -> None:
         "bare: { payload: unknown; reply: unknown };",
         "export type Point = [number, number, (string | null)?];",
         "pair: [number, string];",
+        "odd: number;",
         "presence_state: Record<string, PresenceEntry>;",
     ):
         assert expected in text

@@ -50,7 +50,7 @@ def test_parser_of_asyncapi_finds_no_error(write: Any, request: pytest.FixtureRe
     found = json.loads(done.stdout)
     assert found["errors"] == []
     assert {"phx_join", "phx_reply", "draw", "drawn", "presence_diff"} <= set(found["events"])
-    assert found["operations"] == 14
+    assert found["operations"] == 15
 
 
 def test_strict_typescript_takes_the_types(write: Any, request: pytest.FixtureRequest, tmp_path: Path) -> None:

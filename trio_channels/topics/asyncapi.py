@@ -48,12 +48,11 @@ def document(described: Sequence[Described], title: str, version: str) -> dict[s
 
 
 def _channel(described: Described, messages: dict[str, Any]) -> dict[str, Any]:
-    pattern = described.topic._pattern
-    address = "" if pattern is None else pattern.filled(lambda name: f"{{{name}}}")
-    channel: dict[str, Any] = {"address": address, "messages": messages}
+    pattern = described.pattern
+    channel: dict[str, Any] = {"address": pattern.filled(lambda name: f"{{{name}}}"), "messages": messages}
     if about := inspect.cleandoc(vars(described.topic).get("__doc__") or ""):
         channel["description"] = about
-    if pattern is not None and pattern.arguments:
+    if pattern.arguments:
         channel["parameters"] = {name: {"description": kind} for name, kind in pattern.arguments.items()}
     if described.addresses:
         channel["x-sockets"] = described.addresses

@@ -11,6 +11,7 @@ import msgspec
 from ..exceptions import ConfigurationError
 from . import presence
 from .handlers import Kind, annotations_of
+from .patterns import Pattern
 from .topic import Topic
 
 #: The schema of None, which is sent as the empty object.
@@ -50,6 +51,7 @@ class Described(NamedTuple):
 
     name: str
     topic: type[Topic]
+    pattern: Pattern
     join: Exchange
     pushes: dict[str, Exchange]
     sends: dict[str, Any]
@@ -98,7 +100,8 @@ def _describe(topic: type[Topic], addresses: list[str], name: str) -> Described:
     sends = dict(sorted(topic.sends.items()))
     if topic.shows_presence:
         sends |= {presence.STATE: dict[str, PresenceEntry], presence.DIFF: PresenceDiff}
-    return Described(name, topic, _exchange(topic, "join", False), pushes, sends, addresses)
+    pattern = Pattern(topic.pattern, topic.__name__)
+    return Described(name, topic, pattern, _exchange(topic, "join", False), pushes, sends, addresses)
 
 
 def _exchange(topic: type[Topic], method: str, streams: bool) -> Exchange:

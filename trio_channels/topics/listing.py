@@ -35,8 +35,7 @@ def _sockets(application: Any, address: str) -> Iterator[tuple[str, Iterable[typ
         yield from _routed(application._table, address)
     elif application is not None:  # a middleware
         inner = getattr(application, "inner", None) or getattr(application, "application", None)
-        if inner is not application:
-            yield from _sockets(inner, address)
+        yield from _sockets(inner, address)
 
 
 def _routed(table: Iterable[Any], address: str) -> Iterator[tuple[str, Iterable[type[Topic]]]]:

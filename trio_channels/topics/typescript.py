@@ -51,10 +51,10 @@ def _events(sends: Mapping[str, Any], schemas: Schemas) -> Iterator[str]:
 
 
 def _name_of_topic(described: Described) -> str:
-    pattern = described.topic._pattern
-    if pattern is None or not pattern.arguments:
-        return json.dumps(described.topic.pattern)
+    pattern = described.pattern
     kinds = pattern.arguments
+    if not kinds:
+        return json.dumps(pattern.text)
     parts = re.split(r"\0(.*?)\0", pattern.filled(lambda name: f"\0{name}\0"))
     texts = [re.sub(r"[`\\]|\$(?={)", r"\\\g<0>", part) for part in parts[::2]]
     holes = [f"${{{'number' if kinds[name] in _NUMBERS else 'string'}}}" for name in parts[1::2]]
@@ -86,16 +86,11 @@ def _of(schema: Mapping[str, Any]) -> str:
     """The type of a JSON schema, as msgspec makes them."""
     if "$ref" in schema:
         return _identifier(schema["$ref"])
-    for key in ("anyOf", "oneOf"):
-        if key in schema:
-            return " | ".join(dict.fromkeys(_of(each) for each in schema[key]))
-    if "const" in schema:
-        return json.dumps(schema["const"])
+    if "anyOf" in schema:
+        return " | ".join(dict.fromkeys(_of(each) for each in schema["anyOf"]))
     if "enum" in schema:
         return " | ".join(map(json.dumps, schema["enum"]))
     kind = schema.get("type")
-    if isinstance(kind, list):
-        return " | ".join(_of({**schema, "type": each}) for each in kind)
     if kind == "array":
         return _array(schema)
     if kind == "object":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -317,6 +318,26 @@ async def test_template_makes_html() -> None:
             await broadcast("room:a", "message.new", {"text": "<b>"}, layer=layer)
             event = await client.receive_event()
             assert event.data.strip() == '<li class="message.new">&lt;b&gt;</li>'
+
+
+@override_settings(TEMPLATES=TEMPLATES)
+async def test_streams_hold_no_threads(settings: Any) -> None:
+    settings.TRIO_CHANNELS = {"WORKER_THREADS": 1}
+
+    class OnThreads(EventStream):
+        def authorize(self, request: HttpRequest, name: str) -> bool:
+            return True
+
+    layer = kept()
+    templates = {"message.new": "event_stream/message.html"}
+    with as_view(OnThreads, channel_layer=layer, groups=["room:a"], templates=templates) as application:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(visit(application)) for _ in range(3)]
+            for client in clients:
+                await client.receive_event()
+            await broadcast("room:a", "message.new", {"text": "x"}, layer=layer)
+            for client in clients:
+                assert "<li" in (await client.receive_event()).data
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------

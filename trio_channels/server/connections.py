@@ -15,6 +15,7 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 
+from .._connection.lasting import end_all
 from .clock import Clock
 from .connection import ServerConnection
 from .limits import ROUND, ServerLimits
@@ -121,8 +122,9 @@ class Server:
             self._refusing -= 1
 
     async def see_off(self) -> None:
-        """Close idle connections, then every WebSocket with 1012. Requests end by themselves."""
+        """Close idle connections, then every WebSocket and session with 1012. Requests end by themselves."""
         self.ending = True
+        end_all()
         for connection in list(self.connections):
             await connection.close_if_idle()
         websockets = list(self.websockets)

@@ -1,4 +1,7 @@
-"""The client ``phoenix`` from npm, unmodified, in Node; see ``phoenix.mjs``. npm installs it when the tests run."""
+"""The client ``phoenix`` from npm, unmodified, in Node, over WebSocket and long-polling. npm installs it.
+
+``phoenix_scenarios.mjs`` has what it does.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from typing import Any
 
 import pytest
 import trio
+from django.test import override_settings
+from django.urls import path
 
 from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.routing import ProtocolTypeRouter
-from trio_channels.topics import Topic, TopicSocket, event
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
+from trio_channels.topics import LongPolling, Topic, TopicSocket, event
 
 from ..process import SAFETY
 from ..server.clients import OURS, serving
@@ -23,7 +28,13 @@ pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
 VERSION = "1.8.16"
 SCRIPT = Path(__file__).with_name("phoenix.mjs")
-SCENARIOS = re.findall(r"^  async (\w+)\(\)", SCRIPT.read_text(), re.MULTILINE)
+SCENARIOS = re.findall(r"^  async (\w+)\(\)", SCRIPT.with_name("phoenix_scenarios.mjs").read_text(), re.MULTILINE)
+#: Those of WebSockets only: by long-polling the client sends no heartbeats, and the fallback begins with a WebSocket.
+OF_WEBSOCKETS = {"heartbeats", "fallback"}
+CASES = [
+    *((scenario, "websocket") for scenario in SCENARIOS),
+    *((scenario, "longpoll") for scenario in SCENARIOS if scenario not in OF_WEBSOCKETS),
+]
 
 
 class Lobby(Room):
@@ -96,19 +107,34 @@ def node() -> list[str]:
     return ["node", *(["--experimental-websocket"] if int(version[1:].partition(".")[0]) < 22 else [])]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_client_of_npm(scenario: str, phoenix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lobby, "gate", trio.Event())
+def application(*, blocks_websockets: bool = False) -> ProtocolTypeRouter:
+    """Topics at ``/socket``, over both transports."""
     layer = InMemoryChannelLayer(history={"topic.kept.*": {"messages": 100, "seconds": 60}})
     cls: Any = type("Socket", (TopicSocket,), {"channel_layer": layer})
-    async with serving(
-        OURS, ProtocolTypeRouter({"websocket": cls.as_asgi(topics=[Lobby, Slow, Here, Kept])})
-    ) as server:
-        command = [*await trio.to_thread.run_sync(node), str(SCRIPT), str(phoenix), str(server.port), scenario]
-        with trio.fail_after(SAFETY):
-            done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    websocket = URLRouter([path("socket/websocket", cls.as_asgi(topics=[Lobby, Slow, Here, Kept]))])
+    return ProtocolTypeRouter(
+        {
+            "http": URLRouter([path("socket/longpoll", LongPolling(websocket))]),
+            "websocket": URLRouter([]) if blocks_websockets else websocket,
+        }
+    )
+
+
+@pytest.mark.parametrize(("scenario", "transport"), CASES)
+async def test_client_of_npm(scenario: str, transport: str, phoenix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lobby, "gate", trio.Event())
+    served = application(blocks_websockets=scenario == "fallback")
+    # A client that leaves says nothing over long-polling.
+    with override_settings(TRIO_CHANNELS={"LONG_POLL_TIMEOUT": 3.0 if scenario == "presence" else 15.0}):
+        async with serving(OURS, served) as server:
+            command = [*await trio.to_thread.run_sync(node), str(SCRIPT), str(phoenix), str(server.port)]
+            with trio.fail_after(SAFETY):
+                done = await trio.run_process(
+                    [*command, scenario, transport], capture_stdout=True, capture_stderr=True, check=False
+                )
     assert (done.stdout.decode(), done.returncode) == ("passed\n", 0), done.stderr.decode()
 
 
 def test_every_scenario_is_run() -> None:
     assert len(SCENARIOS) > 15
+    assert set(SCENARIOS) >= OF_WEBSOCKETS

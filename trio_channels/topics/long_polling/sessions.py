@@ -16,6 +16,7 @@ from ..._asgi.protocol import ASGIApplication, Scope
 from ..._connection.lasting import Lasting
 from ..._threads.thread import lease_of_task
 from ...layers import get_channel_layer
+from ...layers.names import process_of
 from .forwarding import Request, forward, hear
 from .session import GONE, Answer, Session
 
@@ -136,6 +137,11 @@ class Sessions:
     async def route(self, place: Place, request: Request) -> Answer:
         """Have a request answered, in whichever process its session is. Cancellation: as :meth:`answer`."""
         layer = get_channel_layer()
-        if self.has(request.session) or layer is None or place.channel in ("", self.channel):
+        if (
+            self.has(request.session)
+            or layer is None
+            or process_of(place.channel) == ""
+            or place.channel == self.channel
+        ):
             return await self.answer(request)
         return await forward(layer, place.channel, request)

@@ -20,10 +20,9 @@ import trio
 from ... import _conf
 from ..._asgi.protocol import ASGIApplication, announced_length
 from ..._http.client import Client
-from .batches import BatchError
 from .forwarding import Request
 from .scopes import header, websocket_scope
-from .session import GONE, NO_BATCH, Answer
+from .session import GONE, Answer
 from .sessions import MARK, Sessions, place_of
 
 _METHODS = b"GET, POST, OPTIONS"
@@ -117,10 +116,7 @@ class Exchange:
             kind = "poll" if method == "GET" else "post"
             content_type = header(self._scope, b"content-type") or b""
             request = Request(kind, place.session, self._origin, body, content_type)
-            try:
-                answer = await self._sessions.route(place, request)
-            except BatchError:
-                answer = NO_BATCH
+            answer = await self._sessions.route(place, request)
         await self._respond(answer, token=None if answer.status == GONE.status else token)
 
     # -- answers ------------------------------------------------------------------------------------------------------

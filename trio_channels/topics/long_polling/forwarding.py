@@ -20,8 +20,8 @@ from ..._asgi.protocol import Message
 from ...exceptions import ChannelFull, ChannelLayerUnavailable
 from ...layers.base import ChannelLayer
 from ...layers.message import Envelope
-from .batches import BatchError
-from .session import GONE, NO_BATCH, Answer
+from ...layers.names import process_of
+from .session import GONE, Answer
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -43,6 +43,11 @@ class Request(NamedTuple):
     origin: bytes | None
     body: bytes = b""
     content_type: bytes = b""
+
+
+def reaches_other_process(channel: str, own: str) -> bool:
+    """Whether a channel is one of another process. Those of the in-memory layer name no process."""
+    return channel != own and process_of(channel) not in ("", PREFIX)
 
 
 async def forward(layer: ChannelLayer, channel: str, request: Request) -> Answer:
@@ -98,10 +103,7 @@ async def _answer(layer: ChannelLayer, sessions: Sessions, message: Message) -> 
         reply_to = message["reply_to"]
         if sessions.has(request.session):
             await layer.send(reply_to, {"type": TAKEN})
-        try:
-            answer = await sessions.answer(request)
-        except BatchError:
-            answer = NO_BATCH
+        answer = await sessions.answer(request)
         await layer.send(reply_to, {"type": ANSWER, "answer": list(answer)})
     except (ChannelLayerUnavailable, ChannelFull) as error:
         logger.debug("a request of another process could not be answered: %s", error)

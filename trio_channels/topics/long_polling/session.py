@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import trio
 
 from ... import _conf
-from ..._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
+from ..._asgi.close_codes import ABNORMAL, INTERNAL_ERROR, INVALID_DATA, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 from ..._asgi.protocol import DIRECT, ASGIApplication, Message, Scope, describe, note_connection
 from ..._concurrency.exception_groups import bare
 from ..._concurrency.queues import Inbox
 from ..._concurrency.rate import Rate
-from .batches import messages_of, text_of
+from .batches import BatchError, messages_of, text_of
 
 logger = logging.getLogger("trio_channels.topics")
 
@@ -186,10 +186,7 @@ class Session:
         return messages
 
     async def post(self, body: bytes, content_type: bytes) -> Answer:
-        """Give the application the messages of a post, as fast as it takes them.
-
-        Raises:
-            BatchError: the post holds something else; the messages before it are delivered.
+        """Give the application the messages of a post, as fast as it takes them; one that is none ends the session.
 
         Cancellation: the first messages may have been delivered.
         """
@@ -201,6 +198,9 @@ class Session:
                 if self._over:
                     return GONE
                 await self._receive(message)
+        except BatchError as error:
+            self.end(INVALID_DATA, str(error))
+            return NO_BATCH
         finally:
             self._posting = False
         return GONE if self._over else TAKEN

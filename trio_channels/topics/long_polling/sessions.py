@@ -16,8 +16,7 @@ from ..._asgi.protocol import ASGIApplication, Scope
 from ..._connection.lasting import Lasting
 from ..._threads.thread import lease_of_task
 from ...layers import get_channel_layer
-from ...layers.names import process_of
-from .forwarding import Request, forward, hear
+from .forwarding import Request, forward, hear, reaches_other_process
 from .session import GONE, Answer, Session
 
 logger = logging.getLogger("trio_channels.topics")
@@ -118,7 +117,7 @@ class Sessions:
                     await self._lasting.nursery.start(hear, layer, self)
 
     async def answer(self, request: Request) -> Answer:
-        """Answer a request for a session of this process. Raises and cancellation: as the session's methods."""
+        """Answer a request for a session of this process. Cancellation: as of the session's methods."""
         session = self._sessions.get(request.session)
         if session is None or (session.origin is not None and request.origin not in (None, session.origin)):
             return GONE
@@ -137,11 +136,6 @@ class Sessions:
     async def route(self, place: Place, request: Request) -> Answer:
         """Have a request answered, in whichever process its session is. Cancellation: as :meth:`answer`."""
         layer = get_channel_layer()
-        if (
-            self.has(request.session)
-            or layer is None
-            or process_of(place.channel) == ""
-            or place.channel == self.channel
-        ):
-            return await self.answer(request)
-        return await forward(layer, place.channel, request)
+        if layer is not None and not self.has(request.session) and reaches_other_process(place.channel, self.channel):
+            return await forward(layer, place.channel, request)
+        return await self.answer(request)

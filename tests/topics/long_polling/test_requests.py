@@ -252,5 +252,14 @@ async def test_server_without_a_lifespan() -> None:
         await LongPollClient(site(routed(socket_of(*ALL).as_asgi()))).open()
 
 
+async def test_site_without_a_channel_layer() -> None:
+    with override_settings(CHANNEL_LAYERS={}):
+        async with served(routed(TopicSocket.as_asgi(topics=ALL))) as application:
+            client = LongPollClient(application)
+            await client.open()
+            await client.post(JOIN)
+            assert await client.receive() == JOINED
+
+
 def test_application_names_what_it_serves() -> None:
     assert repr(LongPolling(print)) == f"<LongPolling before {print!r}>"

@@ -232,6 +232,28 @@ async def test_senders_that_wait_keep_their_order() -> None:
         assert [int(text) for text in got] == list(range(20))
 
 
+async def test_senders_of_a_client_that_has_gone_go_on() -> None:
+    with override_settings(TRIO_CHANNELS={"LONG_POLL_BUFFER": 10}):
+        session = Session({"type": "websocket", "extensions": {}}, None)
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(session.send, {"type": "websocket.send", "text": "x" * 10})
+            await wait_all_tasks_blocked()
+            session.vanish("test")
+        await session.send({"type": "websocket.send", "text": "too late"})
+        assert (await session.poll(0)).status == 410
+
+
+async def test_denial_in_parts() -> None:
+    session = Session({"type": "websocket", "extensions": {}}, None)
+    await session.send({"type": "websocket.http.response.start", "status": 404})
+    await session.send({"type": "websocket.http.response.body", "body": b"no", "more_body": True})
+    assert not session.decided.is_set()
+    await session.send({"type": "websocket.http.response.body", "body": b"!"})
+    assert session.decided.is_set()
+    assert (session.accepted, session.status) == (False, 404)
+
+
 async def test_long_message_ends_the_session(client: LongPollClient) -> None:
     with override_settings(TRIO_CHANNELS={"MAX_MESSAGE_SIZE": 100}):
         other = await joined(client.application)

@@ -102,8 +102,7 @@ class Session:
             await ending.wait()
             self.end(SERVICE_RESTART, "the server restarts")
             return
-        if self._patience.cancelled_caught:
-            self.vanish(f"no poll for {self._timeout:g} seconds")
+        self.vanish(f"no poll for {self._timeout:g} seconds")
 
     def _wait_for_client(self) -> None:
         self._patience.deadline = trio.current_time() + self._timeout

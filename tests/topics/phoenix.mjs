@@ -8,7 +8,7 @@ const [module, port, scenario, transport] = process.argv.slice(2)
 prepare({
   assert,
   phoenix: await import(pathToFileURL(module)),
-  url: `ws://127.0.0.1:${port}/socket`,
+  url: `ws://127.0.0.1:${port}/${scenario === "fallback" ? "blocked" : "socket"}`,
   longPolling: transport === "longpoll",
 })
 await run(scenario)

@@ -20,6 +20,7 @@ The rules:
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from ..._asgi.protocol import ASGIApplication, Receive, Scope, Send, describe, note_connection
 from ..._connection.lasting import current
@@ -50,7 +51,7 @@ class LongPolling:
     def __repr__(self) -> str:
         return f"<LongPolling before {self.websocket!r}>"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Answer one request.
 
         Raises:

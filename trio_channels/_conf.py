@@ -96,7 +96,7 @@ SETTINGS: dict[str, _Setting] = {
     "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
     "LONG_POLL_WINDOW": _Setting(10.0, SECONDS),
     "LONG_POLL_TIMEOUT": _Setting(15.0, SECONDS),
-    "LONG_POLL_BUFFER": _Setting(2**20, COUNT),
+    "LONG_POLL_BUFFER": _Setting(2**18, COUNT),
     "LONG_POLL_SESSIONS": _Setting(1_000, COUNT),
     "LONG_POLL_SESSIONS_PER_ADDRESS": _Setting(0, at_least(0)),
     "RELAY_POLL": _Setting(1.0, SECONDS),

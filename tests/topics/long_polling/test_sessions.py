@@ -177,6 +177,33 @@ async def test_client_that_leaves_before_it_is_accepted(autojump_clock: trio.tes
         assert (len(open_sessions()), Socket.codes) == (0, [1006])
 
 
+async def test_server_that_ends_while_a_session_opens(autojump_clock: trio.testing.MockClock) -> None:
+    class Late(Socket):
+        async def connect(self) -> None:
+            await Room.gate.wait()
+
+    async with served(routed(Late.as_asgi())) as application:
+        async with LongPollClient(application).request("GET") as opening:
+            await opening.send_request()
+            await wait_all_tasks_blocked()
+            lasting.end_all()
+            reply = await reply_of(opening)
+        assert (reply.http, reply.status) == (503, 500)
+
+
+async def test_slow_acceptance_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    class Late(Socket):
+        async def connect(self) -> None:
+            await trio.sleep(20)
+            await self.accept()
+
+    with override_settings(TRIO_CHANNELS={"ACCEPT_TIMEOUT": 30.0}):
+        async with served(routed(Late.as_asgi())) as application:
+            client = LongPollClient(application)
+            assert (await client.open()).status == 410
+            assert (await client.post(JOIN)).status == 200
+
+
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 

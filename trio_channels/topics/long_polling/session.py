@@ -77,7 +77,6 @@ class Session:
 
     async def run(self, application: ASGIApplication, ending: trio.Event) -> None:
         """Run the application until it ends. Raises nothing else. Cancellation: the application's."""
-        self._wait_for_client()
         failure: Exception | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -100,6 +99,7 @@ class Session:
         """End the session when its client has gone, or the server ends."""
         with self._patience:
             await ending.wait()
+            self.status = 503
             self.end(SERVICE_RESTART, "the server restarts")
             return
         self.vanish(f"no poll for {self._timeout:g} seconds")
@@ -133,6 +133,7 @@ class Session:
             await self._put(text_of(message))
         elif kind == "websocket.accept":
             self.accepted, self.headers = True, list(message.get("headers") or ())
+            self._wait_for_client()
             self.decided.set()
         elif kind == "websocket.close":
             self.end(message.get("code") or NORMAL, message.get("reason") or "")

@@ -130,6 +130,15 @@ async def test_token_without_a_session(application: Any, token: str, method: str
     assert len(open_sessions()) == 0
 
 
+async def test_session_is_found_by_signed_tokens_only(client: LongPollClient) -> None:
+    signed = str(client.token)
+    for forged in (signed[:-1] + ("a" if signed[-1] != "a" else "b"), signed.rpartition(":")[0], signed.upper()):
+        client.token = MARK + forged.removeprefix(MARK)
+        assert (await client.post(JOIN)).status == 410
+    client.token = signed
+    assert (await client.post(JOIN)).status == 200
+
+
 async def test_post_without_a_token(application: Any) -> None:
     assert (await LongPollClient(application).post(JOIN)).status == 410
     assert len(open_sessions()) == 0

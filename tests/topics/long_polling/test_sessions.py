@@ -331,6 +331,7 @@ async def test_slow_client_of_a_broadcast_is_closed(application: Any) -> None:
         assert len(session._buffer) < 10
         while (reply := await client.poll()).status != 410:
             assert reply.status == 200
+        await wait_all_tasks_blocked()
     assert Socket.codes == [1013]
 
 

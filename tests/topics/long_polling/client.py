@@ -121,6 +121,7 @@ async def served(websocket: Any) -> AsyncIterator[ProtocolTypeRouter]:
         yield application
         sessions = open_sessions()
     assert len(sessions) == 0
+    assert not sessions._addresses
 
 
 def open_sessions() -> Sessions:

@@ -119,6 +119,8 @@ async def test_token_names_the_channel_of_its_process(processes: Processes) -> N
     assert place is not None
     assert place.channel == processes.there.sessions.channel != ""
     assert processes.there.sessions.has(place.session)
+    await processes.opened()
+    assert processes.there.sessions.channel == place.channel
 
 
 # -- failures of the layer --------------------------------------------------------------------------------------------

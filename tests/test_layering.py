@@ -92,6 +92,7 @@ BANDS: dict[str, str] = {
     "testing.*": "C",
     "tracing": "C",
     "topics.*": "C",
+    "topics.long_polling.*": "C",
     "topics.frames": "B",
     "topics.handlers": "B",
     "topics.payloads": "B",

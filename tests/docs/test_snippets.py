@@ -36,6 +36,7 @@ from trio_channels.layers.base import ChannelLayer
 from trio_channels.routing import URLRouter
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
+from trio_channels.testing.lifespan import running_lifespan
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = ROOT / "docs" / "snippets"
@@ -379,6 +380,19 @@ async def test_consumers_and_django_are_routed_to_by_path(
         assert (await client.receive_output())["headers"][0] == (b"content-type", b"text/event-stream")
     async with HttpCommunicator(application, "GET", "/other/", headers=[(b"host", b"localhost")]) as client:
         assert (await client.get_response())["body"] == b"from a view"
+
+
+async def test_topics_are_served_over_long_polling(load: Load, channel_layer: ChannelLayer, settings: Any) -> None:
+    settings.ROOT_URLCONF = (path("other/", lambda request: HttpResponse("from a view")),)
+    application = load("rooms_asgi").application
+    headers = [(b"host", b"localhost"), (b"origin", b"http://localhost")]
+    async with running_lifespan(application):
+        async with HttpCommunicator(application, "GET", "/socket/longpoll?vsn=2.0.0", headers=headers) as client:
+            assert json.loads((await client.get_response())["body"])["status"] == 410
+        async with HttpCommunicator(application, "GET", "/socket/longpoll?vsn=2.0.0", headers=headers[:1]) as client:
+            assert (await client.get_response())["status"] == 403
+        async with HttpCommunicator(application, "GET", "/other/", headers=headers) as client:
+            assert (await client.get_response())["body"] == b"from a view"
 
 
 async def test_application_behind_a_proxy_knows_client_and_scheme(load: Load, settings: Any) -> None:

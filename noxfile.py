@@ -155,9 +155,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def samples(session: nox.Session) -> None:
     """mypy --strict and pyright, over the tutorial and the other samples of the documentation, as users run them."""
-    install(
-        session, ".[redis,metrics,otel]", "opentelemetry-sdk", "mypy>=1.15", "pyright[nodejs]", "django-stubs", "pytest"
-    )
+    checkers = ("mypy>=1.15", "pyright[nodejs]", "django-stubs", "ruff>=0.14")
+    install(session, ".[redis,metrics,otel]", "opentelemetry-sdk", "psycopg[binary]", "pytest", *checkers)
     shutil.rmtree(HERE / "build", ignore_errors=True)  # it may have files that are gone
     session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
     with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
@@ -171,6 +170,11 @@ def samples(session: nox.Session) -> None:
             names = sorted(file.name for file in place.glob("*.py")) or ["."]
             session.run("mypy", "--strict", "--config-file=", *names)
             session.run("pyright", *names)
+        session.run("trio-channels", "new", "newsite")
+        session.chdir("newsite")
+        session.run("ruff", "check")
+        session.run("ruff", "format", "--check")
+        session.run("mypy")
 
 
 @nox.session

@@ -179,16 +179,18 @@ def samples(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the distribution, and import what is in it from an empty environment."""
-    session.install("build", "twine")
+    """Build the distribution twice, to the same bytes, and use what is in it from an empty environment."""
+    session.install("build", "setuptools>=77", "twine")
     out = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(out, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(out))
+    session.run("python", "tools/distribution.py", str(out))
     session.run("twine", "check", "--strict", *map(str, out.iterdir()))
     session.install("--force-reinstall", "--no-deps", *map(str, out.glob("*.whl")))
     session.install(*(f"{wheel}[redis]" for wheel in out.glob("*.whl")))
     session.cd(session.create_tmp())
     session.run("trio-channels", "--version")
+    shutil.rmtree("newsite", ignore_errors=True)
+    session.run("trio-channels", "new", "newsite")
+    session.run("python", "newsite/manage.py", "check")
     session.run(
         "python", "-c", "import trio_channels.layers.redis, trio_channels.generic.websocket as w; print(w.__file__)"
     )
@@ -303,5 +305,5 @@ def dev(session: nox.Session) -> None:
 @nox.session
 def release(session: nox.Session) -> None:
     """Check, build, commit and tag a release, without publishing it: nox -s release -- 0.1.0."""
-    session.install("build", "twine")
+    session.install("build", "setuptools>=77", "twine")
     session.run("python", "tools/release.py", *session.posargs)

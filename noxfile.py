@@ -150,6 +150,7 @@ def docs(session: nox.Session) -> None:
     """The documentation, with warnings as errors."""
     install(session, "-e", ".[docs,test,redis]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    session.run("python", "tools/check_docs.py", "docs/_build/html")
 
 
 @nox.session

@@ -157,7 +157,7 @@ def docs(session: nox.Session) -> None:
 def samples(session: nox.Session) -> None:
     """mypy --strict and pyright, over the tutorial and the other samples of the documentation, as users run them."""
     checkers = ("mypy>=1.15", "pyright[nodejs]", "django-stubs", "ruff>=0.14")
-    install(session, ".[redis,metrics,otel]", "opentelemetry-sdk", "psycopg[binary]", "pytest", *checkers)
+    install(session, ".[redis,metrics,otel]", "opentelemetry-sdk", "psycopg[binary]", "pyjwt", "pytest", *checkers)
     shutil.rmtree(HERE / "build", ignore_errors=True)  # it may have files that are gone
     session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
     with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
@@ -166,7 +166,7 @@ def samples(session: nox.Session) -> None:
         shutil.copy(HERE / "tests" / "typing" / "ported.py", folder)
         _, native = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
         Path(folder, "readme.py").write_text(native)
-        for place in (Path(folder, "project"), Path(folder)):
+        for place in (Path(folder, "project"), Path(folder, "existing"), Path(folder)):
             session.chdir(place)
             names = sorted(file.name for file in place.glob("*.py")) or ["."]
             session.run("mypy", "--strict", "--config-file=", *names)

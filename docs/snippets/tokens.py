@@ -1,4 +1,5 @@
 import time
+from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,19 +18,20 @@ def token_for(user: User) -> str:
     return jwt.encode({"sub": str(user.pk), "exp": int(time.time()) + 300}, settings.SECRET_KEY, "HS256")
 
 
-def token_in(scope: dict[str, Any]) -> str | None:
+def token_in(scope: MutableMapping[str, Any]) -> str | None:
     """The token among the subprotocols, as ``bearer.TOKEN``, or in the query, as ``?token=TOKEN``."""
     for subprotocol in scope.get("subprotocols", ()):
         if subprotocol.startswith("bearer."):
             return str(subprotocol).removeprefix("bearer.")
-    return parse_qs(scope["query_string"].decode()).get("token", [None])[0]
+    query: dict[str, list[str]] = parse_qs(scope["query_string"].decode())
+    return query["token"][0] if "token" in query else None
 
 
 class TokenMiddleware(BaseMiddleware):
     """Puts the user of a token into the scope, and the token's contents."""
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
-        scope = scope | {"user": AnonymousUser(), "token": {}}
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> Any:
+        scope = {**scope, "user": AnonymousUser(), "token": {}}
         token = token_in(scope)
         if token is not None:
             try:

@@ -83,6 +83,7 @@ def test_image_serves_and_looks_after_itself(project: Path) -> None:
 def test_image_has_no_secrets_in_it(project: Path) -> None:
     ignored = (project / ".dockerignore").read_text().split()
     assert {".env", ".git", "db.sqlite3*", "venv"} <= set(ignored)
+    assert "DJANGO_DEBUG=0" in (project / "Dockerfile").read_text()  # an empty secret key is refused, and no DEBUG
     assert {"/.env", "/db.sqlite3*", "/venv/"} <= set((project / ".gitignore").read_text().split())
 
 
@@ -150,6 +151,7 @@ def test_unit_is_the_documented_one(project: Path) -> None:
     written = (project / "deploy" / "newsite.service").read_text()
     only_here = set(written.replace("newsite", "mysite").splitlines()) - set(documented.splitlines())
     assert only_here == {
+        "Environment=DJANGO_DEBUG=0",
         "EnvironmentFile=/srv/mysite/.env",
         "ExecStart=/srv/mysite/venv/bin/trio-channels serve mysite.asgi:application --config deploy/hypercorn.toml",
     }

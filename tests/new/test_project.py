@@ -105,7 +105,7 @@ async def test_visitors_sign_up_and_chat(project: Path) -> None:
             assert (await browser.get("/healthz")).json()["status"] == "ok"
             await browser.get("/sign-up/")
             password = "correct horse battery"
-            form = {"username": "ada", "password1": password, "password2": password, "next": "/rooms/lobby/"}
+            form = {"username": "ada", "password1": password, "password2": password}
             await browser.post("/sign-up/", data=form | {"csrfmiddlewaretoken": browser.cookies["csrftoken"]})
             assert 'data-room="lobby"' in (await browser.get("/rooms/lobby/")).text
             headers = [

@@ -78,6 +78,7 @@ BANDS: dict[str, str] = {
     "lifespan": "C",
     "management.*": "C",
     "metrics.*": "C",
+    "new": "C",
     "on_commit": "C",
     "outbox.*": "C",
     "routing": "C",

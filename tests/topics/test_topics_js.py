@@ -1,0 +1,107 @@
+"""The client ``topics.js`` in Node: see the scenarios in ``js``."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import trio_channels
+from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.routing import ProtocolTypeRouter
+from trio_channels.topics import Topic, TopicSocket, event
+
+from ..process import SAFETY
+from ..server.clients import OURS, serving
+from .test_phoenix import Here, Lobby, Slow, node
+
+JS = Path(__file__).with_name("js")
+MODULE = Path(trio_channels.__file__).parent / "static" / "trio_channels" / "topics.js"
+MOST_BYTES = 10 * 1024
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, for the client topics.js")
+
+
+def scenarios(file: str) -> list[str]:
+    return re.findall(r"^  async (\w+)\(\)", (JS / file).read_text(), re.MULTILINE)
+
+
+class Room(Lobby):
+    @event("close")
+    async def close_with(self, payload: int) -> None:
+        await self.socket.close(payload)
+
+
+class Kept(Topic):
+    pattern = "kept:<slug:name>"
+
+    @event("tell")
+    async def tell(self, payload: dict[str, Any]) -> None:
+        await self.broadcast("told", payload)
+
+    @event("tell.binary")
+    async def tell_binary(self, payload: bytes) -> None:
+        await self.broadcast("told", payload)
+
+
+class Once(Topic):
+    """Adds each number once, although it may come twice; the first one ends the connection."""
+
+    pattern = "once:<slug:name>"
+    numbers: list[int]
+    ids: set[str]
+
+    @event("add")
+    async def add(self, payload: dict[str, Any]) -> dict[str, int]:
+        number, known = payload["n"], payload.get("push_id")
+        if known not in self.ids:
+            self.ids.update({known} if known else ())
+            self.numbers.append(number)
+        if number == 1:
+            await self.socket.close(1012)
+        return {"n": number}
+
+    @event("handled")
+    async def handled(self, payload: Any) -> list[int]:
+        return self.numbers
+
+
+async def run(*arguments: str) -> None:
+    """Run a scenario, which says that it has passed."""
+    command = [*await trio.to_thread.run_sync(node), *arguments]
+    with trio.fail_after(SAFETY):
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (done.stdout.decode(), done.returncode) == ("passed\n", 0), done.stderr.decode()
+
+
+@needs_node
+@pytest.mark.clients
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", scenarios("live.mjs"))
+async def test_topics_js(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lobby, "gate", trio.Event())
+    monkeypatch.setattr(Once, "numbers", [], raising=False)
+    monkeypatch.setattr(Once, "ids", set(), raising=False)
+    layer = InMemoryChannelLayer(history={"topic.kept.*": {"messages": 100, "seconds": 60}})
+    cls: Any = type("Socket", (TopicSocket,), {"channel_layer": layer})
+    application = cls.as_asgi(topics=[Room, Slow, Here, Kept, Once])
+    async with serving(OURS, ProtocolTypeRouter({"websocket": application})) as server:
+        await run(str(JS / "live.mjs"), str(server.port), scenario)
+
+
+def test_module_is_small() -> None:
+    assert len(gzip.compress(MODULE.read_bytes(), mtime=0)) <= MOST_BYTES
+
+
+def test_module_has_no_dependencies() -> None:
+    assert re.findall(r"^import\b|\bimport\(|\brequire\(", MODULE.read_text(), re.MULTILINE) == []
+
+
+def test_every_scenario_is_run() -> None:
+    assert len(scenarios("live.mjs")) > 30

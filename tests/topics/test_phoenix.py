@@ -1,114 +1,29 @@
-"""The client ``phoenix`` from npm, unmodified, in Node; see ``phoenix.mjs``. npm installs it when the tests run."""
+"""What the client ``phoenix`` from npm has beside the cases of ``tests/clients``; see ``phoenix.mjs``."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 
-from trio_channels.layers import InMemoryChannelLayer
-from trio_channels.routing import ProtocolTypeRouter
-from trio_channels.topics import Topic, TopicSocket, event
-
-from ..process import SAFETY
+from ..clients.application import make_application
+from ..clients.node import phoenix, run_script
 from ..server.clients import OURS, serving
-from .rooms import Room
+
+__all__ = ["phoenix"]
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
-VERSION = "1.8.16"
 SCRIPT = Path(__file__).with_name("phoenix.mjs")
 SCENARIOS = re.findall(r"^  async (\w+)\(\)", SCRIPT.read_text(), re.MULTILINE)
 
 
-class Lobby(Room):
-    gate = trio.Event()
-
-    @event("wait")
-    async def wait(self, payload: Any) -> None:
-        await self.gate.wait()
-
-    @event("open")
-    async def open_the_gate(self, payload: Any) -> None:
-        self.gate.set()
-
-    @event("tell.binary")
-    async def tell_binary(self, payload: bytes) -> None:
-        await self.broadcast_from("binary", payload)
-
-    @event("close.socket")
-    async def close_socket(self, payload: Any) -> None:
-        await self.socket.close(4000)
-
-    @event("who")
-    async def who(self, payload: Any) -> dict[str, Any]:
-        return {"token": self.socket.auth_token, "user": self.socket.params["user"]}
-
-
-class Slow(Topic):
-    pattern = "slow:<slug:name>"
-
-    async def join(self, params: Any) -> None:
-        await Lobby.gate.wait()
-
-
-class Here(Topic):
-    pattern = "here:<slug:name>"
-    shows_presence = True
-
-    async def join(self, params: dict[str, Any]) -> None:
-        await self.track(params["key"], params.get("meta"))
-
-
-class Kept(Topic):
-    pattern = "kept:<slug:name>"
-
-    @event("tell")
-    async def tell(self, payload: Any) -> None:
-        await self.broadcast("told", payload)
-
-
-@pytest.fixture(scope="session")
-def phoenix(request: pytest.FixtureRequest) -> Path:
-    """The module of the client."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs node and npm, for the client phoenix")
-    assert request.config.cache is not None
-    folder = request.config.cache.mkdir(f"phoenix-{VERSION}")
-    module = folder / "node_modules" / "phoenix" / "priv" / "static" / "phoenix.mjs"
-    if not module.exists():
-        options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
-        done = subprocess.run(
-            ["npm", "install", *options, f"phoenix@{VERSION}"], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    return module
-
-
-def node() -> list[str]:
-    """The command, with WebSockets: before version 22 they are an option."""
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    return ["node", *(["--experimental-websocket"] if int(version[1:].partition(".")[0]) < 22 else [])]
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_client_of_npm(scenario: str, phoenix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lobby, "gate", trio.Event())
-    layer = InMemoryChannelLayer(history={"topic.kept.*": {"messages": 100, "seconds": 60}})
-    cls: Any = type("Socket", (TopicSocket,), {"channel_layer": layer})
-    async with serving(
-        OURS, ProtocolTypeRouter({"websocket": cls.as_asgi(topics=[Lobby, Slow, Here, Kept])})
-    ) as server:
-        command = [*await trio.to_thread.run_sync(node), str(SCRIPT), str(phoenix), str(server.port), scenario]
-        with trio.fail_after(SAFETY):
-            done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-    assert (done.stdout.decode(), done.returncode) == ("passed\n", 0), done.stderr.decode()
+async def test_client_of_npm(scenario: str, phoenix: Path) -> None:
+    async with serving(OURS, make_application()) as server:
+        await run_script(SCRIPT, phoenix, server.port, scenario)
 
 
 def test_every_scenario_is_run() -> None:
-    assert len(SCENARIOS) > 15
+    assert len(SCENARIOS) == 7

@@ -14,11 +14,11 @@ import trio
 import trio_channels
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.routing import ProtocolTypeRouter
-from trio_channels.topics import Topic, TopicSocket, event
+from trio_channels.topics import Topic, event
 
-from ..process import SAFETY
+from ..clients.application import HISTORY, TOPICS, Socket
+from ..clients.node import run_script
 from ..server.clients import OURS, serving
-from .test_phoenix import Here, Lobby, Slow, node
 
 JS = Path(__file__).with_name("js")
 MODULE = Path(trio_channels.__file__).parent / "static" / "trio_channels" / "topics.js"
@@ -29,24 +29,6 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node
 
 def scenarios(file: str) -> list[str]:
     return re.findall(r"^  async (\w+)\(\)", (JS / file).read_text(), re.MULTILINE)
-
-
-class Room(Lobby):
-    @event("close")
-    async def close_with(self, payload: int) -> None:
-        await self.socket.close(payload)
-
-
-class Kept(Topic):
-    pattern = "kept:<slug:name>"
-
-    @event("tell")
-    async def tell(self, payload: dict[str, Any]) -> None:
-        await self.broadcast("told", payload)
-
-    @event("tell.binary")
-    async def tell_binary(self, payload: bytes) -> None:
-        await self.broadcast("told", payload)
 
 
 class Once(Topic):
@@ -71,27 +53,18 @@ class Once(Topic):
         return self.numbers
 
 
-async def run(*arguments: str) -> None:
-    """Run a scenario, which says that it has passed."""
-    command = [*await trio.to_thread.run_sync(node), *arguments]
-    with trio.fail_after(SAFETY):
-        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-    assert (done.stdout.decode(), done.returncode) == ("passed\n", 0), done.stderr.decode()
-
-
 @needs_node
 @pytest.mark.clients
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios("live.mjs"))
 async def test_topics_js(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lobby, "gate", trio.Event())
     monkeypatch.setattr(Once, "numbers", [], raising=False)
     monkeypatch.setattr(Once, "ids", set(), raising=False)
-    layer = InMemoryChannelLayer(history={"topic.kept.*": {"messages": 100, "seconds": 60}})
-    cls: Any = type("Socket", (TopicSocket,), {"channel_layer": layer})
-    application = cls.as_asgi(topics=[Room, Slow, Here, Kept, Once])
-    async with serving(OURS, ProtocolTypeRouter({"websocket": application})) as server:
-        await run(str(JS / "live.mjs"), str(server.port), scenario)
+    layer = InMemoryChannelLayer(history=HISTORY)
+    cls: Any = type("OnceSocket", (Socket,), {"channel_layer": layer, "gate": trio.Event()})
+    application = ProtocolTypeRouter({"websocket": cls.as_asgi(topics=[*TOPICS, Once])})
+    async with serving(OURS, application) as server:
+        await run_script(JS / "live.mjs", server.port, scenario)
 
 
 def test_module_is_small() -> None:

@@ -14,7 +14,7 @@ export interface SocketOptions {
   authToken?: string | null | (() => string | null);
   /** Milliseconds for a connection, a join, a heartbeat's answer, and a push without a `timeout` of its own. */
   timeout?: number;
-  /** Milliseconds from a heartbeat's answer to the next heartbeat. */
+  /** Milliseconds from a heartbeat's answer to the next heartbeat, and for its answer if `timeout` is longer. */
   heartbeat?: number;
   /** The most pushes of a topic without an answer. */
   window?: number;
@@ -54,7 +54,7 @@ export interface Topic {
   readonly state: TopicState;
   /** The position of the last broadcast that the page has got; null without a history. */
   position: string | null;
-  join<Reply = any>(): Promise<Reply>;
+  join<Reply = any>(options?: { timeout?: number }): Promise<Reply>;
   leave(): Promise<void>;
   on<Payload = any>(event: string, handler: (payload: Payload) => void): End;
   onJoin<Reply = any>(listener: (reply: Reply, again: boolean) => void): End;

@@ -384,7 +384,7 @@ export class Socket {
 
   #beatNow() {
     clearTimeout(this.#timer);
-    const { timeout } = this.#options;
+    const timeout = Math.min(this.#options.timeout, this.#options.heartbeat);
     const sent = Date.now();
     this.#beat = this.#link.nextRef();
     this.#link.send(null, this.#beat, SOCKET_TOPIC, "heartbeat", "{}");
@@ -437,6 +437,7 @@ class Topic {
   #leaving = null; // the same of leave(), with its ref
   #again = false; // it has been joined before, since join()
   #retry;
+  #timeout; // of each join, in milliseconds
   #timer; // of the join, or of the leave
   #queue = []; // pushes that are not sent
   #sent = new Map(); // pushes without an answer, by reference, in the order in which they were sent
@@ -458,14 +459,16 @@ class Topic {
 
   /**
    * Join, and join again after each outage.
+   * @param {{timeout?: number}} [options] milliseconds for the answer to each attempt
    * @returns {Promise<any>} the first reply. Waits for the connection; fails if the server refuses, or the topic is closed.
    */
-  join() {
+  join({ timeout = this.#link.options().timeout } = {}) {
     const refuse = (why) => Promise.reject(new TopicError("closed", `cannot join ${this.name}: ${why}`));
     if (this.#state === "leaving") return refuse("it is being left; await leave() first");
     if (this.#state === "closed") {
       if (!this.#link.attach(this.name, this.#side)) return refuse("another object has joined it; leave that first");
       this.#again = false;
+      this.#timeout = timeout;
       this.#retry.reset();
       this.#joining = deferred();
       this.#state = "joining";
@@ -621,7 +624,7 @@ class Topic {
   // -- joining --
 
   #sendJoin() {
-    const { nextRef, options } = this.#link;
+    const { nextRef } = this.#link;
     this.#state = "joining";
     let params;
     try {
@@ -636,7 +639,7 @@ class Topic {
     this.#timer = setTimeout(() => {
       this.#send(nextRef(), "phx_leave", "{}"); // the server may still be at it
       this.#joinLater(new TopicError("timeout", `the server has not answered the join of ${this.name} in time`));
-    }, options().timeout);
+    }, this.#timeout);
   }
 
   #joinLater(error) {

@@ -57,7 +57,7 @@ class Once(Topic):
 @pytest.mark.clients
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios("live.mjs"))
-async def test_topics_js(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_live(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Once, "numbers", [], raising=False)
     monkeypatch.setattr(Once, "ids", set(), raising=False)
     layer = InMemoryChannelLayer(history=HISTORY)
@@ -65,6 +65,14 @@ async def test_topics_js(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None
     application = ProtocolTypeRouter({"websocket": cls.as_asgi(topics=[*TOPICS, Once])})
     async with serving(OURS, application) as server:
         await run_script(JS / "live.mjs", server.port, scenario)
+
+
+@needs_node
+@pytest.mark.clients
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", scenarios("scripted.mjs"))
+async def test_scripted(scenario: str) -> None:
+    await run_script(JS / "scripted.mjs", scenario)
 
 
 def test_module_is_small() -> None:
@@ -77,3 +85,4 @@ def test_module_has_no_dependencies() -> None:
 
 def test_every_scenario_is_run() -> None:
     assert len(scenarios("live.mjs")) > 30
+    assert len(scenarios("scripted.mjs")) > 30

@@ -79,7 +79,7 @@ export class Socket {
 }
 
 export class TopicError extends Error {
-  private constructor();
+  constructor(code: TopicErrorCode, message: string, response?: any);
   readonly code: TopicErrorCode;
   /** The server's answer, with the code "refused"; otherwise null. */
   readonly response: any;

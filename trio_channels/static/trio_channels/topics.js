@@ -98,7 +98,9 @@ const FIELDS = [
 
 function decodeFrame(data) {
   if (typeof data === "string") {
-    const [joinRef, ref, topic, event, payload, position = null] = JSON.parse(data);
+    const fields = JSON.parse(data);
+    if (!Array.isArray(fields)) throw new TypeError(`expected a frame; got ${data}`);
+    const [joinRef, ref, topic, event, payload, position = null] = fields;
     return { joinRef, ref, topic, event, payload, position };
   }
   const bytes = new Uint8Array(data);
@@ -190,6 +192,7 @@ export class Socket {
   #options;
   #topics = new Map(); // the internal side of each topic that is not closed, by its name
   #listeners = new Listeners();
+  /** @type {"disconnected" | "connecting" | "connected" | "waiting"} */
   #state = "disconnected";
   #ws = null;
   #began = 0; // when the current attempt began
@@ -216,7 +219,7 @@ export class Socket {
     }
   }
 
-  /** "disconnected", "connecting", "connected", or "waiting" for the next attempt. */
+  /** "waiting": for the next attempt. */
   get state() {
     return this.#state;
   }
@@ -427,6 +430,7 @@ class Topic {
 
   #link;
   #params;
+  /** @type {"closed" | "joining" | "joined" | "leaving"} */
   #state = "closed";
   #handlers = new Map(); // Listeners by event
   #onJoin = new Listeners();
@@ -452,7 +456,7 @@ class Topic {
     this.#params = params;
   }
 
-  /** "closed", "joining", "joined" or "leaving". */
+  /** "joining": also while it waits to be joined again. */
   get state() {
     return this.#state;
   }
@@ -547,22 +551,22 @@ class Topic {
 
   /**
    * Send an event whose handler answers with a stream of replies. To end the loop is to ignore further ones.
-   * @param {{timeout?: number, queue?: boolean}} [options] as push(); `timeout` is that of each reply
+   * @param {{timeout?: number, queue?: boolean, once?: false}} [options] as push(); `timeout` is that of each reply
    * @returns {AsyncGenerator<any>}
    */
   async *stream(event, payload = {}, options = {}) {
     if (options.once) throw new TypeError("a stream cannot be sent again: expected no `once`");
     const values = [];
-    let [isOver, error, wake] = [false, null, () => {}];
+    let [isOver, error, wake] = [false, null, null];
     const push = this.#submit(event, payload, options, {
       fail: (why) => {
         error = why;
-        wake();
+        wake?.();
       },
       reply: (response, isLast) => {
         isOver = isLast;
         if (!isLast) values.push(response);
-        wake();
+        wake?.();
         return isLast;
       },
     });

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import trio
 
 import trio_channels
 from trio_channels.layers import InMemoryChannelLayer
+from trio_channels.layers.base import ChannelLayer
 from trio_channels.routing import ProtocolTypeRouter
 from trio_channels.topics import Topic, event
 
@@ -22,6 +25,7 @@ from ..server.clients import OURS, serving
 
 JS = Path(__file__).with_name("js")
 MODULE = Path(trio_channels.__file__).parent / "static" / "trio_channels" / "topics.js"
+DOCS = Path(__file__).parents[2] / "docs"
 MOST_BYTES = 10 * 1024
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, for the client topics.js")
@@ -73,6 +77,31 @@ async def test_live(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("scenario", scenarios("scripted.mjs"))
 async def test_scripted(scenario: str) -> None:
     await run_script(JS / "scripted.mjs", scenario)
+
+
+@needs_node
+@pytest.mark.clients
+@pytest.mark.slow
+async def test_page_of_the_documentation(
+    tmp_path: Path, channel_layer: ChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "snippets"))
+    rooms = importlib.import_module("rooms")
+    del sys.modules["rooms"]
+    application = ProtocolTypeRouter({"websocket": rooms.application})
+    page = tmp_path / "room.mjs"
+    page.write_text((DOCS / "snippets" / "room.js").read_text().replace('"topics"', repr(MODULE.as_uri())))
+    async with serving(OURS, application) as server:
+        await run_script(JS / "page.mjs", page, server.port)
+
+
+def test_reference_has_every_name() -> None:
+    types = MODULE.with_suffix(".d.ts").read_text()
+    declared = re.findall(r"^(?:export (?:class|function)|  (?:readonly )?)\s*(\w+)[ ?(<:]", types, re.MULTILINE)
+    names = set(declared) - {"constructor", "event", "options", "key", "readonly"}
+    assert {"Socket", "topic", "queue", "phx_ref", "backOff", "onChange", "recovered"} <= names
+    page = (DOCS / "reference" / "topics-js.md").read_text()
+    assert {name for name in names if not re.search(rf"\b{name}\b", page)} == set()
 
 
 def test_module_is_small() -> None:

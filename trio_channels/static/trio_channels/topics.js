@@ -621,6 +621,7 @@ class Topic {
     if (held !== null) this.#held = null;
     if (position !== null) this.position = position;
     if (held !== null) this.#handlers.get(held.event)?.call(held.payload);
+    if (this.#state !== "joined") return; // its handler has left
     if (isBinaryBroadcast && this.#keepsHistory) this.#held = { event, payload };
     else if (!event.startsWith("phx_")) this.#handlers.get(event)?.call(payload);
   }

@@ -75,6 +75,7 @@ const ws = () => attempts.at(-1);
 
 class Scripted {
   sent = [];
+  isOpen = false;
   closed = false;
 
   constructor(url, protocols) {
@@ -82,7 +83,13 @@ class Scripted {
     attempts.push(this);
   }
 
+  open() {
+    this.isOpen = true;
+    this.onopen();
+  }
+
   send(data) {
+    assert.ok(this.isOpen, "sent before the connection was open");
     this.sent.push(typeof data === "string" ? JSON.parse(data) : data);
   }
 
@@ -135,7 +142,7 @@ function connected(options = {}) {
     ...options,
   });
   socket.connect();
-  ws().onopen();
+  ws().open();
   return socket;
 }
 
@@ -153,7 +160,7 @@ const HISTORY = { recovered: false, position: "e:0" };
 
 function reopen() {
   clock.tick(1_000);
-  ws().onopen();
+  ws().open();
 }
 
 /** The code of the error with which a promise fails. */
@@ -274,7 +281,7 @@ const scenarios = {
     show("visible"); // it has hung while the page was hidden
     assert.equal(attempts.length, 3);
     assert.equal(attempts[1].closed, true);
-    ws().onopen();
+    ws().open();
     assert.equal(socket.state, "connected");
   },
 
@@ -312,14 +319,14 @@ const scenarios = {
     wake();
     assert.equal(attempts.length, 0);
     socket.connect();
-    ws().onopen();
+    ws().open();
     assert.deepEqual([page.listeners, document.listeners], [3, 1]);
     socket.disconnect();
     assert.deepEqual([page.listeners, document.listeners], [0, 0]);
     wake();
     assert.deepEqual([socket.state, attempts.length], ["disconnected", 1]);
     socket.connect();
-    ws().onopen();
+    ws().open();
     ws().lose(4000);
     wake();
     assert.deepEqual([socket.state, attempts.length], ["disconnected", 2]);
@@ -385,6 +392,15 @@ const scenarios = {
     assert.deepEqual([topic.got, topic.position], [[1, 2, 3, 4], "e:4"]);
   },
 
+  async handlerMayLeaveBetweenTwoBroadcasts() {
+    const topic = joined(connected(), HISTORY);
+    topic.on("told", () => topic.leave());
+    ws().binary(1);
+    ws().broadcast(2, "e:2");
+    ws().broadcast(3, "e:3");
+    assert.deepEqual(topic.got, [1]);
+  },
+
   async binaryBroadcastWithoutAHistoryComesAtOnce() {
     const topic = joined();
     ws().binary(1);
@@ -392,11 +408,13 @@ const scenarios = {
   },
 
   async positionThatIsTheApplicationsOwnIsLeftAlone() {
-    const topic = joined(connected(), { position: { x: 1 }, recovered: "yes" });
-    assert.equal(topic.position, null);
-    ws().lose();
-    reopen();
-    assert.deepEqual(ws().last.slice(3), ["phx_join", {}]);
+    for (const reply of [{ position: { x: 1 }, recovered: true }, { position: "p", recovered: "yes" }, null, "text"]) {
+      const topic = joined(connected(), reply);
+      assert.equal(topic.position, null);
+      ws().lose();
+      reopen();
+      assert.deepEqual(ws().last.slice(3), ["phx_join", {}]);
+    }
   },
 
   async onceOnlyPushesKeepTheirPlace() {
@@ -416,6 +434,18 @@ const scenarios = {
     assert.deepEqual([again[0], again[1]], [first[0], first[2]]);
     assert.equal(first[0].push_id.length, 32);
     assert.equal(new Set(again.map(({ push_id }) => push_id)).size, 3);
+  },
+
+  async pushThatIsSentAgainHasItsTimeAnew() {
+    const topic = joined();
+    const push = topic.push("add", {}, { once: true });
+    clock.tick(9_000);
+    ws().lose();
+    reopen();
+    ws().reply();
+    clock.tick(9_000);
+    ws().reply({ n: 1 });
+    assert.deepEqual(await push, { n: 1 });
   },
 
   async idOfThePageIsKept() {
@@ -513,6 +543,32 @@ const scenarios = {
     assert.deepEqual(ws().sent, []);
   },
 
+  async joinAfterLeaveIsAFirstOne() {
+    const topic = joined();
+    const again = [];
+    topic.onJoin((_, isAgain) => again.push(isAgain));
+    for (const [reply, status] of [[{}, "ok"], [{ reason: "full" }, "error"]]) {
+      const left = topic.leave();
+      ws().reply();
+      await left;
+      const joining = topic.join();
+      ws().reply(reply, status);
+      if (status === "error") assert.equal(await code(joining), "refused");
+    }
+    assert.deepEqual(again, [false]);
+  },
+
+  async heartbeatsEndWithTheirConnection() {
+    const socket = connected();
+    clock.tick(25_000);
+    ws().lose();
+    for (let attempt = 0; attempt < 50; attempt += 1) {
+      clock.tick(1_900);
+      assert.equal(socket.state, "connecting");
+      ws().lose();
+    }
+  },
+
   async topicThatFailsWhileItIsLeft() {
     const topic = joined();
     const left = topic.leave();
@@ -551,13 +607,26 @@ const scenarios = {
     ws().message([null, null, "a", "bye", {}]);
     assert.deepEqual([socket.state, topic.state], ["disconnected", "closed"]);
     socket.connect();
-    ws().onopen();
+    ws().open();
     topic.join();
     ws().reply();
     ws().message([ws().last[0], null, "a", "phx_error", {}]);
     assert.deepEqual([socket.state, topic.state], ["disconnected", "closed"]);
     clock.tick(100_000);
     assert.equal(attempts.length, 2);
+  },
+
+  async listenerMayDisconnectWhenTheConnectionIsLost() {
+    const socket = connected();
+    const topic = joined(socket);
+    const states = [];
+    socket.onState((state) => states.push(state));
+    topic.onClose(() => socket.disconnect());
+    topic.leave();
+    ws().lose();
+    assert.deepEqual([states, socket.state], [["disconnected"], "disconnected"]);
+    clock.tick(100_000);
+    assert.equal(attempts.length, 1);
   },
 
   async listenerMayConnectAgainAfterAFinalCode() {
@@ -591,12 +660,16 @@ const scenarios = {
     ws().lose();
     reopen();
     ws().reply();
+    ws().message([null, null, "a", "presence_diff", { joins: {}, leaves: { bob: metas("0") } }]);
+    ws().message([null, null, "a", "presence_diff", { joins: { zoe: metas("8") }, leaves: { zoe: metas("8") } }]);
+    assert.deepEqual(keys(), [["ada", "3"], ["bob", "2"]]);
+    assert.equal(joins.length, 3);
     ws().text('[null,null,"a","presence_state",{"bob":{"metas":[{"phx_ref":"2"}]},"__proto__":{"metas":[{"phx_ref":"5"}]}}]');
     assert.deepEqual(keys(), [["bob", "2"], ["__proto__", "5"]]);
-    assert.deepEqual(joins.slice(3), [["__proto__", 1]]);
+    assert.deepEqual(joins.slice(3), [["__proto__", 1], ["zoe", 1]]);
     ws().message([null, null, "a", "presence_state", {}]);
     assert.deepEqual(keys(), []);
-    assert.deepEqual(leaves, [["ada", 1], ["ada", 1], ["bob", 1], ["__proto__", 1]]);
+    assert.deepEqual(leaves, [["ada", 1], ["ada", 1], ["zoe", 1], ["bob", 1], ["__proto__", 1]]);
   },
 };
 

@@ -782,7 +782,7 @@ class Topic {
   /** The push has ended, in whatever way: the next one may be sent. */
   #forget(push) {
     clearTimeout(push.timer);
-    if (!this.#sent.delete(push.ref)) this.#queue = this.#queue.filter((other) => other !== push);
+    this.#sent.delete(push.ref);
     this.#flush();
   }
 

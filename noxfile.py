@@ -195,6 +195,8 @@ def package(session: nox.Session) -> None:
     session.run(
         "python", "-c", "import trio_channels.layers.redis, trio_channels.generic.websocket as w; print(w.__file__)"
     )
+    there = "from importlib.resources import files; print(len(files('trio_channels').joinpath({!r}).read_bytes()))"
+    session.run("python", "-c", there.format("static/trio_channels/topics.js"))
 
 
 @nox.session

@@ -365,6 +365,10 @@ const scenarios = {
     ws().lose();
     reopen();
     assert.deepEqual(ws().last.slice(3), ["phx_join", { since: "e:1" }]);
+    ws().broadcast(2, "e:2");
+    ws().lose();
+    reopen();
+    assert.deepEqual(ws().last.slice(3), ["phx_join", { since: "e:1" }]);
     const join = ws().last;
     ws().broadcast(2, "e:2");
     ws().reply({ recovered: true, position: "e:1" }, "ok", join);

@@ -33,8 +33,8 @@ class Controlled(Topic):
         return cast(Socket, self.socket)
 
     @event("close.socket")
-    async def close_socket(self, payload: int) -> None:
-        await self.socket.close(payload)
+    async def close_socket(self, payload: dict[str, int]) -> None:
+        await self.socket.close(payload["code"])
 
 
 class Lobby(Controlled, Room):

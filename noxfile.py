@@ -22,7 +22,7 @@ MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
 #: The pairs that the matrix leaves out. Each interpreter and each Django is in another one; `nox -s suite` runs all.
 LEFT_OUT = [("3.12", "5.2"), ("3.13", "5.2")]
 #: With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
-EXTRAS = "test,redis,crypto,metrics,otel,bench,upgrade"
+EXTRAS = "test,redis,crypto,metrics,otel,client,bench,upgrade"
 EVERYTHING = f".[{EXTRAS}]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
@@ -164,7 +164,8 @@ def docs(session: nox.Session) -> None:
 def samples(session: nox.Session) -> None:
     """mypy --strict and pyright, over the tutorial and the other samples of the documentation, as users run them."""
     checkers = ("mypy>=1.15", "pyright[nodejs]", "django-stubs", "ruff>=0.14")
-    install(session, ".[redis,metrics,otel]", "opentelemetry-sdk", "psycopg[binary]", "pyjwt", "pytest", *checkers)
+    others = ("opentelemetry-sdk", "psycopg[binary]", "pyjwt", "pytest")
+    install(session, ".[redis,metrics,otel,client]", *others, *checkers)
     shutil.rmtree(HERE / "build", ignore_errors=True)  # it may have files that are gone
     session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
     with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
@@ -193,15 +194,19 @@ def package(session: nox.Session) -> None:
     session.run("python", "tools/distribution.py", str(out))
     session.run("twine", "check", "--strict", *map(str, out.iterdir()))
     session.install("--force-reinstall", "--no-deps", *map(str, out.glob("*.whl")))
-    session.install(*(f"{wheel}[redis]" for wheel in out.glob("*.whl")))
+    session.install(*(f"{wheel}[redis,client]" for wheel in out.glob("*.whl")))
     session.cd(session.create_tmp())
     session.run("trio-channels", "--version")
     shutil.rmtree("newsite", ignore_errors=True)
     session.run("trio-channels", "new", "newsite")
     session.run("python", "newsite/manage.py", "check")
     session.run(
-        "python", "-c", "import trio_channels.layers.redis, trio_channels.generic.websocket as w; print(w.__file__)"
+        "python",
+        "-c",
+        "import trio_channels.client, trio_channels.layers.redis as l, trio_channels.generic.websocket; print(l)",
     )
+    there = "from importlib.resources import files; print(len(files('trio_channels').joinpath({!r}).read_bytes()))"
+    session.run("python", "-c", there.format("static/trio_channels/topics.js"))
 
 
 @nox.session

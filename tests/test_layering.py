@@ -46,6 +46,7 @@ BANDS: dict[str, str] = {
     "_threads.pool": "B",
     "_threads.thread": "B",
     "_threads.waiting": "B",
+    "client.*": "B",
     "layers.*": "B",
     "websocket": "B",
     "worker.channel": "B",
@@ -107,6 +108,7 @@ PACKAGES = {
 }
 
 BORDERS = {
+    "client.transport": {"trio_websocket"},  # an extra, imported by those that use the client
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured

@@ -39,13 +39,13 @@ class Live(Protocol):
         """Close it soon, whatever the application does. Returns whether it is not ending already."""
 
 
-_connections_of_run: trio.lowlevel.RunVar[dict[str, dict[Live, None]]] = trio.lowlevel.RunVar(
+_connections_of_run: trio.lowlevel.RunVar[dict[str, dict[Live, float]]] = trio.lowlevel.RunVar(
     "trio_channels connections"
 )
 
 
-def connections_of(kind: str) -> dict[Live, None]:
-    """The open connections of one scope type in this Trio run; each adds and removes itself."""
+def connections_of(kind: str) -> dict[Live, float]:
+    """The open connections of one scope type in this Trio run, with their beginnings; each adds and removes itself."""
     try:
         by_kind = _connections_of_run.get()
     except LookupError:
@@ -57,6 +57,11 @@ def connections_of(kind: str) -> dict[Live, None]:
 def connections() -> dict[str, int]:
     """The number of open connections in this Trio run, by scope type."""
     return {kind: len(those) for kind, those in _connections_of_run.get({}).items()}
+
+
+def begun() -> list[tuple[Live, float]]:
+    """The open connections in this Trio run, and the Trio times at which they began; a copy."""
+    return [pair for those in _connections_of_run.get({}).values() for pair in those.items()]
 
 
 def live() -> Iterator[Live]:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from ._asgi.protocol import Message
-from .exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
+from .exceptions import ChannelLayerError, ChannelLayerUnavailable
 from .layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from .layers.base import ChannelLayer
 from .layers.mailbox import Mailbox
@@ -127,7 +127,5 @@ async def _introduce(layer: ChannelLayer, mailbox: Mailbox) -> None:
         return
     try:
         await layer.track_channel(ORDERS, mailbox.name, this_run(), introduction())
-    except ChannelLayerUnavailable as error:
+    except ChannelLayerError as error:  # also a layer without presence, of which a system check warns
         logger.debug("the others could not be told of this process yet: %s", error)
-    except InvalidChannelLayerError:
-        pass  # a layer without presence: a system check says so

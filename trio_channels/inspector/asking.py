@@ -161,9 +161,11 @@ def _remember(known: dict[str, Introduction], answers: dict[str, Report]) -> lis
     """The processes that are silent, also those that only this one remembers."""
     now = trio.current_time()
     before = _silent.get({})
-    silent = {run: (process, now) for run, process in known.items() if run not in answers}
-    for run, (process, last_known) in before.items():
-        if run not in answers and run not in known and now - last_known < MEMORY:
-            silent[run] = process, last_known
+    silent = {
+        run: (process, last_known)
+        for run, (process, last_known) in before.items()
+        if run not in answers and now - last_known < MEMORY
+    }
+    silent |= {run: (process, now) for run, process in known.items() if run not in answers}
     _silent.set(silent)
     return [Silent(process, lost=run not in known) for run, (process, _) in sorted(silent.items())]

@@ -75,6 +75,7 @@ class ConnectionAdmin(_ModelAdmin):
             "group": group,
             "layer": request.GET.get("layer", ""),
             "may_act": self.has_act_permission(request),
+            "here": self._url("changelist"),
             "act_url": self._url("act"),
             **(extra_context or {}),
         }

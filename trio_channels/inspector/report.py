@@ -39,7 +39,7 @@ class Question(msgspec.Struct, frozen=True):
     """What is to be reported.
 
     Args:
-        find: text that a connection's path, route, user, client or channel name contains; "" finds all.
+        find: text that a path (without the query), route, user, client or channel name contains; "" finds all.
         group: the group of which it must be a member; "": any.
         rows: most connections of one process.
     """
@@ -211,11 +211,9 @@ def _members(group: str) -> list[tuple[str, Any]]:
 def _texts(live: Live) -> tuple[str, str, str, str, str, str]:
     """The path, route, client, user, user name and channel name of a connection."""
     scope = live.scope
-    query = mask_query(bytes(scope.get("query_string") or b"").decode("latin-1"), _conf.get("MASKED_PARAMETERS"))
-    place = scope.get("path") or scope.get("channel") or ""
     user, username = _user(live)
     return (
-        printable(f"{place}?{query}" if query else place),
+        printable(scope.get("path") or scope.get("channel") or ""),
         printable(str(scope.get("url_pattern") or getattr(live, "route", ""))),
         printable(address(scope)) if scope.get("client") else "",
         user,
@@ -241,12 +239,14 @@ def _matches(live: Live, find: str) -> bool:
 
 def _row(live: Live, since: float) -> Connection:
     path, route, client, user, username, channel = _texts(live)
+    query = bytes(live.scope.get("query_string") or b"").decode("latin-1")
+    query = printable(mask_query(query, _conf.get("MASKED_PARAMETERS")))
     mailbox = live.mailbox
     groups = [] if mailbox is None else sorted(mailbox.groups)
     return Connection(
         kind=live.scope["type"],
         number=number_of(live.scope),
-        path=path,
+        path=f"{path}?{query}" if query else path,
         route=route,
         client=client,
         user=user,

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.urls import path, re_path
 
 from trio_channels.asgi import get_asgi_application
@@ -14,6 +13,7 @@ from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import SyncConsumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
+from trio_channels.staticfiles import StaticFilesHandler
 
 
 class Room(AsyncWebsocketConsumer):
@@ -41,7 +41,7 @@ class Jobs(SyncConsumer):
 http = get_asgi_application()
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter([re_path("", ASGIStaticFilesHandler(http))]),
+        "http": URLRouter([re_path("", StaticFilesHandler(http))]),
         "websocket": AuthMiddlewareStack(URLRouter([path("room/<str:name>/", Room.as_asgi())])),
         "channel": ChannelNameRouter({"jobs": Jobs.as_asgi()}),
     }

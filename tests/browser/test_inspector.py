@@ -252,14 +252,14 @@ def test_dead_letters_are_retried(open_page: Open, site: Site) -> None:
     site.processes[2].said("(it is a dead letter now)")
     boss = open_page("boss", PAGE, server=1)
     letter = section(boss, "queues").locator("tr.letter")
-    expect(letter).to_contain_text("job.do, 1 deliveries: RuntimeError: not yet")
+    expect(letter).to_contain_text("job.do, 1 delivery: RuntimeError: not yet")
     expect(letter).not_to_contain_text("secret-of-the-job")
 
     site.marker.touch()
     letter.get_by_role("button", name="Retry…").click()
     expect(boss.get_by_text("1 dead letter of the channel jobs is sent again.")).to_be_visible()
     boss.get_by_role("button", name="Retry dead letters").click()
-    expect(boss.get_by_text("1 dead letters were sent again.")).to_be_visible()
+    expect(boss.get_by_text("1 dead letter was sent again.")).to_be_visible()
     expect(section(boss, "queues").locator("tr.letter")).to_have_count(0)
     while not site.marker.with_suffix(".done").exists():
         assert site.processes[2].process.poll() is None

@@ -17,6 +17,7 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 from django.urls import clear_url_caches
 
+from trio_channels import _orders
 from trio_channels.asgi import get_asgi_application
 from trio_channels.db import database_sync_to_async
 from trio_channels.exceptions import ChannelLayerUnavailable
@@ -69,8 +70,11 @@ class Staff:
 def template(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Path:
     """A database with the tables of the admin."""
     path = tmp_path_factory.mktemp("inspector") / "migrated.sqlite3"
-    with django_db_blocker.unblock(), override_settings(**SITE), default_database(sqlite(path)):
-        call_command("migrate", verbosity=0)
+    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock(), default_database(sqlite(path)):
+        patch.setattr(_orders, "functions", {})  # the app's start changes them
+        patch.setattr(_orders, "introduction", None)
+        with override_settings(**SITE):
+            call_command("migrate", verbosity=0)
     return path
 
 
@@ -248,14 +252,14 @@ async def test_dead_letters_are_retried(chosen: bool, actor: Staff, served: Serv
             await layer.send("jobs", {"type": "job.do", "n": n})
         await until_dead(layer, 2)
         page = (await actor.ask())[1]
-        assert "job.do, 1 deliveries: RuntimeError: not yet" in page
+        assert "job.do, 1 delivery: RuntimeError: not yet" in page
         assert "Retry all" in page
         letters = await layer.work_queue("jobs").dead_letters()
         ids = " ".join(letter.id for letter in letters[:1]) if chosen else ""
         assert (await actor.act("retry", "jobs", ids=ids))[0] == 302
         await until_dead(layer, 1 if chosen else 0)
         page = (await actor.ask())[1]
-        assert f"{1 if chosen else 2} dead letters were sent again" in page
+        assert ("1 dead letter was sent again" if chosen else "2 dead letters were sent again") in page
         worker.drain()
     assert sorted(seen[2:]) == ([letters[0].message["n"]] if chosen and letters[0].message else [1, 2])
 

@@ -43,7 +43,7 @@ def test_wrong_act_is_refused(form: dict[str, str], error: str) -> None:
         ({"kind": "retry", "target": "jobs"}, "retry all dead letters of the channel 'jobs' of the layer 'default'"),
         (
             {"kind": "retry", "target": "jobs", "ids": "1-0 2-0"},
-            "retry 2 dead letters of the channel 'jobs' of the layer 'default'",
+            "retry dead letters 1-0 2-0 of the channel 'jobs' of the layer 'default'",
         ),
         (
             {"kind": "send_group", "target": "room", "message": '{"type": "room.\\u001b[2J"}'},

@@ -53,7 +53,7 @@ class Act:
             kind = printable(str(self.message.get("type", "")))
             return f"send a message of type '{kind}' to the {to} '{target}' of the layer '{self.layer}'"
         if self.kind == "retry":
-            letters = f"{len(self.ids)} dead letters" if self.ids else "all dead letters"
+            letters = f"dead letters {' '.join(self.ids)}" if self.ids else "all dead letters"
             return f"retry {letters} of the channel '{target}' of the layer '{self.layer}'"
         what = "the connection" if self.kind == "close_channel" else "all connections of the user"
         return f"close {what} '{target}' with {self.code}"
@@ -80,7 +80,7 @@ class Act:
                 await close_user(self.target, self.code, self.reason)
                 return "All connections of the user are being closed."
         count = await channel_layers[self.layer].work_queue(self.target).requeue(*self.ids)
-        return f"{count} dead letters were sent again."
+        return f"{count} dead letter{' was' if count == 1 else 's were'} sent again."
 
 
 def log(user: Any, act: Act, failure: Exception | None = None) -> None:

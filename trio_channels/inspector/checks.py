@@ -9,13 +9,13 @@ from django.core import checks
 from django.core.checks import CheckMessage
 
 from ..checks import TAG, listed
-from ..layers import channel_layers
+from ..layers import DEFAULT_CHANNEL_LAYER, channel_layers
 from ..layers.presence.interface import PresenceMethods
 
 
 def installed() -> Iterator[CheckMessage]:
     """E026: ``trio_channels``, which has the command, is not installed."""
-    if not apps.is_installed("trio_channels"):
+    if apps.is_installed("trio_channels.inspector") and not apps.is_installed("trio_channels"):
         yield checks.Error(
             "trio_channels.inspector is in INSTALLED_APPS, and trio_channels is not.",
             hint="Add 'trio_channels' to INSTALLED_APPS.",
@@ -25,8 +25,10 @@ def installed() -> Iterator[CheckMessage]:
 
 def layer() -> Iterator[CheckMessage]:
     """W027: a layer that does not know which processes there are."""
-    alias = next(iter(sorted(channel_layers.configs, key=lambda name: name != "default")), None)
-    if alias is not None and type(channel_layers.make_backend(alias)).presence is PresenceMethods.presence:
+    if not apps.is_installed("trio_channels.inspector") or not channel_layers.configs:
+        return
+    alias = min(channel_layers.configs, key=lambda name: name != DEFAULT_CHANNEL_LAYER)  # as for orders
+    if type(channel_layers.make_backend(alias)).presence is PresenceMethods.presence:
         yield checks.Warning(
             f"CHANNEL_LAYERS[{alias!r}] has no presence: the inspector cannot tell which processes do not answer.",
             hint="Use 'trio_channels.layers.redis.RedisStreamsChannelLayer'.",

@@ -28,8 +28,8 @@ logger = logging.getLogger("trio_channels.closing")
 #: Seconds for which the start of a process waits until Redis knows of it.
 JOINING = 1.0
 
-#: A function that obeys an order at once; the nursery is for a task that goes on with it.
-Function = Callable[[Message, trio.Nursery], None]
+#: A function that obeys an order at once. It gets the layer that has brought it, and a nursery for a task that goes on.
+Function = Callable[[Message, ChannelLayer, trio.Nursery], None]
 
 #: Type of an order -> the function that obeys it.
 functions: dict[str, Function] = {}
@@ -97,7 +97,7 @@ async def _hear_until_broken(layer: ChannelLayer, nursery: trio.Nursery, task_st
     def offer(envelope: Envelope) -> bool:
         function = functions.get(str(envelope.message.get("type")))
         if function is not None and envelope.message.get("from") != me:
-            function(envelope.message, nursery)
+            function(envelope.message, layer, nursery)
         return True
 
     def note_gaps() -> None:

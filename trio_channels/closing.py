@@ -27,11 +27,12 @@ import trio
 
 from ._asgi.close_codes import may_be_sent
 from ._asgi.protocol import Message
-from ._connection.registry import Live, live, primary_key
+from ._connection.registry import Live, having, live, primary_key
 from ._limits import Rule
 from ._orders import functions, orders_layer, this_run
 from ._orders import orders as orders  # from here, so that a process that hears orders knows this one
 from .layers import channel_layers
+from .layers.base import ChannelLayer
 from .layers.names import ORDERS as ORDERS
 from .layers.names import check_channel_name, check_group_name
 
@@ -161,13 +162,7 @@ def _meant(order: Message) -> Iterator[Live]:
         return (connection for connection in live() if _is_of_session(connection, order["session"]))
     names: dict[str, Any] = {key: order[key] for key in ("channel", "group") if isinstance(order.get(key), str)}
     mailboxes = [mailbox for layer in channel_layers.backends.values() for mailbox in layer.mailboxes_here(**names)]
-    owned = {id(mailbox) for mailbox in mailboxes}
-    subscribers = [mailbox.subscriber for mailbox in mailboxes if mailbox.subscriber is not None]
-    return (
-        connection
-        for connection in live()
-        if id(connection.mailbox) in owned or any(connection.has_task(task) for task in subscribers)
-    )
+    return filter(having(mailboxes), live())
 
 
 def _is_of_user(connection: Live, key: object) -> bool:
@@ -180,7 +175,7 @@ def _is_of_session(connection: Live, digest: object) -> bool:
     return key is not None and primary_key(connection.user) is not None and _digest(key) == digest
 
 
-def _obey_other(order: Message, _nursery: trio.Nursery) -> None:
+def _obey_other(order: Message, _layer: ChannelLayer, _nursery: trio.Nursery) -> None:
     _obey(order)
 
 

@@ -157,11 +157,12 @@ def test_silent_processes_and_queues_are_in_the_table() -> None:
         [Report(Introduction("y", 12, "web2", "server", 1.0), figures, [], 0, [], 0, [])],
         [Silent(stopped, lost=True)],
         [Queue("default", "jobs", 5, 2, [], 1, 1), Queue("default", "images", None, None, [], 0, 0)],
-        True,
-        "",
+        False,
+        "The layer is away.",
     )
     text = render(seen, rows=5, width=60)
     assert "1 process answered, 1 did not" in text
+    assert "The layer is away." in text
     assert "4711  web1  worker  did not answer, forgotten by the layer" in text
     assert "jobs    default  5" in text
     assert "images  default  ?" in text

@@ -25,6 +25,7 @@ from trio_channels.layers.presence.interface import PresenceMethods
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 from trio_channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from trio_channels.testing import WebsocketCommunicator
+from trio_channels.websocket import WebSocket, websocket
 from trio_channels.worker import Worker
 
 from ..ports import free_port
@@ -220,12 +221,12 @@ async def test_malformed_question_is_logged(
 
 
 async def test_malformed_answer_and_introduction_are_ignored(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    def answer(message: dict[str, Any], nursery: trio.Nursery) -> None:
-        nursery.start_soon(answer_twice, message, nursery)
+    def answer(message: dict[str, Any], layer: ChannelLayer, nursery: trio.Nursery) -> None:
+        nursery.start_soon(answer_twice, message, layer, nursery)
 
-    async def answer_twice(message: dict[str, Any], nursery: trio.Nursery) -> None:
-        await channel_layers["default"].send(message["reply"], {"type": "x", "report": {"process": 3}})
-        genuine(message, nursery)
+    async def answer_twice(message: dict[str, Any], layer: ChannelLayer, nursery: trio.Nursery) -> None:
+        await layer.send(message["reply"], {"type": "x", "report": {"process": 3}})
+        genuine(message, layer, nursery)
 
     genuine = _orders.functions[ASK]
     _orders.functions[ASK] = answer
@@ -307,6 +308,21 @@ async def test_groups_of_one_connection_are_limited(default_layer: Callable[[Cha
     ((_, row),) = seen.connections
     assert (len(row.groups), row.more_groups) == (20, 11)
     assert seen.reports[0].all_groups == 31
+
+
+async def test_connection_with_a_subscriber_is_a_member(served: Served) -> None:
+    @websocket
+    async def endpoint(ws: WebSocket) -> None:
+        async with channel_layers["default"].subscribe("news"):
+            await ws.accept()
+            await trio.sleep_forever()
+
+    async with served(), WebsocketCommunicator(endpoint, "/news/") as ws, client() as other:
+        await ws.connect()
+        await other.connect()
+        seen = await overview(Question(group="news"))
+        assert [row.path for _, row in seen.connections] == ["/news/"]
+        assert seen.groups == [("default", "news", 1, 1)]
 
 
 async def test_cancelled_question_leaves_nothing(served: Served) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 import trio
@@ -69,6 +69,17 @@ def live() -> Iterator[Live]:
     for kind, those in _connections_of_run.get({}).items():
         if kind in ("http", "websocket"):
             yield from those
+
+
+def having(mailboxes: Collection[Any]) -> Callable[[Live], bool]:
+    """Whether a connection has one of these mailboxes, or a task that subscribes with one."""
+    owned = {id(mailbox) for mailbox in mailboxes}
+    subscribers = [mailbox.subscriber for mailbox in mailboxes if mailbox.subscriber is not None]
+
+    def has_one(connection: Live) -> bool:
+        return id(connection.mailbox) in owned or any(connection.has_task(task) for task in subscribers)
+
+    return has_one
 
 
 def belongs_to(task: trio.lowlevel.Task | None, nursery: trio.Nursery | None) -> bool:

@@ -11,6 +11,7 @@ import trio
 from .. import _orders
 from .._asgi.protocol import Message
 from ..exceptions import ChannelLayerError
+from ..layers.base import ChannelLayer
 from .report import Question, introduction, report
 
 logger = logging.getLogger("trio_channels.inspector")
@@ -30,22 +31,19 @@ def _introduce() -> dict[str, Any]:
     return introduced
 
 
-def _hear(message: Message, nursery: trio.Nursery) -> None:
+def _hear(message: Message, layer: ChannelLayer, nursery: trio.Nursery) -> None:
     try:
         question, reply = msgspec.convert(message["question"], Question), msgspec.convert(message["reply"], str)
     except (KeyError, msgspec.ValidationError) as error:
         logger.warning("a question about connections is malformed, and is ignored: %s", error)
         return
-    nursery.start_soon(_answer, question, reply)
+    nursery.start_soon(_answer, layer, question, reply)
 
 
-async def _answer(question: Question, reply: str) -> None:
+async def _answer(layer: ChannelLayer, question: Question, reply: str) -> None:
     """Answer. Cancellation: the answer may not arrive."""
-    layer = _orders.orders_layer()
     try:
-        answer = msgspec.to_builtins(await report(question))
-        if layer is not None:
-            await layer.send(reply, {"type": ANSWER, "report": answer})
+        await layer.send(reply, {"type": ANSWER, "report": msgspec.to_builtins(await report(question))})
     except ChannelLayerError as error:  # the one that asked has gone, or finds this process silent
         logger.debug("a question could not be answered: %s", error)
     except Exception:  # the server goes on

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ import trio
 from .. import _conf
 from .._asgi.masking import mask_query
 from .._asgi.protocol import address
-from .._connection.registry import Live, begun, primary_key
+from .._connection.registry import Live, begun, having, primary_key
 from .._orders import role_of_run, this_run
 from ..health import HealthApplication
 from ..layers import DEFAULT_CHANNEL_LAYER, channel_layers
@@ -153,14 +154,13 @@ def introduction() -> Introduction:
 
 async def report(question: Question) -> Report:
     """The report of this Trio run. Cancellation: at any time."""
-    connections = begun()
-    wanted = {id(mailbox): alias for alias, mailbox in _members(question.group)} if question.group else None
+    is_member = having([mailbox for _, layer in _layers() for mailbox in layer.mailboxes_here(group=question.group)])
     rows: list[Connection] = []
     found = 0
-    for number, (live, since) in enumerate(connections):
+    for number, (live, since) in enumerate(begun()):
         if number % PART == 0:
             await trio.lowlevel.checkpoint()
-        if wanted is not None and id(live.mailbox) not in wanted:
+        if question.group and not is_member(live):
             continue
         if question.find and not _matches(live, question.find):
             continue
@@ -168,18 +168,17 @@ async def report(question: Question) -> Report:
         if len(rows) < question.rows:
             rows.append(_row(live, since))
     groups = [
-        Group(alias, name, members)
+        (-members, name, alias)
         for alias, layer in _layers()
         for name, members in layer.groups_here().items()
         if question.find in name and question.group in ("", name)
     ]
-    groups.sort(key=lambda group: (-group.members, group.name))
     return Report(
         introduction(),
         HealthApplication().report(),
         rows,
         found,
-        groups[:MOST_GROUPS],
+        [Group(alias, name, -members) for members, name, alias in nsmallest(MOST_GROUPS, groups)],
         len(groups),
         [
             WorkerReport(alias_of(worker.layer), channel, seen.running, seen.handled, seen.failed, seen.dead)
@@ -202,10 +201,6 @@ def alias_of(wanted: ChannelLayer) -> str:
 
 def _layers() -> list[tuple[str, ChannelLayer]]:
     return list(channel_layers.backends.items())
-
-
-def _members(group: str) -> list[tuple[str, Any]]:
-    return [(alias, mailbox) for alias, layer in _layers() for mailbox in layer.mailboxes_here(group=group)]
 
 
 def _texts(live: Live) -> tuple[str, str, str, str, str, str]:

@@ -106,6 +106,8 @@ SETTINGS: dict[str, _Setting] = {
     "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),
     "RELAY_ATTEMPTS": _Setting(5, _up_to(10_000)),  # the database counts up to 32,767
     "RELAY_RETENTION": _Setting(604_800.0, _seconds(0)),
+    "INSPECTOR_TIMEOUT": _Setting(1.0, SECONDS),
+    "INSPECTOR_CONNECTIONS": _Setting(200, _up_to(10_000)),  # an answer is one message
 }
 
 

@@ -1,0 +1,67 @@
+"""Packages for Channels, unchanged: ``channels`` and ``channels_redis`` import as this package.
+
+:func:`install`, or the setting ``CHANNELS_ALIAS``, makes it so; without one of them nothing changes. The rules:
+
+- ``import channels...`` gives modules with Channels' names, whose objects are those of ``trio_channels``. A name that
+  has no counterpart raises an error that says what replaces it.
+- A consumer whose class comes from such a module runs on asyncio, in a loop inside of Trio: its package was written for
+  that. Its tasks end with its connection. A consumer whose class comes from ``trio_channels`` stays on Trio.
+- The layers, the database functions, the log-in functions and the communicators of those modules can be called from
+  both.
+
+It needs the extra ``compat``, which is trio-asyncio.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import PathFinder
+
+from .._connection.census import AsyncioStatistics, asyncio_statistics
+from ..exceptions import ConfigurationError
+from . import alias
+
+__all__ = ["AsyncioStatistics", "asyncio_statistics", "install", "installed"]
+
+_PACKAGES = ("channels", "channels_redis")
+
+
+def install(*, shadow: bool = False) -> None:
+    """Make ``channels`` and ``channels_redis`` import as this package; idempotent.
+
+    Call it before anything imports them: at the top of the settings, or by the setting ``CHANNELS_ALIAS``.
+
+    Args:
+        shadow: whether to go on if Channels itself is installed. Its modules are not imported then.
+
+    Raises:
+        ConfigurationError: the extra is not installed; or Channels is installed, or imported already.
+    """
+    if installed():
+        return
+    for package in _PACKAGES:
+        if package in sys.modules:
+            raise ConfigurationError(
+                f"expected to give the name {package!r} to trio_channels.compat; it is imported already, from "
+                f"{getattr(sys.modules[package], '__file__', None)}. Call trio_channels.compat.install() earlier: at "
+                f"the top of the settings"
+            )
+        found = PathFinder.find_spec(package)
+        if found is not None and not shadow:
+            raise ConfigurationError(
+                f"expected to give the name {package!r} to trio_channels.compat; it is installed, in {found.origin}. "
+                f"Uninstall it, or hide it: set TRIO_CHANNELS['CHANNELS_ALIAS'] to 'shadow'"
+            )
+    try:
+        from . import crossing
+    except ImportError as error:
+        raise ConfigurationError(
+            f"trio_channels.compat needs trio-asyncio: pip install 'trio-channels[compat]' ({error})"
+        ) from error
+    crossing.prepare()
+    sys.meta_path.insert(0, alias.FINDER)
+
+
+def installed() -> bool:
+    """Whether ``channels`` imports as this package."""
+    return alias.FINDER in sys.meta_path

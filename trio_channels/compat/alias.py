@@ -97,7 +97,9 @@ class _Finder(MetaPathFinder, Loader):
         def look_up(name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(f"module {here!r} has no attribute {name!r}")
-            found = find(here, name)
+            submodule = f"{here}.{name}"
+            known = submodule in _PACKAGES or submodule in names.defined()
+            found = importlib.import_module(submodule) if known else find(here, name)
             module.__dict__[name] = found
             return found
 

@@ -135,6 +135,14 @@ async def enter_loop() -> Any:
     return loop
 
 
+def adopt_loop(loop: Any) -> None:
+    """Make a loop of somebody else that of the Trio run, in which it lasts to the end."""
+    opened = trio.Event()
+    opened.set()
+    _opened.set(opened)
+    _loop_of_run.set(loop)
+
+
 async def _keep_loop(opened: trio.Event) -> None:
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_log)
@@ -156,6 +164,9 @@ async def call_asyncio(function: Callable[..., Awaitable[T]], *args: Any, **kwar
 
     Cancellation: cancels the asyncio function, and waits for its end.
     """
+    loop: Any = trio_asyncio.current_loop.get()
+    if not loop.is_running():  # nothing would ever end the call
+        raise RuntimeError(f"the asyncio loop of {getattr(function, '__qualname__', function)} has ended")
     try:
         result: T = await trio_asyncio.aio_as_trio(function)(*args, **kwargs)
         return result

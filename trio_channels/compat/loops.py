@@ -8,10 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import sniffio
+import trio
 import trio_asyncio._loop
 from trio_asyncio._sync import SyncTrioEventLoop
 
+from . import crossing
+
 _asyncio: Any = sys.modules["asyncio"]
+
+#: Seconds that the tasks which a test has left may take to end.
+GRACE = 2.0
 
 
 @contextmanager
@@ -30,6 +36,22 @@ class LoopOnTrio(SyncTrioEventLoop):  # type: ignore[misc]
     def __init__(self) -> None:
         with _in_trio():
             super().__init__()
+
+    async def _main_loop_init(self, nursery: Any) -> None:
+        await super()._main_loop_init(nursery)
+        crossing.adopt_loop(self)
+
+    async def _main_loop_exit(self) -> None:
+        """End what the test has left, while the loop can still run it."""
+        tasks = _asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        self._loop_running = True
+        with trio.move_on_after(GRACE):
+            while not all(task.done() for task in tasks):
+                await self._main_loop_one()
+        self._loop_running = False
+        await super()._main_loop_exit()
 
     def _SyncTrioEventLoop__run_in_greenlet(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: N802
         with _in_trio():

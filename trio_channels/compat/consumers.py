@@ -48,7 +48,7 @@ class AsyncConsumer(TrioConsumer):
         super().__init_subclass__(**kwargs)
         own = vars(cls).get("__call__")
         if own is not None and not cls.__module__.startswith("trio_channels."):
-            cls.__call__ = _written_for_asyncio(own)  # type: ignore[method-assign]
+            cls.__call__ = _written_for_asyncio(own)  # type: ignore[method-assign, assignment]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one connection, called from Trio or from asyncio code. Raises and cancellation: as any consumer's."""

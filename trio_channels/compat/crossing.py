@@ -122,8 +122,9 @@ async def enter_loop() -> Any:
     """
     loop: Any = trio_asyncio.current_loop.get()
     if loop is None or loop.is_closed():
-        opened = _opened.get(None)
-        if opened is None:
+        try:
+            opened = _opened.get()
+        except LookupError:
             opened = trio.Event()
             _opened.set(opened)
             trio.lowlevel.spawn_system_task(_keep_loop, opened, name="asyncio loop of trio_channels.compat")

@@ -34,7 +34,7 @@ class LayerForAsyncio:
             setattr(self, name, value)
         return value
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._layer)  # isinstance() sees the layer
 

@@ -17,4 +17,4 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
     use_for_all()
 
 
-install()
+install(shadow=True)  # the plugin was asked for by name

@@ -75,8 +75,6 @@ class _Finder(MetaPathFinder, Loader):
         if fullname.partition(".")[0] not in ("channels", "channels_redis"):
             return None
         if fullname not in _PACKAGES and fullname not in names.defined():
-            if why := names.why_missing(fullname):
-                raise ModuleNotFoundError(f"trio_channels.compat has no {fullname}. {why}", name=fullname)
             raise ModuleNotFoundError(
                 f"No module named {fullname!r}: trio_channels.compat has the public modules of Channels only",
                 name=fullname,

@@ -23,7 +23,6 @@ from .crossing import (
     for_asyncio,
     for_trio,
     on_asyncio,
-    two_flavoured,
 )
 
 logger = logging.getLogger("trio_channels.compat")

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import trio
 
 from .. import testing
-from .._asgi.protocol import ASGIApplication, Receive, Scope, Send
-from .consumers import run_on_asyncio
 from .crossing import call_trio, on_asyncio
 
 C = TypeVar("C", bound=testing.ApplicationCommunicator)

@@ -1,6 +1,5 @@
 """The client that the tests of djangochannelsrestframework import."""
 
-import asyncio
 from contextlib import asynccontextmanager
 
 from channels.testing import WebsocketCommunicator
@@ -15,7 +14,7 @@ class Communicator(WebsocketCommunicator):
         while True:
             try:
                 messages.append(await self.receive_json_from(timeout=timeout))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return messages
 
 

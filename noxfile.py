@@ -205,9 +205,8 @@ def compat(session: nox.Session) -> None:
     install(session, "-e", ".[test,compat]", *(folder / "requirements.txt").read_text().split())
     # They would bring Channels itself.
     session.install("--no-deps", *(folder / "packages.txt").read_text().split())
-    session.run(
-        "python", "-m", "pytest", "-q", "-p", "no:asyncio", "tests/compat/packages/test_served.py", *session.posargs
-    )
+    ours = "tests/compat/packages/test_served.py"
+    session.run("python", "-m", "pytest", "-q", "-p", "no:asyncio", ours, *session.posargs)
     # The source distribution of one has its tests, but not the settings, models and client that they import.
     sources = Path(session.create_tmp()) / "sources"
     shutil.rmtree(sources, ignore_errors=True)

@@ -15,13 +15,27 @@ It needs the extra ``compat``, which is trio-asyncio.
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from importlib.machinery import PathFinder
+from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
 
+from .._asgi.protocol import ASGIApplication, Receive, Scope, Send
 from .._connection.census import AsyncioStatistics, asyncio_statistics
 from ..exceptions import ConfigurationError
 from . import alias
 
-__all__ = ["AsyncioStatistics", "asyncio_statistics", "install", "installed"]
+__all__ = [
+    "AsyncioStatistics",
+    "asyncio_application",
+    "asyncio_statistics",
+    "call_asyncio",
+    "install",
+    "installed",
+]
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 _PACKAGES = ("channels", "channels_redis")
 
@@ -52,16 +66,56 @@ def install(*, shadow: bool = False) -> None:
                 f"expected to give the name {package!r} to trio_channels.compat; it is installed, in {found.origin}. "
                 f"Uninstall it, or hide it: set TRIO_CHANNELS['CHANNELS_ALIAS'] to 'shadow'"
             )
-    try:
-        from . import crossing
-    except ImportError as error:
-        raise ConfigurationError(
-            f"trio_channels.compat needs trio-asyncio: pip install 'trio-channels[compat]' ({error})"
-        ) from error
-    crossing.prepare()
+    _crossing()
     sys.meta_path.insert(0, alias.FINDER)
 
 
 def installed() -> bool:
     """Whether ``channels`` imports as this package."""
     return alias.FINDER in sys.meta_path
+
+
+async def call_asyncio(function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that is written for asyncio, from a Trio task.
+
+    It runs in the asyncio loop of this Trio run, which all calls and connections share: sessions and pools of a library
+    can be kept. The loop is opened by the first call, and ends with the Trio run. :func:`install` is not needed.
+
+    Raises:
+        ConfigurationError: the extra ``compat`` is not installed.
+        RuntimeError: asyncio code has cancelled the call; or the loop has ended.
+
+    Cancellation: cancels the asyncio function, and waits for its end.
+    """
+    crossing = _crossing()
+    await crossing.enter_loop()
+    result: T = await crossing.call_asyncio(function, *args, **kwargs)
+    return result
+
+
+def asyncio_application(application: ASGIApplication) -> ASGIApplication:
+    """Make an ASGI application for Trio of one that is written for asyncio; its tasks end with it.
+
+    Raises:
+        ConfigurationError: the extra ``compat`` is not installed.
+    """
+    _crossing()
+    from .consumers import run_on_asyncio
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> Any:
+        return await run_on_asyncio(application, scope, receive, send)
+
+    return run
+
+
+def _crossing() -> ModuleType:
+    try:
+        from . import crossing
+    except ImportError as error:
+        raise ConfigurationError(
+            f"trio_channels.compat needs trio-asyncio: pip install 'trio-channels[compat]' ({error})"
+        ) from error
+    from . import threads
+
+    threads.patch()
+    return crossing

@@ -48,13 +48,9 @@ def on_asyncio() -> bool:
     return sniffio.thread_local.name == "asyncio"
 
 
-def prepare() -> None:
-    """Leave all other loops of asyncio as they are: importing trio-asyncio has replaced the kind that is made."""
-    from . import threads
-
-    fallback: Any = trio_asyncio._loop._FakedPolicy
-    fallback.policy = trio_asyncio._loop._original_policy
-    threads.patch()
+#: The kind of loop that is made outside of a Trio run. Importing trio-asyncio has replaced it: this brings it back.
+_policy: Any = trio_asyncio._loop._FakedPolicy
+_policy.policy = trio_asyncio._loop._original_policy
 
 
 class TaskTree:
@@ -170,9 +166,9 @@ async def call_asyncio(function: Callable[..., Awaitable[T]], *args: Any, **kwar
         raise RuntimeError(f"the asyncio loop of {getattr(function, '__qualname__', function)} has ended")
     try:
         result: T = await trio_asyncio.aio_as_trio(function)(*args, **kwargs)
-        return result
     except _asyncio.CancelledError as error:  # of Trio's cancellation, trio-asyncio makes Trio's exception
         raise RuntimeError(f"asyncio code cancelled {getattr(function, '__qualname__', function)}") from error
+    return result
 
 
 async def call_trio(function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:

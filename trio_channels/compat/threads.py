@@ -68,9 +68,9 @@ _PATCHES = (
 )
 
 
+@functools.cache
 def patch() -> None:
-    """Replace the three functions, over the bridge."""
+    """Replace the three functions, over the bridge; idempotent."""
     bridge.install()
     for each in _PATCHES:
-        replacement = each.make(getattr(each.owner, each.name))
-        setattr(each.owner, each.name, replacement)
+        setattr(each.owner, each.name, each.make(getattr(each.owner, each.name)))

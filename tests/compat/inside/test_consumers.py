@@ -81,8 +81,8 @@ async def test_cancelled_connection_cancels_its_handler() -> None:
 
     class Waiting(channels.generic.websocket.AsyncWebsocketConsumer):
         async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
-            await self.send("waiting")
             try:
+                await self.send("waiting")
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 seen.append("cancelled")
@@ -107,7 +107,7 @@ async def test_task_that_ignores_its_cancellation_is_given_up(caplog: pytest.Log
 
         async def connect(self) -> None:
             await self.accept()
-            asyncio.create_task(self.stay(), name="stubborn")
+            self.task = asyncio.create_task(self.stay(), name="stubborn")
             await asyncio.sleep(0)
 
         async def stay(self) -> None:
@@ -133,11 +133,11 @@ async def test_error_of_a_handler_ends_the_connection() -> None:
         async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
             raise ValueError(text_data)
 
+    client = WebsocketCommunicator(Failing.as_asgi(), "/")
+    await client.connect()
+    await client.send_to("broken")
     with pytest.raises(ValueError, match="broken") as raised:
-        async with WebsocketCommunicator(Failing.as_asgi(), "/") as client:
-            await client.connect()
-            await client.send_to("broken")
-            await client.wait()
+        await client.wait()
     assert "in the handler of 'websocket.receive'" in raised.value.__notes__
 
 
@@ -164,11 +164,11 @@ async def test_handler_that_asyncio_cancels_fails() -> None:
             asyncio.current_task().cancel()  # type: ignore[union-attr]
             await asyncio.sleep(0)
 
-    with pytest.raises(RuntimeError, match="^asyncio code cancelled "):
-        async with WebsocketCommunicator(Cancelling.as_asgi(), "/") as client:
-            await client.connect()
-            await client.send_to("")
-            await client.wait()
+    client = WebsocketCommunicator(Cancelling.as_asgi(), "/")
+    await client.connect()
+    await client.send_to("")
+    with pytest.raises(RuntimeError, match=r"^asyncio code cancelled "):
+        await client.wait()
 
 
 async def test_start_soon_starts_an_asyncio_function() -> None:

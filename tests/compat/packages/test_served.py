@@ -53,7 +53,7 @@ async def test_subscription_of_django_channels_graphql_ws() -> None:
             for client in (ada, grace):
                 assert (await ask(client, type="connection_init", payload={}))["type"] == "connection_ack"
             await subscribe(ada, "1", 'subscription { newMessage(room: "tea") { text } }')
-            # Its subscriptions begin without a word to the client; the second answer comes after the first is dealt with.
+            # Its subscriptions begin without a word to the client; the second answer comes after that.
             await subscribe(ada, "2", "query { value }")
             assert json.loads(await ada.get_message())["id"] == "2"
             assert json.loads(await ada.get_message()) == {"id": "2", "type": "complete"}

@@ -46,7 +46,7 @@ def test_installed_channels_is_not_hidden(package: str, tmp_path: Path, monkeypa
     other = {"channels": "channels_redis", "channels_redis": "channels"}[package]
     find = compat.PathFinder.find_spec
     hidden = {other}
-    monkeypatch.setattr(compat.PathFinder, "find_spec", lambda name, *_: None if name in hidden else find(name))
+    monkeypatch.setattr(compat.PathFinder, "find_spec", lambda name, *_, **more: None if name in hidden else find(name, *_, **more))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=rf"give the name '{package}' .* installed, in .*{package}.py"):
         compat.install()
@@ -77,7 +77,9 @@ from django.conf import settings
 find = importlib.machinery.PathFinder.find_spec
 if {value} == True:  # as if Channels was not installed
     absent = ("channels", "channels_redis")
-    importlib.machinery.PathFinder.find_spec = lambda name, *more: None if name in absent else find(name, *more)
+    importlib.machinery.PathFinder.find_spec = lambda name, *_, **more: (
+        None if name in absent else find(name, *_, **more)
+    )
 settings.configure(INSTALLED_APPS=["trio_channels"], TRIO_CHANNELS={{"CHANNELS_ALIAS": {value}}})
 django.setup()
 from trio_channels import compat

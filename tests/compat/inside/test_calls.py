@@ -60,7 +60,7 @@ async def test_error_of_the_function_is_raised() -> None:
     async def fail() -> None:
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="^no$"):
+    with pytest.raises(ValueError, match=r"^no$"):
         await call_asyncio(fail)
 
 

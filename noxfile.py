@@ -80,7 +80,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts. It takes most of an hour."""
-    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "clients", "faults"]:
+    others = ["docs", "samples", "package", "packages", "compat", "peers", "browser", "clients", "faults"]
+    for name in [*SUITES, *BRIDGES, *others]:
         session.notify(name)
 
 

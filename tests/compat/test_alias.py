@@ -46,7 +46,9 @@ def test_installed_channels_is_not_hidden(package: str, tmp_path: Path, monkeypa
     other = {"channels": "channels_redis", "channels_redis": "channels"}[package]
     find = compat.PathFinder.find_spec
     hidden = {other}
-    monkeypatch.setattr(compat.PathFinder, "find_spec", lambda name, *_, **more: None if name in hidden else find(name, *_, **more))
+    monkeypatch.setattr(
+        compat.PathFinder, "find_spec", lambda name, *_, **more: None if name in hidden else find(name, *_, **more)
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=rf"give the name '{package}' .* installed, in .*{package}.py"):
         compat.install()

@@ -9,12 +9,11 @@ from __future__ import annotations
 import pytest
 
 from . import install
-from .loops import use_for_all
 
 
-def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001
-    """Install the alias, before Django's settings and any conftest are imported."""
+def pytest_addoption(parser: pytest.Parser) -> None:  # noqa: ARG001
+    """Install the alias. pytest calls this as soon as it has the plugin: before any settings and any conftest."""
+    install(shadow=True)  # the plugin was asked for by name
+    from .loops import use_for_all
+
     use_for_all()
-
-
-install(shadow=True)  # the plugin was asked for by name

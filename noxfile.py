@@ -22,7 +22,7 @@ MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
 #: The pairs that the matrix leaves out. Each interpreter and each Django is in another one; `nox -s suite` runs all.
 LEFT_OUT = [("3.12", "5.2"), ("3.13", "5.2")]
 #: With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
-EXTRAS = "test,redis,crypto,metrics,otel,client,bench,upgrade"
+EXTRAS = "test,redis,crypto,metrics,otel,client,bench,upgrade,compat"
 EVERYTHING = f".[{EXTRAS}]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
@@ -80,7 +80,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts. It takes most of an hour."""
-    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "clients", "faults"]:
+    others = ["docs", "samples", "package", "packages", "compat", "peers", "browser", "clients", "faults"]
+    for name in [*SUITES, *BRIDGES, *others]:
         session.notify(name)
 
 
@@ -215,6 +216,30 @@ def packages(session: nox.Session) -> None:
     wanted = (HERE / "tests" / "packages" / "requirements.txt").read_text().split()
     install(session, "-e", ".[test,redis]", *wanted)
     session.run("python", "-m", "pytest", *SIDE_BY_SIDE, "tests/packages", *session.posargs)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Packages for Channels, unchanged, by the compatibility package: as installed from the index, without Channels."""
+    folder = HERE / "tests" / "compat" / "packages"
+    install(session, "-e", ".[test,compat]", *(folder / "requirements.txt").read_text().split())
+    # They would bring Channels itself.
+    session.install("--no-deps", *(folder / "packages.txt").read_text().split())
+    ours = "tests/compat/packages/test_served.py"
+    session.run("python", "-m", "pytest", "-q", "-p", "no:asyncio", ours, *session.posargs)
+    # The source distribution of one has its tests, but not the settings, models and client that they import.
+    sources = Path(session.create_tmp()) / "sources"
+    shutil.rmtree(sources, ignore_errors=True)
+    wanted = next(line for line in (folder / "packages.txt").read_text().split() if line.startswith("djangochannelsr"))
+    options = ("-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+    session.run("pip", "download", *options, "-d", str(sources), wanted, silent=True)
+    for archive in sources.glob("*.tar.gz"):
+        shutil.unpack_archive(archive, sources)
+    (unpacked,) = sources.glob("djangochannelsrestframework-*/")
+    shutil.copytree(folder / "rest_framework", unpacked / "tests", dirs_exist_ok=True)
+    session.chdir(unpacked)
+    plugins = ("-p", "trio_channels.compat.pytest_plugin", "-p", "no:trio")
+    session.run("python", "-m", "pytest", "-q", "-c", "tests/pytest.ini", *plugins, "tests")
 
 
 @nox.session

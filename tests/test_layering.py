@@ -30,6 +30,8 @@ BANDS: dict[str, str] = {
     "exceptions": "A",
     "layers.names": "A",
     "log": "A",
+    "compat.alias": "A",
+    "compat.names": "A",
     "middleware": "A",
     "proxy_headers": "A",
     "utils": "A",
@@ -64,6 +66,7 @@ BANDS: dict[str, str] = {
     "bridge.*": "C",
     "checks": "C",
     "closing": "C",
+    "compat.*": "C",
     "consumer": "C",
     "consumer.base": "C",
     "consumer.groups": "C",
@@ -136,6 +139,10 @@ BORDERS = {
             *("qualified", "queues", "settings", "source"),
         )
     },
+    # An extra, imported by compat.install() and by the modules that stand for those of Channels.
+    "compat.crossing": {"trio_asyncio"},
+    "compat.loops": {"trio_asyncio"},
+    "compat.pytest_plugin": {"pytest"},
     "tracing": {"opentelemetry"},  # an extra, imported when tracing is enabled
 }
 

@@ -66,10 +66,11 @@ class Parts:
         except* trio.Cancelled:
             if self._failure is None:
                 raise
-        # Raised here, where no nursery puts it into a group.
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            try:
+                raise self._failure  # here, where no nursery puts it into a group
+            finally:
+                self._failure = None  # its traceback refers to this frame
 
     async def _make(self) -> None:
         try:

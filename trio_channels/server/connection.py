@@ -169,9 +169,13 @@ class ServerConnection(Writer):
             if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    return self._noted(self._transport.receive_nowait(self._most))
+                    data = self._transport.receive_nowait(self._most)
                 except trio.WouldBlock:
                     self._immediate = 0
+                else:
+                    self._more = len(data) == self._most
+                    self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
+                    return data
             timed = self.frames_to is None and not self._closing
             if timed:
                 self._expected_at = trio.current_time()
@@ -179,7 +183,10 @@ class ServerConnection(Writer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = self._noted(await self._transport.receive_when_readable(self._most))
+                    data = await self._transport.receive_when_readable(self._most)
+                    # After a read that was not full the next one waits at once: a try would be in vain.
+                    self._more = len(data) == self._most
+                    self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:
@@ -192,12 +199,6 @@ class ServerConnection(Writer):
         except BROKEN as error:
             self._note(error)
             return b""
-        return data
-
-    def _noted(self, data: bytes) -> bytes:
-        """After a read that was not full the next one waits at once: a try would be in vain."""
-        self._more = len(data) >= self._most
-        self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
         return data
 
     def _expect(self, now: float) -> None:

@@ -9,7 +9,7 @@ DATABASES = {"default": json.loads(os.environ["OUTBOX_DATABASE"])}
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer",
-        "CONFIG": {"hosts": [os.environ["OUTBOX_REDIS"]]},
+        "CONFIG": {"hosts": [os.environ["OUTBOX_REDIS"]], **json.loads(os.environ.get("OUTBOX_LAYER", "{}"))},
     }
 }
 ASGI_APPLICATION = "no.application"

@@ -7,6 +7,7 @@ Each message has a row in the table of users, written by the same transaction: t
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -20,6 +21,9 @@ from django.contrib.auth.models import User
 from django.db import Error, connection, transaction
 
 from trio_channels import outbox
+
+#: The longest pause between two transactions, in seconds.
+PAUSE = float(os.environ.get("OUTBOX_PAUSE", "0.02"))
 
 
 class Undone(Exception):
@@ -45,7 +49,7 @@ def write(groups: list[str], run: str, numbers: Counter[str]) -> None:
 def write_one(group: str, run: str, numbers: Counter[str]) -> None:
     numbers[group] += 1
     User.objects.create(username=f"{group}:{run}:{numbers[group]}")
-    outbox.group_send(group, {"type": "t", "run": run, "n": numbers[group]})
+    outbox.group_send(group, {"type": "t", "publisher": run, "group": group, "n": numbers[group]})
 
 
 def main(run: str, *groups: str) -> None:
@@ -59,7 +63,7 @@ def main(run: str, *groups: str) -> None:
         except Error:
             connection.close()
             time.sleep(0.05)
-        time.sleep(random.uniform(0, 0.02))
+        time.sleep(random.uniform(0, PAUSE))
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class Site:
                 if isinstance(event, Gap):
                     self.gaps += 1
                 else:
-                    self.got.append((group, event["run"], event["n"]))
+                    self.got.append((group, event["publisher"], event["n"]))
 
     async def arrived(self, number: int) -> None:
         """Wait until so many messages have arrived in all."""
@@ -119,7 +119,7 @@ class Site:
             await trio.sleep(0.05)
         committed = {tuple(name.split(":")) async for name in User.objects.values_list("username", flat=True)}
         for group in GROUPS:  # behind everything else
-            await self.layer.group_send(group, {"type": "t", "run": "last", "n": 0})
+            await self.layer.group_send(group, {"type": "t", "publisher": "last", "n": 0})
         last = {(group, "last", 0) for group in GROUPS}
         while not last <= set(self.got[-10_000:]):  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -57,6 +57,7 @@ class Client:
         self._receiver: Receiver | None = None
         self.position: str | None = None
         self.last: dict[str, int] = {}
+        self.seen: list[tuple[str, int]] = []  # of publishers in other processes
         self.sockets = 0
         self.recovered = self.not_recovered = 0
 
@@ -114,6 +115,8 @@ class Client:
             self._receiver.got(item)
             self.position = item["history"]["position"]
             self.last[item["publisher"]] = item["n"]
+            if item["publisher"] != "publisher":
+                self.seen.append((item["publisher"], item["n"]))
 
 
 class World:
@@ -132,12 +135,12 @@ class World:
         self.ports: list[int] = []
         self.processes: list[trio.Process] = []
         self._hosts = hosts
-        self._prefix = f"resume-{os.getpid()}-{next(_prefixes)}"
-        self.layer = RedisStreamsChannelLayer(hosts=hosts, prefix=self._prefix, **OPTIONS)
+        self.prefix = f"resume-{os.getpid()}-{next(_prefixes)}"
+        self.layer = RedisStreamsChannelLayer(hosts=hosts, prefix=self.prefix, **OPTIONS)
 
     async def start_server(self, place: int) -> None:
         """Start a server, in the place of one that was killed."""
-        setup = json.dumps(self._hosts), self._prefix, str(free_port())
+        setup = json.dumps(self._hosts), self.prefix, str(free_port())
         command = [sys.executable, "-m", "tests.faults.resume_server", *setup]
         process = await trio.lowlevel.open_process(command, stdout=-1)
         assert process.stdout is not None

@@ -64,6 +64,20 @@ async def test_message_that_is_sent_again_is_kept_once(make: Callable[[], Channe
         assert [message["n"] for message in (await layer.history("g")).messages] == [1, 2, 4, 5]
 
 
+async def test_resumer_between_two_sends_gets_it_once(redis_server: Any) -> None:
+    prefix = uuid.uuid4().hex
+    first, second = (RedisStreamsChannelLayer(hosts=[redis_url()], prefix=prefix, history=KEPT) for _ in "12")
+    async with first, second:
+        await first.group_send_once("g", {"type": "t", "n": 1}, b"a" * 16)
+        position = (await first.history("g")).position
+        async with second.subscribe("g") as live:  # this process has not received the first
+            await second.group_send_once("g", {"type": "t", "n": 1}, b"a" * 16)
+            await second.group_send("g", {"type": "t", "n": 2})
+            assert await numbers(live, 1) == [2]
+        async with first.subscribe("g", since=position) as resumed:
+            assert await numbers(resumed, 1) == [2]
+
+
 async def test_excluded_member_does_not_get_it(layer: ChannelLayer) -> None:
     async with layer.subscribe("g") as events:
         with layer.open_mailbox() as mine:

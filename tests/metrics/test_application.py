@@ -210,7 +210,7 @@ async def test_system_without_proc_tells_the_processor_time_only(monkeypatch: py
 @pytest.mark.parametrize(
     ("error", "status"), [(None, 0), (trio.Cancelled, 0), (ClientLeft, 0), (WorkerPoolBusy, 503), (ValueError, 500)]
 )
-def test_request_that_ends_with_an_error_has_the_status_of_its_answer(error: Any, status: int) -> None:
+def test_request_that_ends_with_an_error_has_its_status(error: Any, status: int) -> None:
     recording.start()
     client = Client({"type": "http", "path": "/", "method": "GET", "headers": []}, None, None)  # type: ignore[arg-type]
 

@@ -20,6 +20,7 @@ import trio
 import trio.testing
 from hypercorn.events import Closed
 from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState
 
 from trio_channels.server import statistics
 from trio_channels.server.http1 import Http1
@@ -387,6 +388,22 @@ def test_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
     wire.streams = Streams()
     trio.run(wire.streams.hang_up)
     assert kind(*arguments).closed
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_end_is_logged_unless_the_response_was_complete(complete: bool) -> None:
+    lines: list[Any] = []
+
+    async def access(*line: Any) -> None:
+        lines.append(line)
+
+    wire = Mock(streams=Streams(), config=Mock(log=Mock(access=access)))
+    stream = HttpStream(wire, Mock(), 1)
+    stream.scope, stream.start_time = Mock(), 0.0
+    stream.state = ASGIHTTPState.CLOSED if complete else ASGIHTTPState.RESPONSE
+    trio.run(stream.handle, StreamClosed(1))
+    assert stream.closed
+    assert [line[:2] for line in lines] == ([] if complete else [(stream.scope, None)])
 
 
 def test_all_applications_are_told_before_the_log() -> None:

@@ -236,7 +236,7 @@ class ChannelLayer(PresenceMethods, NameChecks, abc.ABC):
         """As :meth:`group_send`, for a message that may be sent again: no member gets two of one `identity`.
 
         The identity is bytes that no other message has, such as a random UUID. Each receiving process remembers the
-        latest 65,536. A layer that does not override this method sends every time.
+        latest 65,536. A history keeps the message once. A layer that does not override this method sends every time.
 
         Args, Raises and Cancellation: as :meth:`group_send`.
         """

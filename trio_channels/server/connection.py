@@ -89,7 +89,15 @@ class ServerConnection(Writer):
         except* Exception as group:
             self.report(group)
         finally:
+            self._let_go()
             await self._close()
+
+    def _let_go(self) -> None:
+        """Drop the objects that refer to the connection, so that all their memory is free before a collection."""
+        self._closing = True
+        self.frames_to = None
+        if hasattr(self, "protocol"):
+            del self.protocol
 
     async def _prepare(self) -> str | None:
         """Note the addresses, and agree on TLS and a protocol; returns its name, or None if the client does not."""

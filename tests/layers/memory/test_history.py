@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from trio_channels.layers.history import REMEMBERED_GROUPS, HistoryRules
 from trio_channels.layers.hub import PART
 from trio_channels.layers.memory import history as memory_history
 from trio_channels.layers.memory.history import MemoryHistories
+
+from ..crowd import Crowd
+from .test_memory import OtherRun, next_item
 
 HISTORY: dict[str, Any] = {"room*": {"messages": 1000, "seconds": 600}}
 MESSAGES = 60
@@ -146,6 +150,31 @@ async def test_member_that_resumes_during_a_delivery_gets_it_once() -> None:
     assert [number_of(item) for item in iter(last.get_nowait, None)] == [1, 2]
     for opened in crowd:
         opened.__exit__(None, None, None)
+
+
+async def test_large_group_of_two_runs_gets_a_message_in_both() -> None:
+    layer = InMemoryChannelLayer(history=HISTORY, capacity=10)
+    with ExitStack() as stack, OtherRun() as other:
+        crowd = Crowd(layer, stack)
+        for mailbox in crowd.mailboxes:
+            await layer.group_add("room", mailbox.name)
+
+        async def join() -> Any:
+            opened = layer.open_mailbox()
+            member = opened.__enter__()
+            await layer.group_add("room", member.name)
+            return opened, member
+
+        opened, member = await other.call(join)
+        position = await layer.group_send("room", {"type": "x"})
+        assert [[number_of(item) for item in items] for items in crowd.take_items()] == [[1]] * len(crowd.mailboxes)
+        message = await other.call(next_item, member)
+        assert message["history"]["position"] == position
+
+        async def leave() -> None:
+            opened.__exit__(None, None, None)
+
+        await other.call(leave)
 
 
 async def test_missed_message_goes_to_a_task_that_waits() -> None:

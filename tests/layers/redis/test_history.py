@@ -377,7 +377,7 @@ async def test_flood_during_the_join_is_not_recovered(url: str, monkeypatch: pyt
             assert [item["n"] for item in items[-2:]] == [5, 6]
 
 
-@pytest.mark.parametrize("how", ["cancelled", "unavailable", "left", "flushed"])
+@pytest.mark.parametrize("how", ["cancelled", "unavailable", "left", "flushed", "left and cancelled"])
 async def test_join_that_does_not_end_well_leaves_no_membership(
     url: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -387,14 +387,14 @@ async def test_join_that_does_not_end_well_leaves_no_membership(
         with layer.open_mailbox() as mailbox, trio.CancelScope() as scope:
 
             async def around(read: Read) -> Reading:
-                if how == "cancelled":
+                if how.startswith("left"):
+                    await layer.group_discard("room", mailbox.name)
+                if how.endswith("cancelled"):
                     scope.cancel()
                     await trio.lowlevel.checkpoint()
                 elif how == "unavailable":
                     raise ChannelLayerUnavailable
-                elif how == "left":
-                    await layer.group_discard("room", mailbox.name)
-                else:
+                elif how == "flushed":
                     await layer.flush()
                     mailbox.get_nowait()
                 return await read()
@@ -406,7 +406,7 @@ async def test_join_that_does_not_end_well_leaves_no_membership(
                 assert recovery == Recovery(recovered=False, position=None)
             except ChannelLayerUnavailable:
                 assert how == "unavailable"
-        assert scope.cancelled_caught is (how == "cancelled")
+        assert scope.cancelled_caught is how.endswith("cancelled")
         assert layer.statistics().memberships == 0
         assert layer._session().hub.groups == {}
 

@@ -25,7 +25,7 @@ from .delivery import Delivery
 from .keys import ShardKeys
 from .pipeline import Pipeline
 from .positions import POSITION, format_position, place_of
-from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_READ
+from .scripts import GROUP_KEEP, GROUP_KEEP_ONCE, HISTORY_EPOCH, HISTORY_READ
 
 #: A process renews the time limit of a history so many times while it keeps a message. Each renewal makes it live for
 #: one and a half times as long: so it outlives its last message.
@@ -45,7 +45,6 @@ class KeptMessage:
     position: str
     message: Message
     exclude: frozenset[str]
-    identity: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,15 @@ class GroupKeeps:
 
     def __call__(self, messages: list[Part]) -> tuple[Argument, ...]:
         """The command that sends and keeps the messages, in order."""
+        keys, arguments = self._command(messages)
+        return GROUP_KEEP(*keys, args=arguments)
+
+    def once(self, message: Part, identity: bytes) -> tuple[Argument, ...]:
+        """The command that sends and keeps a message unless one of this identity was sent."""
+        keys, arguments = self._command([message])
+        return GROUP_KEEP_ONCE(*keys, self._keys.noted(identity), args=arguments)
+
+    def _command(self, messages: list[Part]) -> tuple[list[str], tuple[Argument, ...]]:
         keys = self._keys
         places: dict[str, int] = {}
         named: list[str] = []
@@ -83,7 +91,7 @@ class GroupKeeps:
                 named += keys.group(group), keys.history(group)
             rows += (number, places[group], blob, rule.messages + 1, self._kept_ms(group, rule))
         head = (keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch)
-        return GROUP_KEEP(keys.done, keys.epoch, *named, args=(*head, *rows))
+        return [keys.done, keys.epoch, *named], (*head, *rows)
 
     def _kept_ms(self, group: str, rule: HistoryRule) -> int:
         now, kept = trio.current_time(), kept_ms(rule)
@@ -118,10 +126,17 @@ class ShardHistory:
             raise refused(connection.host, reply, "the epoch of its histories, which it needs for the option history")
         self.keeps.epoch = reply.decode()
 
-    async def send(self, group: str, blob: bytes, rule: HistoryRule) -> str | None:
-        """Send a message to a group, and keep it; returns its position, None if it is not known any more."""
+    async def send(self, group: str, blob: bytes, rule: HistoryRule, identity: bytes = b"") -> str | None:
+        """Send a message to a group, and keep it; returns its position, None if it is not known any more.
+
+        Args:
+            identity: that of a message that may be sent again; see ``group_send_once``.
+        """
         part = self.keeps.part(group, blob, rule)
-        answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
+        if identity:
+            answer = await self._pipeline.call(*self.keeps.once(part, identity))
+        else:
+            answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
         if not answer:
             return None
         epoch, entry_id = answer.split(b" ")
@@ -161,7 +176,7 @@ class ShardHistory:
         if given is not None and not recovered:
             complete = []
         return Reading(
-            messages=_without_repeats(complete),
+            messages=complete,
             recovered=recovered,
             newest=place_of(epoch, newest[0]),
             position=complete[-1].position if complete else position,
@@ -177,19 +192,7 @@ class ShardHistory:
             return None
         position = format_position(epoch, entry_id, fields[1], group)
         stamp(payload.message, group, position)
-        return KeptMessage(place_of(epoch, entry_id), position, payload.message, payload.exclude, payload.identity)
-
-
-def _without_repeats(messages: list[KeptMessage]) -> list[KeptMessage]:
-    """Leave out what somebody has sent again who could not know that it had arrived; see ``group_send_once``."""
-    seen = set[bytes]()
-    first = []
-    for kept in messages:
-        if kept.identity not in seen:
-            first.append(kept)
-        if kept.identity:
-            seen.add(kept.identity)
-    return first
+        return KeptMessage(place_of(epoch, entry_id), position, payload.message, payload.exclude)
 
 
 def new_epoch() -> str:

@@ -37,6 +37,10 @@ class ShardKeys:
         """The key of a group's history, a stream."""
         return f"{self.tag}:h:{name}"
 
+    def noted(self, identity: bytes) -> str:
+        """The key of the note that a message with that identity has been sent, and where its history has it."""
+        return f"{self.tag}:once:{identity.hex()}"
+
     def presence(self, group: str) -> str:
         """The key of a group's presence: a hash of the references of trackings, and their keys and metas."""
         return f"{self.tag}:p:{group}"

@@ -207,7 +207,7 @@ class RedisStreamsChannelLayer(OpenableLayer):
         blob = self._codec.pack(GROUP, group, message, others, identity)
         if (rule := self._histories.of(group)) is not None:
             check_unstamped(group, message)
-            await shard.history.send(group, blob, rule)
+            await shard.history.send(group, blob, rule, identity)
             session.hub.counters.group_sent += 1
             return
         part = shard.group_sends.part(group, blob)

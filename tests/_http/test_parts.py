@@ -121,6 +121,22 @@ async def test_part_does_not_wait_for_the_next() -> None:
     assert stage.notes == [True, True]
 
 
+async def test_part_that_comes_late_is_sent_at_once() -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(30_000):
+            if late._wanted or stage.gate.wait(0.001):
+                break
+        yield b"a"
+        stage.notes.append(stage.gate.wait(30))
+
+    async def send(part: bytes) -> None:
+        stage.gate.set()
+
+    late = Parts(parts(), run_in_thread, JOINED, bool)
+    await late.send(send)
+    assert stage.notes == [True]
+
+
 async def test_long_stream_makes_few_calls_to_the_thread() -> None:
     stage.parts = lambda: iter([bytes(JOINED)] * 256)
     async with client("/stream/") as http:
@@ -248,6 +264,20 @@ async def test_failure_of_the_iterator_counts_more(cancelled: bool) -> None:
 
     with pytest.raises(LookupError, match="in the stream"), trio.CancelScope() as scope:
         await Parts(parts(), run_in_thread, 0, bool).send(send)
+
+
+async def test_failure_of_the_iterator_is_not_replaced() -> None:
+    def parts() -> Iterator[bytes]:
+        yield b"a"
+        raise LookupError("in the stream")
+
+    async def send(part: bytes) -> None:
+        await until(lambda: failing._over)
+        raise ClientLeft
+
+    failing = Parts(parts(), run_in_thread, 0, bool)
+    with pytest.raises(LookupError, match="in the stream"):
+        await failing.send(send)
 
 
 async def test_stream_keeps_its_context() -> None:

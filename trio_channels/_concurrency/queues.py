@@ -98,6 +98,11 @@ class EventQueue:
         await self._dealt_with.wait()
 
 
+def _drop(_event: Any) -> bool:
+    """The ``offer`` of an inbox after its last event."""
+    return True
+
+
 #: The events of an inbox that is attached to another queue.
 _NO_EVENTS: deque[Any] = deque(maxlen=0)
 
@@ -169,8 +174,6 @@ class Inbox:
         self._awaited = call
 
     def _offer(self, event: Any) -> bool:
-        if self._last is not None:
-            return True
         if len(self._events) >= self._capacity:
             return False
         self._events.append(event)
@@ -203,7 +206,7 @@ class Inbox:
         # Not async: a disconnect is mostly added while a cancellation is under way, and a checkpoint would lose it.
         if self._last is None:
             self._last = event
-            self.offer = self._offer  # it drops what comes later
+            self.offer = _drop
             if self._attached is not None:
                 self._attached.release()
             for call in self._on_last:

@@ -38,7 +38,8 @@ class TimedStream(WSStream):
         self._limits = server_connection.limits
         self._alone = alone  # on its connection: with HTTP/1.1
         self.tick: int | None = None
-        self._next: Callable[[], None] = self._late
+        # A function, not a bound method: that would make a cycle of references.
+        self._next: Callable[[TimedStream], None] = type(self)._late
         self._heard = 0
         self._silent = 0.0
 
@@ -59,14 +60,14 @@ class TimedStream(WSStream):
 
     def start_pings(self) -> None:
         """Ping the client from now on."""
-        self._next = self._ping
+        self._next = type(self)._ping
         # Not all at once after a restart.
         self._server_connection.served.clock.set(self, self._limits.ping_interval * random.uniform(0.5, 1))
 
     def on_time(self) -> None:
         """Do the next thing; an error in it ends this connection only. Called by the server's clock."""
         try:
-            self._next()
+            self._next(self)
         except Exception as error:  # D1
             self._server_connection.fail(error)
 
@@ -79,7 +80,7 @@ class TimedStream(WSStream):
         """Ping the client; later :meth:`_listen` looks whether anything came."""
         # Any bytes are a sign of life.
         self._heard = self._server_connection.reads
-        self._next = self._listen
+        self._next = type(self)._listen
         self._server_connection.served.clock.set(self, self._pause)
         if self._alone:
             self._server_connection.write_soon(_PING)
@@ -102,7 +103,7 @@ class TimedStream(WSStream):
             connection.served.count("silent")
             connection.abort()
         elif (rest := self._limits.ping_interval - self._pause) > 0:
-            self._next = self._ping
+            self._next = type(self)._ping
             connection.served.clock.set(self, rest)
         else:
             self._ping()

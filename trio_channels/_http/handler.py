@@ -122,7 +122,7 @@ class DjangoHandler(ASGIHandler):
             if path is not None:  # otherwise a proxy has removed the mount point
                 client.path = path
         others = connections_of("http")
-        others[client] = None
+        others[client] = trio.current_time()
         try:
             if recording.recorder is None and _tracing.tracer is None:
                 await self._serve(client)

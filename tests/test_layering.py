@@ -48,6 +48,7 @@ BANDS: dict[str, str] = {
     "_threads.pool": "B",
     "_threads.thread": "B",
     "_threads.waiting": "B",
+    "client.*": "B",
     "layers.*": "B",
     "websocket": "B",
     "worker.channel": "B",
@@ -55,6 +56,7 @@ BANDS: dict[str, str] = {
     "__main__": "C",
     "_conf": "C",
     "_http.*": "C",
+    "_orders": "C",
     "_threads.database": "C",
     "_threads.neutral": "C",
     "_threads.transactions": "C",
@@ -70,12 +72,19 @@ BANDS: dict[str, str] = {
     "consumer.groups": "C",
     "consumer.presence": "C",
     "db": "C",
+    "event_stream.*": "C",
+    "event_stream.following": "B",
+    "event_stream.messages": "B",
+    "event_stream.positions": "A",
+    "event_stream.wire": "A",
     "generic.*": "C",
     "health": "C",
+    "inspector.*": "C",
     "layers": "C",
     "lifespan": "C",
     "management.*": "C",
     "metrics.*": "C",
+    "new": "C",
     "on_commit": "C",
     "outbox.*": "C",
     "routing": "C",
@@ -84,11 +93,13 @@ BANDS: dict[str, str] = {
     "server.*": "C",
     "sessions": "C",
     "staticfiles": "C",
+    "templatetags.*": "C",
     "sync": "C",
     "upgrade.*": "C",
     "testing.*": "C",
     "tracing": "C",
     "topics.*": "C",
+    "topics.long_polling.*": "C",
     "topics.frames": "B",
     "topics.handlers": "B",
     "topics.payloads": "B",
@@ -102,6 +113,7 @@ PACKAGES = {
 }
 
 BORDERS = {
+    "client.transport": {"trio_websocket"},  # an extra, imported by those that use the client
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured

@@ -67,6 +67,10 @@ def test_imported_channels_is_refused_always(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio_asyncio", None)  # type: ignore[arg-type]
+    monkeypatch.delitem(
+        sys.modules, "trio_channels.compat.crossing", raising=False
+    )  # another test may have imported it
+    monkeypatch.delattr(compat, "crossing", raising=False)
     with pytest.raises(ConfigurationError, match=r"pip install 'trio-channels\[compat\]'"):
         compat.install(shadow=True)
     assert not compat.installed()

@@ -94,6 +94,8 @@ SETTINGS: dict[str, _Setting] = {
     "TOPIC_PENDING_PUSHES": _Setting(64, COUNT),
     "TOPIC_PENDING_BYTES": _Setting(8 * 2**20, COUNT),
     "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
+    "EVENT_STREAM_HEARTBEAT": _Setting(15.0, SECONDS),
+    "EVENT_STREAM_RETRY": _Setting(2.0, SECONDS),
     "RELAY_POLL": _Setting(1.0, SECONDS),
     "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
     "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),

@@ -33,6 +33,7 @@ from trio_channels._http.handler import DjangoHandler
 from trio_channels._metrics import recording
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.layers.base import ChannelLayer
+from trio_channels.routing import URLRouter
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
 
@@ -151,6 +152,27 @@ async def test_example_test_of_the_lifespan_passes(load: Load) -> None:
 async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
     (example,) = examples_in(load("clock_tests"))
     await example(autojump_clock)
+
+
+async def test_event_stream_sends_news(load: Load, layer: InMemoryChannelLayer) -> None:
+    (example,) = examples_in(load("live_news_tests"))
+    await example(layer)
+
+
+async def test_event_stream_of_a_room_is_for_users(load: Load, layer: InMemoryChannelLayer) -> None:
+    class Visitor:
+        is_authenticated = False
+
+    for logged_in, status in ((False, 403), (True, 200)):
+        Visitor.is_authenticated = logged_in
+        client = HttpCommunicator(URLRouter([_room_stream(load)]), "GET", "/rooms/a/events/")
+        client.scope["user"] = Visitor()
+        async with client:
+            assert (await client.get_response_start(30))["status"] == status
+
+
+def _room_stream(load: Load) -> Any:
+    return path("rooms/<slug:room>/events/", load("live_news").RoomEvents.as_asgi())
 
 
 async def test_example_tests_of_topics_pass(load: Load, channel_layer: ChannelLayer) -> None:

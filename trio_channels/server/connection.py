@@ -13,6 +13,7 @@ from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from .._concurrency.drain import DRAIN
 from .http1 import Http1
 from .http2 import Http2
 from .limits import LINGER, LINGER_FOR_BODY, Patience, Waiting
@@ -52,7 +53,7 @@ class ServerConnection(Writer):
         self.config = served.config
         self.context = served.context
         self.secure = tls is not None
-        self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
+        self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}, DRAIN: served.drain}
         self.connection_state = ConnectionState(served.state)
         self.reads = 0  # the number of times that bytes came from the client
         self.listening = False  # True while it waits for the client, False while it waits for an application

@@ -39,7 +39,7 @@ class TimedStream(WSStream):
         self._alone = alone  # on its connection: with HTTP/1.1
         self.tick: int | None = None
         # A function, not a bound method: that would make a cycle of references.
-        self._next: Callable[[TimedStream], None] = TimedStream._late
+        self._next: Callable[[TimedStream], None] = type(self)._late
         self._heard = 0
         self._silent = 0.0
 
@@ -60,7 +60,7 @@ class TimedStream(WSStream):
 
     def start_pings(self) -> None:
         """Ping the client from now on."""
-        self._next = TimedStream._ping
+        self._next = type(self)._ping
         # Not all at once after a restart.
         self._server_connection.served.clock.set(self, self._limits.ping_interval * random.uniform(0.5, 1))
 
@@ -80,7 +80,7 @@ class TimedStream(WSStream):
         """Ping the client; later :meth:`_listen` looks whether anything came."""
         # Any bytes are a sign of life.
         self._heard = self._server_connection.reads
-        self._next = TimedStream._listen
+        self._next = type(self)._listen
         self._server_connection.served.clock.set(self, self._pause)
         if self._alone:
             self._server_connection.write_soon(_PING)
@@ -103,7 +103,7 @@ class TimedStream(WSStream):
             connection.served.count("silent")
             connection.abort()
         elif (rest := self._limits.ping_interval - self._pause) > 0:
-            self._next = TimedStream._ping
+            self._next = type(self)._ping
             connection.served.clock.set(self, rest)
         else:
             self._ping()

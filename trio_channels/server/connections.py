@@ -16,6 +16,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 
 from .._concurrency.drain import Drain
+from .._connection.lasting import end_all
 from .clock import Clock
 from .connection import ServerConnection
 from .limits import ROUND, ServerLimits
@@ -123,9 +124,13 @@ class Server:
             self._refusing -= 1
 
     async def see_off(self) -> None:
-        """Close idle connections and event streams, then every WebSocket with 1012. Requests end by themselves."""
+        """Close idle connections and event streams, then every WebSocket and session with 1012.
+
+        Requests end by themselves.
+        """
         self.ending = True
         self.drain.begin()
+        end_all()
         for connection in list(self.connections):
             await connection.close_if_idle()
         websockets = list(self.websockets)

@@ -30,6 +30,8 @@ BANDS: dict[str, str] = {
     "exceptions": "A",
     "layers.names": "A",
     "log": "A",
+    "compat.alias": "A",
+    "compat.names": "A",
     "middleware": "A",
     "proxy_headers": "A",
     "utils": "A",
@@ -46,6 +48,7 @@ BANDS: dict[str, str] = {
     "_threads.pool": "B",
     "_threads.thread": "B",
     "_threads.waiting": "B",
+    "client.*": "B",
     "layers.*": "B",
     "websocket": "B",
     "worker.channel": "B",
@@ -53,6 +56,7 @@ BANDS: dict[str, str] = {
     "__main__": "C",
     "_conf": "C",
     "_http.*": "C",
+    "_orders": "C",
     "_threads.database": "C",
     "_threads.neutral": "C",
     "_threads.transactions": "C",
@@ -62,6 +66,7 @@ BANDS: dict[str, str] = {
     "bridge.*": "C",
     "checks": "C",
     "closing": "C",
+    "compat.*": "C",
     "consumer": "C",
     "consumer.base": "C",
     "consumer.groups": "C",
@@ -74,10 +79,12 @@ BANDS: dict[str, str] = {
     "event_stream.wire": "A",
     "generic.*": "C",
     "health": "C",
+    "inspector.*": "C",
     "layers": "C",
     "lifespan": "C",
     "management.*": "C",
     "metrics.*": "C",
+    "new": "C",
     "on_commit": "C",
     "outbox.*": "C",
     "routing": "C",
@@ -106,6 +113,7 @@ PACKAGES = {
 }
 
 BORDERS = {
+    "client.transport": {"trio_websocket"},  # an extra, imported by those that use the client
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
@@ -131,6 +139,10 @@ BORDERS = {
             *("qualified", "queues", "settings", "source"),
         )
     },
+    # An extra, imported by compat.install() and by the modules that stand for those of Channels.
+    "compat.crossing": {"trio_asyncio"},
+    "compat.loops": {"trio_asyncio"},
+    "compat.pytest_plugin": {"pytest"},
     "tracing": {"opentelemetry"},  # an extra, imported when tracing is enabled
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.test import override_settings
 
 from trio_channels._asgi.protocol import Receive, Scope, Send
@@ -51,6 +52,17 @@ async def test_file_that_has_not_changed_is_not_sent_again(static: Any) -> None:
     headers = dict((await get(static, "/static/site.css"))["headers"])
     again = await get(static, "/static/site.css", headers=[(b"if-modified-since", headers[b"Last-Modified"])])
     assert (again["status"], again["body"]) == (304, b"")
+
+
+async def test_client_of_topics_is_served(static: Any) -> None:
+    response = await get(static, "/static/trio_channels/topics.js")
+    assert (response["status"], dict(response["headers"])[b"Content-Type"]) == (200, b"text/javascript")
+    assert b"export class Socket" in response["body"]
+
+
+def test_types_of_the_client_are_found_beside_it() -> None:
+    module, types = (finders.find(f"trio_channels/topics.{suffix}") for suffix in ("js", "d.ts"))
+    assert types == module.removesuffix("js") + "d.ts"
 
 
 @pytest.mark.parametrize("path", ["/static/none.css", "/static/"])

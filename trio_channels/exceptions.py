@@ -183,3 +183,73 @@ class CannotStart(TrioChannelsError):
 
 class NoRouteFound(TrioChannelsError, ValueError):
     """A router has no application for a scope."""
+
+
+class TopicClientError(TrioChannelsError):
+    """The root of the errors of :mod:`trio_channels.client`."""
+
+
+class CannotConnect(TopicClientError):
+    """A client could not connect.
+
+    Args:
+        message: the reason.
+        status: the HTTP status with which the server has denied the WebSocket, or None.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SocketEnded(TopicClientError):
+    """A client's socket has ended for good, and does not come back.
+
+    Args:
+        message: the reason.
+        code: the close code, or None if the server has denied the WebSocket.
+    """
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TopicEnded(TopicClientError):
+    """The topic has been left, or the server has ended it."""
+
+
+class JoinFailed(TopicClientError):
+    """The server has refused a join.
+
+    Args:
+        response: the content of the error reply.
+    """
+
+    def __init__(self, response: object) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+class PushFailed(TopicClientError):
+    """The server has answered a push with an error.
+
+    Args:
+        response: the content of the error reply.
+    """
+
+    def __init__(self, response: object) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+class NotConnected(TopicClientError):
+    """A push was not sent, as the topic is not joined now."""
+
+
+class ReplyLost(TopicClientError):
+    """A push was sent, and its reply will not come: nobody knows whether the server has handled it."""
+
+
+class ReplyTimeout(TopicClientError, TimeoutError):
+    """The reply to a join or push has not come within the time limit."""

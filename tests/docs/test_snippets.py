@@ -20,6 +20,7 @@ import pytest
 import trio
 import trio.testing
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db.models.signals import post_save
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
@@ -31,12 +32,15 @@ from trio_websocket import open_websocket_url
 from trio_channels import _conf, _tracing, tracing
 from trio_channels._http.handler import DjangoHandler
 from trio_channels._metrics import recording
+from trio_channels.client import connect
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.layers.base import ChannelLayer
-from trio_channels.routing import URLRouter
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.sync import sync_to_async
-from trio_channels.testing import HttpCommunicator, WebsocketCommunicator
+from trio_channels.testing import HttpCommunicator, TopicCommunicator, WebsocketCommunicator
 from trio_channels.testing.lifespan import running_lifespan
+
+from ..server.clients import OURS, serving
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = ROOT / "docs" / "snippets"
@@ -181,6 +185,41 @@ async def test_example_tests_of_topics_pass(load: Load, channel_layer: ChannelLa
     await everybody(channel_layer)
     await refused()
     await typed(channel_layer)
+
+
+async def test_client_of_topics_of_the_guide_chats(load: Load, layer: InMemoryChannelLayer) -> None:
+    rooms, client = load("rooms"), load("topics_client")
+    shown: list[str] = []
+    last = trio.Event()
+
+    def show(text: str) -> None:
+        shown.append(text)
+        if text == "last":
+            last.set()
+
+    async with serving(OURS, ProtocolTypeRouter({"websocket": rooms.application})) as server:
+        url = f"ws://127.0.0.1:{server.port}/socket"
+        async with trio.open_nursery() as nursery, connect(url) as socket, socket.join("room:lobby") as room:
+            nursery.start_soon(client.chat, url, "lobby", show)
+            while (await anext(room)).payload != {"text": "hello"}:
+                pass
+            assert await client.say(room, "last")
+            await last.wait()
+            nursery.cancel_scope.cancel()
+    assert shown == ["Lobby", "5 characters", "hello", "last"]
+
+
+async def test_view_and_command_reach_a_topic(load: Load, layer: InMemoryChannelLayer) -> None:
+    rooms, outside = load("rooms"), load("topics_outside")
+    request = RequestFactory().post("/", {"text": "of a view"})
+    async with TopicCommunicator(rooms.application) as client:
+        await client.connect()
+        await client.join("room:lobby")
+        assert (await sync_to_async(outside.publish)(request)).status_code == 204
+        await sync_to_async(call_command)(outside.Command(), "lobby", "of a command")
+        said = [await client.receive_event("room:lobby", "message.new") for _ in range(2)]
+        await client.disconnect()
+    assert [message.payload["text"] for message in said] == ["of a view", "of a command"]
 
 
 async def test_example_test_of_a_stream_passes(load: Load, channel_layer: ChannelLayer) -> None:

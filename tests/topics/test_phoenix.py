@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from django.test import override_settings
 
 from trio_channels.routing import ProtocolTypeRouter
 
-from ..process import SAFETY
+from ..clients.node import run_script
 from ..server.clients import OURS, serving
 from .phoenix_client import OF_WEBSOCKETS, SCENARIOS, phoenix
 from .phoenix_site import Lobby, applications
@@ -30,12 +29,6 @@ CASES = [
 ]
 
 
-def node() -> list[str]:
-    """The command, with WebSockets: before version 22 they are an option."""
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    return ["node", *(["--experimental-websocket"] if int(version[1:].partition(".")[0]) < 22 else [])]
-
-
 @pytest.mark.parametrize(("scenario", "transport"), CASES)
 async def test_client_of_npm(scenario: str, transport: str, phoenix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lobby, "gate", trio.Event())
@@ -43,12 +36,7 @@ async def test_client_of_npm(scenario: str, transport: str, phoenix: Path, monke
     # A client that leaves says nothing over long-polling.
     with override_settings(TRIO_CHANNELS={"LONG_POLL_TIMEOUT": 3.0 if scenario == "presence" else 15.0}):
         async with serving(OURS, served) as server:
-            command = [*await trio.to_thread.run_sync(node), str(SCRIPT), str(phoenix), str(server.port)]
-            with trio.fail_after(SAFETY):
-                done = await trio.run_process(
-                    [*command, scenario, transport], capture_stdout=True, capture_stderr=True, check=False
-                )
-    assert (done.stdout.decode(), done.returncode) == ("passed\n", 0), done.stderr.decode()
+            await run_script(SCRIPT, phoenix, server.port, scenario, transport)
 
 
 def test_every_scenario_is_run() -> None:

@@ -166,6 +166,12 @@ class LocalDelivery(LocalPresence, ChannelLayer):
         members = [hub.mailboxes[name] for name in hub.groups.get(group, {}) if name in hub.mailboxes]
         return [*members, *([] if named is None else [named])]
 
+    def groups_here(self) -> dict[str, int]:
+        """See :meth:`ChannelLayer.groups_here`."""
+        hub = self._hubs.get(trio.lowlevel.current_trio_token())
+        groups = {} if hub is None else hub.groups
+        return {group: len(members) for group, members in groups.items() if names.is_public(group)}
+
     async def new_channel(self, prefix: str = "specific") -> str:
         """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""
         name = names.new_reply_channel_name(prefix, self._process_mark(), self._hub().mark)

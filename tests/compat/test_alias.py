@@ -34,6 +34,7 @@ def python(*arguments: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_happens_without_opting_in() -> None:
     code = "import django, sys; django.setup(); from trio_channels import compat; print(compat.installed())"
     output = python("-c", f"{code}; print('trio_asyncio' in sys.modules)", DJANGO_SETTINGS_MODULE="tests.settings")
@@ -66,11 +67,16 @@ def test_imported_channels_is_refused_always(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio_asyncio", None)  # type: ignore[arg-type]
+    monkeypatch.delitem(
+        sys.modules, "trio_channels.compat.crossing", raising=False
+    )  # another test may have imported it
+    monkeypatch.delattr(compat, "crossing", raising=False)
     with pytest.raises(ConfigurationError, match=r"pip install 'trio-channels\[compat\]'"):
         compat.install(shadow=True)
     assert not compat.installed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "installed"), [("True", True), ("'shadow'", True), ("False", False)])
 def test_setting_installs_it(value: str, installed: bool) -> None:
     code = f"""
@@ -91,6 +97,7 @@ print(compat.installed(), sys.meta_path.count(compat.alias.FINDER))
     assert python("-c", code).split() == [str(installed), str(int(installed))]
 
 
+@pytest.mark.slow
 def test_unknown_value_of_the_setting_is_reported_by_a_check() -> None:
     code = """
 import django
@@ -142,6 +149,7 @@ def test_finder_has_a_telling_repr() -> None:
     assert repr(alias.FINDER) == "<the modules of Channels as trio_channels>"
 
 
+@pytest.mark.slow
 def test_tests_of_asyncio_are_left_to_their_plugin(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         """
@@ -167,6 +175,7 @@ async def test_it():
     assert "1 passed" in python("-m", "pytest", "-q", "--rootdir", str(tmp_path), "-c", os.devnull, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_inside(request: pytest.FixtureRequest) -> None:
     """The tests of the folder ``inside``, in a process where the alias is installed."""
     output: Any = python(*INSIDE, "tests/compat/inside")

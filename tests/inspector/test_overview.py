@@ -28,6 +28,7 @@ from trio_channels.testing import WebsocketCommunicator
 from trio_channels.websocket import WebSocket, websocket
 from trio_channels.worker import Worker
 
+from ..event_stream.common import BOTH, kept, visit
 from ..ports import free_port
 from .conftest import Served, another_run
 
@@ -323,6 +324,18 @@ async def test_connection_with_a_subscriber_is_a_member(served: Served) -> None:
         seen = await overview(Question(group="news"))
         assert [row.path for _, row in seen.connections] == ["/news/"]
         assert seen.groups == [("default", "news", 1, 1)]
+
+
+@pytest.mark.parametrize("serve", BOTH)
+async def test_event_stream_is_described(serve: Any, default_layer: Callable[[ChannelLayer], ChannelLayer]) -> None:
+    layer = default_layer(kept())
+    async with layer, _orders.orders():
+        with serve(channel_layer=layer, groups=["news"]) as application:
+            async with visit(application) as http:
+                await http.get_response_start()
+                await http.receive_body()
+                seen = await overview(Question(group="news"))
+                assert [(row.kind, row.path) for _, row in seen.connections] == [("http", "/events/")]
 
 
 async def test_cancelled_question_leaves_nothing(served: Served) -> None:

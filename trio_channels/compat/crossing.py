@@ -14,6 +14,7 @@ import functools
 import inspect
 import logging
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,10 +22,14 @@ from typing import Any, TypeVar
 
 import sniffio
 import trio
-import trio_asyncio
-import trio_asyncio._loop
 
 from .._asgi.protocol import Receive, Send
+
+with warnings.catch_warnings():
+    # Since Python 3.12, about a class that trio-asyncio derives from.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import trio_asyncio
+    import trio_asyncio._loop
 
 logger = logging.getLogger("trio_channels.compat")
 

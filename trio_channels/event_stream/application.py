@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.http.response import HttpResponseBase, StreamingHttpResponse
@@ -34,7 +35,7 @@ def of(view: View) -> ASGIApplication:
             raise ConfigurationError(f"an event stream expects an 'http' scope; got {scope['type']!r}")
         client = Client(scope, receive, send)
         others = connections_of("http")
-        others[client] = None
+        others[client] = trio.current_time()
         try:
             await _serve(client, view)
         except ClientLeft:

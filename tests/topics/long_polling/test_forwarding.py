@@ -196,3 +196,16 @@ class Answers:
 
     async def send(self, channel: str, message: Any) -> None:
         raise self.error
+
+
+@pytest.mark.parametrize(
+    ("channel", "elsewhere"),
+    [
+        ("longpoll.one!abc", True),
+        ("longpoll.own!abc", False),
+        ("longpoll!abc", False),  # of the in-memory layer
+        ("", False),
+    ],
+)
+def test_only_channels_of_other_processes_get_requests(channel: str, elsewhere: bool) -> None:
+    assert forwarding.reaches_other_process(channel, "longpoll.own!abc") is elsewhere

@@ -56,6 +56,7 @@ TABLE = {
     "Origin of another site": ([THEIRS], False),
     "Origin null": ([header("origin", "null")], False),
     "two Origins": ([OURS, THEIRS], False),
+    "two Origins with our Referer": ([HOST, OURS, THEIRS, REFERER], False),
     "nothing": ([], False),
     "nothing but our host": ([HOST], False),
     "Referer of ours": ([HOST, REFERER], True),

@@ -22,6 +22,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import trio
+
 from ..._asgi.protocol import ASGIApplication, Receive, Scope, Send, describe, note_connection
 from ..._connection.lasting import current
 from ..._connection.registry import connections_of
@@ -66,7 +68,7 @@ class LongPolling:
             )
         client = Client(scope, receive, send)
         others = connections_of("http")
-        others[client] = None
+        others[client] = trio.current_time()
         try:
             await Exchange(client, self.websocket, self._sessions()).serve()
         except ClientLeft:

@@ -42,10 +42,11 @@ def inventory(project: str, objects: dict[str, list[str]]) -> bytes:
 def plain_signature(
     _app: object, _what: str, _name: str, _object: object, _options: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """A signature without the marks that autodoc leaves on aliases of types."""
+    """A signature without the marks of aliases that autodoc leaves, and of unused arguments."""
 
     def plain(text: str | None) -> str | None:
-        return text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+        text = text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+        return text and re.sub(r"\*_(args|kwargs)\b", r"*\1", text)  # unused ones
 
     return plain("" if signature == _ANYTHING else signature), plain(returned)
 

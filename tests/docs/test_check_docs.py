@@ -63,6 +63,7 @@ def test_marks_of_aliases_leave_signatures() -> None:
         "list[M]",
     )
     assert plain("(*_args: ~typing.Any, **_kwargs: ~typing.Any)") == ("", None)
+    assert plain("(x: int, *_args: Any, **_kwargs: Any)") == ("(x: int, *args: Any, **kwargs: Any)", None)
     assert plain(None) == (None, None)
 
 

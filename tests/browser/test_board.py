@@ -80,8 +80,8 @@ def drag(page: Page, title: str, target: str, *, drop: bool = True) -> None:
     """Drag a card to the end of a column, with the mouse."""
     card(page, title).hover()
     page.mouse.down()
-    box = column(page, target).locator(".add").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] - 8, steps=6)
+    box = column(page, target).locator(".area").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 8, steps=6)
     if drop:
         page.mouse.up()
 
@@ -185,7 +185,7 @@ def test_reader_cannot_move_and_gets_new_rights_at_once(visitor: Arrive) -> None
     expect(titles(board, "In progress").first).to_have_text(TICKETS)
 
     page = admin.open("/admin/board/board/1/change/")
-    row = page.locator("#members-group tr.has_original", has_text="rosa")
+    row = page.locator("#members-group tr.has_original", has_text="rosa, who may read")
     row.get_by_role("checkbox").first.check()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(rosa.locator(".grip:visible")).to_have_count(10)
@@ -202,7 +202,7 @@ def test_admin_action_shows_on_boards_and_activity(visitor: Arrive) -> None:
     page = admin.open("/admin/board/card/")
     for title in (TICKETS, DELAYS):
         page.locator("tr", has_text=title).get_by_role("checkbox").check()
-    page.get_by_label("Action").select_option("archive")
+    page.locator("select[name=action]").select_option("archive")
     page.get_by_role("button", name=re.compile("Go|Run")).click()
     expect(page.get_by_text("Archived: 2.")).to_be_visible()
     expect(ben.locator("#board .card")).to_have_count(8)

@@ -16,7 +16,7 @@ const topic = socket.topic(`board:${slug}`);
 const cursors = socket.topic(`cursors:${slug}`);
 
 const cards = new Cards(root);
-const people = new People(cursors, element("columns"), cards, me);
+const people = new People(cursors, root, cards, me);
 const dragging = new Dragging(root, cards, {
   mayMove: () => root.dataset.mayWrite === "true",
   hold: (id) => people.hold(id),

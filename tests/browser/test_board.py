@@ -171,7 +171,8 @@ PUSH_AS_ROSA = """async () => {
   await topic.join()
   const id = Number(document.querySelector(".card").dataset.card)
   const column = Number(document.querySelector("[data-column]:last-of-type").dataset.column)
-  return topic.push("card.move", {card: id, column, before: null, seen: 0}, {once: true}).catch((error) => error.response)
+  const move = {card: id, column, before: null, seen: 0}
+  return topic.push("card.move", move, {once: true}).catch((error) => error.response)
 }"""
 
 

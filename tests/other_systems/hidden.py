@@ -105,7 +105,7 @@ def import_everything() -> None:
     django.setup()  # some modules import Django's models
     package = importlib.import_module("trio_channels")
     names = [module.name for module in pkgutil.walk_packages(package.__path__, "trio_channels.")]
-    # The admin is not installed here; and the compatibility package needs one for asyncio that finds the system out.
+    # The admin is not installed here; trio-asyncio, which the compatibility package needs, looks at the real system.
     left_out = ("trio_channels.inspector.admin", "trio_channels.compat.")
     for name in names:
         if not name.endswith("__main__") and not name.startswith(left_out):

@@ -23,7 +23,14 @@ class MemberInline(admin.TabularInline):
 @admin.register(Board)
 class BoardAdmin(admin.ModelAdmin):
     inlines = [ColumnInline, MemberInline]
-    prepopulated_fields = {"slug": ["name"]}
+
+    # The address of a board stays: open pages have joined its topic.
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Board | None = None) -> list[str]:
+        return ["slug"] if obj else []
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Board | None = None) -> dict[str, list[str]]:
+        return {} if obj else {"slug": ["name"]}
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

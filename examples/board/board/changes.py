@@ -15,6 +15,7 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
+from django.db.models import Max
 
 from trio_channels import outbox
 from trio_channels.topics import Refused
@@ -77,7 +78,8 @@ def add(user: AbstractBaseUser, slug: str, push_id: str, *, column_id: int, titl
         raise Refused({"reason": "invalid", "message": "A card needs a column and a title."})
     if _cards(board).count() >= MOST_CARDS:
         raise Refused({"reason": "full", "message": f"A board has at most {MOST_CARDS} cards. Archive some."})
-    card = Card.objects.create(column=column, title=title, place=column.cards.count())
+    last = column.cards.aggregate(place=Max("place"))["place"]
+    card = Card.objects.create(column=column, title=title, place=0 if last is None else last + 1)
     return _record(board, user, f"added “{card}” to {column}", cards=[card], columns=[column], push_id=push_id)
 
 
@@ -94,8 +96,11 @@ def archive(user: AbstractBaseUser, cards: Iterable[Card], archived: bool = True
         chosen = list(Card.objects.filter(pk__in=ids, column__board=board).exclude(archived=archived))
         columns = list(board.columns.filter(cards__in=chosen).distinct())
         for card in chosen:
-            card.archived, card.version, card.place = archived, card.version + 1, MOST_CARDS + card.place
-        Card.objects.bulk_update(chosen, ["archived", "version", "place"])
+            card.archived, card.version = archived, card.version + 1
+        Card.objects.bulk_update(chosen, ["archived", "version"])
+        for column in columns:
+            stay = [card for card in column.cards.filter(archived=False) if card not in chosen]
+            _number([*stay, *(card for card in chosen if card.column_id == column.pk and not archived)])
         if chosen:
             text = f"{'archived' if archived else 'restored'} {_named(chosen)}"
             _record(board, user, text, cards=[] if archived else chosen, columns=columns)
@@ -171,7 +176,7 @@ def _record(
     """Write the change into the activity, and its message into the outbox."""
     board.revision += 1
     board.save(update_fields=["revision"])
-    change = board.changes.create(revision=board.revision, who=user.get_username(), text=text[:300], push_id=push_id)
+    change = board.changes.create(revision=board.revision, who=user.get_username(), text=text, push_id=push_id)
     orders = state(board, columns)["orders"] if columns else {}
     shown = [card.as_json() for card in cards if not card.archived]
     outbox.topic_broadcast(board.topic, "change", change.as_json() | {"cards": shown, "orders": orders})

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete, pre_save
 
 from trio_channels.closing import close_user
 from trio_channels.sync import async_to_sync
@@ -25,14 +25,24 @@ def membership(user: AbstractBaseUser | AnonymousUser, slug: str) -> Member | No
 
 
 def watch() -> None:
-    """When a membership changes, close what the user has open. The pages come back, and join with the new rights."""
-    post_save.connect(_changed, sender=Member)
-    post_delete.connect(_changed, sender=Member)
+    """When a membership changes, close what the user has open. The pages come back, and join with the new rights.
+
+    Django tells nobody of ``update()`` and SQL: who uses these closes the users, too.
+    """
+    pre_save.connect(_changes, sender=Member)
+    post_delete.connect(_ended, sender=Member)
 
 
-def _changed(instance: Member, created: bool = False, **_options: Any) -> None:
-    if not created:
-        user = instance.user_id
-        transaction.on_commit(
-            lambda: async_to_sync(close_user)(user, COME_AGAIN, "your rights have changed"), robust=True
-        )
+def _changes(instance: Member, **_options: Any) -> None:
+    former = Member.objects.filter(pk=instance.pk).first()  # the admin may give a membership to somebody else
+    if former is not None:
+        _close(former.user_id)
+
+
+def _ended(instance: Member, **_options: Any) -> None:
+    _close(instance.user_id)
+
+
+def _close(user: int) -> None:
+    close = async_to_sync(close_user)
+    transaction.on_commit(lambda: close(user, COME_AGAIN, "your rights have changed"), robust=True)

@@ -6,7 +6,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from trio_channels.event_stream import stream_position
+from trio_channels.event_stream import EventStream, stream_position
 from trio_channels.sync import async_to_sync
 
 from .demo import PASSWORD, PEOPLE
@@ -43,6 +43,17 @@ def activity(request: HttpRequest, slug: str) -> HttpResponse:
     since = async_to_sync(stream_position)(shown.topic)
     changes = [change.as_json() for change in shown.changes.all()[:LATEST]]
     return render(request, "board/activity.html", {"board": shown, "changes": changes, "since": since})
+
+
+class Activity(EventStream):
+    """The stream of the activity. Its address is signed for one user; each change comes as HTML."""
+
+    signed = True
+    templates = {"change": "board/change.html"}
+
+    def authorize(self, request: HttpRequest, name: str) -> bool:
+        # Each time that the page comes back: its user may be a member no more.
+        return membership(request.user, name.removeprefix("board:")) is not None
 
 
 def board_of(user: AbstractBaseUser | AnonymousUser, slug: str) -> Board:

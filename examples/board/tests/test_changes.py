@@ -1,7 +1,7 @@
 """The changes: their order, their conflicts, their rights, and the messages that commit with them."""
 
 import pytest
-from board import changes
+from board import changes, rights
 from board.models import Board, Card, Change, Member
 from board.topics import whole
 from django.contrib.admin.sites import site
@@ -120,6 +120,8 @@ def test_archived_card_leaves_and_comes_back_at_the_end(board, people, ids) -> N
     assert changes.archive(people["ada"], Card.objects.filter(title=TICKETS), archived=False) == 1
     assert titles("In progress") == [COLOURS, TICKETS]
     assert [change.text for change in Change.objects.all()] == [f"restored “{TICKETS}”", "archived 2 cards"]
+    changes.add(people["ada"], SLUG, "push-001", column_id=ids["In progress"], title="  The \n last ")
+    assert titles("In progress")[-1] == "The last"
 
 
 def test_admin_edits_archives_and_reshapes(board, people, ids) -> None:
@@ -134,13 +136,15 @@ def test_admin_edits_archives_and_reshapes(board, people, ids) -> None:
     assert client.get("/admin/board/card/").status_code == 200
     inlines = {f"{name}-{what}_FORMS": 0 for name in ("columns", "members") for what in ("TOTAL", "INITIAL")}
     page = f"/admin/board/board/{board.pk}/change/"
-    assert client.post(page, {"name": "Bus", "slug": SLUG} | inlines).status_code == 302
+    assert client.post(page, {"name": "Bus", "slug": "stays"} | inlines).status_code == 302
     assert [change.text for change in Change.objects.order_by("revision")] == [
         "edited “Tickets for families”",
         f"archived “{COLOURS}”",
         f"restored “{COLOURS}”",
         "changed the board",
     ]
+    assert Board.objects.get().slug == SLUG
+    assert client.get("/admin/board/board/add/").status_code == 200
     assert not site.get_model_admin(Card).has_add_permission(None)
 
 
@@ -152,3 +156,22 @@ def test_pages_are_for_members(board, people, who, status, page, channel_layer) 
         client.force_login(people[who])
     assert client.get(f"/boards/{SLUG}/{page}").status_code == status
     assert client.get("/").status_code == 200
+
+
+def test_changed_rights_close_what_the_user_has_open(board, people, monkeypatch, django_capture_on_commit_callbacks):
+    closed = []
+
+    async def close_user(user, *_args):
+        closed.append(user)
+
+    monkeypatch.setattr(rights, "close_user", close_user)
+    member, ben, eve = Member.objects.get(user=people["rosa"]), people["ben"].pk, people["eve"]
+    rosa = member.user_id
+    with django_capture_on_commit_callbacks(execute=True):
+        member.may_write = True
+        member.save()
+        member.user = eve  # somebody else instead
+        member.save()
+        board.members.get(user=ben).delete()
+        board.members.create(user=people["rosa"])  # who had nothing open
+    assert closed == [rosa, rosa, ben]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from board import demo
@@ -13,6 +14,9 @@ class Command(BaseCommand):
     help = "Make the people and the board of the demo, unless there is a board."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
+        if not settings.DEBUG:
+            self.stdout.write("DJANGO_DEBUG is 0: there is no demo, as everybody knows its passwords.")
+            return
         board = demo.make()
         if board is not None:
             names = ", ".join(person.username for person in [*demo.PEOPLE, demo.STRANGER])

@@ -19,7 +19,10 @@ source.addEventListener("stream.open", ({ data }) => {
   if (!JSON.parse(data).recovered) reload();
 });
 source.addEventListener("stream.gap", reload);
-source.addEventListener("error", () => showState("reconnecting", "Reconnecting…"));
+source.addEventListener("error", () => {
+  const isOver = source.readyState === EventSource.CLOSED; // refused: the rights have changed
+  showState(isOver ? "closed" : "reconnecting", isOver ? "Closed" : "Reconnecting…");
+});
 
 // Something may be missing: read the list anew.
 async function reload() {

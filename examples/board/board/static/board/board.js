@@ -21,6 +21,7 @@ const dragging = new Dragging(root, cards, {
   mayMove: () => root.dataset.mayWrite === "true",
   hold: (id) => people.hold(id),
   drop: move,
+  waiting: (id) => latest.get(id)?.wish,
   say: (text) => (element("announcements").textContent = text),
 });
 
@@ -31,10 +32,17 @@ topic.onJoin((reply) => {
   element("reading").hidden = reply.may_write;
   if (!reply.may_write) dragging.cancel();
   cards.reset(reply);
+  dragging.check();
   showState();
 });
-topic.on("change", (change) => cards.apply(change));
-topic.on("reshaped", () => location.reload());
+topic.on("change", (change) => {
+  cards.apply(change);
+  dragging.check();
+});
+topic.on("reshaped", () => {
+  isOld = true;
+  reloadIfOld();
+});
 topic.onError(showState);
 topic.onClose((error) => {
   root.dataset.mayWrite = "false";
@@ -46,18 +54,18 @@ topic.onClose((error) => {
 // -- pushes: at once on this page, and then in the database -----------------------------------------------------------
 
 let waiting = 0;
-const latest = new Map(); // card: the promise of its last move
+let isOld = false; // the board has other columns than this page
+const latest = new Map(); // card: its last move, {wish, done}, while it is not confirmed
 
 // A card's moves go one after the other: each says the version of the card that this page has seen.
 async function move(id, wish) {
-  const before = latest.get(id);
+  const before = latest.get(id)?.done;
+  const done = before ? before.then((isDone) => isDone && send(id, wish)) : send(id, wish);
+  latest.set(id, { wish, done });
   cards.wish(id, wish);
-  const mine = before ? before.then((isDone) => isDone && send(id, wish)) : send(id, wish);
-  latest.set(id, mine);
-  const isDone = await mine;
-  if (latest.get(id) === mine) latest.delete(id);
+  await done;
+  if (latest.get(id)?.wish === wish) latest.delete(id);
   cards.unwish(id, wish); // it is the truth now, or it snaps back
-  return isDone;
 }
 
 function send(id, { column, before }) {
@@ -74,13 +82,22 @@ async function push(event, payload) {
     await cards.reached(revision);
     return true;
   } catch (error) {
-    complain(error.response?.message ?? `That was not done: ${error.message}.`);
+    const isKnown = error.code !== "timeout" && error.code !== "lost";
+    const reason = `${isKnown ? "That was not done" : "That may not have been done"}: ${error.message}.`;
+    complain(error.response?.message ?? reason);
     return false;
   } finally {
     waiting -= 1;
     showState();
+    reloadIfOld();
   }
 }
+
+function reloadIfOld() {
+  if (isOld && !waiting) location.reload();
+}
+
+addEventListener("beforeunload", (event) => waiting && event.preventDefault());
 
 for (const form of document.querySelectorAll(".add")) {
   form.addEventListener("submit", async (event) => {

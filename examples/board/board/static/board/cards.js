@@ -77,10 +77,6 @@ export class Cards {
     this.render();
   }
 
-  wishOf(id) {
-    return this.#wishes.get(id);
-  }
-
   // The columns as they are shown.
   orders() {
     const known = (column) => (this.#orders.get(column) ?? []).filter((id) => this.#cards.has(id));

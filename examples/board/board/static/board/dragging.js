@@ -8,8 +8,8 @@ const SPEED = 14; // pixels for each frame
 export class Dragging {
   #root;
   #cards;
-  #calls; // {mayMove(), hold(id or null), drop(id, place), say(text)}
-  #held = null; // {id, origin, start, ghost}: a card in the air
+  #calls; // {mayMove(), hold(id or null), drop(id, place), waiting(id), say(text)}
+  #held = null; // {id, start, ghost}: a card in the air
   #scrolling = 0;
 
   constructor(root, cards, calls) {
@@ -28,15 +28,21 @@ export class Dragging {
   // Put the card in the air back.
   cancel() {
     if (!this.#held) return;
-    const { id, origin } = this.#held;
+    const { id } = this.#held;
     this.#end();
-    if (origin) this.#cards.wish(id, origin); // an earlier move that is not confirmed yet
+    const earlier = this.#calls.waiting(id); // a move that is not confirmed yet
+    if (earlier) this.#cards.wish(id, earlier);
     else this.#cards.unwish(id);
     this.#calls.say("Put back.");
   }
 
+  // After a change: the card in the air may be gone.
+  check() {
+    if (this.#held && !this.#cards.get(this.#held.id)) this.cancel();
+  }
+
   #hold(id, more) {
-    this.#held = { id, origin: this.#cards.wishOf(id), start: this.#cards.placeOf(id), ...more };
+    this.#held = { id, start: this.#cards.placeOf(id), ...more };
     this.#cards.element(id).classList.add("held");
     this.#root.classList.add("dragging");
     this.#calls.hold(id);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ pytestmark = [
 expect = sync_api and sync_api.expect
 Arrive = Callable[..., Visitor]
 TICKETS, ICONS, DELAYS = "Tickets for groups", "New icons for night buses", "Delays show within a minute"
+MAP = "A map of all stops"
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True}
 
 
@@ -41,9 +43,24 @@ class BoardServer(ChatServer):
         self._environment["BOARD_DATABASE"] = str(folder / "board.sqlite3")
 
 
+@pytest.fixture(scope="module")
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the database as the first start makes it: that takes a while, most of it for passwords."""
+    folder = tmp_path_factory.mktemp("board")
+    server = BoardServer(folder)
+    try:
+        server.start()
+        assert server.stop() == 0, server.output
+    finally:
+        server.close()
+    assert "The board “City bus” is new." in server.output
+    return folder
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[BoardServer]:
+def server(tmp_path: Path, first_start: Path) -> Iterator[BoardServer]:
     """A running board; what it has logged must not hold a traceback."""
+    shutil.copytree(first_start, tmp_path, dirs_exist_ok=True)
     server = BoardServer(tmp_path)
     try:
         server.start()
@@ -134,6 +151,49 @@ def test_escape_and_a_lost_focus_put_a_card_back(visitor: Arrive) -> None:
     expect(ada.locator(".held, .ghost, .waits")).to_have_count(0)
 
 
+def test_finger_moves_a_card_to_a_column_beyond_the_edge(visitor: Arrive) -> None:
+    ada, ben = enter(visitor(**PHONE), "Ada"), enter(visitor(), "Ben")
+    fingers = ada.context.new_cdp_session(ada)
+
+    def touch(kind: str, x: float = 0, y: float = 0) -> None:
+        points = [] if kind == "touchEnd" else [{"x": x, "y": y}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    box = card(ada, MAP).locator(".grip").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch("touchStart", x, y)
+    touch("touchMove", x + 4, y + 8)
+    touch("touchMove", 380, y)  # the board scrolls along
+    expect(card(ben, MAP)).to_have_attribute("data-holder", "Ada")
+    expect(titles(ada, "Done")).to_contain_text([MAP])
+    touch("touchEnd")
+    for page in ada, ben:
+        expect(titles(page, "Done")).to_contain_text([MAP])
+        expect(page.locator(".ghost, .held, .waits, [data-holder]")).to_have_count(0)
+
+
+def test_moves_of_one_card_go_one_after_the_other(visitor: Arrive) -> None:
+    ada, ben = enter(visitor(), "Ada"), enter(visitor(), "Ben")
+    ada.get_by_role("button", name=f"Move “{TICKETS}”").focus()
+    for key in (
+        "Space",
+        "ArrowRight",
+        "Space",
+        "Space",
+        "ArrowLeft",
+        "ArrowLeft",
+        "Space",
+        "Space",
+        "ArrowUp",
+        "Space",
+    ):
+        ada.keyboard.press(key)
+    for page in ada, ben:
+        expect(titles(page, "To do").first).to_have_text(TICKETS)
+        expect(page.locator(".waits, .held")).to_have_count(0)
+    expect(ada.get_by_role("alert")).to_be_hidden()
+
+
 def test_move_on_an_old_view_snaps_back(visitor: Arrive) -> None:
     held: list[str | bytes] = []
     is_held = False
@@ -200,6 +260,7 @@ def test_admin_action_shows_on_boards_and_activity(visitor: Arrive) -> None:
     ben = enter(somebody, "Ben")
     activity = somebody.open("/boards/city-bus/activity/")
     connected(activity)
+    drag(ben, TICKETS, "Done", drop=False)  # it is in the air when it is archived
     page = admin.open("/admin/board/card/")
     for title in (TICKETS, DELAYS):
         page.locator("tr", has_text=title).get_by_role("checkbox").check()
@@ -207,7 +268,8 @@ def test_admin_action_shows_on_boards_and_activity(visitor: Arrive) -> None:
     page.get_by_role("button", name=re.compile("Go|Run")).click()
     expect(page.get_by_text("Archived: 2.")).to_be_visible()
     expect(ben.locator("#board .card")).to_have_count(8)
-    expect(card(ben, TICKETS)).to_have_count(0)
+    expect(ben.locator(".ghost, .held")).to_have_count(0)
+    ben.mouse.up()
     expect(activity.locator("#changes li")).to_have_text(re.compile("ada archived 2 cards"))
 
 

@@ -150,7 +150,7 @@ def documented(example: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     "example",
     [
-        pytest.param("board", marks=needs_redis),
+        pytest.param("board", marks=(needs_redis, pytest.mark.slow)),
         pytest.param("chat", marks=needs_redis),
         pytest.param("thumbnails", marks=THUMBNAILS),
     ],

@@ -90,12 +90,15 @@ class Change(models.Model):
     text = models.CharField(max_length=300)
     at = models.DateTimeField(auto_now_add=True)
     push_id = models.CharField(
-        max_length=64, unique=True, null=True, editable=False, help_text="By it a push is known that comes twice."
+        max_length=64, null=True, editable=False, help_text="By it a push is known that comes twice."
     )
 
     class Meta:
         ordering = ["-revision"]
-        constraints = [models.UniqueConstraint(fields=["board", "revision"], name="one_order_of_changes")]
+        constraints = [
+            models.UniqueConstraint(fields=["board", "revision"], name="one_order_of_changes"),
+            models.UniqueConstraint(fields=["board", "push_id"], name="each_push_once"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.who} {self.text}"

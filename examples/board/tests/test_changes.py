@@ -65,6 +65,10 @@ def test_push_that_comes_twice_changes_once(board, people, ids) -> None:
         people["ada"], SLUG, "push-002", column_id=ids["Done"], title="One"
     )
     assert (Board.objects.get().revision, titles("Done")[2:]) == (2, [TICKETS, "One"])
+    other = Board.objects.create(slug="other", name="Other")
+    other.members.create(user=people["ben"])
+    column = other.columns.create(name="Only")
+    assert changes.add(people["ben"], "other", "push-001", column_id=column.pk, title="Two").revision == 1
 
 
 @pytest.mark.parametrize(

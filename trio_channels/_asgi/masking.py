@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 SECRETS = (
     *("apikey", "assertion", "auth", "authorization", "code", "credential", "credentials", "csrfmiddlewaretoken"),
     *("jwt", "key", "otp", "passphrase", "passwd", "password", "pin", "pwd", "secret", "session", "sessionid", "sid"),
-    *("sig", "signature", "ticket", "token"),
+    *("sig", "signature", "stream", "ticket", "token"),  # {% trio_stream %} makes the parameter "stream"
 )
 
 MASK = "***"

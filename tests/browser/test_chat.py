@@ -42,7 +42,12 @@ def say(page: Page, text: str) -> None:
 
 def texts(page: Page) -> Locator:
     """The messages that are shown."""
-    return page.locator("#log .text")
+    return page.locator("#log .messages .text")
+
+
+def waiting(page: Page) -> Locator:
+    """The messages that are not sent."""
+    return page.locator("#log .waiting .text")
 
 
 def people(page: Page) -> Locator:
@@ -157,14 +162,103 @@ def test_somebody_with_two_tabs_is_there_once_until_both_are_closed(visitor: Arr
     expect(people(page)).to_have_text(["Ada"])
 
 
-def test_front_page_lists_rooms_and_their_people(visitor: Arrive) -> None:
-    visitor().enter("garden")
-    visitor().enter("garden")
+def test_typing_is_seen_by_others_and_ends(visitor: Arrive) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    expect(people(ada)).to_have_count(2)
 
+    tom.get_by_label("Message to").press_sequentially("I am")
+    expect(ada.locator("#typing")).to_have_text("Tom is typing…")
+    expect(tom.locator("#typing")).to_have_text("")
+
+    tom.keyboard.press("Enter")
+    expect(ada.locator("#typing")).to_have_text("")
+    expect(people(ada)).to_have_text(["Ada", "Tom"])
+
+
+def test_typing_ends_with_the_page_and_after_a_pause(visitor: Arrive) -> None:
+    ada, tom, eve = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom"), visitor().enter("garden", "Eve")
+    tom.get_by_label("Message to").press_sequentially("I")
+    expect(ada.locator("#typing")).to_have_text("Tom is typing…")
+    eve.get_by_label("Message to").press_sequentially("Me")
+    expect(ada.locator("#typing")).to_have_text("Tom, Eve are typing…")
+
+    eve.close()
+    expect(ada.locator("#typing")).to_have_text("")
+
+
+# -- several rooms ----------------------------------------------------------------------------------------------------
+
+
+def room_card(page: Page, name: str) -> Locator:
+    return page.locator(".room-card", has_text=name)
+
+
+def room_link(page: Page, name: str) -> Locator:
+    return page.locator(".room-link", has_text=name)
+
+
+def test_front_page_shows_rooms_and_their_people_live(visitor: Arrive) -> None:
     front = visitor().open("/")
+    expect(front.locator("#no-rooms")).to_be_visible()
 
-    expect(front.locator(".room-card")).to_contain_text("garden")
-    expect(front.locator(".room-card")).to_contain_text("2 here")
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    expect(room_card(front, "garden")).to_contain_text("2 here")
+    expect(room_card(front, "garden").locator(".who")).to_have_text("Ada, Tom")
+    say(ada, "hello")
+    tom.close()
+    expect(room_card(front, "garden")).to_contain_text("1 here")
+    ada.close()
+
+    expect(room_card(front, "garden")).to_contain_text("just now")
+    expect(room_card(front, "garden").locator(".here")).to_be_hidden()
+
+
+def test_unread_messages_are_counted_live_and_from_the_database(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    page = ada.enter("garden", "Ada")
+    say(tom, "one")
+    expect(texts(page)).to_have_text(["one"])
+    page.goto("about:blank")
+    say(tom, "two")
+    front = ada.open("/")
+    expect(room_card(front, "garden").locator(".unread")).to_have_text("1 new")
+
+    say(tom, "three")
+    expect(room_card(front, "garden").locator(".unread")).to_have_text("2 new")
+
+    room_card(front, "garden").click()
+    expect(texts(front)).to_have_text(["one", "two", "three"])
+    front.goto(front.url.replace("/chat/garden", ""))
+    expect(room_card(front, "garden")).to_be_visible()
+    expect(room_card(front, "garden").locator(".unread")).to_have_text("")
+
+
+def test_page_has_several_rooms_open_over_one_socket(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("kitchen", "Tom")
+    sockets: list[str] = []
+    ada.context.on("page", lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
+    page = ada.enter("garden", "Ada")
+    sockets.clear()
+    page.reload()
+    connected(page)
+    say(page, "in the garden")
+
+    room_link(page, "kitchen").click()
+    connected(page)
+    expect(people(page)).to_have_text(["Ada", "Tom"])
+    say(page, "in the kitchen")
+    room_link(page, "garden").click()
+    expect(texts(page)).to_have_text(["in the garden"])
+    expect(page).to_have_title("#garden · Trio chat")
+    say(tom, "one more")
+    expect(room_link(page, "kitchen").locator(".unread")).to_have_text("1")
+    expect(page).to_have_title("(1) #garden · Trio chat")
+
+    page.go_back()
+    expect(texts(page)).to_have_text(["in the kitchen", "one more"])
+    expect(page.locator(".room-link .unread:not(:empty)")).to_have_count(0)
+    assert page.url.endswith("/chat/kitchen/")
+    assert len(sockets) == 1
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -235,11 +329,12 @@ def test_pages_reconnect_after_a_restart_without_duplicates(visitor: Arrive, ser
     server.kill()
     for page in ada, tom:
         expect(page.get_by_text("Reconnecting…")).to_be_visible()
-        expect(page.get_by_role("button", name="Send")).to_be_disabled()
     server.start()
 
     for page in ada, tom:
         connected(page)
+        # The layer's memory was that of the killed process.
+        expect(page.locator("#resumed")).to_have_text("Resumed from the database.")
         expect(texts(page)).to_have_text(["before"])
     expect(people(ada)).to_have_text(["Ada", "Tom"])
     expect(people(tom)).to_have_text(["Tom", "Ada"])
@@ -247,7 +342,44 @@ def test_pages_reconnect_after_a_restart_without_duplicates(visitor: Arrive, ser
     expect(texts(ada)).to_have_text(["before", "after"])
 
 
-def test_message_with_server_side_blanks_is_not_resent(visitor: Arrive, server: ChatServer) -> None:
+def test_messages_typed_offline_are_sent_after_the_restart(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    say(ada, "before")
+    server.kill()
+    expect(ada.get_by_text("Reconnecting…")).to_be_visible()
+
+    for text in "one", "two":
+        ada.get_by_label("Message to").fill(text)
+        ada.keyboard.press("Enter")
+    expect(waiting(ada)).to_have_text(["one", "two"])
+    expect(ada.get_by_text("waiting to be sent")).to_have_count(2)
+    server.start()
+
+    for page in ada, tom:
+        expect(texts(page)).to_have_text(["before", "one", "two"])
+        expect(waiting(page)).to_have_count(0)
+
+
+def test_messages_typed_offline_outlive_a_reload(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    page = ada.enter("garden", "Ada")
+    held: list[WebSocketRoute] = []
+    ada.context.route_web_socket("**/socket/websocket**", held.append)  # a server that never answers
+    page.reload()
+    page.get_by_label("Message to").fill("from before the reload")
+    page.keyboard.press("Enter")
+    expect(waiting(page)).to_have_text(["from before the reload"])
+
+    ada.context.unroute_all()
+    ada.context.route_web_socket("**/socket/websocket**", lambda route: route.connect_to_server())
+    page.reload()
+
+    for one in page, tom:
+        expect(texts(one)).to_have_text(["from before the reload"])
+    expect(waiting(page)).to_have_count(0)
+
+
+def test_message_with_server_side_blanks_is_shown_once(visitor: Arrive, server: ChatServer) -> None:
     ada = visitor().enter("garden", "Ada")
     ada.get_by_label("Message to").fill("once\u0085")
     ada.keyboard.press("Enter")
@@ -259,6 +391,7 @@ def test_message_with_server_side_blanks_is_not_resent(visitor: Arrive, server: 
     connected(ada)
     say(ada, "twice")
     expect(texts(ada)).to_have_text(["once", "twice"])
+    expect(waiting(ada)).to_have_count(0)
 
 
 def test_pending_message_arrives_once_after_a_restart(visitor: Arrive, server: ChatServer) -> None:
@@ -273,35 +406,42 @@ def test_pending_message_arrives_once_after_a_restart(visitor: Arrive, server: C
 
     for page in ada, tom:
         expect(texts(page)).to_have_text(["before", "into the void"])
+        expect(waiting(page)).to_have_count(0)
 
 
-def test_pending_message_is_not_resent_on_a_new_state(visitor: Arrive) -> None:
-    ada, welcomes = visitor(), []
+def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    sent: list[str] = []
 
     def between(page: WebSocketRoute) -> None:
+        """The connection is lost behind the first message, before any answer to it."""
         server = page.connect_to_server()
 
-        def from_server(message: str | bytes) -> None:
-            if not welcomes:
-                welcomes.append(message)
-            page.send(message)
-
         def from_page(message: str | bytes) -> None:
-            if len(welcomes) == 1:
-                welcomes.append(message)
-                page.send(welcomes[0])  # as after messages that were lost; it does not know this one yet
             server.send(message)
+            if '"message.new"' in message:
+                sent.append(message)
+                if len(sent) == 1:
+                    expect(texts(tom)).to_have_text(["once"])
+                    page.close(code=3999)
+
+        def from_server(message: str | bytes) -> None:
+            if len(sent) != 1:
+                page.send(message)
 
         server.on_message(from_server)
         page.on_message(from_page)
 
-    ada.context.route_web_socket("**/ws/chat/**", between)
+    ada.context.route_web_socket("**/socket/websocket**", between)
     page = ada.enter("garden", "Ada")
-    say(page, "once")
+    page.get_by_label("Message to").fill("once")
+    page.keyboard.press("Enter")
+    expect(texts(page)).to_have_text(["once"])
     say(page, "twice")
-    expect(texts(page)).to_have_text(["once", "twice"])
-    assert json.loads(welcomes[0])["kind"] == "welcome"
-    assert json.loads(welcomes[1]) == {"message": "once"}
+
+    expect(texts(tom)).to_have_text(["once", "twice"])
+    first, second = (json.loads(message)[4] for message in sent[:2])
+    assert first == second
 
 
 def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server: ChatServer) -> None:
@@ -316,6 +456,44 @@ def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server
     ada.context.set_offline(False)
 
     expect(texts(page)).to_have_text(["before", "while you were away"])
+    expect(page.locator("#resumed")).to_have_text("Resumed from the database.")
+
+
+def test_what_was_missed_in_a_short_outage_comes_by_position(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    routes: list[WebSocketRoute] = []
+
+    def between(page: WebSocketRoute) -> None:
+        if len(routes) == 1:
+            say(tom, "while you were away")
+        routes.append(page)
+        page.connect_to_server()
+
+    ada.context.route_web_socket("**/socket/websocket**", between)
+    page = ada.enter("lobby", "Ada")
+    routes.clear()
+    page.goto(page.url.replace("lobby", "garden"))
+    connected(page)
+    say(page, "before")
+    routes[0].close(code=3999)
+
+    expect(texts(page)).to_have_text(["before", "while you were away"])
+    expect(page.locator("#resumed")).to_have_text("Resumed by position.")
+
+
+def test_button_restarts_the_server_and_nothing_is_missing(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    say(ada, "before")
+
+    ada.get_by_role("button", name="Restart the server").click()
+    expect(ada.get_by_text("Reconnecting…")).to_be_visible()
+    ada.get_by_label("Message to").fill("meanwhile")
+    ada.keyboard.press("Enter")
+
+    for page in ada, tom:
+        expect(page.locator("#resumed")).to_have_text("Resumed from the database.")
+        expect(texts(page)).to_have_text(["before", "meanwhile"])
+    assert server.stop() == 0
 
 
 # -- looks ------------------------------------------------------------------------------------------------------------

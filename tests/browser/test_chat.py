@@ -360,18 +360,17 @@ def test_messages_typed_offline_are_sent_after_the_restart(visitor: Arrive, serv
         expect(waiting(page)).to_have_count(0)
 
 
-def test_messages_typed_offline_outlive_a_reload(visitor: Arrive, server: ChatServer) -> None:
+def test_messages_typed_offline_outlive_a_reload(visitor: Arrive) -> None:
     ada, tom = visitor(), visitor().enter("garden", "Tom")
-    page = ada.enter("garden", "Ada")
-    held: list[WebSocketRoute] = []
-    ada.context.route_web_socket("**/socket/websocket**", held.append)  # a server that never answers
-    page.reload()
+    connection = Connection(ada)
+    connection.is_mute = True
+    page = ada.open("/chat/garden/")
     page.get_by_label("Message to").fill("from before the reload")
     page.keyboard.press("Enter")
     expect(waiting(page)).to_have_text(["from before the reload"])
+    assert connection.sent == []  # it is not joined
 
-    ada.context.unroute_all()
-    ada.context.route_web_socket("**/socket/websocket**", lambda route: route.connect_to_server())
+    connection.is_mute = False
     page.reload()
 
     for one in page, tom:
@@ -409,38 +408,59 @@ def test_pending_message_arrives_once_after_a_restart(visitor: Arrive, server: C
         expect(waiting(page)).to_have_count(0)
 
 
-def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive) -> None:
-    ada, tom = visitor(), visitor().enter("garden", "Tom")
-    sent: list[str] = []
+class Connection:
+    """The WebSockets of a visitor's pages, which a test can cut.
 
-    def between(page: WebSocketRoute) -> None:
-        """The connection is lost behind the first message, before any answer to it."""
+    Attributes:
+        sent: the messages with texts that the pages have sent.
+        is_mute: whether the answers of the server get lost.
+    """
+
+    def __init__(self, visitor: Visitor) -> None:
+        self.sent: list[str] = []
+        self.is_mute = False
+        self._routes: list[WebSocketRoute] = []
+        visitor.context.route_web_socket("**/socket/websocket**", self._between)
+
+    def _between(self, page: WebSocketRoute) -> None:
         server = page.connect_to_server()
+        self._routes.append(page)
 
         def from_page(message: str | bytes) -> None:
+            if '"message.new"' in str(message):
+                self.sent.append(str(message))
             server.send(message)
-            if '"message.new"' in message:
-                sent.append(message)
-                if len(sent) == 1:
-                    expect(texts(tom)).to_have_text(["once"])
-                    page.close(code=3999)
 
         def from_server(message: str | bytes) -> None:
-            if len(sent) != 1:
+            if not self.is_mute:
                 page.send(message)
 
-        server.on_message(from_server)
         page.on_message(from_page)
+        server.on_message(from_server)
 
-    ada.context.route_web_socket("**/socket/websocket**", between)
+    def cut(self) -> None:
+        """The connection is lost, and the next one works."""
+        self.is_mute = False
+        self._routes[-1].close(code=3999)
+
+
+def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    connection = Connection(ada)
     page = ada.enter("garden", "Ada")
+
+    connection.is_mute = True
     page.get_by_label("Message to").fill("once")
     page.keyboard.press("Enter")
+    expect(texts(tom)).to_have_text(["once"])
+    expect(waiting(page)).to_have_text(["once"])
+    connection.cut()
+
     expect(texts(page)).to_have_text(["once"])
     say(page, "twice")
-
+    expect(waiting(page)).to_have_count(0)
     expect(texts(tom)).to_have_text(["once", "twice"])
-    first, second = (json.loads(message)[4] for message in sent[:2])
+    first, second, _ = (json.loads(message)[4] for message in connection.sent)
     assert first == second
 
 
@@ -461,24 +481,16 @@ def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server
 
 def test_what_was_missed_in_a_short_outage_comes_by_position(visitor: Arrive) -> None:
     ada, tom = visitor(), visitor().enter("garden", "Tom")
-    routes: list[WebSocketRoute] = []
-
-    def between(page: WebSocketRoute) -> None:
-        if len(routes) == 1:
-            say(tom, "while you were away")
-        routes.append(page)
-        page.connect_to_server()
-
-    ada.context.route_web_socket("**/socket/websocket**", between)
-    page = ada.enter("lobby", "Ada")
-    routes.clear()
-    page.goto(page.url.replace("lobby", "garden"))
-    connected(page)
+    connection = Connection(ada)
+    page = ada.enter("garden", "Ada")
     say(page, "before")
-    routes[0].close(code=3999)
 
-    expect(texts(page)).to_have_text(["before", "while you were away"])
+    connection.is_mute = True
+    say(tom, "while you were away")
+    connection.cut()
+
     expect(page.locator("#resumed")).to_have_text("Resumed by position.")
+    expect(texts(page)).to_have_text(["before", "while you were away"])
 
 
 def test_button_restarts_the_server_and_nothing_is_missing(visitor: Arrive, server: ChatServer) -> None:

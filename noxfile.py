@@ -22,7 +22,7 @@ MATRIX = {"3.11": ["5.2"], "3.12": ["5.2", "6.1"], "3.13": ["5.2", "6.1"]}
 #: The pairs that the matrix leaves out. Each interpreter and each Django is in another one; `nox -s suite` runs all.
 LEFT_OUT = [("3.12", "5.2"), ("3.13", "5.2")]
 #: With what is optional, and with the benchmarks' peer, so that no test has to be skipped.
-EXTRAS = "test,redis,crypto,metrics,otel,client,bench,upgrade"
+EXTRAS = "test,redis,crypto,metrics,otel,client,bench,upgrade,compat"
 EVERYTHING = f".[{EXTRAS}]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
@@ -80,7 +80,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def matrix(session: nox.Session) -> None:
     """Everything that the quick suite leaves out: the sessions that this one starts. It takes most of an hour."""
-    for name in [*SUITES, *BRIDGES, "docs", "samples", "package", "packages", "peers", "browser", "clients", "faults"]:
+    others = ["docs", "samples", "package", "packages", "compat", "peers", "browser", "clients", "faults"]
+    for name in [*SUITES, *BRIDGES, *others]:
         session.notify(name)
 
 
@@ -157,20 +158,15 @@ def docs(session: nox.Session) -> None:
     """The documentation, with warnings as errors."""
     install(session, "-e", ".[docs,test,redis]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    session.run("python", "tools/check_docs.py", "docs/_build/html")
 
 
 @nox.session
 def samples(session: nox.Session) -> None:
     """mypy --strict and pyright, over the tutorial and the other samples of the documentation, as users run them."""
-    install(
-        session,
-        ".[redis,metrics,otel,client]",
-        "opentelemetry-sdk",
-        "mypy>=1.15",
-        "pyright[nodejs]",
-        "django-stubs",
-        "pytest",
-    )
+    checkers = ("mypy>=1.15", "pyright[nodejs]", "django-stubs", "ruff>=0.14")
+    others = ("opentelemetry-sdk", "psycopg[binary]", "pyjwt", "pytest")
+    install(session, ".[redis,metrics,otel,client]", *others, *checkers)
     shutil.rmtree(HERE / "build", ignore_errors=True)  # it may have files that are gone
     session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
     with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
@@ -179,25 +175,32 @@ def samples(session: nox.Session) -> None:
         shutil.copy(HERE / "tests" / "typing" / "ported.py", folder)
         _, native = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
         Path(folder, "readme.py").write_text(native)
-        for place in (Path(folder, "project"), Path(folder)):
+        for place in (Path(folder, "project"), Path(folder, "existing"), Path(folder)):
             session.chdir(place)
             names = sorted(file.name for file in place.glob("*.py")) or ["."]
             session.run("mypy", "--strict", "--config-file=", *names)
             session.run("pyright", *names)
+        session.run("trio-channels", "new", "newsite")
+        session.chdir("newsite")
+        session.run("ruff", "check")
+        session.run("ruff", "format", "--check")
+        session.run("mypy")
 
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the distribution, and import what is in it from an empty environment."""
-    session.install("build", "twine")
+    """Build the distribution twice, to the same bytes, and use what is in it from an empty environment."""
+    session.install("build", "setuptools>=77", "twine")
     out = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(out, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(out))
+    session.run("python", "tools/distribution.py", str(out))
     session.run("twine", "check", "--strict", *map(str, out.iterdir()))
     session.install("--force-reinstall", "--no-deps", *map(str, out.glob("*.whl")))
     session.install(*(f"{wheel}[redis,client]" for wheel in out.glob("*.whl")))
     session.cd(session.create_tmp())
     session.run("trio-channels", "--version")
+    shutil.rmtree("newsite", ignore_errors=True)
+    session.run("trio-channels", "new", "newsite")
+    session.run("python", "newsite/manage.py", "check")
     session.run(
         "python",
         "-c",
@@ -213,6 +216,30 @@ def packages(session: nox.Session) -> None:
     wanted = (HERE / "tests" / "packages" / "requirements.txt").read_text().split()
     install(session, "-e", ".[test,redis]", *wanted)
     session.run("python", "-m", "pytest", *SIDE_BY_SIDE, "tests/packages", *session.posargs)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Packages for Channels, unchanged, by the compatibility package: as installed from the index, without Channels."""
+    folder = HERE / "tests" / "compat" / "packages"
+    install(session, "-e", ".[test,compat]", *(folder / "requirements.txt").read_text().split())
+    # They would bring Channels itself.
+    session.install("--no-deps", *(folder / "packages.txt").read_text().split())
+    ours = "tests/compat/packages/test_served.py"
+    session.run("python", "-m", "pytest", "-q", "-p", "no:asyncio", ours, *session.posargs)
+    # The source distribution of one has its tests, but not the settings, models and client that they import.
+    sources = Path(session.create_tmp()) / "sources"
+    shutil.rmtree(sources, ignore_errors=True)
+    wanted = next(line for line in (folder / "packages.txt").read_text().split() if line.startswith("djangochannelsr"))
+    options = ("-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+    session.run("pip", "download", *options, "-d", str(sources), wanted, silent=True)
+    for archive in sources.glob("*.tar.gz"):
+        shutil.unpack_archive(archive, sources)
+    (unpacked,) = sources.glob("djangochannelsrestframework-*/")
+    shutil.copytree(folder / "rest_framework", unpacked / "tests", dirs_exist_ok=True)
+    session.chdir(unpacked)
+    plugins = ("-p", "trio_channels.compat.pytest_plugin", "-p", "no:trio")
+    session.run("python", "-m", "pytest", "-q", "-c", "tests/pytest.ini", *plugins, "tests")
 
 
 @nox.session
@@ -316,5 +343,5 @@ def dev(session: nox.Session) -> None:
 @nox.session
 def release(session: nox.Session) -> None:
     """Check, build, commit and tag a release, without publishing it: nox -s release -- 0.1.0."""
-    session.install("build", "twine")
+    session.install("build", "setuptools>=77", "twine")
     session.run("python", "tools/release.py", *session.posargs)

@@ -345,7 +345,7 @@ async def test_view_that_orders_it_is_answered(views: ASGIApplication) -> None:
 
 
 async def test_worker_has_no_clients_connections() -> None:
-    connections_of("channel")[cast(Any, object())] = None
+    connections_of("channel")[cast(Any, object())] = 0.0
     assert list(live()) == []
 
 

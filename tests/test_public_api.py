@@ -23,7 +23,9 @@ def is_public(name: str) -> bool:
 PUBLIC = sorted(
     info.name
     for info in pkgutil.walk_packages(trio_channels.__path__, "trio_channels.")
-    if is_public(info.name) and ".management" not in info.name
+    if is_public(info.name)
+    and ".management" not in info.name
+    and not info.name.endswith(".admin")  # Django imports these where its admin is installed
 )
 
 

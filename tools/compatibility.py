@@ -1,7 +1,7 @@
 """The table of Channels' public names: their place here and the test that shows it, or why there is none.
 
-``channels_names.toml`` has the names, ``channels_places.toml`` the places of those that are not where Channels has
-them, and the explanations. Everything else is looked up in the package. The documentation includes the table.
+:mod:`trio_channels.compat.names` has the names, their places and the explanations. The documentation includes the
+table.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TOOLS = Path(__file__).parent
-TESTS = TOOLS.parent / "tests"
+from trio_channels.compat import names as compat_names
+
+TESTS = Path(__file__).parents[1] / "tests"
 
 
 class Row(NamedTuple):
@@ -28,34 +28,17 @@ class Row(NamedTuple):
     why: str
 
 
-def names() -> Iterator[str]:
-    """The full names, in the order of the list."""
-    for module, defined in tomllib.loads((TOOLS / "channels_names.toml").read_text()).items():
-        for name, members in defined.items():
-            yield f"{module}.{name}"
-            yield from (f"{module}.{name}.{member}" for member in members)
-
-
 def rows() -> list[Row]:
     """A row for each name."""
-    given = tomllib.loads((TOOLS / "channels_places.toml").read_text())
-    return [_row(name, given["why"], given["place"]) for name in names()]
+    return [_row(name) for name in compat_names.full_names()]
 
 
-def _row(name: str, why: dict[str, str], places: dict[str, str]) -> Row:
-    explained = _nearest(name, why)
-    if explained:
-        return Row(name, "", "", why[explained])
-    moved = _nearest(name, places)
-    place = places[moved] + name.removeprefix(moved) if moved else f"trio_{name}"
+def _row(name: str) -> Row:
+    why = compat_names.why_missing(name)
+    if why:
+        return Row(name, "", "", why)
+    place = compat_names.place_of(name)
     return Row(name, place if exists(place) else "", test_of(place), "")
-
-
-def _nearest(name: str, given: dict[str, str]) -> str:
-    """The longest dotted beginning of a name that has an entry."""
-    parts = name.split(".")
-    beginnings = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((beginning for beginning in beginnings if beginning in given), "")
 
 
 def exists(place: str) -> bool:
@@ -109,10 +92,9 @@ def missing() -> list[str]:
 
 
 def outdated() -> list[str]:
-    """The entries of ``channels_places.toml`` that belong to no name of Channels."""
-    given = tomllib.loads((TOOLS / "channels_places.toml").read_text())
-    known = {name for full in names() for name in _beginnings(full)}
-    return sorted({*given["why"], *given["place"]} - known)
+    """The entries of ``places.toml`` that belong to no name of Channels."""
+    known = {name for full in compat_names.full_names() for name in _beginnings(full)}
+    return sorted(compat_names.entries() - known)
 
 
 def _beginnings(name: str) -> Iterator[str]:
@@ -122,13 +104,13 @@ def _beginnings(name: str) -> Iterator[str]:
 
 def page() -> str:
     """The table as Markdown, one for each module of Channels."""
-    modules = [*tomllib.loads((TOOLS / "channels_names.toml").read_text())]
+    modules = [*compat_names.defined()]
     lines: list[str] = []
     all_rows = rows()
     for module in modules:
         lines += [f"## {module}", "", "| in Channels | here | shown by, or the reason |", "|---|---|---|"]
         for row in all_rows:
-            if _nearest(row.name, dict.fromkeys(modules, "")) == module:
+            if compat_names.nearest(row.name, compat_names.defined()) == module:
                 name = row.name.removeprefix(module + ".")
                 lines.append(
                     f"| `{name}` | `{row.place}` | `{row.test}` |" if row.place else f"| `{name}` | - | {row.why} |"

@@ -1,23 +1,25 @@
 """Cut a release of this checkout: python -m nox -s release -- 0.1.0. Nothing is pushed, nothing is uploaded.
 
 1. Check: a clean checkout of the branch `main`, a version that is new, and its heading in the changelog.
-2. Write the version into the package, and the date into the changelog.
-3. Build the distribution into dist/, and have twine check it.
+2. Write the version into the package, the date into the changelog, and both into CITATION.cff.
+3. Build the distribution into dist/, twice to see that it is reproducible, and have twine check it.
 4. Commit, and tag the commit.
 
-A failure puts the two files back.
+A failure puts the files back.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-MODULE, CHANGELOG, DIST = "trio_channels/__init__.py", "CHANGELOG.md", "dist"
+import distribution
+
+MODULE, CHANGELOG, CITATION, DIST = "trio_channels/__init__.py", "CHANGELOG.md", "CITATION.cff", "dist"
+CHANGED = (MODULE, CHANGELOG, CITATION)
 BRANCH = "main"
 
 
@@ -61,33 +63,47 @@ def with_date(changelog: str, version: str, date: datetime.date) -> str:
     return changelog.replace(expected, f"## {version} ({date.isoformat()})", 1)
 
 
+def with_citation(citation: str, version: str, date: datetime.date) -> str:
+    """The citation file with the version and the release's date."""
+    undated = re.sub(r"^date-released: .*\n", "", citation, flags=re.MULTILINE)
+    lines = f"version: {version}\ndate-released: {date.isoformat()}"
+    changed, found = re.subn(r"^version: .*$", lines, undated, flags=re.MULTILINE)
+    if found != 1:
+        raise ReleaseError(f"expected one line such as 'version: {version}' in {CITATION}; got {found}")
+    return changed
+
+
 def prepare(root: Path, version: str, date: datetime.date) -> None:
     """Steps 1 and 2."""
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
         raise ReleaseError(f"expected a version such as 0.1.0 or 0.2.0rc1; got {version!r}")
     check_checkout(root, f"v{version}")
-    module, changelog = root / MODULE, root / CHANGELOG
-    changed = with_version(module.read_text(), version), with_date(changelog.read_text(), version, date)
-    module.write_text(changed[0])
-    changelog.write_text(changed[1])
+    module, changelog, citation = (root / name for name in CHANGED)
+    changed = {
+        module: with_version(module.read_text(), version),
+        changelog: with_date(changelog.read_text(), version, date),
+        citation: with_citation(citation.read_text(), version, date),
+    }
+    for path, text in changed.items():
+        path.write_text(text)
 
 
 def build(root: Path, version: str) -> None:
     """Step 3."""
-    dist = root / DIST
-    shutil.rmtree(dist, ignore_errors=True)
-    shutil.rmtree(root / "build", ignore_errors=True)  # setuptools would pack files of an earlier build
-    subprocess.run([sys.executable, "-m", "build"], cwd=root, check=True)
-    files = sorted(path.name for path in dist.iterdir())
+    try:
+        built = distribution.build_twice(root, root / DIST)
+    except ValueError as error:
+        raise ReleaseError(str(error)) from error
+    files = [path.name for path in built]
     expected = [f"trio_channels-{version}-py3-none-any.whl", f"trio_channels-{version}.tar.gz"]
     if files != expected:
         raise ReleaseError(f"expected {expected} in {DIST}/; got {files}")
-    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, dist.iterdir())], check=True)
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, built)], check=True)
 
 
 def record(root: Path, version: str) -> None:
     """Step 4. The commit is empty if the files were as they must be."""
-    git(root, "commit", "--quiet", "--allow-empty", "--message", f"Version {version}", "--", MODULE, CHANGELOG)
+    git(root, "commit", "--quiet", "--allow-empty", "--message", f"Version {version}", "--", *CHANGED)
     git(root, "tag", "--annotate", f"v{version}", "--message", f"trio-channels {version}")
 
 
@@ -104,7 +120,7 @@ def main(arguments: list[str]) -> int:
             build(root, version)
             record(root, version)
         except BaseException:
-            git(root, "checkout", "--quiet", "HEAD", "--", MODULE, CHANGELOG)
+            git(root, "checkout", "--quiet", "HEAD", "--", *CHANGED)
             raise
     except (ReleaseError, subprocess.CalledProcessError) as error:
         print(f"no release: {error}", file=sys.stderr)

@@ -35,6 +35,7 @@ _WORDS = Rule(
     "a list or tuple of words in small letters, such as ['token', 'password']",
     lambda value: isinstance(value, list | tuple) and all(isinstance(word, str) and word.islower() for word in value),
 )
+_ALIAS = Rule("True, False, or 'shadow'", lambda value: isinstance(value, bool) or value == "shadow")
 _SECONDS_OR_NONE = Rule(
     "None, or a number of seconds, 0 or more", lambda value: value is None or SECONDS_OR_ZERO.holds(value)
 )
@@ -73,6 +74,7 @@ SETTINGS: dict[str, _Setting] = {
     "MAX_UPLOAD_SIZE": _Setting(100 * 2**20, COUNT),
     "ASGIREF_BRIDGE": _Setting(True, SWITCH),
     "BODY_TIMEOUT": _Setting(60.0, SECONDS),
+    "CHANNELS_ALIAS": _Setting(False, _ALIAS),
     "HARDEN_HYPERCORN": _Setting(True, SWITCH),
     "MAX_MESSAGE_SIZE": _Setting(2**20, COUNT),
     "MESSAGES_PER_SECOND": _Setting(0, at_least(0)),
@@ -94,11 +96,20 @@ SETTINGS: dict[str, _Setting] = {
     "TOPIC_PENDING_PUSHES": _Setting(64, COUNT),
     "TOPIC_PENDING_BYTES": _Setting(8 * 2**20, COUNT),
     "TOPIC_PUSHES_PER_SECOND": _Setting(0, at_least(0)),
+    "LONG_POLL_WINDOW": _Setting(10.0, SECONDS),
+    "LONG_POLL_TIMEOUT": _Setting(15.0, SECONDS),
+    "LONG_POLL_BUFFER": _Setting(2**18, COUNT),
+    "LONG_POLL_SESSIONS": _Setting(1_000, COUNT),
+    "LONG_POLL_SESSIONS_PER_ADDRESS": _Setting(0, at_least(0)),
+    "EVENT_STREAM_HEARTBEAT": _Setting(15.0, SECONDS),
+    "EVENT_STREAM_RETRY": _Setting(2.0, SECONDS),
     "RELAY_POLL": _Setting(1.0, SECONDS),
     "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
     "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),
     "RELAY_ATTEMPTS": _Setting(5, _up_to(10_000)),  # the database counts up to 32,767
     "RELAY_RETENTION": _Setting(604_800.0, _seconds(0)),
+    "INSPECTOR_TIMEOUT": _Setting(1.0, SECONDS),
+    "INSPECTOR_CONNECTIONS": _Setting(200, _up_to(10_000)),  # an answer is one message
 }
 
 

@@ -12,7 +12,7 @@ from ._http.handler import DjangoHandler
 from .log import enable_loggers
 from .server.hardening import harden_hypercorn
 
-__all__ = ["get_asgi_application"]
+__all__ = ["DjangoHandler", "get_asgi_application"]
 
 logger = logging.getLogger("trio_channels.asgi")
 

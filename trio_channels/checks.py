@@ -236,6 +236,21 @@ def outbox() -> Iterator[CheckMessage]:
         )
 
 
+#: Settings that belong to the inspector.
+_OF_INSPECTOR = ("INSPECTOR_CONNECTIONS", "INSPECTOR_TIMEOUT")
+
+
+def inspector() -> Iterator[CheckMessage]:
+    """W025: settings of the inspector, which is not installed."""
+    given = [key for key in _OF_INSPECTOR if key in getattr(settings, _conf.NAME, {})]
+    if given and not apps.is_installed("trio_channels.inspector"):
+        yield checks.Warning(
+            f"TRIO_CHANNELS has {given[0]!r}, and trio_channels.inspector is not in INSTALLED_APPS.",
+            hint="Add 'trio_channels.inspector' to INSTALLED_APPS, and migrate.",
+            id="trio_channels.W025",
+        )
+
+
 def hardening() -> Iterator[CheckMessage]:
     """W011: the hardening of hypercorn is switched off."""
     if not _conf.get("HARDEN_HYPERCORN"):
@@ -261,7 +276,9 @@ def listed(check: Callable[[], Iterator[CheckMessage]]) -> Callable[..., list[Ch
     return run
 
 
-_ALWAYS = tuple(map(listed, (asgi_application, asgi_module, extras, trio_channels, installed_apps, layers, outbox)))
+_ALWAYS = tuple(
+    map(listed, (asgi_application, asgi_module, extras, trio_channels, installed_apps, layers, outbox, inspector))
+)
 _DEPLOYED = tuple(map(listed, (deployed_layers, persistent_connections, hardening)))
 
 

@@ -19,9 +19,7 @@ The rules:
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +27,14 @@ import trio
 
 from ._asgi.close_codes import may_be_sent
 from ._asgi.protocol import Message
-from ._connection.registry import Live, live, primary_key
+from ._connection.registry import Live, having, live, primary_key
 from ._limits import Rule
-from .exceptions import ChannelLayerUnavailable
-from .layers import DEFAULT_CHANNEL_LAYER, channel_layers
+from ._orders import functions, orders_layer, this_run
+from ._orders import orders as orders  # from here, so that a process that hears orders knows this one
+from .layers import channel_layers
 from .layers.base import ChannelLayer
-from .layers.message import Envelope, Gap
-from .layers.names import ORDERS, check_channel_name, check_group_name
+from .layers.names import ORDERS as ORDERS
+from .layers.names import check_channel_name, check_group_name
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -46,17 +45,14 @@ logger = logging.getLogger("trio_channels.closing")
 
 #: The close code of the three functions: one of those that applications may choose (RFC 6455, section 7.4.2).
 CLOSED = 4001
-#: Seconds for which the start of a server waits until Redis knows of it.
-JOINING = 1.0
+#: The type of the order.
+CLOSE = "trio_channels.close"
 
 _CODE = Rule("a close code that may be sent, such as 4001", may_be_sent)
 _REASON = Rule(
     "a str of at most 123 bytes of UTF-8",
     lambda value: isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) <= 123,
 )
-
-#: The name of this Trio run, so that it does not take its own order a second time.
-_name_of_run: trio.lowlevel.RunVar[str] = trio.lowlevel.RunVar("trio_channels.closing run")
 
 
 async def close_user(user: AbstractBaseUser | int | str, code: int = CLOSED, reason: str = "") -> None:
@@ -133,85 +129,14 @@ def _digest(session_key: str) -> str:
 async def _order(target: dict[str, str], code: int, reason: str) -> None:
     _CODE.require("the code", code)
     _REASON.require("the reason", reason)
-    order = {"type": "trio_channels.close", "code": code, "reason": reason, "from": _this_run(), **target}
+    order = {"type": CLOSE, "code": code, "reason": reason, "from": this_run(), **target}
     await trio.lowlevel.checkpoint_if_cancelled()
     _obey(order, trio.lowlevel.current_task())
-    layer = _layer()
+    layer = orders_layer()
     if layer is not None:
         await layer.group_send(ORDERS, order)
     else:
         await trio.lowlevel.cancel_shielded_checkpoint()
-
-
-def _layer() -> ChannelLayer | None:
-    """The layer over which the processes hear orders."""
-    aliases = list(channel_layers.configs)
-    if not aliases:
-        return channel_layers.backends.get(DEFAULT_CHANNEL_LAYER)  # of a test
-    return channel_layers[DEFAULT_CHANNEL_LAYER if DEFAULT_CHANNEL_LAYER in aliases else aliases[0]]
-
-
-def _this_run() -> str:
-    try:
-        return _name_of_run.get()
-    except LookupError:
-        name = secrets.token_hex(8)
-        _name_of_run.set(name)
-        return name
-
-
-@asynccontextmanager
-async def orders() -> AsyncIterator[None]:
-    """In the block, obey the orders of other processes. The layers are open. Cancellation: ends the membership."""
-    layer = _layer()
-    if layer is None:
-        yield
-        return
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_hear, layer)
-        try:  # an error is raised outside of the nursery, which would wrap it in a group
-            yield
-        except Exception as error:
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-async def _hear(layer: ChannelLayer, task_status: trio.TaskStatus[None]) -> None:
-    """Obey orders until cancelled, and again when a layer that was broken works."""
-    while True:
-        try:
-            await _hear_until_broken(layer, task_status)
-        except ChannelLayerUnavailable as error:
-            logger.debug("the layer that brings orders is broken: %s", error)
-        task_status = trio.TASK_STATUS_IGNORED
-        await trio.sleep(JOINING)
-
-
-async def _hear_until_broken(layer: ChannelLayer, task_status: trio.TaskStatus[None]) -> None:
-    me, broken = _this_run(), trio.Event()
-
-    def offer(envelope: Envelope) -> bool:
-        if envelope.message.get("from") != me:
-            _obey(envelope.message)
-        return True
-
-    def note_gaps() -> None:
-        while isinstance(gap := mailbox.get_nowait(), Gap):
-            logger.warning("orders to close connections may be lost (%s); they stay open", gap.reason)
-
-    # An order is obeyed where it is delivered, so that none has to wait.
-    with layer.open_mailbox(ring=note_gaps, offer=offer, prefix="orders") as mailbox:
-        mailbox.on_failure = broken.set
-        with trio.move_on_after(JOINING):  # the membership stands, and Redis is told later
-            try:
-                await layer.group_add(ORDERS, mailbox.name)
-            except ChannelLayerUnavailable as error:
-                logger.debug("the group for orders could not be joined yet: %s", error)
-        task_status.started()
-        await broken.wait()
 
 
 def _obey(order: Message, caller: trio.lowlevel.Task | None = None) -> None:
@@ -237,13 +162,7 @@ def _meant(order: Message) -> Iterator[Live]:
         return (connection for connection in live() if _is_of_session(connection, order["session"]))
     names: dict[str, Any] = {key: order[key] for key in ("channel", "group") if isinstance(order.get(key), str)}
     mailboxes = [mailbox for layer in channel_layers.backends.values() for mailbox in layer.mailboxes_here(**names)]
-    owned = {id(mailbox) for mailbox in mailboxes}
-    subscribers = [mailbox.subscriber for mailbox in mailboxes if mailbox.subscriber is not None]
-    return (
-        connection
-        for connection in live()
-        if id(connection.mailbox) in owned or any(connection.has_task(task) for task in subscribers)
-    )
+    return filter(having(mailboxes), live())
 
 
 def _is_of_user(connection: Live, key: object) -> bool:
@@ -254,3 +173,10 @@ def _is_of_user(connection: Live, key: object) -> bool:
 def _is_of_session(connection: Live, digest: object) -> bool:
     key = getattr(connection.session, "session_key", None)
     return key is not None and primary_key(connection.user) is not None and _digest(key) == digest
+
+
+def _obey_other(order: Message, _layer: ChannelLayer, _nursery: trio.Nursery) -> None:
+    _obey(order)
+
+
+functions[CLOSE] = _obey_other

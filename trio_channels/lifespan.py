@@ -35,6 +35,7 @@ from ._asgi.foreign import NOT_TRIO
 from ._asgi.foreign_calls import explain
 from ._asgi.protocol import Application, ASGIApplication, Receive, Scope, Send
 from ._concurrency.exception_groups import bare
+from ._connection.lasting import lasting
 from .closing import orders
 from .exceptions import ConfigurationError, TrioChannelsError
 from .layers import channel_layers
@@ -155,6 +156,7 @@ class _Life:
         try:
             await layers.enter_async_context(open_layers())
             await layers.enter_async_context(orders())
+            await layers.enter_async_context(lasting())
         except TrioChannelsError as error:
             await self._tell("startup.failed", f"a channel layer cannot be opened: {error}")
             return False

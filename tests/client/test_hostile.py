@@ -127,7 +127,7 @@ def test_any_bytes_of_a_server_end_in_an_error_or_a_result(sent: list[bytes]) ->
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(messages.map(websocket_frame) | st.binary(max_size=20), max_size=8))
 def test_anything_of_a_server_ends_in_an_error_or_a_result(sent: list[bytes]) -> None:
     trio.run(talk, sent)

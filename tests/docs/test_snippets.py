@@ -35,9 +35,10 @@ from trio_channels._metrics import recording
 from trio_channels.client import connect
 from trio_channels.layers import InMemoryChannelLayer, channel_layers
 from trio_channels.layers.base import ChannelLayer
-from trio_channels.routing import ProtocolTypeRouter
+from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.sync import sync_to_async
 from trio_channels.testing import HttpCommunicator, TopicCommunicator, WebsocketCommunicator
+from trio_channels.testing.lifespan import running_lifespan
 
 from ..server.clients import OURS, serving
 
@@ -156,6 +157,27 @@ async def test_example_test_of_the_lifespan_passes(load: Load) -> None:
 async def test_example_test_of_the_clock_passes(load: Load, autojump_clock: MockClock) -> None:
     (example,) = examples_in(load("clock_tests"))
     await example(autojump_clock)
+
+
+async def test_event_stream_sends_news(load: Load, layer: InMemoryChannelLayer) -> None:
+    (example,) = examples_in(load("live_news_tests"))
+    await example(layer)
+
+
+async def test_event_stream_of_a_room_is_for_users(load: Load, layer: InMemoryChannelLayer) -> None:
+    class Visitor:
+        is_authenticated = False
+
+    for logged_in, status in ((False, 403), (True, 200)):
+        Visitor.is_authenticated = logged_in
+        client = HttpCommunicator(URLRouter([_room_stream(load)]), "GET", "/rooms/a/events/")
+        client.scope["user"] = Visitor()
+        async with client:
+            assert (await client.get_response_start(30))["status"] == status
+
+
+def _room_stream(load: Load) -> Any:
+    return path("rooms/<slug:room>/events/", load("live_news").RoomEvents.as_asgi())
 
 
 async def test_example_tests_of_topics_pass(load: Load, channel_layer: ChannelLayer) -> None:
@@ -397,6 +419,19 @@ async def test_consumers_and_django_are_routed_to_by_path(
         assert (await client.receive_output())["headers"][0] == (b"content-type", b"text/event-stream")
     async with HttpCommunicator(application, "GET", "/other/", headers=[(b"host", b"localhost")]) as client:
         assert (await client.get_response())["body"] == b"from a view"
+
+
+async def test_topics_are_served_over_long_polling(load: Load, channel_layer: ChannelLayer, settings: Any) -> None:
+    settings.ROOT_URLCONF = (path("other/", lambda request: HttpResponse("from a view")),)
+    application = load("rooms_asgi").application
+    headers = [(b"host", b"localhost"), (b"origin", b"http://localhost")]
+    async with running_lifespan(application):
+        async with HttpCommunicator(application, "GET", "/socket/longpoll?vsn=2.0.0", headers=headers) as client:
+            assert json.loads((await client.get_response())["body"])["status"] == 410
+        async with HttpCommunicator(application, "GET", "/socket/longpoll?vsn=2.0.0", headers=headers[:1]) as client:
+            assert (await client.get_response())["status"] == 403
+        async with HttpCommunicator(application, "GET", "/other/", headers=headers) as client:
+            assert (await client.get_response())["body"] == b"from a view"
 
 
 async def test_application_behind_a_proxy_knows_client_and_scheme(load: Load, settings: Any) -> None:

@@ -16,6 +16,9 @@ from trio_websocket import WebSocketConnection
 from ..integration.server.conftest import Server
 from ..process import SAFETY, Program, program
 
+#: The package that has the modules of most sites.
+SITES = "tests.packages.sites"
+
 
 class Site:
     """A running site.
@@ -85,22 +88,24 @@ class Stream:
 async def site(
     name: str,
     *,
+    where: str = SITES,
     apps: Sequence[str] = (),
     first: Sequence[str] = (),
     last: Sequence[str] = (),
     **settings: Any,
 ) -> AsyncIterator[Site]:
-    """Serve ``tests.packages.sites.<name>`` during the block.
+    """Serve a site during the block.
 
     Args:
         name: the module with the ``urlpatterns``.
+        where: the package that has it.
         apps: what comes to INSTALLED_APPS.
         first: middleware outside of Django's own.
         last: middleware inside of Django's own.
         settings: other settings. ``{"import": "module.name"}`` stands for an object; the object CALL is called at the
             end of the settings.
     """
-    with serve_settings(name, apps=apps, first=first, last=last, **settings) as environment:
+    with serve_settings(name, where=where, apps=apps, first=first, last=last, **settings) as environment:
         command = ("-m", "trio_channels", "serve", "tests.packages.asgi:application", "--bind=127.0.0.1:0")
         async with program(*command, **environment) as server:
             try:
@@ -112,11 +117,17 @@ async def site(
 
 @contextmanager
 def serve_settings(
-    name: str, *, apps: Sequence[str] = (), first: Sequence[str] = (), last: Sequence[str] = (), **settings: Any
+    name: str,
+    *,
+    where: str = SITES,
+    apps: Sequence[str] = (),
+    first: Sequence[str] = (),
+    last: Sequence[str] = (),
+    **settings: Any,
 ) -> Iterator[dict[str, str]]:
     """The environment of a process that serves a site, with a folder for its data; the arguments are :func:`site`'s."""
     given = {
-        "ROOT_URLCONF": f"tests.packages.sites.{name}",
+        "ROOT_URLCONF": f"{where}.{name}",
         "APPS": apps,
         "MIDDLEWARE_FIRST": first,
         "MIDDLEWARE_LAST": last,

@@ -77,6 +77,7 @@ async def outcome(connect: Connect, case: Case, step: int) -> tuple[bytes, int |
         return answer, None
 
 
+@pytest.mark.time_limit(180)  # hundreds of cases: they take seconds where nothing else runs
 @over
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "byte by byte"])
 @pytest.mark.parametrize("section", SECTIONS)

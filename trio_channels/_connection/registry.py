@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 import trio
@@ -39,13 +39,13 @@ class Live(Protocol):
         """Close it soon, whatever the application does. Returns whether it is not ending already."""
 
 
-_connections_of_run: trio.lowlevel.RunVar[dict[str, dict[Live, None]]] = trio.lowlevel.RunVar(
+_connections_of_run: trio.lowlevel.RunVar[dict[str, dict[Live, float]]] = trio.lowlevel.RunVar(
     "trio_channels connections"
 )
 
 
-def connections_of(kind: str) -> dict[Live, None]:
-    """The open connections of one scope type in this Trio run; each adds and removes itself."""
+def connections_of(kind: str) -> dict[Live, float]:
+    """The open connections of one scope type in this Trio run, with their beginnings; each adds and removes itself."""
     try:
         by_kind = _connections_of_run.get()
     except LookupError:
@@ -59,11 +59,27 @@ def connections() -> dict[str, int]:
     return {kind: len(those) for kind, those in _connections_of_run.get({}).items()}
 
 
+def begun() -> list[tuple[Live, float]]:
+    """The open connections in this Trio run, and the Trio times at which they began; a copy."""
+    return [pair for those in _connections_of_run.get({}).values() for pair in those.items()]
+
+
 def live() -> Iterator[Live]:
     """The open connections of clients in this Trio run."""
     for kind, those in _connections_of_run.get({}).items():
         if kind in ("http", "websocket"):
             yield from those
+
+
+def having(mailboxes: Collection[Any]) -> Callable[[Live], bool]:
+    """Whether a connection has one of these mailboxes, or a task that subscribes with one."""
+    owned = {id(mailbox) for mailbox in mailboxes}
+    subscribers = [mailbox.subscriber for mailbox in mailboxes if mailbox.subscriber is not None]
+
+    def has_one(connection: Live) -> bool:
+        return id(connection.mailbox) in owned or any(connection.has_task(task) for task in subscribers)
+
+    return has_one
 
 
 def belongs_to(task: trio.lowlevel.Task | None, nursery: trio.Nursery | None) -> bool:

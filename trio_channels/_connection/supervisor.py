@@ -58,7 +58,7 @@ async def supervise(
     final = _Ending(connection, traced(ending) if ending is not None else None)
     failure: BaseException | None = None
     others = connections_of(connection.protocol.kind)
-    others[connection] = None
+    others[connection] = trio.current_time()
     if connection.series is not None:
         connection.series.begin(connection)
     try:

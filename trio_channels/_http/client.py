@@ -80,6 +80,11 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client of {protocol.describe(self.scope)}{', gone' if self._protocol.disconnected else ''}>"
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the request has come over the direct path."""
+        return self._inbox is not None
+
     async def next_part(self) -> Message:
         """The next event with a part of the request's body; ClientLeft if the client has gone."""
         event: Message = await self._receive()

@@ -9,8 +9,8 @@ The rules:
 - All synchronous code of a request runs on one thread. The request holds that thread from its first call to its end.
   But as long as only code has run that leaves nothing on a thread, such as Django's own middleware, the request holds
   no thread between calls.
-- A stream ends on the request's thread. A synchronous stream is also made there, with one call for each part. A file
-  needs nothing of the request and is read on any thread. All end when the client leaves.
+- A stream ends on the request's thread. A synchronous stream is also made there, see :mod:`trio_channels._http.parts`.
+  A file needs nothing of the request and is read on any thread. All end when the client leaves.
 - ``request_finished`` is sent once if ``request_started`` was, however the request ends.
 - Tools may have replaced methods of Django's handlers: they are called as :mod:`trio_channels._http.hooked` says.
 """
@@ -122,7 +122,7 @@ class DjangoHandler(ASGIHandler):
             if path is not None:  # otherwise a proxy has removed the mount point
                 client.path = path
         others = connections_of("http")
-        others[client] = None
+        others[client] = trio.current_time()
         try:
             if recording.recorder is None and _tracing.tracer is None:
                 await self._serve(client)

@@ -33,6 +33,9 @@ T = TypeVar("T")
 #: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
 SLOWEST = 500
 
+#: Bytes that are written to the disk by one call to a thread.
+_AT_ONCE = 2**20
+
 _TOO_LARGE = "the request body is longer than {} bytes (MAX_UPLOAD_SIZE); got {}"
 
 
@@ -60,16 +63,19 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
     body: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
         max_size=in_memory, mode="w+b", dir=settings.FILE_UPLOAD_TEMP_DIR
     )
-    size, more = 0, True
+    size, more, waiting = 0, True, bytearray()
     try:
         while True:
             size += len(part)
             _check_size(size, limit)
             scope.deadline += len(part) / SLOWEST
-            if size > in_memory:
-                await _on_disk(body.write, part)
-            else:
+            if size <= in_memory:
                 body.write(part)
+            else:
+                waiting += part
+                if len(waiting) >= _AT_ONCE or not more:
+                    await _on_disk(body.write, waiting)
+                    waiting.clear()
             if not more:
                 break
             event = await client.next_part()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -18,6 +18,7 @@ from .._threads.affinity import Affinity
 from .._threads.database import run_in_thread, visit_thread
 from .._threads.pool import never_refused
 from .client import Client, ClientLeft
+from .parts import JOINED, Parts, Run
 from .ranges import FilePart
 
 T = TypeVar("T")
@@ -26,8 +27,6 @@ Ts = TypeVarTuple("Ts")
 logger = logging.getLogger("django.request")
 
 FILE_BLOCK = 256 * 1024  # bytes of a file that one call to a thread reads
-
-Run = Callable[..., Awaitable[Any]]  # runs a function on a thread
 
 #: Modules of files that any thread can read and close: Python's own. A storage's file may keep a connection to another
 #: server on its thread, and an uploaded file is closed by its request.
@@ -79,8 +78,20 @@ async def send_file(client: Client, response: FileResponse) -> None:
 async def _send_file(client: Client, response: FileResponse) -> None:
     await client.send(_start(response))
     if client.scope["method"] != "HEAD":
-        await _send_parts(client, response, functools.partial(run_in_thread, neutral=True))
+        blocks: Iterator[bytes] = iter(response)
+        while block := await run_in_thread(_next_block, blocks, neutral=True):
+            await client.send(_part(block))
     await client.send({"type": "http.response.body"})
+
+
+def _next_block(blocks: Iterator[bytes]) -> bytes:
+    """The next part that is not empty; b"" at the end."""
+    return next(filter(None, blocks), b"")
+
+
+def _part(part: bytes) -> Message:
+    """The message with a part of a response's body."""
+    return {"type": "http.response.body", "body": part, "more_body": True}
 
 
 async def stream(client: Client, response: StreamingHttpResponse, thread: Affinity, patience: float) -> None:
@@ -92,8 +103,8 @@ async def stream(client: Client, response: StreamingHttpResponse, thread: Affini
         # A synchronous iterator must run, and end, on the thread on which it began.
         async with nullcontext() if response.is_async else thread.block():
             try:
-                with client.streaming():
-                    await client.while_there(_send_stream, client, response, _Hurried(client, thread, patience))
+                with client.streaming(), _Hurried(client, thread, patience) as hurried:
+                    await client.while_there(_send_stream, client, response, hurried)
             finally:
                 await at_the_end(visit_thread, response.close)
     finally:
@@ -108,29 +119,21 @@ async def _send_stream(client: Client, response: StreamingHttpResponse, hurried:
         if response.is_async:
             await _send_async_parts(hurried, response)
         else:
-            await _send_parts(hurried, response, run_in_thread)
+            # Other servers, and tests of views, get each part in a message of its own.
+            joined = JOINED if client.is_direct else 0
+            await Parts(response, run_in_thread, joined, hurried.rest).send(hurried.send)
     await client.send({"type": "http.response.body"})
 
 
-async def _send_parts(client: Client | _Hurried, response: StreamingHttpResponse, run: Run) -> None:
-    parts: Iterator[bytes] = iter(response)
-    while part := await run(_next_part, parts):
-        await client.send({"type": "http.response.body", "body": part, "more_body": True})
-
-
-def _next_part(parts: Iterator[bytes]) -> bytes:
-    """The next part that is not empty; b"" at the end."""
-    return next(filter(None, parts), b"")
-
-
-async def _send_async_parts(client: _Hurried, response: StreamingHttpResponse) -> None:
+async def _send_async_parts(hurried: _Hurried, response: StreamingHttpResponse) -> None:
     # Iterating over the response itself would wrap this twice in generators that do not close it.
     parts: AsyncIterator[Any] = response._iterator  # type: ignore[attr-defined]
     try:
         async for part in parts:
             data = response.make_bytes(part)
             if data:
-                await client.send({"type": "http.response.body", "body": data, "more_body": True})
+                await hurried.send(data)
+                hurried.rest()
             else:
                 await trio.lowlevel.checkpoint()
     finally:
@@ -140,26 +143,40 @@ async def _send_async_parts(client: _Hurried, response: StreamingHttpResponse) -
 
 
 class _Hurried:
-    """A client that must take each message in time while its request holds a thread."""
+    """A client that must take each part in time while its request holds a thread: in the block it is cut otherwise."""
 
     def __init__(self, client: Client, thread: Affinity, patience: float) -> None:
         self._client = client
         self._thread = thread
         self._patience = patience
+        self._scope = trio.CancelScope()
+        self._renew_at = -math.inf
 
-    async def send(self, message: Message) -> None:
-        if self._thread.lease is None:
-            await self._client.send(message)
-            return
-        with trio.move_on_after(self._patience):
-            await self._client.send(message)
-            return
-        logger.warning(
-            "cutting %s: the client took nothing for %g seconds (SEND_TIMEOUT), and its stream holds a thread",
-            describe(self._client.scope),
-            self._patience,
-        )
-        raise ClientLeft
+    def __enter__(self) -> _Hurried:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._scope.__exit__(*exception)
+        if self._scope.cancelled_caught:
+            logger.warning(
+                "cutting %s: the client took nothing for %g seconds (SEND_TIMEOUT), and its stream holds a thread",
+                describe(self._client.scope),
+                self._patience,
+            )
+            raise ClientLeft
+
+    async def send(self, part: bytes) -> None:
+        """Send a part. The time for it may be an eighth longer: a new deadline for each would cost much."""
+        if self._thread.lease is not None and (now := trio.current_time()) >= self._renew_at:
+            self._renew_at = now + self._patience / 8
+            self._scope.deadline = now + self._patience * 9 / 8
+        await self._client.send(_part(part))
+
+    def rest(self) -> None:
+        """Nothing is sent for a while, so the client need not take anything."""
+        self._renew_at = -math.inf
+        self._scope.deadline = math.inf
 
 
 async def at_the_end(run: Run, function: Callable[[*Ts], T], *args: *Ts) -> T:

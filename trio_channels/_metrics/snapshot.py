@@ -34,6 +34,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "trio_channels_connections_opened": Family("counter", "The same, so far.", _ROUTE),
     "trio_channels_connections_failed": Family("counter", "Those that ended with an exception.", _ROUTE),
+    "trio_channels_asyncio_connections": Family(
+        "gauge", "Those whose consumer runs on asyncio, by its class.", ("consumer",)
+    ),
+    "trio_channels_asyncio_connections_opened": Family("counter", "The same, so far.", ("consumer",)),
     "trio_channels_handler_seconds": Family("histogram", "Time that a handler of a consumer took.", _ROUTE),
     "trio_channels_websocket_received": Family("counter", "Messages from WebSocket clients.", ("route",)),
     "trio_channels_websocket_sent": Family("counter", "Messages to WebSocket clients.", ("route",)),

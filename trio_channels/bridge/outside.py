@@ -30,15 +30,24 @@ from ..layers.on_demand import on_demand
 T = TypeVar("T")
 
 
+def _inner(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def is_ours(function: Callable[..., Awaitable[object]]) -> bool:
+    """Whether an async function is for Trio for certain: a method of a channel layer, or a function of this package."""
+    inner = _inner(function)
+    owner = getattr(inner, "__self__", None)
+    return isinstance(owner, ChannelLayer) or str(getattr(inner, "__module__", "")).startswith("trio_channels.")
+
+
 def on_trio(function: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> Callable[..., T] | None:
     """A synchronous function that runs an async one on Trio; None if it may as well be for asyncio."""
-    inner: Any = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    owner = getattr(inner, "__self__", None)
-    if isinstance(owner, ChannelLayer) or str(getattr(inner, "__module__", "")).startswith("trio_channels."):
+    if is_ours(function):
         return sync.async_to_sync(function)
-    if _is_test_case(owner) or (args and _is_of_test_client(args[0])):
+    if _is_test_case(getattr(_inner(function), "__self__", None)) or (args and _is_of_test_client(args[0])):
         return functools.partial(_in_own_run, function)
     return None
 

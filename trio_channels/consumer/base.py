@@ -72,6 +72,7 @@ class Consumer:
 
     _handlers_are_async: ClassVar[bool]
     _handlers: ClassVar[Handlers]
+    _connection_class: ClassVar[type[Connection]] = Connection
     _unhandled_layer_messages = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -114,7 +115,7 @@ class Consumer:
         Cancellation: the handlers are cancelled, ``disconnect`` runs in a shielded scope with a deadline.
         """
         self.scope = scope
-        self._connection = connection = Connection(
+        self._connection = connection = self._connection_class(
             scope,
             receive,
             send,
@@ -242,5 +243,5 @@ async def _fail(error: Exception) -> None:
 
 def _framework(cls: type) -> tuple[type, ...]:
     """The framework's classes among a class and its bases."""
-    own = ("trio_channels.consumer", "trio_channels.generic.", "trio_channels.topics.")
+    own = ("trio_channels.consumer", "trio_channels.generic.", "trio_channels.topics.", "trio_channels.compat.")
     return tuple(base for base in cls.__mro__ if base.__module__.startswith(own))

@@ -84,6 +84,9 @@ class WebsocketConsumer(SyncConsumer):
 
     Override ``connect``, ``receive`` and ``disconnect``. It has the methods of :class:`AsyncWebsocketConsumer`, without
     ``await``.
+
+    Attributes:
+        groups: a list of the names of channel layer groups that every connection of the class joins before ``connect``.
     """
 
     groups: Iterable[str] | None = None

@@ -342,6 +342,10 @@ class ChannelLayer(PresenceMethods, NameChecks, abc.ABC):
         """The mailboxes in this Trio run with that name, or that are members of that group; by default none."""
         return []
 
+    def groups_here(self) -> dict[str, int]:
+        """The groups with members in this Trio run, and the numbers of these; by default none."""
+        return {}
+
     def work_queue(self, channel: str) -> WorkQueue:
         """A named channel as the queue of a :class:`trio_channels.worker.Worker`.
 

@@ -162,7 +162,15 @@ class LocalDelivery(LocalPresence, ChannelLayer):
         if hub is None:
             return []
         named = hub.mailboxes.get(channel)
-        return [*hub.groups.get(group, {}).values(), *([] if named is None else [named])]
+        # By name: a stand-in may be in the group's table while its mailbox is joining.
+        members = [hub.mailboxes[name] for name in hub.groups.get(group, {}) if name in hub.mailboxes]
+        return [*members, *([] if named is None else [named])]
+
+    def groups_here(self) -> dict[str, int]:
+        """See :meth:`ChannelLayer.groups_here`."""
+        hub = self._hubs.get(trio.lowlevel.current_trio_token())
+        groups = {} if hub is None else hub.groups
+        return {group: len(members) for group, members in groups.items() if names.is_public(group)}
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """See :meth:`ChannelLayer.new_channel`. Cancellation: atomic; a cancelled call makes no channel."""

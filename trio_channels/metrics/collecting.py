@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._connection.census import asyncio_statistics
 from .._metrics.recording import Recorder
 from .._metrics.snapshot import Snapshot
 from .._threads.pool import existing_pool
@@ -65,6 +66,9 @@ def _add_connections(snapshot: Snapshot, recorder: Recorder) -> None:
             _put(snapshot, "websocket_received", series.received, route)
             _put(snapshot, "websocket_sent", series.sent, route)
             _put_each(snapshot, "websocket_closes", series.closes, route)
+    asyncio = asyncio_statistics()
+    _put_each(snapshot, "asyncio_connections", asyncio.open)
+    _put_each(snapshot, "asyncio_connections_opened", asyncio.opened)
     for route, requests in recorder.requests.items():
         snapshot["trio_channels_request_seconds", (route,)] = requests.views.values()
         _put_each(snapshot, "responses", requests.statuses, route)

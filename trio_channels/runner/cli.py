@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hypercorn.config import Config
 
@@ -18,6 +18,7 @@ from .. import __version__
 from .._asgi.mounting import check
 from .._limits import COUNT
 from ..exceptions import ConfigurationError
+from ..new import make_project
 
 #: Options of the command line that override hypercorn's options of the same name.
 _OVERRIDES = ("bind", "workers", "root_path", "certfile", "keyfile", "accesslog", "errorlog", "loglevel")
@@ -34,10 +35,16 @@ class Options:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line. A wrong one ends the process with exit code 2 and a message."""
+    """Read the command line.
+
+    Raises:
+        SystemExit: with code 2 and a message, if it is wrong; with 0 after a command that does not serve.
+    """
     given = tuple(sys.argv[1:] if arguments is None else arguments)
-    parser, serve = _parsers()
+    parser, serve, new = _parsers()
     wanted = parser.parse_args(given)
+    if wanted.command == "new":
+        _make_project(new, wanted.name, wanted.directory)
     try:
         config = _load(wanted.config)
         for name in _OVERRIDES:
@@ -52,10 +59,19 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     return Options(wanted.application, config, config.workers, given)
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+def _make_project(parser: argparse.ArgumentParser, name: str, directory: Path | None) -> NoReturn:
+    try:
+        place = make_project(name, directory)
+    except ConfigurationError as error:
+        parser.error(str(error))
+    sys.stdout.write(f"{place} is made; {place / 'README.md'} says how to run it\n")
+    sys.exit(0)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, ...]:
     parser = argparse.ArgumentParser("trio-channels", description="Serve ASGI applications on Trio.")
     parser.add_argument("--version", action="version", version=f"trio-channels {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     serve = commands.add_parser("serve", help="serve an ASGI application", description=_load.__doc__)
     serve.add_argument("application", metavar="APP", help="module:attribute, such as mysite.asgi:application")
     serve.add_argument("-w", "--workers", type=int, help="the number of processes that serve (1)")
@@ -72,7 +88,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     serve.add_argument("--access-log", dest="accesslog", metavar="FILE", help="a file, or - for stdout (none)")
     serve.add_argument("--error-log", dest="errorlog", metavar="FILE", help="a file, or - for stderr (-)")
     serve.add_argument("--log-level", dest="loglevel", metavar="LEVEL", help="the level of the error log (INFO)")
-    return parser, serve
+    new = commands.add_parser("new", help="make a project with a chat, users and tests")
+    new.add_argument("name", metavar="NAME", help="the project's name, such as mysite")
+    new.add_argument("directory", metavar="DIRECTORY", nargs="?", type=Path, help="a new or empty folder (./NAME)")
+    return parser, serve, new
 
 
 def _load(place: str | None) -> Config:

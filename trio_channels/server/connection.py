@@ -13,6 +13,7 @@ from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from .._concurrency.drain import DRAIN
 from .http1 import Http1
 from .http2 import Http2
 from .limits import LINGER, LINGER_FOR_BODY, Patience, Waiting
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trio_channels.server")
 
-#: Bytes of one read.
-MAX_RECV = 2**16
+#: Bytes of one read, and of those that follow a read which was full: the client uploads, and each read costs much.
+MAX_RECV, MAX_RECV_ON = 2**16, 2**18
 
 #: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
@@ -42,7 +43,7 @@ class ServerConnection(Writer):
     __slots__ = (
         *("_cut_at", "_expected_at", "_more", "_patience", "_patient_for", "_reading", "app", "client", "config"),
         *("connection_state", "context", "extensions", "frames_to", "listening", "protocol", "reads", "secure"),
-        *("server", "streams"),
+        *("_most", "server", "streams"),
     )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
@@ -52,7 +53,7 @@ class ServerConnection(Writer):
         self.config = served.config
         self.context = served.context
         self.secure = tls is not None
-        self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}}
+        self.extensions: dict[str, Any] = {"trio_channels.connection": {"id": number}, DRAIN: served.drain}
         self.connection_state = ConnectionState(served.state)
         self.reads = 0  # the number of times that bytes came from the client
         self.listening = False  # True while it waits for the client, False while it waits for an application
@@ -66,6 +67,7 @@ class ServerConnection(Writer):
         self._patient_for = LINGER
         self._cut_at = math.inf
         self._more = True  # the client may have sent more than was read
+        self._most = MAX_RECV  # bytes of the next read
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -176,11 +178,12 @@ class ServerConnection(Writer):
             if self.tls is None and self._more:
                 await self._fair()
                 try:
-                    data = self._transport.receive_nowait(MAX_RECV)
+                    data = self._transport.receive_nowait(self._most)
                 except trio.WouldBlock:
                     self._immediate = 0
                 else:
-                    self._more = len(data) == MAX_RECV
+                    self._more = len(data) == self._most
+                    self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
                     return data
             timed = self.frames_to is None and not self._closing
             if timed:
@@ -189,8 +192,10 @@ class ServerConnection(Writer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = await self._transport.receive_when_readable(MAX_RECV)
-                    self._more = len(data) == MAX_RECV  # after less the next read waits at once: a try would be in vain
+                    data = await self._transport.receive_when_readable(self._most)
+                    # After a read that was not full the next one waits at once: a try would be in vain.
+                    self._more = len(data) == self._most
+                    self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
                 else:
                     data = bytes(await self.tls.receive_some(MAX_RECV))
             finally:

@@ -15,6 +15,8 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState
 
+from .._concurrency.drain import Drain
+from .._connection.lasting import end_all
 from .clock import Clock
 from .connection import ServerConnection
 from .limits import ROUND, ServerLimits
@@ -74,6 +76,7 @@ class Server:
         self.requests: set[HttpStream] = set()
         self.clock = Clock()
         self.ending = False
+        self.drain = Drain()
         self.accepted = 0
         self.refused = 0
         self.refusals: Counter[int] = Counter()
@@ -121,8 +124,13 @@ class Server:
             self._refusing -= 1
 
     async def see_off(self) -> None:
-        """Close idle connections, then every WebSocket with 1012. Requests end by themselves."""
+        """Close idle connections and event streams, then every WebSocket and session with 1012.
+
+        Requests end by themselves.
+        """
         self.ending = True
+        self.drain.begin()
+        end_all()
         for connection in list(self.connections):
             await connection.close_if_idle()
         websockets = list(self.websockets)

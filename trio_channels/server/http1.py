@@ -111,15 +111,15 @@ class Http1(H11Protocol):
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
         """Send a part of a response's body, and its end, in one write with the head that was held."""
-        parts, self._held_head = [self._held_head], b""
+        parts, self._held_head = [self._held_head] if self._held_head else [], b""
         try:
             if data:
                 parts.append(self.connection.send(h11.Data(data=data)))
-            if end:
-                parts.append(self.connection.send(h11.EndOfMessage()))
+            if end and (last := self.connection.send(h11.EndOfMessage())):
+                parts.append(last)
         finally:
-            if whole := b"".join(parts):
-                await self._server_connection.write(whole)
+            if parts:
+                await self._server_connection.write(b"".join(parts))  # one part alone is not copied
 
     async def flush(self) -> None:
         """Send a head that is still held. Cancellation: may be sent in part."""

@@ -254,8 +254,8 @@ def expect(message: Message, kind: str) -> None:
 
 
 def request_target(path: str) -> dict[str, Any]:
-    """The keys of a scope for a path and its query, percent-encoded or not."""
-    parts = urlsplit(path)
+    """The keys of a scope for a path and its query, percent-encoded or not, with or without a first slash."""
+    parts = urlsplit(path if path.startswith("/") or "://" in path else f"/{path}")
     return {
         "path": unquote(parts.path),
         "raw_path": quote(parts.path, safe="/%:@!$&'()*+,;=~").encode("ascii"),

@@ -74,7 +74,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Wrap the test function in its limit, before pytest-trio wraps it in its runner."""
     test: Any = getattr(item, "obj", None)
     inner = test.hypothesis.inner_test if hasattr(test, "hypothesis") else test
-    if not iscoroutinefunction(inner):
+    if not iscoroutinefunction(inner) or item.get_closest_marker("asyncio") is not None:
         return (yield)
     with _Watchdog(item.nodeid, _limit_of(item), item.config.stash[_STDERR]) as watchdog:
         limited = _limited(inner, watchdog)

@@ -18,7 +18,8 @@ from __future__ import annotations
 from ..exceptions import JoinRefused, Refused
 from .broadcasting import broadcast
 from .handlers import event
+from .long_polling import LongPolling
 from .socket import TopicSocket
 from .topic import Topic
 
-__all__ = ["JoinRefused", "Refused", "Topic", "TopicSocket", "broadcast", "event"]
+__all__ = ["JoinRefused", "LongPolling", "Refused", "Topic", "TopicSocket", "broadcast", "event"]

@@ -12,6 +12,8 @@ message: a kind, the length of each field (one byte each), the fields, the paylo
 
 from __future__ import annotations
 
+import base64
+import itertools
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -27,6 +29,8 @@ SOCKET_TOPIC, HEARTBEAT = "phoenix", "heartbeat"
 MAX_FIELD = 255
 
 _PUSH, _REPLY, _BROADCAST = 0, 1, 2
+#: The number of fields in a frame of the server, by its kind.
+_FIELDS = {_PUSH: 3, _REPLY: 4, _BROADCAST: 2}
 
 _Field = Annotated[str, msgspec.Meta(max_length=MAX_FIELD)]
 #: Clients count in strings, or in numbers; a number must be one that JavaScript can hold.
@@ -107,6 +111,24 @@ def payload_of(message: Message) -> Any:
         return msgspec.json.decode(text)[4]
     content: bytes = message["bytes"]
     return content[3 + content[1] + content[2] :]
+
+
+def in_text(content: bytes) -> str:
+    """A binary frame of the server as a text frame, its payload a string in base64. Raises FrameError for others."""
+    number = _FIELDS.get(content[0]) if content else None
+    sizes = content[1 : 1 + (number or 0)]
+    ends = list(itertools.accumulate(sizes, initial=1 + len(sizes)))
+    if number is None or len(sizes) < number or len(content) < ends[-1]:
+        raise FrameError("expected a binary frame of the server")
+    fields = [content[start:end].decode() or None for start, end in itertools.pairwise(ends)]
+    payload = base64.b64encode(content[ends[-1] :]).decode()
+    if content[0] == _REPLY:
+        join_ref, ref, topic, status = fields
+        frame = [join_ref, ref, topic, REPLY, {"status": status, "response": payload}]
+    else:
+        *references, topic, event = fields
+        frame = [references[0] if references else None, None, topic, event, payload]
+    return _encoder.encode(frame).decode()
 
 
 def _json(join_ref: Ref, ref: Ref, topic: str, event: str, payload: object) -> Message:

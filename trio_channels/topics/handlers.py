@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ..exceptions import ConfigurationError
@@ -78,6 +78,16 @@ def event(name: str) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+def check_sends(cls: type, sends: object) -> None:
+    """Refuse a declaration of sent events that is none. Raises ConfigurationError."""
+    if not isinstance(sends, Mapping):
+        raise ConfigurationError(f"{cls.__name__}.sends must be a dict of event and type; got {type(sends).__name__}")
+    for name, kind in sends.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"{cls.__name__}.sends: an event must have a name; got {name!r}")
+        PayloadType(kind, f"{cls.__name__}.sends[{name!r}]")
 
 
 def find_methods(cls: type, framework: type) -> Methods:
@@ -165,15 +175,28 @@ def _refuse_stream(kind: Kind, place: str) -> Kind:
 
 def _annotation(cls: type, function: Callable[..., Any], place: str) -> Any:
     """The annotation of a handler's payload, its only argument."""
-    inner = inspect.unwrap(function)
-    parameters = list(inspect.signature(inner).parameters.values())
+    name = _name_of_argument(function)
+    return Any if name is None else _hints(cls, function, place).get(name, Any)
+
+
+def annotations_of(cls: type, method: str) -> tuple[Any, Any]:
+    """The annotations of a handler's payload and of its result; Any for one that there is not."""
+    function, place = _function(cls, method, 1)
+    return _annotation(cls, function, place), _hints(cls, function, place).get("return", Any)
+
+
+def _name_of_argument(function: Callable[..., Any]) -> str | None:
+    parameters = list(inspect.signature(inspect.unwrap(function)).parameters.values())
     if len(parameters) < 2 or parameters[1].kind is inspect.Parameter.VAR_POSITIONAL:
-        return Any
+        return None
+    return parameters[1].name
+
+
+def _hints(cls: type, function: Callable[..., Any], place: str) -> dict[str, Any]:
     try:
-        hints = typing.get_type_hints(inner, localns=dict(vars(cls)), include_extras=True)
+        return typing.get_type_hints(inspect.unwrap(function), localns=dict(vars(cls)), include_extras=True)
     except NameError as error:
         raise ConfigurationError(
             f"the annotations of {place} cannot be evaluated: {error}. Define or import the type at the top of the "
             f"module, above the class, and not below 'if TYPE_CHECKING'"
         ) from error
-    return hints.get(parameters[1].name, Any)

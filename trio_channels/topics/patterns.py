@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +14,10 @@ from .frames import SOCKET_TOPIC
 
 if TYPE_CHECKING:
     from .topic import Topic
+
+
+#: An argument in a pattern: the converter, and the name.
+_ARGUMENT = re.compile(r"<(?:([^:>]*):)?([^>]*)>")
 
 
 class Pattern:
@@ -42,9 +46,18 @@ class Pattern:
         return None if found is None else dict(found[2])
 
     @property
+    def arguments(self) -> dict[str, str]:
+        """The arguments in the pattern, and the name of the converter of each."""
+        return {name: kind or "str" for kind, name in _ARGUMENT.findall(self.text)}
+
+    def filled(self, fill: Callable[[str], str]) -> str:
+        """The pattern with something in the place of each argument, made from its name."""
+        return _ARGUMENT.sub(lambda found: fill(found[2]), self.text)
+
+    @property
     def shape(self) -> str:
         """The pattern without the names of its arguments: of two with one shape the second gets no topic."""
-        return re.sub(r"<(?:([^:>]*):)?[^>]*>", lambda found: f"<{found[1] or 'str'}>", self.text)
+        return _ARGUMENT.sub(lambda found: f"<{found[1] or 'str'}>", self.text)
 
 
 class Router:
@@ -72,6 +85,11 @@ class Router:
                     f"no topic would reach {topic.__name__}: {other.__name__}, which comes before it, serves all of "
                     f"{pattern.text!r} with its pattern {earlier.text!r}. Change the order, or one of the patterns"
                 )
+
+    @property
+    def topics(self) -> tuple[type[Topic], ...]:
+        """The classes of topics, in their order."""
+        return tuple(topic for _, topic in self._topics)
 
     def resolve(self, topic: str) -> tuple[type[Topic], dict[str, Any]] | None:
         """The class that serves a topic, and the arguments in its name; None if there is none."""

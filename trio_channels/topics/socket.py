@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 from urllib.parse import parse_qsl
+from weakref import WeakSet
 
 from .. import _conf
 from .._asgi.close_codes import INVALID_DATA
@@ -36,6 +37,10 @@ SUBPROTOCOL, TOKEN_PREFIX = "phoenix", "base64url.bearer.phx."
 
 UNMATCHED_TOPIC = {"reason": "unmatched topic"}
 TOO_MANY_TOPICS = {"reason": "too many topics"}
+
+
+#: The applications that were made and are in use, for ``manage.py topics``.
+applications: WeakSet[Any] = WeakSet()
 
 
 class TopicSocket(AsyncWebsocketConsumer):
@@ -83,6 +88,8 @@ class TopicSocket(AsyncWebsocketConsumer):
             await socket(scope, receive, send)
 
         functools.update_wrapper(application, made)
+        application.topics = router.topics  # type: ignore[attr-defined]
+        applications.add(application)
         return cast(ConsumerApplication, application)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

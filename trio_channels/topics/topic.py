@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .._asgi.protocol import Message, Scope
@@ -13,7 +13,7 @@ from ..layers.presence import PresenceState
 from . import frames
 from .broadcasting import broadcast
 from .group import TopicGroup
-from .handlers import Methods, find_methods
+from .handlers import Methods, check_sends, find_methods
 from .patterns import Pattern
 
 if TYPE_CHECKING:
@@ -63,12 +63,15 @@ class Topic:
         shows_presence: whether the client is told of presence: with ``presence_state`` after the join's reply, and then
             with ``presence_diff``.
         pushes_per_second: the number of pushes of one client in a second; 0: any; None: ``TOPIC_PUSHES_PER_SECOND``.
+        sends: the events that the topic sends, and the types of their payloads, for ``manage.py topics``:
+            ``{"message.new": Message}``. What is sent is not checked.
     """
 
     pattern: ClassVar[str]
     pending_pushes: ClassVar[int | None] = None
     pushes_per_second: ClassVar[int | None] = None
     shows_presence: ClassVar[bool] = False
+    sends: ClassVar[Mapping[str, Any]] = {}
 
     kwargs: dict[str, Any]
     topic: str
@@ -86,6 +89,7 @@ class Topic:
         _PENDING.require(f"{cls.__name__}.pending_pushes", cls.pending_pushes)
         SWITCH.require(f"{cls.__name__}.shows_presence", cls.shows_presence)
         _RATE.require(f"{cls.__name__}.pushes_per_second", cls.pushes_per_second)
+        check_sends(cls, cls.sends)
         cls._methods = find_methods(cls, Topic)
 
     def __repr__(self) -> str:

@@ -113,7 +113,7 @@ class Worker:
         queues = {name: channel_layer.work_queue(name) for name in names}
         check_channel_routes(application, names)
         self.grace: float = _conf.get("SHUTDOWN_GRACE") if grace is None else grace
-        self._layer = channel_layer
+        self.layer = channel_layer
         self._rules = WorkRules(concurrency, ack, max_deliveries, claim_after, self.grace)
         self._channels = {name: WorkerChannel(application, name, queue, self._rules) for name, queue in queues.items()}
         self._draining = False
@@ -154,7 +154,7 @@ class Worker:
             ", ".join(self._channels),
             self._rules.concurrency,
             self._rules.ack,
-            self._layer,
+            self.layer,
         )
         _running.add(self)
         try:

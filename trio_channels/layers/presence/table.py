@@ -22,6 +22,7 @@ from ...exceptions import MessageNotEncodable, MessageTooLarge, TooManyTrackedKe
 from ..hub import Hub
 from ..mailbox import Mailbox
 from ..message import encode, round_trip
+from ..names import is_public
 from .alarm import Alarm
 from .options import PresenceLimits
 from .state import Meta, PresenceState
@@ -112,8 +113,8 @@ class PresenceTable:
         return f"<PresenceTable of {self.process}, {self.count()} trackings, {len(self.views)} views>"
 
     def count(self) -> int:
-        """The number of trackings. May be called in any thread."""
-        return sum(len(trackings) for trackings in list(self.tracked.values()))
+        """The number of trackings, without those of the package itself. May be called in any thread."""
+        return sum(len(trackings) for group, trackings in list(self.tracked.items()) if is_public(group))
 
     async def track(self, mailbox: Mailbox, group: str, key: str, meta: Meta | None) -> None:
         """Track a key for a mailbox, or give it a new meta. Cancellation: the tracking stands."""

@@ -14,6 +14,7 @@ import trio
 from django.core.management.base import BaseCommand, CommandError, SystemCheckError
 
 from ..._concurrency.watchdog import Watchdog
+from ...closing import orders
 from ...exceptions import TrioChannelsError
 from ...layers.work import CLAIM_AFTER, MAX_DELIVERIES
 from ...lifespan import open_layers
@@ -123,7 +124,7 @@ async def _work_until_told(worker: Worker, ends: _Ends) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_handle_signals, signals, worker, nursery.cancel_scope, ends)
             try:
-                async with open_layers():
+                async with open_layers(), orders("worker"):
                     ends.started = True
                     await worker.run()
             except Exception as error:

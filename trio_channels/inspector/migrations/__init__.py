@@ -1,0 +1,1 @@
+"""The tables of the inspector: none, but the content type of its permissions."""

@@ -1,0 +1,162 @@
+"""One request of long-polling, and its answer.
+
+    GET     no token            a session is opened    410, with its token
+    GET     a token             a poll                 200 with messages, 204 without, 410 if the session is gone
+    POST    a token             messages               200; 410, 400 if they are no messages, 409 during another post
+    OPTIONS                     CORS                   204
+
+The client reads the status in the body. The HTTP status is 200 for each answer of a session, so that the browser's
+console does not show the usual ones as errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import trio
+
+from ... import _conf
+from ..._asgi.protocol import ASGIApplication, announced_length
+from ..._http.client import Client
+from .forwarding import Request
+from .scopes import header, websocket_scope
+from .session import GONE, Answer
+from .sessions import MARK, Sessions, place_of
+
+_METHODS = b"GET, POST, OPTIONS"
+
+#: The client knows no other status for "later"; it tries again after a while.
+_LATER = Answer(500)
+
+Headers = list[tuple[bytes, bytes]]
+
+#: Seconds for which a browser keeps the answer to its question for CORS.
+_CORS_AGE = b"600"
+
+
+class BodyRefused(Exception):
+    """The body of the request is too long, or too slow."""
+
+
+class Exchange:
+    """One request."""
+
+    def __init__(self, client: Client, websocket: ASGIApplication, sessions: Sessions) -> None:
+        self._client = client
+        self._scope = client.scope
+        self._websocket = websocket
+        self._sessions = sessions
+        self._origin = header(client.scope, b"origin")
+
+    async def serve(self) -> None:
+        """Answer the request. Raises ClientLeft. Cancellation: a session that was being opened ends."""
+        method = self._scope["method"]
+        try:
+            body = b"" if self._client.has_no_body() else await self._read_body()
+        except BodyRefused as refused:
+            status = refused.args[0]
+            await self._respond(Answer(status), status=status)
+            with trio.move_on_after(_conf.limits().close_timeout):
+                await self._client.drain()
+            return
+        token = self._token()
+        if method == "GET" and token is None:
+            await self._client.while_there(self._open)
+        elif method in ("GET", "POST"):
+            await self._client.while_there(self._pass_on, method, token or "", body)
+        elif method == "OPTIONS":
+            await self._respond(None, self._allow_all(), status=204)
+        else:
+            await self._respond(Answer(405), [(b"allow", _METHODS)], status=405)
+
+    def _token(self) -> str | None:
+        """The token of a session, which comes last: an application may have a parameter of that name."""
+        query = self._scope.get("query_string", b"").decode("latin-1")
+        given = [value for name, value in parse_qsl(query) if name == "token" and value.startswith(MARK)]
+        return given[-1] if given else None
+
+    async def _read_body(self) -> bytes:
+        limit = _conf.get("MAX_BODY_SIZE")
+        if announced_length(self._scope) > limit:
+            raise BodyRefused(413)
+        body, more = bytearray(), True
+        with trio.move_on_after(_conf.get("BODY_TIMEOUT")):
+            while more:
+                part = await self._client.next_part()
+                body += part.get("body", b"")
+                more = part.get("more_body", False)
+                if len(body) > limit:
+                    raise BodyRefused(413)
+            return bytes(body)
+        raise BodyRefused(408)
+
+    # -- sessions -----------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        session = await self._sessions.open(self._websocket, websocket_scope(self._scope), self._origin)
+        if session is None:
+            await self._respond(_LATER, [(b"retry-after", b"1")], status=503)
+        elif session.accepted:
+            try:
+                await self._respond(GONE, session.headers, token=session.token)
+            except BaseException:
+                session.vanish("the client has gone")
+                raise
+        elif session.status < 500:
+            await self._respond(Answer(403), session.headers, status=session.status, cors=False)
+        else:
+            await self._respond(_LATER, session.headers, status=session.status, cors=False)
+
+    async def _pass_on(self, method: str, token: str, body: bytes) -> None:
+        place = place_of(token)
+        answer = GONE
+        if place is not None:
+            kind = "poll" if method == "GET" else "post"
+            content_type = header(self._scope, b"content-type") or b""
+            request = Request(kind, place.session, self._origin, body, content_type)
+            answer = await self._sessions.route(place, request)
+        await self._respond(answer, token=None if answer.status == GONE.status else token)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    async def _respond(
+        self,
+        answer: Answer | None,
+        more: Headers | None = None,
+        *,
+        token: str | None = None,
+        status: int = 200,
+        cors: bool = True,
+    ) -> None:
+        content: dict[str, Any] | None = None
+        if answer is not None:
+            content = {"status": answer.status, "token": token, "messages": answer.messages}
+        body = b"" if content is None else msgspec.json.encode(content)
+        headers: Headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"vary", b"origin"),
+            *((name, value) for name, value in more or () if name.lower() not in _OURS),
+        ]
+        if cors and self._origin is not None:
+            headers.append((b"access-control-allow-origin", self._origin))
+        await self._client.respond(
+            {"type": "http.response.start", "status": status, "headers": headers},
+            {"type": "http.response.body", "body": body},
+        )
+
+    def _allow_all(self) -> Headers:
+        """The answer for CORS: any page may ask. Its Origin is checked when it opens a session."""
+        return [
+            (b"access-control-allow-methods", _METHODS),
+            (b"access-control-allow-headers", b"content-type, x-phoenix-authtoken"),
+            (b"access-control-max-age", _CORS_AGE),
+        ]
+
+
+#: Headers that an application's denial has for a body of its own.
+_OURS = frozenset({b"content-type", b"content-length", b"cache-control", b"transfer-encoding", b"vary"})

@@ -8,7 +8,7 @@ const input = element("text");
 export function startComposer({ send, typed }) {
   element("composer").addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = input.value.trim();
+    const text = input.value.trim().toWellFormed(); // half a character cannot be sent
     if (!text) return;
     showError("");
     send(text);

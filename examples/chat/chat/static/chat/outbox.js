@@ -41,7 +41,7 @@ export class Outbox {
       await this.#topic.push("message.new", { text, push_id: id }, { once: true });
     } catch (error) {
       if (!this.#texts.has(id)) return; // it came back before
-      const why = error.code === "lost" ? "The server has failed at this message, twice." : error.response?.message;
+      const why = error.code === "lost" ? "The server cannot take this message." : error.response?.message;
       if (why) {
         this.arrived(id);
         this.#refused(text, why);

@@ -544,16 +544,26 @@ def lightness(page: Page, selector: str, name: str) -> float:
     return sum(channels) / 3 / 255
 
 
-def test_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
-    """With ``UPDATE_SCREENSHOTS=1`` it goes where the documentation has it."""
+#: By the names of the files.
+SCREENS = {
+    "chat.png": {"color_scheme": "light"},
+    "chat-dark.png": {"color_scheme": "dark"},
+    "chat-phone.png": {"color_scheme": "light", "viewport": PHONE, "has_touch": True, "device_scale_factor": 2},
+    "chat-phone-dark.png": {"color_scheme": "dark", "viewport": PHONE, "has_touch": True, "device_scale_factor": 2},
+}
+
+
+def test_screenshots_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
+    """With ``UPDATE_SCREENSHOTS=1`` they go where the documentation has them."""
     folder = ROOT / "docs" / "images" if os.environ.get("UPDATE_SCREENSHOTS") else tmp_path
-    member = visitor()
+    member, reader = visitor(), visitor(viewport={"width": 1200, "height": 800})
     member.sign_up("mira").close()
-    ada, mira, tom = (
-        visitor().enter("garden", "Ada Lindqvist"),
-        member.enter("garden"),
-        visitor().enter("garden", "Tom"),
-    )
+    ada = reader.enter("kitchen", "Ada Lindqvist")
+    say(ada, "Who has the big pot?")
+    mira, tom, kim = member.enter("garden"), visitor().enter("garden", "Tom"), visitor().enter("kitchen", "Kim")
+    say(visitor().enter("lobby", "Noor"), "Welcome, everybody.")
+    room_link(ada, "garden").click()
+    connected(ada)
     say(ada, "Morning! Did the seedlings make it through the night?")
     say(mira, "All but two of the tomatoes.")
     say(
@@ -564,11 +574,25 @@ def test_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path:
     say(tom, "I can bring the spare tomatoes over after lunch, I have eight too many.")
     say(ada, "Yes please!\nAnd the long ladder, if it fits in the car.")
     say(tom, "It does if somebody holds the other end out of the window.")
+    say(kim, "I have it.")
+    say(kim, "It is on the stove.")
+    cookies = reader.context.cookies()
     expect(texts(ada)).to_have_count(6)
+    ada.close()
 
-    ada.screenshot(path=folder / "chat.png")
-
-    assert (folder / "chat.png").stat().st_size > 10_000
+    for name, look in SCREENS.items():
+        again = visitor(**look)
+        again.context.add_cookies(cookies)
+        page = again.open("/chat/garden/")
+        connected(page)
+        expect(room_link(page, "kitchen").locator(".unread")).to_have_text("2")
+        expect(people(page)).to_have_text(["Ada Lindqvist", "mira", "Tom"])
+        # It ends by itself some seconds after a key, so that the next key begins it again.
+        mira.get_by_label("Message to").press_sequentially("a")
+        expect(page.locator("#typing")).to_have_text("mira is typing…")
+        page.screenshot(path=folder / name)
+        assert (folder / name).stat().st_size > 10_000
+        page.close()
 
 
 # -- serve.py ---------------------------------------------------------------------------------------------------------

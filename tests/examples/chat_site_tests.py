@@ -86,17 +86,17 @@ class TopicTests(TransactionTestCase):
         async with page() as ada, page() as tom:
             await ada.connect()
             await tom.connect()
-            first = await ada.join("room:garden")
+            first = await ada.join("room:orchard")
             assert not first.response["recovered"]  # the page has to read the database
-            await tom.join("room:garden")
-            await ada.leave("room:garden")
-            await tom.push("room:garden", "typing", {"typing": True})  # is no part of the history
-            await tom.push("room:garden", "message.new", message("meanwhile"))
-            again = await ada.join("room:garden", {"since": first.response["position"]})
+            await tom.join("room:orchard")
+            await ada.leave("room:orchard")
+            await tom.push("room:orchard", "typing", {"typing": True})  # is no part of the history
+            await tom.push("room:orchard", "message.new", message("meanwhile"))
+            again = await ada.join("room:orchard", {"since": first.response["position"]})
             assert again.response["recovered"]
-            missed = await ada.receive_event("room:garden", "message")
+            missed = await ada.receive_event("room:orchard", "message")
             assert missed.payload["text"] == "meanwhile"
-            history = await get_channel_layer().history("topic.room.garden")
+            history = await get_channel_layer().history("topic.room.orchard")
             assert [each["event"] for each in history.messages] == ["message"]
 
     @in_trio

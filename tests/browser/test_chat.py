@@ -497,7 +497,7 @@ def test_button_restarts_the_server_and_nothing_is_missing(visitor: Arrive, serv
     ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
     say(ada, "before")
 
-    ada.get_by_role("button", name="Restart the server").click()
+    ada.get_by_role("button", name="Restart the server").dblclick()
     expect(ada.get_by_text("Reconnecting…")).to_be_visible()
     ada.get_by_label("Message to").fill("meanwhile")
     ada.keyboard.press("Enter")

@@ -74,7 +74,7 @@ class Rooms(ChatTopic):
     def join(self, params: dict[str, Any]) -> dict[str, Any]:
         latest = Message.objects.latest_rooms()
         unread = Reading.objects.unread(self.person["id"], [room["name"] for room in latest])
-        return {"you": self.person, "rooms": [{**room, "unread": unread.get(room["name"], 0)} for room in latest]}
+        return {"you": self.person, "rooms": [{**room, "unread": unread.get(room["name"])} for room in latest]}
 
 
 class Room(ChatTopic):

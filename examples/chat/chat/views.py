@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 from django.conf import settings
@@ -78,9 +79,15 @@ def restart(_request: HttpRequest) -> HttpResponse:
     """End the server in order, and start it again in the same process. In development only."""
     if not settings.DEBUG:
         raise Http404
+    start_again()
+    return HttpResponse(status=202)
+
+
+@cache
+def start_again() -> None:
+    """Once: a second signal would end the process at once."""
     atexit.register(os.execv, sys.executable, sys.orig_argv)
     os.kill(os.getpid(), signal.SIGTERM)
-    return HttpResponse(status=202)
 
 
 class SignUp(RedirectURLMixin, CreateView):

@@ -6,6 +6,12 @@ import { Room } from "./room.js";
 import { Rooms, socket } from "./socket.js";
 
 const log = element("log");
+const STATES = {
+  connecting: "Connecting…",
+  connected: "Connected",
+  reconnecting: "Reconnecting…",
+  closed: "Not connected. Reload the page.",
+};
 const isSeen = () => document.visibilityState === "visible";
 const open = new Map(); // rooms, by name
 let room; // the one that is shown
@@ -28,6 +34,7 @@ function enter(name) {
   element("room-name").textContent = name;
   element("text").placeholder = `Message #${name}`;
   element("text-label").textContent = `Message to #${name}`;
+  element("sign-in")?.setAttribute("href", `/sign-in/?next=${location.pathname}`);
   showError("");
   showRoom();
   showRooms();
@@ -35,9 +42,8 @@ function enter(name) {
 }
 
 function showRoom() {
-  const texts = { connecting: "Connecting…", connected: "Connected", reconnecting: "Reconnecting…" };
   element("state").dataset.state = room.state;
-  element("state-text").textContent = texts[room.state];
+  element("state-text").textContent = STATES[room.state];
   element("chat").classList.toggle("away", room.state !== "connected");
   log.setAttribute("aria-live", room.state === "connected" ? "polite" : "off"); // not what is only loaded
   element("resumed").textContent = room.state === "connected" ? room.resumed : "";

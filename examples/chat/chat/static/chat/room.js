@@ -11,7 +11,7 @@ const AGAIN = 3_000; // milliseconds until a request that was refused for now is
 export class Room {
   /** This page's person, as soon as the server has told it. */
   me = null;
-  /** "connecting", "connected", or "reconnecting". */
+  /** "connecting", "connected", "reconnecting", or "closed": for good. */
   state = "connecting";
   /** How the last outage ended, for people: empty if there was none. */
   resumed = "";
@@ -42,7 +42,7 @@ export class Room {
     this.#topic.onJoin((reply, again) => this.#joined(reply, again));
     socket.onState((state) => state !== "connected" && this.#interrupted());
     this.#topic.onError(() => this.#interrupted());
-    this.#topic.onClose(() => this.#interrupted());
+    this.#topic.onClose(() => this.#become("closed"));
     this.#topic.join().catch(console.error);
   }
 
@@ -75,8 +75,7 @@ export class Room {
   }
 
   #interrupted() {
-    if (this.state === "connected") this.state = "reconnecting";
-    this.#changed();
+    if (this.state === "connected") this.#become("reconnecting");
   }
 
   async #joined({ you, recovered }, again) {
@@ -88,7 +87,7 @@ export class Room {
     if (!recovered) this.#isComplete = false;
     if (again) this.resumed = recovered ? "Resumed by position." : "Resumed from the database.";
     if (!this.#isComplete) await this.#load();
-    else this.#connected();
+    else this.#become("connected");
   }
 
   async #load() {
@@ -103,11 +102,11 @@ export class Room {
     }
     this.#isComplete = true;
     for (const { push_id } of this.log.messages()) this.#outbox.arrived(push_id);
-    this.#connected();
+    this.#become("connected");
   }
 
-  #connected() {
-    this.state = "connected";
+  #become(state) {
+    this.state = state;
     this.#changed();
   }
 

@@ -4,7 +4,10 @@ import { Presence, Socket } from "../trio_channels/topics.js";
 
 export const socket = new Socket("/socket");
 
-/** All rooms, as `{name, last, when, unread, people}`; `last` is the id of the last message. */
+/**
+ * All rooms, as `{name, last, when, unread, people}`. `last` is the id of the last message; `unread` is null if the person
+ * has never read the room.
+ */
 export class Rooms {
   /** This page's person, as soon as the server has told it. */
   me = null;
@@ -20,7 +23,7 @@ export class Rooms {
     this.#isRead = isRead;
     this.#topic.onJoin(({ you, rooms }) => {
       this.me = you;
-      this.#rooms = new Map(rooms.map((room) => [room.name, { ...room, unread: isRead(room.name) ? 0 : room.unread }]));
+      this.#rooms = new Map(rooms.map((room) => [room.name, isRead(room.name) ? { ...room, unread: 0 } : room]));
       changed();
     });
     this.#topic.on("activity", (news) => this.#heard(news));
@@ -33,25 +36,28 @@ export class Rooms {
     const people = new Map(this.#presence.list().map(({ key, metas }) => [key, byId(metas)]));
     const names = new Set([...people.keys(), ...this.#rooms.keys()]);
     const all = [...names].map((name) => ({
-      ...(this.#rooms.get(name) ?? { name, last: 0, when: null, unread: 0 }),
+      ...this.#get(name),
       people: people.get(name) ?? [],
     }));
     return all.sort((a, b) => b.people.length - a.people.length || b.last - a.last);
   }
 
   read(name) {
-    const room = this.#rooms.get(name);
-    if (!room?.unread) return;
-    room.unread = 0;
-    this.#changed();
+    const room = this.#get(name);
+    this.#rooms.set(name, { ...room, unread: 0 });
+    if (room.unread) this.#changed();
   }
 
   #heard({ room: name, id, when, author }) {
-    const room = this.#rooms.get(name) ?? { name, last: 0, unread: 0 };
-    if (id <= room.last) return; // counted, in the reply to the join
-    const isNews = author !== this.me?.id && !this.#isRead(name);
-    this.#rooms.set(name, { ...room, last: id, when, unread: room.unread + isNews });
+    const { last, unread } = this.#get(name);
+    if (id <= last) return; // counted, in the reply to the join
+    const isNews = unread !== null && author !== this.me.id && !this.#isRead(name);
+    this.#rooms.set(name, { name, last: id, when, unread: isNews ? unread + 1 : unread });
     this.#changed();
+  }
+
+  #get(name) {
+    return this.#rooms.get(name) ?? { name, last: 0, when: null, unread: null };
   }
 }
 

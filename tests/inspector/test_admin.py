@@ -301,4 +301,4 @@ def test_model_has_no_table_and_no_rows(site: None, capsys: pytest.CaptureFixtur
     assert str(model(name="room")) == "room"
     call_command("dumpdata", "trio_channels_inspector", "--all")
     assert capsys.readouterr().out.strip().endswith("[]")
-    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+    call_command("makemigrations", "trio_channels_inspector", "--check", "--dry-run", verbosity=0)

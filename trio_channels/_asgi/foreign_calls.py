@@ -68,6 +68,8 @@ _ASYNCIO_IN_TRIO = (
     "no current event loop",
     "trio.run received unrecognized yield message",
     "'NoneType' object has no attribute 'create_future'",
+    "'NoneType' object has no attribute 'create_task'",  # with trio-asyncio, whose get_event_loop() returns None there
+    "You're within a Trio environment",  # by trio-asyncio, too
 )
 #: What they say when Trio code runs where no Trio run is: in an asyncio task, or in none.
 _TRIO_OUTSIDE = ("must be called from async context", "Task got bad yield")
@@ -79,7 +81,7 @@ _OUTSIDE = (
 )
 
 #: Their frames may be the innermost ones, and are nobody's mistake.
-_OURS = ("trio_channels", "trio", "outcome")
+_OURS = ("trio_channels", "trio", "trio_asyncio", "outcome")
 _STANDARD_LIBRARY = str(Path(os.__file__).parent)
 _INSTALLED = ("site-packages", "dist-packages")
 

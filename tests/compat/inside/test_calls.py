@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import sniffio
 import trio
 
+from trio_channels._asgi.foreign_calls import explain
 from trio_channels.compat import asyncio_application, call_asyncio
 from trio_channels.testing import WebsocketCommunicator
 
@@ -28,6 +30,26 @@ async def test_consumer_of_the_documentation(consumer: str) -> None:
         await client.connect()
         await client.send_to("word")
         assert await client.receive_from() == "WORD"
+
+
+@pytest.mark.parametrize(
+    ("call", "way"),
+    [
+        (lambda coroutine: asyncio.ensure_future(coroutine), "asyncio.ensure_future does not work in a Trio task"),
+        (lambda coroutine: asyncio.run(coroutine), "await function(): Trio runs already"),
+        (lambda coroutine: asyncio.get_running_loop(), "asyncio does not work in a Trio task"),
+    ],
+)
+async def test_asyncio_in_a_trio_task_names_the_way(call: Callable[[Any], Any], way: str) -> None:
+    async def function() -> None: ...
+
+    coroutine = function()
+    with pytest.raises((RuntimeError, AttributeError)) as failed:
+        call(coroutine)
+    coroutine.close()
+    explain(failed.value)
+    [note] = failed.value.__notes__
+    assert way in note
 
 
 async def test_calls_share_one_loop() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -375,14 +376,14 @@ def test_messages_typed_offline_are_sent_after_the_restart(visitor: Arrive, serv
 def test_messages_typed_offline_outlive_a_reload(visitor: Arrive) -> None:
     ada, tom = visitor(), visitor().enter("garden", "Tom")
     connection = Connection(ada)
-    connection.is_mute = True
+    connection.hides = ""
     page = ada.open("/chat/garden/")
     page.get_by_label("Message to").fill("from before the reload")
     page.keyboard.press("Enter")
     expect(waiting(page)).to_have_text(["from before the reload"])
     assert connection.sent == []  # it is not joined
 
-    connection.is_mute = False
+    connection.hides = None
     page.reload()
 
     for one in page, tom:
@@ -425,12 +426,12 @@ class Connection:
 
     Attributes:
         sent: the messages with texts that the pages have sent.
-        is_mute: whether the answers of the server get lost.
+        hides: the messages of the server that contain this get lost; "" is all of them.
     """
 
     def __init__(self, visitor: Visitor) -> None:
         self.sent: list[str] = []
-        self.is_mute = False
+        self.hides: str | None = None
         self._routes: list[WebSocketRoute] = []
         visitor.context.route_web_socket("**/socket/websocket**", self._between)
 
@@ -444,7 +445,7 @@ class Connection:
             server.send(message)
 
         def from_server(message: str | bytes) -> None:
-            if not self.is_mute:
+            if self.hides is None or self.hides not in str(message):
                 page.send(message)
 
         page.on_message(from_page)
@@ -452,7 +453,7 @@ class Connection:
 
     def cut(self) -> None:
         """The connection is lost, and the next one works."""
-        self.is_mute = False
+        self.hides = None
         self._routes[-1].close(code=3999)
 
 
@@ -461,7 +462,7 @@ def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive
     connection = Connection(ada)
     page = ada.enter("garden", "Ada")
 
-    connection.is_mute = True
+    connection.hides = ""
     page.get_by_label("Message to").fill("once")
     page.keyboard.press("Enter")
     expect(texts(tom)).to_have_text(["once"])
@@ -497,12 +498,39 @@ def test_what_was_missed_in_a_short_outage_comes_by_position(visitor: Arrive) ->
     page = ada.enter("garden", "Ada")
     say(page, "before")
 
-    connection.is_mute = True
+    connection.hides = ""
     say(tom, "while you were away")
     connection.cut()
 
     expect(page.locator("#resumed")).to_have_text("Resumed by position.")
     expect(texts(page)).to_have_text(["before", "while you were away"])
+
+
+def test_page_that_was_cut_before_it_had_the_history_gets_it(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    say(tom, "before")
+    connection = Connection(ada)
+    connection.hides = '"messages"'
+    page = ada.open("/chat/garden/")
+    expect(people(page)).to_have_count(2)
+    expect(texts(page)).to_have_count(0)
+    connection.cut()
+
+    expect(texts(page)).to_have_text(["before"])
+    expect(page.locator("#resumed")).to_have_text("Resumed by position.")
+
+
+def test_after_a_long_absence_no_message_stands_beside_a_hole(visitor: Arrive, server: ChatServer) -> None:
+    page = visitor().enter("garden", "Ada")
+    say(page, "before")
+    server.kill()
+    row = "INSERT INTO chat_message (room, author, author_name, text, sent_at) VALUES ('garden', 'v', 'Tom', ?, ?)"
+    with sqlite3.connect(server.database) as database:
+        database.executemany(row, [(f"number {number}", "2026-11-29 12:00:00") for number in range(51)])
+    database.close()
+    server.start()
+
+    expect(texts(page)).to_have_text([f"number {number}" for number in range(1, 51)])
 
 
 def test_button_restarts_the_server_and_nothing_is_missing(visitor: Arrive, server: ChatServer) -> None:

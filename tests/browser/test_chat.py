@@ -271,6 +271,10 @@ def test_page_has_several_rooms_open_over_one_socket(visitor: Arrive) -> None:
     expect(texts(page)).to_have_text(["in the kitchen", "one more"])
     expect(page.locator(".room-link .unread:not(:empty)")).to_have_count(0)
     assert page.url.endswith("/chat/kitchen/")
+
+    say(tom, "seen at once")
+    say(visitor().enter("garden", "Eve"), "not seen")
+    expect(page).to_have_title("(1) #kitchen · Trio chat")
     assert len(sockets) == 1
 
 
@@ -458,7 +462,9 @@ class Connection:
 
 
 def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive) -> None:
-    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    ada, tom, reader = visitor(), visitor().enter("garden", "Tom"), visitor().enter("garden")
+    visitor().enter("kitchen")
+    room_link(reader, "kitchen").click()
     connection = Connection(ada)
     page = ada.enter("garden", "Ada")
 
@@ -473,6 +479,7 @@ def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive
     say(page, "twice")
     expect(waiting(page)).to_have_count(0)
     expect(texts(tom)).to_have_text(["once", "twice"])
+    expect(room_link(reader, "garden").locator(".unread")).to_have_text("2")
     first, second, _ = (json.loads(message)[4] for message in connection.sent)
     assert first == second
 

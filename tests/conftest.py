@@ -18,6 +18,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from trio_channels._metrics import recording
 from trio_channels.server import error_log
 from trio_channels.testing import ApplicationCommunicator
 
@@ -43,6 +44,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
     for reason, number in reasons.items():
         terminalreporter.write_line(f"{number} tests. {reason}")
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins without metrics: a ``MetricsApplication`` that was made turns them on for its process."""
+    monkeypatch.setattr(recording, "recorder", None)
 
 
 #: hypercorn's own, which each application that a test makes replaces.

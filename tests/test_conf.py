@@ -64,6 +64,8 @@ def test_another_setting_does_not_make_the_limits_anew(settings: Any) -> None:
         ("RELAY_ATTEMPTS", 10_001, "an int from 1 to 10000"),
         ("RELAY_LEASE", 0, "a number of seconds from 0.1 to 1e+09"),
         ("RELAY_LEASE", float("inf"), "a number of seconds from 0.1 to 1e+09"),
+        ("EVENT_STREAM_RETRY", float("inf"), "a number of seconds from 0.1 to 1e+09"),
+        ("EVENT_STREAM_RETRY", 0.0001, "a number of seconds from 0.1 to 1e+09"),
         ("RELAY_RETENTION", -1, "a number of seconds from 0 to 1e+09"),
         ("RELAY_RETENTION", float("nan"), "a number of seconds from 0 to 1e+09"),
     ],

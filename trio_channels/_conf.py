@@ -42,7 +42,7 @@ _SECONDS_OR_NONE = Rule(
 
 
 def _seconds(least: float) -> Rule:
-    """Seconds that a database can add to a date."""
+    """Seconds that a database can add to a date, and a browser can wait."""
     return Rule(
         f"a number of seconds from {least:g} to {_LONGEST:g}",
         lambda value: SECONDS_OR_ZERO.holds(value) and least <= value <= _LONGEST,
@@ -102,7 +102,7 @@ SETTINGS: dict[str, _Setting] = {
     "LONG_POLL_SESSIONS": _Setting(1_000, COUNT),
     "LONG_POLL_SESSIONS_PER_ADDRESS": _Setting(0, at_least(0)),
     "EVENT_STREAM_HEARTBEAT": _Setting(15.0, SECONDS),
-    "EVENT_STREAM_RETRY": _Setting(2.0, SECONDS),
+    "EVENT_STREAM_RETRY": _Setting(2.0, _seconds(0.1)),  # less would be a flood
     "RELAY_POLL": _Setting(1.0, SECONDS),
     "RELAY_BATCH": _Setting(100, _up_to(900)),  # SQLite takes 999 parameters in a query
     "RELAY_LEASE": _Setting(30.0, _seconds(0.1)),

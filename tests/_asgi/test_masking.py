@@ -46,6 +46,15 @@ def test_url_is_masked(url: str, masked: str) -> None:
     assert mask_url(url, SECRETS) == masked
 
 
+@pytest.mark.parametrize("nested", ["a=?", "a=%3F", "a=1?b="])
+@pytest.mark.parametrize("end", ["", "token=hushhush", "a=1"])
+@pytest.mark.parametrize("depth", [10, 5_000])
+def test_url_that_is_nested_deep_is_masked(nested: str, end: str, depth: int) -> None:
+    query = nested * depth + end
+    assert mask_query(query, SECRETS) == "a=***"
+    assert mask_url(f"/?b=1&{query}", SECRETS) == "/?b=1&a=***"
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_masked_once(query: str) -> None:
     masked = mask_query(query, SECRETS)

@@ -174,6 +174,18 @@ async def test_body_on_disk_is_read_by_the_view() -> None:
             assert (await http.get_response(timeout=30))["body"] == b"60"
 
 
+@pytest.mark.parametrize("most", [0, 1, 30])
+async def test_long_body_is_not_kept_in_memory(most: int) -> None:
+    with (
+        override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=most),
+        await request_body.read_body(
+            _client.Client({"type": "http"}, trickle(0.0, 20, 3), nowhere), 1_000, 60.0
+        ) as body,
+    ):
+        assert body._rolled  # type: ignore[attr-defined]
+        assert len(body.read()) == 60
+
+
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 

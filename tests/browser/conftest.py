@@ -47,6 +47,7 @@ class ChatServer:
     servers = 1
 
     def __init__(self, database: Path) -> None:
+        self.database = database
         self.port = free_port(*range(1, self.servers))
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,12 @@ def say(page: Page, text: str) -> None:
 
 def texts(page: Page) -> Locator:
     """The messages that are shown."""
-    return page.locator("#log .text")
+    return page.locator("#log .messages .text")
+
+
+def waiting(page: Page) -> Locator:
+    """The messages that are not sent."""
+    return page.locator("#log .waiting .text")
 
 
 def people(page: Page) -> Locator:
@@ -157,14 +163,121 @@ def test_somebody_with_two_tabs_is_there_once_until_both_are_closed(visitor: Arr
     expect(people(page)).to_have_text(["Ada"])
 
 
-def test_front_page_lists_rooms_and_their_people(visitor: Arrive) -> None:
-    visitor().enter("garden")
-    visitor().enter("garden")
+def enter_out_of_time(visitor: Visitor, room: str, name: str | None = None) -> Page:
+    """Enter a room with a page whose timers stand still, so that typing does not end by itself."""
+    visitor.context.clock.install()
+    page = visitor.enter(room, name)
+    page.clock.pause_at(page.evaluate("() => Date.now() / 1000 + 1"))
+    return page
 
+
+def test_typing_is_seen_by_others_until_the_message_is_sent(visitor: Arrive) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), enter_out_of_time(visitor(), "garden", "Tom")
+    expect(people(ada)).to_have_count(2)
+
+    tom.get_by_label("Message to").press_sequentially("I am")
+    expect(ada.locator("#typing")).to_have_text("Tom is typing…")
+    expect(tom.locator("#typing")).to_have_text("")
+
+    tom.keyboard.press("Enter")
+    expect(texts(ada)).to_have_text(["I am"])
+    expect(ada.locator("#typing")).to_have_text("")
+    expect(people(ada)).to_have_text(["Ada", "Tom"])
+
+
+def test_typing_ends_with_the_page_and_after_a_pause(visitor: Arrive) -> None:
+    ada = visitor().enter("garden", "Ada")
+    tom, eve = enter_out_of_time(visitor(), "garden", "Tom"), enter_out_of_time(visitor(), "garden", "Eve")
+    tom.get_by_label("Message to").press_sequentially("I")
+    expect(ada.locator("#typing")).to_have_text("Tom is typing…")
+    eve.get_by_label("Message to").press_sequentially("Me")
+    expect(ada.locator("#typing")).to_have_text("Tom, Eve are typing…")
+
+    eve.close()
+    expect(ada.locator("#typing")).to_have_text("Tom is typing…")
+    tom.clock.run_for(4_000)
+    expect(ada.locator("#typing")).to_have_text("")
+
+
+# -- several rooms ----------------------------------------------------------------------------------------------------
+
+
+def room_card(page: Page, name: str) -> Locator:
+    return page.locator(".room-card", has_text=name)
+
+
+def room_link(page: Page, name: str) -> Locator:
+    return page.locator(".room-link", has_text=name)
+
+
+def test_front_page_shows_rooms_and_their_people_live(visitor: Arrive) -> None:
     front = visitor().open("/")
+    expect(front.locator("#no-rooms")).to_be_visible()
 
-    expect(front.locator(".room-card")).to_contain_text("garden")
-    expect(front.locator(".room-card")).to_contain_text("2 here")
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    expect(room_card(front, "garden")).to_contain_text("2 here")
+    expect(room_card(front, "garden").locator(".who")).to_have_text("Ada, Tom")
+    say(ada, "hello")
+    tom.close()
+    expect(room_card(front, "garden")).to_contain_text("1 here")
+    ada.close()
+
+    expect(room_card(front, "garden").locator(".when")).to_have_text(re.compile("just now|ago"))
+    expect(room_card(front, "garden").locator(".here")).to_be_hidden()
+
+
+def test_unread_messages_are_counted_live_and_from_the_database(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    page = ada.enter("garden", "Ada")
+    say(tom, "one")
+    expect(texts(page)).to_have_text(["one"])
+    page.goto("about:blank")
+    say(tom, "two")
+    front = ada.open("/")
+    expect(room_card(front, "garden").locator(".unread")).to_have_text("1 new")
+
+    say(tom, "three")
+    expect(room_card(front, "garden").locator(".unread")).to_have_text("2 new")
+
+    room_card(front, "garden").click()
+    expect(texts(front)).to_have_text(["one", "two", "three"])
+    front.goto(front.url.replace("/chat/garden", ""))
+    expect(room_card(front, "garden")).to_be_visible()
+    expect(room_card(front, "garden").locator(".unread")).to_have_text("")
+
+
+def test_page_has_several_rooms_open_over_one_socket(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("kitchen", "Tom")
+    sockets: list[str] = []
+    ada.context.on("page", lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
+    page = ada.enter("garden", "Ada")
+    sockets.clear()
+    page.reload()
+    connected(page)
+    say(page, "in the garden")
+
+    room_link(page, "kitchen").click()
+    connected(page)
+    expect(people(page)).to_have_text(["Ada", "Tom"])
+    say(page, "in the kitchen")
+    room_link(page, "garden").click()
+    expect(texts(page)).to_have_text(["in the garden"])
+    expect(page).to_have_title("#garden · Trio chat")
+    say(tom, "one more")
+    expect(room_link(page, "kitchen").locator(".unread")).to_have_text("1")
+    expect(page).to_have_title("(1) #garden · Trio chat")
+
+    page.go_back()
+    expect(texts(page)).to_have_text(["in the kitchen", "one more"])
+    expect(page.locator(".room-link .unread:not(:empty)")).to_have_count(0)
+    assert page.url.endswith("/chat/kitchen/")
+
+    tom.evaluate("() => { document.getElementById('text').value = 'seen at once' }")  # he is not seen to type
+    tom.get_by_role("button", name="Send").click()
+    expect(texts(page).last).to_have_text("seen at once")
+    say(visitor().enter("garden", "Eve"), "not seen")
+    expect(page).to_have_title("(1) #kitchen · Trio chat")
+    assert len(sockets) == 1
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -235,11 +348,12 @@ def test_pages_reconnect_after_a_restart_without_duplicates(visitor: Arrive, ser
     server.kill()
     for page in ada, tom:
         expect(page.get_by_text("Reconnecting…")).to_be_visible()
-        expect(page.get_by_role("button", name="Send")).to_be_disabled()
     server.start()
 
     for page in ada, tom:
         connected(page)
+        # The layer's memory was that of the killed process.
+        expect(page.locator("#resumed")).to_have_text("Resumed from the database.")
         expect(texts(page)).to_have_text(["before"])
     expect(people(ada)).to_have_text(["Ada", "Tom"])
     expect(people(tom)).to_have_text(["Tom", "Ada"])
@@ -247,7 +361,43 @@ def test_pages_reconnect_after_a_restart_without_duplicates(visitor: Arrive, ser
     expect(texts(ada)).to_have_text(["before", "after"])
 
 
-def test_message_with_server_side_blanks_is_not_resent(visitor: Arrive, server: ChatServer) -> None:
+def test_messages_typed_offline_are_sent_after_the_restart(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    say(ada, "before")
+    server.kill()
+    expect(ada.get_by_text("Reconnecting…")).to_be_visible()
+
+    for text in "one", "two":
+        ada.get_by_label("Message to").fill(text)
+        ada.keyboard.press("Enter")
+    expect(waiting(ada)).to_have_text(["one", "two"])
+    expect(ada.get_by_text("waiting to be sent")).to_have_count(2)
+    server.start()
+
+    for page in ada, tom:
+        expect(texts(page)).to_have_text(["before", "one", "two"])
+        expect(waiting(page)).to_have_count(0)
+
+
+def test_messages_typed_offline_outlive_a_reload(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    connection = Connection(ada)
+    connection.hides = ""
+    page = ada.open("/chat/garden/")
+    page.get_by_label("Message to").fill("from before the reload")
+    page.keyboard.press("Enter")
+    expect(waiting(page)).to_have_text(["from before the reload"])
+    assert connection.sent == []  # it is not joined
+
+    connection.hides = None
+    page.reload()
+
+    for one in page, tom:
+        expect(texts(one)).to_have_text(["from before the reload"])
+    expect(waiting(page)).to_have_count(0)
+
+
+def test_message_with_server_side_blanks_is_shown_once(visitor: Arrive, server: ChatServer) -> None:
     ada = visitor().enter("garden", "Ada")
     ada.get_by_label("Message to").fill("once\u0085")
     ada.keyboard.press("Enter")
@@ -259,6 +409,7 @@ def test_message_with_server_side_blanks_is_not_resent(visitor: Arrive, server: 
     connected(ada)
     say(ada, "twice")
     expect(texts(ada)).to_have_text(["once", "twice"])
+    expect(waiting(ada)).to_have_count(0)
 
 
 def test_pending_message_arrives_once_after_a_restart(visitor: Arrive, server: ChatServer) -> None:
@@ -273,35 +424,66 @@ def test_pending_message_arrives_once_after_a_restart(visitor: Arrive, server: C
 
     for page in ada, tom:
         expect(texts(page)).to_have_text(["before", "into the void"])
+        expect(waiting(page)).to_have_count(0)
 
 
-def test_pending_message_is_not_resent_on_a_new_state(visitor: Arrive) -> None:
-    ada, welcomes = visitor(), []
+class Connection:
+    """The WebSockets of a visitor's pages, which a test can cut.
 
-    def between(page: WebSocketRoute) -> None:
+    Attributes:
+        sent: the messages with texts that the pages have sent.
+        hides: the messages of the server that contain this get lost; "" is all of them.
+    """
+
+    def __init__(self, visitor: Visitor) -> None:
+        self.sent: list[str] = []
+        self.hides: str | None = None
+        self._routes: list[WebSocketRoute] = []
+        visitor.context.route_web_socket("**/socket/websocket**", self._between)
+
+    def _between(self, page: WebSocketRoute) -> None:
         server = page.connect_to_server()
-
-        def from_server(message: str | bytes) -> None:
-            if not welcomes:
-                welcomes.append(message)
-            page.send(message)
+        self._routes.append(page)
 
         def from_page(message: str | bytes) -> None:
-            if len(welcomes) == 1:
-                welcomes.append(message)
-                page.send(welcomes[0])  # as after messages that were lost; it does not know this one yet
+            if '"message.new"' in str(message):
+                self.sent.append(str(message))
             server.send(message)
 
-        server.on_message(from_server)
-        page.on_message(from_page)
+        def from_server(message: str | bytes) -> None:
+            if self.hides is None or self.hides not in str(message):
+                page.send(message)
 
-    ada.context.route_web_socket("**/ws/chat/**", between)
+        page.on_message(from_page)
+        server.on_message(from_server)
+
+    def cut(self) -> None:
+        """The connection is lost, and the next one works."""
+        self.hides = None
+        self._routes[-1].close(code=3999)
+
+
+def test_message_without_an_answer_is_sent_again_and_stored_once(visitor: Arrive) -> None:
+    ada, tom, reader = visitor(), visitor().enter("garden", "Tom"), visitor().enter("garden")
+    visitor().enter("kitchen")
+    room_link(reader, "kitchen").click()
+    connection = Connection(ada)
     page = ada.enter("garden", "Ada")
-    say(page, "once")
+
+    connection.hides = ""
+    page.get_by_label("Message to").fill("once")
+    page.keyboard.press("Enter")
+    expect(texts(tom)).to_have_text(["once"])
+    expect(waiting(page)).to_have_text(["once"])
+    connection.cut()
+
+    expect(texts(page)).to_have_text(["once"])
     say(page, "twice")
-    expect(texts(page)).to_have_text(["once", "twice"])
-    assert json.loads(welcomes[0])["kind"] == "welcome"
-    assert json.loads(welcomes[1]) == {"message": "once"}
+    expect(waiting(page)).to_have_count(0)
+    expect(texts(tom)).to_have_text(["once", "twice"])
+    expect(room_link(reader, "garden").locator(".unread")).to_have_text("2")
+    first, second, _ = (json.loads(message)[4] for message in connection.sent)
+    assert first == second
 
 
 def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server: ChatServer) -> None:
@@ -316,6 +498,63 @@ def test_what_was_missed_during_a_stop_is_shown_after_it(visitor: Arrive, server
     ada.context.set_offline(False)
 
     expect(texts(page)).to_have_text(["before", "while you were away"])
+    expect(page.locator("#resumed")).to_have_text("Resumed from the database.")
+
+
+def test_what_was_missed_in_a_short_outage_comes_by_position(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    connection = Connection(ada)
+    page = ada.enter("garden", "Ada")
+    say(page, "before")
+
+    connection.hides = ""
+    say(tom, "while you were away")
+    connection.cut()
+
+    expect(page.locator("#resumed")).to_have_text("Resumed by position.")
+    expect(texts(page)).to_have_text(["before", "while you were away"])
+
+
+def test_page_that_was_cut_before_it_had_the_history_gets_it(visitor: Arrive) -> None:
+    ada, tom = visitor(), visitor().enter("garden", "Tom")
+    say(tom, "before")
+    connection = Connection(ada)
+    connection.hides = '"messages"'
+    page = ada.open("/chat/garden/")
+    expect(people(page)).to_have_count(2)
+    expect(texts(page)).to_have_count(0)
+    connection.cut()
+
+    expect(texts(page)).to_have_text(["before"])
+    expect(page.locator("#resumed")).to_have_text("Resumed by position.")
+
+
+def test_after_a_long_absence_no_message_stands_beside_a_hole(visitor: Arrive, server: ChatServer) -> None:
+    page = visitor().enter("garden", "Ada")
+    say(page, "before")
+    server.kill()
+    row = "INSERT INTO chat_message (room, author, author_name, text, sent_at) VALUES ('garden', 'v', 'Tom', ?, ?)"
+    with sqlite3.connect(server.database) as database:
+        database.executemany(row, [(f"number {number}", "2026-11-29 12:00:00") for number in range(51)])
+    database.close()
+    server.start()
+
+    expect(texts(page)).to_have_text([f"number {number}" for number in range(1, 51)])
+
+
+def test_button_restarts_the_server_and_nothing_is_missing(visitor: Arrive, server: ChatServer) -> None:
+    ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
+    say(ada, "before")
+
+    ada.get_by_role("button", name="Restart the server").dblclick()
+    expect(ada.get_by_text("Reconnecting…")).to_be_visible()
+    ada.get_by_label("Message to").fill("meanwhile")
+    ada.keyboard.press("Enter")
+
+    for page in ada, tom:
+        expect(page.locator("#resumed")).to_have_text("Resumed from the database.")
+        expect(texts(page)).to_have_text(["before", "meanwhile"])
+    assert server.stop() == 0
 
 
 # -- looks ------------------------------------------------------------------------------------------------------------
@@ -354,16 +593,30 @@ def lightness(page: Page, selector: str, name: str) -> float:
     return sum(channels) / 3 / 255
 
 
-def test_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
-    """With ``UPDATE_SCREENSHOTS=1`` it goes where the documentation has it."""
+#: By the names of the files.
+SCREENS = {
+    "chat.png": {"color_scheme": "light"},
+    "chat-dark.png": {"color_scheme": "dark"},
+    "chat-phone.png": {"color_scheme": "light", "viewport": PHONE, "has_touch": True, "device_scale_factor": 2},
+    "chat-phone-dark.png": {"color_scheme": "dark", "viewport": PHONE, "has_touch": True, "device_scale_factor": 2},
+}
+
+
+def test_screenshots_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path: Path) -> None:
+    """With ``UPDATE_SCREENSHOTS=1`` they go where the documentation has them."""
     folder = ROOT / "docs" / "images" if os.environ.get("UPDATE_SCREENSHOTS") else tmp_path
-    member = visitor()
+    member, reader = visitor(), visitor(viewport={"width": 1200, "height": 800})
     member.sign_up("mira").close()
-    ada, mira, tom = (
-        visitor().enter("garden", "Ada Lindqvist"),
-        member.enter("garden"),
+    ada = reader.enter("kitchen", "Ada Lindqvist")
+    say(ada, "Who has the big pot?")
+    mira, tom, kim = (
+        enter_out_of_time(member, "garden"),
         visitor().enter("garden", "Tom"),
+        visitor().enter("kitchen", "Kim"),
     )
+    say(visitor().enter("lobby", "Noor"), "Welcome, everybody.")
+    room_link(ada, "garden").click()
+    connected(ada)
     say(ada, "Morning! Did the seedlings make it through the night?")
     say(mira, "All but two of the tomatoes.")
     say(
@@ -374,11 +627,24 @@ def test_screenshot_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path:
     say(tom, "I can bring the spare tomatoes over after lunch, I have eight too many.")
     say(ada, "Yes please!\nAnd the long ladder, if it fits in the car.")
     say(tom, "It does if somebody holds the other end out of the window.")
+    say(kim, "I have it.")
+    say(kim, "It is on the stove.")
+    mira.get_by_label("Message to").press_sequentially("Mind the")
+    cookies = reader.context.cookies()
     expect(texts(ada)).to_have_count(6)
+    ada.close()
 
-    ada.screenshot(path=folder / "chat.png")
-
-    assert (folder / "chat.png").stat().st_size > 10_000
+    for name, look in SCREENS.items():
+        again = visitor(**look)
+        again.context.add_cookies(cookies)
+        page = again.open("/chat/garden/")
+        connected(page)
+        expect(room_link(page, "kitchen").locator(".unread")).to_have_text("2")
+        expect(people(page)).to_have_text(["Ada Lindqvist", "mira", "Tom"])
+        expect(page.locator("#typing")).to_have_text("mira is typing…")
+        page.screenshot(path=folder / name)
+        assert (folder / name).stat().st_size > 10_000
+        page.close()
 
 
 # -- serve.py ---------------------------------------------------------------------------------------------------------

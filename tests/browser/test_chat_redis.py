@@ -60,8 +60,12 @@ def test_room_on_two_servers_outlives_a_killed_one(visitor: Arrive, server: TwoS
     os.kill(int(second[1]), signal.SIGKILL)
 
     expect(tom.get_by_text("Reconnecting…")).to_be_visible()
+    say(ada, "Are you still there?")
     connected(tom)
+    expect(tom.locator("#resumed")).to_have_text("Resumed by position.")
+    expect(texts(tom)).to_have_text(["Can you hear me over there?", "Are you still there?"])
     say(tom, "Loud and clear, after a short break.")
-    expect(texts(ada)).to_have_text(["Can you hear me over there?", "Loud and clear, after a short break."])
+    said = ["Can you hear me over there?", "Are you still there?", "Loud and clear, after a short break."]
+    expect(texts(ada)).to_have_text(said)
     expect(people(ada)).to_have_count(2)
     expect(people(tom)).to_have_count(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import trio_websocket
 import trustme
 
 from trio_channels.client import ClientSocket, connect
-from trio_channels.client.transport import Connection, Lost
+from trio_channels.client.transport import LONGEST_HANDSHAKE, Connection, Lost
 from trio_channels.exceptions import (
     CannotConnect,
     MessageNotEncodable,
@@ -89,6 +90,23 @@ async def test_server_that_dies_in_the_handshake_is_noticed(answer: bytes) -> No
 
         address = await serve_raw(nursery, handle)
         assert "ended the connection during the handshake" in str(await cannot_connect(address, timeout=1_000))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\r\nx: "])
+async def test_denial_without_an_end_is_not_read_on(end: bytes) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def handle(stream: trio.SocketStream) -> None:
+            await stream.receive_some()
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 999999999999" + end)
+                for _ in range(4 * LONGEST_HANDSHAKE // 2**16):
+                    await stream.send_all(b"x" * 2**16)
+                await trio.sleep_forever()
+
+        address = await serve_raw(nursery, handle)
+        assert "during the handshake" in str(await cannot_connect(address, timeout=1_000))
         nursery.cancel_scope.cancel()
 
 

@@ -12,6 +12,7 @@ from django.template import Context, Engine
 from django.test import override_settings
 from django.urls import NoReverseMatch, path
 
+from trio_channels._asgi.masking import SECRETS, mask_url
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.event_stream import EventStream, sign_stream, stream_position
 from trio_channels.event_stream import signing as ours
@@ -145,6 +146,11 @@ async def test_signed_stream_begins_at_its_page() -> None:
         async with visit(application, address.removeprefix("/events/")) as client:
             assert told(await client.receive_event()) == ("stream.open", {"recovered": True})
             assert (await client.receive_event()).event == "n"
+
+
+def test_access_log_masks_the_signed_names() -> None:
+    address = render('{% trio_stream "room:1" %}')
+    assert mask_url(address, SECRETS) == "/events/?stream=***"
 
 
 def test_address_is_that_of_the_route_or_the_path() -> None:

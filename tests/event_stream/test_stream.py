@@ -264,9 +264,9 @@ async def test_stream_needs_a_channel_layer(settings: Any) -> None:
                 await client.get_response_start()
 
 
-@pytest.mark.parametrize("name", ["heartbeat", "retry"])
-async def test_times_are_seconds(name: str) -> None:
-    with as_asgi(groups=["news"], **{name: 0}) as application:
+@pytest.mark.parametrize(("name", "value"), [("heartbeat", 0), ("retry", 0), ("retry", 0.01), ("retry", float("inf"))])
+async def test_times_are_seconds(name: str, value: float) -> None:
+    with as_asgi(groups=["news"], **{name: value}) as application:
         async with visit(application) as client:
             with pytest.raises(ConfigurationError, match=f"EventStream.{name} must be"):
                 await client.get_response_start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -11,10 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import trio
-from trio_websocket import WebSocketConnection, wrap_client_stream
+
+from trio_channels.client import ClientTopic, Rejoined, connect
+from trio_channels.exceptions import CannotConnect
 
 from ..ports import free_port
 from ..redis_server import needs_redis
@@ -76,42 +78,50 @@ async def running(database: Path, port: int) -> AsyncIterator[Runner]:
 class Page:
     """A page in the room ``garden``, without the browser; what comes is read one by one."""
 
-    def __init__(self, connection: WebSocketConnection) -> None:
-        self._connection = connection
+    def __init__(self, room: ClientTopic) -> None:
+        self.room = room
+        self.me: dict[str, Any] = room.response["you"]
 
-    async def say(self, text: str) -> None:
-        await self._connection.send_message(json.dumps({"message": text}))
+    async def say(self, text: str, push_id: str | None = None) -> int:
+        """Returns the id of the message."""
+        reply = await self.room.push("message.new", {"text": text, "push_id": push_id or uuid4().hex})
+        return int(reply["id"])
 
-    async def next(self, kind: str) -> dict[str, Any]:
-        """The next event of a kind; others are passed over."""
-        while True:
-            event: dict[str, Any] = json.loads(await self._connection.get_message())
-            if event["kind"] == kind:
-                return event
+    async def history(self) -> list[str]:
+        return [message["text"] for message in (await self.room.push("history"))["messages"]]
+
+    async def next_message(self) -> dict[str, Any]:
+        """The next message; other events are passed over."""
+        async for message in self.room:
+            if message.event == "message":
+                content: dict[str, Any] = message.payload
+                return content
+        raise AssertionError("the room has ended")
+
+    async def rejoined(self) -> Rejoined:
+        """The end of the next outage."""
+        async for message in self.room:
+            if isinstance(message, Rejoined):
+                return message
+        raise AssertionError("the room has ended")
+
+    async def sees(self, *people: str) -> None:
+        """Wait until exactly these people are there."""
+        while set(self.room.presence) != set(people):
+            await anext(aiter(self.room))
 
 
 @asynccontextmanager
 async def page(port: int) -> AsyncIterator[Page]:
     """Open a page; the server may still be starting."""
+    address, origin = f"ws://127.0.0.1:{port}/socket", [(b"origin", f"http://127.0.0.1:{port}".encode())]
     while True:
         try:
-            stream = await trio.open_tcp_stream("127.0.0.1", port)
-        except OSError:
+            async with connect(address, headers=origin) as socket, socket.join("room:garden") as room:
+                yield Page(room)
+                return
+        except CannotConnect:
             await trio.sleep(0.05)
-        else:
-            break
-    host, path = f"127.0.0.1:{port}", "/ws/chat/garden/"
-    headers = [(b"origin", f"http://{host}".encode())]
-    async with (
-        trio.open_nursery() as nursery,
-        stream,
-        await wrap_client_stream(nursery, stream, host, path, extra_headers=headers) as connection,
-    ):
-        yield Page(connection)
-
-
-def names(people: list[dict[str, Any]]) -> set[str]:
-    return {person["id"] for person in people}
 
 
 @pytest.mark.time_limit(120)
@@ -120,30 +130,40 @@ async def test_two_servers_share_people_and_outlive_a_kill(tmp_path: Path) -> No
     second = first + 1
     with trio.fail_after(PATIENCE):
         async with running(tmp_path / "chat.sqlite3", first) as runner, page(first) as ada:
-            me = (await ada.next("welcome"))["you"]
+            me = ada.me["id"]
             async with page(second) as tom:
-                welcome = await tom.next("welcome")
-                assert names(welcome["people"]) == {me["id"], welcome["you"]["id"]}
-                assert (await ada.next("joined"))["who"] == welcome["you"]
+                await tom.sees(me, tom.me["id"])
+                await ada.sees(me, tom.me["id"])
                 await ada.say("Can you hear me over there?")
-                assert (await tom.next("message"))["message"] == "Can you hear me over there?"
+                assert (await tom.next_message())["text"] == "Can you hear me over there?"
                 await tom.say("Loud and clear.")
-                assert (await ada.next("message"))["who"] == me
-                assert (await ada.next("message"))["who"] == welcome["you"]
+                assert (await ada.next_message())["who"] == ada.me
+                assert (await ada.next_message())["who"] == tom.me
+                assert (await tom.next_message())["who"] == tom.me
 
                 os.kill(runner.pids[second][0], signal.SIGKILL)
-                # Nobody said goodbye: the other server's people notice by themselves.
-                assert (await ada.next("left"))["who"] == welcome["you"]
-            await ada.say("Are you still there?")
-
-            async with page(second) as tom:
-                welcome = await tom.next("welcome")
+                await ada.say("Are you still there?")
+                await ada.say("Hello?")
+                # The history is in Redis: the page resumes by its position.
+                assert (await tom.rejoined()).recovered
+                assert [(await tom.next_message())["text"] for _ in range(2)] == ["Are you still there?", "Hello?"]
                 assert len(runner.pids[second]) == 2
-                said = [message["message"] for message in welcome["history"]]
-                assert said == ["Can you hear me over there?", "Loud and clear.", "Are you still there?"]
-                assert names(welcome["people"]) == {me["id"], welcome["you"]["id"]}
-                assert (await ada.next("joined"))["who"] == welcome["you"]
-                await tom.say("I am back.")
-                while (await ada.next("message"))["message"] != "I am back.":
-                    pass
-            assert (await ada.next("left"))["who"] == welcome["you"]
+                assert len(await tom.history()) == 4
+                # A visitor without a session is a new one after each connect; the one before is gone with the lease.
+                tom_again = tom.room.response["you"]["id"]
+                await tom.sees(me, tom_again)
+                await ada.sees(me, tom_again)
+            await ada.sees(me)
+
+
+@pytest.mark.time_limit(120)
+async def test_message_sent_twice_over_two_servers_is_stored_once(tmp_path: Path) -> None:
+    first = free_port(1)
+    with trio.fail_after(PATIENCE):
+        async with running(tmp_path / "chat.sqlite3", first), page(first) as ada, page(first + 1) as tom:
+            push_id = uuid4().hex
+            number = await ada.say("once", push_id)
+            assert await tom.say("once", push_id) == number
+            assert await ada.say("once more") > number
+            assert await tom.history() == ["once", "once more"]
+            assert [(await tom.next_message())["id"] for _ in range(2)] == [number, number]

@@ -82,6 +82,15 @@ async def test_connection_is_described(served: Served) -> None:
         assert seen.reports[0].figures["connections"] == {"websocket": 1}
 
 
+async def test_hostile_query_hides_nothing(served: Served) -> None:
+    async with served(), client("/room/?" + "a=?" * 5_000) as hostile, client() as other:
+        await hostile.connect()
+        await other.connect()
+        seen = await overview()
+        assert [row.path for _, row in seen.connections] == ["/room/?a=***", "/room/?token=***&page=2"]
+        assert not seen.silent
+
+
 async def test_in_memory_layer_says_that_it_is_alone(served: Served) -> None:
     async with served() as layer:
         seen = await overview()

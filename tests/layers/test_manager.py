@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from trio_channels import layers
 from trio_channels.exceptions import InvalidChannelLayerError
 from trio_channels.layers import ChannelLayerManager, InMemoryChannelLayer, channel_layers, get_channel_layer
+from trio_channels.layers.base import ChannelLayer
 
 MEMORY = "trio_channels.layers.InMemoryChannelLayer"
 REDIS = "trio_channels.layers.redis.RedisStreamsChannelLayer"
@@ -280,3 +281,15 @@ def test_fork_while_a_layer_is_made_leaves_no_lock_held(settings: Any) -> None:
     thread.join()
     manager._after_fork()
     assert isinstance(manager["default"], InMemoryChannelLayer)
+
+
+async def test_layer_of_others_names_no_mailboxes_by_default() -> None:
+    class Theirs(InMemoryChannelLayer):
+        mailboxes_here = ChannelLayer.mailboxes_here
+        groups_here = ChannelLayer.groups_here
+
+    layer = Theirs()
+    with layer.open_mailbox() as mailbox:
+        await layer.group_add("room", mailbox.name)
+        assert layer.mailboxes_here(group="room") == []
+        assert layer.groups_here() == {}

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 
 from trio_channels.new import make_project
 
+from ..ports import free_port
 from ..process import ROOT
 
 ANALYZE = shutil.which("systemd-analyze")
@@ -133,6 +140,59 @@ def test_nginx_takes_its_configuration(project: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert "syntax is ok" in done.stderr
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(30)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def site_behind_nginx(project: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of nginx, before a site that answers with the scheme that it is told."""
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.headers.get("X-Forwarded-Proto", "").encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    port = free_port()
+    with HTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever).start()
+        written = (project / "deploy" / "nginx.conf").read_text().replace("listen 80", f"listen 127.0.0.1:{port}")
+        written = written.replace("site:8000", f"127.0.0.1:{server.server_port}")
+        folders = " ".join(
+            f"{kind}_temp_path {tmp_path};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/log; events {{}} "
+            f"http {{ access_log off; {folders} {written} }}"
+        )
+        nginx = subprocess.Popen([str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")])
+        try:
+            while nginx.poll() is None and not listens(port):
+                with suppress(subprocess.TimeoutExpired):
+                    nginx.wait(0.02)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            nginx.terminate()
+            nginx.wait()
+            server.shutdown()
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+def test_https_of_a_proxy_before_nginx_is_passed_on(site_behind_nginx: str) -> None:
+    told = {}
+    for given in ("", "http", "https", "https, http", "ftp"):
+        request = Request(site_behind_nginx, headers={"X-Forwarded-Proto": given} if given else {})
+        with urlopen(request, timeout=30) as answer:
+            told[given] = answer.read().decode()
+    assert told == {"": "http", "http": "http", "https": "https", "https, http": "http", "ftp": "http"}
 
 
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")

@@ -21,11 +21,13 @@ import trio.testing
 from hypercorn.events import Closed
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState
+from hypercorn.utils import UnexpectedMessageError
 
 from trio_channels.server import statistics
 from trio_channels.server.http1 import Http1
 from trio_channels.server.http2 import Http2
 from trio_channels.server.streams import HttpStream, Streams
+from trio_channels.server.tasks import ClientGone
 from trio_channels.server.websocket import WebSocketStream
 
 from ..certificate import make_certificate
@@ -404,6 +406,17 @@ def test_end_is_logged_unless_the_response_was_complete(complete: bool) -> None:
     trio.run(stream.handle, StreamClosed(1))
     assert stream.closed
     assert [line[:2] for line in lines] == ([] if complete else [(stream.scope, None)])
+
+
+@pytest.mark.parametrize("complete", [True, False])
+async def test_send_after_the_end_is_told_unless_the_response_was_complete(complete: bool) -> None:
+    wire = Mock(streams=Streams())
+    stream = HttpStream(wire, Mock(), 1)
+    stream.scope = {"method": "GET"}
+    stream.closed = True
+    stream.state = ASGIHTTPState.CLOSED if complete else ASGIHTTPState.RESPONSE
+    with pytest.raises(UnexpectedMessageError if complete else ClientGone):
+        await stream.app_send({"type": "http.response.body", "body": b""})
 
 
 def test_all_applications_are_told_before_the_log() -> None:

@@ -61,7 +61,9 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
     in_memory = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
     # The request owns it, and closes it with the response.
     body: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
-        max_size=in_memory, mode="w+b", dir=settings.FILE_UPLOAD_TEMP_DIR
+        max_size=in_memory or 1,  # 0 would mean: never
+        mode="w+b",
+        dir=settings.FILE_UPLOAD_TEMP_DIR,
     )
     size, more, waiting = 0, True, bytearray()
     try:

@@ -29,16 +29,18 @@ def after(state: PresenceState, event: str, payload: object) -> PresenceState:
 
 
 def _without(metas: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    refs = [meta.get("phx_ref") for meta in others]
+    refs = {meta.get("phx_ref") for meta in others}
     return [meta for meta in metas if meta.get("phx_ref") not in refs]
 
 
 def _metas_by_key(payload: object) -> PresenceState:
     if isinstance(payload, dict) and all(_has_metas(value) for value in payload.values()):
         return {key: value["metas"] for key, value in payload.items()}
-    raise FrameError('expected {key: {"metas": [...]}} in a message of presence')
+    raise FrameError('expected {key: {"metas": [{"phx_ref": "..."}]}} in a message of presence')
 
 
 def _has_metas(value: object) -> bool:
     metas = value.get("metas") if isinstance(value, dict) else None
-    return isinstance(metas, list) and all(isinstance(meta, dict) for meta in metas)
+    return isinstance(metas, list) and all(
+        isinstance(meta, dict) and not isinstance(meta.get("phx_ref"), list | dict) for meta in metas
+    )

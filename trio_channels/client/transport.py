@@ -16,6 +16,9 @@ from ..exceptions import CannotConnect
 #: The codes for a message that is none of the protocol, and for one that is too large (RFC 6455, section 7.4.1).
 PROTOCOL_ERROR, TOO_LARGE = 1002, 1009
 
+#: Bytes of the server's answer to the handshake. The library keeps the body of a denial, however long it is.
+LONGEST_HANDSHAKE = 2**20
+
 #: Seconds for the closing handshake; a server that does not answer is left alone.
 CLOSING = 2.0
 
@@ -87,21 +90,23 @@ class Connection:
 
 
 class _Watched:
-    """A stream that tells when the server has gone: the library waits for its handshake without looking.
+    """A stream that tells when the server has gone, or has sent more than a handshake: the library does not look.
 
     It has the methods that the library calls.
     """
 
     def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], object]) -> None:
         self._stream = stream
-        self._on_end = on_end
+        self._on_end = on_end  # does nothing after the handshake
+        self._received = 0
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data: bytes | bytearray = b""
         try:
             data = await self._stream.receive_some(max_bytes)
+            self._received += len(data)
         finally:
-            if not data:
+            if not data or self._received > LONGEST_HANDSHAKE:
                 self._on_end()
         return data
 

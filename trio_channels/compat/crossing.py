@@ -63,9 +63,12 @@ class TaskTree:
 
     def __init__(self) -> None:
         self.tasks: set[Any] = set()
+        self._ended = False
 
     def add(self, task: Any) -> None:
-        """Add a task until it has ended."""
+        """Add a task until it has ended; one that comes too late, such as by a timer, is cancelled."""
+        if self._ended:
+            task.cancel()
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -86,6 +89,7 @@ class TaskTree:
                     for task in tuple(self.tasks):
                         task.cancel()
                         nursery.start_soon(_ended, task)
+        self._ended = True
         if self.tasks:
             logger.error(
                 "%d asyncio tasks of %s ignored their cancellation for %g seconds (DISCONNECT_TIMEOUT): %s",

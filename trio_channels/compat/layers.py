@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from .. import layers as trio_layers
 from ..layers import DEFAULT_CHANNEL_LAYER, ChannelLayerManager
@@ -15,7 +14,8 @@ from .crossing import two_flavoured, with_both_flavours
 #: The in-memory layer; see :class:`trio_channels.layers.InMemoryChannelLayer`.
 InMemoryChannelLayer = with_both_flavours(TrioInMemoryChannelLayer)
 
-_for_asyncio: WeakKeyDictionary[ChannelLayer, LayerForAsyncio] = WeakKeyDictionary()
+#: The attribute of a layer that holds its variant: a table of all variants would keep every layer alive.
+_VARIANT = "_trio_channels_for_asyncio"
 
 
 class LayerForAsyncio:
@@ -43,9 +43,10 @@ def for_asyncio(layer: Any) -> Any:
     """The layer for asyncio code; one that is already, or None, as it is."""
     if layer is None or type(layer) is LayerForAsyncio:
         return layer
-    found = _for_asyncio.get(layer)
+    found = vars(layer).get(_VARIANT)
     if found is None:
-        found = _for_asyncio[layer] = LayerForAsyncio(layer)
+        found = LayerForAsyncio(layer)
+        setattr(layer, _VARIANT, found)
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404
 from django.http.response import HttpResponseBase, StreamingHttpResponse
 
@@ -64,6 +64,9 @@ async def _serve(client: Client, view: View) -> None:
             response = await client.while_there(lambda: view(request, *route["args"], **route["kwargs"]))
         except PermissionDenied:
             await respond_plainly(client.send, 403, "Forbidden")
+            return
+        except SuspiciousOperation:  # such as too many parameters
+            await respond_plainly(client.send, 400, "Bad request")
             return
         except Http404:
             await respond_plainly(client.send, 404, "Not found")

@@ -15,7 +15,6 @@ from django.views import View
 from .. import _conf
 from .._asgi.protocol import ASGIApplication, describe
 from .._concurrency.drain import DRAIN, Drain
-from .._limits import SECONDS
 from .._threads.database import run_in_thread
 from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from ..layers import DEFAULT_CHANNEL_LAYER, get_channel_layer
@@ -66,7 +65,8 @@ class EventStream(View):
         super().__init__(**initkwargs)
         for name in ("heartbeat", "retry"):
             if getattr(self, name) is not None:
-                SECONDS.require(f"{type(self).__name__}.{name}", getattr(self, name))
+                rule = _conf.SETTINGS[f"EVENT_STREAM_{name.upper()}"].rule
+                rule.require(f"{type(self).__name__}.{name}", getattr(self, name))
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ASGIApplication:

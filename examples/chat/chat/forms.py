@@ -19,7 +19,7 @@ class EnterForm(forms.Form):
 
     def __init__(self, *args: Any, signed_in: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["room"].widget.attrs |= {"placeholder": "lobby", "autocapitalize": "none", "list": "rooms"}
+        self.fields["room"].widget.attrs |= {"placeholder": "lobby", "autocapitalize": "none", "list": "room-names"}
         self.fields["name"].widget.attrs |= {"autocomplete": "nickname"}
         if signed_in:
             del self.fields["name"]

@@ -1,13 +1,14 @@
 """People: members, with their username, and visitors, with a name in their session."""
 
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TypedDict
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 #: Django's limit for a username; visitors choose shorter ones.
 NAME_LENGTH = 150
+ID_LENGTH = 40
 VISITOR = "visitor"
 
 _ADJECTIVES = (
@@ -26,11 +27,6 @@ class Person(TypedDict):
     id: str
     name: str
     member: bool
-
-
-def shown(person: Mapping[str, Any]) -> Person:
-    """A person without what the channel layer adds."""
-    return Person(id=person["id"], name=person["name"], member=person["member"])
 
 
 def new_visitor(name: str = "") -> Person:

@@ -1,4 +1,4 @@
-"""The names of rooms. A name is part of an address, and of the name of a channel layer group."""
+"""The names of rooms. A name is part of an address, and of the name of a topic."""
 
 from django.urls import register_converter
 from django.urls.converters import StringConverter
@@ -6,8 +6,9 @@ from django.urls.converters import StringConverter
 MAX_LENGTH = 50
 RULE = f"The name of a room is made of up to {MAX_LENGTH} letters from a to z, digits, hyphens and underscores."
 
-#: The channel layer group in which the open pages track their rooms, as keys. No room has this name: a dot.
-ALL_ROOMS = "all.rooms"
+#: The topic of all rooms, and its group in the channel layer, in which the rooms track their people.
+ALL_ROOMS = "rooms"
+GROUP_OF_ALL = f"topic.{ALL_ROOMS}"
 
 
 class RoomConverter(StringConverter):
@@ -17,8 +18,3 @@ class RoomConverter(StringConverter):
 
 
 register_converter(RoomConverter, "room")
-
-
-def group_name(room: str) -> str:
-    """The channel layer group of all pages in the room."""
-    return f"chat.{room}"

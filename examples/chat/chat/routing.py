@@ -1,10 +1,9 @@
-"""The WebSocket routes; the counterpart of ``urls.py``."""
+"""The WebSocket route; the counterpart of ``urls.py``."""
 
 from django.urls import path
 
-from . import rooms  # noqa: F401  (registers the converter)
-from .consumers import ChatConsumer
+from .topics import ChatSocket, Room, Rooms
 
 websocket_urlpatterns = [
-    path("ws/chat/<room:room>/", ChatConsumer.as_asgi()),
+    path("socket/websocket", ChatSocket.as_asgi(topics=[Rooms, Room])),
 ]

@@ -11,19 +11,26 @@ ASGI_APPLICATION = "mysite.asgi.application"
 
 #: A page that is reloaded comes again within these seconds, and is no news to the others.
 PRESENCE = {"grace": 2}
+#: A page that was away for less gets what it has missed from the channel layer; after more it reads the database.
+HISTORY = {"topic.room.*": {"messages": 200, "seconds": 3600}}
+#: The open rooms of a page, and the list of all rooms.
+TOPICS_PER_SOCKET = 40
 
 if "CHAT_REDIS" in os.environ:
     # For several processes: serve_redis.py starts two, and a Redis.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer",
-            "CONFIG": {"hosts": [os.environ["CHAT_REDIS"]], "prefix": "chat", "presence": PRESENCE},
+            "CONFIG": {"hosts": [os.environ["CHAT_REDIS"]], "prefix": "chat", "presence": PRESENCE, "history": HISTORY},
         }
     }
 else:
     # For one process: serve.py starts one.
     CHANNEL_LAYERS = {
-        "default": {"BACKEND": "trio_channels.layers.InMemoryChannelLayer", "CONFIG": {"presence": PRESENCE}}
+        "default": {
+            "BACKEND": "trio_channels.layers.InMemoryChannelLayer",
+            "CONFIG": {"presence": PRESENCE, "history": HISTORY},
+        }
     }
 
 # -- Django -----------------------------------------------------------------------------------------------------------
@@ -44,6 +51,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "chat.middleware.content_security_policy",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

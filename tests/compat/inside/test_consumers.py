@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from typing import Any
 
@@ -126,6 +127,30 @@ async def test_task_that_ignores_its_cancellation_is_given_up(caplog: pytest.Log
     assert "ignored their cancellation for 0.05 seconds (DISCONNECT_TIMEOUT): stubborn" in caplog.text
     released[0].set_result(None)
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_task_that_begins_after_its_connection_ends_at_once() -> None:
+    begun: list[str] = []
+    contexts: list[contextvars.Context] = []
+
+    class Late(channels.generic.websocket.AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.accept()
+            contexts.append(contextvars.copy_context())  # as call_later() keeps it
+
+    async def work() -> None:
+        begun.append("work")
+
+    async def start() -> None:
+        task = contexts[0].run(asyncio.create_task, work())
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    async with WebsocketCommunicator(Late.as_asgi(), "/") as client:
+        await client.connect()
+        await client.disconnect()
+    await compat.call_asyncio(start)
+    assert not begun
 
 
 async def test_error_of_a_handler_ends_the_connection() -> None:

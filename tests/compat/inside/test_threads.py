@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import channels.auth
@@ -18,7 +20,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.asyncio import async_unsafe
 
 from trio_channels import bridge
-from trio_channels.compat import crossing
+from trio_channels.compat import crossing, layers
 from trio_channels.layers import InMemoryChannelLayer
 
 
@@ -143,3 +145,12 @@ async def test_layers_are_made_from_the_settings(settings: Any) -> None:
 
 def test_bridge_counts_as_installed() -> None:
     assert bridge.installed()
+
+
+def test_layer_of_the_alias_is_freed() -> None:
+    layer = InMemoryChannelLayer()
+    assert layers.for_asyncio(layer) is layers.for_asyncio(layer)
+    reference = weakref.ref(layer)
+    del layer
+    gc.collect()
+    assert reference() is None

@@ -194,6 +194,22 @@ const scenarios = {
     assert.deepEqual(ws().protocols, ["phoenix"]);
   },
 
+  async replyToNothingIsNoReplyToAJoin() {
+    for (const status of ["ok", "error"]) {
+      const topic = joined();
+      const [joinRef] = ws().last;
+      topic.tell("hello");
+      ws().message([joinRef, null, "a", "phx_error", {}]);
+      ws().reply({}, status); // to the tell, which has no reference
+      assert.equal(topic.state, "joining");
+      const { length } = ws().sent;
+      clock.tick(1_000);
+      assert.equal(ws().sent.length, length + 1);
+      ws().reply();
+      assert.equal(topic.state, "joined");
+    }
+  },
+
   async attemptsAreCountedUntilAConnectionHolds() {
     connected();
     ws().lose(1012);

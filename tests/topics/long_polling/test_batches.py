@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any
 
 import msgspec
@@ -35,6 +36,25 @@ def test_line_that_is_no_message(line: bytes) -> None:
     assert next(found) == "[1]"
     with pytest.raises(BatchError, match="expected "):
         next(found)
+
+
+@pytest.mark.parametrize("empty", [b"\n", b"\r\n"])
+def test_empty_lines_cost_no_steps(empty: bytes) -> None:
+    steps = 0
+
+    def count(*_: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        found = list(messages_of(empty * 10_000 + b"[1]" + empty * 10_000, NDJSON))
+    finally:
+        sys.settrace(before)
+    assert found == ["[1]"]
+    assert steps < 100
 
 
 def test_messages_are_read_one_by_one() -> None:

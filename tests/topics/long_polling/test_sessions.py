@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_channels._connection import lasting
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.topics import Topic, TopicSocket, broadcast, event
+from trio_channels.topics.long_polling.forwarding import Request
 from trio_channels.topics.long_polling.session import Session
 
 from ...layers.test_contract import cancelled_at_checkpoint
@@ -314,6 +315,9 @@ async def test_posts_come_one_at_a_time() -> None:
             nursery.start_soon(post)
             await wait_all_tasks_blocked()
             assert (await client.post("[]")).status == 409
+            (name,) = open_sessions()._sessions
+            by_another_process = Request("post", name, None, b"[]", b"application/x-ndjson")
+            assert (await open_sessions().answer(by_another_process)).status == 409
             assert replies == []
             Room.gate.set()
         assert replies[0].status == 200

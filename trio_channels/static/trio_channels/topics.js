@@ -768,6 +768,7 @@ class Topic {
   }
 
   #replied(ref, { status, response }) {
+    if (ref === null) return; // to a tell(); while no join is under way its reference is null, too
     if (ref === this.#joinRef && this.#state === "joining") this.#joinReplied(status, response);
     else if (ref === this.#leaving?.ref) this.#end(this.#closed("leave() was called"));
     const push = this.#sent.get(ref);

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 
 from ..._asgi.protocol import Message
 from .. import frames
 
 NDJSON = b"application/x-ndjson"
+
+#: A line that is not empty. A hostile body has millions of empty ones, and a loop over them would hold the Trio thread.
+_LINE = re.compile(rb"[^\r\n][^\n]*")
 
 
 class BatchError(ValueError):
@@ -25,15 +29,11 @@ def messages_of(body: bytes, content_type: bytes) -> Iterator[str | bytes]:
     if content_type.partition(b";")[0].strip().lower() != NDJSON:
         yield _text(body)
         return
-    start = 0
-    while start < len(body):
-        end = body.find(b"\n", start)
-        end = len(body) if end < 0 else end
-        line = body[start:end].removesuffix(b"\r")
-        start = end + 1
+    for match in _LINE.finditer(body):
+        line = match[0].removesuffix(b"\r")
         if line.startswith(b"["):
             yield _text(line)
-        elif line:
+        else:
             try:
                 yield base64.b64decode(line, validate=True)
             except binascii.Error as error:

@@ -23,7 +23,7 @@ from ..._http.client import Client
 from .forwarding import Request
 from .scopes import header, websocket_scope
 from .session import GONE, Answer
-from .sessions import MARK, Sessions, place_of
+from .sessions import MARK, Place, Sessions, place_of
 
 _METHODS = b"GET, POST, OPTIONS"
 
@@ -53,19 +53,26 @@ class Exchange:
     async def serve(self) -> None:
         """Answer the request. Raises ClientLeft. Cancellation: a session that was being opened ends."""
         method = self._scope["method"]
+        token = self._token()
+        place = None if token is None else place_of(token)
+        answer = GONE
         try:
-            body = b"" if self._client.has_no_body() else await self._read_body()
+            if method == "POST":
+                answer = await self._post(place)
+            else:
+                await self._read_body(keep=False)
         except BodyRefused as refused:
             status = refused.args[0]
             await self._respond(Answer(status), status=status)
             with trio.move_on_after(_conf.limits().close_timeout):
                 await self._client.drain()
             return
-        token = self._token()
-        if method == "GET" and token is None:
+        if method == "POST":
+            await self._answer(answer, token)
+        elif method == "GET" and token is None:
             await self._client.while_there(self._open)
-        elif method in ("GET", "POST"):
-            await self._client.while_there(self._pass_on, method, token or "", body)
+        elif method == "GET":
+            await self._client.while_there(self._poll, token, place)
         elif method == "OPTIONS":
             await self._respond(None, self._allow_all(), status=204)
         else:
@@ -77,18 +84,23 @@ class Exchange:
         given = [value for name, value in parse_qsl(query) if name == "token" and value.startswith(MARK)]
         return given[-1] if given else None
 
-    async def _read_body(self) -> bytes:
+    async def _read_body(self, keep: bool) -> bytes:
+        """The body; empty unless it is to be kept: a client without a session must not fill the memory."""
+        if self._client.has_no_body():
+            return b""
         limit = _conf.get("MAX_BODY_SIZE")
         if announced_length(self._scope) > limit:
             raise BodyRefused(413)
-        body, more = bytearray(), True
+        body, size, more = bytearray(), 0, True
         with trio.move_on_after(_conf.get("BODY_TIMEOUT")):
             while more:
                 part = await self._client.next_part()
-                body += part.get("body", b"")
+                size += len(part.get("body", b""))
                 more = part.get("more_body", False)
-                if len(body) > limit:
+                if size > limit:
                     raise BodyRefused(413)
+                if keep:
+                    body += part.get("body", b"")
             return bytes(body)
         raise BodyRefused(408)
 
@@ -109,14 +121,22 @@ class Exchange:
         else:
             await self._respond(_LATER, session.headers, status=session.status, cors=False)
 
-    async def _pass_on(self, method: str, token: str, body: bytes) -> None:
-        place = place_of(token)
+    async def _post(self, place: Place | None) -> Answer:
+        with self._sessions.receiving(place) as refusal:
+            body = await self._read_body(keep=refusal is None)
+            if place is None or refusal is not None:
+                return refusal or GONE
+            content_type = header(self._scope, b"content-type") or b""
+            request = Request("post", place.session, self._origin, body, content_type)
+            return await self._client.while_there(self._sessions.route, place, request)
+
+    async def _poll(self, token: str | None, place: Place | None) -> None:
         answer = GONE
         if place is not None:
-            kind = "poll" if method == "GET" else "post"
-            content_type = header(self._scope, b"content-type") or b""
-            request = Request(kind, place.session, self._origin, body, content_type)
-            answer = await self._sessions.route(place, request)
+            answer = await self._sessions.route(place, Request("poll", place.session, self._origin))
+        await self._answer(answer, token)
+
+    async def _answer(self, answer: Answer, token: str | None) -> None:
         await self._respond(answer, token=None if answer.status == GONE.status else token)
 
     # -- answers ------------------------------------------------------------------------------------------------------

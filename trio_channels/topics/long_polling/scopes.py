@@ -76,7 +76,10 @@ def _origins(scope: Scope) -> list[bytes]:
     site = header(scope, b"sec-fetch-site")
     if site not in (None, b"same-origin"):
         return []
-    referer = urlsplit((header(scope, b"referer") or b"").decode("latin-1"))
+    try:
+        referer = urlsplit((header(scope, b"referer") or b"").decode("latin-1"))
+    except ValueError:  # no browser sends it
+        return []
     if referer.scheme and referer.netloc:
         return [f"{referer.scheme}://{referer.netloc}".encode("latin-1")]
     host = header(scope, b"host")

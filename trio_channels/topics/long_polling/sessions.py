@@ -6,6 +6,8 @@ import logging
 import math
 import secrets
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import trio
@@ -17,7 +19,7 @@ from ..._connection.lasting import Lasting
 from ..._threads.thread import lease_of_task
 from ...layers import get_channel_layer
 from .forwarding import Request, forward, hear, reaches_other_process
-from .session import GONE, Answer, Session
+from .session import CONFLICT, GONE, Answer, Session
 
 logger = logging.getLogger("trio_channels.topics")
 
@@ -60,6 +62,7 @@ class Sessions:
         self._logged_at = -math.inf
         self.channel = ""  # on which other processes reach this one
         self._joining = trio.Lock()
+        self._receiving: set[str] = set()  # the sessions whose posts this process reads and passes on
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -128,6 +131,23 @@ class Sessions:
     def has(self, name: str) -> bool:
         """Whether a session is one of this process."""
         return name in self._sessions
+
+    @contextmanager
+    def receiving(self, place: Place | None) -> Iterator[Answer | None]:
+        """In the block, the body of a post is read and passed on: one for each session, as it waits in memory.
+
+        Yields the answer if it is not to be.
+        """
+        if place is None or not (self.has(place.session) or reaches_other_process(place.channel, self.channel)):
+            yield GONE
+        elif place.session in self._receiving:
+            yield CONFLICT
+        else:
+            self._receiving.add(place.session)
+            try:
+                yield None
+            finally:
+                self._receiving.discard(place.session)
 
     def start_soon(self, *function_and_args: object) -> None:
         """Start a task in the lifespan's nursery; it handles its exceptions."""

@@ -1,273 +1,151 @@
-// A room's page: one WebSocket, and the display of its events.
-//
-// Text from other people only becomes text nodes (textContent), so that HTML in it stays text.
+// A room's page: the rooms that it has opened, of which it shows one. All share one socket.
 
-const element = (id) => document.getElementById(id);
-const chat = element("chat");
+import { showError, startComposer } from "./composer.js";
+import { element, fillIn, fromTemplate } from "./html.js";
+import { Room } from "./room.js";
+import { Rooms, socket } from "./socket.js";
+
 const log = element("log");
-const composer = element("composer");
-const input = element("text");
-
-// -- the connection ---------------------------------------------------------------------------------------------------
-
-const FIRST_DELAY = 500; // milliseconds; doubled after each failure
-const LONGEST_DELAY = 15_000;
-
-const address = new URL(chat.dataset.socket, location.href);
-address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-
-let socket;
-let failures = 0;
-let retry; // the timer of the next attempt, if one is set
-let welcomed; // whether this socket has got its welcome
-
-function connect() {
-  clearTimeout(retry);
-  retry = undefined;
-  welcomed = false;
-  socket = new WebSocket(address);
-  socket.onmessage = (event) => {
-    const { kind, ...rest } = JSON.parse(event.data);
-    handlers[kind]?.(rest);
-  };
-  socket.onclose = () => {
-    showState("reconnecting", "Reconnecting…");
-    // The jitter keeps the pages from reconnecting at the same moment.
-    const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** failures) * (0.5 + Math.random() / 2);
-    failures += 1;
-    retry = setTimeout(connect, delay);
-  };
-}
-
-// Do not wait if the network is back, or the page is looked at.
-const connectNow = () => retry !== undefined && connect();
-addEventListener("online", connectNow);
-document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && connectNow());
-
-function showState(state, text) {
-  element("state").dataset.state = state;
-  element("state-text").textContent = text;
-  element("send").disabled = state !== "connected";
-}
-
-// The handlers of the server's events, by kind; see consumers.py.
-const handlers = {
-  welcome({ you, people: present, history }) {
-    failures = 0;
-    me = you;
-    showState("connected", "Connected");
-    people.clear();
-    for (const person of present) people.set(person.id, person);
-    showPeople();
-    // After a long absence, messages between the shown ones and the history may be missing: then start anew.
-    if (!history.some(({ id }) => shown.has(id))) forgetMessages();
-    for (const message of history) showMessage(message);
-    element("empty").hidden = shown.size > 0;
-    log.setAttribute("aria-live", "polite"); // screen readers read messages from now on, and not the history
-    // A later welcome on the same socket means that messages to this page were lost. Its own messages were not.
-    if (!welcomed) resend();
-    welcomed = true;
-  },
-  message(message) {
-    showMessage(message);
-    element("empty").hidden = true;
-  },
-  joined({ who }) {
-    if (!people.has(who.id)) announce(`${who.name} has come`);
-    people.set(who.id, who);
-    showPeople();
-  },
-  left({ who }) {
-    if (people.delete(who.id)) announce(`${who.name} has left`);
-    showPeople();
-  },
-  error({ error }) {
-    unconfirmed.shift();
-    showError(error);
-  },
+const STATES = {
+  connecting: "Connecting…",
+  connected: "Connected",
+  reconnecting: "Reconnecting…",
+  closed: "Not connected. Reload the page.",
 };
+const isSeen = () => document.visibilityState === "visible";
+const open = new Map(); // rooms, by name
+let room; // the one that is shown
+const rooms = new Rooms(showRooms, (name) => name === room?.name && isSeen());
 
-// -- people -----------------------------------------------------------------------------------------------------------
+// -- the room that is shown -------------------------------------------------------------------------------------------
 
-let me; // this page's person; set by the welcome
-const people = new Map(); // by id
+function enter(name) {
+  room?.typed(false);
+  room = open.get(name);
+  if (room === undefined) {
+    room = new Room(name, {
+      changed: () => name === room?.name && showRoom(),
+      news: (text) => name === room?.name && (element("news").textContent = text),
+      refused: (text, why) => showError(name === room?.name ? why : `#${name}: ${why}`),
+    });
+    open.set(name, room);
+  }
+  log.replaceChildren(room.log.list, room.log.waiting);
+  element("room-name").textContent = name;
+  element("text").placeholder = `Message #${name}`;
+  element("text-label").textContent = `Message to #${name}`;
+  element("sign-in")?.setAttribute("href", `/sign-in/?next=${location.pathname}`);
+  showError("");
+  showRoom();
+  showRooms();
+  toEnd();
+}
 
-function showPeople() {
-  const others = [...people.values()].filter(({ id }) => id !== me.id);
-  others.sort((a, b) => a.name.localeCompare(b.name));
-  element("people").replaceChildren(...[me, ...others].map(personItem));
+function showRoom() {
+  element("state").dataset.state = room.state;
+  element("state-text").textContent = STATES[room.state];
+  element("chat").classList.toggle("away", room.state !== "connected");
+  log.setAttribute("aria-live", room.state === "connected" ? "polite" : "off"); // not what is only loaded
+  element("resumed").textContent = room.state === "connected" ? room.resumed : "";
+  element("empty").hidden = room.state !== "connected" || !room.log.isEmpty;
+  const { typing } = room;
+  element("typing").textContent = typing.length ? `${typing.join(", ")} ${typing.length > 1 ? "are" : "is"} typing…` : "";
+  if (room.me === null) return;
+  const others = room.people.filter(({ id }) => id !== room.me.id).sort((a, b) => a.name.localeCompare(b.name));
+  element("people").replaceChildren(...[room.me, ...others].map(personItem));
   element("people-count").textContent = others.length + 1;
+  readAll();
 }
 
 function personItem(person) {
-  const item = element("person-template").content.firstElementChild.cloneNode(true);
+  const item = fromTemplate("person-template");
   fillIn(item, person);
-  if (person.id !== me.id) item.querySelector(".you").remove();
+  if (person.id !== room.me.id) item.querySelector(".you").remove();
   return item;
 }
 
-function fillIn(item, { id, name, member }) {
-  const avatar = item.querySelector(".avatar");
-  avatar.textContent = initials(name);
-  avatar.style.setProperty("--hue", hue(id));
-  item.querySelector(".name").textContent = name;
-  if (!member) item.querySelector(".tick").remove();
+let marked; // the last message that the server was told is read
+
+function readAll() {
+  if (room.state !== "connected" || !isSeen()) return;
+  rooms.read(room.name);
+  if (room.log.newest !== marked) room.read();
+  marked = room.log.newest;
 }
 
-function initials(name) {
-  const words = name.split(/[\s._@+-]+/u).filter(Boolean);
-  const letters = words.length > 1 ? [words[0], words.at(-1)].map((word) => [...word][0]) : [...name].slice(0, 1);
-  return letters.join("").toUpperCase();
-}
+document.addEventListener("visibilitychange", () => showRoom());
 
-function hue(id) {
-  let hash = 0;
-  for (const character of id) hash = (hash * 31 + character.codePointAt(0)) >>> 0;
-  return Math.round((hash * 137.508) % 360); // the golden angle: neighbours look different
-}
+// -- scrolling --------------------------------------------------------------------------------------------------------
 
-function announce(text) {
-  element("news").textContent = text;
-}
-
-// -- messages ---------------------------------------------------------------------------------------------------------
-
-const MOST_SHOWN = 500;
-const JOIN_WITHIN = 5 * 60_000; // milliseconds; messages of one person within this time stand together
-
-const shown = new Map(); // the item of each message, by id; a message that comes twice is shown once
-
-function showMessage(message) {
-  confirm(message);
-  if (shown.has(message.id)) return;
-  const item = messageItem(message);
-  const wasAtEnd = atEnd();
-  shown.set(message.id, item);
-  // A message almost always goes to the end. Two that were stored at the same time may arrive in the wrong order.
-  let after = log.lastElementChild;
-  while (after && Number(after.dataset.id) > message.id) after = after.previousElementSibling;
-  log.insertBefore(item, after ? after.nextElementSibling : log.firstElementChild);
-  if (shown.size > MOST_SHOWN) {
-    shown.delete(Number(log.firstElementChild.dataset.id));
-    log.firstElementChild.remove();
-  }
-  joinUp(log.firstElementChild);
-  joinUp(item);
-  joinUp(item.nextElementSibling);
-  if (wasAtEnd || message.who.id === me.id) toEnd();
-  else element("newest").hidden = false;
-}
-
-function forgetMessages() {
-  shown.clear();
-  log.replaceChildren();
-}
-
-function messageItem({ id, who, when, message }) {
-  const item = element("message-template").content.firstElementChild.cloneNode(true);
-  const time = new Date(when);
-  fillIn(item, who);
-  Object.assign(item.dataset, { id, author: who.id, when: time.getTime() });
-  item.classList.toggle("mine", who.id === me.id);
-  item.querySelector(".text").textContent = message;
-  Object.assign(item.querySelector("time"), {
-    dateTime: when,
-    title: time.toLocaleString(),
-    textContent: time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }),
-  });
-  return item;
-}
-
-// Show the day above the first message of a day; join messages of one person that follow each other.
-function joinUp(item) {
-  if (!item) return;
-  const before = item.previousElementSibling;
-  const day = dayName(new Date(Number(item.dataset.when)));
-  const isNewDay = !before || dayName(new Date(Number(before.dataset.when))) !== day;
-  const heading = item.querySelector(".day");
-  heading.hidden = !isNewDay;
-  heading.textContent = isNewDay ? day : "";
-  item.classList.toggle(
-    "follows",
-    !isNewDay && before.dataset.author === item.dataset.author && item.dataset.when - before.dataset.when < JOIN_WITHIN,
-  );
-}
-
-function dayName(date) {
-  const yesterday = new Date();
-  yesterday.setDate(yesterday.getDate() - 1);
-  if (date.toDateString() === new Date().toDateString()) return "Today";
-  if (date.toDateString() === yesterday.toDateString()) return "Yesterday";
-  return date.toLocaleDateString([], { weekday: "long", day: "numeric", month: "long", year: "numeric" });
-}
-
-const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+let follows = true; // the reader is at the end
 
 function toEnd() {
   log.scrollTop = log.scrollHeight;
+  follows = true;
   element("newest").hidden = true;
 }
 
-log.addEventListener("scroll", () => atEnd() && (element("newest").hidden = true), { passive: true });
-new ResizeObserver(() => element("newest").hidden && toEnd()).observe(log);
+log.addEventListener("scroll", () => {
+  follows = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  if (follows) element("newest").hidden = true;
+});
+const grown = () => (follows ? toEnd() : (element("newest").hidden = false));
+new MutationObserver(grown).observe(log, { childList: true, subtree: true });
+new ResizeObserver(() => follows && toEnd()).observe(log);
 element("newest").addEventListener("click", () => {
   toEnd();
-  input.focus();
+  element("text").focus();
 });
 
-// -- writing ----------------------------------------------------------------------------------------------------------
+// -- the list of rooms ------------------------------------------------------------------------------------------------
 
-// Texts that were sent, and have not come back. After a broken connection the server may have stored them or not. The
-// history after the reconnect tells: only texts that are not in it are sent again.
-const unconfirmed = [];
-
-// Python strips these control characters as blanks, too. The text that comes back must equal the text that was sent.
-const BLANKS_AROUND = /^[\s\x1c-\x1f\x85]+|[\s\x1c-\x1f\x85]+$/g;
-
-function send(text) {
-  unconfirmed.push(text);
-  socket.send(JSON.stringify({ message: text }));
+function showRooms() {
+  const all = rooms.list();
+  const missing = [...open.keys()].filter((name) => !all.some((each) => each.name === name));
+  all.push(...missing.map((name) => ({ name, people: [], unread: 0 })));
+  all.sort((a, b) => a.name.localeCompare(b.name)); // a click must not miss a room that has just moved
+  element("rooms").replaceChildren(...all.map(roomItem));
+  const unread = all.reduce((sum, { unread }) => sum + unread, 0);
+  document.title = `${unread ? `(${unread}) ` : ""}#${room?.name ?? ""} · Trio chat`;
 }
 
-function confirm({ id, who, message }) {
-  const position = who.id === me.id && !shown.has(id) ? unconfirmed.indexOf(message) : -1;
-  if (position >= 0) unconfirmed.splice(position, 1);
+function roomItem({ name, people, unread }) {
+  const item = fromTemplate("room-template");
+  const link = item.querySelector("a");
+  link.href = `/chat/${name}/`;
+  item.querySelector(".name").textContent = name;
+  item.querySelector(".here").textContent = people.length || "";
+  item.querySelector(".unread").textContent = unread || "";
+  if (name === room?.name) link.setAttribute("aria-current", "page");
+  return item;
 }
 
-function resend() {
-  for (const text of unconfirmed.splice(0)) send(text);
-}
-
-composer.addEventListener("submit", (event) => {
+element("rooms").addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  const text = input.value.replace(BLANKS_AROUND, "");
-  if (!text || element("send").disabled) return;
-  showError("");
-  send(text);
-  input.value = "";
-  inputChanged();
-  input.focus();
+  if (link.pathname !== location.pathname) history.pushState(null, "", link.pathname);
+  enterAddressed();
 });
+addEventListener("popstate", enterAddressed);
 
-input.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  composer.requestSubmit();
-});
-
-input.addEventListener("input", inputChanged);
-
-function inputChanged() {
-  input.style.height = "auto"; // grow with the text, up to what the style sheet allows
-  input.style.height = `${input.scrollHeight}px`;
-  const left = input.maxLength - input.value.length;
-  element("left").textContent = left <= 200 ? `${left} left` : "";
+function enterAddressed() {
+  enter(location.pathname.split("/").at(-2));
 }
 
-function showError(text) {
-  element("error").textContent = text;
-  element("error").hidden = !text;
-}
+// -- restart ----------------------------------------------------------------------------------------------------------
 
-connect();
-if (matchMedia("(pointer: fine)").matches) input.focus(); // on a phone it would bring up the keyboard
+element("restart")?.addEventListener("submit", (event) => {
+  event.preventDefault(); // without scripts the form would leave the page
+  fetch(event.target.action, { method: "POST", body: new FormData(event.target) }).catch(console.error);
+});
+
+startComposer({
+  send(text) {
+    room.send(text);
+    toEnd();
+  },
+  typed: (isTyping) => room.typed(isTyping),
+});
+enterAddressed();
+socket.connect();

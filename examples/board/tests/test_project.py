@@ -4,7 +4,7 @@ from board.models import Board
 from django.core.management import call_command
 
 
-def test_check_finds_nothing() -> None:
+def test_check_finds_nothing(trio_db) -> None:
     call_command("check", fail_level="WARNING")
 
 

@@ -355,7 +355,7 @@ const scenarios = {
     await joined("here:lobby", { key: "constructor" });
     await synced(() => keys().join() === "ada,constructor");
     const again = rejoined(ada);
-    (await joined("room:lobby", {}, sockets[0])).push("close.socket", 1012).catch(() => {});
+    (await joined("room:lobby", {}, sockets[0])).push("close.socket", {code: 1012}).catch(() => {});
     await again;
     await synced(() => presence.get("ada")[0]?.phx_ref !== undefined && keys().length === 2);
   },
@@ -374,7 +374,7 @@ const scenarios = {
     await told;
     const { position } = topic;
     const again = rejoined(topic);
-    await assert.rejects(closer.push("close.socket", 1012), code("lost"));
+    await assert.rejects(closer.push("close.socket", {code: 1012}), code("lost"));
     for (const n of [1, 2]) await other.push("tell", { n });
     await other.push("tell", bytes("three"));
     const [reply, isAgain] = await again;
@@ -399,7 +399,7 @@ const scenarios = {
     const topic = await joined("room:lobby");
     sockets[0].onState((state, ended) => states.push([state, ended?.code]));
     const again = rejoined(topic);
-    await assert.rejects(topic.push("close.socket", 1012), code("lost"));
+    await assert.rejects(topic.push("close.socket", {code: 1012}), code("lost"));
     const once = topic.push("echo", { n: 1 });
     await again;
     assert.deepEqual(await once, { n: 1 });
@@ -409,7 +409,7 @@ const scenarios = {
   async finalCode() {
     const topic = await joined("room:lobby");
     const [closed, ended] = [next((listener) => topic.onClose(listener)), next((on) => sockets[0].onState(on))];
-    await assert.rejects(topic.push("close.socket", 4003), code("lost"));
+    await assert.rejects(topic.push("close.socket", {code: 4003}), code("lost"));
     assert.deepEqual(await ended, ["disconnected", { code: 4003, reason: "" }]);
     assert.equal((await closed)[0].message, "the socket is closed (code 4003)");
     assert.deepEqual([sockets[0].state, topic.state], ["disconnected", "closed"]);
@@ -420,9 +420,9 @@ const scenarios = {
   async ownFinalCodes() {
     const topic = await joined("room:lobby", {}, connect({ isFinal: (code) => code === 1000 }));
     const again = rejoined(topic);
-    await assert.rejects(topic.push("close.socket", 4003), code("lost"));
+    await assert.rejects(topic.push("close.socket", {code: 4003}), code("lost"));
     await again;
-    await assert.rejects(topic.push("close.socket", 1000), code("lost"));
+    await assert.rejects(topic.push("close.socket", {code: 1000}), code("lost"));
     assert.equal(sockets[0].state, "disconnected");
   },
 

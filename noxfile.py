@@ -325,6 +325,13 @@ def chat_redis(session: nox.Session) -> None:
 
 
 @nox.session
+def board(session: nox.Session) -> None:
+    """Run the board on http://127.0.0.1:8000/; another port by argument: nox -s board -- 8080."""
+    install(session, "-e", ".")
+    run_example(session, "board", "serve.py")
+
+
+@nox.session
 def thumbnails(session: nox.Session) -> None:
     """Run the thumbnail example, with a private Redis, on http://127.0.0.1:8000/; another port by argument."""
     install(session, "-e", ".[redis,thumbnails]", *redis_server())

@@ -59,7 +59,8 @@ class Mark:
 @asynccontextmanager
 async def runner(tmp_path: Path, *arguments: str) -> AsyncIterator[tuple[Program, Mark]]:
     """A runner of an example, and the mark of all its processes; those that are left at the end are killed."""
-    data = {"CHAT_DATABASE": str(tmp_path / "chat.sqlite3"), "GALLERY_DATA": str(tmp_path)}
+    databases = {f"{name}_DATABASE": str(tmp_path / f"{name}.sqlite3") for name in ("BOARD", "CHAT")}
+    data = databases | {"GALLERY_DATA": str(tmp_path)}
     with TemporaryDirectory() as folder:  # tmp_path is too long for a unix socket
         mark = Mark(folder)
         try:
@@ -82,6 +83,7 @@ def nothing_is_left(mark: Mark, text: str, *ports: int) -> None:
     ("script", "servers", "says"),
     [
         ("chat/serve.py", 1, "Running on"),
+        ("board/serve.py", 1, "Running on"),
         pytest.param("chat/serve_redis.py", 2, "Running on", marks=needs_redis),
         pytest.param("thumbnails/serve.py", 1, "working on thumbnails|Running on", marks=THUMBNAILS),
     ],
@@ -146,7 +148,12 @@ def documented(example: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "example", [pytest.param("chat", marks=needs_redis), pytest.param("thumbnails", marks=THUMBNAILS)]
+    "example",
+    [
+        pytest.param("board", marks=(needs_redis, pytest.mark.slow)),
+        pytest.param("chat", marks=needs_redis),
+        pytest.param("thumbnails", marks=THUMBNAILS),
+    ],
 )
 async def test_documented_commands_serve(example: str, tmp_path: Path, redis: RedisServer) -> None:
     folder = tmp_path / example
@@ -154,9 +161,9 @@ async def test_documented_commands_serve(example: str, tmp_path: Path, redis: Re
     options = {"cwd": folder, "GALLERY_REDIS": redis.url, "DJANGO_SETTINGS_MODULE": "mysite.settings"}
     *before, serve = documented(example)
     assert serve[:2] == ["trio-channels", "serve"]
-    for _, *command in (command for command in before if command[0] == "python" and command[2] == "migrate"):
-        async with program(*command, **options) as migration:
-            assert await migration.ends() == 0, migration.text
+    for _, *command in (command for command in before if command[0] == "python" and command[2] in ("migrate", "demo")):
+        async with program(*command, **options) as preparation:
+            assert await preparation.ends() == 0, preparation.text
     async with AsyncExitStack() as running:
         for _, *command in (command for command in before if "runworker" in command):
             worker = await running.enter_async_context(program(*command, **options))

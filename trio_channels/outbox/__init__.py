@@ -1,8 +1,8 @@
 """The outbox: messages to groups that are sent if, and only if, the transaction that wrote them commits.
 
-:func:`group_send` and :func:`group_broadcast` write a row into a table of your database. A relay sends the rows and
-deletes them: ``manage.py relay``, or :func:`relay` in the lifespan of your application. Put ``trio_channels.outbox``
-into ``INSTALLED_APPS``, and migrate.
+:func:`group_send`, :func:`group_broadcast` and :func:`topic_broadcast` write a row into a table of your database. A
+relay sends the rows and deletes them: ``manage.py relay``, or :func:`relay` in the lifespan of your application. Put
+``trio_channels.outbox`` into ``INSTALLED_APPS``, and migrate.
 
 The rules:
 
@@ -17,7 +17,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .writing import agroup_broadcast, agroup_send, group_broadcast, group_send
+from .writing import (
+    agroup_broadcast,
+    agroup_send,
+    atopic_broadcast,
+    group_broadcast,
+    group_send,
+    topic_broadcast,
+)
 
 if TYPE_CHECKING:
     from .relaying import Relay, RelayStatistics, relay, run_relay
@@ -31,12 +38,14 @@ __all__ = [
     "agroup_send",
     "aretry",
     "astatus",
+    "atopic_broadcast",
     "group_broadcast",
     "group_send",
     "relay",
     "retry",
     "run_relay",
     "status",
+    "topic_broadcast",
 ]
 
 

@@ -67,6 +67,26 @@ def group_broadcast(
     group_send(group, broadcast_message(text, bytes, json), exclude=exclude, using=using, layer=layer)
 
 
+def topic_broadcast(
+    topic: str,
+    event: str,
+    payload: Any = None,
+    *,
+    exclude: str | Iterable[str] = (),
+    using: str | None = None,
+    layer: str = DEFAULT_CHANNEL_LAYER,
+) -> None:
+    """As :func:`group_send`, for :func:`trio_channels.topics.broadcast`: an event to every client in a topic.
+
+    Args:
+        topic, event, payload: as for :func:`trio_channels.topics.broadcast`.
+        exclude, using, layer: as for :func:`group_send`.
+
+    Raises: as :func:`group_send`.
+    """
+    group_send(*_of_topic(topic, event, payload), exclude=exclude, using=using, layer=layer)
+
+
 async def agroup_send(
     group: str,
     message: Message,
@@ -100,6 +120,19 @@ async def agroup_broadcast(
     await agroup_send(group, broadcast_message(text, bytes, json), exclude=exclude, using=using, layer=layer)
 
 
+async def atopic_broadcast(
+    topic: str,
+    event: str,
+    payload: Any = None,
+    *,
+    exclude: str | Iterable[str] = (),
+    using: str | None = None,
+    layer: str = DEFAULT_CHANNEL_LAYER,
+) -> None:
+    """As :func:`agroup_send`, for :func:`trio_channels.topics.broadcast`. Cancellation: the same."""
+    await agroup_send(*_of_topic(topic, event, payload), exclude=exclude, using=using, layer=layer)
+
+
 def require_app() -> None:
     """Raise ConfigurationError unless the app is installed: otherwise it has no models."""
     if not apps.is_installed(APP):
@@ -109,6 +142,14 @@ def require_app() -> None:
 def bucket_of(layer: str, group: str) -> int:
     """The bucket of a group."""
     return zlib.crc32(f"{layer}:{group}".encode()) % BUCKETS
+
+
+def _of_topic(topic: str, event: str, payload: Any) -> tuple[str, Message]:
+    """The group of a topic, and the message of a broadcast to it."""
+    from ..topics.broadcasting import broadcast_message, group_of  # here: an outbox without topics does not load them
+
+    message = broadcast_message(topic, event, payload)  # it looks at the topic's name, too
+    return group_of(topic), message
 
 
 def _writing(

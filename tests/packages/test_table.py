@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-TABLE = (HERE.parents[1] / "docs" / "reference" / "packages.md").read_text()
-ROWS = dict(re.findall(r"^\| ([a-z-]+) \| ([\d.]+) \|", TABLE, re.MULTILINE))
+TABLE, _, WITH_THE_ALIAS = (
+    (HERE.parents[1] / "docs" / "reference" / "packages.md").read_text().partition("| package | version | tried |")
+)
+ROW = re.compile(r"^\| ([a-z-]+) \| (\w+(?:\.\w+)+) \|", re.MULTILINE)
+ROWS = dict(ROW.findall(TABLE))
 #: Not tried, but needed for the tests.
 TOOLS = {"django", "httpx", "opentelemetry-sdk"}
 #: Its test is in a folder of its own.
@@ -33,3 +36,9 @@ def test_every_test_and_every_requirement_has_a_row() -> None:
     assert files <= {place(package) for package in ROWS}
     required = set(re.findall(r"^[\w-]+", (HERE / "requirements.txt").read_text(), re.MULTILINE))
     assert required - TOOLS == set(ROWS)
+
+
+def test_packages_with_the_alias_are_those_that_are_tried() -> None:
+    pins = (HERE.parent / "compat" / "packages" / "packages.txt").read_text()
+    tried = dict(re.findall(r"^([\w-]+)==([\w.]+?)(?:\.\*)?$", pins, re.MULTILINE))
+    assert dict(ROW.findall(WITH_THE_ALIAS)) == tried

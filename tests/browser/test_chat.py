@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -645,6 +646,61 @@ def test_screenshots_of_the_documentation_can_be_taken(visitor: Arrive, tmp_path
         page.screenshot(path=folder / name)
         assert (folder / name).stat().st_size > 10_000
         page.close()
+
+
+class Film:
+    """An animated picture of a page."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._shots: list[bytes] = []
+        self._milliseconds: list[int] = []
+
+    def show(self, seconds: float) -> None:
+        """Show the page as it is for so long."""
+        self._shots.append(self._page.screenshot(animations="disabled"))
+        self._milliseconds.append(int(seconds * 1000))
+
+    def save(self, path: Path) -> None:
+        from PIL import Image
+
+        first, *others = [Image.open(io.BytesIO(shot)).convert("RGB") for shot in self._shots]
+        first.save(path, save_all=True, append_images=others, duration=self._milliseconds, loop=0, quality=80, method=4)
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("light", "chat-restart.webp"), ("dark", "chat-restart-dark.webp")])
+def test_film_of_a_restart_can_be_taken(
+    visitor: Arrive, server: ChatServer, tmp_path: Path, scheme: str, name: str
+) -> None:
+    """With ``UPDATE_SCREENSHOTS=1`` it goes where the documentation has it."""
+    folder = ROOT / "docs" / "images" if os.environ.get("UPDATE_SCREENSHOTS") else tmp_path
+    ada = visitor(color_scheme=scheme, viewport={"width": 960, "height": 560}).enter("garden", "Ada")
+    tom = visitor().enter("garden", "Tom")
+    film = Film(ada)
+    film.show(1)
+    say(tom, "Is the new version out yet?")
+    expect(texts(ada)).to_have_count(1)
+    film.show(1.5)
+    say(ada, "I restart the server now.")
+    film.show(1.5)
+    server.kill()
+    expect(ada.get_by_text("Reconnecting…")).to_be_visible()
+    film.show(1.5)
+    for text in "You can write on meanwhile:", "it is sent when the server is back.":
+        ada.get_by_label("Message to").fill(text)
+        film.show(1)
+        ada.keyboard.press("Enter")
+        expect(waiting(ada).last).to_have_text(text)
+        film.show(1.5)
+    server.start()
+    expect(ada.locator("#resumed")).to_have_text("Resumed from the database.")
+    expect(waiting(ada)).to_have_count(0)
+    film.show(2)
+    say(tom, "I have got everything.")
+    expect(texts(ada)).to_have_count(5)
+    film.show(3)
+    film.save(folder / name)
+    assert (folder / name).stat().st_size > 10_000
 
 
 # -- serve.py ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import types
 from typing import Any
 
 import pytest
+from django.db.models.base import ModelBase
 
 import trio_channels
 from trio_channels import exceptions
@@ -99,3 +100,11 @@ def test_accept_and_deny_carry_what_the_connection_is_answered_with() -> None:
     assert exceptions.AcceptConnection("chat").subprotocol == "chat"
     denied = exceptions.DenyConnection(404, iter([(b"a", b"b")]), b"gone")
     assert (denied.status, denied.headers, denied.body) == (404, [(b"a", b"b")], b"gone")
+
+
+@pytest.mark.parametrize("app", ["inspector", "outbox"])
+def test_models_belong_to_their_app_before_it_is_installed(app: str) -> None:
+    models = importlib.import_module(f"trio_channels.{app}.models")
+    found = [value for value in vars(models).values() if isinstance(value, ModelBase)]
+    assert found
+    assert {model._meta.app_label for model in found} == {f"trio_channels_{app}"}

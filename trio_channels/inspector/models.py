@@ -28,6 +28,7 @@ class Connection(models.Model):
     class Meta:
         """The permissions: to see, and to act."""
 
+        app_label = "trio_channels_inspector"  # where the app is not installed, Django would take trio_channels
         managed = False
         base_manager_name = "objects"
         default_permissions = ()

@@ -9,6 +9,9 @@ from typing import ClassVar
 from django.db import models
 from django.utils import timezone
 
+#: Where the app is not installed, Django would take trio_channels.
+LABEL = "trio_channels_outbox"
+
 
 class OutboxMessage(models.Model):
     """One message to a group that has not been sent yet, or was set aside because it cannot be sent."""
@@ -32,6 +35,7 @@ class OutboxMessage(models.Model):
     class Meta:
         """The indexes: for the rows of some buckets, and for the few rows that wait or were set aside."""
 
+        app_label = LABEL
         indexes: ClassVar = [
             models.Index(fields=["bucket", "id"], name="trio_channels_outbox_bucket"),
             models.Index(
@@ -54,6 +58,11 @@ class RelayLease(models.Model):
     bucket: models.PositiveSmallIntegerField[int, int] = models.PositiveSmallIntegerField(primary_key=True)
     holder: models.CharField[str, str] = models.CharField(max_length=64, blank=True)
     until: models.DateTimeField[datetime, datetime] = models.DateTimeField()
+
+    class Meta:
+        """The app."""
+
+        app_label = LABEL
 
     def __str__(self) -> str:
         return f"bucket {self.bucket}, held by {self.holder or 'no relay'}"

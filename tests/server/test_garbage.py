@@ -1,4 +1,4 @@
-"""A connection that has ended leaves no cycles of references: its memory is free at once, without a collection."""
+"""An HTTP/1.1 connection that has ended leaves no cycles of references: its memory is free without a collection."""
 
 from __future__ import annotations
 

@@ -155,10 +155,7 @@ def _address(stream: trio.SocketStream) -> str:
     name = stream.socket.getpeername()
     if not isinstance(name, tuple):
         return ""
-    try:
-        address = ipaddress.ip_address(name[0].partition("%")[0])
-    except ValueError:
+    if len(name) == 2:  # IPv4: the kernel has one way to write an address
         return str(name[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    address = ipaddress.IPv6Address(name[0].partition("%")[0])
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

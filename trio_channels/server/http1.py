@@ -16,6 +16,7 @@ from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.typing import H11SendableEvent
 
 from .._asgi.protocol import NO_BODY
+from .handshake import switching_protocols
 from .limits import Waiting
 from .refusals import refused
 from .request_head import RequestHead, check, empty_lines
@@ -95,6 +96,9 @@ class Http1(H11Protocol):
             await self.send_head(STREAM_ID, event.status_code, event.headers)
         elif isinstance(event, Body | EndBody):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
+        elif isinstance(event, Response):
+            headers = [*event.headers, *self.config.response_headers("h11")]
+            await self._server_connection.write(switching_protocols(headers))
         else:
             await super().stream_send(event)
 

@@ -18,6 +18,7 @@ from hypercorn.typing import H11SendableEvent
 from .._asgi.protocol import NO_BODY
 from .handshake import switching_protocols
 from .limits import Waiting
+from .plain import Exchange, plain_request
 from .refusals import refused
 from .request_head import RequestHead, check, empty_lines
 from .streams import HttpStream, body_is_known, for_protocol
@@ -53,6 +54,8 @@ class Http1(H11Protocol):
         self.can_read = Answered(server_connection)
         self._server_connection = server_connection
         self._held_head = b""
+        self._exchange: Exchange | None = None  # one that h11 does not see
+        self._longest_plain = 0 if self.config.h11_pass_raw_headers else self.config.h11_max_incomplete_size
         self._overhead = 0  # bytes of a request that are not its body
 
     @property
@@ -76,6 +79,8 @@ class Http1(H11Protocol):
         """Whether a request has begun and no response to it has."""
         if isinstance(self.connection, H11WSConnection):
             return False
+        if self._exchange is not None:
+            return not self._exchange.head
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
@@ -105,9 +110,13 @@ class Http1(H11Protocol):
     async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Hold a head until the body follows if its length is known; a streamed response sends it at once."""
         headers = [*headers, *self.config.response_headers("h11")]
+        last = self.keep_alive_requests >= self.config.keep_alive_max_requests
+        if self._exchange is not None and not last and self._exchange.begin(status, headers):
+            return
+        self._tell_h11()
         # RFC 9110, section 10.1.1: the client may send the body that it has announced, or may not.
         unasked = self.connection.they_are_waiting_for_100_continue
-        if unasked or self.keep_alive_requests >= self.config.keep_alive_max_requests:
+        if unasked or last:
             headers.append((b"connection", b"close"))
         self._held_head = self.connection.send(h11.Response(headers=headers, status_code=status))
         if self.stream is None or not body_is_known(self.stream.scope, status, headers):
@@ -115,6 +124,11 @@ class Http1(H11Protocol):
 
     async def send_body(self, stream_id: int, data: bytes, end: bool) -> None:
         """Send a part of a response's body, and its end, in one write with the head that was held."""
+        if self._exchange is not None:
+            if end and (response := self._exchange.end(data)) is not None:
+                await self._server_connection.write(response)
+                return
+            self._tell_h11()
         parts, self._held_head = [self._held_head] if self._held_head else [], b""
         try:
             if data:
@@ -127,9 +141,17 @@ class Http1(H11Protocol):
 
     async def flush(self) -> None:
         """Send a head that is still held. Cancellation: may be sent in part."""
+        if self._exchange is not None and not self._exchange.complete:
+            self._tell_h11()
         if self._held_head:
             head, self._held_head = self._held_head, b""
             await self._server_connection.write(head)
+
+    def _tell_h11(self) -> None:
+        """Have h11 go on with an exchange that it has not seen."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._held_head = exchange.tell(cast(h11.Connection, self.connection))
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if data := self.connection.send(event):
@@ -137,7 +159,7 @@ class Http1(H11Protocol):
 
     async def end_stream(self, stream_id: int) -> None:
         """End the stream; begin to wait for the next request, or to close the connection."""
-        if self._held_head:
+        if self._held_head or (self._exchange is not None and not self._exchange.complete):
             await self.flush()
         stream = cast(HttpStream | WebSocketStream | None, self.stream)
         if stream is not None and stream.state is ASGIHTTPState.CLOSED:  # it has been answered, and logged
@@ -146,9 +168,11 @@ class Http1(H11Protocol):
         else:
             await self._close_stream()
         h11s = self.connection
-        complete = h11s.our_state is h11.DONE and h11s.their_state is h11.DONE
+        plain, self._exchange = self._exchange is not None, None
+        complete = plain or (h11s.our_state is h11.DONE and h11s.their_state is h11.DONE)
         if complete and not self.context.terminated.is_set():
-            h11s.start_next_cycle()
+            if not plain:
+                h11s.start_next_cycle()
             await self.can_read.set()
             self._server_connection.expect_anew()
         else:  # also where the server shuts down
@@ -157,6 +181,14 @@ class Http1(H11Protocol):
 
     async def receive_bytes(self, data: bytes) -> None:
         """Handle bytes; those behind a client's last request are dropped (RFC 9112, section 9.6)."""
+        idle = self.connection.their_state is h11.IDLE and self.stream is None
+        if idle and not self.connection.trailing_data[0]:
+            head = plain_request(data, self._longest_plain)
+            if head is not None:
+                self._exchange = Exchange(data, head.method)
+                await self._start(head)
+                return
+        self._tell_h11()
         if self.connection.their_state is not h11.MUST_CLOSE:
             self._overhead += len(data)
             self.connection.receive_data(data)
@@ -219,6 +251,7 @@ class Http1(H11Protocol):
 
     async def _turn_down(self, status: int, request: h11.Request | None = None) -> None:
         stream = cast(HttpStream | WebSocketStream | None, self.stream)
+        self._tell_h11()
         known = None if request is None else _known(request)
         if stream is not None:
             known = cast(Any, stream.scope)
@@ -236,19 +269,24 @@ class Http1(H11Protocol):
         head = check(request, self.config)
         if request.method == b"CONNECT":
             raise h11.RemoteProtocolError("expected no CONNECT: tunnels are not supported", error_status_hint=501)
+        await self._start(head)
+
+    async def _start(self, head: RequestHead) -> None:
+        plain = self._exchange is not None  # until the application answers
         self.stream = stream = self._stream_for(head)
         await stream.handle(
             Request(
                 stream_id=STREAM_ID,
                 headers=head.headers,
                 http_version=head.http_version,
-                method=request.method.decode("ascii"),
+                method=head.method,
                 raw_path=head.target,
                 state=self.connection_state,
             )
         )
         if not (head.has_body or head.upgrades):
-            self.connection.next_event()  # the end of the request
+            if not plain:
+                self.connection.next_event()  # the end of the request
             if stream.app_put is not None:
                 stream.app_put.offer(dict(NO_BODY))  # before the application starts
         elif self.connection.they_are_waiting_for_100_continue and stream.app_put is not None:

@@ -1,0 +1,116 @@
+"""Plain exchanges of HTTP/1.1, without h11, which takes longer over a request and its response than this whole server.
+
+The rules:
+
+- A plain request is whole, alone in what was read, and has no body. No field of it concerns the connection.
+- A plain response says how long its body is, and the body comes in one message.
+- All else is h11's, also all that is not valid. h11 does not see a plain exchange, unless that turns out not to be
+  plain: then h11 is told of it, and goes on (:meth:`Exchange.tell`).
+"""
+
+from __future__ import annotations
+
+import re
+
+import h11
+from hypercorn.utils import suppress_body
+
+from .request_head import AUTHORITY, Headers, RequestHead
+
+_NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+
+_REQUEST = re.compile(rb"(GET|HEAD|OPTIONS|DELETE) (/[!-~]*) HTTP/1\.1\r\n((?:%s:[\t -~\x80-\xff]*\r\n)+)\r\n" % _NAME)
+
+#: Fields that h11 has to understand; but Host may be there once, and Connection may say that the connection goes on.
+_OF_REQUESTS = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
+
+#: The values are without space around them.
+_FIELDS = re.compile(rb"(?:%s: (?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?\r\n)+" % _NAME)
+_OF_RESPONSES = re.compile(
+    rb"^(connection|content-length|host|transfer-encoding): (.*)\r$", re.IGNORECASE | re.MULTILINE
+)
+
+#: Digits of a Content-Length; a response that is longer does not come in one message.
+_DIGITS = 15
+
+
+class Exchange:
+    """A plain request, and its response as far as that is known."""
+
+    __slots__ = ("_body", "_headers", "_length", "_request", "_status", "complete", "head", "method")
+
+    def __init__(self, request: bytes, method: str) -> None:
+        self._request = request
+        self.method = method
+        self._status = 0
+        self._headers: Headers = []
+        self._length = 0
+        self._body = b""
+        self.head = b""  # of the response
+        self.complete = False  # the response is being written
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.method} {self._status or 'unanswered'}{', complete' if self.complete else ''}>"
+
+    def begin(self, status: int, headers: Headers) -> bool:
+        """Take the head of a response, which waits for its body; False, and nothing is taken, if it is not plain."""
+        fields = b"".join([b"%s: %s\r\n" % field for field in headers])
+        # Each field is one line: no value adds another.
+        if not 200 <= status <= 999 or fields.count(b"\n") != len(headers) or not _FIELDS.fullmatch(fields):
+            return False
+        without_body = suppress_body(self.method, status)
+        match _OF_RESPONSES.findall(fields):
+            case [(name, length)] if name.lower() == b"content-length" and length.isdigit() and len(length) <= _DIGITS:
+                self._length = 0 if without_body else int(length)
+            case [] if without_body and self.method != "HEAD":
+                self._length = 0
+            case _:
+                return False
+        self.head = b"HTTP/1.1 %d \r\n%s\r\n" % (status, fields)
+        self._status, self._headers = status, headers
+        return True
+
+    def end(self, body: bytes) -> bytes | None:
+        """The whole response; None, and the exchange is not complete, unless its body has the length that was said."""
+        if not self.head or len(body) != self._length:
+            return None
+        self._body = body
+        self.complete = True
+        return self.head + body
+
+    def tell(self, parser: h11.Connection) -> bytes:
+        """Have h11 go on; returns the head of a response that has been taken, and is not written."""
+        parser.receive_data(self._request)
+        parser.next_event()
+        parser.next_event()  # its end
+        if not self.head:
+            return b""
+        head = parser.send(h11.Response(headers=self._headers, status_code=self._status))
+        if not self.complete:
+            return head
+        if self._body:
+            parser.send(h11.Data(data=self._body))
+        parser.send(h11.EndOfMessage())
+        return b""
+
+
+def plain_request(data: bytes, longest: int) -> RequestHead | None:
+    """The head of a plain request of so many bytes at most; None if the data is anything else."""
+    found = _REQUEST.fullmatch(data) if len(data) <= longest else None
+    if found is None:
+        return None
+    method, target, lines = found.groups()
+    host = None
+    headers: Headers = []
+    for line in lines.splitlines():
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip()
+        if name in _OF_REQUESTS:
+            if name == b"host" and host is None:
+                host = value
+            elif name != b"connection" or value.lower() != b"keep-alive":
+                return None
+        headers.append((name, value))
+    if host is None or not AUTHORITY.fullmatch(host):
+        return None
+    return RequestHead(method.decode("ascii"), target, headers, "1.1", upgrades=False, has_body=False)

@@ -56,6 +56,14 @@ PLAIN = {
     "odd names": head(b"/", b"Host: a", b"!#$%&'*+-.^_`|~09: b"),
 }
 
+UPGRADE = (b"Host: a", b"Upgrade: websocket")
+HANDSHAKES = {
+    "as browsers": head(b"/a?b=c", *UPGRADE, b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"),
+    "as Firefox": head(b"/", b"Connection: keep-alive, Upgrade", *UPGRADE),
+    "any case": head(b"/", b"host: a", b"UPGRADE: WebSocket", b"connection: upgrade"),
+    "keep-alive too": head(b"/", *UPGRADE, b"Connection: keep-alive", b"Connection: Upgrade"),
+}
+
 NOT_PLAIN = {
     "nothing": b"",
     "a part": GET[:-1],
@@ -88,6 +96,13 @@ NOT_PLAIN = {
     "chunks": head(b"/", b"Host: a", b"transfer-encoding: chunked"),
     "Expect": head(b"/", b"Host: a", b"Expect: 100-continue"),
     "Upgrade": head(b"/", b"Host: a", b"Upgrade: h2c"),
+    "an upgrade without the option": head(b"/", *UPGRADE),
+    "an upgrade with another option": head(b"/", *UPGRADE, b"Connection: Upgrade, close"),
+    "an upgrade to several protocols": head(b"/", *UPGRADE, b"Upgrade: h2c", b"Connection: Upgrade"),
+    "the same upgrade twice": head(b"/", *UPGRADE, b"Upgrade: websocket", b"Connection: Upgrade"),
+    "the option without an upgrade": head(b"/", b"Host: a", b"Connection: Upgrade"),
+    "the option twice": head(b"/", b"Host: a", b"Connection: Upgrade", b"Connection: Upgrade"),
+    "an upgrade of a HEAD": head(b"/", *UPGRADE, b"Connection: Upgrade", method=b"HEAD"),
     "close": head(b"/", b"Host: a", b"Connection: close"),
     "close behind keep-alive": head(b"/", b"Host: a", b"Connection: keep-alive, close"),
     "close in another line": head(b"/", b"Host: a", b"Connection: keep-alive", b"Connection: close"),
@@ -103,6 +118,14 @@ def test_plain_request_is_as_h11_understands_it(case: str) -> None:
     assert (type(end), after, rest) == (h11.EndOfMessage, h11.NEED_DATA, b"")
 
 
+@pytest.mark.parametrize("case", HANDSHAKES)
+def test_handshake_is_as_h11_understands_it(case: str) -> None:
+    found = plain_request(HANDSHAKES[case], LONGEST)
+    assert found is not None
+    assert found.upgrades
+    assert found == of_h11(HANDSHAKES[case])[0]
+
+
 @pytest.mark.parametrize("case", NOT_PLAIN)
 def test_request_that_is_not_plain(case: str) -> None:
     assert plain_request(NOT_PLAIN[case], LONGEST) is None
@@ -111,14 +134,28 @@ def test_request_that_is_not_plain(case: str) -> None:
 PIECES = [
     *(b"GET", b"HEAD", b"get", b"POST", b" ", b"/", b"/a", b"*", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r"),
     *(b"Host", b"host", b":", b": ", b"a", b"a:80", b"\t", b"\0", b"\x0b", b"\x85", b"\xff", b"X", b"Connection: "),
-    *(b"keep-alive", b"close", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"@"),
+    *(
+        b"Upgrade",
+        b": websocket",
+        b", Upgrade",
+        b"keep-alive",
+        b"close",
+        b"Content-Length: 0",
+        b"Transfer-Encoding: chunked",
+        b"Expect: 100-continue",
+        b"@",
+    ),
 ]
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), st.sampled_from(sorted(PLAIN)), st.data())
-def test_any_change_leaves_it_plain_or_to_h11(changed: bytes, case: str, data: st.DataObject) -> None:
-    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(PLAIN[case]))] * 2)))
-    request = PLAIN[case][:start] + changed + PLAIN[case][end:]
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join),
+    st.sampled_from([*PLAIN.values(), *HANDSHAKES.values()]),
+    st.data(),
+)
+def test_any_change_leaves_it_plain_or_to_h11(changed: bytes, plain: bytes, data: st.DataObject) -> None:
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(plain))] * 2)))
+    request = plain[:start] + changed + plain[end:]
     found = plain_request(request, LONGEST)
     if found is not None:
         assert found == of_h11(request)[0]

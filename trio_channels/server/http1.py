@@ -86,6 +86,7 @@ class Http1(H11Protocol):
 
     def forget_handshake(self) -> None:
         """Free h11's state: after the answer to a WebSocket's handshake it is not used."""
+        self._exchange = None
         del cast(H11WSConnection, self.connection).h11_connection
 
     async def refuse(self, status: int) -> None:
@@ -111,7 +112,8 @@ class Http1(H11Protocol):
         """Hold a head until the body follows if its length is known; a streamed response sends it at once."""
         headers = [*headers, *self.config.response_headers("h11")]
         last = self.keep_alive_requests >= self.config.keep_alive_max_requests
-        if self._exchange is not None and not last and self._exchange.begin(status, headers):
+        upgrades = isinstance(self.connection, H11WSConnection)  # and is denied: the connection ends
+        if self._exchange is not None and not last and not upgrades and self._exchange.begin(status, headers):
             return
         self._tell_h11()
         # RFC 9110, section 10.1.1: the client may send the body that it has announced, or may not.
@@ -151,7 +153,8 @@ class Http1(H11Protocol):
         """Have h11 go on with an exchange that it has not seen."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            self._held_head = exchange.tell(cast(h11.Connection, self.connection))
+            h11s = self.connection.h11_connection if isinstance(self.connection, H11WSConnection) else self.connection
+            self._held_head = exchange.tell(h11s)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if data := self.connection.send(event):

@@ -2,7 +2,8 @@
 
 The rules:
 
-- A plain request is whole, alone in what was read, and has no body. No field of it concerns the connection.
+- A plain request is whole, alone in what was read, and has no body. No field of it concerns the connection, unless it
+  asks for a WebSocket.
 - A plain response says how long its body is, and the body comes in one message.
 - All else is h11's, also all that is not valid. h11 does not see a plain exchange, unless that turns out not to be
   plain: then h11 is told of it, and goes on (:meth:`Exchange.tell`).
@@ -21,8 +22,12 @@ _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 _REQUEST = re.compile(rb"(GET|HEAD|OPTIONS|DELETE) (/[!-~]*) HTTP/1\.1\r\n((?:%s:[\t -~\x80-\xff]*\r\n)+)\r\n" % _NAME)
 
-#: Fields that h11 has to understand; but Host may be there once, and Connection may say that the connection goes on.
+#: Fields that h11 has to understand; but Host may be there once, Connection may say that the connection goes on, and
+#: both Upgrade and Connection that it becomes a WebSocket.
 _OF_REQUESTS = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
+
+#: The fields that ask for a WebSocket, as clients write them.
+_UPGRADES = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"connection", b"keep-alive, upgrade"))
 
 #: The values are without space around them.
 _FIELDS = re.compile(rb"(?:%s: (?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?\r\n)+" % _NAME)
@@ -101,6 +106,7 @@ def plain_request(data: bytes, longest: int) -> RequestHead | None:
         return None
     method, target, lines = found.groups()
     host = None
+    upgrades: list[bytes] = []
     headers: Headers = []
     for line in lines.splitlines():
         name, _, value = line.partition(b":")
@@ -108,9 +114,13 @@ def plain_request(data: bytes, longest: int) -> RequestHead | None:
         if name in _OF_REQUESTS:
             if name == b"host" and host is None:
                 host = value
+            elif (name, value.lower()) in _UPGRADES:
+                upgrades.append(name)
             elif name != b"connection" or value.lower() != b"keep-alive":
                 return None
         headers.append((name, value))
     if host is None or not AUTHORITY.fullmatch(host):
         return None
-    return RequestHead(method.decode("ascii"), target, headers, "1.1", upgrades=False, has_body=False)
+    if upgrades and (method != b"GET" or sorted(upgrades) != [b"connection", b"upgrade"]):
+        return None
+    return RequestHead(method.decode("ascii"), target, headers, "1.1", bool(upgrades), has_body=False)

@@ -102,9 +102,9 @@ class ServerConnection(Writer):
 
     async def _prepare(self) -> str | None:
         """Note the addresses, and agree on TLS and a protocol; returns its name, or None if the client does not."""
-        socket = self._transport.socket
-        self.client = parse_socket_addr(socket.family, socket.getpeername())
-        self.server = parse_socket_addr(socket.family, socket.getsockname())
+        socket, family = self._transport.socket, self._transport.family
+        self.client = parse_socket_addr(family, socket.getpeername())
+        self.server = parse_socket_addr(family, socket.getsockname())
         self._transport.unacknowledged_for_at_most(self.limits.write_timeout)
         if self.tls is not None:
             if not await self._shake_hands(self.tls):
@@ -201,7 +201,7 @@ class ServerConnection(Writer):
             finally:
                 self.listening = False
             if timed:
-                if not self._closing:
+                if not self._closing and self._patience.deadline != math.inf:  # as it was set: Trio takes long to
                     self._reading.deadline = math.inf
                 if self._patience.waiting is Waiting.BODY:
                     self._patience.received(len(data), trio.current_time() - self._expected_at)
@@ -304,4 +304,4 @@ class ServerConnection(Writer):
                 await self._transport.drain(LINGER, self._patient_for)
             except BROKEN:
                 pass
-        self._transport.socket.close()
+        self._transport.close()

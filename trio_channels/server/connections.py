@@ -6,7 +6,9 @@ import ipaddress
 import itertools
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from .limits import ROUND, ServerLimits
 from .refusals import turn_away
 
 if TYPE_CHECKING:
+    from .request_head import Headers
     from .streams import HttpStream
     from .websocket import WebSocketStream
 
@@ -83,6 +86,10 @@ class Server:
         self.ended: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._refusing = 0
+        # hypercorn's headers of a response, by protocol and second, for their date; not to be changed.
+        self.headers: Callable[[str, int], Headers] = lru_cache(2)(
+            lambda protocol, _: config.response_headers(protocol)
+        )
 
     def count(self, reason: str) -> None:
         """Count a connection that the server cut."""

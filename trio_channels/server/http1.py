@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from time import time
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -103,14 +104,14 @@ class Http1(H11Protocol):
         elif isinstance(event, Body | EndBody):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
         elif isinstance(event, Response):
-            headers = [*event.headers, *self.config.response_headers("h11")]
+            headers = [*event.headers, *self._server_connection.served.headers("h11", int(time()))]
             await self._server_connection.write(switching_protocols(headers))
         else:
             await super().stream_send(event)
 
     async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Hold a head until the body follows if its length is known; a streamed response sends it at once."""
-        headers = [*headers, *self.config.response_headers("h11")]
+        headers = [*headers, *self._server_connection.served.headers("h11", int(time()))]
         last = self.keep_alive_requests >= self.config.keep_alive_max_requests
         upgrades = isinstance(self.connection, H11WSConnection)  # and is denied: the connection ends
         if self._exchange is not None and not last and not upgrades and self._exchange.begin(status, headers):
@@ -307,7 +308,7 @@ class Http1(H11Protocol):
     async def _continue(self) -> None:
         """Have the client send a body that it has announced: the application waits for it."""
         if self.connection.they_are_waiting_for_100_continue:
-            headers = self.config.response_headers("h11")
+            headers = self._server_connection.served.headers("h11", int(time()))
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
             self._server_connection.expect_anew()  # the time for the body begins
 

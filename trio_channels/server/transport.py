@@ -26,18 +26,20 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket = stream.socket  # taken over: do not use the stream any more
+        self.family = self.socket.family
+        self._number = self.socket.fileno()  # -1 when it is closed, which is only done here
 
     def unacknowledged_for_at_most(self, seconds: float) -> None:
         """Have the kernel drop a peer that acknowledges nothing for this long (``TCP_USER_TIMEOUT``)."""
         milliseconds = max(1, seconds * 1000)  # 0 would be the system's own
-        known = _USER_TIMEOUT is not None and self.socket.family in (socket.AF_INET, socket.AF_INET6)
+        known = _USER_TIMEOUT is not None and self.family in (socket.AF_INET, socket.AF_INET6)
         if known and milliseconds <= _LONGEST:
             self.socket.setsockopt(socket.IPPROTO_TCP, cast(int, _USER_TIMEOUT), int(milliseconds))
 
     def receive_nowait(self, max_bytes: int) -> bytes:
         """The bytes that have arrived; b"" at the end. Raises WouldBlock and BrokenResourceError."""
         try:
-            return read_socket(self.socket.fileno(), max_bytes)
+            return read_socket(self._number, max_bytes)
         except BlockingIOError:
             raise trio.WouldBlock from None
         except OSError as error:
@@ -46,7 +48,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Write as many bytes as the kernel takes; returns their number. Raises BrokenResourceError."""
         try:
-            return write_socket(self.socket.fileno(), data)
+            return write_socket(self._number, data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -55,18 +57,18 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     @property
     def is_open(self) -> bool:
         """Whether the socket has not been closed on this side."""
-        return self.socket.fileno() >= 0
+        return self._number >= 0
 
     def has_hung_up(self) -> bool:
         """Whether the peer has closed or reset the connection, also if there is unread data."""
-        return not self.is_open or has_hung_up(self.socket.fileno())
+        return not self.is_open or has_hung_up(self._number)
 
     async def receive_when_readable(self, max_bytes: int) -> bytes:
         """Wait for bytes, and receive them. Raises BrokenResourceError and ClosedResourceError.
 
         Cancellation: nothing is lost.
         """
-        if self.socket.fileno() < 0:  # Trio would wait for the number -1
+        if self._number < 0:  # Trio would wait for the number -1
             raise trio.ClosedResourceError("this side has closed the connection")
         while True:
             await trio.lowlevel.wait_readable(self.socket)
@@ -121,9 +123,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             pass  # closed already
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. Wakes tasks that wait for it."""
+        self._number = -1
         self.socket.close()
 
     async def aclose(self) -> None:
         """As any Trio stream. Cancellation: closes nevertheless."""
-        self.socket.close()
+        self.close()
         await trio.lowlevel.checkpoint()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from time import time
 from typing import TYPE_CHECKING
 
 import h2.errors
@@ -177,7 +178,7 @@ class Sender(H2Protocol):
 
     async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of a response; one whose length is known waits for the body."""
-        headers = [*headers, *self.config.response_headers("h2")]
+        headers = [*headers, *self._server_connection.served.headers("h2", int(time()))]
         try:
             self.connection.send_headers(stream_id, [(b":status", b"%d" % status), *headers])
         except h2.exceptions.ProtocolError:

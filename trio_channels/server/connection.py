@@ -104,7 +104,8 @@ class ServerConnection(Writer):
         """Note the addresses, and agree on TLS and a protocol; returns its name, or None if the client does not."""
         socket, family = self._transport.socket, self._transport.family
         self.client = parse_socket_addr(family, socket.getpeername())
-        self.server = parse_socket_addr(family, socket.getsockname())
+        name = parse_socket_addr(family, socket.getsockname())
+        self.server = self.served.names.setdefault(name, name)
         self._transport.unacknowledged_for_at_most(self.limits.write_timeout)
         if self.tls is not None:
             if not await self._shake_hands(self.tls):
@@ -151,6 +152,7 @@ class ServerConnection(Writer):
                     else:
                         self.reads += 1
                         await self._handle(data)
+                    data = b""  # no longer in memory while it waits
                 if isinstance(self.protocol, Http2):
                     await self.protocol.settle()
             if self._reading.cancelled_caught and not self._closing:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from ssl import SSLContext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.config import Config
@@ -86,6 +86,7 @@ class Server:
         self.ended: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._refusing = 0
+        self.names: dict[Any, Any] = {}  # this side's addresses, of which each connection would have a copy
         # hypercorn's headers of a response, by protocol and second, for their date; not to be changed.
         self.headers: Callable[[str, int], Headers] = lru_cache(2)(
             lambda protocol, _: config.response_headers(protocol)
@@ -107,6 +108,7 @@ class Server:
                 return
             self.accepted += 1
             connection = ServerConnection(self, stream, tls, next(_numbers))
+            del stream  # an open connection needs only its socket
             self.connections.add(connection)
             self._addresses[address] += 1
             try:

@@ -8,12 +8,12 @@ from time import time
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
+import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed
 from hypercorn.protocol.events import Body, Data, EndBody, Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import ASGIHTTPState
-from hypercorn.trio.worker_context import EventWrapper
 from hypercorn.typing import H11SendableEvent
 
 from .._asgi.protocol import NO_BODY
@@ -35,16 +35,8 @@ _OVERHEAD = 8
 _MOST_OVERHEAD = 2**16
 
 
-class Answered(EventWrapper):
-    """Set when the next request may begin. A client that pipelines requests is not read until then."""
-
-    def __init__(self, server_connection: ServerConnection) -> None:
-        super().__init__()
-        self._server_connection = server_connection
-
-    async def wait(self) -> None:
-        """Wait until it is set, or the client has gone. Cancellation: nothing is lost."""
-        await self._server_connection.unread(super().wait)
+#: The state of every connection that has become a WebSocket: after the handshake's answer nothing is left for h11.
+_UPGRADED = H11WSConnection(h11.Connection(h11.SERVER))
 
 
 class Http1(H11Protocol):
@@ -52,7 +44,8 @@ class Http1(H11Protocol):
 
     def __init__(self, server_connection: ServerConnection) -> None:
         super().__init__(*for_protocol(server_connection))
-        self.can_read = Answered(server_connection)
+        del self.can_read  # an event for each connection, of which few need one
+        self._answered: trio.Event | None = None  # set when the next request may begin
         self._server_connection = server_connection
         self._held_head = b""
         self._exchange: Exchange | None = None  # one that h11 does not see
@@ -86,9 +79,9 @@ class Http1(H11Protocol):
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
     def forget_handshake(self) -> None:
-        """Free h11's state: after the answer to a WebSocket's handshake it is not used."""
+        """Free the state of the handshake, which is over."""
         self._exchange = None
-        del cast(H11WSConnection, self.connection).h11_connection
+        self.connection = _UPGRADED
 
     async def refuse(self, status: int) -> None:
         """Respond to the current request with an error, if it is unanswered. Cancellation: may be sent in part."""
@@ -174,13 +167,13 @@ class Http1(H11Protocol):
         h11s = self.connection
         plain, self._exchange = self._exchange is not None, None
         complete = plain or (h11s.our_state is h11.DONE and h11s.their_state is h11.DONE)
+        if self._answered is not None:
+            self._answered.set()
         if complete and not self.context.terminated.is_set():
             if not plain:
                 h11s.start_next_cycle()
-            await self.can_read.set()
             self._server_connection.expect_anew()
         else:  # also where the server shuts down
-            await self.can_read.set()
             await self.send(Closed())
 
     async def receive_bytes(self, data: bytes) -> None:
@@ -204,8 +197,8 @@ class Http1(H11Protocol):
 
     async def _pause(self) -> None:
         """Wait for the end of the response: a client that sends more than the server needs is not read."""
-        await self.can_read.clear()
-        await self.can_read.wait()
+        self._answered = trio.Event()
+        await self._server_connection.unread(self._answered.wait)
 
     async def _handle_events(self) -> None:
         """As hypercorn's, for a client that may send anything."""

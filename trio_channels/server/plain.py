@@ -29,6 +29,16 @@ _OF_REQUESTS = frozenset((b"connection", b"content-length", b"expect", b"host", 
 #: The fields that ask for a WebSocket, as clients write them.
 _UPGRADES = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"connection", b"keep-alive, upgrade"))
 
+#: Names of the headers of handshakes, so that each open WebSocket need not have its own.
+_NAMES = {
+    name: name
+    for name in (
+        *(b"host", b"connection", b"upgrade", b"origin", b"cookie", b"user-agent", b"pragma", b"cache-control"),
+        *(b"accept", b"accept-encoding", b"accept-language", b"sec-websocket-key", b"sec-websocket-version"),
+        *(b"sec-websocket-extensions", b"sec-websocket-protocol", b"x-forwarded-for", b"x-forwarded-proto"),
+    )
+}
+
 #: The values are without space around them.
 _FIELDS = re.compile(rb"(?:%s: (?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?\r\n)+" % _NAME)
 _OF_RESPONSES = re.compile(
@@ -111,6 +121,7 @@ def plain_request(data: bytes, longest: int) -> RequestHead | None:
     for line in lines.splitlines():
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip()
+        name = _NAMES.get(name, name)
         if name in _OF_REQUESTS:
             if name == b"host" and host is None:
                 host = value

@@ -47,6 +47,7 @@ class WebSocketReader(TimedStream):
     __slots__ = ("_between", "_deaf", "_deflate", "_frames", "_limit", "_pace", "_rate", "_read", "_why", "_write")
 
     app_put: Inbox | None
+    buffer: WebsocketBuffer | None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class WebSocketReader(TimedStream):
         write: Callable[[bytes], Awaitable[None]] | None,
     ) -> None:
         super().__init__(server_connection, send, stream_id, alone=write is not None)
-        self.buffer = WebsocketBuffer(self._limits.max_message_size)
+        self.buffer = None  # of the message that has come in part
         self._write = write or self._write_event
         self._deflate: BoundedDeflate | None = None
         self._deaf = False
@@ -141,11 +142,12 @@ class WebSocketReader(TimedStream):
             if self._read % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
-                self.buffer.extend(event)
+                self.buffer = buffer = self.buffer or WebsocketBuffer(self._limits.max_message_size)
+                buffer.extend(event)
                 if event.message_finished:
-                    if (waiting := self._deliver(self.buffer.to_message())) is not None:
+                    self.buffer = None
+                    if (waiting := self._deliver(buffer.to_message())) is not None:
                         await waiting
-                    self.buffer.clear()
             elif isinstance(event, Ping):
                 if self._rate.exceeded():
                     await self._refuse_flood()

@@ -154,11 +154,11 @@ class URLRouter:
             await _no_route(why, scope, receive, send)
             return None
         outer = scope.get("url_pattern", "") if nested else ""
-        # Not in a loop over the matches: each open WebSocket would keep their generator.
+        # Not in a loop over the matches: each open WebSocket would keep their generator, and its match.
         tried = 0
-        while (match := self._match(outer, path.lstrip("/"), tried)) is not None:
+        while (found := self._find(scope, outer, path.lstrip("/"), tried)) is not None:
             try:
-                return await match.application(_inner_scope(scope, match), receive, send)
+                return await found[0](found[1], receive, send)
             except _NoInnerRoute:
                 tried += 1
         if nested:
@@ -166,8 +166,10 @@ class URLRouter:
         await _no_route(f"no route for the path {scope.get('path')!r}", scope, receive, send)
         return None
 
-    def _match(self, outer: str, path: str, number: int) -> _Match | None:
-        return next(islice(_matches(self._table, outer, path, (), {}), number, None), None)
+    def _find(self, scope: Scope, outer: str, path: str, number: int) -> tuple[ASGIApplication, Scope] | None:
+        """The application of the match with this number, and its scope."""
+        match = next(islice(_matches(self._table, outer, path, (), {}), number, None), None)
+        return None if match is None else (match.application, _inner_scope(scope, match))
 
 
 class ChannelNameRouter:

@@ -24,6 +24,8 @@ _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 class SocketTransport(trio.abc.HalfCloseableStream):
     """Trio's stream interface, with non-blocking variants of receiving and sending."""
 
+    __slots__ = ("_number", "family", "socket")
+
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket = stream.socket  # taken over: do not use the stream any more
         self.family = self.socket.family

@@ -92,8 +92,8 @@ class Dispatcher:
                     # Everything else comes after the handshake, which is handled alone.
                     if timed is not None:
                         began = perf_counter()
-                    begin = self._start_handling if event["type"] == "websocket.connect" else start
-                    if (handling := begin(self._from_client, event)) is not None:
+                    alone = event["type"] == "websocket.connect"
+                    if (handling := (self._start_handling if alone else start)(self._from_client, event)) is not None:
                         await handling
                     connection.activity = None
                     if timed is not None:

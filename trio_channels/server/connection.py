@@ -194,7 +194,8 @@ class ServerConnection(Writer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = await self._transport.receive_when_readable(self._most)
+                    await self._transport.until_readable()
+                    data = self._transport.receive_nowait(self._most)
                     # After a read that was not full the next one waits at once: a try would be in vain.
                     self._more = len(data) == self._most
                     self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
@@ -207,6 +208,8 @@ class ServerConnection(Writer):
                     self._reading.deadline = math.inf
                 if self._patience.waiting is Waiting.BODY:
                     self._patience.received(len(data), trio.current_time() - self._expected_at)
+        except trio.WouldBlock:  # woken for nothing
+            return await self._receive()
         except BROKEN as error:
             self._note(error)
             return b""

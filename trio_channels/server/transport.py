@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Awaitable
 from typing import cast
 
 import trio
@@ -65,15 +66,19 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         """Whether the peer has closed or reset the connection, also if there is unread data."""
         return not self.is_open or has_hung_up(self._number)
 
+    def until_readable(self) -> Awaitable[None]:
+        """Wait for bytes, or the end. Raises ClosedResourceError. Cancellation: at any time."""
+        if self._number < 0:  # Trio would wait for the number -1
+            raise trio.ClosedResourceError("this side has closed the connection")
+        return trio.lowlevel.wait_readable(self._number)  # noqa: ASYNC105  # by the caller
+
     async def receive_when_readable(self, max_bytes: int) -> bytes:
         """Wait for bytes, and receive them. Raises BrokenResourceError and ClosedResourceError.
 
         Cancellation: nothing is lost.
         """
-        if self._number < 0:  # Trio would wait for the number -1
-            raise trio.ClosedResourceError("this side has closed the connection")
         while True:
-            await trio.lowlevel.wait_readable(self.socket)
+            await self.until_readable()
             try:
                 return self.receive_nowait(max_bytes)
             except trio.WouldBlock:

@@ -13,7 +13,6 @@ from hypercorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_channels.server import http1
 from trio_channels.server.plain import Exchange, plain_request
 from trio_channels.server.request_head import RequestHead, check
 
@@ -28,13 +27,27 @@ def head(target: bytes = b"/", *lines: bytes, method: bytes = b"GET", version: b
     return b"\r\n".join([b"%s %s HTTP/%s" % (method, target, version), *(lines or [b"Host: a"]), b"", b""])
 
 
-def of_h11(data: bytes) -> tuple[RequestHead, list[Any]]:
-    """What h11 and our checks make of a request, and the events after it."""
+def of_h11(data: bytes) -> tuple[RequestHead, bytes, bool]:
+    """What h11 and our checks make of a request: its head, what came of its body, and whether that is all."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST)
     parser.receive_data(data)
     request = parser.next_event()
     assert isinstance(request, h11.Request)
-    return check(request, Config()), [parser.next_event(), parser.next_event(), parser.trailing_data[0]]
+    body = b""
+    while isinstance(event := parser.next_event(), h11.Data):
+        body += event.data
+    assert parser.trailing_data[0] == b""
+    return check(request, Config()), body, isinstance(event, h11.EndOfMessage)
+
+
+def plain(data: bytes) -> tuple[RequestHead, bytes, bool] | None:
+    """The same of a plain request."""
+    found = plain_request(data, LONGEST)
+    if found is None:
+        return None
+    exchange, head, body = found
+    assert exchange.method == head.method
+    return head, body, exchange.remaining == len(body)
 
 
 PLAIN = {
@@ -53,6 +66,11 @@ PLAIN = {
     "keep-alive": head(b"/", b"host: a", b"CONNECTION: Keep-Alive"),
     "keep-alive twice": head(b"/", b"Host: a", b"Connection: keep-alive", b"Connection: keep-alive"),
     "cookies": head(b"/", b"Host: a", b"Cookie: a=b", b"Cookie: c=d"),
+    "a POST without a body": head(method=b"POST"),
+    "a length of 0": head(b"/", b"Host: a", b"Content-Length: 0"),
+    "a body": head(b"/", b"Host: a", b"Content-Length: 3", method=b"POST") + b"abc",
+    "a part of a body": head(b"/", b"Host: a", b"content-length:\t3 ", method=b"PUT") + b"ab",
+    "no part of a body": head(b"/", b"Content-Length: 03", b"Host: a", method=b"PATCH"),
     "odd names": head(b"/", b"Host: a", b"!#$%&'*+-.^_`|~09: b"),
 }
 
@@ -85,14 +103,22 @@ NOT_PLAIN = {
     "a host with a user": head(b"/", b"Host: u@a"),
     "HTTP/1.0": head(version=b"1.0"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a POST": head(method=b"POST"),
+    "another method": head(method=b"TRACE"),
+    "a request behind a body": head(b"/", b"Host: a", b"Content-Length: 3") + b"abc" + GET,
+    "two lengths": head(b"/", b"Host: a", b"Content-Length: 0", b"Content-Length: 0"),
+    "a list of lengths": head(b"/", b"Host: a", b"Content-Length: 0, 0"),
+    "a signed length": head(b"/", b"Host: a", b"Content-Length: +1"),
+    "a length with a line": head(b"/", b"Host: a", b"Content-Length: 1_0"),
+    "a length of many digits": head(b"/", b"Host: a", b"Content-Length: 0000000000000001"),
+    "a length that is not ASCII": head(b"/", b"Host: a", b"Content-Length: \xb2"),
+    "no length": head(b"/", b"Host: a", b"Content-Length:"),
+    "a length and chunks": head(b"/", b"Host: a", b"Content-Length: 0", b"Transfer-Encoding: chunked"),
     "lower case": head(method=b"get"),
     "CONNECT": head(method=b"CONNECT"),
     "an absolute target": head(b"http://a/"),
     "an asterisk": head(b"*", method=b"OPTIONS"),
     "a space in the target": head(b"/a b"),
     "a path that is not ASCII": head(b"/\xe4"),
-    "a length": head(b"/", b"Host: a", b"Content-Length: 0"),
     "chunks": head(b"/", b"Host: a", b"transfer-encoding: chunked"),
     "Expect": head(b"/", b"Host: a", b"Expect: 100-continue"),
     "Upgrade": head(b"/", b"Host: a", b"Upgrade: h2c"),
@@ -101,6 +127,8 @@ NOT_PLAIN = {
     "an upgrade to several protocols": head(b"/", *UPGRADE, b"Upgrade: h2c", b"Connection: Upgrade"),
     "the same upgrade twice": head(b"/", *UPGRADE, b"Upgrade: websocket", b"Connection: Upgrade"),
     "the option without an upgrade": head(b"/", b"Host: a", b"Connection: Upgrade"),
+    "an upgrade with a body": head(b"/", *UPGRADE, b"Connection: Upgrade", b"Content-Length: 0"),
+    "an upgrade and more": head(b"/", *UPGRADE, b"Connection: Upgrade") + b"\x81",
     "the option twice": head(b"/", b"Host: a", b"Connection: Upgrade", b"Connection: Upgrade"),
     "an upgrade of a HEAD": head(b"/", *UPGRADE, b"Connection: Upgrade", method=b"HEAD"),
     "close": head(b"/", b"Host: a", b"Connection: close"),
@@ -112,23 +140,20 @@ NOT_PLAIN = {
 
 @pytest.mark.parametrize("case", PLAIN)
 def test_plain_request_is_as_h11_understands_it(case: str) -> None:
-    found = plain_request(PLAIN[case], LONGEST)
-    request, (end, after, rest) = of_h11(PLAIN[case])
-    assert found == request
-    assert (type(end), after, rest) == (h11.EndOfMessage, h11.NEED_DATA, b"")
+    assert plain(PLAIN[case]) == of_h11(PLAIN[case])
 
 
 @pytest.mark.parametrize("case", HANDSHAKES)
 def test_handshake_is_as_h11_understands_it(case: str) -> None:
-    found = plain_request(HANDSHAKES[case], LONGEST)
+    found = plain(HANDSHAKES[case])
     assert found is not None
-    assert found.upgrades
-    assert found == of_h11(HANDSHAKES[case])[0]
+    assert found[0].upgrades
+    assert found == of_h11(HANDSHAKES[case])
 
 
 @pytest.mark.parametrize("case", NOT_PLAIN)
 def test_request_that_is_not_plain(case: str) -> None:
-    assert plain_request(NOT_PLAIN[case], LONGEST) is None
+    assert plain(NOT_PLAIN[case]) is None
 
 
 PIECES = [
@@ -140,7 +165,9 @@ PIECES = [
         b", Upgrade",
         b"keep-alive",
         b"close",
-        b"Content-Length: 0",
+        b"Content-Length: ",
+        b"0",
+        b"3",
         b"Transfer-Encoding: chunked",
         b"Expect: 100-continue",
         b"@",
@@ -153,12 +180,10 @@ PIECES = [
     st.sampled_from([*PLAIN.values(), *HANDSHAKES.values()]),
     st.data(),
 )
-def test_any_change_leaves_it_plain_or_to_h11(changed: bytes, plain: bytes, data: st.DataObject) -> None:
-    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(plain))] * 2)))
-    request = plain[:start] + changed + plain[end:]
-    found = plain_request(request, LONGEST)
-    if found is not None:
-        assert found == of_h11(request)[0]
+def test_any_change_leaves_it_plain_or_to_h11(changed: bytes, one: bytes, data: st.DataObject) -> None:
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(one))] * 2)))
+    request = one[:start] + changed + one[end:]
+    assert plain(request) in (None, of_h11(request) if plain(request) else None)
 
 
 BARE_LENGTH = [(b"Content-Length", b"5")]
@@ -236,21 +261,31 @@ def test_h11_goes_on_with_an_exchange(begun: bool, states: Any) -> None:
     assert parser.our_state is states
 
 
+@pytest.mark.parametrize("came", range(4))
+def test_h11_goes_on_with_a_body(came: int) -> None:
+    request = head(b"/", b"Host: a", b"Content-Length: 3", b"X-Content-Length: 4", method=b"POST")
+    found = plain_request(request, LONGEST)
+    assert found is not None
+    exchange, parser = found[0], h11.Connection(h11.SERVER)
+    exchange.remaining -= came
+    assert exchange.begin(200, [LENGTH]) is (came == 3)
+    exchange.tell(parser)
+    assert parser.their_state is (h11.DONE if came == 3 else h11.SEND_BODY)
+    if came < 3:
+        parser.receive_data(b"abc"[came:] + GET)
+        event = parser.next_event()
+        assert isinstance(event, h11.Data)
+        assert event.data == b"abc"[came:]
+        assert isinstance(parser.next_event(), h11.EndOfMessage)
+        assert parser.next_event() is h11.PAUSED
+
+
 def test_exchange_tells_its_state_in_its_repr() -> None:
     exchange = Exchange(GET, "GET")
     assert repr(exchange) == "<Exchange GET unanswered>"
     exchange.begin(200, [LENGTH])
     exchange.end(b"hello")
     assert repr(exchange) == "<Exchange GET 200, complete>"
-
-
-@pytest.fixture(params=["plain", "h11"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether plain exchanges are h11's, too."""
-    name: str = request.param
-    if name == "h11":
-        monkeypatch.setattr(http1, "plain_request", lambda *_: None)
-    return name
 
 
 class Slow(Application):
@@ -327,6 +362,66 @@ async def test_invalid_response_fails(way: str, headers: Any, body: bytes, statu
     assert len(application.failures) == 1
     assert answer.startswith(b"HTTP/1.1 %d" % status)
     assert b"y: b" not in answer
+
+
+class Collects(Application):
+    """Waits for so many bytes of a body, and answers with them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.events: list[Any] = []
+
+    async def http(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while len(body) < self.size:
+            self.events.append(await receive())
+            body += self.events[-1]["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+
+POST = head(b"/", b"Host: a", b"Content-Length: 6", method=b"POST")
+
+
+async def test_body_in_parts(way: str) -> None:
+    application = Collects(6)
+    async with serving_ours(application) as server, await server.connect() as stream:
+        for _ in range(2):
+            for part in (POST, b"abc", b"d", b"ef"):
+                await stream.send_all(part)
+                await trio.testing.wait_all_tasks_blocked()
+            assert b"content-length: 6\r\n" in await read_until(stream, b"abcdef")
+        await stream.send_all(POST + b"abc")
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(b"def" + POST + b"ghijkl")
+        await read_until(stream, b"ghijkl")
+    assert b"".join(event["body"] for event in application.events) == b"abcdef" * 3 + b"ghijkl"
+
+
+async def test_plain_body_that_comes_at_once_is_one_event() -> None:
+    application = Collects(6)
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(POST + b"abcdef")
+        await read_until(stream, b"abcdef")
+    assert application.events == [{"type": "http.request", "body": b"abcdef", "more_body": False}]
+
+
+@pytest.mark.parametrize("rest", [b"", b"def", b"def" + GET, b"de"])
+async def test_answer_before_the_end_of_a_body(way: str, rest: bytes) -> None:
+    async with serving_ours(Collects(3)) as server, await server.connect() as stream:
+        await stream.send_all(POST + b"abc")
+        await read_until(stream, b"\r\n\r\nabc")
+        await stream.send_all(rest)
+        assert await read_all(stream) == b""
+
+
+async def test_refused_body_is_dropped(way: str) -> None:
+    async with serving_ours(Application(), server_names=["b"]) as server, await server.connect() as stream:
+        await stream.send_all(POST + b"abc")
+        assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+        await stream.send_all(b"def")
+        assert await read_all(stream) == b""
 
 
 async def test_last_request_of_a_connection(way: str) -> None:

@@ -65,6 +65,8 @@ class Http1(H11Protocol):
     @property
     def uploading(self) -> bool:
         """Whether the client sends a body."""
+        if self._exchange is not None:
+            return self._exchange.remaining > 0
         sends = self.connection.their_state is h11.SEND_BODY
         return sends and not self.connection.they_are_waiting_for_100_continue
 
@@ -74,7 +76,7 @@ class Http1(H11Protocol):
         if isinstance(self.connection, H11WSConnection):
             return False
         if self._exchange is not None:
-            return not self._exchange.head
+            return not self._exchange.held
         begun = self.connection.their_state is not h11.IDLE or bool(self.connection.trailing_data[0])
         return begun and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
@@ -180,11 +182,16 @@ class Http1(H11Protocol):
         """Handle bytes; those behind a client's last request are dropped (RFC 9112, section 9.6)."""
         idle = self.connection.their_state is h11.IDLE and self.stream is None
         if idle and not self.connection.trailing_data[0]:
-            head = plain_request(data, self._longest_plain)
-            if head is not None:
-                self._exchange = Exchange(data, head.method)
+            found = plain_request(data, self._longest_plain)
+            if found is not None:
+                self._exchange, head, data = found
                 await self._start(head)
+                if head.has_body:
+                    await self._receive_plain_body(data)
                 return
+        elif self._exchange is not None and self._exchange.remaining:
+            await self._receive_plain_body(data)
+            return
         self._tell_h11()
         if self.connection.their_state is not h11.MUST_CLOSE:
             self._overhead += len(data)
@@ -194,6 +201,18 @@ class Http1(H11Protocol):
                 await self._reject(h11.RemoteProtocolError("expected a body, got little but chunk headers"))
         elif self.stream is not None:  # pragma: no branch - otherwise the connection is about to be closed
             await self._pause()
+
+    async def _receive_plain_body(self, data: bytes) -> None:
+        """Pass on a part of the body of a plain request."""
+        exchange, stream = self._exchange, cast(HttpStream | None, self.stream)
+        if exchange is None or stream is None or stream.closed:
+            return  # it has been refused
+        part, rest = data[: exchange.remaining], data[exchange.remaining :]
+        exchange.remaining -= len(part)
+        if part or not exchange.remaining:
+            await stream.receive(part, more=exchange.remaining > 0)
+        if rest:
+            await self.receive_bytes(rest)
 
     async def _pause(self) -> None:
         """Wait for the end of the response: a client that sends more than the server needs is not read."""

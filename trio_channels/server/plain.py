@@ -2,9 +2,9 @@
 
 The rules:
 
-- A plain request is whole, alone in what was read, and has no body. No field of it concerns the connection, unless it
-  asks for a WebSocket.
-- A plain response says how long its body is, and the body comes in one message.
+- A plain request has no field that concerns the connection, unless it asks for a WebSocket. Its head came whole, in one
+  read. The length of its body is known, and nothing came behind that.
+- A plain response says how long its body is. It comes in one message, after the request's body.
 - All else is h11's, also all that is not valid. h11 does not see a plain exchange, unless that turns out not to be
   plain: then h11 is told of it, and goes on (:meth:`Exchange.tell`).
 """
@@ -21,10 +21,12 @@ from .request_head import AUTHORITY, Headers, RequestHead
 
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
-_REQUEST = re.compile(rb"(GET|HEAD|OPTIONS|DELETE) (/[!-~]*) HTTP/1\.1\r\n((?:%s:[\t -~\x80-\xff]*\r\n)+)\r\n" % _NAME)
+_REQUEST = re.compile(
+    rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.1\r\n((?:%s:[\t -~\x80-\xff]*\r\n)+)\r\n" % _NAME
+)
 
-#: Fields that h11 has to understand; but Host may be there once, Connection may say that the connection goes on, and
-#: both Upgrade and Connection that it becomes a WebSocket.
+#: Fields that concern the connection: Connection may say that it goes on, or with Upgrade that it becomes a WebSocket.
+#: Host and Content-Length may be there once.
 _OF_REQUESTS = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))
 
 #: The fields that ask for a WebSocket, as clients write them.
@@ -39,23 +41,26 @@ _OF_RESPONSES = re.compile(
     rb"^(connection|content-length|host|transfer-encoding): (.*)\r$", re.IGNORECASE | re.MULTILINE
 )
 
-#: Digits of a Content-Length; a response that is longer does not come in one message.
+_LENGTH = re.compile(rb"^(content-length:).*\r$", re.IGNORECASE | re.MULTILINE)
+
+#: Digits of a Content-Length.
 _DIGITS = 15
 
 
 class Exchange:
-    """A plain request, and its response as far as that is known."""
+    """A plain request, of whose body so many bytes are to come, and its response as far as that is known."""
 
-    __slots__ = ("_body", "_headers", "_length", "_request", "_status", "complete", "head", "method")
+    __slots__ = ("_body", "_head", "_headers", "_length", "_status", "complete", "held", "method", "remaining")
 
-    def __init__(self, request: bytes, method: str) -> None:
-        self._request = request
+    def __init__(self, head: bytes, method: str, remaining: int = 0) -> None:
+        self._head = head
         self.method = method
+        self.remaining = remaining
         self._status = 0
         self._headers: Headers = []
         self._length = 0
         self._body = b""
-        self.head = b""  # of the response
+        self.held = b""  # the head of the response
         self.complete = False  # the response is being written
 
     def __repr__(self) -> str:
@@ -63,6 +68,8 @@ class Exchange:
 
     def begin(self, status: int, headers: Headers) -> bool:
         """Take the head of a response, which waits for its body; False, and nothing is taken, if it is not plain."""
+        if self.remaining:
+            return False
         fields = b"".join([b"%s: %s\r\n" % field for field in headers])
         # Each field is one line: no value adds another.
         if not 200 <= status <= 999 or fields.count(b"\n") != len(headers) or not _FIELDS.fullmatch(fields):
@@ -75,24 +82,26 @@ class Exchange:
                 self._length = 0
             case _:
                 return False
-        self.head = b"HTTP/1.1 %d \r\n%s\r\n" % (status, fields)
+        self.held = b"HTTP/1.1 %d \r\n%s\r\n" % (status, fields)
         self._status, self._headers = status, headers
         return True
 
     def end(self, body: bytes) -> bytes | None:
         """The whole response; None, and the exchange is not complete, unless its body has the length that was said."""
-        if not self.head or len(body) != self._length:
+        if not self.held or len(body) != self._length:
             return None
         self._body = body
         self.complete = True
-        return self.head + body
+        return self.held + body
 
     def tell(self, parser: h11.Connection) -> bytes:
         """Have h11 go on; returns the head of a response that has been taken, and is not written."""
-        parser.receive_data(self._request)
+        # As if the part of the body that has come had not been announced.
+        parser.receive_data(_LENGTH.sub(b"\\1 %d\r" % self.remaining, self._head))
         parser.next_event()
-        parser.next_event()  # its end
-        if not self.head:
+        if not self.remaining:
+            parser.next_event()  # the end of the request
+        if not self.held:
             return b""
         head = parser.send(h11.Response(headers=self._headers, status_code=self._status))
         if not self.complete:
@@ -103,13 +112,13 @@ class Exchange:
         return b""
 
 
-def plain_request(data: bytes, longest: int) -> RequestHead | None:
-    """The head of a plain request of so many bytes at most; None if the data is anything else."""
-    found = _REQUEST.fullmatch(data) if len(data) <= longest else None
-    if found is None:
+def plain_request(data: bytes, longest: int) -> tuple[Exchange, RequestHead, bytes] | None:
+    """A plain request, its head, of so many bytes at most, and what came of its body; None if it is not plain."""
+    found = _REQUEST.match(data)
+    if found is None or found.end() > longest:
         return None
     method, target, lines = found.groups()
-    host = None
+    host = length = None
     upgrades: list[bytes] = []
     headers: Headers = []
     for line in lines.splitlines():
@@ -118,16 +127,20 @@ def plain_request(data: bytes, longest: int) -> RequestHead | None:
         if name in _OF_REQUESTS:
             if name == b"host" and host is None:
                 host = value
+            elif name == b"content-length" and length is None and value.isdigit() and len(value) <= _DIGITS:
+                length = int(value)
             elif (name, value.lower()) in _UPGRADES:
                 upgrades.append(name)
             elif name != b"connection" or value.lower() != b"keep-alive":
                 return None
         headers.append(field)
-    if host is None or not AUTHORITY.fullmatch(host):
+    rest = data[found.end() :]
+    if host is None or not AUTHORITY.fullmatch(host) or len(rest) > (length or 0):
         return None
-    if upgrades and (method != b"GET" or sorted(upgrades) != [b"connection", b"upgrade"]):
+    if upgrades and (method != b"GET" or length is not None or sorted(upgrades) != [b"connection", b"upgrade"]):
         return None
-    return RequestHead(method.decode("ascii"), target, headers, "1.1", bool(upgrades), has_body=False)
+    head = RequestHead(method.decode("ascii"), target, headers, "1.1", bool(upgrades), has_body=length is not None)
+    return Exchange(found.group(), head.method, length or 0), head, rest
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:

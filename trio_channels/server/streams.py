@@ -119,11 +119,15 @@ class HttpStream(HTTPStream):
             if await begin(self, self._server_connection, super().handle(event), unknown):
                 self._server_connection.served.requests.add(self)
         else:
-            inbox: Inbox = self.app_put  # type: ignore[assignment]  # set by the request
-            if inbox.full:
-                await self._server_connection.unread(inbox.room)
             body = event.data if isinstance(event, Body) else b""
-            await inbox({"type": "http.request", "body": bytes(body), "more_body": not isinstance(event, EndBody)})
+            await self.receive(bytes(body), more=not isinstance(event, EndBody))
+
+    async def receive(self, body: bytes, *, more: bool) -> None:
+        """Give the application a part of the request's body. Cancellation: it may be lost."""
+        inbox: Inbox = self.app_put  # type: ignore[assignment]  # set by the request
+        if inbox.full:
+            await self._server_connection.unread(inbox.room)
+        await inbox({"type": "http.request", "body": body, "more_body": more})
 
     def hang_up(self) -> bool:
         """Send the application its disconnect; returns False if it had one already."""

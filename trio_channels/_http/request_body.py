@@ -33,8 +33,8 @@ T = TypeVar("T")
 #: Bytes per second; a slower body is taken for an attack. It is a tenth of the slowest mobile network's speed.
 SLOWEST = 500
 
-#: Bytes that are written to the disk by one call to a thread; a short part counts as more, as its object takes memory.
-_AT_ONCE, _LEAST = 2**20, 2**10
+#: Bytes that are written to the disk by one call to a thread.
+_AT_ONCE = 2**20
 
 _TOO_LARGE = "the request body is longer than {} bytes (MAX_UPLOAD_SIZE); got {}"
 
@@ -65,7 +65,7 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
         mode="w+b",
         dir=settings.FILE_UPLOAD_TEMP_DIR,
     )
-    size, more, waiting, room = 0, True, list[bytes](), _AT_ONCE
+    size, more, waiting = 0, True, bytearray()
     try:
         while True:
             size += len(part)
@@ -74,11 +74,10 @@ async def _read_on(client: Client, limit: int, part: bytes, scope: trio.CancelSc
             if size <= in_memory:
                 body.write(part)
             else:
-                waiting.append(part)  # to join them would copy the body once more
-                room -= max(len(part), _LEAST)
-                if room <= 0 or not more:
-                    await _on_disk(body.writelines, waiting)
-                    waiting, room = [], _AT_ONCE
+                waiting += part
+                if len(waiting) >= _AT_ONCE or not more:
+                    await _on_disk(body.write, waiting)
+                    waiting.clear()
             if not more:
                 break
             event = await client.next_part()

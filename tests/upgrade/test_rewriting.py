@@ -71,7 +71,17 @@ LEFT = {
     "import redis.asyncio": "redis.Redis",
     "from redis import asyncio as aioredis": "redis.Redis",
     "from asgiref.sync import ThreadSensitiveContext": "pinned",
-    "from channels.utils import await_many_dispatch": "Channels' names",
+    "from channels.utils import await_many_dispatch": "in a nursery",
+    "from channels.utils.nothing import f": "in a nursery",
+    "from channels.nothing import f": "Channels' names",
+    "from channels_redis.serializers import registry": "serializer_format",
+    "import async_timeout": "fail_after",
+    "async with asyncio.timeout(None): pass": "fail_after",
+    "await asyncio.ensure_future(task)": "start_soon",
+    "await asyncio.create_task(f(), name='f')": "start_soon",
+    "loop = asyncio.get_event_loop(); loop.run_until_complete(f())": "without a loop",
+    "asyncio.get_event_loop().run_until_complete(f(x=1))": "without a loop",
+    "from unittest import IsolatedAsyncioTestCase": "SimpleTestCase",
     "import channels_presence": "presence",
     "from django.core.handlers.asgi import ASGIHandler": "get_asgi_application",
     "import uvicorn": "trio-channels serve",
@@ -109,6 +119,25 @@ def test_cancellation_that_is_swallowed_is_named(ending: str) -> None:
     upgraded = upgrade(source.encode())
     assert "except trio.Cancelled:" in upgraded.source.decode()
     assert [(decision.line, decision.name) for decision in upgraded.decisions] == [(5, "trio.Cancelled")]
+
+
+SWALLOWING = (
+    "with pytest.raises(asyncio.CancelledError):\n    g()",
+    "with contextlib.suppress(KeyError, asyncio.CancelledError):\n    g()",
+    "with self.assertRaises(asyncio.CancelledError):\n    g()",
+    "with pytest.raises((KeyError, asyncio.CancelledError)):\n    g()",
+    "try:\n    g()\nexcept (KeyError, asyncio.CancelledError):\n    pass",
+)
+
+
+@pytest.mark.parametrize("block", SWALLOWING)
+def test_block_that_swallows_a_cancellation_is_named(block: str) -> None:
+    upgraded = upgrade(f"import asyncio\nimport contextlib\nimport pytest\n\n{block}\n".encode())
+    assert [decision.name for decision in upgraded.decisions] == ["trio.Cancelled"]
+
+
+def test_check_for_a_cancellation_needs_no_decision() -> None:
+    assert not upgrade(b"import asyncio\n\nprint(isinstance(e, asyncio.CancelledError))\n").decisions
 
 
 def test_cancellation_that_goes_on_needs_no_decision() -> None:

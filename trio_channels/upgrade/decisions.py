@@ -69,14 +69,28 @@ class _Finder(cst.CSTVisitor):
         return False
 
     def visit_ExceptHandler(self, node: cst.ExceptHandler) -> None:
-        if node.type is not None and self._names.of(node.type) == "trio.Cancelled" and not _raises(node):
-            self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", NEVER_SWALLOW))
+        if node.type is not None and self._has_cancelled(node.type) and not _raises(node):
+            self._swallowed(node)
+
+    def _swallowed(self, node: cst.CSTNode) -> None:
+        self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", NEVER_SWALLOW))
+
+    def _has_cancelled(self, node: cst.BaseExpression) -> bool:
+        """Whether it is the exception of a cancellation, or a tuple that has it."""
+        classes = [element.value for element in node.elements] if isinstance(node, cst.Tuple) else [node]
+        return any(self._names.of(one) == "trio.Cancelled" for one in classes)
 
     def visit_Call(self, node: cst.Call) -> None:
         if self._names.of(node.func) == "trio.Event":
             self._has_event = True
+        elif self._is_swallowing(node.func) and any(self._has_cancelled(one.value) for one in node.args):
+            self._swallowed(node)
         elif isinstance(node.func, cst.Attribute) and node.func.attr.value == "clear" and not node.args:
             self._clears.append(node)
+
+    def _is_swallowing(self, function: cst.BaseExpression) -> bool:
+        method = function.attr.value if isinstance(function, cst.Attribute) else ""
+        return method.startswith("assertRaises") or self._names.of(function) in ("pytest.raises", "contextlib.suppress")
 
     def leave_Module(self, original_node: cst.Module) -> None:
         if self._has_event:

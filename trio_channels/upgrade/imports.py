@@ -12,7 +12,7 @@ from .names import MODULES, NAMES, renamed
 from .qualified import Names, dotted, text
 
 #: Modules whose imports go when nothing uses them any more.
-_LEFT_OVER = ("asyncio", "asyncio.exceptions", "asgiref.sync", "pytest_asyncio")
+_LEFT_OVER = ("asyncio", "asyncio.exceptions", "async_timeout", "asgiref.sync", "pytest_asyncio")
 
 
 class _Imports(cst.CSTTransformer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._asgi.foreign_calls import LIBRARIES, TRIO_WAYS
+from ..compat.names import why_missing
 
 #: Modules that have the same names here.
 MODULES = {
@@ -23,6 +24,7 @@ MODULES = {
 NAMES = {
     "asgiref.sync.async_to_sync": "trio_channels.sync.async_to_sync",
     "asgiref.sync.sync_to_async": "trio_channels.sync.sync_to_async",
+    "asgiref.testing.ApplicationCommunicator": "trio_channels.testing.ApplicationCommunicator",
     "channels_redis.core.RedisChannelLayer": "trio_channels.layers.redis.RedisStreamsChannelLayer",
     "channels_redis.pubsub.RedisPubSubChannelLayer": "trio_channels.layers.redis.RedisStreamsChannelLayer",
     **{f"asyncio.{name}": f"trio.{name}" for name in ("sleep", "Lock", "Event")},
@@ -34,6 +36,8 @@ NAMES = {
     "asyncio.QueueEmpty": "trio.WouldBlock",
     "pytest_asyncio.fixture": "pytest.fixture",
 }
+
+_CHANNELS = ("channels", "channels_redis")
 
 #: The ways for names that have been rewritten and still need a look.
 NEVER_SWALLOW = "trio.Cancelled must never be swallowed: end the except block with raise"
@@ -53,6 +57,7 @@ DECISIONS = {
     "asgiref.sync.SyncToAsync": "trio_channels.sync.sync_to_async",
     "asgiref.sync.AsyncToSync": "trio_channels.sync.async_to_sync",
     "asgiref.sync.iscoroutinefunction": "inspect.iscoroutinefunction",
+    "unittest.IsolatedAsyncioTestCase": "django.test.SimpleTestCase, whose async tests run on Trio",
     "django.core.handlers.asgi.ASGIHandler": "get_asgi_application of trio_channels.asgi",
     "django.core.handlers.asgi.ASGIRequest": "the request that a view gets: it has the same attributes",
 }
@@ -88,10 +93,12 @@ def decision(name: str) -> str | None:
     if name in DECISIONS:
         return DECISIONS[name]
     parts = name.split(".")
+    if parts[0] in _CHANNELS and (why := why_missing(name)):
+        return why
     for end in range(len(parts), 0, -1):
         package = ".".join(parts[:end])
         if package in PACKAGES and renamed(name) is None:
             return PACKAGES[package]
-    if parts[0] in ("channels", "channels_redis") and renamed(name) is None:
+    if parts[0] in _CHANNELS and renamed(name) is None:
         return "the table of Channels' names in the reference says what takes its place"
     return None

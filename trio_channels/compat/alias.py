@@ -26,7 +26,10 @@ REPLACED = {
     "channels.db": ("threads", ("aclose_old_connections", "database_sync_to_async")),
     "channels.generic.http": ("consumers", ("AsyncHttpConsumer",)),
     "channels.generic.websocket": ("consumers", ("AsyncJsonWebsocketConsumer", "AsyncWebsocketConsumer")),
-    "channels.layers": ("layers", ("InMemoryChannelLayer", "channel_layers", "get_channel_layer")),
+    "channels.layers": (
+        "layers",
+        ("BaseChannelLayer", "InMemoryChannelLayer", "channel_layers", "get_channel_layer"),
+    ),
     "channels.testing": ("testing", ("ApplicationCommunicator", "HttpCommunicator", "WebsocketCommunicator")),
     "channels.testing.application": ("testing", ("ApplicationCommunicator",)),
     "channels.testing.http": ("testing", ("HttpCommunicator",)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._asgi.foreign_calls import LIBRARIES, TRIO_WAYS
-from ..compat.names import why_missing
+from ..compat.names import defined, defined_at, place_of, why_missing
 
 #: Modules that have the same names here.
 MODULES = {
@@ -12,7 +12,8 @@ MODULES = {
         for rest in (
             *("", ".apps", ".auth", ".consumer", ".db", ".exceptions", ".generic", ".generic.http"),
             *(".generic.websocket", ".layers", ".middleware", ".routing", ".security", ".security.websocket"),
-            *(".sessions", ".testing", ".worker"),
+            *(".sessions", ".testing", ".testing.application", ".testing.http", ".testing.live"),
+            *(".testing.websocket", ".worker"),
         )
     },
     "django.core.asgi": "trio_channels.asgi",
@@ -80,16 +81,21 @@ PACKAGES = {
 
 def renamed(name: str) -> str | None:
     """The name here for a qualified name of Channels, asgiref or asyncio; None if it stays or needs a decision."""
+    name = defined_at(name)
     if name in NAMES:
         return NAMES[name]
     module, _, rest = name.rpartition(".")
-    if module in MODULES and rest:
-        return f"{MODULES[module]}.{rest}"
-    return None
+    if name.split(".")[0] in _CHANNELS:
+        if name in MODULES:  # from channels import layers
+            return MODULES[name]
+        is_known = rest in defined().get(module, ()) and not why_missing(name)
+        return place_of(name) if is_known or name == "channels.__version__" else None
+    return f"{MODULES[module]}.{rest}" if module in MODULES and rest else None
 
 
 def decision(name: str) -> str | None:
     """The way to do here what a qualified name did, if a person must decide; None for every other name."""
+    name = defined_at(name)
     if name in DECISIONS:
         return DECISIONS[name]
     parts = name.split(".")

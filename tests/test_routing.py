@@ -225,7 +225,7 @@ async def test_request_without_a_route_is_404_and_one_log_line(
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize("router", [URLRouter([]), ProtocolTypeRouter({})], ids=repr)
 async def test_missing_route_without_a_client_is_an_error(kind: str, router: Any) -> None:
-    with pytest.raises(NoRouteFound, match="no (route|application) for the"):
+    with pytest.raises(NoRouteFound, match=r"no (route|application) for the"):
         await router({"type": kind, "path": "/missing"}, None, None)
 
 

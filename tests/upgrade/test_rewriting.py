@@ -79,6 +79,7 @@ LEFT = {
     "from channels.consumer import await_many_dispatch": "in a nursery",
     "from channels_redis.core import ChannelLock": "need no locks",
     "from channels_redis.pubsub import registry": "serializer_format",
+    "await task.close_pools()": "remove the call",
     "from channels.db import SyncToAsync": "trio_channels.sync.sync_to_async",
     "from channels_redis.serializers import registry": "serializer_format",
     "import async_timeout": "fail_after",
@@ -96,7 +97,7 @@ LEFT = {
 
 @pytest.mark.parametrize(("line", "way"), LEFT.items())
 def test_construct_is_left_to_a_person(line: str, way: str) -> None:
-    first = "import asyncio" if "asyncio." in line and "import" not in line else "# nothing"
+    first = "import asyncio" if "asyncio." in line and "import" not in line else "# channels"
     source = f"{first}\n\n\nasync def f(tasks, task):\n    {line}\n"
     upgraded = upgrade(source.encode())
     assert upgraded.source.decode() == source

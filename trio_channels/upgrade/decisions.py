@@ -8,7 +8,7 @@ import libcst as cst
 from libcst.metadata import PositionProvider
 
 from . import names
-from .names import NEVER_SWALLOW, NO_CLEAR
+from .names import METHODS, NEVER_SWALLOW, NO_CLEAR
 from .qualified import Names, text
 
 
@@ -44,6 +44,8 @@ class _Finder(cst.CSTVisitor):
         return way is not None
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
+        if (way := METHODS.get(node.attr.value)) is not None:
+            self.found.add(Decision(self._positions[node].start.line, text(node), way))
         # The inner names of a name that was found say nothing more.
         return not self._look_at(node, self._names.of(node))
 

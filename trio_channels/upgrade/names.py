@@ -44,6 +44,9 @@ _CHANNELS = ("channels", "channels_redis")
 NEVER_SWALLOW = "trio.Cancelled must never be swallowed: end the except block with raise"
 NO_CLEAR = "a trio.Event has no clear(): make a new one instead"
 
+#: Methods with names of their own, whatever the object's name is.
+METHODS = {"close_pools": "remove the call: a layer closes at the end of its Trio run, or of async with layer:"}
+
 #: Names without a plain equivalent, and the way to do it here.
 DECISIONS = {
     **{f"asyncio.{name}": way for name, way in TRIO_WAYS.items()},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+import trio
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer, get_channel_layer
 from channels_redis.core import RedisChannelLayer
 
@@ -31,6 +33,14 @@ def test_every_layer_is_an_instance() -> None:
         assert isinstance(layer, BaseChannelLayer)
     assert issubclass(RedisChannelLayer, BaseChannelLayer)
     assert not isinstance(object(), BaseChannelLayer)
+
+
+def test_pools_of_redis_need_no_closing() -> None:
+    async def close() -> None:
+        await RedisChannelLayer().close_pools()
+
+    asyncio.run(close())
+    trio.run(close)
 
 
 def test_layer_for_asyncio_is_refused() -> None:

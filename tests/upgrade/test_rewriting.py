@@ -128,6 +128,11 @@ def test_cancellation_that_is_swallowed_is_named(ending: str) -> None:
     assert [(decision.line, decision.name) for decision in upgraded.decisions] == [(5, "trio.Cancelled")]
 
 
+def test_file_without_other_words_is_looked_at() -> None:
+    for line in (b"from unittest import IsolatedAsyncioTestCase\n", b"import async_timeout\n"):
+        assert len(upgrade(line).decisions) == 1
+
+
 SWALLOWING = (
     "with pytest.raises(asyncio.CancelledError):\n    g()",
     "with contextlib.suppress(KeyError, asyncio.CancelledError):\n    g()",

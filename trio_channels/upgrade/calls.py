@@ -112,7 +112,9 @@ class _Calls(cst.CSTTransformer):
         )
 
     def leave_With(self, original_node: cst.With, updated_node: cst.With) -> cst.With:
-        """``async with asyncio.timeout(5):``: ``with trio.fail_after(5):``."""
+        """``async with asyncio.timeout(5):``: ``with trio.fail_after(5):``; and ``with suppress(TimeoutError):``."""
+        if self._has_limit(original_node.body):
+            updated_node = updated_node.with_changes(items=[self._catching(item) for item in updated_node.items])
         items = original_node.items
         if len(items) != 1 or items[0].asname is not None or not self._is(items[0].item, *_TIMEOUTS):
             return updated_node
@@ -136,11 +138,24 @@ class _Calls(cst.CSTTransformer):
         return isinstance(node, cst.Call) and self._is(node, _WAIT_FOR, *_TIMEOUTS)
 
     def _handler(self, handler: cst.ExceptHandler) -> cst.ExceptHandler:
-        kind = handler.type
+        return handler if handler.type is None else handler.with_changes(type=self._too_slow(handler.type))
+
+    def _catching(self, item: cst.WithItem) -> cst.WithItem:
+        """``pytest.raises(TimeoutError)``, ``suppress(TimeoutError)`` and the like, which need the other class, too."""
+        if not isinstance(call := item.item, cst.Call):
+            return item
+        arguments = [argument.with_changes(value=self._too_slow(argument.value)) for argument in call.args]
+        return item.with_changes(item=call.with_changes(args=arguments))
+
+    def _too_slow(self, kind: cst.BaseExpression) -> cst.BaseExpression:
+        """The class that a time limit of Trio raises, for that of Python; also in a tuple."""
+        if isinstance(kind, cst.Tuple):
+            elements = [element.with_changes(value=self._too_slow(element.value)) for element in kind.elements]
+            return kind.with_changes(elements=elements)
         if isinstance(kind, cst.Name) and kind.value == "TimeoutError":
             self._add("trio")
-            return handler.with_changes(type=dotted("trio.TooSlowError"))
-        return handler
+            return dotted("trio.TooSlowError")
+        return kind
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+
+import pytest
 import trio
 import trio.testing
 
@@ -67,9 +71,20 @@ async def test_tables_have_the_members_of_all_runs() -> None:
         assert await trio.to_thread.run_sync(trio.run, elsewhere) == (2, 2)
 
 
-async def test_changing_a_copy_changes_nothing() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.groups.clear(),
+        lambda layer: layer.groups["room"].clear(),
+        lambda layer: layer.channels.pop("a"),
+        lambda layer: setattr(layer, "groups", {}),
+        lambda layer: setattr(layer, "channels", {}),
+        lambda layer: operator.delitem(layer.groups, "room"),
+        lambda layer: operator.setitem(layer.channels, "a", 1),
+    ],
+)
+async def test_change_that_would_change_nothing_is_an_error(change: Callable[[InMemoryChannelLayer], object]) -> None:
     layer = InMemoryChannelLayer()
     async with layer.subscribe("room"):
-        layer.groups["room"].clear()
-        layer.channels.clear()
-        assert len(layer.groups["room"]) == len(layer.channels) == 1
+        with pytest.raises((AttributeError, TypeError)):
+            change(layer)

@@ -162,6 +162,14 @@ def test_event_that_is_cleared_is_named() -> None:
     assert [(decision.line, decision.name) for decision in upgraded.decisions] == [(4, "event.clear")]
 
 
+@pytest.mark.parametrize("name", ["event_loop", "event_loop_policy"])
+def test_fixture_of_pytest_asyncio_is_named(name: str) -> None:
+    source = f"import asyncio\n\nimport pytest\n\n\n@pytest.fixture\ndef {name}():\n    return None\n"
+    found = upgrade(source.encode()).decisions
+    assert [(decision.name, decision.way[:18]) for decision in found] == [(name, "remove the fixture")]
+    assert not upgrade(source.replace("@pytest.fixture\n", "").encode()).decisions  # a function of that name
+
+
 def test_task_outside_of_a_consumer_is_left() -> None:
     source = b"import asyncio\n\n\nclass A:\n    async def f(self):\n        asyncio.create_task(self.g())\n"
     upgraded = upgrade(source)

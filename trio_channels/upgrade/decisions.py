@@ -8,7 +8,7 @@ import libcst as cst
 from libcst.metadata import PositionProvider
 
 from . import names
-from .names import METHODS, NEVER_SWALLOW, NO_CLEAR
+from .names import METHODS, NEVER_SWALLOW, NO_CLEAR, NO_LOOP
 from .qualified import Names, text
 
 
@@ -69,6 +69,10 @@ class _Finder(cst.CSTVisitor):
             if (name := text(alias.name)) != "asyncio":
                 self._look_at(node, name)
         return False
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        if node.name.value in ("event_loop", "event_loop_policy") and node.decorators:  # as pytest-asyncio asks for
+            self.found.add(Decision(self._positions[node].start.line, node.name.value, NO_LOOP))
 
     def visit_ExceptHandler(self, node: cst.ExceptHandler) -> None:
         if node.type is not None and self._has_cancelled(node.type) and not _raises(node):

@@ -42,6 +42,7 @@ _CHANNELS = ("channels", "channels_redis")
 
 #: The ways for names that have been rewritten and still need a look.
 NEVER_SWALLOW = "trio.Cancelled must never be swallowed: end the except block with raise"
+NO_LOOP = "remove the fixture: pytest-trio starts a Trio run for each test, without a loop"
 NO_CLEAR = "a trio.Event has no clear(): make a new one instead"
 
 #: Methods with names of their own, whatever the object's name is.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any, cast
@@ -136,6 +136,16 @@ class Http1(H11Protocol):
         finally:
             if parts:
                 await self._server_connection.write(b"".join(parts))  # one part alone is not copied
+
+    async def send_parts(self, stream_id: int, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """Send parts of a response's body, and not its end. Cancellation: they may be sent in part."""
+        self._tell_h11()
+        held, self._held_head = [self._held_head] if self._held_head else [], b""
+        several: Any = _Several(parts)
+        h11s = cast(h11.Connection, self.connection)
+        pieces: list[Any] = h11s.send_with_data_passthrough(h11.Data(data=several)) or []
+        at = pieces.index(several)  # between the bytes of a chunk
+        await self._server_connection.write_parts([*held, *pieces[:at], *parts, *pieces[at + 1 :]], renew)
 
     async def flush(self) -> None:
         """Send a head that is still held. Cancellation: may be sent in part."""
@@ -323,6 +333,16 @@ class Http1(H11Protocol):
             headers = self._server_connection.served.headers("h11", int(time()))
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
             self._server_connection.expect_anew()  # the time for the body begins
+
+
+class _Several:
+    """Parts of a body, for h11, which asks only for their length."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._size = sum(map(len, parts))
+
+    def __len__(self) -> int:
+        return self._size
 
 
 def _known(request: h11.Request) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -164,6 +164,14 @@ class HttpStream(HTTPStream):
             self.state = ASGIHTTPState.RESPONSE
         else:
             await super().app_send(message)
+
+    async def send_parts(self, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """As a message with these parts of the body, and more to come; `renew` is called when the client takes some."""
+        begun = self.state is ASGIHTTPState.RESPONSE and not self.closed
+        if begun and not suppress_body(self.scope["method"], int(self.response["status"])):
+            await self._protocol.send_parts(self.stream_id, parts, renew)
+        else:
+            await self.app_send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def _send_error_response(self, status_code: int) -> None:
         count_refusal(self._server_connection, status_code)

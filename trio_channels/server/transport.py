@@ -13,7 +13,7 @@ from typing import cast
 
 import trio
 
-from .._concurrency.system import has_hung_up, read_socket, write_socket
+from .._concurrency.system import has_hung_up, read_socket, write_parts, write_socket
 
 #: The most milliseconds that fit into a socket option: three weeks. A longer timeout is not set.
 _LONGEST = 2**31 - 1
@@ -52,6 +52,15 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         """Write as many bytes as the kernel takes; returns their number. Raises BrokenResourceError."""
         try:
             return write_socket(self._number, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def send_parts_nowait(self, parts: list[bytes]) -> int:
+        """As :meth:`send_nowait`, of several parts one behind the other."""
+        try:
+            return write_parts(self.socket.fileno(), parts)
         except BlockingIOError:
             return 0
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -78,6 +79,25 @@ class Writer:
             await self._write_in_turn(memoryview(data)[sent:] if sent else data)
         except BROKEN as error:
             self._broken(error)
+
+    async def write_parts(self, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """Write parts one behind the other, at once as many as the kernel takes.
+
+        `renew` is called before each wait for the client, which has a time limit. Cancellation: as :meth:`write`.
+        """
+        await self._fair()
+        try:
+            while parts:
+                if self.can_write_now:
+                    parts = _behind(self._transport.send_parts_nowait(parts), parts)
+                if parts:
+                    renew()
+                    await self.write(parts.pop(0))
+        except BROKEN as error:
+            self._broken(error)
+        except BaseException:
+            self.abort()  # a part of them has been written
+            raise
 
     def write_soon(self, data: bytes) -> None:
         """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
@@ -165,3 +185,12 @@ class Writer:
 
     def _deadline(self, size: int) -> float:
         return trio.current_time() + self.limits.write_timeout + size / SLOWEST / 100
+
+
+def _behind(sent: int, parts: list[bytes]) -> list[bytes]:
+    """What is left of some parts behind so many bytes."""
+    for number, part in enumerate(parts):
+        if sent < len(part):
+            return [part[sent:], *parts[number + 1 :]]
+        sent -= len(part)
+    return []

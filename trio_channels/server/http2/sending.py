@@ -203,6 +203,12 @@ class Sender(H2Protocol):
         if waited.cancelled_caught:
             await self._reset(stream_id)
 
+    async def send_parts(self, stream_id: int, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """Buffer parts of a body, each as :meth:`send_body`; `renew` is called before each."""
+        for part in parts:
+            renew()
+            await self.send_body(stream_id, part, False)
+
     async def _reset(self, stream_id: int) -> None:
         """Reset a stream whose client does not read it."""
         self._server_connection.served.count("slow")

@@ -117,6 +117,19 @@ async def test_goodbye_after_the_end_is_not_sent() -> None:
     send.assert_not_called()
 
 
+async def test_pongs_without_end_let_other_tasks_run() -> None:
+    wire = Mock(streams=Streams(), limits=Mock(messages_per_second=0))
+    stream = make(WebSocketStream, wire, AsyncMock())
+    turns = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_bytes, frame(10) * 1_000)
+        while len(nursery.child_tasks):
+            turns += 1
+            await trio.lowlevel.checkpoint()
+    assert turns > 10
+    assert stream._frames is None
+
+
 async def test_goodbye_amid_the_answer_to_a_close_is_not_sent() -> None:
     written: list[bytes] = []
     answered = trio.Event()

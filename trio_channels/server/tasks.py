@@ -62,10 +62,12 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, receive: Receive, 
     if scope["root_path"]:  # type: ignore[typeddict-item]
         complete(scope)  # type: ignore[arg-type]
     try:
-        if isinstance(app, ASGIWrapper):  # which would be another coroutine, of each connection
-            await app.app(scope, receive, send)
-        else:
-            await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        # The wrapper would be another coroutine of each connection.
+        await (
+            app.app(scope, receive, send)
+            if isinstance(app, ASGIWrapper)
+            else app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        )
     except ClientGone:
         pass  # no error of the application's
     except Exception as error:

@@ -7,6 +7,7 @@ project. It leaves out those that install or start something.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -18,8 +19,12 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 SNIPPETS = DOCS / "snippets" / "tutorial"
 PARTS = ("chat", "users", "outages", "processes", "tasks", "topics")
 #: The commands of the pages that are run.
-RUN = ("django-admin", "python manage.py startapp", "python manage.py makemigrations", "mkdir -p", "rm")
-MIGRATE = "python manage.py migrate"
+RUN = (
+    "django-admin ",
+    *(f"python manage.py {name}" for name in ("startapp", "makemigrations", "migrate")),
+    "mkdir -p ",
+    "rm ",
+)
 
 
 def steps(part: str) -> Iterator[tuple[str, str]]:
@@ -36,17 +41,18 @@ def run(line: str, folder: Path) -> None:
     """Run a command of a page, with this Python."""
     program, *arguments = shlex.split(line)
     ours = {"python": [sys.executable], "django-admin": [sys.executable, "-m", "django"]}
-    subprocess.run([*ours.get(program, [program]), *arguments], cwd=folder, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    subprocess.run([*ours.get(program, [program]), *arguments], cwd=folder, env=environment, check=True)
 
 
-def follow(part: str, folder: Path, *, migrate: bool = False) -> None:
+def follow(part: str, folder: Path) -> None:
     """Do everything that a page says, in the folder with the project of the part before."""
     for kind, text in steps(part):
         if kind == "file":
             target = folder / text
             target.parent.mkdir(exist_ok=True)
             target.write_bytes((SNIPPETS / f"{PARTS.index(part) + 1}_{part}" / text).read_bytes())
-        elif text.startswith((*RUN, MIGRATE) if migrate else RUN):
+        elif text.startswith(RUN):
             run(text, folder)
 
 
@@ -54,7 +60,9 @@ def main(arguments: list[str]) -> int:
     """Make the project; returns the exit code."""
     numbers = [str(number + 1) for number in range(len(PARTS))]
     if len(arguments) != 2 or arguments[0] not in numbers:
-        print(f"expected a part, 1 to {len(PARTS)}, and a new folder: python tools/tutorial.py 3 mychat", file=sys.stderr)
+        print(
+            f"expected a part, 1 to {len(PARTS)}, and a new folder: python tools/tutorial.py 3 mychat", file=sys.stderr
+        )
         return 2
     folder = Path(arguments[1])
     if folder.exists():
@@ -62,7 +70,7 @@ def main(arguments: list[str]) -> int:
         return 2
     folder.mkdir(parents=True)
     for part in PARTS[: int(arguments[0])]:
-        follow(part, folder, migrate=True)
+        follow(part, folder)
     return 0
 
 

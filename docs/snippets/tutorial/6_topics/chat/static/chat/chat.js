@@ -33,7 +33,7 @@ class Room {
     showRooms();
     // Not at the first visit, and not when the channel layer's history is gone, or too short for the outage.
     if (!recovered) await this.load();
-    if (again) state.textContent = `connected again, ${recovered ? "nothing missed" : "read again"}`;
+    if (again) state.textContent = `connected again, ${recovered ? "nothing missed" : "read from the database"}`;
   }
 
   async load() {
@@ -86,10 +86,11 @@ function line(author, text, when) {
 function showRooms() {
   const everybody = presence.list();
   for (const room of rooms) {
-    const here = everybody.filter(({ metas }) => metas.some((meta) => meta.room === room.name)).map(({ key }) => key);
-    room.link.querySelector("small").textContent = here.length || "";
+    const here = everybody.filter(({ metas }) => metas.some((meta) => meta.room === room.name));
+    const names = here.map(({ key }) => key).join(", ");
+    room.link.querySelector("small").textContent = names;
     room.link.querySelector("b").textContent = room.unread || "";
-    if (room === current) people.textContent = `Here: ${here.join(", ")}`;
+    if (room === current) people.textContent = `Here: ${names}`;
   }
   form.hidden = current.mayWrite !== true;
   readers.hidden = current.mayWrite !== false;

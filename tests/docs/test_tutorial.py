@@ -21,7 +21,9 @@ import tutorial
 sys.path.pop(0)
 
 #: A file that a page shows, with the lines that it marks, if it does.
-SHOWN = re.compile(r"\{literalinclude\} /snippets/tutorial/(\d_\w+)/(\S+)\n(?::language: .*\n)?(?::emphasize-lines: (.*))?")
+SHOWN = re.compile(
+    r"\{literalinclude\} /snippets/tutorial/(\d_\w+)/(\S+)\n(?::language: .*\n)?(?::emphasize-lines: (.*))?"
+)
 SERVE = ("-m", "trio_channels", "serve", "mysite.asgi:application", "--bind", "127.0.0.1:0")
 #: A variable of this test run that a project would read.
 NO_SETTINGS = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}

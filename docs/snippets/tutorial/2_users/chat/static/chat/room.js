@@ -4,13 +4,18 @@ const [state, list, form, error] = ["state", "messages", "say", "error"].map((id
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 const socket = new WebSocket(`${scheme}//${location.host}/ws/chat/${room}/`);
 
-socket.onopen = () => (state.textContent = "connected");
-socket.onclose = (event) => (state.textContent = `closed (${event.code}); reload to connect again`);
+socket.onopen = () => showState("connected", true);
+socket.onclose = (event) => showState(`closed (${event.code}); reload to connect again`, false);
 socket.onmessage = (event) => {
   const content = JSON.parse(event.data);
   if (content.error) error.textContent = content.error;
   else content.messages.forEach(show);
 };
+
+function showState(text, isOpen) {
+  state.textContent = text;
+  if (form) form.elements.send.disabled = !isOpen;
+}
 
 function show({ id, author, text, when }) {
   if (document.getElementById(`message-${id}`)) return; // it came twice

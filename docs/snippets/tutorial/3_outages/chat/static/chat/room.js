@@ -8,9 +8,9 @@ function connect() {
   const address = new URL(`/ws/chat/${room}/`, location.href.replace(/^http/, "ws"));
   if (position !== null) address.searchParams.set("since", position);
   socket = new WebSocket(address);
-  socket.onopen = () => (state.textContent = "connected");
+  socket.onopen = () => showState("connected", true);
   socket.onclose = () => {
-    state.textContent = "connecting again";
+    showState("connecting again", false);
     setTimeout(connect, 1000 + Math.random() * 2000);
   };
   socket.onmessage = (event) => {
@@ -19,6 +19,11 @@ function connect() {
     content.messages?.forEach(show);
     position = content.position ?? position;
   };
+}
+
+function showState(text, isOpen) {
+  state.textContent = text;
+  if (form) form.elements.send.disabled = !isOpen;
 }
 
 function show({ id, author, text, when }) {
@@ -35,7 +40,6 @@ function show({ id, author, text, when }) {
 
 form?.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (socket.readyState !== WebSocket.OPEN) return; // the text stays where it is
   error.textContent = "";
   socket.send(JSON.stringify({ text: form.elements.text.value }));
   form.reset();

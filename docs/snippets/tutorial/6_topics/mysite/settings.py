@@ -50,7 +50,6 @@ if redis := os.environ.get("REDIS_URL"):
         "default": {
             "BACKEND": "trio_channels.layers.redis.RedisStreamsChannelLayer",
             "CONFIG": {"hosts": [redis], "history": HISTORY},
-            "TEST_CONFIG": {"hosts": [redis], "history": HISTORY, "prefix": "test"},
         }
     }
 else:  # for one process
@@ -58,7 +57,6 @@ else:  # for one process
         "default": {
             "BACKEND": "trio_channels.layers.InMemoryChannelLayer",
             "CONFIG": {"history": HISTORY},
-            "TEST_CONFIG": {"history": HISTORY},
         }
     }
 # A logout closes the user's WebSockets, too.

@@ -52,7 +52,7 @@ def as_written(lines: set[int]) -> str:
 
 def test_parts_are_the_pages_and_the_folders() -> None:
     index = page_of("index")
-    assert [part for _, part in re.findall(r"^\| (\d)\. \{doc\}`(\w+)`", index, re.MULTILINE)] == list(tutorial.PARTS)
+    assert re.findall(r"^\| \{doc\}`(\w+)`", index, re.MULTILINE) == list(tutorial.PARTS)
     folders = sorted(path.name for path in tutorial.SNIPPETS.iterdir() if path.is_dir())
     assert folders == [folder_of(part).name for part in tutorial.PARTS]
 

@@ -1,8 +1,8 @@
 """The work of one request and of one WebSocket, counted: a regression is seen on any machine.
 
 Counted are calls of Python functions of this package, resumed coroutines among them, those of h11, steps of tasks, and
-reads and writes of the socket. The bounds are the figures of Python 3.11, rounded up. Later versions make fewer calls, because
-they inline comprehensions. Django 6.1 calls the middleware and the handler in more steps.
+reads and writes of the socket. The bounds are the figures of Python 3.11, rounded up. Later versions make fewer calls,
+because they inline comprehensions. Django 6.1 calls the middleware and the handler in more steps.
 """
 
 from __future__ import annotations

@@ -128,3 +128,13 @@ def plain_request(data: bytes, longest: int) -> tuple[Exchange, RequestHead, byt
         return None
     head = RequestHead(method.decode("ascii"), target, headers, "1.1", upgrades=False, has_body=length is not None)
     return Exchange(found.group(), head.method, length or 0), head, rest
+
+
+class Several:
+    """Parts of a body, for h11, which asks only for their length."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._size = sum(map(len, parts))
+
+    def __len__(self) -> int:
+        return self._size

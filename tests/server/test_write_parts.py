@@ -123,6 +123,6 @@ async def test_connection_is_reset_if_the_parts_are_cancelled() -> None:
 async def test_connection_is_reset_between_two_parts() -> None:
     application = Streams(LENGTH)
     application.cancelled_at = 2  # the first is before anything is written
-    async with serving_ours(application) as server, await server.connect() as stream:
+    async with serving_ours(application, keep_alive_timeout=600) as server, await server.connect() as stream:
         await stream.send_all(REQUEST % b"GET")
         assert 0 < len(await read_all(stream)) < len(BODY)

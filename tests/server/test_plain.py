@@ -407,6 +407,15 @@ async def test_plain_body_that_comes_at_once_is_one_event() -> None:
     assert application.events == [{"type": "http.request", "body": b"abcdef", "more_body": False}]
 
 
+async def test_plain_body_in_parts_passes_h11_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Exchange, "tell")
+    async with serving_ours(Collects(6)) as server, await server.connect() as stream:
+        for part in (POST, b"abc", b"d", b"ef"):
+            await stream.send_all(part)
+            await trio.testing.wait_all_tasks_blocked()
+        await read_until(stream, b"\r\n\r\nabcdef")
+
+
 @pytest.mark.parametrize("rest", [b"", b"def", b"def" + GET, b"de"])
 async def test_answer_before_the_end_of_a_body(way: str, rest: bytes) -> None:
     async with serving_ours(Collects(3)) as server, await server.connect() as stream:

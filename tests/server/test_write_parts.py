@@ -30,7 +30,7 @@ class Streams(Application):
         super().__init__()
         self.start = {"type": "http.response.start", "status": status, "headers": list(headers)}
         self.together, self.parts = together, parts
-        self.waits = 0
+        self.waits = self.cancelled_at = 0
         self.left = trio.Event()
         self.cancel = trio.CancelScope()
 
@@ -50,6 +50,8 @@ class Streams(Application):
 
     def waited(self) -> None:
         self.waits += 1
+        if self.waits == self.cancelled_at:
+            self.cancel.cancel()
 
 
 def content(answer: bytes) -> bytes:
@@ -116,3 +118,11 @@ async def test_connection_is_reset_if_the_parts_are_cancelled() -> None:
         await trio.testing.wait_all_tasks_blocked()
         application.cancel.cancel()
         assert len(await read_all(stream)) < len(BODY)
+
+
+async def test_connection_is_reset_between_two_parts() -> None:
+    application = Streams(LENGTH)
+    application.cancelled_at = 2  # the first is before anything is written
+    async with serving_ours(application, keep_alive_timeout=600) as server, await server.connect() as stream:
+        await stream.send_all(REQUEST % b"GET")
+        assert 0 < len(await read_all(stream)) < len(BODY)

@@ -19,7 +19,7 @@ from hypercorn.typing import H11SendableEvent
 from .._asgi.protocol import NO_BODY
 from .handshake import switching_protocols
 from .limits import Waiting
-from .plain import Exchange, plain_request
+from .plain import Exchange, Several, plain_request
 from .refusals import refused
 from .request_head import RequestHead, check, empty_lines
 from .streams import HttpStream, body_is_known, for_protocol
@@ -141,7 +141,7 @@ class Http1(H11Protocol):
         """Send parts of a response's body, and not its end. Cancellation: they may be sent in part."""
         self._tell_h11()
         held, self._held_head = [self._held_head] if self._held_head else [], b""
-        several: Any = _Several(parts)
+        several: Any = Several(parts)
         h11s = cast(h11.Connection, self.connection)
         pieces: list[Any] = h11s.send_with_data_passthrough(h11.Data(data=several)) or []
         at = pieces.index(several)  # between the bytes of a chunk
@@ -333,16 +333,6 @@ class Http1(H11Protocol):
             headers = self._server_connection.served.headers("h11", int(time()))
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=headers))
             self._server_connection.expect_anew()  # the time for the body begins
-
-
-class _Several:
-    """Parts of a body, for h11, which asks only for their length."""
-
-    def __init__(self, parts: list[bytes]) -> None:
-        self._size = sum(map(len, parts))
-
-    def __len__(self) -> int:
-        return self._size
 
 
 def _known(request: h11.Request) -> dict[str, Any]:

@@ -150,3 +150,13 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 #: Most lines come again and again. An open WebSocket keeps its headers, and takes 500 bytes less if they are shared.
 _known_field = lru_cache(_LINES)(_field)
+
+
+class Several:
+    """Parts of a body, for h11, which asks only for their length."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._size = sum(map(len, parts))
+
+    def __len__(self) -> int:
+        return self._size

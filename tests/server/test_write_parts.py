@@ -126,3 +126,20 @@ async def test_connection_is_reset_between_two_parts() -> None:
     async with serving_ours(application, keep_alive_timeout=600) as server, await server.connect() as stream:
         await stream.send_all(REQUEST % b"GET")
         assert 0 < len(await read_all(stream)) < len(BODY)
+
+
+@pytest.mark.parametrize(("error", "arrives"), [(BlockingIOError, True), (ConnectionResetError, False)])
+async def test_kernel_that_takes_no_parts(error: type[OSError], arrives: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_none(_number: int, _parts: list[bytes]) -> int:
+        raise error
+
+    monkeypatch.setattr("trio_channels.server.transport.write_parts", take_none)
+    application = Streams(parts=PARTS[:3], together=1)
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(REQUEST % b"GET")
+        if arrives:
+            await read_until(stream, b"\r\n0\r\n\r\n")
+        else:
+            assert content(await read_all(stream)) == b""
+            with trio.fail_after(30):
+                await application.left.wait()

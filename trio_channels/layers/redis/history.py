@@ -25,7 +25,7 @@ from .delivery import Delivery
 from .keys import ShardKeys
 from .pipeline import Pipeline
 from .positions import POSITION, format_position, place_of
-from .scripts import GROUP_KEEP, GROUP_KEEP_ONCE, HISTORY_EPOCH, HISTORY_READ
+from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_READ
 
 #: A process renews the time limit of a history so many times while it keeps a message. Each renewal makes it live for
 #: one and a half times as long: so it outlives its last message.
@@ -33,8 +33,9 @@ RENEWALS = 4
 #: Most groups whose last renewal is remembered.
 REMEMBERED_GROUPS = 10_000
 
-#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, and the history's rule.
-Part = tuple[int, str, bytes, HistoryRule]
+#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, the history's rule, and its
+#: identity if it may be sent again.
+Part = tuple[int, str, bytes, HistoryRule, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +67,29 @@ class GroupKeeps:
         self._inbox_capacity = inbox_capacity
         self._renew_at: dict[str, float] = {}
 
-    def part(self, group: str, blob: bytes, rule: HistoryRule) -> Part:
+    def part(self, group: str, blob: bytes, rule: HistoryRule, identity: bytes = b"") -> Part:
         """A message and its number. Give it to the pipeline at once; see :meth:`ShardKeys.stamp`."""
-        return self._keys.next_number(), group, blob, rule
+        return self._keys.next_number(), group, blob, rule, identity
 
     def __call__(self, messages: list[Part]) -> tuple[Argument, ...]:
         """The command that sends and keeps the messages, in order."""
-        keys, arguments = self._command(messages)
-        return GROUP_KEEP(*keys, args=arguments)
-
-    def once(self, message: Part, identity: bytes) -> tuple[Argument, ...]:
-        """The command that sends and keeps a message unless one of this identity was sent."""
-        keys, arguments = self._command([message])
-        return GROUP_KEEP_ONCE(*keys, self._keys.noted(identity), args=arguments)
-
-    def _command(self, messages: list[Part]) -> tuple[list[str], tuple[Argument, ...]]:
         keys = self._keys
+        named = [keys.done, keys.epoch]
         places: dict[str, int] = {}
-        named: list[str] = []
-        rows: list[Argument] = []
-        for number, group, blob, rule in messages:
-            if group not in places:
-                places[group] = len(named) + 3
+        rows: list[Argument] = [
+            *(keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch)
+        ]
+        for number, group, blob, rule, identity in messages:
+            place = places.get(group)
+            if place is None:
+                place = places[group] = len(named) + 1
                 named += keys.group(group), keys.history(group)
-            rows += (number, places[group], blob, rule.messages + 1, self._kept_ms(group, rule))
-        head = (keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch)
-        return [keys.done, keys.epoch, *named], (*head, *rows)
+            note = 0
+            if identity:
+                named.append(keys.noted(identity))
+                note = len(named)
+            rows += number, place, blob, rule.messages + 1, self._kept_ms(group, rule), note
+        return GROUP_KEEP(*named, args=tuple(rows))
 
     def _kept_ms(self, group: str, rule: HistoryRule) -> int:
         now, kept = trio.current_time(), kept_ms(rule)
@@ -132,11 +130,8 @@ class ShardHistory:
         Args:
             identity: that of a message that may be sent again; see ``group_send_once``.
         """
-        part = self.keeps.part(group, blob, rule)
-        if identity:
-            answer = await self._pipeline.call(*self.keeps.once(part, identity))
-        else:
-            answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
+        part = self.keeps.part(group, blob, rule, identity)
+        answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
         if not answer:
             return None
         epoch, entry_id = answer.split(b" ")
@@ -157,6 +152,7 @@ class ShardHistory:
                     0 if nothing else limit + 2,
                     kept_ms(rule),
                     secrets.token_hex(12),
+                    rule.messages + 1,
                 ),
             )
         )

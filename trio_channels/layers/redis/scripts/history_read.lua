@@ -6,13 +6,14 @@
 -- ARGV[3]: how many entries
 -- ARGV[4]: ms for which the history keeps messages
 -- ARGV[5]: token of the first entry of a new history
+-- ARGV[6]: the number of entries that the history keeps
 -- Returns: {epoch; ms of the latest time that is too old; newest entry; entries}
 
 -- include: expire_history.lua
 -- include: epoch_of_shard.lua
 local epoch = string.match(epoch_of_shard(ARGV[1]), '^%S+')
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('XADD', KEYS[1], '*', 't', ARGV[5], 'a', '', 'e', epoch) end
-local oldest = expire(KEYS[1], tonumber(ARGV[4]))
+local oldest = expire(KEYS[1], tonumber(ARGV[4]), ARGV[6])
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local entries = {}
 if ARGV[3] ~= '0' and ARGV[2] ~= '' then

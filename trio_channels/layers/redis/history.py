@@ -33,8 +33,8 @@ RENEWALS = 4
 #: Most groups whose last renewal is remembered.
 REMEMBERED_GROUPS = 10_000
 
-#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, the history's rule, and its
-#: identity if it may be sent again.
+#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, the rule of the history,
+#: and the identity of one that may be sent again.
 Part = tuple[int, str, bytes, HistoryRule, bytes]
 
 

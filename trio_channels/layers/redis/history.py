@@ -25,7 +25,7 @@ from .delivery import Delivery
 from .keys import ShardKeys
 from .pipeline import Pipeline
 from .positions import POSITION, format_position, place_of
-from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_READ
+from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_RENEW
 
 #: A process renews the time limit of a history so many times while it keeps a message. Each renewal makes it live for
 #: one and a half times as long: so it outlives its last message.
@@ -36,6 +36,8 @@ REMEMBERED_GROUPS = 10_000
 #: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, the rule of the history,
 #: and the identity of one that may be sent again.
 Part = tuple[int, str, bytes, HistoryRule, bytes]
+#: An entry in Redis: its id, and its fields and their values.
+_Entry = tuple[bytes, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +143,8 @@ class ShardHistory:
         """The first messages behind a position; without one the newest ones. At most `limit`."""
         given = POSITION.fullmatch(str(since)) if may_be_position(since) else None
         nothing = limit == 0 or (since is not None and given is None)
-        # One more for the position itself, and one to see whether more than the history promises are behind it.
-        epoch, oldest, newest, entries = await self._pipeline.call(
-            *HISTORY_READ(
-                self._keys.history(group),
-                self._keys.epoch,
-                args=(
-                    self.keeps.epoch,
-                    given[2] if given is not None else "",
-                    0 if nothing else limit + 2,
-                    kept_ms(rule),
-                    secrets.token_hex(12),
-                    rule.messages + 1,
-                ),
-            )
+        epoch, oldest, newest, entries = await self._entries(
+            group, rule, None if given is None else given[2], 0 if nothing else limit
         )
         position = format_position(epoch, newest[0], newest[1][1], group)
         recovered = False
@@ -162,10 +152,10 @@ class ShardHistory:
             recovered = bool(entries) and format_position(epoch, entries[0][0], entries[0][1][1], group) == since
             entries = entries[1:] if recovered else []
             recovered = recovered and (not entries or _milliseconds(entries[0][0]) > int(oldest))
-            recovered = recovered and (limit < rule.messages or len(entries) <= rule.messages)
             entries = entries[:limit]
         else:
-            entries = [entry for entry in reversed(entries) if entry[1][2] == b"b"][-limit:]
+            fresh = [entry for entry in reversed(entries) if _milliseconds(entry[0]) > int(oldest)]
+            entries = [entry for entry in fresh if entry[1][2] == b"b"][-limit:]
         messages = [self._message(group, epoch, *entry) for entry in entries]
         complete = [kept for kept in messages if kept is not None]
         recovered = recovered and len(complete) == len(messages)
@@ -177,6 +167,23 @@ class ShardHistory:
             newest=place_of(epoch, newest[0]),
             position=complete[-1].position if complete else position,
         )
+
+    async def _entries(
+        self, group: str, rule: HistoryRule, entry_id: str | None, limit: int
+    ) -> tuple[bytes, bytes, _Entry, list[_Entry]]:
+        """The answer of HISTORY_RENEW, and the entry of that id and those behind it; without an id the newest first."""
+        key = self._keys.history(group)
+        renew = HISTORY_RENEW(
+            key,
+            self._keys.epoch,
+            args=(self.keeps.epoch, kept_ms(rule), rule.messages + 1, secrets.token_hex(12)),
+        )
+        if not limit:
+            return *await self._pipeline.call(*renew), []
+        bounds = ("XREVRANGE", key, "+", "-") if entry_id is None else ("XRANGE", key, entry_id, "+")
+        # One more, for the position itself.
+        found, entries = await self._pipeline.call_both(renew, (*bounds, "COUNT", limit + 1))
+        return *found, entries
 
     def _message(self, group: str, epoch: bytes, entry_id: bytes, fields: list[bytes]) -> KeptMessage | None:
         try:

@@ -106,6 +106,6 @@ async def test_renewed_history_has_no_more_than_it_keeps(own_redis: OwnRedis) ->
     async with layer:
         await fill(layer, 1, 3 * KEPT)
         assert len(await entries(server.url, layer)) == 3 * KEPT
-        layer._session().shard_for("room").history.keeps._renew_at.clear()
+        layer._session().shard_for("room").history.keeps._known.clear()
         await fill(layer, 1, 1)
         assert len(await entries(server.url, layer)) == KEPT + 1

@@ -11,6 +11,7 @@ The rules:
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -24,13 +25,13 @@ from .connection import Argument, RedisConnection, ReplyError, refused
 from .delivery import Delivery
 from .keys import ShardKeys
 from .pipeline import Pipeline
-from .positions import POSITION, format_position, place_of
+from .positions import POSITION, format_position, place_of, position_at
 from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_RENEW
 
 #: A process renews the time limit of a history so many times while it keeps a message. Each renewal makes it live for
 #: one and a half times as long: so it outlives its last message.
 RENEWALS = 4
-#: Most groups whose last renewal is remembered.
+#: Most groups whose keys and last renewal are remembered.
 REMEMBERED_GROUPS = 10_000
 
 #: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, the rule of the history,
@@ -60,6 +61,18 @@ class Reading:
     position: str
 
 
+class _KnownGroup:
+    """A group's part of every command: its keys, how many entries are kept, and for how many milliseconds."""
+
+    __slots__ = ("entries", "kept_ms", "keys", "renew_at")
+
+    def __init__(self, keys: ShardKeys, group: str, rule: HistoryRule) -> None:
+        self.keys = keys.group(group), keys.history(group)
+        self.entries = rule.messages + 1
+        self.kept_ms = kept_ms(rule)
+        self.renew_at = -math.inf
+
+
 class GroupKeeps:
     """Combines messages to groups with history that wait together into one command; as :class:`GroupSends`."""
 
@@ -67,7 +80,7 @@ class GroupKeeps:
         self.epoch = new_epoch()  # and the replication id of its server, as in Redis
         self._keys = keys
         self._inbox_capacity = inbox_capacity
-        self._renew_at: dict[str, float] = {}
+        self._known: dict[str, _KnownGroup] = {}
 
     def part(self, group: str, blob: bytes, rule: HistoryRule, identity: bytes = b"") -> Part:
         """A message and its number. Give it to the pipeline at once; see :meth:`ShardKeys.stamp`."""
@@ -75,32 +88,32 @@ class GroupKeeps:
 
     def __call__(self, messages: list[Part]) -> tuple[Argument, ...]:
         """The command that sends and keeps the messages, in order."""
-        keys = self._keys
+        keys, now = self._keys, trio.current_time()
         named = [keys.done, keys.epoch]
         places: dict[str, int] = {}
-        rows: list[Argument] = [
-            *(keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch)
-        ]
+        head = keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch
+        rows: list[Argument] = [*head]
         for number, group, blob, rule, identity in messages:
+            known = self._known.get(group) or self._learn(group, rule)
             place = places.get(group)
             if place is None:
                 place = places[group] = len(named) + 1
-                named += keys.group(group), keys.history(group)
+                named += known.keys
+            kept = -known.kept_ms
+            if known.renew_at <= now:
+                known.renew_at, kept = now + rule.seconds / RENEWALS, known.kept_ms
             note = 0
             if identity:
                 named.append(keys.noted(identity))
                 note = len(named)
-            rows += number, place, blob, rule.messages + 1, self._kept_ms(group, rule), note
+            rows += number, place, blob, known.entries, kept, note
         return GROUP_KEEP(*named, args=tuple(rows))
 
-    def _kept_ms(self, group: str, rule: HistoryRule) -> int:
-        now, kept = trio.current_time(), kept_ms(rule)
-        if self._renew_at.get(group, now) > now:
-            return -kept
-        if len(self._renew_at) >= REMEMBERED_GROUPS:
-            self._renew_at.clear()
-        self._renew_at[group] = now + rule.seconds / RENEWALS
-        return kept
+    def _learn(self, group: str, rule: HistoryRule) -> _KnownGroup:
+        if len(self._known) >= REMEMBERED_GROUPS:
+            self._known.clear()
+        known = self._known[group] = _KnownGroup(self._keys, group, rule)
+        return known
 
 
 class ShardHistory:
@@ -136,8 +149,7 @@ class ShardHistory:
         answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
         if not answer:
             return None
-        epoch, entry_id = answer.split(b" ")
-        return format_position(epoch, entry_id, f"{self._keys.process}-{part[0]}".encode(), group)
+        return position_at(answer.decode(), f"{self._keys.process}-{part[0]}".encode(), group)
 
     async def read(self, group: str, rule: HistoryRule, since: object, limit: int) -> Reading:
         """The first messages behind a position; without one the newest ones. At most `limit`."""

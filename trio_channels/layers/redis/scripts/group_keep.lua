@@ -16,8 +16,8 @@
 -- ARGV[7...]: for each message its number (rising), the index of its group in KEYS, its blob, the number of entries that
 --   its history keeps, the ms for which it keeps them, negative if the history need not be renewed, and the index of its
 --   note in KEYS, 0 if it has none
--- Returns: for each message its epoch and its id in the history, or '' if it came before and was deleted since, or the
---   error that refused it. An error does not affect the other messages.
+-- Returns: for each message its epoch and its id in the history, with a hyphen between them, or '' if it came before and
+--   was deleted since, or the error that refused it. An error does not affect the other messages.
 
 local first, width = 7, 6
 -- include: fan_out.lua
@@ -27,7 +27,7 @@ local shard_epoch = ARGV[6]
 local epoch = string.match(shard_epoch, '^%S+')
 local function find(history, token)
     for _, entry in ipairs(redis.pcall('XREVRANGE', history, '+', '-')) do
-        if entry[2][2] == token then return entry[2][6] .. ' ' .. entry[1] end
+        if entry[2][2] == token then return entry[2][6] .. '-' .. entry[1] end
     end
 end
 local function keep(history, token, blob, entries, kept)
@@ -41,25 +41,25 @@ local function keep(history, token, blob, entries, kept)
         kept = math.abs(kept)
     end
     if kept > 0 then expire(history, kept, entries) end
-    return epoch .. ' ' .. id
-end
-local function send(number, group, blob, entries, kept)
-    local history, token, answer, problem = KEYS[tonumber(group) + 1], sender .. '-' .. number, nil, nil
-    if tonumber(number) <= highest then answer = find(history, token) end
-    if is_new(number) then
-        if not answer then
-            answer, problem = keep(history, token, blob, entries, tonumber(kept))
-        end
-        if answer then fan_out(group, token, blob, 'h', answer) end
-    end
-    return problem or answer or ''
+    return epoch .. '-' .. id
 end
 local answers = {}
 for at = first, #ARGV, width do
-    local group, note = ARGV[at + 1], KEYS[tonumber(ARGV[at + 5])]
+    local number, group, note = ARGV[at], ARGV[at + 1], KEYS[tonumber(ARGV[at + 5])]
     local answer = note and redis.pcall('GET', note)
     if not answer then
-        answer = members[group].err and members[group] or send(unpack(ARGV, at, at + 4))
+        if members[group].err then
+            answer = members[group]
+        else
+            local history, token, problem = KEYS[tonumber(group) + 1], sender .. '-' .. number, nil
+            if tonumber(number) <= highest then answer = find(history, token) end
+            if is_new(number) then
+                local blob = ARGV[at + 2]
+                if not answer then answer, problem = keep(history, token, blob, ARGV[at + 3], tonumber(ARGV[at + 4])) end
+                if answer then fan_out(group, token, blob, 'h', answer) end
+            end
+            answer = problem or answer or ''
+        end
         if note and type(answer) == 'string' and answer ~= '' then
             redis.call('SET', note, answer, 'PX', math.abs(ARGV[at + 4]))
         end

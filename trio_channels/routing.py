@@ -12,7 +12,7 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, set_script_prefix
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from ._asgi.foreign import NOT_TRIO, refuse_foreign
+from ._asgi.foreign import NOT_TRIO, refuse_foreign, refuse_other_callables
 from ._asgi.foreign_calls import explain
 from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
@@ -32,7 +32,7 @@ def get_default_application() -> ASGIApplication:
     """The application that the setting ``ASGI_APPLICATION`` names.
 
     Raises:
-        ConfigurationError: there is no such setting, nothing at its path, or the application needs asyncio.
+        ConfigurationError: there is no such setting, nothing at its path, or something that is no application on Trio.
         Exception: an error inside the module.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
@@ -51,7 +51,7 @@ def get_default_application() -> ASGIApplication:
             f"ASGI_APPLICATION {path!r} cannot be imported: the module {module_name!r} has no {attribute!r}"
         )
     application: ASGIApplication = getattr(module, attribute)
-    refuse_foreign(application)
+    _refuse(application)
     return application
 
 
@@ -72,7 +72,8 @@ class ProtocolTypeRouter:
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication | Run]) -> None:
         harden_hypercorn()
-        _refuse(*application_mapping.values())
+        refuse_foreign(*application_mapping.values())
+        _refuse(*(it for kind, it in application_mapping.items() if kind != "lifespan"))  # it may take no arguments
         given: Mapping[str, Any] = {"lifespan": layers_only, **application_mapping}
         self.application_mapping: dict[str, ASGIApplication] = {**given, "lifespan": as_application(given["lifespan"])}
 
@@ -218,10 +219,7 @@ def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) 
 
 def _refuse(*applications: object) -> None:
     refuse_foreign(*applications)
-    for application in applications:
-        if isinstance(application, type) and hasattr(application, "as_asgi"):
-            name = application.__name__
-            raise ConfigurationError(f"expected an ASGI application; got the class {name}. Route to {name}.as_asgi()")
+    refuse_other_callables(*applications)
 
 
 def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:

@@ -25,7 +25,9 @@ def fresh_channel_layers() -> Iterator[ChannelLayer]:
     """
     configs = channel_layers.configs or {DEFAULT_CHANNEL_LAYER: {}}
     fresh = {
-        alias: channel_layers.make_test_backend(alias) if "TEST_CONFIG" in entry else InMemoryChannelLayer(**history_of(entry))
+        alias: channel_layers.make_test_backend(alias)
+        if "TEST_CONFIG" in entry
+        else InMemoryChannelLayer(**history_of(entry))
         for alias, entry in configs.items()
     }
     before = channel_layers.backends

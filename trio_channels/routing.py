@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
+from itertools import islice
 from typing import Any, NamedTuple
 
 import trio
@@ -98,6 +100,10 @@ class ProtocolTypeRouter:
             raise
 
 
+#: The routes that a log line names at most.
+_SHOWN_ROUTES = 8
+
+
 class _Route(NamedTuple):
     """One line of a router's table; `inner` holds the routes of an ``include()``."""
 
@@ -141,6 +147,11 @@ class URLRouter:
         self.routes = list(routes)
         self._table = tuple(_compiled(self.routes))
 
+    @cached_property
+    def _known(self) -> str:
+        known = [repr(pattern) for pattern in islice(_patterns(self._table), _SHOWN_ROUTES + 1)]
+        return ", ".join([*known[:_SHOWN_ROUTES], *(["..."] if len(known) > _SHOWN_ROUTES else [])]) or "none"
+
     def __repr__(self) -> str:
         return f"<URLRouter {[str(route.pattern) for route in self._table]}>"
 
@@ -167,7 +178,7 @@ class URLRouter:
                 continue
         if nested:
             raise _NoInnerRoute(f"no route for {path!r}")
-        await _no_route(f"no route for the path {scope.get('path')!r}", scope, receive, send)
+        await _no_route(f"no route for the path {scope.get('path')!r} among {self._known}", scope, receive, send)
         return None
 
 
@@ -231,19 +242,28 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
             yield _Route(pattern, None, route.default_kwargs, tuple(_compiled(route.url_patterns)))
         else:
             _refuse(route.callback)
-            if _leads_to_router(route.callback):
+            if _router_behind(route.callback) is not None:
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
             yield _Route(pattern, route.callback, route.default_args, ())
 
 
-def _leads_to_router(application: Any) -> bool:
+def _router_behind(application: Any) -> Any:
+    """The router to which an application leads, itself or through middleware; None if there is none."""
     seen: list[Any] = []
     while application is not None and application not in seen:
         if getattr(application, "_path_routing", False) is True:
-            return True
+            return application
         seen.append(application)
         application = getattr(application, "inner", None) or getattr(application, "application", None)
-    return False
+    return None
+
+
+def _patterns(table: Iterable[_Route], outer: str = "") -> Iterator[str]:
+    """The patterns of a table and of the routers behind it, from the beginning of the path."""
+    for route in table:
+        pattern = f"{outer}{route.pattern}"
+        inner = route.inner or getattr(_router_behind(route.application), "_table", ())
+        yield from _patterns(inner, pattern) if inner else (pattern,)
 
 
 def _matches(

@@ -195,6 +195,27 @@ async def test_error_of_a_websocket_has_the_note(application: Any) -> None:
     assert any("does not work in a Trio task" in note for note in leaf.__notes__)
 
 
+class HasNoLayer(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("room", "channel")
+
+
+async def test_missing_channel_layer_has_a_note(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    client = WebsocketCommunicator(HasNoLayer.as_asgi(), "/")
+    with pytest.raises(AttributeError) as failed:
+        await client.connect()
+    assert [note for note in failed.value.__notes__ if "put CHANNEL_LAYERS = {'default'" in note]
+
+
+@pytest.mark.parametrize("of", [None, object()])
+def test_another_missing_attribute_has_none(of: Any) -> None:
+    with pytest.raises(AttributeError) as failed:
+        of.group if of is None else of.group_add  # noqa: B018 - raises
+    explain(failed.value)
+    assert not hasattr(failed.value, "__notes__")
+
+
 class Blocks(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         User.objects.count()

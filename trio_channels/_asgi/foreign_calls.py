@@ -86,6 +86,12 @@ _BLOCKING = (
     "uses the database into a plain function below @database_sync_to_async (trio_channels.db), and await its call"
 )
 
+_OF_LAYERS = ("group_add", "group_broadcast", "group_discard", "group_send", "subscribe")
+_NO_LAYER = (
+    "there is no channel layer, as CHANNEL_LAYERS has no such entry: put CHANNEL_LAYERS = {'default': {'BACKEND': "
+    "'trio_channels.layers.InMemoryChannelLayer'}} into the settings"
+)
+
 #: Their frames may be the innermost ones, and are nobody's mistake.
 _OURS = ("trio_channels", "trio", "trio_asyncio", "outcome")
 _STANDARD_LIBRARY = str(Path(os.__file__).parent)
@@ -126,6 +132,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _note(error: BaseException, on_trio: bool) -> str | None:
     if type(error).__name__ == "SynchronousOnlyOperation":  # Django's; this module imports no Django
         return _BLOCKING if on_trio else None
+    if isinstance(error, AttributeError) and error.obj is None and error.name in _OF_LAYERS:
+        return _NO_LAYER
     if not isinstance(error, RuntimeError | TypeError | AttributeError):
         return None
     said = str(error)

@@ -131,8 +131,11 @@ class ChannelLayerManager:
         try:
             backend = import_string(path)
         except ImportError as error:
+            hint = (
+                "; install it: pip install 'trio-channels[redis]'" if path in BACKENDS else suggestion(path, BACKENDS)
+            )
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}{suggestion(path, BACKENDS)}"
+                f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}{hint}"
             ) from error
         if isinstance(backend, type) and not issubclass(backend, ChannelLayer):
             raise _foreign(name, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
@@ -230,8 +231,22 @@ def test_something_else_is_refused(given: Any, said: str, monkeypatch: pytest.Mo
         get_default_application()
 
 
+class Proxy:
+    """Has every attribute, as far as anybody can see."""
+
+    def __init__(self, attribute: Any) -> None:
+        self._attribute = attribute
+
+    def __getattr__(self, name: str) -> Any:
+        return self._attribute(name)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+
 def test_callable_that_may_be_an_application_is_taken() -> None:
-    refuse_other_callables(dict, min, lambda *anything: None, Mine(), Mine.as_asgi())
+    refuse_other_callables(dict, min, lambda *anything: None, Mine(), Mine.as_asgi(), Mock(), AsyncMock())
+    refuse_other_callables(Proxy(str), Proxy({}.__getitem__), Proxy(lambda name: Mine))
 
 
 application: Any = ASGIHandler()

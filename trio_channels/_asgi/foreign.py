@@ -78,22 +78,28 @@ def _other_callable(application: object) -> str | None:
     try:
         # A consumer's application wraps its class, which takes other arguments.
         signature = inspect.signature(application, follow_wrapped=False)
-    except ValueError:
-        return None  # it is written in C, and does not tell
+    except Exception:  # C code does not tell, and the attributes of a proxy may do anything
+        return None
     arguments = tuple(signature.parameters)
-    name = getattr(application, "__qualname__", type(application).__qualname__)
     if arguments[:1] == ("request",):
-        return f"the view {name}. Put views into urls.py, which get_asgi_application() serves"
+        return f"the view {_name_of(application)}. Put views into urls.py, which get_asgi_application() serves"
     if arguments == ("environ", "start_response"):
-        return f"{name}, which is for WSGI. Use the application of your asgi.py, such as mysite.asgi:application"
+        return (
+            f"{_name_of(application)}, which is for WSGI. Use the application of your asgi.py, such as "
+            f"mysite.asgi:application"
+        )
     try:
         signature.bind("scope", "receive", "send")
     except TypeError:
         owner = getattr(application, "__self__", None)
-        if isinstance(owner, type) and name.endswith(".as_asgi"):
+        if isinstance(owner, type) and hasattr(owner, "as_asgi") and application == owner.as_asgi:
             return f"{owner.__name__}.as_asgi itself. Call it: {owner.__name__}.as_asgi()"
-        return f"{name}, which takes ({', '.join(arguments)})"
+        return f"{_name_of(application)}, which takes ({', '.join(arguments)})"
     return None
+
+
+def _name_of(application: object) -> str:
+    return str(getattr(application, "__qualname__", type(application).__qualname__))
 
 
 def _remedy_for_channels(kind: type) -> str:

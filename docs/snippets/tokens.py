@@ -34,7 +34,7 @@ def token_in(scope: MutableMapping[str, Any]) -> str | None:
     """The token of the header Authorization, among the subprotocols, as ``bearer.TOKEN``, or of ``?token=TOKEN``."""
     kind, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
     if kind.lower() == "bearer":
-        return token
+        return str(token)
     for subprotocol in scope.get("subprotocols", ()):
         if subprotocol.startswith("bearer."):
             return str(subprotocol).removeprefix("bearer.")

@@ -30,7 +30,7 @@ FOUND = {
     "htmx": "how-to/event-streams",
     "static files": "how-to/deploy",
     "nginx": "how-to/deploy",
-    "502": "how-to/troubleshoot",
+    "bad gateway": "how-to/troubleshoot",
     "startproject": "how-to/existing-project",
 }
 ATTRIBUTES = (

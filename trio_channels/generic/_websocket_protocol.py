@@ -170,8 +170,8 @@ class WebsocketProtocol:
 
 def warn_of_ignored(cls: type, name: str, arguments: str) -> None:
     """Log, once for a consumer class, that it lacks a method for the messages of clients."""
-    overridden = not getattr(cls, name).__module__.startswith(_PACKAGE)  # then it has called super()
-    if overridden or vars(cls).get("_warned_of_ignored"):
+    # An override of the class may have called the framework's method by super().
+    if vars(cls).get("_warned_of_ignored") or not getattr(cls, name).__module__.startswith(_PACKAGE):
         return
     cls._warned_of_ignored = True  # type: ignore[attr-defined]
     logger.warning(

@@ -94,11 +94,12 @@ class OriginValidator:
                 f"'websocket' application of a ProtocolTypeRouter"
             )
         headers = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
-        if self.allows(headers):
-            await self.application(scope, receive, send)
-        else:
+        if not self.allows(headers):
             logger.warning("denied %s: %s", describe(scope), self._reason(headers))
             await deny_websocket(receive, send)
+            return
+        del headers  # or each open WebSocket would keep the list
+        await self.application(scope, receive, send)
 
     def _reason(self, headers: list[bytes]) -> str:
         if not headers:

@@ -182,7 +182,7 @@ class Session:
         """
         self._stream += 1
         self._streams = False
-        if not await self._wait(seconds):
+        if not await self._wait(0 if self._outgoing else seconds):
             return NOTHING
         messages = self._outgoing.take()
         self._wake_senders()

@@ -173,7 +173,7 @@ def talk_while_servers_are_killed(page: Page, server: Server, kills: int) -> Non
         return [text for text in texts if text.startswith(kind)]
 
     # What was pushed offline has come once, in order; what must come once has come, in order.
-    offline = [f"offline {kill} {number}" for kill in range(KILLS) for number in range(3)]
+    offline = [f"offline {kill} {number}" for kill in range(kills) for number in range(3)]
     assert of("offline", calls) == offline
     assert [text for text, (code, _) in outcomes["offline"] if code == "ok"] == offline
     assert of("once", notes) == [text for text, _ in outcomes["once"]]

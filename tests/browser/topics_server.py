@@ -133,6 +133,7 @@ async def publish() -> None:
 
 if __name__ == "__main__":
     settings.configure(
+        SECRET_KEY="of no worth",
         ALLOWED_HOSTS=["*"],
         INSTALLED_APPS=["trio_channels", "django.contrib.staticfiles"],
         ROOT_URLCONF=__name__,

@@ -149,9 +149,7 @@ class Clients:
     def _publish(self, count: int) -> None:
         expected = self._all[0].got + count
         self._all[0].socket.send(frame(str(count)))
-        missing = len(self._all) * count
-        while missing:
-            missing -= self._read(PATIENCE)
+        self._receive(len(self._all) * count)
         if any(client.got != expected for client in self._all):
             raise RuntimeError(f"expected {expected} messages for each client; some got more, and some less")
 
@@ -169,9 +167,10 @@ class Clients:
             expected = client.got + 1
             before = time.perf_counter()
             client.socket.send(ECHO)
-            while client.got < expected:
-                self._read(PATIENCE)
+            self._receive(1)
             seconds.append(time.perf_counter() - before)
+            if client.got != expected:
+                raise RuntimeError("expected the echo; another client has got a message")
         return seconds
 
     def visit(self, port: int, path: str, count: int, cookie: str = "") -> None:
@@ -242,6 +241,16 @@ class Clients:
 
     def _select(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
         return _selected(self._selector, timeout)
+
+    def _receive(self, missing: int) -> None:
+        """Read until all clients together have got this number of messages."""
+        last = time.perf_counter()
+        while missing:
+            now = time.perf_counter()
+            if messages := self._read(PATIENCE):
+                missing, last = missing - messages, now
+            elif now - last > PATIENCE:  # the server may ping, and have lost messages
+                raise RuntimeError(f"expected {missing} more messages; got none within {PATIENCE} seconds")
 
     def _read(self, timeout: float) -> int:
         return sum([key.data.read() for key, _ in self._selector.select(timeout)])

@@ -130,6 +130,9 @@ class TopicTests(TransactionTestCase):
             number = (await ada.push("room:garden", "message.new", message("hello"))).response["id"]
             news = (await front.receive_event("rooms", "activity")).payload
             assert (news["room"], news["id"], news["author"]) == ("garden", number, me["id"])
+            await ada.leave("room:garden")
+            (meta,) = (await front.receive_event("rooms", "presence_diff")).payload["leaves"]["garden"]["metas"]
+            assert {key: meta[key] for key in me} == me
 
 
 class MarkTests(TestCase):

@@ -8,11 +8,13 @@
     which everybody gets as ``message``; ``typing`` and ``read`` tell of the person. Who is there is its presence.
 """
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from trio_channels.db import database_sync_to_async
+from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.topics import Refused, Topic, TopicSocket, broadcast, event
 
 from . import rooms
@@ -84,10 +86,15 @@ class Room(ChatTopic):
     shows_presence = True
 
     async def join(self, params: dict[str, Any]) -> dict[str, Any]:
-        # Until the connection ends, in whatever way, this person is in the room, for all processes.
+        # Until the page leaves or its connection ends, in whatever way, this person is in the room, for all processes.
         await self.show(typing=False)
         await self.socket.track(rooms.GROUP_OF_ALL, self.kwargs["room"], {**self.person})
         return {"you": self.person}
+
+    async def leave(self) -> None:
+        # The room's own presence ends by itself. The page may go on with other rooms.
+        with suppress(ChannelLayerUnavailable):  # then all of it ends with the connection
+            await self.socket.untrack(rooms.GROUP_OF_ALL, self.kwargs["room"])
 
     async def show(self, *, typing: bool) -> None:
         await self.track(self.person["id"], {**self.person, "typing": typing})

@@ -20,6 +20,7 @@ from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.testing.events import EventParser, ServerSentEvent
 from trio_channels.topics import Topic, TopicSocket, event
 
+from ...integration.server.conftest import Server as BaseServer
 from ...integration.server.conftest import next_event
 from ...server.clients import BARE, OURS, Http2, Server, serving
 from .client import NDJSON, STREAM, LongPollClient, open_sessions, reply_of, routed, served, site
@@ -66,7 +67,9 @@ async def post(server: Server, path: str, *messages: Any) -> int:
 
 
 @asynccontextmanager
-async def streaming(server: Server, path: str, last: int = 0) -> AsyncIterator[AsyncGenerator[ServerSentEvent, None]]:
+async def streaming(
+    server: BaseServer, path: str, last: int = 0
+) -> AsyncIterator[AsyncGenerator[ServerSentEvent, None]]:
     """The events of a stream over HTTP/1.1; the end of the block cuts it."""
     stream, parser = await server.send_request("GET", path, [*STREAM, (b"last-event-id", b"%d" % last)])
 

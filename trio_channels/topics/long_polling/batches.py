@@ -56,9 +56,13 @@ def _text(line: bytes) -> str:
 
 
 def data_of(message: Message) -> Data:
-    """The data of a ``websocket.send``. Raises FrameError if its bytes are no frame of the server."""
+    """The data of a ``websocket.send``.
+
+    Raises FrameError if its bytes are no frame of the server, UnicodeEncodeError if its text is none.
+    """
     text: str | None = message.get("text")
     if text is not None:
+        text.encode()  # not only in a request, where it would be too late
         return text
     data: bytes = message["bytes"]
     frames.in_text(data)

@@ -68,8 +68,7 @@ async def stream(client: Client, headers: Headers, answer: Answer, read: Read) -
     await client.send({"type": "http.response.start", "status": 200, "headers": headers})
     while content := content_of(answer):
         with trio.move_on_after(patience) as scope:
-            body = content.encode(errors="replace")
-            await client.send({"type": "http.response.body", "body": body, "more_body": True})
+            await client.send({"type": "http.response.body", "body": content.encode(), "more_body": True})
         if scope.cancelled_caught:
             raise ClientLeft
         if answer.end is not None:

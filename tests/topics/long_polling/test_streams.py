@@ -229,8 +229,11 @@ async def test_older_stream_that_was_writing_does_not_come_back(client: StreamCl
         assert await end_of(older) is None
         assert (await session.read(1, 1, 10)).status == 409
         assert (await session.read(2, 1, 0)).status == 204
+        await session.poll(0)
+        assert (await session.read(2, 1, 0)).status == 409
 
 
+@override_settings(TRIO_CHANNELS={"LONG_POLL_WINDOW": 3_600.0})
 async def test_poll_ends_a_stream_and_a_stream_a_poll(client: StreamClient) -> None:
     async with client.streaming() as stream:
         assert await client.next_frame(stream) == JOINED
@@ -503,6 +506,7 @@ class Slow:
 async def test_slow_client_takes_bounded_memory(application: Any, autojump_clock: trio.testing.MockClock) -> None:
     with override_settings(TRIO_CHANNELS={"LONG_POLL_BUFFER": 1_000}):
         client = await joined(application)
+        before = trio.current_time()
         async with trio.open_nursery() as nursery:
             slow = Slow(client)
             nursery.start_soon(slow.run)
@@ -512,3 +516,4 @@ async def test_slow_client_takes_bounded_memory(application: Any, autojump_clock
             assert slow.taken == 2
             await trio.sleep(15)
             assert (Socket.codes, len(open_sessions())) == ([1006], 0)
+        assert trio.current_time() - before < 60  # of the virtual clock: the request has ended, too

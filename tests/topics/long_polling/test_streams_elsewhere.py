@@ -99,6 +99,7 @@ async def test_process_that_ends_lets_its_streams_go(processes: Processes) -> No
         assert await client.next_frame(stream) == JOINED
         drain.begin()
         assert await end_of(stream) is None
+        assert session_of(processes)._poll is not None  # nothing has come, and the stream did not wait for it
     async with client.streaming(0) as stream:  # one that the server still takes
         stream.scope["extensions"] = {DRAIN: drain}
         assert (await stream.receive_event()).id == "1"

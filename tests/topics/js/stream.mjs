@@ -267,7 +267,10 @@ const scenarios = {
     connection.send("[2]");
     const post = await next("POST");
     assert.equal(post.body, "[1]\n[2]");
+    connection.send("[3]");
     post.answer({ status: 200 });
+    for (let attempt = 0; attempt < 2; attempt += 1) (await next("POST")).cut();
+    assert.deepEqual([(await next("POST")).body, requests.POST.items], ["[3]", []]);
     assert.deepEqual(ends.items, []);
   },
 

@@ -164,7 +164,7 @@ export default class EventStreamConnection {
       } else if (status === 413) this.#end(1009, "a message is too long for the server");
       else if (status === GONE || status === 400) this.#queue = []; // the stream says why
       else if (status === 409) attempt = 0; // the server has not noticed yet that an earlier post was cut
-      else if (attempt === ATTEMPTS) return true;
+      else if (attempt >= ATTEMPTS) return true;
       if (attempt > 0 || status === 409) await sleep(DELAY);
     }
     return false;

@@ -193,7 +193,7 @@ export class Socket {
   #ws = null;
   #fallsBack = false; // the current attempt does, or the connection
   #hasOpened = false; // since the page was loaded
-  #failures = 0; // attempts before that
+  #failures = 0; // connections and attempts that have ended
   #memory; // the key of the tab's storage: until when its pages begin with the fallback
   #isRemembered = false;
   #began = 0; // when the current attempt began
@@ -402,7 +402,7 @@ export class Socket {
       return;
     }
     this.#release();
-    if (!this.#hasOpened) this.#failures += 1;
+    this.#failures += 1;
     this.#state = "waiting";
     this.#retry.later(() => this.#reopen(), code);
     for (const topic of [...this.#topics.values()]) topic.down(code);

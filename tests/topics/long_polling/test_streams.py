@@ -263,7 +263,7 @@ async def test_client_that_does_not_come_back(client: StreamClient, autojump_clo
         assert (await reply_of(stream)).status == 410
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=8))
 def test_streams_cut_anywhere_bring_each_message_once(rounds: list[tuple[int, int]]) -> None:
     async def exchange() -> None:

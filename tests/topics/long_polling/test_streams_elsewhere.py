@@ -97,6 +97,8 @@ async def test_process_that_ends_lets_its_streams_go(processes: Processes) -> No
     async with client.streaming() as stream:
         stream.scope["extensions"] = {DRAIN: drain}
         assert await client.next_frame(stream) == JOINED
+        while session_of(processes)._poll is None:
+            await wait_all_tasks_blocked()
         drain.begin()
         assert await end_of(stream) is None
         assert session_of(processes)._poll is not None  # nothing has come, and the stream did not wait for it

@@ -222,6 +222,13 @@ async def test_request_without_a_route_is_404_and_one_log_line(
     ]
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("router", [URLRouter([]), ProtocolTypeRouter({})], ids=repr)
+async def test_missing_route_without_a_client_is_an_error(kind: str, router: Any) -> None:
+    with pytest.raises(NoRouteFound, match=r"no (route|application) for the"):
+        await router({"type": kind, "path": "/missing"}, None, None)
+
+
 async def test_path_with_a_line_break_cannot_forge_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     await route(URLRouter([]), "/x\nERROR all is lost")
     assert "\n" not in caplog.messages[0]

@@ -389,6 +389,15 @@ async def test_logout_of_nobody_does_nothing(transactional_db: None) -> None:
     assert not Session.objects.exists()
 
 
+async def test_logout_brings_no_user_into_the_scope(session: SessionStore) -> None:
+    scope: dict[str, Any] = {"session": session}
+    await logout(scope)
+    assert "user" not in scope
+    scope["user"] = None
+    await logout(scope)
+    assert scope["user"].is_anonymous
+
+
 async def test_get_user_sees_a_login_made_elsewhere_in_the_application(user: User) -> None:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         assert (await get_user(scope)).is_anonymous

@@ -138,6 +138,21 @@ def test_each_name_is_an_object_or_says_why_not(name: str) -> None:
         assert alias.find(module, attribute) is getattr(importlib.import_module(place), here)
 
 
+@pytest.mark.parametrize(("name", "definition"), names.imported().items())
+def test_name_that_a_module_has_imported(name: str, definition: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    place, _, original = definition.rpartition(".")
+    assert place.startswith("asgiref.") or original in names.defined()[place]
+    if attribute in alias.REPLACED.get(place, ("", ()))[1]:
+        return  # in test_inside
+    if names.why_missing(definition):
+        with pytest.raises(ImportError, match=r"^trio_channels\.compat has no "):
+            alias.find(module, attribute)
+    else:
+        here = importlib.import_module(place) if place.startswith("asgiref.") else None
+        assert alias.find(module, attribute) is (getattr(here, original) if here else alias.find(place, original))
+
+
 def test_name_that_channels_has_not_either() -> None:
     with pytest.raises(AttributeError):
         alias.find("channels.consumer", "Nothing")

@@ -189,6 +189,15 @@ async def test_time_out_ends_the_wait_and_not_the_application(
         assert await app.receive_output() == {"type": "x"}
 
 
+@pytest.mark.parametrize("expected", [TimeoutError, trio.TooSlowError])
+async def test_time_out_is_both_exceptions(autojump_clock: trio.testing.MockClock, expected: type[Exception]) -> None:
+    app = ApplicationCommunicator(Life(), SCOPE)
+    with pytest.raises(expected, match="sent nothing within 1 seconds"):
+        await app.receive_output(timeout=1)
+    with pytest.raises(expected, match="did not end within 1 seconds"):
+        await app.wait(timeout=1)
+
+
 async def test_waiting_for_an_application_that_does_not_end_cancels_it(autojump_clock: trio.testing.MockClock) -> None:
     life = Life()
     async with ApplicationCommunicator(life, SCOPE) as app:

@@ -71,7 +71,24 @@ LEFT = {
     "import redis.asyncio": "redis.Redis",
     "from redis import asyncio as aioredis": "redis.Redis",
     "from asgiref.sync import ThreadSensitiveContext": "pinned",
-    "from channels.utils import await_many_dispatch": "Channels' names",
+    "from channels.utils import await_many_dispatch": "in a nursery",
+    "from channels.utils.nothing import f": "in a nursery",
+    "from channels.nothing import f": "Channels' names",
+    "from channels.layers import nothing": "Channels' names",
+    "from channels.db import DatabaseSyncToAsync": "is a function",
+    "from channels.consumer import await_many_dispatch": "in a nursery",
+    "from channels_redis.core import ChannelLock": "need no locks",
+    "from channels_redis.pubsub import registry": "serializer_format",
+    "await task.close_pools()": "remove the call",
+    "from channels.db import SyncToAsync": "trio_channels.sync.sync_to_async",
+    "from channels_redis.serializers import registry": "serializer_format",
+    "import async_timeout": "fail_after",
+    "async with asyncio.timeout(None): pass": "fail_after",
+    "await asyncio.ensure_future(task)": "start_soon",
+    "await asyncio.create_task(f(), name='f')": "start_soon",
+    "loop = asyncio.get_event_loop(); loop.run_until_complete(f())": "without a loop",
+    "asyncio.get_event_loop().run_until_complete(f(x=1))": "without a loop",
+    "from unittest import IsolatedAsyncioTestCase": "SimpleTestCase",
     "import channels_presence": "presence",
     "from django.core.handlers.asgi import ASGIHandler": "get_asgi_application",
     "import uvicorn": "trio-channels serve",
@@ -80,7 +97,7 @@ LEFT = {
 
 @pytest.mark.parametrize(("line", "way"), LEFT.items())
 def test_construct_is_left_to_a_person(line: str, way: str) -> None:
-    first = "import asyncio" if "asyncio." in line and "import" not in line else "# nothing"
+    first = "import asyncio" if "asyncio." in line and "import" not in line else "# channels"
     source = f"{first}\n\n\nasync def f(tasks, task):\n    {line}\n"
     upgraded = upgrade(source.encode())
     assert upgraded.source.decode() == source
@@ -111,6 +128,30 @@ def test_cancellation_that_is_swallowed_is_named(ending: str) -> None:
     assert [(decision.line, decision.name) for decision in upgraded.decisions] == [(5, "trio.Cancelled")]
 
 
+def test_file_without_other_words_is_looked_at() -> None:
+    for line in (b"from unittest import IsolatedAsyncioTestCase\n", b"import async_timeout\n"):
+        assert len(upgrade(line).decisions) == 1
+
+
+SWALLOWING = (
+    "with pytest.raises(asyncio.CancelledError):\n    g()",
+    "with contextlib.suppress(KeyError, asyncio.CancelledError):\n    g()",
+    "with self.assertRaises(asyncio.CancelledError):\n    g()",
+    "with pytest.raises((KeyError, asyncio.CancelledError)):\n    g()",
+    "try:\n    g()\nexcept (KeyError, asyncio.CancelledError):\n    pass",
+)
+
+
+@pytest.mark.parametrize("block", SWALLOWING)
+def test_block_that_swallows_a_cancellation_is_named(block: str) -> None:
+    upgraded = upgrade(f"import asyncio\nimport contextlib\nimport pytest\n\n{block}\n".encode())
+    assert [decision.name for decision in upgraded.decisions] == ["trio.Cancelled"]
+
+
+def test_check_for_a_cancellation_needs_no_decision() -> None:
+    assert not upgrade(b"import asyncio\n\nprint(isinstance(e, asyncio.CancelledError))\n").decisions
+
+
 def test_cancellation_that_goes_on_needs_no_decision() -> None:
     source = b"import asyncio\n\ntry:\n    g()\nexcept asyncio.CancelledError:\n    raise\n"
     assert not upgrade(source).decisions
@@ -119,6 +160,14 @@ def test_cancellation_that_goes_on_needs_no_decision() -> None:
 def test_event_that_is_cleared_is_named() -> None:
     upgraded = upgrade(b"import asyncio\n\nevent = asyncio.Event()\nevent.clear()\n")
     assert [(decision.line, decision.name) for decision in upgraded.decisions] == [(4, "event.clear")]
+
+
+@pytest.mark.parametrize("name", ["event_loop", "event_loop_policy"])
+def test_fixture_of_pytest_asyncio_is_named(name: str) -> None:
+    source = f"import asyncio\n\nimport pytest\n\n\n@pytest.fixture\ndef {name}():\n    return None\n"
+    found = upgrade(source.encode()).decisions
+    assert [(decision.name, decision.way[:18]) for decision in found] == [(name, "remove the fixture")]
+    assert not upgrade(source.replace("@pytest.fixture\n", "").encode()).decisions  # a function of that name
 
 
 def test_task_outside_of_a_consumer_is_left() -> None:

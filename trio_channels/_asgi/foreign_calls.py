@@ -49,6 +49,7 @@ TRIO_WAYS = {
 LIBRARIES = {
     "aiofiles": "trio.open_file(path)",
     "aiohttp": "httpx, which runs on Trio",
+    "async_timeout": "with trio.fail_after(seconds): ...",
     "asgiref": "the bridge: put 'trio_channels' into INSTALLED_APPS, and leave TRIO_CHANNELS['ASGIREF_BRIDGE'] on",
     "channels": "the same names of trio_channels",
     "channels_redis": "trio_channels.layers.redis.RedisStreamsChannelLayer",

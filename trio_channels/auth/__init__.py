@@ -116,7 +116,7 @@ def _logout(scope: Scope) -> None:
 async def logout(scope: Scope) -> None:
     """Log the user out: the session's data is deleted, and ``scope["user"]`` becomes anonymous.
 
-    Without a user in the scope only the session's data is deleted, and no signal is sent.
+    Without a user in the scope only the session's data is deleted: no signal is sent, and the scope gets no user.
 
     The receivers of Django's signal get a request as those of :func:`login`.
 
@@ -132,7 +132,8 @@ async def logout(scope: Scope) -> None:
 
     _session_of(scope)
     await run_in_thread(_logout, scope)
-    scope["user"] = AnonymousUser()
+    if "user" in scope:
+        scope["user"] = AnonymousUser()
 
 
 def _still_logged_in(scope: Scope) -> bool:

@@ -26,7 +26,10 @@ REPLACED = {
     "channels.db": ("threads", ("aclose_old_connections", "database_sync_to_async")),
     "channels.generic.http": ("consumers", ("AsyncHttpConsumer",)),
     "channels.generic.websocket": ("consumers", ("AsyncJsonWebsocketConsumer", "AsyncWebsocketConsumer")),
-    "channels.layers": ("layers", ("InMemoryChannelLayer", "channel_layers", "get_channel_layer")),
+    "channels.layers": (
+        "layers",
+        ("BaseChannelLayer", "InMemoryChannelLayer", "channel_layers", "get_channel_layer"),
+    ),
     "channels.testing": ("testing", ("ApplicationCommunicator", "HttpCommunicator", "WebsocketCommunicator")),
     "channels.testing.application": ("testing", ("ApplicationCommunicator",)),
     "channels.testing.http": ("testing", ("HttpCommunicator",)),
@@ -49,10 +52,13 @@ def find(module: str, name: str) -> Any:
         ImportError: the name has no counterpart; the message says what replaces it.
         AttributeError: Channels has no such name either.
     """
+    full = names.defined_at(f"{module}.{name}")
+    module, _, name = full.rpartition(".")
+    if module.startswith("asgiref."):
+        return getattr(importlib.import_module(module), name)
     here, replaced = REPLACED.get(module, ("", ()))
     if name in replaced:
         return getattr(importlib.import_module(f"{__package__}.{here}"), name)
-    full = f"{module}.{name}"
     if why := names.why_missing(full):
         raise ImportError(f"trio_channels.compat has no {full}. {why}")
     place, _, attribute = names.place_of(full).rpartition(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from .. import layers as trio_layers
@@ -13,6 +14,36 @@ from .crossing import two_flavoured, with_both_flavours
 
 #: The in-memory layer; see :class:`trio_channels.layers.InMemoryChannelLayer`.
 InMemoryChannelLayer = with_both_flavours(TrioInMemoryChannelLayer)
+
+
+class BaseChannelLayer(ChannelLayer):
+    """Channels' base class of layers: its own objects check names, and do nothing else.
+
+    :func:`isinstance` takes every layer of :mod:`trio_channels` for one. A subclass needs all methods of a layer here.
+    """
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Any:
+        """An object, which has all methods if it is none of a subclass."""
+        return super().__new__(_NamesOnly if cls is BaseChannelLayer else cls)
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        # Not by issubclass(), which would ask here again: it asks all subclasses.
+        return (cls is BaseChannelLayer and ChannelLayer in other.__mro__) or NotImplemented
+
+
+def _missing(name: str) -> Callable[..., Any]:
+    def call(*_args: Any, **_options: Any) -> Any:
+        raise NotImplementedError(f"BaseChannelLayer has no {name}(): expected a layer that is derived from it")
+
+    return call
+
+
+_NamesOnly: Any = type(
+    BaseChannelLayer.__name__,
+    (BaseChannelLayer,),
+    {"__module__": __name__, **{name: _missing(name) for name in ChannelLayer.__abstractmethods__}},
+)
 
 #: The attribute of a layer that holds its variant: a table of all variants would keep every layer alive.
 _VARIANT = "_trio_channels_for_asyncio"

@@ -12,6 +12,7 @@ import trio
 import trio_asyncio._loop
 from trio_asyncio._sync import SyncTrioEventLoop
 
+from ..layers.on_demand import on_demand
 from . import crossing
 
 _asyncio: Any = sys.modules["asyncio"]
@@ -31,7 +32,7 @@ def _in_trio() -> Iterator[None]:
 
 
 class LoopOnTrio(SyncTrioEventLoop):  # type: ignore[misc]
-    """A loop of asyncio that runs Trio tasks too."""
+    """A loop of asyncio that runs Trio tasks too. Channel layers open on first use, as no server has opened them."""
 
     def __init__(self) -> None:
         with _in_trio():
@@ -40,6 +41,14 @@ class LoopOnTrio(SyncTrioEventLoop):  # type: ignore[misc]
     async def _main_loop_init(self, nursery: Any) -> None:
         await super()._main_loop_init(nursery)
         crossing.adopt_loop(self)
+        self._layers_end, self._layers_ended = trio.Event(), trio.Event()
+        await nursery.start(self._open_layers)
+
+    async def _open_layers(self, task_status: trio.TaskStatus) -> None:
+        async with on_demand():
+            task_status.started()
+            await self._layers_end.wait()
+        self._layers_ended.set()
 
     async def _main_loop_exit(self) -> None:
         """End what the test has left, while the loop can still run it."""
@@ -51,6 +60,8 @@ class LoopOnTrio(SyncTrioEventLoop):  # type: ignore[misc]
             while not all(task.done() for task in tasks):
                 await self._main_loop_one()
         self._loop_running = False
+        self._layers_end.set()
+        await self._layers_ended.wait()
         await super()._main_loop_exit()
 
     def _SyncTrioEventLoop__run_in_greenlet(self, function: Callable[..., Any], *args: Any) -> Any:  # noqa: N802

@@ -23,8 +23,20 @@ def defined() -> dict[str, dict[str, list[str]]]:
 
 
 @cache
-def _given() -> dict[str, dict[str, str]]:
+def _given() -> dict[str, dict[str, Any]]:
     return tomllib.loads((_HERE / "places.toml").read_text())
+
+
+@cache
+def imported() -> dict[str, str]:
+    """Full names that modules of Channels have imported -> the full names of their definitions."""
+    modules: dict[str, list[str]] = _given()["imported"]
+    return {f"{module}.{name.rpartition('.')[2]}": name for module, names in modules.items() for name in names}
+
+
+def defined_at(name: str) -> str:
+    """The full name at which Channels defines what a full name stands for; it may be one of asgiref."""
+    return imported().get(name, name)
 
 
 def full_names() -> Iterator[str]:
@@ -41,14 +53,14 @@ def entries() -> set[str]:
 
 
 def why_missing(name: str) -> str:
-    """Why a full name has no place here, and what replaces it; "" if it has one."""
-    why = _given()["why"]
+    """Why a full name has no place here, and what replaces it; "" if it has one, or is none of Channels."""
+    why: dict[str, str] = _given()["why"]
     return why.get(nearest(name, why), "")
 
 
 def place_of(name: str) -> str:
     """The full name here of a full name of Channels. It need not exist."""
-    places = _given()["place"]
+    places: dict[str, str] = _given()["place"]
     moved = nearest(name, places)
     return places[moved] + name.removeprefix(moved) if moved else f"trio_{name}"
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
+class _Late(trio.TooSlowError, TimeoutError):
+    """Tests for Trio expect the one, tests that were written for Channels the other."""
+
+
 class ApplicationCommunicator:
     """Runs an ASGI application, and exchanges messages with it.
 
@@ -32,8 +36,9 @@ class ApplicationCommunicator:
     of the block if it still runs. Without the block the application runs in a system task, from the first call that
     needs it until :meth:`wait` has ended it, or until the end of the Trio run.
 
-    A timeout raises :exc:`trio.TooSlowError`. Only a timeout of :meth:`wait` cancels the application. An exception of
-    the application is raised once, by the first method that finds the application ended, or by the end of the block.
+    A timeout raises a :exc:`trio.TooSlowError` that is a :exc:`TimeoutError`, too, as in Channels. Only a timeout of
+    :meth:`wait` cancels the application. An exception of the application is raised once, by the first method that finds
+    the application ended, or by the end of the block.
 
     Cancellation: a cancelled method does not end the application, and loses no message.
 
@@ -142,7 +147,7 @@ class ApplicationCommunicator:
                 await self._ended.wait()
         self._raise_failure()
         if not in_time:
-            raise trio.TooSlowError(f"the application did not end within {timeout:g} seconds, and was cancelled")
+            raise _Late(f"the application did not end within {timeout:g} seconds, and was cancelled")
 
     def stop(self, exceptions: bool = True) -> None:
         """Cancel the application, without waiting for it.
@@ -225,7 +230,7 @@ class ApplicationCommunicator:
             except trio.EndOfChannel:
                 self._raise_failure()
                 raise EOFError("expected a message from the application; it has ended, and sent nothing more") from None
-        raise trio.TooSlowError(f"expected a message from the application; it sent nothing within {timeout:g} seconds")
+        raise _Late(f"expected a message from the application; it sent nothing within {timeout:g} seconds")
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
         """Whether the application sends no message before the timeout.

@@ -9,12 +9,14 @@ import libcst as cst
 from libcst.codemod import CodemodContext
 from libcst.codemod.visitors import AddImportsVisitor
 
-from .qualified import Names, dotted
+from .qualified import Names, dotted, text
 
 _WAIT_FOR, _GATHER = "asyncio.wait_for", "asyncio.gather"
+_TIMEOUTS = ("asyncio.timeout", "async_timeout.timeout")
 #: Statements that may consist of an await.
 _Valued = cst.Expr | cst.Assign | cst.AnnAssign | cst.Return
 _TASKS = ("asyncio.create_task", "asyncio.ensure_future")
+_LOOPS = ("asyncio.get_event_loop", "asyncio.new_event_loop")
 #: Functions and decorators that take a function and nothing else here.
 _BRIDGES = (
     *("asgiref.sync.sync_to_async", "asgiref.sync.async_to_sync", "channels.db.database_sync_to_async"),
@@ -100,7 +102,7 @@ class _Calls(cst.CSTTransformer):
         if not isinstance(first.value, cst.Call):
             return line  # a task or future: it goes on elsewhere
         statement = line.body[0].with_changes(value=awaited.with_changes(expression=first.value))
-        if isinstance(second.value, cst.Name) and second.value.value == "None":
+        if text(second.value) == "None":
             return line.with_changes(body=[statement])
         self._add("trio")
         return cst.With(
@@ -110,12 +112,14 @@ class _Calls(cst.CSTTransformer):
         )
 
     def leave_With(self, original_node: cst.With, updated_node: cst.With) -> cst.With:
-        """``async with asyncio.timeout(5):``: ``with trio.fail_after(5):``."""
+        """``async with asyncio.timeout(5):``: ``with trio.fail_after(5):``; and ``with suppress(TimeoutError):``."""
+        if self._has_limit(original_node.body):
+            updated_node = updated_node.with_changes(items=[self._catching(item) for item in updated_node.items])
         items = original_node.items
-        if len(items) != 1 or items[0].asname is not None or not self._is(items[0].item, "asyncio.timeout"):
+        if len(items) != 1 or items[0].asname is not None or not self._is(items[0].item, *_TIMEOUTS):
             return updated_node
         call = cast(cst.Call, updated_node.items[0].item)
-        if len(call.args) != 1 or call.args[0].keyword is not None:
+        if len(call.args) != 1 or call.args[0].keyword is not None or text(call.args[0].value) == "None":
             return updated_node
         self._add("trio")
         item = updated_node.items[0].with_changes(item=call.with_changes(func=dotted("trio.fail_after")))
@@ -131,20 +135,42 @@ class _Calls(cst.CSTTransformer):
         return self._is_limit(node) or any(self._has_limit(child) for child in node.children)
 
     def _is_limit(self, node: cst.CSTNode) -> bool:
-        return isinstance(node, cst.Call) and self._is(node, _WAIT_FOR, "asyncio.timeout")
+        return isinstance(node, cst.Call) and self._is(node, _WAIT_FOR, *_TIMEOUTS)
 
     def _handler(self, handler: cst.ExceptHandler) -> cst.ExceptHandler:
-        kind = handler.type
+        return handler if handler.type is None else handler.with_changes(type=self._too_slow(handler.type))
+
+    def _catching(self, item: cst.WithItem) -> cst.WithItem:
+        """``pytest.raises(TimeoutError)``, ``suppress(TimeoutError)`` and the like, which need the other class, too."""
+        if not isinstance(call := item.item, cst.Call):
+            return item
+        arguments = [argument.with_changes(value=self._too_slow(argument.value)) for argument in call.args]
+        return item.with_changes(item=call.with_changes(args=arguments))
+
+    def _too_slow(self, kind: cst.BaseExpression) -> cst.BaseExpression:
+        """The class that a time limit of Trio raises, for that of Python; also in a tuple."""
+        if isinstance(kind, cst.Tuple):
+            elements = [element.with_changes(value=self._too_slow(element.value)) for element in kind.elements]
+            return kind.with_changes(elements=elements)
         if isinstance(kind, cst.Name) and kind.value == "TimeoutError":
             self._add("trio")
-            return handler.with_changes(type=dotted("trio.TooSlowError"))
-        return handler
+            return dotted("trio.TooSlowError")
+        return kind
 
     # -- expressions ---------------------------------------------------------------------------------------------------
 
+    def leave_Await(self, original_node: cst.Await, updated_node: cst.Await) -> cst.Await:
+        """``await asyncio.ensure_future(f(x))``: ``await f(x)``."""
+        call = updated_node.expression
+        if self._is(original_node.expression, *_TASKS) and isinstance(call, cst.Call) and len(call.args) == 1:
+            (argument,) = call.args
+            if argument.keyword is None and not argument.star and isinstance(argument.value, cst.Call):
+                return updated_node.with_changes(expression=argument.value)
+        return updated_node
+
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         name, arguments = self._names.of(original_node.func), updated_node.args
-        if name == "asyncio.run" and len(arguments) == 1:
+        if (name == "asyncio.run" or self._is_loops_run(original_node.func)) and len(arguments) == 1:
             if (found := _function_and_arguments(arguments[0])) is not None:
                 self._add("trio")
                 return updated_node.with_changes(func=dotted("trio.run"), args=found)
@@ -156,11 +182,19 @@ class _Calls(cst.CSTTransformer):
             self._add("trio")
             return updated_node.with_changes(func=dotted("trio.Semaphore"))
         elif name in _BRIDGES:
-            kept = [argument for argument in arguments if not _is_default(argument)]
+            kept = [argument for argument in arguments if not _is_without_effect(argument)]
             if len(kept) < len(arguments):
                 kept[-1:] = [argument.with_changes(comma=cst.MaybeSentinel.DEFAULT) for argument in kept[-1:]]
                 return updated_node.with_changes(args=kept)
         return updated_node
+
+    def _is_loops_run(self, function: cst.BaseExpression) -> bool:
+        """Whether it is ``asyncio.get_event_loop().run_until_complete``."""
+        return (
+            isinstance(function, cst.Attribute)
+            and function.attr.value == "run_until_complete"
+            and self._is(function.value, *_LOOPS)
+        )
 
     def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> cst.Decorator:
         """``@sync_to_async()``: ``@sync_to_async``."""
@@ -184,14 +218,10 @@ def _plain(arguments: Sequence[cst.Arg]) -> list[cst.Arg]:
     return [cst.Arg(argument.value) for argument in arguments]
 
 
-def _is_default(argument: cst.Arg) -> bool:
-    """Whether an argument is ``thread_sensitive=True``, which is the only way here."""
-    return (
-        argument.keyword is not None
-        and argument.keyword.value == "thread_sensitive"
-        and isinstance(argument.value, cst.Name)
-        and argument.value.value == "True"
-    )
+def _is_without_effect(argument: cst.Arg) -> bool:
+    """Whether an argument is ``thread_sensitive=True``, which is the only way here, or is about the loop."""
+    name = argument.keyword.value if argument.keyword is not None else ""
+    return (name, text(argument.value)) == ("thread_sensitive", "True") or name == "force_new_loop"
 
 
 def rewrite_calls(module: cst.Module, context: CodemodContext) -> cst.Module:

@@ -8,7 +8,7 @@ import libcst as cst
 from libcst.metadata import PositionProvider
 
 from . import names
-from .names import NEVER_SWALLOW, NO_CLEAR
+from .names import METHODS, NEVER_SWALLOW, NO_CLEAR, NO_LOOP
 from .qualified import Names, text
 
 
@@ -44,6 +44,8 @@ class _Finder(cst.CSTVisitor):
         return way is not None
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
+        if (way := METHODS.get(node.attr.value)) is not None:
+            self.found.add(Decision(self._positions[node].start.line, text(node), way))
         # The inner names of a name that was found say nothing more.
         return not self._look_at(node, self._names.of(node))
 
@@ -68,15 +70,33 @@ class _Finder(cst.CSTVisitor):
                 self._look_at(node, name)
         return False
 
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        if node.name.value in ("event_loop", "event_loop_policy") and node.decorators:  # as pytest-asyncio asks for
+            self.found.add(Decision(self._positions[node].start.line, node.name.value, NO_LOOP))
+
     def visit_ExceptHandler(self, node: cst.ExceptHandler) -> None:
-        if node.type is not None and self._names.of(node.type) == "trio.Cancelled" and not _raises(node):
-            self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", NEVER_SWALLOW))
+        if node.type is not None and self._has_cancelled(node.type) and not _raises(node):
+            self._swallowed(node)
+
+    def _swallowed(self, node: cst.CSTNode) -> None:
+        self.found.add(Decision(self._positions[node].start.line, "trio.Cancelled", NEVER_SWALLOW))
+
+    def _has_cancelled(self, node: cst.BaseExpression) -> bool:
+        """Whether it is the exception of a cancellation, or a tuple that has it."""
+        classes = [element.value for element in node.elements] if isinstance(node, cst.Tuple) else [node]
+        return any(self._names.of(one) == "trio.Cancelled" for one in classes)
 
     def visit_Call(self, node: cst.Call) -> None:
         if self._names.of(node.func) == "trio.Event":
             self._has_event = True
+        elif self._is_swallowing(node.func) and any(self._has_cancelled(one.value) for one in node.args):
+            self._swallowed(node)
         elif isinstance(node.func, cst.Attribute) and node.func.attr.value == "clear" and not node.args:
             self._clears.append(node)
+
+    def _is_swallowing(self, function: cst.BaseExpression) -> bool:
+        method = function.attr.value if isinstance(function, cst.Attribute) else ""
+        return method.startswith("assertRaises") or self._names.of(function) in ("pytest.raises", "contextlib.suppress")
 
     def leave_Module(self, original_node: cst.Module) -> None:
         if self._has_event:

@@ -8,11 +8,11 @@ import libcst as cst
 from libcst.codemod import CodemodContext
 from libcst.codemod.visitors import AddImportsVisitor, RemoveImportsVisitor
 
-from .names import MODULES, NAMES, renamed
+from .names import MODULES, renamed
 from .qualified import Names, dotted, text
 
 #: Modules whose imports go when nothing uses them any more.
-_LEFT_OVER = ("asyncio", "asyncio.exceptions", "asgiref.sync", "pytest_asyncio")
+_LEFT_OVER = ("asyncio", "asyncio.exceptions", "async_timeout", "asgiref.sync", "pytest_asyncio")
 
 
 class _Imports(cst.CSTTransformer):
@@ -72,8 +72,9 @@ class _Imports(cst.CSTTransformer):
         new = self._new(original_node)
         if new is None:
             return updated_node
-        if self._names.of(original_node) in NAMES:  # of another module than the one that is imported
-            AddImportsVisitor.add_needed_import(self._context, new.rpartition(".")[0])
+        place = new.rpartition(".")[0]
+        if place != MODULES.get(text(original_node).rpartition(".")[0]) and new not in MODULES.values():
+            AddImportsVisitor.add_needed_import(self._context, place)  # it is in another module than before
         return dotted(new)
 
     def _new(self, node: cst.Attribute) -> str | None:
@@ -86,9 +87,10 @@ class _Imports(cst.CSTTransformer):
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
         # A name that is imported alone, and has another name here: RedisChannelLayer.
         name = self._names.of(original_node)
-        if name is None or name not in NAMES or original_node.value != name.rpartition(".")[2]:
+        new = None if name is None else renamed(name)
+        if name is None or new is None or original_node.value != name.rpartition(".")[2]:
             return updated_node
-        return cst.Name(NAMES[name].rpartition(".")[2])
+        return updated_node.with_changes(value=new.rpartition(".")[2])
 
 
 def _by_place(module: str, aliases: Sequence[cst.ImportAlias]) -> dict[str, list[cst.ImportAlias]]:

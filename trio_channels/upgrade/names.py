@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._asgi.foreign_calls import LIBRARIES, TRIO_WAYS
+from ..compat.names import defined, defined_at, place_of, why_missing
 
 #: Modules that have the same names here.
 MODULES = {
@@ -11,7 +12,8 @@ MODULES = {
         for rest in (
             *("", ".apps", ".auth", ".consumer", ".db", ".exceptions", ".generic", ".generic.http"),
             *(".generic.websocket", ".layers", ".middleware", ".routing", ".security", ".security.websocket"),
-            *(".sessions", ".testing", ".worker"),
+            *(".sessions", ".testing", ".testing.application", ".testing.http", ".testing.live"),
+            *(".testing.websocket", ".worker"),
         )
     },
     "django.core.asgi": "trio_channels.asgi",
@@ -23,6 +25,7 @@ MODULES = {
 NAMES = {
     "asgiref.sync.async_to_sync": "trio_channels.sync.async_to_sync",
     "asgiref.sync.sync_to_async": "trio_channels.sync.sync_to_async",
+    "asgiref.testing.ApplicationCommunicator": "trio_channels.testing.ApplicationCommunicator",
     "channels_redis.core.RedisChannelLayer": "trio_channels.layers.redis.RedisStreamsChannelLayer",
     "channels_redis.pubsub.RedisPubSubChannelLayer": "trio_channels.layers.redis.RedisStreamsChannelLayer",
     **{f"asyncio.{name}": f"trio.{name}" for name in ("sleep", "Lock", "Event")},
@@ -35,9 +38,15 @@ NAMES = {
     "pytest_asyncio.fixture": "pytest.fixture",
 }
 
+_CHANNELS = ("channels", "channels_redis")
+
 #: The ways for names that have been rewritten and still need a look.
 NEVER_SWALLOW = "trio.Cancelled must never be swallowed: end the except block with raise"
+NO_LOOP = "remove the fixture: pytest-trio starts a Trio run for each test, without a loop"
 NO_CLEAR = "a trio.Event has no clear(): make a new one instead"
+
+#: Methods with names of their own, whatever the object's name is.
+METHODS = {"close_pools": "remove the call: a layer closes at the end of its Trio run, or of async with layer:"}
 
 #: Names without a plain equivalent, and the way to do it here.
 DECISIONS = {
@@ -53,6 +62,7 @@ DECISIONS = {
     "asgiref.sync.SyncToAsync": "trio_channels.sync.sync_to_async",
     "asgiref.sync.AsyncToSync": "trio_channels.sync.async_to_sync",
     "asgiref.sync.iscoroutinefunction": "inspect.iscoroutinefunction",
+    "unittest.IsolatedAsyncioTestCase": "django.test.SimpleTestCase, whose async tests run on Trio",
     "django.core.handlers.asgi.ASGIHandler": "get_asgi_application of trio_channels.asgi",
     "django.core.handlers.asgi.ASGIRequest": "the request that a view gets: it has the same attributes",
 }
@@ -75,23 +85,30 @@ PACKAGES = {
 
 def renamed(name: str) -> str | None:
     """The name here for a qualified name of Channels, asgiref or asyncio; None if it stays or needs a decision."""
+    name = defined_at(name)
     if name in NAMES:
         return NAMES[name]
     module, _, rest = name.rpartition(".")
-    if module in MODULES and rest:
-        return f"{MODULES[module]}.{rest}"
-    return None
+    if name.split(".")[0] in _CHANNELS:
+        if name in MODULES:  # from channels import layers
+            return MODULES[name]
+        is_known = rest in defined().get(module, ()) and not why_missing(name)
+        return place_of(name) if is_known or name == "channels.__version__" else None
+    return f"{MODULES[module]}.{rest}" if module in MODULES and rest else None
 
 
 def decision(name: str) -> str | None:
     """The way to do here what a qualified name did, if a person must decide; None for every other name."""
+    name = defined_at(name)
     if name in DECISIONS:
         return DECISIONS[name]
     parts = name.split(".")
+    if parts[0] in _CHANNELS and (why := why_missing(name)):
+        return why
     for end in range(len(parts), 0, -1):
         package = ".".join(parts[:end])
         if package in PACKAGES and renamed(name) is None:
             return PACKAGES[package]
-    if parts[0] in ("channels", "channels_redis") and renamed(name) is None:
+    if parts[0] in _CHANNELS and renamed(name) is None:
         return "the table of Channels' names in the reference says what takes its place"
     return None

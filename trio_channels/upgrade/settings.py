@@ -14,8 +14,10 @@ OURS, STATICFILES = "trio_channels", "django.contrib.staticfiles"
 
 class _Settings(cst.CSTTransformer):
     def leave_SimpleString(self, original_node: cst.SimpleString, updated_node: cst.SimpleString) -> cst.SimpleString:
-        """A dotted path of Channels, such as the backend of a layer."""
+        """A dotted path of Channels, such as the backend of a layer; and the header that its cookies come in."""
         value = original_node.evaluated_value
+        if value == b"Set-Cookie":
+            return _string(updated_node, "set-cookie")
         if not isinstance(value, str) or not value.startswith(("channels.", "channels_redis.")):
             return updated_node
         new = renamed(value)

@@ -22,7 +22,7 @@ _REWRITERS = (note_used, rewrite_queues, rewrite_calls, rewrite_marks, rewrite_s
 
 
 #: A file without any of these words stays as it is: most files of a project, and parsing takes long.
-_RELEVANT = re.compile(rb"channels|asyncio|asgiref|asgi|daphne|uvicorn|" + "|".join(sorted(PACKAGES)).encode())
+_RELEVANT = re.compile(rb"channels|[Aa]syncio|asgiref|asgi|daphne|uvicorn|" + "|".join(sorted(PACKAGES)).encode())
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from typing import Any
 import channels.generic.websocket
 import channels.testing
 import pytest
+from channels_redis.core import RedisChannelLayer
 
 from trio_channels.bridge.patches import in_trio
 from trio_channels.compat import loops
+from trio_channels.compat.crossing import call_trio
+from trio_channels.layers.on_demand import open_on_demand
 
 
 class Echo(channels.generic.websocket.AsyncWebsocketConsumer):
@@ -47,6 +50,35 @@ def test_communicator_in_an_asyncio_test_case() -> None:
     result = Cases().run()
     assert result is not None
     assert result.wasSuccessful(), [*result.errors, *result.failures]
+
+
+class Opened(RedisChannelLayer):
+    """A layer that notes when it is opened and closed, and needs no Redis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def __aenter__(self) -> Any:
+        self.seen.append("opened")
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.seen.append("closed")
+
+    async def use(self) -> None:
+        await open_on_demand(self)
+        self.seen.append("used")
+
+
+def test_layer_opens_on_first_use_and_closes_with_the_loop() -> None:
+    layer = Opened()
+
+    async def use() -> None:
+        await call_trio(layer.use)
+
+    asyncio.run(use())
+    assert layer.seen == ["opened", "used", "closed"]
 
 
 def test_what_a_test_leaves_is_ended() -> None:

@@ -49,6 +49,16 @@ def test_star_import_gives_all_that_is_there(module: str) -> None:
     assert set(importlib.import_module(module).__all__) <= set(found)
 
 
+def test_imported_name_is_the_variant_of_its_definition() -> None:
+    from channels.auth import database_sync_to_async
+    from channels.consumer import get_channel_layer
+    from channels.security.websocket import AsyncWebsocketConsumer
+
+    assert database_sync_to_async is channels.db.database_sync_to_async
+    assert get_channel_layer is channels.layers.get_channel_layer
+    assert AsyncWebsocketConsumer is channels.generic.websocket.AsyncWebsocketConsumer
+
+
 def test_submodule_is_an_attribute() -> None:
     assert channels.routing is sys.modules["channels.routing"]
 

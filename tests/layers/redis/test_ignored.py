@@ -77,3 +77,17 @@ def test_one_host_may_be_written_without_a_list(given: Any) -> None:
 def test_each_form_of_ssl_cert_reqs(value: Any, checks: bool) -> None:
     host = parse_host({"host": "h", "ssl": True, "ssl_cert_reqs": value})
     assert host == Host(("h", 6379), tls=Tls(check_certificate=checks))
+
+
+@pytest.mark.parametrize("name", ["serialize", "deserialize"])
+def test_format_of_a_subclass_is_refused(name: str) -> None:
+    with pytest.raises(InvalidChannelLayerError, match=rf"^Mine\.{name}\(\) would never .* serializer_format"):
+        type("Mine", (RedisStreamsChannelLayer,), {name: lambda self, message: message, "__qualname__": "Mine"})
+
+
+def test_subclass_without_a_format_is_fine() -> None:
+    class Mine(RedisStreamsChannelLayer):
+        def describe(self) -> str:
+            return "mine"
+
+    assert Mine().describe() == "mine"

@@ -18,19 +18,19 @@ from ..history import KEY, NO_HISTORY, History, HistoryRule, Recovery, check_lim
 from ..hub import Hub
 from ..identities import Identities
 from ..joining import outcome_of_join
-from ..local import LocalDelivery
 from ..mailbox import Mailbox
 from ..message import Envelope, round_trip
 from ..presence.table import PresenceTable
 from ..work import WorkQueue
 from .history import KeptMessage, MemoryHistories
 from .presence import MemoryPresence
+from .tables import Tables
 from .work import MemoryWorkQueue
 
 logger = logging.getLogger("trio_channels.layers.memory")
 
 
-class InMemoryChannelLayer(LocalDelivery):
+class InMemoryChannelLayer(Tables):
     """Passes messages between the connections of one process.
 
     For development, tests, and deployments of a single process. The layer needs no opening. Several Trio runs of the

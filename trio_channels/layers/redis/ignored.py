@@ -1,5 +1,7 @@
 """Options of channels_redis and redis-py that this layer does not need: they are ignored, and a warning says why.
 
+Methods of channels_redis that subclasses override are refused: they would never be called.
+
 An option is here only if leaving it out changes nothing but resources and time limits. Options about the place, the
 login or TLS are honoured or refused.
 """
@@ -9,6 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any
+
+from ...exceptions import InvalidChannelLayerError
 
 logger = logging.getLogger("trio_channels.layers.redis")
 
@@ -67,6 +71,20 @@ def warn_of_options(**given: object) -> None:
     for key, value in given.items():
         if value is not None:
             _warn("the Redis channel layer", key, LAYER_OPTIONS[key])
+
+
+def refuse_hooks(cls: type) -> None:
+    """Refuse a subclass of the layer that brings a format of its own.
+
+    Raises:
+        InvalidChannelLayerError: it has the method ``serialize`` or ``deserialize``.
+    """
+    for name in ("serialize", "deserialize"):
+        if name in vars(cls):
+            raise InvalidChannelLayerError(
+                f"{cls.__qualname__}.{name}() would never be called: all processes must read one format. Choose it "
+                f"with the option serializer_format, and remove the method"
+            )
 
 
 def _warn(where: str, key: str, reason: str) -> None:

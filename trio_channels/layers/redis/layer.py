@@ -19,7 +19,7 @@ from ..history import NO_HISTORY, History, Recovery, check_limit, check_unstampe
 from ..subscription import Subscription
 from .codec import CHANNEL, GROUP, NAMED, EntryCodec, SerializerFormat, UndecodableEntry
 from .elsewhere import JOIN, LEAVE
-from .ignored import warn_of_options
+from .ignored import refuse_hooks, warn_of_options
 from .joining import join_with_history
 from .scripts import SEND_TO_NAMED, WORK_SCRIPTS
 from .session import OpenableLayer, Session, stream_of
@@ -94,6 +94,10 @@ class RedisStreamsChannelLayer(OpenableLayer):
         warn_of_options(
             random_prefix_length=random_prefix_length, on_disconnect=on_disconnect, on_reconnect=on_reconnect
         )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_hooks(cls)
 
     def __repr__(self) -> str:
         return f"<RedisStreamsChannelLayer {self._topology!r}, open in {len(self._sessions)} Trio runs>"

@@ -171,11 +171,16 @@ def samples(session: nox.Session) -> None:
     session.install("--force-reinstall", "--no-deps", ".")  # and not editable: as it comes from the index
     with tempfile.TemporaryDirectory() as folder:  # away from the settings of this repository
         shutil.copytree(HERE / "docs" / "snippets", folder, dirs_exist_ok=True)
-        shutil.move(Path(folder, "tutorial"), Path(folder, "project"))
         shutil.copy(HERE / "tests" / "typing" / "ported.py", folder)
         _, native = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
         Path(folder, "readme.py").write_text(native)
-        for place in (Path(folder, "project"), Path(folder, "existing"), Path(folder)):
+        project = Path(folder, "project")
+        for part in sorted(Path(folder, "tutorial").glob("*_*")):  # each brings the files that change
+            shutil.copytree(part, project, dirs_exist_ok=True)
+            session.chdir(project)
+            session.run("mypy", f"--config-file={folder}/tutorial/mypy.ini", ".")
+            session.run("pyright", ".")
+        for place in (Path(folder, "existing"), Path(folder)):
             session.chdir(place)
             names = sorted(file.name for file in place.glob("*.py")) or ["."]
             session.run("mypy", "--strict", "--config-file=", *names)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import os
 import re
-import subprocess
 import sys
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -27,7 +24,6 @@ from django.test import RequestFactory, override_settings
 from django.urls import path
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from trio.testing import MockClock
-from trio_websocket import open_websocket_url
 
 from trio_channels import _conf, _tracing, tracing
 from trio_channels._http.handler import DjangoHandler
@@ -86,57 +82,6 @@ def test_settings_page_gives_every_key_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^`]+)` \|", table, re.MULTILINE))
     defaults = {name: setting.default for name, setting in _conf.SETTINGS.items()}
     assert rows == {name: f'"{value}"' if isinstance(value, str) else str(value) for name, value in defaults.items()}
-
-
-# -- tutorial ---------------------------------------------------------------------------------------------------------
-
-
-async def test_tutorial_works_under_hypercorn() -> None:
-    server = _start_server()
-    try:
-        port = await trio.to_thread.run_sync(_port_of, server)
-        page = await trio.to_thread.run_sync(_page, f"http://127.0.0.1:{port}/chat/lobby/")
-        assert "<h1>lobby</h1>" in page
-        address, origin = f"ws://127.0.0.1:{port}/ws/chat/lobby/", [(b"Origin", f"http://127.0.0.1:{port}".encode())]
-        async with (
-            open_websocket_url(address, extra_headers=origin) as first,
-            open_websocket_url(address, extra_headers=origin) as second,
-        ):
-            await first.send_message("[]")
-            assert await first.get_message() == '{"error": "expected {\\"text\\": \\"...\\"}"}'
-            await first.send_message('{"text": "hello"}')
-            assert await first.get_message() == await second.get_message() == '{"text": "hello"}'
-    finally:
-        server.terminate()
-        await trio.to_thread.run_sync(server.communicate)
-
-
-def _start_server() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "mysite.settings"}
-    return subprocess.Popen(
-        [*command, "--graceful-timeout", "1", "mysite.asgi:application"],
-        cwd=SNIPPETS / "tutorial",
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _port_of(server: subprocess.Popen[str]) -> int:
-    seen = ""
-    for line in server.stdout or ():
-        seen += line
-        if found := re.search(r"Running on http://127\.0\.0\.1:(\d+)", line):
-            return int(found[1])
-    raise AssertionError(f"the server did not start:\n{seen}")
-
-
-def _page(address: str) -> str:
-    with urllib.request.urlopen(address) as response:
-        text: str = response.read().decode()
-        return text
 
 
 # -- how-to -----------------------------------------------------------------------------------------------------------

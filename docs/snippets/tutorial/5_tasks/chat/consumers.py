@@ -1,0 +1,65 @@
+import random
+from typing import Any
+
+import trio
+from django.http import QueryDict
+from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer
+from trio_channels.layers.base import Gap
+
+from .models import Message, latest_messages
+from .rooms import may_write
+
+QUIZ_SECONDS = 20
+# No user can have this name: it has a space.
+QUIZ_MASTER = "quiz master"
+
+
+class ChatConsumer(AsyncJsonWebsocketConsumer):
+    async def connect(self) -> None:
+        self.room: str = self.scope["url_route"]["kwargs"]["room"]
+        self.group = f"chat.{self.room}"
+        await self.accept()
+        # The position of the last message that the page has. Without one the page is new, and gets the latest messages.
+        since = QueryDict(self.scope["query_string"]).get("since")
+        await self.group_add(self.group, since=since)
+        if since is None:
+            await self.send_latest()
+
+    async def receive_json(self, content: Any) -> None:
+        text = content.get("text") if isinstance(content, dict) else None
+        if not isinstance(text, str) or not 0 < len(text) <= Message.MAX_LENGTH:
+            await self.send_json({"error": f"expected a text of 1 to {Message.MAX_LENGTH} characters"})
+        elif not may_write(self.scope["user"], self.room):
+            await self.send_json({"error": f"you may not write in {self.room}"})
+        else:
+            await self.say(self.scope["user"].get_username(), text)
+            if text == "/quiz":
+                self.start_soon(self.quiz)
+
+    async def say(self, author: str, text: str) -> None:
+        message = await Message.objects.acreate(room=self.room, author=author, text=text)
+        await self.channel_layer.group_send(self.group, {"type": "chat.message", "message": message.as_json()})
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        await self.send_json({"messages": [event["message"]], "position": event["history"]["position"]})
+
+    async def channel_layer_gap(self, event: dict[str, Any]) -> None:
+        # Messages are missing here, or behind the page's position. The database has them.
+        await self.send_latest()
+
+    async def send_latest(self) -> None:
+        await self.send_json({"messages": await latest_messages(self.room)})
+
+    async def quiz(self) -> None:
+        first, second = random.randint(3, 12), random.randint(3, 12)
+        async with self.channel_layer.subscribe(self.group) as events:
+            with trio.move_on_after(QUIZ_SECONDS):
+                await self.say(QUIZ_MASTER, f"What is {first} times {second}? You have {QUIZ_SECONDS} seconds.")
+                async for event in events:
+                    if isinstance(event, Gap):  # messages were lost
+                        continue
+                    message = event["message"]
+                    if message["text"].strip() == str(first * second):
+                        await self.say(QUIZ_MASTER, f"{message['author']} is right!")
+                        return
+        await self.say(QUIZ_MASTER, f"Time is up. It is {first * second}.")

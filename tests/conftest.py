@@ -74,7 +74,9 @@ def loggers_as_before() -> Iterator[None]:
     named = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.level, logger.propagate, logger.disabled, list(logger.handlers)) for logger in named]
     levels = dict(error_log._levels)
+    root_level = logging.getLogger().level  # a `logconfig` may set it
     yield
+    logging.getLogger().setLevel(root_level)
     for logger, (level, propagate, disabled, handlers) in zip(named, before, strict=True):
         logger.setLevel(level)
         logger.propagate, logger.disabled, logger.handlers = propagate, disabled, handlers
@@ -83,7 +85,10 @@ def loggers_as_before() -> Iterator[None]:
 
 
 #: The loggers that servers change.
-LOGGERS = ("hypercorn", "hypercorn.error", "hypercorn.access", "trio_channels", "trio_channels.runner")
+LOGGERS = (
+    *("hypercorn", "hypercorn.error", "hypercorn.access"),
+    *("trio_channels", "trio_channels.access", "trio_channels.runner"),
+)
 
 #: Tests run side by side, beside servers and databases: what takes long is late, and not lost.
 ApplicationCommunicator.timeout = 30.0

@@ -12,7 +12,6 @@ The rules:
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 import h11
 from hypercorn.utils import suppress_body
@@ -32,7 +31,15 @@ _OF_REQUESTS = frozenset((b"connection", b"content-length", b"expect", b"host", 
 #: The fields that ask for a WebSocket, as clients write them.
 _UPGRADES = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"connection", b"keep-alive, upgrade"))
 
-#: Bytes of a line that many clients may send. So many such lines are kept.
+#: The lines of these fields are kept: many clients send the same, and no secrets. An open WebSocket keeps its headers,
+#: and takes 500 bytes less if they are shared.
+_COMMON = frozenset(
+    b"accept accept-encoding accept-language cache-control connection content-length content-type host origin pragma "
+    b"sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-extensions sec-websocket-version upgrade user-agent "
+    b"x-forwarded-proto".split()
+)
+
+#: Bytes of a line that is kept, and the number of such lines.
 _SHORT, _LINES = 150, 500
 
 #: The values are without space around them.
@@ -122,7 +129,7 @@ def plain_request(data: bytes, longest: int) -> tuple[Exchange, RequestHead, byt
     upgrades: list[bytes] = []
     headers: Headers = []
     for line in lines.splitlines():
-        field = _known_field(line) if len(line) <= _SHORT else _field(line)
+        field = _known.get(line) or _field(line)
         name, value = field
         if name in _OF_REQUESTS:
             if name == b"host" and host is None:
@@ -143,13 +150,19 @@ def plain_request(data: bytes, longest: int) -> tuple[Exchange, RequestHead, byt
     return Exchange(found.group(), head.method, length or 0), head, rest
 
 
+#: The fields of lines that are kept.
+_known: dict[bytes, tuple[bytes, bytes]] = {}
+
+
 def _field(line: bytes) -> tuple[bytes, bytes]:
+    """The field of a line, which is kept if other clients may send the same."""
     name, _, value = line.partition(b":")
-    return name.lower(), value.strip()
-
-
-#: Most lines come again and again. An open WebSocket keeps its headers, and takes 500 bytes less if they are shared.
-_known_field = lru_cache(_LINES)(_field)
+    field = name.lower(), value.strip()
+    if field[0] in _COMMON and len(line) <= _SHORT:
+        if len(_known) >= _LINES:
+            _known.clear()
+        _known[line] = field
+    return field
 
 
 class Several:

@@ -36,12 +36,32 @@ def test_answer_is_hypercorns(version: str, offers: Any, subprotocol: str | None
         (OFFERS, "three", []),
         (OFFERS[:3], "one", []),
         (OFFERS, None, [(b"sec-websocket-protocol", b"one")]),
+        (OFFERS, None, [(b"Sec-WebSocket-Protocol", b"one")]),
         (OFFERS, None, [(b":status", b"200")]),
     ],
-    ids=["not offered", "none offered", "header of the subprotocol", "pseudo-header"],
+    ids=["not offered", "none offered", "header of the subprotocol", "the same in capitals", "pseudo-header"],
 )
 def test_answer_that_is_not_allowed_raises(offers: Any, subprotocol: str | None, more: Any) -> None:
     handshake = Handshake(offers, "1.1")
     with pytest.raises(ValueError, match="expected"):
         handshake.answer(subprotocol, more)
+    assert not handshake.accepted
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (b"x", value)
+            for value in (b" a", b"a ", b"\ta", b"a\x0b", b"a\x0cb", b"a\r\ny: b", b"a\nb", b"a\rb", b"\0")
+        ),
+        *((name, b"a") for name in (b"", b"x ", b"x:", b"x\r\ny", b"\xe4")),
+        *((b"content-length", value) for value in (b"a", b"", b"5, 6")),
+        *((b"Transfer-Encoding", value) for value in (b"gzip", b"")),
+    ],
+)
+def test_header_that_h11_would_not_send_raises(name: bytes, value: bytes) -> None:
+    handshake = Handshake(OFFERS, "1.1")
+    with pytest.raises(ValueError, match="header"):
+        handshake.answer(None, [(name, value)])
     assert not handshake.accepted

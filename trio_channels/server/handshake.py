@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import h11
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.ws_stream import Handshake as _Handshake
 from wsproto.utilities import generate_accept_token
@@ -63,11 +64,13 @@ class Handshake(_Handshake):
         if self.http_version == "1.1":
             headers += [(b"upgrade", b"WebSocket"), (b"connection", b"Upgrade")]
         for name, value in additional:
-            if name == b"sec-websocket-protocol" or name.startswith(b":"):
+            if name.lower() == b"sec-websocket-protocol" or name.startswith(b":"):
                 raise ValueError(f"expected no header {name!r}: the server sends it")
             headers.append((name, value))
         if additional and (fault := fault_of_headers(additional)) is not None:
             raise ValueError(fault)
+        if additional and self.http_version == "1.1":
+            _check_for_http_1(additional)
         self.accepted = True
         return 101 if self.http_version == "1.1" else 200, headers
 
@@ -75,6 +78,14 @@ class Handshake(_Handshake):
     def refusal(self) -> list[tuple[bytes, bytes]]:
         """Further headers of the 400 (RFC 6455, section 4.4)."""
         return [] if self.version == VERSION else [(b"sec-websocket-version", VERSION)]
+
+
+def _check_for_http_1(headers: Headers) -> None:
+    """Raise ValueError for headers that h11 would not send: it does not see the answer."""
+    try:
+        h11.InformationalResponse(status_code=101, headers=headers)
+    except h11.LocalProtocolError as error:
+        raise ValueError(f"expected headers that may be sent over HTTP/1.1: {error}") from None
 
 
 def switching_protocols(headers: Headers) -> bytes:

@@ -140,10 +140,11 @@ class Http1(H11Protocol):
     async def send_parts(self, stream_id: int, parts: list[bytes], renew: Callable[[], object]) -> None:
         """Send parts of a response's body, and not its end. Cancellation: they may be sent in part."""
         self._tell_h11()
-        held, self._held_head = [self._held_head] if self._held_head else [], b""
         several: Any = Several(parts)
         h11s = cast(h11.Connection, self.connection)
+        # If this fails, the head stays held, and is sent at the end.
         pieces: list[Any] = h11s.send_with_data_passthrough(h11.Data(data=several)) or []
+        held, self._held_head = [self._held_head] if self._held_head else [], b""
         at = pieces.index(several)  # between the bytes of a chunk
         await self._server_connection.write_parts([*held, *pieces[:at], *parts, *pieces[at + 1 :]], renew)
 
@@ -221,7 +222,7 @@ class Http1(H11Protocol):
         exchange.remaining -= len(part)
         if part or not exchange.remaining:
             await stream.receive(part, more=exchange.remaining > 0)
-        if rest:
+        if rest and not self._server_connection.is_closing:  # the server may have shut down meanwhile
             await self.receive_bytes(rest)
 
     async def _pause(self) -> None:

@@ -134,6 +134,11 @@ class Writer:
             self._broken(error)
 
     @property
+    def is_closing(self) -> bool:
+        """Whether nothing more is written, and no request is begun."""
+        return self._closing
+
+    @property
     def can_write_now(self) -> bool:
         """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
         return self._free and self.tls is None and not self._closing

@@ -143,3 +143,12 @@ async def test_kernel_that_takes_no_parts(error: type[OSError], arrives: bool, m
             assert content(await read_all(stream)) == b""
             with trio.fail_after(30):
                 await application.left.wait()
+
+
+async def test_parts_beyond_the_length_send_the_head() -> None:
+    application = Streams((b"content-length", b"10"), parts=[b"hello", b"world!"])
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(REQUEST % b"GET")
+        answer = await read_all(stream)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")

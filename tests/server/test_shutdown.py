@@ -212,15 +212,15 @@ async def test_command_line_is_hardened_and_drains(tmp_path: Path) -> None:
 
 async def test_request_behind_the_body_of_the_last_one_is_not_begun(way: str) -> None:
     application = Waits()
-    async with serving_ours(application, graceful_timeout=20, max_app_queue_size=1) as server:
-        async with await server.connect() as stream:
-            await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-            for part in (b"a", b"bc" + b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"):  # it waits until the queue has room
-                await trio.testing.wait_all_tasks_blocked()
-                await stream.send_all(part)
+    options = {"graceful_timeout": 20, "max_app_queue_size": 1}
+    async with serving_ours(application, **options) as server, await server.connect() as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        for part in (b"a", b"bc" + b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"):  # it waits until the queue has room
             await trio.testing.wait_all_tasks_blocked()
-            server.stop.set()
-            await trio.testing.wait_all_tasks_blocked()
-            application.go_on.set()
-            assert (await read_all(stream)).endswith(b"\r\n\r\nhello")
+            await stream.send_all(part)
+        await trio.testing.wait_all_tasks_blocked()
+        server.stop.set()
+        await trio.testing.wait_all_tasks_blocked()
+        application.go_on.set()
+        assert (await read_all(stream)).endswith(b"\r\n\r\nhello")
     assert application.began == 1

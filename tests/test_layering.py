@@ -126,6 +126,7 @@ BORDERS = {
     "server.http2.floods": {"h2"},
     "server.http2.protocol": {"h2", "hpack"},
     "server.http2.sending": {"h2", "priority"},
+    "server.plain": {"h11"},
     "server.request_head": {"h11"},
     "server.timing": {"wsproto"},
     "server.websocket": {"wsproto"},

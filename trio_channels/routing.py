@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import islice
 from typing import Any, NamedTuple
 
 import trio
@@ -152,22 +153,23 @@ class URLRouter:
             why = f"the path {scope['path']!r} is not below {forced}, and the server has no root_path"
             await _no_route(why, scope, receive, send)
             return None
-        outer = scope.get("url_route") or {"args": (), "kwargs": {}}
-        for match in _matches(self._table, scope.get("url_pattern", "") if nested else "", path.lstrip("/"), (), {}):
-            inner_scope = dict(
-                scope,
-                path_remaining=match.remaining,
-                url_pattern=match.pattern,
-                url_route={"args": outer["args"] + match.args, "kwargs": {**outer["kwargs"], **match.kwargs}},
-            )
+        outer = scope.get("url_pattern", "") if nested else ""
+        # Not in a loop over the matches: each open WebSocket would keep their generator, and its match.
+        tried = 0
+        while (found := self._find(scope, outer, path.lstrip("/"), tried)) is not None:
             try:
-                return await match.application(inner_scope, receive, send)
+                return await found[0](found[1], receive, send)
             except _NoInnerRoute:
-                continue
+                tried += 1
         if nested:
             raise _NoInnerRoute(f"no route for {path!r}")
         await _no_route(f"no route for the path {scope.get('path')!r}", scope, receive, send)
         return None
+
+    def _find(self, scope: Scope, outer: str, path: str, number: int) -> tuple[ASGIApplication, Scope] | None:
+        """The application of the match with this number, and its scope."""
+        match = next(islice(_matches(self._table, outer, path, (), {}), number, None), None)
+        return None if match is None else (match.application, _inner_scope(scope, match))
 
 
 class ChannelNameRouter:
@@ -261,6 +263,16 @@ def _matches(
             yield _Match(route.application, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
         else:
             yield from _matches(route.inner, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
+
+
+def _inner_scope(scope: Scope, match: _Match) -> Scope:
+    outer = scope.get("url_route") or {"args": (), "kwargs": {}}
+    return dict(
+        scope,
+        path_remaining=match.remaining,
+        url_pattern=match.pattern,
+        url_route={"args": outer["args"] + match.args, "kwargs": {**outer["kwargs"], **match.kwargs}},
+    )
 
 
 def _enter_mount_point(scope: Scope) -> str | None:

@@ -6,7 +6,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._asgi.protocol import Message
-from trio_channels._concurrency.queues import EventQueue
+from trio_channels._concurrency.queues import EventQueue, Inbox
 from trio_channels._concurrency.wakeup import Wakeup
 
 
@@ -114,3 +114,14 @@ def test_its_repr_tells_the_state() -> None:
     assert repr(queue) == "<EventQueue 1 of 2>"
     queue.close()
     assert repr(queue) == "<EventQueue 0 of 2, closed>"
+
+
+async def test_attached_inbox_wakes_a_waiting_writer() -> None:
+    inbox, queue = Inbox(1), EventQueue(2, Wakeup())
+    first, second = {"type": "first"}, {"type": "second"}
+    await inbox(first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox, second)
+        await wait_all_tasks_blocked()
+        inbox.attach(queue, lambda _event: None)
+    assert [queue.take(), queue.take()] == [first, second]

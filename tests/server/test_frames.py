@@ -8,17 +8,22 @@ import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, Message, TextMessage
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, RsvBits
 
 from trio_channels.server.frames import (
     BINARY,
+    CLOSE,
+    PING,
+    PONG,
     TEXT,
     BoundedDeflate,
     MessageLimit,
     between_messages,
+    close_of,
     frame,
+    whole_control,
     whole_message,
 )
 from trio_channels.server.tasks import clients_doing
@@ -133,6 +138,31 @@ def test_message_read_at_once_is_as_wsproto_reads_it(payload: bytes, opcode: int
     else:
         event, end = found
         assert (event["bytes"] or event["text"] or "", end) == (events[0].data or "", len(data))  # type: ignore[attr-defined]
+
+
+CODES = [0, 999, 1000, 1001, 1003, 1004, 1005, 1006, 1007, 1011, 1014, 1015, 1016, 2999, 3000, 4999, 5000, 65_535]
+REASONS = [b"", b"bye", "\u00fc".encode(), b"\xff", b"x" * 123]
+PAYLOADS = st.one_of(
+    st.binary(max_size=130),
+    st.builds(lambda code, reason: code.to_bytes(2, "big") + reason, st.sampled_from(CODES), st.sampled_from(REASONS)),
+)
+
+
+@given(st.sampled_from([CLOSE, PING, PONG, TEXT, 11]), PAYLOADS, st.sampled_from([0x80, 0, 0xC0]), st.integers(0, 140))
+def test_control_frame_read_at_once_is_as_wsproto_reads_it(opcode: int, payload: bytes, first: int, end: int) -> None:
+    data = masked(opcode, payload, first=first)[:end]
+    found = whole_control(b"x" + data, 1)
+    server = Connection(ConnectionType.SERVER)
+    server.receive_data(data)
+    events = list(server.events())
+    if isinstance(event := events[0] if events else None, CloseConnection) and server.state is not ConnectionState.OPEN:
+        assert found == (CLOSE, payload, 1 + len(data))
+        assert close_of(payload) == (event.code, event.reason or "")
+        assert frame(CLOSE, payload) == server.send(event.response())
+    elif isinstance(event, Ping | Pong):
+        assert found == ({Ping: PING, Pong: PONG}[type(event)], bytes(event.payload), 1 + len(data))
+    else:  # no whole frame, another one, or a wrong one
+        assert found is None
 
 
 @pytest.mark.parametrize(

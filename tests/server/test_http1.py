@@ -14,6 +14,8 @@ from trio_channels.server.connection import ServerConnection
 
 from .clients import Application, Server, open_h1, read_all, read_until, serving_ours
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 class WithoutLength(Application):
     """Does not say how long its answer is."""

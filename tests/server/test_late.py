@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from hypercorn.protocol.events import Body, Request, Response, Trailers
+from hypercorn.protocol.ws_stream import ASGIWebsocketState
 
 from trio_channels.exceptions import ConnectionClosed
 from trio_channels.server import statistics
@@ -114,6 +115,38 @@ async def test_goodbye_after_the_end_is_not_sent() -> None:
     await stream.go_away()
     stream.connection.send.assert_not_called()
     send.assert_not_called()
+
+
+async def test_pongs_without_end_let_other_tasks_run() -> None:
+    wire = Mock(streams=Streams(), limits=Mock(messages_per_second=0))
+    stream = make(WebSocketStream, wire, AsyncMock())
+    turns = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_bytes, frame(10) * 1_000)
+        while len(nursery.child_tasks):
+            turns += 1
+            await trio.lowlevel.checkpoint()
+    assert turns > 10
+    assert stream._frames is None
+
+
+async def test_goodbye_amid_the_answer_to_a_close_is_not_sent() -> None:
+    written: list[bytes] = []
+    answered = trio.Event()
+
+    async def write(data: bytes) -> None:
+        written.append(data)
+        await answered.wait()
+
+    wire = Mock(streams=Streams(), limits=Mock(messages_per_second=0))
+    stream = WebSocketStream(wire, AsyncMock(), 1, write)
+    stream.state = ASGIWebsocketState.CONNECTED
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_bytes, frame(8, b"\x03\xe8"))
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.go_away()
+        answered.set()
+    assert written == [b"\x88\x02\x03\xe8"]
 
 
 @pytest.mark.parametrize("data", [REQUEST, HANDSHAKE % (b"/", b"")], ids=["request", "WebSocket"])

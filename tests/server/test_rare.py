@@ -352,6 +352,24 @@ async def test_peer_that_the_kernel_gives_up_is_slow(monkeypatch: pytest.MonkeyP
     assert application.ended[0]["code"] == 1006
 
 
+async def test_reader_that_is_woken_for_nothing_waits_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive_nowait = SocketTransport.receive_nowait
+    wakes: list[object] = []
+
+    def nothing_first(transport: SocketTransport, most: int) -> bytes:
+        wakes.append(transport)
+        if len(wakes) == 1:
+            raise trio.WouldBlock
+        return receive_nowait(transport, most)
+
+    async with serving_ours(Application()) as server, server.websocket("/") as client:
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(SocketTransport, "receive_nowait", nothing_first)
+        await client.send_message("hello")
+        assert await client.get_message() == "hello"
+    assert len(wakes) > 1
+
+
 async def test_connection_ends_after_its_share_of_requests() -> None:
     request = HALF_A_HEAD + b"\r\n"
     async with serving_ours(Application(), keep_alive_max_requests=2) as server, await server.connect() as stream:

@@ -12,6 +12,8 @@ from trio_channels.server.transport import SocketTransport
 
 from .clients import GET, Application, Http2, read_all, read_until, serving_ours
 
+pytestmark = pytest.mark.usefixtures("way")
+
 REQUEST = b"%s / HTTP/1.1\r\nHost: a\r\n\r\n"
 LENGTH = (b"content-length", b"5")
 

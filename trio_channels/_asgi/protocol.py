@@ -107,7 +107,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Checks of fields: each returns the fault, or None.
 
 
-def _headers(value: object) -> str | None:
+def fault_of_headers(value: object) -> str | None:
+    """What is wrong with the headers of a response; None if nothing is."""
     if not isinstance(value, list | tuple):
         return f"headers must be a list of (bytes, bytes) pairs; got {value!r}"
     for pair in value:
@@ -136,7 +137,7 @@ def _accept(message: Message) -> str | None:
     subprotocol = message.get("subprotocol")
     if subprotocol is not None and not isinstance(subprotocol, str):
         return f"subprotocol must be a str or None; got {subprotocol!r}"
-    return _headers(message.get("headers", ()))
+    return fault_of_headers(message.get("headers", ()))
 
 
 def _websocket_send(message: Message) -> str | None:
@@ -177,7 +178,7 @@ def _response_start(message: Message) -> str | None:
     status = message.get("status")
     if not isinstance(status, int) or isinstance(status, bool) or not _MIN_STATUS <= status <= _MAX_STATUS:
         return f"status must be an int from {_MIN_STATUS} to {_MAX_STATUS}; got {status!r}"
-    return _headers(message.get("headers", ()))
+    return fault_of_headers(message.get("headers", ()))
 
 
 def _response_body(message: Message) -> str | None:

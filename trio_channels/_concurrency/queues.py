@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -125,7 +125,7 @@ class Inbox:
         self._capacity = capacity
         self._events: deque[Any] = deque()  # hypercorn has classes of its own for events
         self._last: Any = None
-        self._changed = trio.lowlevel.ParkingLot()  # readers wait here, and writers
+        self._changed: trio.lowlevel.ParkingLot | None = None  # readers wait here, and writers; made for the first
         self._attached: EventQueue | None = None
         self._on_last: tuple[Callable[[Any], object], ...] = ()
         self._awaited: Callable[[], object] | None = None
@@ -139,7 +139,8 @@ class Inbox:
         for event in self._events:
             queue.add(event)
         self._events = _NO_EVENTS
-        self._changed.unpark_all()
+        if self._changed is not None:
+            self._changed.unpark_all()
         if self._last is not None:
             on_last(self._last)
         else:
@@ -194,7 +195,12 @@ class Inbox:
             if self._attached is not None:
                 await self._attached.until_read()
             else:
-                await self._changed.park()
+                await self._change()
+
+    def _change(self) -> Awaitable[object]:
+        if self._changed is None:
+            self._changed = trio.lowlevel.ParkingLot()
+        return self._changed.park()
 
     async def __call__(self, event: Any) -> None:
         """Add an event when there is room; after the last event drop it. hypercorn calls the queue to add one."""
@@ -223,7 +229,7 @@ class Inbox:
             if self._awaited is not None:
                 call, self._awaited = self._awaited, None
                 call()
-            await self._changed.park()
+            await self._change()
         await trio.lowlevel.checkpoint_if_cancelled()
         event = self._events.popleft()
         if self._changed:

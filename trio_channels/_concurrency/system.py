@@ -25,6 +25,7 @@ __all__ = [
     "read_socket",
     "set_pipe_blocking",
     "take_free_address",
+    "write_parts",
     "write_pipe",
     "write_socket",
 ]
@@ -59,6 +60,9 @@ if sys.platform == "win32":
     def write_socket(number: int, data: bytes | memoryview) -> object:
         return _call(number, lambda view: view.send(data))
 
+    def write_parts(number: int, parts: list[bytes]) -> object:
+        return write_socket(number, b"".join(parts))
+
     def has_hung_up(number: int) -> bool:
         # Unread data hides the end.
         try:
@@ -85,7 +89,7 @@ else:
     read_pipe, write_pipe, close_pipe = os.read, os.write, os.close
     set_pipe_blocking = os.set_blocking
     #: What a non-blocking socket takes or has; raises BlockingIOError if that is nothing.
-    read_socket, write_socket = os.read, os.write
+    read_socket, write_socket, write_parts = os.read, os.write, os.writev
 
     #: On Linux: the peer sends no more. On other systems: the peer has gone.
     _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)

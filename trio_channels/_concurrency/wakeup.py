@@ -21,10 +21,10 @@ class Wakeup:
 
     # A task waits while its `custom_sleep_data` is this object. Trio resets that whenever it reschedules the task, also
     # to cancel it, so a cancelled wait needs no clean-up.
-    __slots__ = ("_is_set", "_waiter")
+    __slots__ = ("_is_set", "waiter")
 
     def __init__(self) -> None:
-        self._waiter: trio.lowlevel.Task | None = None
+        self.waiter: trio.lowlevel.Task | None = None
         self._is_set = False
 
     def __repr__(self) -> str:
@@ -33,11 +33,11 @@ class Wakeup:
     @property
     def waited_for(self) -> bool:
         """Whether a task is waiting now."""
-        return self._waiter is not None and self._waiter.custom_sleep_data is self
+        return self.waiter is not None and self.waiter.custom_sleep_data is self
 
     def set(self) -> None:
         """Wake the waiter, which must be in the same Trio run."""
-        waiter = self._waiter
+        waiter = self.waiter
         if waiter is None or waiter.custom_sleep_data is not self:
             self._is_set = True
         else:
@@ -45,7 +45,7 @@ class Wakeup:
 
     def hand_over(self, result: outcome.Outcome[object]) -> bool:
         """Wake the waiter with a result for its :meth:`wait`. Returns False, and keeps nothing, if no task waits."""
-        waiter = self._waiter
+        waiter = self.waiter
         if waiter is None or waiter.custom_sleep_data is not self:
             return False
         trio.lowlevel.reschedule(waiter, result)
@@ -62,7 +62,7 @@ class Wakeup:
             return True
         if self.waited_for:
             raise trio.BusyResourceError("another task is already waiting for this wake-up")
-        self._waiter = task = trio.lowlevel.current_task()
+        self.waiter = task = trio.lowlevel.current_task()
         task.custom_sleep_data = self
         if _TRAP is None:
             return (yield from trio.lowlevel.wait_task_rescheduled(_give_up).__await__())  # noqa: ASYNC105

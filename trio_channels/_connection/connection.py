@@ -120,7 +120,9 @@ class Connection(Outside):
         """Write a message for many clients to this one at once. False if something waits, or the server cannot."""
         return (
             self._write_now is not None
-            and self.wakeup.waited_for  # nothing is being handled, and nothing has come
+            # Nothing is being handled, and nothing has come: as `wakeup.waited_for`, without a call.
+            and (waiter := self.wakeup.waiter) is not None
+            and waiter.custom_sleep_data is self.wakeup
             and self.accepted
             and self.protocol.state is State.OPEN
             and self.closed is None

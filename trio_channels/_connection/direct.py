@@ -1,12 +1,13 @@
 """The direct path between our server and our connections, where nothing in between reads events or changes messages.
 
 The server puts a WebSocket's events into the connection's own queue, and writes a message for many clients without a
-task switch. Django's handler takes a request from the server's queue, and learns from it of the client's disconnect.
+task switch. Django's handler takes a request from the server's queue, learns from it of the client's disconnect, and
+sends the parts of a stream without a message for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from .._asgi.protocol import DIRECT, Message, Receive, Scope, Send
@@ -25,6 +26,11 @@ def inbox_behind(receive: Receive, scope: Scope) -> Inbox | None:
     """The server's queue, if it is ours and nothing in between reads events."""
     inbox: Inbox | None = (scope.get("extensions") or {}).get(DIRECT)
     return inbox if inbox is not None and receive == inbox.receive else None
+
+
+def parts_sender_behind(send: Send) -> Callable[[list[bytes], Callable[[], object]], Awaitable[None]] | None:
+    """The server's function that sends parts of a body without joining them, if nothing in between sees messages."""
+    return getattr(getattr(send, "__self__", None), "send_parts", None)
 
 
 def writer_behind(send: Send, series: Series | None = None) -> Callable[[Message, Any], bool] | None:

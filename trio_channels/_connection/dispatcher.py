@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import Any
 
 import trio
 
@@ -24,12 +25,9 @@ from ..exceptions import ConnectionClosed, StopConsumer
 from ..layers.mailbox import Mailbox
 from ..layers.message import Gap
 from .connection import Connection
-from .outage import UNAVAILABLE
+from .parting import TOO_SLOW, UNAVAILABLE
 
 logger = logging.getLogger("trio_channels.connection")
-
-#: The close reason for a client whose mailbox was full.
-TOO_SLOW = "too slow for its groups"
 
 #: Starts to handle a message: returns an awaitable, or None if there is nothing to await.
 Handler = Callable[[Message], Awaitable[object] | None]
@@ -64,10 +62,8 @@ class Dispatcher:
         self._handler_done = Wakeup()
         connection.mailbox = mailbox
         if mailbox is not None:
-            # A handler may be stuck in a send to a client that does not read. It must not keep the connection.
-            grace = connection.limits.disconnect_timeout
-            mailbox.on_overflow = lambda: connection.cut(TRY_AGAIN_LATER, TOO_SLOW, after=grace)
-            mailbox.on_failure = lambda: connection.cut(SERVICE_RESTART, UNAVAILABLE, after=grace)
+            mailbox.on_overflow = connection.cut_as_too_slow
+            mailbox.on_failure = connection.cut_without_layer
 
     async def run(self) -> Message | None:
         """Dispatch until the client's disconnect, which is returned, or until the connection is finished."""
@@ -76,6 +72,8 @@ class Dispatcher:
         # For metrics; handlers that run side by side are timed in their tasks.
         timed = None if connection.series is None or self._concurrency > 1 else connection.series.handlers
         began = 0.0
+        given: Any
+        handling: Awaitable[object] | None
         while True:
             # Handlers are awaited here, not in another coroutine: each one more costs time and memory per message, most
             # when a thousand connections send at the same time.
@@ -94,8 +92,8 @@ class Dispatcher:
                     # Everything else comes after the handshake, which is handled alone.
                     if timed is not None:
                         began = perf_counter()
-                    begin = self._start_handling if event["type"] == "websocket.connect" else start
-                    if (handling := begin(self._from_client, event)) is not None:
+                    alone = event["type"] == "websocket.connect"
+                    if (handling := (self._start_handling if alone else start)(self._from_client, event)) is not None:
                         await handling
                     connection.activity = None
                     if timed is not None:
@@ -106,10 +104,10 @@ class Dispatcher:
                 if mailbox is not None and (mailbox.overflowed or mailbox.failure is not None):
                     await self._close_for(mailbox)
                 elif mailbox is not None and (item := mailbox.get_nowait()) is not None:
-                    message = item.as_event() if isinstance(item, Gap) else item
                     if timed is not None:
                         began = perf_counter()
-                    if (handling := start(self._from_layer, message)) is not None:
+                    given = item.as_event() if isinstance(item, Gap) else item
+                    if (handling := start(self._from_layer, given)) is not None:
                         await handling
                     connection.activity = None
                     if timed is not None:
@@ -117,6 +115,7 @@ class Dispatcher:
                 elif event is None:
                     if finished and not self._running:
                         return None
+                    given = handling = None  # no longer in memory while it waits
                     # The most frequent case: a message comes while nothing waits, and then another one. Every other
                     # change sets the wakeup, so that wait() returns no message.
                     while isinstance(given := await wakeup.wait(), dict) and not finished:
@@ -124,7 +123,7 @@ class Dispatcher:
                             began = perf_counter()
                         if (handling := start(self._from_layer, given)) is not None:
                             await handling
-                        connection.activity = None
+                        connection.activity = given = handling = None
                         if timed is not None:
                             timed.observe(perf_counter() - began)
             except Exception as error:

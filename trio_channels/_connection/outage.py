@@ -12,11 +12,9 @@ from .._asgi.protocol import State
 from .._asgi.responses import respond_plainly
 from ..exceptions import ChannelLayerUnavailable, ConnectionClosed
 from .connection import Connection
+from .parting import UNAVAILABLE
 
 logger = logging.getLogger("trio_channels.connection")
-
-#: The close reason for a client whose channel layer has failed.
-UNAVAILABLE = "service unavailable"
 
 
 async def answer_outage(connection: Connection, failure: BaseException | None) -> BaseException | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from .._asgi.close_codes import NORMAL
+from .._asgi.close_codes import NORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
 from .._asgi.protocol import State
 from .._asgi.responses import respond_plainly
 from ..exceptions import ConnectionClosed, IllegalMessage
@@ -14,6 +14,10 @@ from .registry import belongs_to
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+
+#: The close reasons for a client whose mailbox was full, and for one whose channel layer has failed.
+TOO_SLOW, UNAVAILABLE = "too slow for its groups", "service unavailable"
 
 
 class Outside:
@@ -34,6 +38,18 @@ class Outside:
     def has_task(self, task: trio.lowlevel.Task | None) -> bool:
         """Whether a task is one of the application's."""
         return belongs_to(task, cast("Connection", self)._nursery)
+
+    # A handler may be stuck in a send to a client that does not read. It must not keep the connection.
+
+    def cut_as_too_slow(self) -> None:
+        """Have the connection end because its mailbox was full."""
+        connection = cast("Connection", self)
+        connection.cut(TRY_AGAIN_LATER, TOO_SLOW, after=connection.limits.disconnect_timeout)
+
+    def cut_without_layer(self) -> None:
+        """Have the connection end because its channel layer has failed."""
+        connection = cast("Connection", self)
+        connection.cut(SERVICE_RESTART, UNAVAILABLE, after=connection.limits.disconnect_timeout)
 
     def close_from_outside(self, code: int, reason: str) -> bool:
         """Close soon, and cancel an application that does not end in time. Returns whether it was open."""

@@ -43,6 +43,9 @@ from .registry import connections_of
 logger = logging.getLogger("trio_channels.connection")
 
 
+_NO_SCOPE = nullcontext()
+
+
 async def supervise(
     connection: Connection,
     body: Callable[[], Awaitable[Message | None]],
@@ -124,7 +127,7 @@ async def _run_body(
     """Run the body and, if it ends by itself, the ending; return the failure, or None."""
     failure: BaseException | None = None
     try:
-        with scope or nullcontext():
+        with scope or _NO_SCOPE:
             async with trio.open_nursery() as nursery:
                 connection.open(nursery, scope)
                 # The body has a task of its own: a task is resumed through all its coroutines, so that the ones here
@@ -183,6 +186,8 @@ def _last_word(connection: Connection, failure: BaseException | None) -> tuple[i
 
 class _Ending:
     """Runs the ending once, shielded from cancellation for ``disconnect_timeout`` seconds."""
+
+    __slots__ = ("_connection", "_function")
 
     def __init__(self, connection: Connection, function: Callable[[Message], Awaitable[object]] | None) -> None:
         self._connection = connection

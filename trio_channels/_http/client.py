@@ -17,7 +17,7 @@ import trio
 from .._asgi import protocol
 from .._asgi.protocol import Message, Receive, Scope, Send
 from .._concurrency import YIELD_EVERY
-from .._connection.direct import inbox_behind
+from .._connection.direct import inbox_behind, parts_sender_behind
 from ..exceptions import ServerProtocolError
 from .resolving import Resolved
 
@@ -117,6 +117,23 @@ class Client:
         try:
             await self._send(message)
         except OSError:  # the specification demands it of servers from version 2.4 on
+            raise ClientLeft from None
+
+    async def send_parts(self, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """Send parts of a response's body, all at once if nothing is between the server and this; as :meth:`send`.
+
+        `renew` is called whenever the client has taken something, and more is to come.
+        """
+        send_parts = parts_sender_behind(self._send)
+        if send_parts is None:
+            for part in parts:
+                renew()
+                await self.send({"type": "http.response.body", "body": part, "more_body": True})
+            return
+        renew()
+        try:
+            await send_parts(parts, renew)
+        except OSError:
             raise ClientLeft from None
 
     async def respond(self, start: Message, body: Message) -> None:

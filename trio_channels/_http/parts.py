@@ -3,7 +3,8 @@
 One call to the thread makes many parts, so that a long stream needs few. The rules:
 
 - At most :data:`AHEAD` bytes have been made and not sent: a slow client stops the iterator.
-- To our own server the parts that are there when the sender comes are sent together, up to :data:`JOINED` bytes.
+- Our own server gets the parts that are there when the sender comes all at once; short ones are joined, up to
+  :data:`JOINED` bytes, as each takes a while. Another server gets each part in a message of its own.
 - A part waits for others :data:`PROMPT` seconds at most, also if the iterator waits meanwhile.
 - When the sending ends, for whatever reason, the thread makes the part that it has begun, and no other.
 - If the iterator fails, the parts before are sent first.
@@ -35,13 +36,13 @@ Run = Callable[..., Awaitable[Any]]  # runs a function on a thread
 class Parts:
     """The parts of one stream.
 
-    `run` runs a function on the thread on which they are made. Several parts of `joined` bytes at most are sent
-    together. `rest` is called before the sender waits for parts.
+    `run` runs a function on the thread on which they are made. Parts are joined up to `joined` bytes; with 0 each is
+    sent alone. `rest` is called before the sender waits for parts.
     """
 
     __slots__ = (
         *("_come", "_failure", "_joined", "_made", "_over", "_parts", "_ready", "_rest", "_room", "_run", "_sent"),
-        *("_stopped", "_wanted"),
+        *("_stopped", "_taken", "_wanted"),
     )
 
     def __init__(self, parts: Iterable[bytes], run: Run, joined: int, rest: Callable[[], object]) -> None:
@@ -50,14 +51,14 @@ class Parts:
         self._joined = joined
         self._rest = rest
         self._ready: deque[bytes] = deque()
-        self._made = self._sent = 0  # bytes; the thread changes one, the sender the other
+        self._made = self._taken = self._sent = 0  # bytes; the thread changes the first, the sender the others
         self._come, self._room = Wakeup(), Wakeup()
         self._wanted = False  # the sender waits for the next part
         self._stopped = False  # nobody sends any more
         self._over = False  # no more parts are made
         self._failure: BaseException | None = None
 
-    async def send(self, send: Callable[[bytes], Awaitable[object]]) -> None:
+    async def send(self, send: Callable[[list[bytes]], Awaitable[object]]) -> None:
         """Make the parts, and send them. Cancellation: the part that the thread makes is waited for, and dropped."""
         try:
             async with trio.open_nursery() as nursery:
@@ -100,11 +101,12 @@ class Parts:
                 return True
         return False
 
-    async def _send(self, send: Callable[[bytes], Awaitable[object]]) -> None:
+    async def _send(self, send: Callable[[list[bytes]], Awaitable[object]]) -> None:
         try:
             while self._ready or not self._over:
                 if self._ready:
                     await send(self._take())
+                    self._sent = self._taken
                     if not self._ready:
                         self._room.set()
                 else:
@@ -118,18 +120,27 @@ class Parts:
             self._stopped = True
             self._room.set()
 
-    def _take(self) -> bytes:
+    def _take(self) -> list[bytes]:
         """The parts to send next."""
-        part = self._ready.popleft()
-        self._sent += max(len(part), LEAST)
+        parts = [self._take_one()]
+        while self._ready and self._joined:
+            parts.append(self._take_one())
+        return parts
+
+    def _take_one(self) -> bytes:
+        """The next part, joined with those behind it."""
+        part = self._pop()
         if not self._ready or len(part) + len(self._ready[0]) > self._joined:
             return part
         parts, size = [part], len(part)
         while self._ready and (size := size + len(self._ready[0])) <= self._joined:
-            part = self._ready.popleft()
-            self._sent += max(len(part), LEAST)
-            parts.append(part)
+            parts.append(self._pop())
         return b"".join(parts)
+
+    def _pop(self) -> bytes:
+        part = self._ready.popleft()
+        self._taken += max(len(part), LEAST)
+        return part
 
     async def _wait_for_parts(self) -> None:
         """Wait until the thread has made enough, for a moment; then for the next part."""

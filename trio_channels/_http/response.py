@@ -121,7 +121,7 @@ async def _send_stream(client: Client, response: StreamingHttpResponse, hurried:
         else:
             # Other servers, and tests of views, get each part in a message of its own.
             joined = JOINED if client.is_direct else 0
-            await Parts(response, run_in_thread, joined, hurried.rest).send(hurried.send)
+            await Parts(response, run_in_thread, joined, hurried.rest).send(hurried.send_parts)
     await client.send({"type": "http.response.body"})
 
 
@@ -167,11 +167,19 @@ class _Hurried:
             raise ClientLeft
 
     async def send(self, part: bytes) -> None:
-        """Send a part. The time for it may be an eighth longer: a new deadline for each would cost much."""
+        """Send a part."""
+        self._renew()
+        await self._client.send(_part(part))
+
+    async def send_parts(self, parts: list[bytes]) -> None:
+        """Send several parts; each has the time of one."""
+        await self._client.send_parts(parts, self._renew)
+
+    def _renew(self) -> None:
+        # The time for a part may be an eighth longer: a new deadline for each would cost much.
         if self._thread.lease is not None and (now := trio.current_time()) >= self._renew_at:
             self._renew_at = now + self._patience / 8
             self._scope.deadline = now + self._patience * 9 / 8
-        await self._client.send(_part(part))
 
     def rest(self) -> None:
         """Nothing is sent for a while, so the client need not take anything."""

@@ -20,7 +20,7 @@ from .._threads.thread import run_in_trio
 from ..layers.message import Envelope
 from .base import Consumer
 from .groups import AsyncGroups, SyncGroups
-from .handlers import get_handler_name, not_awaitable, not_synchronous
+from .handlers import get_handler_name, handler_name, not_awaitable, not_synchronous
 from .presence import AsyncPresence, SyncPresence
 
 __all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
@@ -54,9 +54,14 @@ class AsyncConsumer(AsyncGroups, AsyncPresence, Consumer):
         return handling
 
     def _handle(self, message: Message) -> Awaitable[object]:
-        handling = self.dispatch(message)
+        name = handler_name(message["type"])
+        handlers = self._handlers
+        # As dispatch() does, with three calls less for each message.
+        plain = name in handlers.methods and not handlers.dispatches
+        called: Callable[[Message], Awaitable[object]] = getattr(self, name) if plain else self.dispatch
+        handling = called(message)
         if not hasattr(handling, "__await__"):
-            raise not_awaitable(self, self.dispatch, handling)
+            raise not_awaitable(self, called, handling)
         return handling
 
     async def send(self, message: Message) -> None:

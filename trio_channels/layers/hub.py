@@ -149,7 +149,7 @@ class Hub:
         mailboxes = list(_without(envelope.exclude, members))
         for start in range(0, len(mailboxes), PART):
             part = mailboxes[start : start + PART]
-            put_into([mailbox for mailbox in part if _is_still_in(members, mailbox)], envelope)
+            put_into([one for one in part if members.get(one.name) is one or _has_joined(members, one)], envelope)
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     @property
@@ -262,9 +262,10 @@ class Hub:
         return [mailbox for mailbox in self.mailboxes.values() if isinstance(mailbox, OwnerlessMailbox)]
 
 
-def _is_still_in(members: dict[str, Mailbox], mailbox: Mailbox) -> bool:
+def _has_joined(members: dict[str, Mailbox], mailbox: Mailbox) -> bool:
+    """Whether a mailbox that was joining has become a member meanwhile."""
     member = members.get(mailbox.name)
-    return member is mailbox or (member is not None and member is mailbox.target)
+    return member is not None and member is mailbox.target
 
 
 def _without(names: frozenset[str], members: dict[str, Mailbox]) -> Iterable[Mailbox]:

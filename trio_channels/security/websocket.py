@@ -94,13 +94,14 @@ class OriginValidator:
                 f"'websocket' application of a ProtocolTypeRouter"
             )
         headers = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
-        if self.allows(headers):
-            await self.application(scope, receive, send)
-        else:
+        if not self.allows(headers):
             given = b", ".join(headers)[:200]
             reason = f"its Origin {given!r} is not allowed" if headers else "it has no Origin header"
             logger.warning("denied %s: %s", describe(scope), reason)
             await deny_websocket(receive, send)
+            return
+        del headers  # or each open WebSocket would keep the list
+        await self.application(scope, receive, send)
 
     def allows(self, headers: list[bytes]) -> bool:
         """Whether a handshake with these Origin headers is allowed."""

@@ -30,6 +30,9 @@ _WARN_EVERY = 60.0
 #: Seconds until the next try, if a client cannot even be turned away.
 _PAUSE = 0.1
 
+#: The name of every connection's task.
+_NAME = "trio_channels connection"
+
 #: Errors of ``accept`` that are no fault of one client's.
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
@@ -77,7 +80,7 @@ class Acceptor:
                         self._warn(error)
                         await self._turn_one_away()
                     else:
-                        connections.start_soon(self._server.serve, stream, self._tls)
+                        connections.start_soon(self._server.serve, stream, self._tls, name=_NAME)
             finally:
                 self._free_spare()
 

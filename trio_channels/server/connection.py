@@ -33,6 +33,13 @@ logger = logging.getLogger("trio_channels.server")
 #: Bytes of one read, and of those that follow a read which was full: the client uploads, and each read costs much.
 MAX_RECV, MAX_RECV_ON = 2**16, 2**18
 
+#: Seconds that a client is left alone which sends a body as fast as it is read, so that the next read has much of it.
+#: Otherwise each read gets as little as the client wrote meanwhile, and an upload takes up to twice the time.
+_GATHER = 0.001
+
+#: Bytes that such a client sends at a time, at least.
+_MUCH = 2**14
+
 #: Seconds between checks of a client that is not read because its application does not receive.
 _LOOK_EVERY = 1.0
 
@@ -43,7 +50,7 @@ class ServerConnection(Writer):
     __slots__ = (
         *("_cut_at", "_expected_at", "_more", "_patience", "_patient_for", "_reading", "app", "client", "config"),
         *("connection_state", "context", "extensions", "frames_to", "listening", "protocol", "reads", "secure"),
-        *("_most", "server", "streams"),
+        *("_hasty", "_most", "server", "streams"),
     )
 
     def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
@@ -68,6 +75,7 @@ class ServerConnection(Writer):
         self._cut_at = math.inf
         self._more = True  # the client may have sent more than was read
         self._most = MAX_RECV  # bytes of the next read
+        self._hasty = False  # the client sends a body as fast as it is read
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.extensions['trio_channels.connection']['id']} from {self.client}>"
@@ -102,9 +110,10 @@ class ServerConnection(Writer):
 
     async def _prepare(self) -> str | None:
         """Note the addresses, and agree on TLS and a protocol; returns its name, or None if the client does not."""
-        socket = self._transport.socket
-        self.client = parse_socket_addr(socket.family, socket.getpeername())
-        self.server = parse_socket_addr(socket.family, socket.getsockname())
+        socket, family = self._transport.socket, self._transport.family
+        self.client = parse_socket_addr(family, socket.getpeername())
+        name = parse_socket_addr(family, socket.getsockname())
+        self.server = self.served.names.setdefault(name, name)
         self._transport.unacknowledged_for_at_most(self.limits.write_timeout)
         if self.tls is not None:
             if not await self._shake_hands(self.tls):
@@ -151,6 +160,7 @@ class ServerConnection(Writer):
                     else:
                         self.reads += 1
                         await self._handle(data)
+                    data = b""  # no longer in memory while it waits
                 if isinstance(self.protocol, Http2):
                     await self.protocol.settle()
             if self._reading.cancelled_caught and not self._closing:
@@ -175,6 +185,8 @@ class ServerConnection(Writer):
     async def _receive(self) -> bytes:
         """The next bytes; b"" at the end of the connection, also where it breaks."""
         try:
+            if self._hasty and not self._more:
+                await self._gather()
             if self.tls is None and self._more:
                 await self._fair()
                 try:
@@ -192,7 +204,8 @@ class ServerConnection(Writer):
             self.listening = True
             try:
                 if self.tls is None:
-                    data = await self._transport.receive_when_readable(self._most)
+                    await self._transport.until_readable()
+                    data = self._transport.receive_nowait(self._most)
                     # After a read that was not full the next one waits at once: a try would be in vain.
                     self._more = len(data) == self._most
                     self._most = MAX_RECV_ON if self._more and self.frames_to is None else MAX_RECV
@@ -201,14 +214,25 @@ class ServerConnection(Writer):
             finally:
                 self.listening = False
             if timed:
-                if not self._closing:
+                if not self._closing and self._patience.deadline != math.inf:  # as it was set: Trio takes long to
                     self._reading.deadline = math.inf
                 if self._patience.waiting is Waiting.BODY:
-                    self._patience.received(len(data), trio.current_time() - self._expected_at)
+                    waited = trio.current_time() - self._expected_at
+                    self._patience.received(len(data), waited)
+                    self._hasty = waited < _GATHER and len(data) >= _MUCH and self.tls is None
+        except trio.WouldBlock:  # woken for nothing
+            return await self._receive()
         except BROKEN as error:
             self._note(error)
             return b""
         return data
+
+    async def _gather(self) -> None:
+        """Leave the client alone for a moment, if it still sends a body. Cancellation: nothing is lost."""
+        self._hasty = isinstance(self.protocol, Http1) and self.protocol.uploading
+        if self._hasty:
+            await trio.sleep(_GATHER)
+            self._more, self._most = True, MAX_RECV_ON
 
     def _expect(self, now: float) -> None:
         self._patience.expect(self.protocol.waiting, now)
@@ -304,4 +328,4 @@ class ServerConnection(Writer):
                 await self._transport.drain(LINGER, self._patient_for)
             except BROKEN:
                 pass
-        self._transport.socket.close()
+        self._transport.close()

@@ -6,9 +6,11 @@ import ipaddress
 import itertools
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ssl import SSLContext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.config import Config
@@ -23,6 +25,7 @@ from .limits import ROUND, ServerLimits
 from .refusals import turn_away
 
 if TYPE_CHECKING:
+    from .request_head import Headers
     from .streams import HttpStream
     from .websocket import WebSocketStream
 
@@ -83,6 +86,11 @@ class Server:
         self.ended: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._refusing = 0
+        self.names: dict[Any, Any] = {}  # this side's addresses, of which each connection would have a copy
+        # hypercorn's headers of a response, by protocol and second, for their date; not to be changed.
+        self.headers: Callable[[str, int], Headers] = lru_cache(2)(
+            lambda protocol, _: config.response_headers(protocol)
+        )
 
     def count(self, reason: str) -> None:
         """Count a connection that the server cut."""
@@ -100,6 +108,7 @@ class Server:
                 return
             self.accepted += 1
             connection = ServerConnection(self, stream, tls, next(_numbers))
+            del stream  # an open connection needs only its socket
             self.connections.add(connection)
             self._addresses[address] += 1
             try:
@@ -155,10 +164,7 @@ def _address(stream: trio.SocketStream) -> str:
     name = stream.socket.getpeername()
     if not isinstance(name, tuple):
         return ""
-    try:
-        address = ipaddress.ip_address(name[0].partition("%")[0])
-    except ValueError:
+    if len(name) == 2:  # IPv4: the kernel has one way to write an address
         return str(name[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    address = ipaddress.IPv6Address(name[0].partition("%")[0])
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

@@ -7,9 +7,25 @@ from typing import Any
 
 from wsproto.connection import Connection
 from wsproto.extensions import Extension, PerMessageDeflate
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.frame_protocol import (
+    LOCAL_ONLY_CLOSE_REASONS,
+    CloseReason,
+    FrameDecoder,
+    FrameProtocol,
+    Opcode,
+    RsvBits,
+)
 
-TEXT, BINARY = 1, 2
+from .._asgi.close_codes import NO_STATUS
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+#: The first bytes of control frames.
+_CONTROLS = (0x80 | CLOSE, 0x80 | PING, 0x80 | PONG)
+
+#: Codes of a client's close: those of the protocol that may be sent, and from 3000 on those of libraries and programs.
+_CODES = frozenset(CloseReason).difference(LOCAL_ONLY_CLOSE_REASONS)
+_OWN_CODES = (3000, 4999)
 
 _NOTHING_RESERVED = RsvBits(False, False, False)
 _SHORT, _LONG = 126, 2**16
@@ -72,6 +88,36 @@ def whole_message(data: bytes, start: int, most: int) -> tuple[dict[str, Any], i
         return {"type": "websocket.receive", "bytes": payload, "text": None}, after
     try:
         return {"type": "websocket.receive", "bytes": None, "text": payload.decode()}, after
+    except UnicodeDecodeError:
+        return None
+
+
+def whole_control(data: bytes, start: int) -> tuple[int, bytes, int] | None:
+    """The opcode and payload of the control frame at this place, and the place after it, or None.
+
+    It must be there as a whole, final, masked, with no reserved bit, and valid if it is a close.
+    """
+    at = start + 6
+    if len(data) < at or data[start] not in _CONTROLS or not _MASKED <= data[start + 1] < _MASKED + _SHORT:
+        return None
+    after = at + data[start + 1] - _MASKED
+    if len(data) < after:
+        return None
+    mask = data[start + 2 : at]
+    payload = bytes([byte ^ mask[number & 3] for number, byte in enumerate(data[at:after])])
+    opcode = data[start] & 0x0F
+    return None if opcode == CLOSE and close_of(payload) is None else (opcode, payload, after)
+
+
+def close_of(payload: bytes) -> tuple[int, str] | None:
+    """The code and reason of a client's close frame (RFC 6455, section 7.4), or None if it must not be sent."""
+    if not payload:
+        return NO_STATUS, ""
+    code = int.from_bytes(payload[:2])
+    if len(payload) < 2 or not (code in _CODES or _OWN_CODES[0] <= code <= _OWN_CODES[1]):
+        return None
+    try:
+        return code, payload[2:].decode()
     except UnicodeDecodeError:
         return None
 

@@ -13,6 +13,7 @@ from hypercorn.protocol.events import Request
 from hypercorn.protocol.ws_stream import Handshake as _Handshake
 from wsproto.utilities import generate_accept_token
 
+from .._asgi.protocol import fault_of_headers
 from .request_head import Headers, joined
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Handshake(_Handshake):
         # http1.py has seen the headers that ask for the upgrade; HTTP/2 has none, and no key.
         return self.version == VERSION and (self.http_version != "1.1" or _is_key(self.key))
 
-    def answer(self, subprotocol: str | None, additional: Iterable[tuple[bytes, bytes]]) -> tuple[int, Headers]:
+    def answer(self, subprotocol: str | None, additional: Headers) -> tuple[int, Headers]:
         """The status and headers of the answer that accepts. Raises ValueError if the application may not send them."""
         # As hypercorn's accept(), which also makes parts of wsproto that are not used.
         headers: Headers = []
@@ -65,6 +66,8 @@ class Handshake(_Handshake):
             if name == b"sec-websocket-protocol" or name.startswith(b":"):
                 raise ValueError(f"expected no header {name!r}: the server sends it")
             headers.append((name, value))
+        if additional and (fault := fault_of_headers(additional)) is not None:
+            raise ValueError(fault)
         self.accepted = True
         return 101 if self.http_version == "1.1" else 200, headers
 
@@ -72,6 +75,11 @@ class Handshake(_Handshake):
     def refusal(self) -> list[tuple[bytes, bytes]]:
         """Further headers of the 400 (RFC 6455, section 4.4)."""
         return [] if self.version == VERSION else [(b"sec-websocket-version", VERSION)]
+
+
+def switching_protocols(headers: Headers) -> bytes:
+    """The response that opens a WebSocket over HTTP/1.1. Its headers have been checked."""
+    return b"HTTP/1.1 101 \r\n%s\r\n" % b"".join([b"%s: %s\r\n" % header for header in headers])
 
 
 def _is_key(key: bytes | None) -> bool:

@@ -12,7 +12,7 @@ from hypercorn.config import Config
 Headers = list[tuple[bytes, bytes]]
 
 #: RFC 3986, section 3.2.2, without a user: a name or an IPv4 address, or an IPv6 address in brackets; then a port.
-_AUTHORITY = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+AUTHORITY = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#:][^/?#]*)(.*)", re.IGNORECASE)
 
@@ -22,6 +22,7 @@ _EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
 class RequestHead(NamedTuple):
     """What an application sees of a head, whether it asks for a WebSocket, and whether a body follows it."""
 
+    method: str
     target: bytes
     headers: Headers
     http_version: str
@@ -53,7 +54,7 @@ def check(request: h11.Request, config: Config) -> RequestHead:
         host, target = _split(request.method, target, host)
     if host is None and not old:
         raise _error("expected a Host header, got none")  # h11 asks for it in HTTP/1.1, but not in HTTP/1.2
-    if host is not None and not _AUTHORITY.fullmatch(host):
+    if host is not None and not AUTHORITY.fullmatch(host):
         raise _error(f"expected a host name and a port, got {host!r}")
     if config.h11_pass_raw_headers:
         headers = request.headers.raw_items()
@@ -63,7 +64,7 @@ def check(request: h11.Request, config: Config) -> RequestHead:
     # An upgrade is not for HTTP/1.0 (RFC 9110, section 7.8).
     upgrades = b"upgrade" in fields and not old and request.method == b"GET" and _asks_for_websocket(fields)
     has_body = chunked or b"content-length" in fields
-    return RequestHead(target, headers, "1.0" if old else "1.1", upgrades, has_body)
+    return RequestHead(request.method.decode("ascii"), target, headers, "1.0" if old else "1.1", upgrades, has_body)
 
 
 def empty_lines(data: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -119,11 +119,15 @@ class HttpStream(HTTPStream):
             if await begin(self, self._server_connection, super().handle(event), unknown):
                 self._server_connection.served.requests.add(self)
         else:
-            inbox: Inbox = self.app_put  # type: ignore[assignment]  # set by the request
-            if inbox.full:
-                await self._server_connection.unread(inbox.room)
             body = event.data if isinstance(event, Body) else b""
-            await inbox({"type": "http.request", "body": bytes(body), "more_body": not isinstance(event, EndBody)})
+            await self.receive(bytes(body), more=not isinstance(event, EndBody))
+
+    async def receive(self, body: bytes, *, more: bool) -> None:
+        """Give the application a part of the request's body. Cancellation: it may be lost."""
+        inbox: Inbox = self.app_put  # type: ignore[assignment]  # set by the request
+        if inbox.full:
+            await self._server_connection.unread(inbox.room)
+        await inbox({"type": "http.request", "body": body, "more_body": more})
 
     def hang_up(self) -> bool:
         """Send the application its disconnect; returns False if it had one already."""
@@ -160,6 +164,14 @@ class HttpStream(HTTPStream):
             self.state = ASGIHTTPState.RESPONSE
         else:
             await super().app_send(message)
+
+    async def send_parts(self, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """As a message with these parts of the body, and more to come; `renew` is called when the client takes some."""
+        begun = self.state is ASGIHTTPState.RESPONSE and not self.closed
+        if begun and not suppress_body(self.scope["method"], int(self.response["status"])):
+            await self._protocol.send_parts(self.stream_id, parts, renew)
+        else:
+            await self.app_send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def _send_error_response(self, status_code: int) -> None:
         count_refusal(self._server_connection, status_code)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import h2.exceptions
 import h11
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, Scope
@@ -29,6 +30,10 @@ Send = Callable[[Any], Awaitable[None]]
 _HEADING = "the application raised an exception on %s"
 
 
+#: The name of every application's task.
+_NAME = "trio_channels application"
+
+
 class ClientGone(ConnectionClosed, OSError):
     """Raised by ``send`` when the client has gone: an ``OSError``, as ASGI requires since 2.4."""
 
@@ -44,12 +49,12 @@ class ConnectionTasks(TaskGroup):
         """Start an application instance; returns the inbox for its events. Cancellation: atomic."""
         inbox = Inbox(config.max_app_queue_size)
         scope["extensions"][DIRECT] = inbox  # type: ignore[typeddict-item,assignment]
-        self._nursery.start_soon(_run, app, config, scope, inbox.receive, send, name=app)
+        self._nursery.start_soon(_run, app, config, scope, inbox.receive, send, name=_NAME)
         return inbox
 
     def start_app(self, app: AppWrapper, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
         """Start an application instance that gets its events from ``receive``."""
-        self._nursery.start_soon(_run, app, config, scope, receive, send, name=app)
+        self._nursery.start_soon(_run, app, config, scope, receive, send, name=_NAME)
 
 
 async def _run(app: AppWrapper, config: Config, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +62,12 @@ async def _run(app: AppWrapper, config: Config, scope: Scope, receive: Receive, 
     if scope["root_path"]:  # type: ignore[typeddict-item]
         complete(scope)  # type: ignore[arg-type]
     try:
-        await app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        # The wrapper would be another coroutine of each connection.
+        await (
+            app.app(scope, receive, send)
+            if isinstance(app, ASGIWrapper)
+            else app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)
+        )
     except ClientGone:
         pass  # no error of the application's
     except Exception as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Awaitable
 from typing import cast
 
 import trio
 
-from .._concurrency.system import has_hung_up, read_socket, write_socket
+from .._concurrency.system import has_hung_up, read_socket, write_parts, write_socket
 
 #: The most milliseconds that fit into a socket option: three weeks. A longer timeout is not set.
 _LONGEST = 2**31 - 1
@@ -24,20 +25,24 @@ _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 class SocketTransport(trio.abc.HalfCloseableStream):
     """Trio's stream interface, with non-blocking variants of receiving and sending."""
 
+    __slots__ = ("_number", "family", "socket")
+
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket = stream.socket  # taken over: do not use the stream any more
+        self.family = self.socket.family
+        self._number = self.socket.fileno()  # -1 when it is closed, which is only done here
 
     def unacknowledged_for_at_most(self, seconds: float) -> None:
         """Have the kernel drop a peer that acknowledges nothing for this long (``TCP_USER_TIMEOUT``)."""
         milliseconds = max(1, seconds * 1000)  # 0 would be the system's own
-        known = _USER_TIMEOUT is not None and self.socket.family in (socket.AF_INET, socket.AF_INET6)
+        known = _USER_TIMEOUT is not None and self.family in (socket.AF_INET, socket.AF_INET6)
         if known and milliseconds <= _LONGEST:
             self.socket.setsockopt(socket.IPPROTO_TCP, cast(int, _USER_TIMEOUT), int(milliseconds))
 
     def receive_nowait(self, max_bytes: int) -> bytes:
         """The bytes that have arrived; b"" at the end. Raises WouldBlock and BrokenResourceError."""
         try:
-            return read_socket(self.socket.fileno(), max_bytes)
+            return read_socket(self._number, max_bytes)
         except BlockingIOError:
             raise trio.WouldBlock from None
         except OSError as error:
@@ -46,7 +51,16 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Write as many bytes as the kernel takes; returns their number. Raises BrokenResourceError."""
         try:
-            return write_socket(self.socket.fileno(), data)
+            return write_socket(self._number, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def send_parts_nowait(self, parts: list[bytes]) -> int:
+        """As :meth:`send_nowait`, of several parts one behind the other."""
+        try:
+            return write_parts(self.socket.fileno(), parts)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -55,21 +69,25 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     @property
     def is_open(self) -> bool:
         """Whether the socket has not been closed on this side."""
-        return self.socket.fileno() >= 0
+        return self._number >= 0
 
     def has_hung_up(self) -> bool:
         """Whether the peer has closed or reset the connection, also if there is unread data."""
-        return not self.is_open or has_hung_up(self.socket.fileno())
+        return not self.is_open or has_hung_up(self._number)
+
+    def until_readable(self) -> Awaitable[None]:
+        """Wait for bytes, or the end. Raises ClosedResourceError. Cancellation: at any time."""
+        if self._number < 0:  # Trio would wait for the number -1
+            raise trio.ClosedResourceError("this side has closed the connection")
+        return trio.lowlevel.wait_readable(self._number)  # noqa: ASYNC105  # by the caller
 
     async def receive_when_readable(self, max_bytes: int) -> bytes:
         """Wait for bytes, and receive them. Raises BrokenResourceError and ClosedResourceError.
 
         Cancellation: nothing is lost.
         """
-        if self.socket.fileno() < 0:  # Trio would wait for the number -1
-            raise trio.ClosedResourceError("this side has closed the connection")
         while True:
-            await trio.lowlevel.wait_readable(self.socket)
+            await self.until_readable()
             try:
                 return self.receive_nowait(max_bytes)
             except trio.WouldBlock:
@@ -121,9 +139,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             pass  # closed already
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. Wakes tasks that wait for it."""
+        self._number = -1
         self.socket.close()
 
     async def aclose(self) -> None:
         """As any Trio stream. Cancellation: closes nevertheless."""
-        self.socket.close()
+        self.close()
         await trio.lowlevel.checkpoint()

@@ -140,13 +140,10 @@ class WebSocketStream(WebSocketReader):
         """Handle a message of the application. Raises ClientGone (D4)."""
         if message is None:
             await self._application_ended()
-        elif self.closed:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
+        elif self.closed or self._deaf:  # D4: hypercorn returns at once, so that a loop of sends freezes the process
             await trio.lowlevel.checkpoint()
             raise self._gone()
         elif self._deflate is None and self.state is _CONNECTED and message["type"] == "websocket.send":
-            if self._frames is not None and self._frames.state is not ConnectionState.OPEN:  # it is being closed
-                await trio.lowlevel.checkpoint()
-                raise self._gone()
             await self._write(frame_of(message))
         else:
             if message["type"] == "websocket.close":
@@ -158,7 +155,7 @@ class WebSocketStream(WebSocketReader):
 
         `frames` holds what was written for the other clients, by the compression that they have agreed to.
         """
-        if not self._alone or self.closed or self.state is not _CONNECTED:
+        if not self._alone or self.closed or self._deaf or self.state is not _CONNECTED:
             return False
         if self._frames is not None and self._frames.state is not ConnectionState.OPEN:
             return False
@@ -219,10 +216,12 @@ class WebSocketStream(WebSocketReader):
         """Close the WebSocket with 1012, since the server shuts down."""
         if self.closed:
             return
-        self._deaf = True
+        is_closing, self._deaf = self._deaf, True
         self._why = self._why or (SERVICE_RESTART, "the server restarts")
         with trio.move_on_after(_LAST_WORD):
-            if self.state is _CONNECTED:
+            if is_closing:
+                pass
+            elif self.state is _CONNECTED:
                 await self._send_wsproto_event(CloseConnection(code=SERVICE_RESTART, reason="the server restarts"))
             elif self.state is _HANDSHAKE:
                 await self._deny(503)

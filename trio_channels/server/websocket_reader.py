@@ -18,7 +18,19 @@ from wsproto.utilities import LocalProtocolError
 from .._asgi.close_codes import POLICY_VIOLATION
 from .._concurrency.queues import Inbox
 from .._concurrency.rate import Rate
-from .frames import BoundedDeflate, MessageLimit, amid_frame, between_messages, whole_message
+from .frames import (
+    CLOSE,
+    PING,
+    PONG,
+    BoundedDeflate,
+    MessageLimit,
+    amid_frame,
+    between_messages,
+    close_of,
+    frame,
+    whole_control,
+    whole_message,
+)
 from .limits import SLOWEST, Pace
 from .timing import TimedStream
 
@@ -35,6 +47,7 @@ class WebSocketReader(TimedStream):
     __slots__ = ("_between", "_deaf", "_deflate", "_frames", "_limit", "_pace", "_rate", "_read", "_why", "_write")
 
     app_put: Inbox | None
+    buffer: WebsocketBuffer | None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -44,7 +57,7 @@ class WebSocketReader(TimedStream):
         write: Callable[[bytes], Awaitable[None]] | None,
     ) -> None:
         super().__init__(server_connection, send, stream_id, alone=write is not None)
-        self.buffer = WebsocketBuffer(self._limits.max_message_size)
+        self.buffer = None  # of the message that has come in part
         self._write = write or self._write_event
         self._deflate: BoundedDeflate | None = None
         self._deaf = False
@@ -73,15 +86,19 @@ class WebSocketReader(TimedStream):
             expected = f"{self._limits.body_timeout:g} seconds and one for {SLOWEST} bytes"
             await self._fail(POLICY_VIOLATION, f"expected a frame in {expected}")
             return
-        start = 0
-        while self._between and not self._has_ended():
+        start, end = 0, len(data)
+        while start < end and self._between and not (self._deaf or self.closed):
             found = whole_message(data, start, self._limits.max_message_size)
-            if found is None:
+            if found is not None:
+                event, start = found
+                if (waiting := self._deliver(event)) is not None:
+                    await waiting
+            elif self._frames is None and (control := whole_control(data, start)) is not None:
+                opcode, payload, start = control
+                await self._control(opcode, payload)
+            else:
                 break
-            event, start = found
-            if (waiting := self._deliver(event)) is not None:
-                await waiting
-        if start < len(data) and not self._has_ended():
+        if start < end and not self._has_ended():
             await self._parse(data[start:] if start else data)
             self._between = between_messages(self.connection)
             self._set_pace()
@@ -105,6 +122,18 @@ class WebSocketReader(TimedStream):
         self._read += 1
         return _let_others_run() if self._read % _FRAMES_PER_TURN == 0 else None
 
+    async def _control(self, opcode: int, payload: bytes) -> None:
+        """Handle a valid control frame. A pong needs nothing: each read is a sign of life."""
+        self._read += 1
+        if self._read % _FRAMES_PER_TURN == 0:
+            await trio.lowlevel.checkpoint()
+        if opcode == CLOSE:
+            await self._closed_by_client(close_of(payload), frame(CLOSE, payload))
+        elif opcode == PING and self._rate.exceeded():
+            await self._refuse_flood()
+        elif opcode == PING:
+            await self._write(frame(PONG, payload))
+
     async def _parse(self, data: bytes) -> None:
         """Have wsproto parse frames, or parts of frames."""
         self.connection.receive_data(data)
@@ -113,11 +142,12 @@ class WebSocketReader(TimedStream):
             if self._read % _FRAMES_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
             if isinstance(event, Message):
-                self.buffer.extend(event)
+                self.buffer = buffer = self.buffer or WebsocketBuffer(self._limits.max_message_size)
+                buffer.extend(event)
                 if event.message_finished:
-                    if (waiting := self._deliver(self.buffer.to_message())) is not None:
+                    self.buffer = None
+                    if (waiting := self._deliver(buffer.to_message())) is not None:
                         await waiting
-                    self.buffer.clear()
             elif isinstance(event, Ping):
                 if self._rate.exceeded():
                     await self._refuse_flood()
@@ -141,10 +171,16 @@ class WebSocketReader(TimedStream):
             why = next((limit.why for limit in limits if limit is not None and limit.why), event.reason or "")
             await self._fail(int(event.code), why)
             return
+        answer = self.connection.send(event.response()) if state is ConnectionState.REMOTE_CLOSING else b""
+        await self._closed_by_client((int(event.code), event.reason or ""), answer)
+
+    async def _closed_by_client(self, why: tuple[int, str] | None, answer: bytes) -> None:
+        """Answer a close frame, after which the application sends nothing more."""
         self._deaf = True
-        self._why = (int(event.code), event.reason or "")
-        if state is ConnectionState.REMOTE_CLOSING:
-            await self._send_wsproto_event(event.response())
+        self._why = why
+        if answer:
+            await self._write(answer)
+        # Not before: the disconnect may cancel an application that is writing, which resets the connection.
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _fail(self, code: int, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -40,7 +41,7 @@ class Writer:
             self.tls = trio.SSLStream(transport, tls, server_side=True, https_compatible=True)
         self._closing = False
         self._immediate = 0
-        self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
+        self._turn_to_write: trio.Semaphore | None = None  # made for the first write that has to wait
         self._free = True  # nobody has the turn; asked for with each broadcast, and less to do than asking a semaphore
 
     def abort(self) -> None:
@@ -73,11 +74,30 @@ class Writer:
                     return
                 self._take_turn()  # without a checkpoint: the rest must follow
             else:
-                await self._turn_to_write.acquire()
+                await self._turn.acquire()
                 self._free = False
             await self._write_in_turn(memoryview(data)[sent:] if sent else data)
         except BROKEN as error:
             self._broken(error)
+
+    async def write_parts(self, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """Write parts one behind the other, at once as many as the kernel takes.
+
+        `renew` is called before each wait for the client, which has a time limit. Cancellation: as :meth:`write`.
+        """
+        await self._fair()
+        try:
+            while parts:
+                if self.can_write_now:
+                    parts = _behind(self._transport.send_parts_nowait(parts), parts)
+                if parts:
+                    renew()
+                    await self.write(parts.pop(0))
+        except BROKEN as error:
+            self._broken(error)
+        except BaseException:
+            self.abort()  # a part of them has been written
+            raise
 
     def write_soon(self, data: bytes) -> None:
         """Write to the client now if nobody else is writing and the kernel takes it, otherwise in a task."""
@@ -118,8 +138,14 @@ class Writer:
         """Whether nobody else is writing, and the connection is not encrypted: that may need several steps."""
         return self._free and self.tls is None and not self._closing
 
+    @property
+    def _turn(self) -> trio.Semaphore:
+        if self._turn_to_write is None:
+            self._turn_to_write = trio.Semaphore(1)  # not a lock: another task may finish a write
+        return self._turn_to_write
+
     def _take_turn(self) -> None:
-        self._turn_to_write.acquire_nowait()
+        self._turn.acquire_nowait()
         self._free = False
 
     async def _write_in_turn(self, data: bytes | memoryview) -> None:
@@ -128,8 +154,8 @@ class Writer:
             if not self._closing:
                 await self._write_in_time(data)
         finally:
-            self._turn_to_write.release()
-            self._free = self._turn_to_write.value == 1  # it may have gone to the next task
+            self._turn.release()
+            self._free = self._turn.value == 1  # it may have gone to the next task
 
     def _broken(self, error: BaseException) -> None:
         self._note(error)
@@ -159,3 +185,12 @@ class Writer:
 
     def _deadline(self, size: int) -> float:
         return trio.current_time() + self.limits.write_timeout + size / SLOWEST / 100
+
+
+def _behind(sent: int, parts: list[bytes]) -> list[bytes]:
+    """What is left of some parts behind so many bytes."""
+    for number, part in enumerate(parts):
+        if sent < len(part):
+            return [part[sent:], *parts[number + 1 :]]
+        sent -= len(part)
+    return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from time import time
 from typing import TYPE_CHECKING
 
 import h2.errors
@@ -177,7 +178,7 @@ class Sender(H2Protocol):
 
     async def send_head(self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of a response; one whose length is known waits for the body."""
-        headers = [*headers, *self.config.response_headers("h2")]
+        headers = [*headers, *self._server_connection.served.headers("h2", int(time()))]
         try:
             self.connection.send_headers(stream_id, [(b":status", b"%d" % status), *headers])
         except h2.exceptions.ProtocolError:
@@ -201,6 +202,12 @@ class Sender(H2Protocol):
                 return  # the stream has ended
         if waited.cancelled_caught:
             await self._reset(stream_id)
+
+    async def send_parts(self, stream_id: int, parts: list[bytes], renew: Callable[[], object]) -> None:
+        """Buffer parts of a body, each as :meth:`send_body`; `renew` is called before each."""
+        for part in parts:
+            renew()
+            await self.send_body(stream_id, part, False)
 
     async def _reset(self, stream_id: int) -> None:
         """Reset a stream whose client does not read it."""

@@ -194,13 +194,22 @@ async def test_what_an_application_raises_is_not_taken_for_no_route(
 async def test_websocket_without_a_route_is_denied_with_one_log_line(
     nested: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app: Any = URLRouter([path("b/", Destination())]) if nested else Destination()
+    app: Any = BaseMiddleware(URLRouter([path("<int:b>/", Destination())])) if nested else Destination()
     sent = await route(URLRouter([path("a/", app)]), "/a/missing/", client=("192.0.2.1", 4000))
+    known = "'a/<int:b>/'" if nested else "'a/'"
     assert sent == DENIED
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("trio_channels.routing", logging.WARNING)
-    assert record.getMessage() == "no route for the path '/a/missing/': denying the WebSocket of 192.0.2.1:4000"
+    assert record.getMessage() == (
+        f"no route for the path '/a/missing/' among {known}: denying the WebSocket of 192.0.2.1:4000"
+    )
     assert record.exc_info is None
+
+
+async def test_log_line_names_the_first_routes(caplog: pytest.LogCaptureFixture) -> None:
+    nested = include([path(f"{number}/", Destination()) for number in range(9)])
+    await route(URLRouter([re_path("^a/$", Destination()), path("b/", nested)]), "/b/1")
+    assert "among '^a/$', 'b/0/', 'b/1/', 'b/2/', 'b/3/', 'b/4/', 'b/5/', 'b/6/', ...: denying" in caplog.messages[0]
 
 
 async def test_websocket_that_left_before_its_denial_is_sent_nothing() -> None:
@@ -218,7 +227,7 @@ async def test_request_without_a_route_is_404_and_one_log_line(
     assert response["body"] == b"Not found\n"
     assert (b"content-length", b"10") in response["headers"]
     assert [record.getMessage() for record in caplog.records] == [
-        "no route for the path '/missing': answering 404 to ?"
+        "no route for the path '/missing' among none: answering 404 to ?"
     ]
 
 

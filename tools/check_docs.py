@@ -24,6 +24,14 @@ FOUND = {
     "middleware": "reference/middleware",
     "existing project": "how-to/existing-project",
     "prometheus": "how-to/metrics",
+    "token": "how-to/users",
+    "members room": "how-to/users",
+    "celery": "how-to/send-from-outside",
+    "htmx": "how-to/event-streams",
+    "static files": "how-to/deploy",
+    "nginx": "how-to/deploy",
+    "bad gateway": "how-to/troubleshoot",
+    "startproject": "how-to/existing-project",
 }
 ATTRIBUTES = (
     *("channel_layer", "channel_layer_alias", "channel_name", "scope"),

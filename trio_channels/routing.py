@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from itertools import islice
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, set_script_prefix
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from ._asgi.foreign import NOT_TRIO, refuse_foreign
+from ._asgi.foreign import NOT_TRIO, refuse_foreign, refuse_other_callables
 from ._asgi.foreign_calls import explain
 from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
@@ -33,7 +34,7 @@ def get_default_application() -> ASGIApplication:
     """The application that the setting ``ASGI_APPLICATION`` names.
 
     Raises:
-        ConfigurationError: there is no such setting, nothing at its path, or the application needs asyncio.
+        ConfigurationError: there is no such setting, nothing at its path, or something that is no application on Trio.
         Exception: an error inside the module.
     """
     path = getattr(settings, "ASGI_APPLICATION", None)
@@ -52,7 +53,7 @@ def get_default_application() -> ASGIApplication:
             f"ASGI_APPLICATION {path!r} cannot be imported: the module {module_name!r} has no {attribute!r}"
         )
     application: ASGIApplication = getattr(module, attribute)
-    refuse_foreign(application)
+    _refuse(application)
     return application
 
 
@@ -73,7 +74,8 @@ class ProtocolTypeRouter:
 
     def __init__(self, application_mapping: Mapping[str, ASGIApplication | Run]) -> None:
         harden_hypercorn()
-        _refuse(*application_mapping.values())
+        refuse_foreign(*application_mapping.values())
+        _refuse(*(it for kind, it in application_mapping.items() if kind != "lifespan"))  # it may take no arguments
         given: Mapping[str, Any] = {"lifespan": layers_only, **application_mapping}
         self.application_mapping: dict[str, ASGIApplication] = {**given, "lifespan": as_application(given["lifespan"])}
 
@@ -96,6 +98,10 @@ class ProtocolTypeRouter:
             else:
                 note_connection(error, scope)  # errors of consumers have the note already, those of middleware do not
             raise
+
+
+#: The routes that a log line names at most.
+_SHOWN_ROUTES = 8
 
 
 class _Route(NamedTuple):
@@ -141,6 +147,11 @@ class URLRouter:
         self.routes = list(routes)
         self._table = tuple(_compiled(self.routes))
 
+    @cached_property
+    def _known(self) -> str:
+        known = [repr(pattern) for pattern in islice(_patterns(self._table), _SHOWN_ROUTES + 1)]
+        return ", ".join([*known[:_SHOWN_ROUTES], *(["..."] if len(known) > _SHOWN_ROUTES else [])]) or "none"
+
     def __repr__(self) -> str:
         return f"<URLRouter {[str(route.pattern) for route in self._table]}>"
 
@@ -163,7 +174,7 @@ class URLRouter:
                 tried += 1
         if nested:
             raise _NoInnerRoute(f"no route for {path!r}")
-        await _no_route(f"no route for the path {scope.get('path')!r}", scope, receive, send)
+        await _no_route(f"no route for the path {scope.get('path')!r} among {self._known}", scope, receive, send)
         return None
 
     def _find(self, scope: Scope, outer: str, path: str, number: int) -> tuple[ASGIApplication, Scope] | None:
@@ -220,10 +231,7 @@ def check_channel_routes(application: ASGIApplication, channels: Iterable[str]) 
 
 def _refuse(*applications: object) -> None:
     refuse_foreign(*applications)
-    for application in applications:
-        if isinstance(application, type) and hasattr(application, "as_asgi"):
-            name = application.__name__
-            raise ConfigurationError(f"expected an ASGI application; got the class {name}. Route to {name}.as_asgi()")
+    refuse_other_callables(*applications)
 
 
 def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
@@ -235,19 +243,28 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
             yield _Route(pattern, None, route.default_kwargs, tuple(_compiled(route.url_patterns)))
         else:
             _refuse(route.callback)
-            if _leads_to_router(route.callback):
+            if _router_behind(route.callback) is not None:
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
             yield _Route(pattern, route.callback, route.default_args, ())
 
 
-def _leads_to_router(application: Any) -> bool:
+def _router_behind(application: Any) -> Any:
+    """The router to which an application leads, itself or through middleware; None if there is none."""
     seen: list[Any] = []
     while application is not None and application not in seen:
         if getattr(application, "_path_routing", False) is True:
-            return True
+            return application
         seen.append(application)
         application = getattr(application, "inner", None) or getattr(application, "application", None)
-    return False
+    return None
+
+
+def _patterns(table: Iterable[_Route], outer: str = "") -> Iterator[str]:
+    """The patterns of a table and of the routers behind it, from the beginning of the path."""
+    for route in table:
+        pattern = f"{outer}{route.pattern}"
+        inner = route.inner or getattr(_router_behind(route.application), "_table", ())
+        yield from _patterns(inner, pattern) if inner else (pattern,)
 
 
 def _matches(

@@ -11,11 +11,12 @@ from django.urls import path, re_path  # noqa: E402
 
 from echo import Echo  # noqa: E402
 
-metrics = MetricsApplication(token=os.environ["METRICS_TOKEN"])
+token = os.environ.get("METRICS_TOKEN")  # unset in development and tests: then there is no such address
+figures = [path("metrics", MetricsApplication(token=token))] if token else []
 
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter([path("metrics", metrics), re_path("", django_application)]),
+        "http": URLRouter([*figures, re_path("", django_application)]),
         "websocket": URLRouter([path("ws/echo/", Echo.as_asgi())]),
     }
 )

@@ -1,7 +1,8 @@
 let position = null;
 
 function connect() {
-  const socket = new WebSocket(`wss://${location.host}/ws/news/`);
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  const socket = new WebSocket(`${scheme}//${location.host}/ws/news/`);
   socket.onopen = () => socket.send(JSON.stringify({ since: position }));
   socket.onmessage = ({ data }) => {
     const message = JSON.parse(data);

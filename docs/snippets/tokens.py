@@ -6,8 +6,12 @@ from urllib.parse import parse_qs
 import jwt
 import trio
 from django.conf import settings
+from django.contrib.auth import authenticate
 from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest, JsonResponse
 from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
 from trio_channels.generic.websocket import AsyncWebsocketConsumer
 from trio_channels.middleware import BaseMiddleware
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
@@ -18,8 +22,19 @@ def token_for(user: User) -> str:
     return jwt.encode({"sub": str(user.pk), "exp": int(time.time()) + 300}, settings.SECRET_KEY, "HS256")
 
 
+@csrf_exempt  # an app has no cookie that another site could use
+@require_POST
+def log_in(request: HttpRequest) -> JsonResponse:
+    """A view of your urls.py, in which an app logs in."""
+    user = authenticate(request, username=request.POST.get("username"), password=request.POST.get("password"))
+    return JsonResponse({"token": token_for(user)} if isinstance(user, User) else {}, status=200 if user else 401)
+
+
 def token_in(scope: MutableMapping[str, Any]) -> str | None:
-    """The token among the subprotocols, as ``bearer.TOKEN``, or in the query, as ``?token=TOKEN``."""
+    """The token of the header Authorization, among the subprotocols, as ``bearer.TOKEN``, or of ``?token=TOKEN``."""
+    kind, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+    if kind.lower() == "bearer":
+        return str(token)
     for subprotocol in scope.get("subprotocols", ()):
         if subprotocol.startswith("bearer."):
             return str(subprotocol).removeprefix("bearer.")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
 from django.urls import include, path
+from django.views.generic import TemplateView
 from hypercorn.middleware import AsyncioWSGIMiddleware, DispatcherMiddleware, TrioWSGIMiddleware
 
-from trio_channels._asgi.foreign import refuse_foreign
+from trio_channels._asgi.foreign import refuse_foreign, refuse_other_callables
 from trio_channels._http.handler import DjangoHandler
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.consumer import AsyncConsumer
@@ -191,7 +194,62 @@ def test_application_that_may_run_on_trio_is_accepted(make: Callable[[], Any]) -
     refuse_foreign(Wrapper(make()))
 
 
-application = ASGIHandler()
+def view(request: Any, slug: str, kind: str) -> Any:
+    pass
+
+
+async def old_application(scope: Any) -> Any:
+    pass
+
+
+class View(TemplateView):
+    pass
+
+
+NO_APPLICATIONS: dict[str, tuple[Any, str]] = {
+    "class": (Mine, r"got the class Mine\. Route to Mine\.as_asgi\(\)"),
+    "as_asgi without its call": (Mine.as_asgi, r"got Mine\.as_asgi itself\. Call it: Mine\.as_asgi\(\)"),
+    "view": (view, r"got the view view\. Put views into urls\.py"),
+    "view of a class": (View.as_view(), r"got the view View\b.*\. Put views into urls\.py"),
+    "wsgi": (wsgi, r"got wsgi, which is for WSGI\. Use the application of your asgi\.py"),
+    "django's wsgi": (WSGIHandler(), r"got WSGIHandler, which is for WSGI"),
+    "one argument": (old_application, r"got old_application, which takes \(scope\)"),
+    "path": ("mysite.asgi.application", "got a value of the type str"),
+    "nothing": (None, "got a value of the type NoneType"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), NO_APPLICATIONS.values(), ids=NO_APPLICATIONS)
+def test_something_else_is_refused(given: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        ProtocolTypeRouter({"websocket": given})
+    if callable(given):  # path() refuses others itself
+        with pytest.raises(ConfigurationError, match=said):
+            URLRouter([path("", given)])
+    monkeypatch.setattr(f"{__name__}.application", given)
+    with override_settings(ASGI_APPLICATION=f"{__name__}.application"), pytest.raises(ConfigurationError, match=said):
+        get_default_application()
+
+
+class Proxy:
+    """Has every attribute, as far as anybody can see."""
+
+    def __init__(self, attribute: Any) -> None:
+        self._attribute = attribute
+
+    def __getattr__(self, name: str) -> Any:
+        return self._attribute(name)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+
+def test_callable_that_may_be_an_application_is_taken() -> None:
+    refuse_other_callables(dict, min, lambda *anything: None, Mine(), Mine.as_asgi(), Mock(), AsyncMock())
+    refuse_other_callables(Proxy(str), Proxy({}.__getitem__), Proxy(lambda name: Mine))
+
+
+application: Any = ASGIHandler()
 
 
 @override_settings(ASGI_APPLICATION=f"{__name__}.application")

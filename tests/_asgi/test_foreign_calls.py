@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import trio
+from django.contrib.auth.models import User
+from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
@@ -191,6 +193,45 @@ async def test_error_of_a_websocket_has_the_note(application: Any) -> None:
         await client.wait()
     leaf = failed.value.exceptions[0] if isinstance(failed.value, ExceptionGroup) else failed.value
     assert any("does not work in a Trio task" in note for note in leaf.__notes__)
+
+
+class HasNoLayer(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("room", "channel")
+
+
+async def test_missing_channel_layer_has_a_note(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    client = WebsocketCommunicator(HasNoLayer.as_asgi(), "/")
+    with pytest.raises(AttributeError) as failed:
+        await client.connect()
+    assert [note for note in failed.value.__notes__ if "put CHANNEL_LAYERS = {'default'" in note]
+
+
+@pytest.mark.parametrize("of", [None, object()])
+def test_another_missing_attribute_has_none(of: Any) -> None:
+    with pytest.raises(AttributeError) as failed:
+        of.group if of is None else of.group_add  # noqa: B018 - raises
+    explain(failed.value)
+    assert not hasattr(failed.value, "__notes__")
+
+
+class Blocks(AsyncWebsocketConsumer):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        User.objects.count()
+
+
+@pytest.mark.parametrize("on_trio", [True, False])
+async def test_blocking_query_has_a_note(on_trio: bool) -> None:
+    client = WebsocketCommunicator(Blocks.as_asgi(), "/")
+    await client.connect()
+    await client.send_to(text_data="x")
+    with pytest.raises(SynchronousOnlyOperation) as failed:
+        await client.wait()
+    assert [note for note in failed.value.__notes__ if "@database_sync_to_async" in note and "aget()" in note]
+    again = SynchronousOnlyOperation()
+    explain(again, on_trio=on_trio)
+    assert hasattr(again, "__notes__") is on_trio
 
 
 async def view(request: HttpRequest) -> HttpResponse:

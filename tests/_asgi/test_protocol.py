@@ -332,6 +332,27 @@ def test_server_without_a_spec_version_follows_the_first() -> None:
     assert _asgi.spec_version({"type": "http"}) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    ("error", "scope", "remedy"),
+    [
+        (KeyError("user"), {}, "put AuthMiddlewareStack"),
+        (KeyError("session"), {}, "put AuthMiddlewareStack"),
+        (KeyError("url_route"), {}, "route to the consumer with a URLRouter"),
+        (KeyError("user"), {"user": None}, None),
+        (KeyError("text"), {}, None),
+        (KeyError(["user"]), {}, None),
+        (KeyError(), {}, None),
+        (LookupError("user"), {}, None),
+    ],
+    ids=repr,
+)
+def test_missing_key_of_the_scope_has_a_note(error: Exception, scope: dict[str, Any], remedy: str | None) -> None:
+    _asgi.note_connection(error, {"type": "websocket", "path": "/", **scope})
+    _asgi.note_connection(error, {"type": "websocket", "path": "/"})  # by a router, whose scope is the server's
+    notes = [note for note in error.__notes__ if not note.startswith("on websocket /")]
+    assert [remedy] == [note.partition(": ")[2][: len(remedy)] for note in notes] if remedy else notes == []
+
+
 def test_exceptions_connection_is_noted_once_by_the_innermost() -> None:
     error = LookupError()
     _asgi.note_connection(error, {"type": "websocket", "path": "/chat/", "client": ("192.0.2.7", 4711)})

@@ -144,9 +144,14 @@ TALK = """(round) => {
 
 def test_nothing_is_lost_or_doubled_while_servers_are_killed(page: Page, server: Server) -> None:
     page.evaluate(CONNECT, {})
+    talk_while_servers_are_killed(page, server, KILLS)
+
+
+def talk_while_servers_are_killed(page: Page, server: Server, kills: int) -> None:
+    """Listen and push over the page's socket, and check that everything has come once."""
     page.evaluate(LISTEN, TOPIC)
     with Publisher(server) as publisher:
-        for kill in range(KILLS):
+        for kill in range(kills):
             page.wait_for_function("(count) => joins.length === count", arg=kill + 1)
             page.wait_for_function("(count) => got.length > count", arg=page.evaluate("got.length"))
             page.evaluate("settled", "offline")
@@ -155,11 +160,11 @@ def test_nothing_is_lost_or_doubled_while_servers_are_killed(page: Page, server:
             page.wait_for_function("socket.state === 'waiting'")
             page.evaluate("(kill) => [0, 1, 2].forEach((n) => note('offline', `offline ${kill} ${n}`))", kill)
             server.start()
-        page.wait_for_function("(count) => joins.length === count", arg=KILLS + 1)
+        page.wait_for_function("(count) => joins.length === count", arg=kills + 1)
         sent = publisher.end()
     page.wait_for_function("(last) => got.at(-1) === last", arg=sent - 1)
     assert page.evaluate("got") == list(range(sent))
-    assert page.evaluate("joins.slice(1)") == [True] * KILLS
+    assert page.evaluate("joins.slice(1)") == [True] * kills
 
     calls, notes = rows(server.database, "calls"), rows(server.database, "notes")
     outcomes = {kind: page.evaluate("settled", kind) for kind in ("once", "plain", "offline")}
@@ -168,7 +173,7 @@ def test_nothing_is_lost_or_doubled_while_servers_are_killed(page: Page, server:
         return [text for text in texts if text.startswith(kind)]
 
     # What was pushed offline has come once, in order; what must come once has come, in order.
-    offline = [f"offline {kill} {number}" for kill in range(KILLS) for number in range(3)]
+    offline = [f"offline {kill} {number}" for kill in range(kills) for number in range(3)]
     assert of("offline", calls) == offline
     assert [text for text, (code, _) in outcomes["offline"] if code == "ok"] == offline
     assert of("once", notes) == [text for text, _ in outcomes["once"]]

@@ -17,7 +17,7 @@ from typing import Any
 import trio
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import path, re_path
 from hypercorn.config import Config
 
 from trio_channels.asgi import get_asgi_application
@@ -25,7 +25,7 @@ from trio_channels.layers import get_channel_layer
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.server import serve
 from trio_channels.staticfiles import StaticFilesHandler
-from trio_channels.topics import JoinRefused, Topic, TopicSocket, broadcast, event
+from trio_channels.topics import JoinRefused, LongPolling, Topic, TopicSocket, broadcast, event
 
 REDIS, PREFIX, DATABASE = (os.environ.get(f"TOPICS_{name}", "") for name in ("REDIS", "PREFIX", "DATABASE"))
 HISTORY = {"topic.news.*": {"messages": 100_000, "seconds": 3600}}
@@ -90,10 +90,12 @@ def rows(database: str | Path, table: str) -> list[str]:
 
 
 async def run(port: str) -> None:
+    websocket = URLRouter([path("socket/websocket", TopicSocket.as_asgi(topics=[News, Room]))])
+    pages = StaticFilesHandler(get_asgi_application())
     application = ProtocolTypeRouter(
         {
-            "http": StaticFilesHandler(get_asgi_application()),
-            "websocket": URLRouter([path("socket/websocket", TopicSocket.as_asgi(topics=[News, Room]))]),
+            "http": URLRouter([path("socket/longpoll", LongPolling(websocket)), re_path("", pages)]),
+            "websocket": websocket,
         }
     )
     config = Config()
@@ -131,6 +133,7 @@ async def publish() -> None:
 
 if __name__ == "__main__":
     settings.configure(
+        SECRET_KEY="of no worth",
         ALLOWED_HOSTS=["*"],
         INSTALLED_APPS=["trio_channels", "django.contrib.staticfiles"],
         ROOT_URLCONF=__name__,

@@ -9,7 +9,7 @@ import trio
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.base import ChannelLayer
 from trio_channels.routing import ProtocolTypeRouter
-from trio_channels.topics import Topic, TopicSocket, event
+from trio_channels.topics import LongPolling, Topic, TopicSocket, event
 
 from ..topics.rooms import Room, Typed
 
@@ -105,4 +105,5 @@ def make_application(layer: ChannelLayer | None = None) -> ProtocolTypeRouter:
     """A server's application, with a gate of its own, and a channel layer of its own unless one is given."""
     attributes = {"channel_layer": layer or InMemoryChannelLayer(history=HISTORY), "gate": trio.Event()}
     cls: Any = type("CaseSocket", (Socket,), attributes)
-    return ProtocolTypeRouter({"websocket": cls.as_asgi(topics=TOPICS)})
+    websocket = cls.as_asgi(topics=TOPICS)
+    return ProtocolTypeRouter({"http": LongPolling(websocket), "websocket": websocket})

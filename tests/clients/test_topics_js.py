@@ -25,3 +25,9 @@ SCRIPT = Path(__file__).with_name("topics.mjs")
 async def test_case(name: str) -> None:
     async with serving(OURS, make_application()) as server:
         await run_script(SCRIPT, server.port, name)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_case_over_server_sent_events(name: str) -> None:
+    async with serving(OURS, make_application()) as server:
+        await run_script(SCRIPT, server.port, name, "sse")

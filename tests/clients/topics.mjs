@@ -1,11 +1,12 @@
-// topics.js against a server of the test: node topics.mjs <port> <case>.
+// topics.js against a server of the test: node topics.mjs <port> <case> [sse].
 
 import { readFileSync } from "node:fs";
 
 import { Presence, Socket } from "../../trio_channels/static/trio_channels/topics.js";
+import EventStreamConnection from "../../trio_channels/static/trio_channels/topics-sse.js";
 import { Queue, run } from "./steps.mjs";
 
-const [port, name] = process.argv.slice(2);
+const [port, name, transport] = process.argv.slice(2);
 const { cases } = JSON.parse(readFileSync(new URL("cases.json", import.meta.url)));
 const events = new Set(cases[name].steps.filter((step) => step.do === "event").map((step) => step.event));
 
@@ -16,14 +17,27 @@ const failed = ({ code, response }) => [ANSWERS[code], response];
 
 function connect(_, { params, token, heartbeat }) {
   const beats = new Queue();
+  const count = ({ data }) => data.includes?.('"phoenix","phx_reply"') && beats.put(null);
   class Counting extends WebSocket {
     constructor(...args) {
       super(...args);
-      this.addEventListener("message", ({ data }) => data.includes?.('"phoenix","phx_reply"') && beats.put(null));
+      this.addEventListener("message", count);
     }
   }
-
-  const options = { params: params ?? {}, authToken: token, WebSocket: Counting, ...(heartbeat && { heartbeat }) };
+  class CountingStream extends EventStreamConnection {
+    constructor(...args) {
+      super(...args);
+      let listener = null;
+      const counting = (message) => {
+        count(message);
+        listener?.(message);
+      };
+      Object.defineProperty(this, "onmessage", { get: () => counting, set: (given) => (listener = given) });
+    }
+  }
+  const fallback = async () => ({ default: CountingStream });
+  const way = transport === "sse" ? { WebSocket: null, fallback, fallbackTries: 0 } : { WebSocket: Counting, fallback: null };
+  const options = { params: params ?? {}, authToken: token, ...way, ...(heartbeat && { heartbeat }) };
   const socket = new Socket(`http://127.0.0.1:${port}/socket`, { ...options, backOff: () => 10 });
   const [away, ended] = [new Queue(), new Queue()];
   socket.onState((state, end) => {

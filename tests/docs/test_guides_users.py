@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
+from django.test import RequestFactory
 
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.db import database_sync_to_async
@@ -67,14 +68,38 @@ async def test_writing_needs_a_permission(
         assert await ws.receive_json_from() == ({"text": "hello"} if may_write else {"error": "you may only read"})
 
 
-@pytest.mark.parametrize("way", ["subprotocol", "query"])
+@pytest.mark.parametrize("way", ["subprotocol", "query", "header"])
 async def test_token_is_taken(tokens: Any, ada: User, way: str) -> None:
     token = tokens.token_for(ada)
-    subprotocols, query = (["account", f"bearer.{token}"], "") if way == "subprotocol" else ([], f"?token={token}")
-    ws = WebsocketCommunicator(tokens.application, f"/ws/account/{query}", subprotocols=subprotocols)
+    subprotocols = ["account", f"bearer.{token}"] if way == "subprotocol" else []
+    headers = [(b"authorization", f"Bearer {token}".encode())] if way == "header" else []
+    query = f"?token={token}" if way == "query" else ""
+    ws = WebsocketCommunicator(tokens.application, f"/ws/account/{query}", headers, subprotocols=subprotocols)
     async with ws:
         assert await ws.connect() == (True, "account" if subprotocols else None)
         assert await ws.receive_from() == "hello, ada"
+
+
+@pytest.mark.parametrize(("password", "status"), [("secret", 200), ("wrong", 401), (None, 401)])
+def test_app_logs_in(tokens: Any, ada: User, rf: RequestFactory, password: str | None, status: int) -> None:
+    ada.set_password("secret")
+    ada.save()
+    response = tokens.log_in(rf.post("/", {"username": "ada"} | ({} if password is None else {"password": password})))
+    assert response.status_code == status
+    assert (b"token" in response.content) is (status == 200)
+
+
+async def test_pages_and_apps_have_addresses_of_their_own(ada: User, tokens: Any, channel_layer: ChannelLayer) -> None:
+    for application in (module.application for module in snippet("tokens_asgi")):
+        app = WebsocketCommunicator(application, f"/app/ws/editors/?token={tokens.token_for(ada)}")
+        page = WebsocketCommunicator(application, "/ws/editors/", [(b"origin", b"http://testserver")])
+        await page.login(ada)
+        for client in (app, page):
+            async with client:
+                assert (await client.connect())[0] is True
+        elsewhere = WebsocketCommunicator(application, f"/ws/editors/?token={tokens.token_for(ada)}")
+        async with elsewhere:
+            assert (await elsewhere.connect())[0] is False
 
 
 def forged(jwt: Any, ada: User, **claims: Any) -> str:

@@ -19,6 +19,10 @@ FOREIGN = {
     "must be called from async context",
     "Task got bad yield",
     "You cannot call this from an async context",
+    "'NoneType' object has no attribute 'group_send'",
+    "KeyError: 'user'",
+    "KeyError: 'history'",
+    "was never awaited",
 }
 
 

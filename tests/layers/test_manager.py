@@ -195,6 +195,16 @@ def test_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: py
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
+def test_missing_package_of_redis_is_named(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    def import_string(path: str) -> None:
+        raise ModuleNotFoundError("No module named 'hiredis'")
+
+    monkeypatch.setattr(layers, "import_string", import_string)
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": REDIS}}
+    with pytest.raises(InvalidChannelLayerError, match=r"hiredis'; install it: pip install 'trio-channels\[redis\]'$"):
+        ChannelLayerManager().make_backend("default")
+
+
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -172,12 +173,20 @@ def test_pid_file_is_there_for_as_long_as_the_process(tmp_path: Path) -> None:
 # -- the application --------------------------------------------------------------------------------------------------
 
 
-def test_application_is_found_by_its_name() -> None:
+def test_application_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.runner import application as module
     from tests.runner.application import application
+
+    monkeypatch.setattr(module, "site", SimpleNamespace(application=application), raising=False)
 
     assert load("tests.runner.application:application") is application
     assert load("tests.runner.application") is application
-    assert load("tests.runner.application:Echo.as_asgi") is not None
+    assert load("tests.runner.application:site.application") is application
+
+
+def test_something_else_with_that_name_is_refused() -> None:
+    with pytest.raises(CannotStart, match=r"Call it: Echo\.as_asgi\(\)"):
+        load("tests.runner.application:Echo.as_asgi")
 
 
 def test_working_directory_is_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

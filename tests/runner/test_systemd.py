@@ -17,7 +17,8 @@ import pytest
 from ..process import ROOT, Program
 from .serving import APPLICATION, serving
 
-UNIT = re.findall(r"```ini\n(\[Unit\].*?)```", (ROOT / "docs" / "how-to" / "deploy.md").read_text(), re.DOTALL)[0]
+PAGE = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+UNIT = re.findall(r"```ini\n(\[Unit\].*?)```", PAGE, re.DOTALL)[0]
 ANALYZE = shutil.which("systemd-analyze")
 
 
@@ -28,6 +29,14 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     unit.write_text(UNIT.replace("/srv/mysite/venv/bin/trio-channels", sys.executable))
     done = subprocess.run([str(ANALYZE), "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_group_of_the_socket_is_that_of_the_proxy() -> None:
+    """Otherwise nginx, which runs as www-data, cannot open a socket with this umask."""
+    assert "\nGroup=www-data\n" in UNIT
+    assert "umask = 0o007" in PAGE
+    template = ROOT / "trio_channels" / "new" / "template" / "deploy"
+    assert any("\nGroup=www-data\n" in file.read_text() for file in template.iterdir())
 
 
 def restarts(status: int) -> bool:

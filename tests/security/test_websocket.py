@@ -254,9 +254,19 @@ async def test_denial_is_logged_once_with_client_path_and_origin(
         assert part in record.getMessage()
 
 
-async def test_denial_without_an_origin_says_that_it_is_missing(caplog: pytest.LogCaptureFixture) -> None:
-    await handshake(OriginValidator(nowhere, ["example.com"]))
-    assert "it has no Origin header" in caplog.messages[0]
+@pytest.mark.parametrize(
+    ("validator", "origins", "remedy"),
+    [
+        (OriginValidator(nowhere, ["example.com"]), [b"http://evil.test"], "add its host to allowed_origins"),
+        (AllowedHostsOriginValidator(nowhere), [b"http://evil.test"], "add its host to the setting ALLOWED_HOSTS"),
+        (AllowedHostsOriginValidator(nowhere), [], "it has no Origin header, as clients other than browsers: route"),
+    ],
+)
+async def test_denial_says_what_to_do(
+    validator: OriginValidator, origins: list[bytes], remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await handshake(validator, *origins) == DENIED
+    assert remedy in caplog.messages[0]
 
 
 async def test_neither_the_origin_nor_the_path_can_forge_a_log_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -45,10 +45,10 @@ class Flood(AsyncWebsocketConsumer):
 
 
 @asynccontextmanager
-async def served(**options: Any) -> AsyncIterator[Server]:
+async def served(http: Any = Page.as_asgi(), **options: Any) -> AsyncIterator[Server]:  # noqa: B008 - never changed
     """A server in this Trio run."""
     async with trio.open_nursery() as nursery:
-        router = ProtocolTypeRouter({"http": Page.as_asgi(), "websocket": Flood.as_asgi()})
+        router = ProtocolTypeRouter({"http": http, "websocket": Flood.as_asgi()})
         stop = trio.Event()
         (bind,) = await nursery.start(partial(serve, router, config_for_tests(**options), shutdown_trigger=stop.wait))
         yield Server(int(bind.rsplit(":", 1)[1]))
@@ -95,6 +95,29 @@ async def test_websocket_has_a_line_at_its_start_and_end(
     assert '"GET /chat/ 1.1" 101 ' in begin
     assert '"GET /chat/ 1.1" 4321 ' in end
     assert begin.rpartition("#")[2] == end.rpartition("#")[2]
+
+
+@pytest.mark.parametrize(("begins", "said"), [(True, "200 19"), (False, "- -")])
+async def test_client_that_leaves_first_has_the_status_that_it_got(
+    begins: bool, said: str, access: pytest.LogCaptureFixture
+) -> None:
+    class Endless(AsyncHttpConsumer):
+        cancel_on_disconnect = True
+
+        async def handle(self, body: bytes) -> None:
+            if begins:
+                await self.send_headers(headers=[(b"content-length", b"19")])
+                await self.send_body(bytes(19), more_body=True)
+            asked.set()
+            await trio.sleep_forever()
+
+    asked = trio.Event()
+    async with served(http=Endless.as_asgi()) as server:
+        async with await trio.open_tcp_stream("127.0.0.1", server.port) as client:
+            await client.send_all(b"GET /files/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asked.wait()
+        await until(lambda: lines(access))
+    assert f'"GET /files/ 1.1" {said} ' in lines(access)[0]
 
 
 async def test_it_is_off_by_default(caplog: pytest.LogCaptureFixture) -> None:

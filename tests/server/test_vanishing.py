@@ -392,8 +392,8 @@ def test_stream_of_a_connection_that_has_ended_is_closed(kind: Any) -> None:
     assert kind(*arguments).closed
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_end_is_logged_unless_the_response_was_complete(complete: bool) -> None:
+@pytest.mark.parametrize("state", [ASGIHTTPState.REQUEST, ASGIHTTPState.RESPONSE, ASGIHTTPState.CLOSED])
+def test_end_is_logged_unless_the_response_was_complete(state: ASGIHTTPState) -> None:
     lines: list[Any] = []
 
     async def access(*line: Any) -> None:
@@ -401,11 +401,13 @@ def test_end_is_logged_unless_the_response_was_complete(complete: bool) -> None:
 
     wire = Mock(streams=Streams(), config=Mock(log=Mock(access=access)))
     stream = HttpStream(wire, Mock(), 1)
-    stream.scope, stream.start_time = Mock(), 0.0
-    stream.state = ASGIHTTPState.CLOSED if complete else ASGIHTTPState.RESPONSE
+    stream.scope, stream.start_time, stream.state = Mock(), 0.0, state
+    if state is not ASGIHTTPState.REQUEST:
+        stream.response = Mock()
     trio.run(stream.handle, StreamClosed(1))
     assert stream.closed
-    assert [line[:2] for line in lines] == ([] if complete else [(stream.scope, None)])
+    known = {ASGIHTTPState.REQUEST: [None], ASGIHTTPState.RESPONSE: [getattr(stream, "response", None)]}
+    assert [line[:2] for line in lines] == [(stream.scope, response) for response in known.get(state, [])]
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -90,6 +90,28 @@ def test_every_alias_has_a_new_layer(settings: Any) -> None:
         assert get_channel_layer("none") is None
 
 
+KEPT = {"news.*": {"messages": 2, "seconds": 60}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "keeps"),
+    [
+        ({**REDIS, "CONFIG": {"hosts": ["redis://unused"], "history": KEPT}}, True),
+        ({"BACKEND": IN_MEMORY, "CONFIG": {"history": KEPT}}, True),
+        ({"BACKEND": IN_MEMORY, "CONFIG": {"history": KEPT}, "TEST_CONFIG": {"capacity": 5}}, True),
+        ({"BACKEND": IN_MEMORY, "CONFIG": {"history": KEPT}, "TEST_CONFIG": {"history": {}}}, False),
+        ({"BACKEND": IN_MEMORY, "CONFIG": {}}, False),
+        ({"BACKEND": IN_MEMORY, "CONFIG": None}, False),
+    ],
+)
+async def test_groups_keep_their_history(settings: Any, entry: dict[str, Any], keeps: bool) -> None:
+    settings.CHANNEL_LAYERS = {"default": entry}
+    with fresh_channel_layers() as layer:
+        async with layer.subscribe("news.sport") as events:
+            await layer.group_send("news.sport", {"type": "news.item"})
+            assert ("history" in await anext(events)) is keeps
+
+
 def test_without_a_default_the_first_is_given(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"chat": REDIS, "jobs": REDIS}
     with fresh_channel_layers() as layer:

@@ -17,7 +17,7 @@ import trio_channels
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.layers.base import ChannelLayer
 from trio_channels.routing import ProtocolTypeRouter
-from trio_channels.topics import Topic, event
+from trio_channels.topics import LongPolling, Topic, event
 
 from ..clients.application import HISTORY, TOPICS, Socket
 from ..clients.node import run_script
@@ -25,6 +25,7 @@ from ..server.clients import OURS, serving
 
 JS = Path(__file__).with_name("js")
 MODULE = Path(trio_channels.__file__).parent / "static" / "trio_channels" / "topics.js"
+FALLBACK = MODULE.with_name("topics-sse.js")
 DOCS = Path(__file__).parents[2] / "docs"
 MOST_BYTES = 10 * 1024
 
@@ -60,23 +61,28 @@ class Once(Topic):
 @needs_node
 @pytest.mark.clients
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
 @pytest.mark.parametrize("scenario", scenarios("live.mjs"))
-async def test_live(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_live(scenario: str, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Once, "numbers", [], raising=False)
     monkeypatch.setattr(Once, "ids", set(), raising=False)
     layer = InMemoryChannelLayer(history=HISTORY)
     cls: Any = type("OnceSocket", (Socket,), {"channel_layer": layer, "gate": trio.Event()})
-    application = ProtocolTypeRouter({"websocket": cls.as_asgi(topics=[*TOPICS, Once])})
+    websocket = cls.as_asgi(topics=[*TOPICS, Once])
+    application = ProtocolTypeRouter({"http": LongPolling(websocket), "websocket": websocket})
     async with serving(OURS, application) as server:
-        await run_script(JS / "live.mjs", server.port, scenario)
+        await run_script(JS / "live.mjs", server.port, scenario, transport)
 
 
 @needs_node
 @pytest.mark.clients
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", scenarios("scripted.mjs"))
-async def test_scripted(scenario: str) -> None:
-    await run_script(JS / "scripted.mjs", scenario)
+@pytest.mark.parametrize(
+    ("script", "scenario"),
+    [(script, name) for script in ("scripted.mjs", "fallback.mjs", "stream.mjs") for name in scenarios(script)],
+)
+async def test_scripted(script: str, scenario: str) -> None:
+    await run_script(JS / script, scenario)
 
 
 @needs_node
@@ -108,10 +114,17 @@ def test_module_is_small() -> None:
     assert len(gzip.compress(MODULE.read_bytes(), mtime=0)) <= MOST_BYTES
 
 
+def imports(module: Path) -> list[str]:
+    return re.findall(r"^import\b.*|\bimport\([^)]*\)|\brequire\(", module.read_text(), re.MULTILINE)
+
+
 def test_module_has_no_dependencies() -> None:
-    assert re.findall(r"^import\b|\bimport\(|\brequire\(", MODULE.read_text(), re.MULTILINE) == []
+    assert imports(MODULE) == ['import("./topics-sse.js")']
+    assert imports(FALLBACK) == []
 
 
 def test_every_scenario_is_run() -> None:
     assert len(scenarios("live.mjs")) > 30
     assert len(scenarios("scripted.mjs")) > 30
+    assert len(scenarios("fallback.mjs")) > 12
+    assert len(scenarios("stream.mjs")) > 12

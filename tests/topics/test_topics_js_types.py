@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_topics_js import JS, MODULE
+from .test_topics_js import FALLBACK, JS, MODULE
 
 VERSION = "5.9.3"
 OPTIONS = ["--noEmit", "--target", "es2022", "--lib", "es2023,dom,dom.iterable", "--module", "nodenext"]
@@ -37,10 +37,12 @@ def tsc(request: pytest.FixtureRequest) -> list[str]:
 def folder(tmp_path: Path) -> Path:
     """The module with its types, and a copy without them."""
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    for file in (MODULE, MODULE.with_suffix(".d.ts"), JS / "types.ts"):
-        shutil.copy(file, tmp_path)
     (tmp_path / "module").mkdir()
-    shutil.copy(MODULE, tmp_path / "module")
+    for module in (MODULE, FALLBACK):
+        for file in (module, module.with_suffix(".d.ts")):
+            shutil.copy(file, tmp_path)
+        shutil.copy(module, tmp_path / "module")
+    shutil.copy(JS / "types.ts", tmp_path)
     return tmp_path
 
 
@@ -58,4 +60,4 @@ def test_types_need_no_other_option(tsc: list[str], folder: Path) -> None:
 
 
 def test_module_has_no_type_errors(tsc: list[str], folder: Path) -> None:
-    assert errors([*tsc, "--allowJs", "--checkJs", "module/topics.js"], folder) == ""
+    assert errors([*tsc, "--allowJs", "--checkJs", "module/topics.js", "module/topics-sse.js"], folder) == ""

@@ -1,11 +1,12 @@
-"""Applications that need asyncio are refused, when a router or a server gets them.
+"""Applications that need asyncio, or that are none, are refused when a router or a server gets them.
 
-They are recognised by the names of their classes, so that no package is imported for it. Only those are refused that
-were measured to fail on Trio. Starlette, FastAPI and Litestar run on Trio, by AnyIO.
+Those for asyncio are recognised by the names of their classes, so that no package is imported for it. Only those are
+refused that were measured to fail on Trio. Starlette, FastAPI and Litestar run on Trio, by AnyIO.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..exceptions import ConfigurationError
@@ -58,6 +59,47 @@ def refuse_foreign(*applications: object) -> None:
                     f"expected an application that runs on Trio; got {kind.__module__}.{kind.__qualname__}, which "
                     f"needs asyncio: {_NEEDS_ASYNCIO[name] or _remedy_for_channels(kind)}"
                 )
+
+
+def refuse_other_callables(*applications: object) -> None:
+    """Raise ConfigurationError for something that a server could not call as an ASGI application."""
+    for application in applications:
+        if isinstance(application, type) and hasattr(application, "as_asgi"):
+            name = application.__name__
+            raise ConfigurationError(f"expected an ASGI application; got the class {name}. Route to {name}.as_asgi()")
+        got = _other_callable(application)
+        if got is not None:
+            raise ConfigurationError(f"expected an ASGI application, a callable for scope, receive and send; got {got}")
+
+
+def _other_callable(application: object) -> str | None:
+    if not callable(application):
+        return f"a value of the type {type(application).__name__}"
+    try:
+        # A consumer's application wraps its class, which takes other arguments.
+        signature = inspect.signature(application, follow_wrapped=False)
+    except Exception:  # C code does not tell, and the attributes of a proxy may do anything
+        return None
+    arguments = tuple(signature.parameters)
+    if arguments[:1] == ("request",):
+        return f"the view {_name_of(application)}. Put views into urls.py, which get_asgi_application() serves"
+    if arguments == ("environ", "start_response"):
+        return (
+            f"{_name_of(application)}, which is for WSGI. Use the application of your asgi.py, such as "
+            f"mysite.asgi:application"
+        )
+    try:
+        signature.bind("scope", "receive", "send")
+    except TypeError:
+        owner = getattr(application, "__self__", None)
+        if isinstance(owner, type) and hasattr(owner, "as_asgi") and application == owner.as_asgi:
+            return f"{owner.__name__}.as_asgi itself. Call it: {owner.__name__}.as_asgi()"
+        return f"{_name_of(application)}, which takes ({', '.join(arguments)})"
+    return None
+
+
+def _name_of(application: object) -> str:
+    return str(getattr(application, "__qualname__", type(application).__qualname__))
 
 
 def _remedy_for_channels(kind: type) -> str:

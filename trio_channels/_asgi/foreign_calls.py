@@ -1,4 +1,4 @@
-"""Notes for exceptions of asyncio code in a Trio run, and of Trio code where none runs: what to write instead.
+"""Notes for exceptions of asyncio or blocking code in a Trio run, and of Trio code where none runs: what to write.
 
 :func:`explain` is called where an exception is handled already, so that code without one is not slower. Python, Trio
 and asyncio raise these exceptions with messages that name no remedy.
@@ -81,6 +81,18 @@ _OUTSIDE = (
     "pytest-trio, or with Django's TestCase"
 )
 
+#: Django's own message names two ways, neither of which is the shortest.
+_BLOCKING = (
+    "in an async function use Django's async methods, such as aget(), acreate() and 'async for', or put the code that "
+    "uses the database into a plain function below @database_sync_to_async (trio_channels.db), and await its call"
+)
+
+_OF_LAYERS = ("group_add", "group_broadcast", "group_discard", "group_send", "subscribe")
+_NO_LAYER = (
+    "there is no channel layer, as CHANNEL_LAYERS has no such entry: put CHANNEL_LAYERS = {'default': {'BACKEND': "
+    "'trio_channels.layers.InMemoryChannelLayer'}} into the settings"
+)
+
 #: Their frames may be the innermost ones, and are nobody's mistake.
 _OURS = ("trio_channels", "trio", "trio_asyncio", "outcome")
 _STANDARD_LIBRARY = str(Path(os.__file__).parent)
@@ -119,6 +131,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _note(error: BaseException, on_trio: bool) -> str | None:
+    if type(error).__name__ == "SynchronousOnlyOperation":  # Django's; this module imports no Django
+        return _BLOCKING if on_trio else None
+    if isinstance(error, AttributeError) and error.obj is None and error.name in _OF_LAYERS:
+        return _NO_LAYER
     if not isinstance(error, RuntimeError | TypeError | AttributeError):
         return None
     said = str(error)

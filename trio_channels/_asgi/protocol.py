@@ -297,9 +297,23 @@ def describe(scope: Scope) -> str:
     return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
 
 
+#: Keys of a scope that the server does not set -> the remedy if they are missing.
+_PUT_INTO_SCOPE = {
+    **dict.fromkeys(
+        ("user", "session", "cookies"),
+        "put AuthMiddlewareStack (trio_channels.auth) around the URLRouter; in a test of a consumer alone, set it in "
+        "communicator.scope",
+    ),
+    "url_route": "route to the consumer with a URLRouter; in a test of a consumer alone, set it in communicator.scope",
+}
+
+
 def note_connection(error: BaseException, scope: Scope) -> None:
-    """Add notes to an exception, for the server's log: one that names the connection, and a remedy for asyncio code."""
+    """Add notes to an exception, for the server's log: one that names the connection, and a remedy if one is known."""
     explain(error)
     known = f"on {scope['type']} "  # the rest of a note may differ: behind a proxy the client's address does
     if not any(note.startswith(known) for note in getattr(error, "__notes__", ())):
+        key = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else None
+        if isinstance(key, str) and key in _PUT_INTO_SCOPE and key not in scope:  # the application's, if it is inside
+            error.add_note(f"there is no {key!r} in the scope: {_PUT_INTO_SCOPE[key]}")
         error.add_note(f"on {describe(scope)}")

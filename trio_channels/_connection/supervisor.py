@@ -226,7 +226,9 @@ def _explain_cancellation(connection: Connection) -> None:
             "%s was neither accepted nor denied within %g seconds (ACCEPT_TIMEOUT); denied. At that time: %s",
             place,
             connection.limits.accept_timeout,
-            f"in the handler of {connection.activity!r}" if connection.activity else "no handler was running",
+            f"in the handler of {connection.activity!r}"
+            if connection.activity
+            else "no handler was running: await accept() or close() in connect()",
         )
     elif connection.activity and not connection.cancel_on_disconnect:
         logger.warning(

@@ -36,7 +36,7 @@ from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefi
 from django.core.handlers.base import BaseHandler
 from django.http import FileResponse, HttpRequest
 from django.http.response import HttpResponseBase, StreamingHttpResponse
-from django.urls import ResolverMatch, set_script_prefix, set_urlconf
+from django.urls import Resolver404, ResolverMatch, set_script_prefix, set_urlconf
 from django.utils.log import log_response
 
 from .. import _conf, _tracing
@@ -58,6 +58,7 @@ from .recorded import ServedRequest
 from .request_body import REFUSED, read_body, refusal
 from .resolving import resolve
 from .response import FILE_BLOCK, at_the_end, detach_file, note_source, send_file, send_whole, stream
+from .static_files import warn_of_static_files
 
 __all__ = ["DjangoHandler"]
 
@@ -211,7 +212,11 @@ class DjangoHandler(ASGIHandler):
         """The view and its arguments; the URL is not resolved again if nothing has changed since the request came."""
         client: Client = request.trio_client  # type: ignore[attr-defined]
         if client.resolved is None or not client.resolved.holds_for(request):
-            match: ResolverMatch = super().resolve_request(request)
+            try:
+                match: ResolverMatch = super().resolve_request(request)
+            except Resolver404:
+                warn_of_static_files(request.path)
+                raise
         else:
             if client.resolved.urlconf is not None:
                 set_urlconf(client.resolved.urlconf)

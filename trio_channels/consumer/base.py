@@ -26,6 +26,7 @@ from .handlers import (
     check_arguments,
     check_class,
     handler_name,
+    misspelt,
     why_unhandled,
 )
 
@@ -80,6 +81,8 @@ class Consumer:
         framework = _framework(cls)
         cls._handlers = Handlers(cls, framework, is_async=cls._handlers_are_async)
         check_class(cls, framework, is_async=cls._handlers_are_async)
+        for name, meant in misspelt(cls, framework):
+            logger.warning("%s has a method %s, and none called %s: is it misspelt?", cls.__name__, name, meant)
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:

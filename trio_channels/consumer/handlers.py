@@ -19,6 +19,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
 from typing import Any, TypeVar
 
 from .._asgi.protocol import CLIENT_EVENTS
@@ -30,6 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "_trio_channels_client_event"
 
 _NOT_HANDLERS = (property, staticmethod, classmethod)
+
+#: Without `connect` everybody is accepted, and without `disconnect` nothing happens at the end: no error would tell.
+_OFTEN_MISSPELT = ("connect", "disconnect")
 
 _OVERFLOW_OR_NONE = Rule(f"None or {OVERFLOW.expected}", lambda value: value is None or OVERFLOW.holds(value))
 
@@ -192,6 +196,17 @@ def check_class(cls: Any, framework: tuple[type, ...], *, is_async: bool) -> Non
             f"{cls.__name__}.{name} is async, but {cls.__name__} is synchronous and would not await it: make it a "
             f"plain method, or subclass the asynchronous consumer"
         )
+
+
+def misspelt(cls: type, framework: tuple[type, ...]) -> Iterator[tuple[str, str]]:
+    """Methods that nothing calls, probably, and the framework's methods that were meant, which the class lacks."""
+    overridable = {name for base in framework for name in vars(base) if name in _OFTEN_MISSPELT}
+    own = {name for base in cls.__mro__ if base not in framework for name, it in vars(base).items() if callable(it)}
+    for meant in sorted(overridable - own):
+        for name in sorted(own):
+            is_near = meant not in name and SequenceMatcher(None, name, meant).ratio() > 0.85
+            if name == f"on_{meant}" or is_near:
+                yield name, meant
 
 
 def check_arguments(cls: type, framework: tuple[type, ...], given: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ suspend.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,11 @@ from ..consumer.handlers import check_groups, handles_client_event, not_awaitabl
 from ..exceptions import AcceptConnection, ConfigurationError, DenyConnection, InvalidChannelLayerError, StopConsumer
 from ..layers.base import ChannelLayer
 
+logger = logging.getLogger("trio_channels.consumer")
+
 Headers = Iterable[tuple[bytes, bytes]]
+
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class WebsocketProtocol:
@@ -99,6 +104,7 @@ class WebsocketProtocol:
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Override: called with each message: text or bytes; the other argument is None."""
+        warn_of_ignored(type(self), "receive", "(self, text_data=None, bytes_data=None)")
 
     if TYPE_CHECKING:
         # Overrides may name the code as they like; Channels' documentation has `close_code`.
@@ -162,6 +168,17 @@ class WebsocketProtocol:
         await self._emit(message)
 
 
+def warn_of_ignored(cls: type, name: str, arguments: str) -> None:
+    """Log, once for a consumer class, that it lacks a method for the messages of clients."""
+    # An override of the class may have called the framework's method by super().
+    if vars(cls).get("_warned_of_ignored") or not getattr(cls, name).__module__.startswith(_PACKAGE):
+        return
+    cls._warned_of_ignored = True  # type: ignore[attr-defined]
+    logger.warning(
+        "%s ignores the messages of its clients, as it has no method %s%s (logged once)", cls.__name__, name, arguments
+    )
+
+
 def own_groups(consumer: Any) -> None:
     """Give an instance its own list of groups, so that it may add to it before ``connect``."""
     groups: object = type(consumer).groups  # not the instance's: a property may need the scope, which is not set yet
@@ -202,6 +219,7 @@ class JsonProtocol(WebsocketProtocol):
 
     async def receive_json(self, content: Any) -> None:
         """Override: called with each decoded message."""
+        warn_of_ignored(type(self), "receive_json", "(self, content)")
 
     async def receive_invalid_json(self, text_data: str, error: Exception) -> None:
         """Called with text that is not JSON; closes with 1007 by default. Override to keep the connection open."""

@@ -97,7 +97,7 @@ class ChannelLayerManager:
         return self._make(name, "CONFIG")
 
     def make_test_backend(self, name: str) -> ChannelLayer:
-        """A new layer from an entry's ``TEST_CONFIG``.
+        """A new layer from an entry's ``TEST_CONFIG``, with the ``history`` of its ``CONFIG`` unless it has one itself.
 
         Raises:
             InvalidChannelLayerError: the entry has no ``TEST_CONFIG``, or no layer can be made from it.
@@ -131,8 +131,11 @@ class ChannelLayerManager:
         try:
             backend = import_string(path)
         except ImportError as error:
+            hint = (
+                "; install it: pip install 'trio-channels[redis]'" if path in BACKENDS else suggestion(path, BACKENDS)
+            )
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}{suggestion(path, BACKENDS)}"
+                f"CHANNEL_LAYERS[{name!r}]: cannot import {path!r}: {error}{hint}"
             ) from error
         if isinstance(backend, type) and not issubclass(backend, ChannelLayer):
             raise _foreign(name, path)
@@ -144,7 +147,7 @@ class ChannelLayerManager:
         _check_options(f"CHANNEL_LAYERS[{name!r}][{config_key!r}]", backend, config)
         options = {"capacity": _conf.get("MAILBOX_CAPACITY"), "overflow": _conf.get("MAILBOX_OVERFLOW")}
         try:
-            layer = backend(**{**options, **config})
+            layer = backend(**{**options, **history_of(entry), **config})
         except TypeError as error:
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{name!r}][{config_key!r}]: {error}") from error
         if not isinstance(layer, ChannelLayer):
@@ -172,6 +175,12 @@ class ChannelLayerManager:
         if layer is not None:
             self.backends[key] = layer
         return old
+
+
+def history_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The option ``history`` of an entry, for its layers in tests, too: handlers rely on the positions of messages."""
+    config = entry.get("CONFIG")
+    return {"history": config["history"]} if isinstance(config, Mapping) and "history" in config else {}
 
 
 def _check_options(where: str, backend: object, config: Mapping[str, object]) -> None:

@@ -20,7 +20,7 @@ from hypercorn.config import Config
 from hypercorn.utils import LifespanTimeoutError
 
 from .. import _conf
-from .._asgi.foreign import refuse_foreign
+from .._asgi.foreign import refuse_foreign, refuse_other_callables
 from .._asgi.protocol import ASGIApplication, Message, Receive, Scope, Send
 from .._concurrency.exception_groups import bare
 from .._concurrency.system import allow_open_files
@@ -87,6 +87,7 @@ def load(name: str) -> ASGIApplication:
         raise CannotStart(f"{name!r} must be an ASGI application, a callable; got {type(application).__name__}")
     try:
         refuse_foreign(application)
+        refuse_other_callables(application)
     except ConfigurationError as error:
         raise CannotStart(f"{name!r}: {error}") from None
     return cast(ASGIApplication, application)

@@ -95,13 +95,18 @@ class OriginValidator:
             )
         headers = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
         if not self.allows(headers):
-            given = b", ".join(headers)[:200]
-            reason = f"its Origin {given!r} is not allowed" if headers else "it has no Origin header"
-            logger.warning("denied %s: %s", describe(scope), reason)
+            logger.warning("denied %s: %s", describe(scope), self._reason(headers))
             await deny_websocket(receive, send)
             return
         del headers  # or each open WebSocket would keep the list
         await self.application(scope, receive, send)
+
+    def _reason(self, headers: list[bytes]) -> str:
+        if not headers:
+            return "it has no Origin header, as clients other than browsers: route those outside of this check"
+        given = b", ".join(headers)[:200]
+        where = "the setting ALLOWED_HOSTS" if self.allowed_origins is _allowed_hosts else "allowed_origins"
+        return f"its Origin {given!r} is not allowed: if it is of a page of yours, add its host to {where}"
 
     def allows(self, headers: list[bytes]) -> bool:
         """Whether a handshake with these Origin headers is allowed."""

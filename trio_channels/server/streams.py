@@ -142,9 +142,11 @@ class HttpStream(HTTPStream):
         return True
 
     async def log_end(self) -> None:
-        """Log a request whose client left before its response was complete. Cancellation: as the logger."""
+        """Log a request whose client left before its response had ended. Cancellation: as the logger."""
         if self.state is not ASGIHTTPState.CLOSED:
-            await self.config.log.access(self.scope, None, time() - self.start_time)  # type: ignore[arg-type]
+            # One that knows the length leaves with the last byte, and that of an event stream when it wants to.
+            response: Any = None if self.state is ASGIHTTPState.REQUEST else self.response
+            await self.config.log.access(self.scope, response, time() - self.start_time)
 
     async def app_send(self, message: Any) -> None:
         """Handle a message of the application. Raises ClientGone (D4)."""

@@ -8,12 +8,14 @@ from trio_channels.asgi import get_asgi_application
 from trio_channels.auth import AuthMiddlewareStack
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.security.websocket import AllowedHostsOriginValidator
+from trio_channels.topics import LongPolling
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
 # Before the import of models: this sets up Django.
 django_application = get_asgi_application()
 
 from board.routing import websocket_urlpatterns  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
 
 
 async def life() -> AsyncIterator[None]:
@@ -22,11 +24,14 @@ async def life() -> AsyncIterator[None]:
         yield
 
 
+# From the outside in: check the page's origin, load the user, find the socket.
+websocket = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
-        # From the outside in: check the page's origin, load the user, find the socket.
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        # For networks that block WebSockets, the same over HTTP.
+        "http": URLRouter([path("socket/longpoll", LongPolling(websocket)), re_path("", django_application)]),
+        "websocket": websocket,
         "lifespan": life,
     }
 )

@@ -84,6 +84,8 @@ WRONG: list[Any] = [
     (None, 1),
     "example.org:6379",
     "http://h",
+    "redis:/h:6379",
+    "rediss:h:6379",
     "redis://h:port",
     "redis://h:99999",
     "redis://h/database",
@@ -281,3 +283,9 @@ def test_unix_sockets_need_a_system_that_has_them(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr(socket, "AF_UNIX")
     with pytest.raises(InvalidChannelLayerError, match=r"no unix sockets, such as /run/redis\.sock; use redis://host"):
         parse_host("unix:///run/redis.sock")
+
+
+@pytest.mark.parametrize("uri", ["localhost", "localhost:6379", "http://localhost", "redis:/h:6379", "redis:h", ""])
+def test_uri_of_another_form_is_told_the_right_one(uri: str) -> None:
+    with pytest.raises(InvalidChannelLayerError, match=r"begins with redis://, .*, such as redis://localhost:6379/0"):
+        parse_host(uri)

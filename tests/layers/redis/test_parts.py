@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_channels.layers.redis.batch import Batch, Call, is_elsewhere_or_later
+from trio_channels.layers.redis.batch import NOT_CARRIED_OUT, Batch, Call, is_elsewhere_or_later
 from trio_channels.layers.redis.connection import encode, open_connection
 from trio_channels.layers.redis.delivery import MEMORY, WIDTH, DuplicateFilter
 from trio_channels.layers.redis.hosts import Host, parse_host
@@ -158,3 +160,28 @@ async def test_repr_of_a_batch_counts_calls_and_commands() -> None:
     assert repr(batch) == "<Batch of 3 calls in 2 commands>"
     assert batch.data == encode("MULTI") + encode("SADD", "key", "a", "b") + encode("PING") + encode("EXEC")
     assert batch.replies == 4
+
+
+PING, PAIR = encode("PING"), (encode("GET", "a"), encode("GET", "b"))
+ABORTED, REFUSED = hiredis.ReplyError("EXECABORT Transaction discarded"), hiredis.ReplyError("NOPERM no")
+
+
+@pytest.mark.parametrize(
+    ("replies", "answers"),
+    [
+        ([b"QUEUED", b"QUEUED", b"QUEUED", [b"PONG", 1, 2]], [b"PONG", (1, 2)]),
+        ([b"QUEUED", b"QUEUED", b"QUEUED", [b"PONG", REFUSED, 2]], [b"PONG", REFUSED]),
+        ([b"QUEUED", b"QUEUED", b"QUEUED", [b"PONG", 1, REFUSED]], [b"PONG", REFUSED]),
+        ([b"QUEUED", b"QUEUED", REFUSED, ABORTED], [NOT_CARRIED_OUT, REFUSED]),
+        ([b"QUEUED", REFUSED, b"QUEUED", ABORTED], [NOT_CARRIED_OUT, REFUSED]),
+        ([REFUSED, b"QUEUED", b"QUEUED", ABORTED], [REFUSED, NOT_CARRIED_OUT]),
+    ],
+)
+async def test_call_of_two_commands_has_one_answer(replies: list[Any], answers: list[Any]) -> None:
+    batch = Batch([Call(PING, 14, None, 0.0), Call(PAIR, 40, None, 0.0)])
+    assert repr(batch) == "<Batch of 2 calls in 3 commands>"
+    assert batch.answers([b"OK", *replies]) == answers
+
+
+async def test_two_commands_of_a_call_are_a_transaction() -> None:
+    assert Batch([Call(PAIR, 40, None, 0.0)]).data == b"".join([encode("MULTI"), *PAIR, encode("EXEC")])

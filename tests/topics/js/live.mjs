@@ -1,14 +1,16 @@
-// topics.js against a server of the test: node live.mjs <port> <scenario>.
+// topics.js against a server of the test: node live.mjs <port> <scenario> <websocket or sse>.
 
 import assert from "node:assert/strict";
 
+import EventStreamConnection from "../../../trio_channels/static/trio_channels/topics-sse.js";
 import { Presence, Socket, TopicError } from "../../../trio_channels/static/trio_channels/topics.js";
 
-const [port, scenario] = process.argv.slice(2);
+const [port, scenario, transport] = process.argv.slice(2);
+const WAY = transport === "sse" ? { WebSocket: null, fallbackTries: 0 } : { fallback: null };
 const sockets = [];
 
 function connect(options = {}) {
-  const socket = new Socket(`http://127.0.0.1:${port}/socket`, { backOff: () => 10, ...options });
+  const socket = new Socket(`http://127.0.0.1:${port}/socket`, { backOff: () => 10, ...WAY, ...options });
   sockets.push(socket);
   socket.connect();
   return socket;
@@ -67,7 +69,7 @@ const scenarios = {
   },
 
   async joinBeforeTheConnection() {
-    const socket = new Socket(new URL(`ws://127.0.0.1:${port}/socket/`));
+    const socket = new Socket(new URL(`ws://127.0.0.1:${port}/socket/`), WAY);
     const joining = socket.topic("room:lobby", () => ({ x: 1 })).join();
     socket.connect();
     socket.connect();
@@ -263,8 +265,9 @@ const scenarios = {
     await joined("room:lobby", {}, socket);
     let sent = 0;
     await new Promise((resolve) => {
-      const send = WebSocket.prototype.send;
-      WebSocket.prototype.send = function (data) {
+      const { prototype } = transport === "sse" ? EventStreamConnection : WebSocket;
+      const { send } = prototype;
+      prototype.send = function (data) {
         send.call(this, data);
         if (data.includes("heartbeat") && ++sent === 5) resolve();
       };

@@ -130,3 +130,55 @@ def open_sessions() -> Sessions:
     assert lasting is not None
     sessions: Sessions = lasting.parts.setdefault(Sessions, Sessions(lasting))
     return sessions
+
+
+STREAM = [(b"accept", b"text/event-stream")]
+
+
+class StreamClient(LongPollClient):
+    """A client of streams.
+
+    Attributes:
+        received: the number of the last message that has come.
+        sent: the number of the last message that it has posted.
+    """
+
+    received = 0
+    sent = 0
+
+    @asynccontextmanager
+    async def streaming(self, after: int | bytes | None = None) -> AsyncIterator[HttpCommunicator]:
+        """A stream behind a message, by default the last one that has come; the end of the block cuts it."""
+        last = self.received if after is None else after
+        number = last if isinstance(last, bytes) else b"%d" % last
+        async with self.request("GET", headers=[*STREAM, (b"last-event-id", number)]) as stream:
+            await stream.send_request()
+            yield stream
+            if not stream._complete:
+                await stream.disconnect()
+
+    async def next_frame(self, stream: HttpCommunicator) -> Any:
+        """The next message, which must be the one after the last."""
+        event = await stream.receive_event()
+        assert (event.event, event.id) in {("message", str(self.received + 1)), ("binary", str(self.received + 1))}
+        self.received += 1
+        return base64.b64decode(event.data) if event.event == "binary" else json.loads(event.data)
+
+    async def post_numbered(self, *messages: Any, first: int | bytes | None = None) -> Reply:
+        """Post frames with the number of the first one, and of the last message that has come."""
+        if first is None:
+            first, self.sent = self.sent + 1, self.sent + len(messages)
+        number = first if isinstance(first, bytes) else b"%d" % first
+        numbers = [(b"x-message-number", number), (b"last-event-id", b"%d" % self.received)]
+        return await self.ask("POST", "\n".join(map(json.dumps, messages)).encode(), [*NDJSON, *numbers])
+
+
+async def end_of(stream: HttpCommunicator) -> tuple[int, str] | None:
+    """How the session ends; None if the response ends without a word."""
+    try:
+        event = await stream.receive_event()
+    except EOFError:
+        return None
+    assert event.event == "close", event
+    fields = event.json()
+    return fields["code"], fields["reason"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_channels.topics import frames
-from trio_channels.topics.long_polling.batches import NDJSON, BatchError, messages_of, text_of
+from trio_channels.topics.long_polling.batches import NDJSON, BatchError, data_of, messages_of, text_of
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ SENT = [
 
 @pytest.mark.parametrize(("sent", "got"), SENT)
 def test_message_of_a_poll(sent: dict[str, Any], got: list[Any]) -> None:
-    assert msgspec.json.decode(text_of(sent)) == got
+    assert msgspec.json.decode(text_of(data_of(sent))) == got
 
 
 @pytest.mark.parametrize("content", [b"", b"\x03abc", b"\x00\x01", b"\x02\x01\x05ab", b"\xff" * 9])
 def test_bytes_that_are_no_frame_of_the_server(content: bytes) -> None:
     with pytest.raises(frames.FrameError, match="expected a binary frame of the server"):
-        text_of({"type": "websocket.send", "bytes": content})
+        data_of({"type": "websocket.send", "bytes": content})

@@ -97,7 +97,10 @@ async def test_page_of_another_origin_may_read_the_answers() -> None:
         assert b"access-control-allow-origin" not in denied.headers
         asked = await LongPollClient(application, headers=[THEIRS]).ask("OPTIONS")
         assert asked.http == 200 + 4
-        assert asked.headers[b"access-control-allow-headers"] == b"content-type, x-phoenix-authtoken"
+        assert (
+            asked.headers[b"access-control-allow-headers"]
+            == b"content-type, x-phoenix-authtoken, last-event-id, x-message-number"
+        )
         assert len(open_sessions()) == 1
 
 

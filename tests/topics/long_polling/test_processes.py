@@ -14,6 +14,7 @@ from ...integration.server.conftest import Server
 from ...process import Program, program
 from ...redis_server import RedisServer, needs_redis
 from .client import NDJSON
+from .test_streams_served import streaming
 
 pytestmark = [pytest.mark.faults, needs_redis]
 
@@ -28,10 +29,13 @@ def redis() -> Iterator[RedisServer]:
     server.close()
 
 
+def path_of(token: str | None) -> str:
+    return "/socket/longpoll?vsn=2.0.0" + (f"&token={quote(token, safe='')}" if token else "")
+
+
 async def ask(server: Server, method: str, token: str | None = None, *frames: Any) -> Any:
-    path = "/socket/longpoll?vsn=2.0.0" + (f"&token={quote(token, safe='')}" if token else "")
     body = "\n".join(map(json.dumps, frames)).encode()
-    return json.loads((await server.request(method, path, NDJSON if frames else [], body)).body)
+    return json.loads((await server.request(method, path_of(token), NDJSON if frames else [], body)).body)
 
 
 async def receive(server: Server, token: str, count: int) -> list[Any]:
@@ -67,7 +71,15 @@ async def test_session_is_reached_through_any_process(redis: RedisServer) -> Non
         for each, server in ((token, two), (other, one)):
             assert [frame[4] for frame in await receive(server, each, 50)] == list(range(50))
 
-        programs[0].process.kill()
+        streamed = (await ask(one, "GET"))["token"]
+        async with streaming(two, path_of(streamed)) as events:
+            await ask(one, "POST", streamed, ["1", "1", "room:a", "phx_join", {}])
+            assert json.loads((await anext(events)).data)[3] == "phx_reply"
+            await ask(one, "POST", streamed, *(["1", str(number), "room:a", "process", {}] for number in range(50)))
+            frames = [json.loads((await anext(events)).data) for _ in range(50)]
+            assert [frame[1] for frame in frames] == [str(number) for number in range(50)]
+            programs[0].process.kill()
+            assert [event async for event in events] == []  # it ends, so that the client notices
         await programs[0].ends()
         assert (await ask(two, "GET", token))["status"] == 410
         assert (await ask(two, "GET", other))["status"] == 204

@@ -174,10 +174,10 @@ async def test_key_that_has_been_replaced_is_still_valid(client: LongPollClient,
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "HEAD"])
 async def test_other_methods(application: Any, method: str) -> None:
     reply = await LongPollClient(application).ask(method)
-    assert (reply.http, reply.headers[b"allow"]) == (405, b"GET, POST, OPTIONS")
+    assert (reply.http, reply.headers[b"allow"]) == (405, b"GET, POST, DELETE, OPTIONS")
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -237,9 +237,10 @@ async def test_client_that_does_not_poll_stops_the_application(application: Any)
         await client.post(["1", "3", "room:a", "many", 100])
         await wait_all_tasks_blocked()
         (session,) = open_sessions()._sessions.values()
-        assert session._size < 1_200
+        assert session._outgoing.size < 1_200
         assert (
-            f"{session!r}" == f"<Session of websocket /socket/websocket: open, {len(session._buffer)} messages waiting>"
+            f"{session!r}"
+            == f"<Session of websocket /socket/websocket: open, {len(session._outgoing)} messages waiting>"
         )
         got = [await client.receive() for _ in range(101)]
         assert [frame[4]["n"] for frame in got[:-1]] == list(range(100))
@@ -331,7 +332,7 @@ async def test_slow_client_of_a_broadcast_is_closed(application: Any) -> None:
             await broadcast("room:a", "news", number, layer=layer)
             await wait_all_tasks_blocked()
         (session,) = open_sessions()._sessions.values()
-        assert len(session._buffer) < 10
+        assert len(session._outgoing) < 10
         while (reply := await client.poll()).status != 410:
             assert reply.status == 200
         await wait_all_tasks_blocked()

@@ -82,14 +82,17 @@ class Batch:
 
     def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
-        # For each command the number of calls combined into it, or None for a command of its own.
+        # For each command the number of calls combined into it; None for a command of its own, 0 for the second one of
+        # its call.
         self._counts: list[int | None] = []
         encoded: list[bytes] = []
         for combine, several in itertools.groupby(calls, _combine_of):
             requests = [call.request for call in several]
             if combine is None:
-                encoded += requests
-                self._counts += [None] * len(requests)
+                for request in requests:
+                    commands = (request,) if isinstance(request, bytes) else request
+                    encoded += commands
+                    self._counts += (None, 0)[: len(commands)]
             else:
                 encoded.append(encode(*combine(requests)))
                 self._counts.append(len(requests))
@@ -111,12 +114,22 @@ class Batch:
         for count, reply in zip(self._counts, replies, strict=True):
             if count is None:
                 answers.append(reply)
+            elif count == 0:
+                answers[-1] = _both(answers[-1], reply)
             else:
                 answers += reply if isinstance(reply, list) else [reply] * count
         for answer in answers:
             if isinstance(answer, ReplyError) and is_elsewhere_or_later(answer):
                 raise ConnectionLost(str(answer))
         return answers
+
+
+def _both(first: Any, second: Any) -> Any:
+    """The answer to a call of two commands: both replies, or the one that says why it was not carried out."""
+    for reply in (first, second):
+        if isinstance(reply, ReplyError):
+            return reply
+    return second if second is NOT_CARRIED_OUT else (first, second)
 
 
 def results_of_transaction(replies: list[Any]) -> list[Any]:

@@ -165,7 +165,7 @@ class Delivery:
                     return None
                 self._identities.add(payload.identity)
             kept = content.get(b"h")
-            place = None if kept is None else mark(payload.message, payload.name, kept, content[b"t"])
+            place = None if kept is None else mark(payload.message, payload.name, kept.decode(), content[b"t"])
         except (UndecodableEntry, KeyError, ValueError, TypeError) as error:
             self.count_undecodable(entry_id.decode(), error)
             return None

@@ -11,6 +11,7 @@ The rules:
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -24,17 +25,20 @@ from .connection import Argument, RedisConnection, ReplyError, refused
 from .delivery import Delivery
 from .keys import ShardKeys
 from .pipeline import Pipeline
-from .positions import POSITION, format_position, place_of
-from .scripts import GROUP_KEEP, GROUP_KEEP_ONCE, HISTORY_EPOCH, HISTORY_READ
+from .positions import POSITION, format_position, place_of, position_at
+from .scripts import GROUP_KEEP, HISTORY_EPOCH, HISTORY_RENEW
 
 #: A process renews the time limit of a history so many times while it keeps a message. Each renewal makes it live for
 #: one and a half times as long: so it outlives its last message.
 RENEWALS = 4
-#: Most groups whose last renewal is remembered.
+#: Most groups whose keys and last renewal are remembered.
 REMEMBERED_GROUPS = 10_000
 
-#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, and the history's rule.
-Part = tuple[int, str, bytes, HistoryRule]
+#: A message to a group with history: its number (see :class:`ShardKeys`), the group, the blob, the rule of the history,
+#: and the identity of one that may be sent again.
+Part = tuple[int, str, bytes, HistoryRule, bytes]
+#: An entry in Redis: its id, and its fields and their values.
+_Entry = tuple[bytes, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,18 @@ class Reading:
     position: str
 
 
+class _KnownGroup:
+    """A group's part of every command: its keys, how many entries are kept, and for how many milliseconds."""
+
+    __slots__ = ("entries", "kept_ms", "keys", "renew_at")
+
+    def __init__(self, keys: ShardKeys, group: str, rule: HistoryRule) -> None:
+        self.keys = keys.group(group), keys.history(group)
+        self.entries = rule.messages + 1
+        self.kept_ms = kept_ms(rule)
+        self.renew_at = -math.inf
+
+
 class GroupKeeps:
     """Combines messages to groups with history that wait together into one command; as :class:`GroupSends`."""
 
@@ -64,43 +80,40 @@ class GroupKeeps:
         self.epoch = new_epoch()  # and the replication id of its server, as in Redis
         self._keys = keys
         self._inbox_capacity = inbox_capacity
-        self._renew_at: dict[str, float] = {}
+        self._known: dict[str, _KnownGroup] = {}
 
-    def part(self, group: str, blob: bytes, rule: HistoryRule) -> Part:
+    def part(self, group: str, blob: bytes, rule: HistoryRule, identity: bytes = b"") -> Part:
         """A message and its number. Give it to the pipeline at once; see :meth:`ShardKeys.stamp`."""
-        return self._keys.next_number(), group, blob, rule
+        return self._keys.next_number(), group, blob, rule, identity
 
     def __call__(self, messages: list[Part]) -> tuple[Argument, ...]:
         """The command that sends and keeps the messages, in order."""
-        keys, arguments = self._command(messages)
-        return GROUP_KEEP(*keys, args=arguments)
-
-    def once(self, message: Part, identity: bytes) -> tuple[Argument, ...]:
-        """The command that sends and keeps a message unless one of this identity was sent."""
-        keys, arguments = self._command([message])
-        return GROUP_KEEP_ONCE(*keys, self._keys.noted(identity), args=arguments)
-
-    def _command(self, messages: list[Part]) -> tuple[list[str], tuple[Argument, ...]]:
-        keys = self._keys
+        keys, now = self._keys, trio.current_time()
+        named = [keys.done, keys.epoch]
         places: dict[str, int] = {}
-        named: list[str] = []
-        rows: list[Argument] = []
-        for number, group, blob, rule in messages:
-            if group not in places:
-                places[group] = len(named) + 3
-                named += keys.group(group), keys.history(group)
-            rows += (number, places[group], blob, rule.messages + 1, self._kept_ms(group, rule))
-        head = (keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch)
-        return [keys.done, keys.epoch, *named], (*head, *rows)
+        head = keys.process, keys.memory_ms, keys.inboxes, self._inbox_capacity, keys.lease_ms, self.epoch
+        rows: list[Argument] = [*head]
+        for number, group, blob, rule, identity in messages:
+            known = self._known.get(group) or self._learn(group, rule)
+            place = places.get(group)
+            if place is None:
+                place = places[group] = len(named) + 1
+                named += known.keys
+            kept = -known.kept_ms
+            if known.renew_at <= now:
+                known.renew_at, kept = now + rule.seconds / RENEWALS, known.kept_ms
+            note = 0
+            if identity:
+                named.append(keys.noted(identity))
+                note = len(named)
+            rows += number, place, blob, known.entries, kept, note
+        return GROUP_KEEP(*named, args=tuple(rows))
 
-    def _kept_ms(self, group: str, rule: HistoryRule) -> int:
-        now, kept = trio.current_time(), kept_ms(rule)
-        if self._renew_at.get(group, now) > now:
-            return -kept
-        if len(self._renew_at) >= REMEMBERED_GROUPS:
-            self._renew_at.clear()
-        self._renew_at[group] = now + rule.seconds / RENEWALS
-        return kept
+    def _learn(self, group: str, rule: HistoryRule) -> _KnownGroup:
+        if len(self._known) >= REMEMBERED_GROUPS:
+            self._known.clear()
+        known = self._known[group] = _KnownGroup(self._keys, group, rule)
+        return known
 
 
 class ShardHistory:
@@ -132,33 +145,18 @@ class ShardHistory:
         Args:
             identity: that of a message that may be sent again; see ``group_send_once``.
         """
-        part = self.keeps.part(group, blob, rule)
-        if identity:
-            answer = await self._pipeline.call(*self.keeps.once(part, identity))
-        else:
-            answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
+        part = self.keeps.part(group, blob, rule, identity)
+        answer = await self._pipeline.call_combined(self.keeps, part, len(blob))
         if not answer:
             return None
-        epoch, entry_id = answer.split(b" ")
-        return format_position(epoch, entry_id, f"{self._keys.process}-{part[0]}".encode(), group)
+        return position_at(answer.decode(), f"{self._keys.process}-{part[0]}".encode(), group)
 
     async def read(self, group: str, rule: HistoryRule, since: object, limit: int) -> Reading:
         """The first messages behind a position; without one the newest ones. At most `limit`."""
         given = POSITION.fullmatch(str(since)) if may_be_position(since) else None
         nothing = limit == 0 or (since is not None and given is None)
-        # One more for the position itself, and one to see whether more than the history promises are behind it.
-        epoch, oldest, newest, entries = await self._pipeline.call(
-            *HISTORY_READ(
-                self._keys.history(group),
-                self._keys.epoch,
-                args=(
-                    self.keeps.epoch,
-                    given[2] if given is not None else "",
-                    0 if nothing else limit + 2,
-                    kept_ms(rule),
-                    secrets.token_hex(12),
-                ),
-            )
+        epoch, oldest, newest, entries = await self._entries(
+            group, rule, None if given is None else given[2], 0 if nothing else limit
         )
         position = format_position(epoch, newest[0], newest[1][1], group)
         recovered = False
@@ -166,10 +164,10 @@ class ShardHistory:
             recovered = bool(entries) and format_position(epoch, entries[0][0], entries[0][1][1], group) == since
             entries = entries[1:] if recovered else []
             recovered = recovered and (not entries or _milliseconds(entries[0][0]) > int(oldest))
-            recovered = recovered and (limit < rule.messages or len(entries) <= rule.messages)
             entries = entries[:limit]
         else:
-            entries = [entry for entry in reversed(entries) if entry[1][2] == b"b"][-limit:]
+            fresh = [entry for entry in reversed(entries) if _milliseconds(entry[0]) > int(oldest)]
+            entries = [entry for entry in fresh if entry[1][2] == b"b"][-limit:]
         messages = [self._message(group, epoch, *entry) for entry in entries]
         complete = [kept for kept in messages if kept is not None]
         recovered = recovered and len(complete) == len(messages)
@@ -181,6 +179,23 @@ class ShardHistory:
             newest=place_of(epoch, newest[0]),
             position=complete[-1].position if complete else position,
         )
+
+    async def _entries(
+        self, group: str, rule: HistoryRule, entry_id: str | None, limit: int
+    ) -> tuple[bytes, bytes, _Entry, list[_Entry]]:
+        """The answer of HISTORY_RENEW, and the entry of that id and those behind it; without an id the newest first."""
+        key = self._keys.history(group)
+        renew = HISTORY_RENEW(
+            key,
+            self._keys.epoch,
+            args=(self.keeps.epoch, kept_ms(rule), rule.messages + 1, secrets.token_hex(12)),
+        )
+        if not limit:
+            return *await self._pipeline.call(*renew), []
+        bounds = ("XREVRANGE", key, "+", "-") if entry_id is None else ("XRANGE", key, entry_id, "+")
+        # One more, for the position itself.
+        found, entries = await self._pipeline.call_both(renew, (*bounds, "COUNT", limit + 1))
+        return *found, entries
 
     def _message(self, group: str, epoch: bytes, entry_id: bytes, fields: list[bytes]) -> KeptMessage | None:
         try:

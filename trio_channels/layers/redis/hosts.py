@@ -157,9 +157,11 @@ def _parse_uri(uri: str, options: Mapping[str, Any]) -> Host:
             "a host of the channel layer is not a URI such as redis://user:password@host:6379/0; "
             "a password with one of the characters :/?#[]@% must have them percent-encoded"
         ) from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
+    is_of_server = parts.scheme in ("redis", "rediss") and "://" in uri
+    if not is_of_server and parts.scheme != "unix":
         raise InvalidChannelLayerError(
-            "a host of the channel layer must be a URI that begins with redis://, rediss:// or unix://"
+            "a host of the channel layer must be a URI that begins with redis://, rediss:// or unix://, such as "
+            "redis://localhost:6379/0"
         )
     if parts.fragment:
         raise InvalidChannelLayerError("a host of the channel layer has a '#'; in a password write %23")

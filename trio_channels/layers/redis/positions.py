@@ -14,8 +14,12 @@ POSITION = re.compile(r"([0-9a-f]{8})-([0-9]{1,15}-[0-9]{1,15})-([0-9a-f]{12})")
 
 def format_position(epoch: bytes, entry_id: bytes, token: bytes, group: str) -> str:
     """The position of an entry."""
-    check = blake2b(b"%b %b" % (token, group.encode()), digest_size=6).hexdigest()
-    return f"{epoch.decode()}-{entry_id.decode()}-{check}"
+    return position_at(f"{epoch.decode()}-{entry_id.decode()}", token, group)
+
+
+def position_at(kept: str, token: bytes, group: str) -> str:
+    """The position of an entry; `kept` is its epoch and its id, as GROUP_KEEP answers."""
+    return f"{kept}-{blake2b(b'%b %b' % (token, group.encode()), digest_size=6).hexdigest()}"
 
 
 def place_of(epoch: bytes, entry_id: bytes) -> Place:
@@ -24,8 +28,9 @@ def place_of(epoch: bytes, entry_id: bytes) -> Place:
     return epoch.decode(), int(milliseconds), int(number)
 
 
-def mark(message: Message, group: str, kept: bytes, token: bytes) -> Place:
-    """Stamp a message that came through an inbox with its position; `kept` is that of GROUP_KEEP."""
-    epoch, entry_id = kept.split(b" ")
-    stamp(message, group, format_position(epoch, entry_id, token, group))
-    return place_of(epoch, entry_id)
+def mark(message: Message, group: str, kept: str, token: bytes) -> Place:
+    """Stamp a message that came through an inbox with its position; `kept` as for :func:`position_at`."""
+    epoch, milliseconds, number = kept.split("-")
+    place = epoch, int(milliseconds), int(number)
+    stamp(message, group, position_at(kept, token, group))
+    return place

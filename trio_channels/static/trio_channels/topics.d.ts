@@ -25,7 +25,15 @@ export interface SocketOptions {
   /** Whether a close code means: do not come back. */
   isFinal?: (code: number) => boolean;
   /** The class, where there is no global one. */
-  WebSocket?: new (url: string, protocols: string[]) => unknown;
+  WebSocket?: (new (url: string, protocols: string[]) => unknown) | null;
+  /** Loads topics-sse.js, which takes the place of WebSockets that are blocked; null: nothing does. */
+  fallback?: (() => Promise<{ default: new (url: string, protocols: string[]) => unknown }>) | null;
+  /** The attempts by WebSocket before the first by the fallback; 0: every attempt is one by the fallback. */
+  fallbackTries?: number;
+  /** Milliseconds for a WebSocket to open, as long as none has; an attempt that takes longer counts as the last one. */
+  fallbackAfter?: number;
+  /** Milliseconds for which further pages of the tab begin with the fallback, once it was needed. */
+  fallbackMemory?: number;
 }
 
 /** How a connection has ended. */

@@ -1,5 +1,5 @@
 // Topics: many channels over one WebSocket, for trio_channels.topics and every other server of the Phoenix Channels
-// protocol, version 2. The rules:
+// protocol, version 2. If WebSockets are blocked, topics-sse.js takes their place. The rules:
 //
 // 1. A socket that has been connected comes back until disconnect(), or until the server closes it with a final code.
 // 2. A topic that has been joined is joined again, with the position of the last broadcast that the page has got. A server
@@ -28,6 +28,10 @@ const DEFAULTS = {
   backOff,
   isFinal: (code) => code >= 4000 && code <= 4999,
   WebSocket: globalThis.WebSocket,
+  fallback: () => import("./topics-sse.js"),
+  fallbackTries: 2,
+  fallbackAfter: 5_000,
+  fallbackMemory: 600_000,
 };
 
 /**
@@ -44,15 +48,7 @@ export function backOff(attempt, code) {
   return least + Math.random() * (Math.max(most, high) - least);
 }
 
-/**
- * Why a join or push has failed. Its `code`:
- *
- * - "refused": the server has answered with an error, which is the `response`;
- * - "timeout": it has not answered in time; "lost": the connection or the topic has ended before the answer;
- * - "closed": not sent, or not joined, as the topic or the socket is closed;
- * - "full": not sent, as too many pushes wait; "offline": not sent, as the push was not to wait;
- * - "crashed": the topic has failed in the server; it is joined again.
- */
+/** Why a join or push has failed. docs/reference/topics-js.md has each `code`; `response` is the server's answer. */
 export class TopicError extends Error {
   constructor(code, message, response = null) {
     super(message);
@@ -195,6 +191,11 @@ export class Socket {
   /** @type {"disconnected" | "connecting" | "connected" | "waiting"} */
   #state = "disconnected";
   #ws = null;
+  #fallsBack = false; // the current attempt does, or the connection
+  #hasOpened = false; // since the page was loaded
+  #failures = 0; // connections and attempts that have ended
+  #memory; // the key of the tab's storage: until when its pages begin with the fallback
+  #isRemembered = false;
   #began = 0; // when the current attempt began
   #retry;
   #timer; // of the attempt, then of the heartbeats
@@ -214,9 +215,14 @@ export class Socket {
     this.#url = url;
     this.#options = { ...DEFAULTS, ...options };
     this.#retry = new Retry(this.#options.backOff);
-    if (typeof this.#options.WebSocket !== "function") {
-      throw new TypeError("there is no WebSocket here: give the option WebSocket");
+    if (typeof this.#options.WebSocket !== "function" && this.#options.fallbackTries > 0) {
+      throw new TypeError("there is no WebSocket here: give the option WebSocket, or fallbackTries: 0");
     }
+    this.#memory = `topics.js ${url}`;
+    try {
+      this.#isRemembered = Number(sessionStorage.getItem(this.#memory)) > Date.now();
+    } catch {} // there is no storage here
+    if (this.#isRemembered) this.#failures = this.#options.fallbackTries;
   }
 
   /** "waiting": for the next attempt. */
@@ -279,17 +285,42 @@ export class Socket {
   }
 
   #open() {
-    const { WebSocket, timeout } = this.#options;
-    const ws = new WebSocket(this.#address(), this.#protocols());
+    const { WebSocket, timeout, fallback, fallbackTries, fallbackAfter } = this.#options;
+    const [url, protocols] = [this.#address(), this.#protocols()];
+    // Until something has opened, WebSocket and fallback take turns: the server may have been away.
+    const turn = this.#failures - fallbackTries;
+    if (!this.#hasOpened) this.#fallsBack = fallback !== null && turn >= 0 && (turn % 2 === 0 || fallbackTries === 0);
+    if (this.#fallsBack) this.#load(fallback, url, protocols);
+    else this.#attach(new WebSocket(url, protocols));
+    this.#began = Date.now();
+    this.#state = "connecting";
+    const mayBeBlocked = fallback !== null && !this.#hasOpened && !this.#fallsBack;
+    this.#timer = setTimeout(() => {
+      if (mayBeBlocked) this.#failures = Math.max(this.#failures, fallbackTries - 1);
+      this.#lost(1006, "the server has not answered in time");
+    }, mayBeBlocked ? Math.min(timeout, fallbackAfter) : timeout);
+  }
+
+  #attach(ws) {
     ws.binaryType = "arraybuffer";
     ws.onopen = () => this.#opened();
     ws.onmessage = ({ data }) => this.#received(data);
-    ws.onclose = ({ code, reason }) => this.#lost(code, reason);
+    ws.onclose = ({ code, reason, isMissing = false }) => {
+      if (isMissing) this.#options.fallback = null;
+      this.#lost(code, reason);
+    };
     ws.onerror = () => {}; // its close event follows
     this.#ws = ws;
-    this.#began = Date.now();
-    this.#state = "connecting";
-    this.#timer = setTimeout(() => this.#lost(1006, "the server has not answered in time"), timeout);
+  }
+
+  #load(fallback, url, protocols) {
+    const loading = { close() {} };
+    const ifCurrent = (action) => (result) => this.#ws === loading && action(result);
+    this.#ws = loading;
+    fallback().then(
+      ifCurrent((module) => this.#attach(new module.default(url, protocols))),
+      ifCurrent(() => this.#lost(1006, "the fallback could not be loaded")),
+    );
   }
 
   #reopen() {
@@ -327,8 +358,18 @@ export class Socket {
     this.#state = "connected";
     this.#retry.succeeded();
     this.#beatLater();
+    if (!this.#hasOpened) this.#remember();
+    this.#hasOpened = true;
     for (const topic of [...this.#topics.values()]) topic.up();
     this.#tell();
+  }
+
+  #remember() {
+    if (this.#fallsBack === this.#isRemembered) return;
+    const until = this.#fallsBack ? Date.now() + this.#options.fallbackMemory : 0;
+    try {
+      sessionStorage.setItem(this.#memory, `${until}`);
+    } catch {} // there is no storage here
   }
 
   #received(data) {
@@ -361,6 +402,7 @@ export class Socket {
       return;
     }
     this.#release();
+    this.#failures += 1;
     this.#state = "waiting";
     this.#retry.later(() => this.#reopen(), code);
     for (const topic of [...this.#topics.values()]) topic.down(code);

@@ -1,4 +1,4 @@
-"""Long-polling: topics for clients that cannot open a WebSocket, as the client ``phoenix`` does it.
+"""Topics over HTTP, for clients without WebSockets: the long-polling of ``phoenix``, the streams of ``topics.js``.
 
     application = ProtocolTypeRouter(
         {
@@ -12,9 +12,10 @@ The rules:
 1. A session is a WebSocket to the application: the whole application for WebSockets serves it, with its middleware and
    routes, so that origins, users and limits are checked in one place.
 2. A session lives between requests, in the nursery of the server's lifespan (:mod:`trio_channels._connection.lasting`).
-   It ends when the application closes it, when no poll has come for ``LONG_POLL_TIMEOUT`` seconds, and with the server.
+   It ends when the application or the client closes it, when no poll or stream has come for ``LONG_POLL_TIMEOUT``
+   seconds, and with the server.
 3. Its token is signed, and names the process. Another process that gets a request forwards it over the channel layer.
-4. Everything is bounded: sessions, the bytes that wait for a poll, bodies, and one poll and one post at a time.
+4. Everything is bounded: sessions, the messages that wait, bodies, one poll or stream and one post at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ logger = logging.getLogger("trio_channels.topics")
 
 
 class LongPolling:
-    """An ASGI application for HTTP: the long-polling of ``phoenix``, for an application for WebSockets.
+    """An ASGI application for HTTP, for clients without WebSockets, in front of an application for WebSockets.
+
+    It serves the long-polling of ``phoenix``, and the server-sent events of ``topics.js``.
 
     Route it at the path of the WebSocket, with ``longpoll`` in the place of ``websocket``.
 

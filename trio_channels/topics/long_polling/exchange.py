@@ -2,15 +2,19 @@
 
     GET     no token            a session is opened    410, with its token
     GET     a token             a poll                 200 with messages, 204 without, 410 if the session is gone
+    GET     a token, Accept     a stream of events     410 if the session is gone, or cannot be resumed
     POST    a token             messages               200; 410, 400 if they are no messages, 409 during another post
+    DELETE  a token             the session ends       200; 410
     OPTIONS                     CORS                   204
 
-The client reads the status in the body. The HTTP status is 200 for each answer of a session, so that the browser's
-console does not show the usual ones as errors.
+A GET that accepts ``text/event-stream`` is one for a stream, see :mod:`.streaming`. The client reads the status in the
+body. The HTTP status is 200 for each answer of a session, so that the browser's console does not show the usual ones as
+errors.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,13 +28,19 @@ from .forwarding import Request
 from .scopes import header, websocket_scope
 from .session import GONE, Answer
 from .sessions import MARK, Place, Sessions, place_of
+from .streaming import HEADERS, Headers, reader, stream
 
-_METHODS = b"GET, POST, OPTIONS"
+_METHODS = b"GET, POST, DELETE, OPTIONS"
+
+#: The number of the last message that the client of a stream has, and of the first one in its post.
+LAST_EVENT_ID, MESSAGE_NUMBER = b"last-event-id", b"x-message-number"
+_NUMBERS = LAST_EVENT_ID + b", " + MESSAGE_NUMBER
+
+#: More digits are no number of a message.
+_NUMBER = re.compile(rb"[0-9]{1,15}")
 
 #: The client knows no other status for "later"; it tries again after a while.
 _LATER = Answer(500)
-
-Headers = list[tuple[bytes, bytes]]
 
 #: Seconds for which a browser keeps the answer to its question for CORS.
 _CORS_AGE = b"600"
@@ -71,8 +81,12 @@ class Exchange:
             await self._answer(answer, token)
         elif method == "GET" and token is None:
             await self._client.while_there(self._open)
+        elif method == "GET" and b"text/event-stream" in (header(self._scope, b"accept") or b""):
+            await self._client.while_there(self._stream, place)
         elif method == "GET":
-            await self._client.while_there(self._poll, token, place)
+            await self._client.while_there(self._ask, "poll", token, place)
+        elif method == "DELETE":
+            await self._client.while_there(self._ask, "close", token, place)
         elif method == "OPTIONS":
             await self._respond(None, self._allow_all(), status=204)
         else:
@@ -127,14 +141,32 @@ class Exchange:
             if place is None or refusal is not None:
                 return refusal or GONE
             content_type = header(self._scope, b"content-type") or b""
-            request = Request("post", place.session, self._origin, body, content_type)
+            numbers = {"number": self._number(MESSAGE_NUMBER), "received": self._number(LAST_EVENT_ID)}
+            request = Request("post", place.session, self._origin, body, content_type, **numbers)
             return await self._client.while_there(self._sessions.route, place, request)
 
-    async def _poll(self, token: str | None, place: Place | None) -> None:
+    async def _ask(self, kind: str, token: str | None, place: Place | None) -> None:
         answer = GONE
         if place is not None:
-            answer = await self._sessions.route(place, Request("poll", place.session, self._origin))
+            answer = await self._sessions.route(place, Request(kind, place.session, self._origin))
         await self._answer(answer, token)
+
+    async def _stream(self, place: Place | None) -> None:
+        if place is None:
+            await self._respond(GONE)
+            return
+        request = Request("read", place.session, self._origin, number=self._number(LAST_EVENT_ID))
+        answer = await self._sessions.route(place, request)
+        if not answer.stream and answer.end is None:
+            await self._respond(GONE)
+        else:
+            read = reader(self._client, self._sessions, place, request)
+            await stream(self._client, [*HEADERS, *self._headers()], answer, read)
+
+    def _number(self, name: bytes) -> int:
+        """The number in a header; 0 if there is none, and one that no message has if it is malformed."""
+        given = header(self._scope, name) or b"0"
+        return int(given) if _NUMBER.fullmatch(given) else 10**15
 
     async def _answer(self, answer: Answer, token: str | None) -> None:
         await self._respond(answer, token=None if answer.status == GONE.status else token)
@@ -158,22 +190,26 @@ class Exchange:
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-            (b"vary", b"origin"),
+            *self._headers(cors),
             *((name, value) for name, value in more or () if name.lower() not in _OURS),
         ]
-        if cors and self._origin is not None:
-            headers.append((b"access-control-allow-origin", self._origin))
         await self._client.respond(
             {"type": "http.response.start", "status": status, "headers": headers},
             {"type": "http.response.body", "body": body},
         )
 
+    def _headers(self, cors: bool = True) -> Headers:
+        """Those of each answer."""
+        headers: Headers = [(b"x-content-type-options", b"nosniff"), (b"vary", b"origin")]
+        if cors and self._origin is not None:
+            headers.append((b"access-control-allow-origin", self._origin))
+        return headers
+
     def _allow_all(self) -> Headers:
         """The answer for CORS: any page may ask. Its Origin is checked when it opens a session."""
         return [
             (b"access-control-allow-methods", _METHODS),
-            (b"access-control-allow-headers", b"content-type, x-phoenix-authtoken"),
+            (b"access-control-allow-headers", b"content-type, x-phoenix-authtoken, " + _NUMBERS),
             (b"access-control-max-age", _CORS_AGE),
         ]
 

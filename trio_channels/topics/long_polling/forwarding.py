@@ -36,13 +36,20 @@ PATIENCE = 5.0
 
 
 class Request(NamedTuple):
-    """A poll or a post for a session."""
+    """A request for a session: a "poll", a "read" for a stream, a "post", or a "close".
+
+    `number` is that of the first message of a post, or of the last one that the client of a stream has, or was sent;
+    `received` that of the last message that the client has, according to its post.
+    """
 
     kind: str
     session: str
     origin: bytes | None
     body: bytes = b""
     content_type: bytes = b""
+    number: int = 0
+    received: int = 0
+    stream: int = 0
 
 
 def reaches_other_process(channel: str, own: str) -> bool:

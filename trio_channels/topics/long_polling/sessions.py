@@ -19,7 +19,7 @@ from ..._connection.lasting import Lasting
 from ..._threads.thread import lease_of_task
 from ...layers import get_channel_layer
 from .forwarding import Request, forward, hear, reaches_other_process
-from .session import CONFLICT, GONE, Answer, Session
+from .session import CONFLICT, GONE, TAKEN, Answer, Session
 
 logger = logging.getLogger("trio_channels.topics")
 
@@ -126,7 +126,13 @@ class Sessions:
             return GONE
         if request.kind == "poll":
             return await session.poll(_conf.get("LONG_POLL_WINDOW"))
-        return await session.post(request.body, request.content_type)
+        if request.kind == "read":
+            return await session.read(request.stream, request.number, _conf.get("LONG_POLL_WINDOW"))
+        if request.kind == "close":
+            session.close()
+            return TAKEN
+        session.acknowledge(request.received)
+        return await session.post(request.body, request.content_type, request.number)
 
     def has(self, name: str) -> bool:
         """Whether a session is one of this process."""

@@ -66,8 +66,7 @@ GROUP_ADD = _script("group_add")
 GROUP_DISCARD = _script("group_discard")
 GROUP_SEND = _script("group_send")
 GROUP_KEEP = _script("group_keep")
-GROUP_KEEP_ONCE = _script("group_keep_once")
-HISTORY_READ = _script("history_read")
+HISTORY_RENEW = _script("history_renew")
 HISTORY_EPOCH = _script("history_epoch")
 PRESENCE_CHANGE = _script("presence_change")
 PRESENCE_DEAD = _script("presence_dead")
@@ -93,7 +92,7 @@ WORK_SCRIPTS = (
 )
 ALL_SCRIPTS = (
     *(ATTACH_INBOX, ACKNOWLEDGE_INBOX, EMPTY_INBOX, GROUP_ADD, GROUP_DISCARD, GROUP_SEND),
-    *(GROUP_KEEP, GROUP_KEEP_ONCE, HISTORY_READ, HISTORY_EPOCH),
+    *(GROUP_KEEP, HISTORY_RENEW, HISTORY_EPOCH),
     *(PRESENCE_CHANGE, PRESENCE_DEAD, PRESENCE_FORGET),
     *(SEND_TO_PROCESS, SEND_TO_NAMED, ACKNOWLEDGE_NAMED, LEAVE_NAMED),
     *WORK_SCRIPTS,

@@ -100,7 +100,7 @@ class Page:
     async def hear_texts(self) -> list[str]:
         return [message["text"] for message in (await self.hear())["messages"]]
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: object) -> None:
         await self.socket.send_message(json.dumps({"text": text}))
 
 
@@ -131,6 +131,17 @@ async def test_users_write_and_visitors_read(parts: dict[str, Path]) -> None:
         await stop(process)
     async with served(parts["users"]) as (_, server), page(server) as reader:
         assert await reader.hear_texts() == ["hello"]
+
+
+async def test_texts_that_no_database_takes_are_refused(parts: dict[str, Path]) -> None:
+    for part in "users", "tasks":
+        async with served(parts[part]) as (_, server), page(server, await session_of(server, "mallory")) as writer:
+            await writer.hear_texts()
+            for text in "\ud800", "a\udfffb", "a\0b", "", "a" * 1001, None, ["a"]:
+                await writer.say(text)
+                assert await writer.hear() == {"error": "expected a text of 1 to 1000 characters"}
+            await writer.say("a" * 999 + "\U0001f600")
+            assert len(await writer.hear_texts()) == 1
 
 
 async def test_runserver_serves_the_style_of_the_pages(parts: dict[str, Path]) -> None:
@@ -249,6 +260,8 @@ async def test_topics_tell_who_is_where_and_what_is_said(parts: dict[str, Path])
             writer.join("room:kitchen") as room,
         ):
             assert (room.response["may_write"], kitchen.response["may_write"]) == (True, False)
+            with pytest.raises(PushFailed, match="invalid payload"):
+                await say(room, "a\0b")
             await say(room, "hello")
             assert (await next_event(kitchen, "message"))["author"] == "ada"
             with pytest.raises(PushFailed, match="you may not write in kitchen"):

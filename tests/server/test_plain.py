@@ -203,7 +203,7 @@ OTHER_HEADERS: list[list[Any]] = [
     *([LENGTH, LENGTH], [LENGTH, (b"connection", b"close")], [LENGTH, (b"Transfer-Encoding", b"chunked")]),
     *([LENGTH, (b"host", b"a")], [LENGTH, (b"X", b" a")], [LENGTH, (b"X", b"a ")], [LENGTH, (b"X", b"\0")]),
     *([LENGTH, (b"X", b"a" + end + b"Y: b")] for end in (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x0b", b"\x7f")),
-    *([LENGTH, (b"X" + end + b"Y", b"b")] for end in (b"\r\n", b": a\r\n", b"\n", b" ", b":")),
+    *([LENGTH, (b"X" + end + b"Y", b"b")] for end in (b"\r\n", b": a\r\n", b"\n", b" ", b":", b": ")),
     *([LENGTH, (b"X", b"a\r\n")], [LENGTH, (b"X", b"\r\n")], [LENGTH, (b"\nX", b"a")], [LENGTH, (b"", b"b")]),
     [(b"X", b"a\r\nContent-Length: 5")],
 ]
@@ -350,6 +350,7 @@ class Responds(Application):
     [
         ([LENGTH, (b"x", b"a\r\ny: b")], b"hello", 500),
         ([LENGTH, (b"x y", b"a")], b"hello", 500),
+        ([LENGTH, (b"set-cookie: y: b", b"a")], b"hello", 500),
         ([LENGTH], b"hell", 200),
         ([LENGTH], b"hello!", 200),
     ],

@@ -74,6 +74,7 @@ LEFT = {
     "from channels.utils import await_many_dispatch": "in a nursery",
     "from channels.utils.nothing import f": "in a nursery",
     "from channels.nothing import f": "Channels' names",
+    "if 1: from channels.auth import login, database_sync_to_async": "import trio_channels.db.database_sync_to_async",
     "from channels.layers import nothing": "Channels' names",
     "from channels.db import DatabaseSyncToAsync": "is a function",
     "from channels.consumer import await_many_dispatch": "in a nursery",

@@ -519,6 +519,10 @@ async def test_work_done_is_logged_once_a_minute(
     assert last == "stopped: jobs: 2 handled, 0 failed, 0 running"
 
 
+async def _handles(message: Any, scope: Any) -> None:
+    """Nothing to do."""
+
+
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -535,7 +539,7 @@ async def test_work_done_is_logged_once_a_minute(
     ],
 )
 def test_impossible_argument_is_refused(layer: InMemoryChannelLayer, options: dict[str, Any], complaint: str) -> None:
-    arguments = {"application": ChannelNameRouter({"jobs": application}), "channels": ["jobs"]} | options
+    arguments = {"application": ChannelNameRouter({"jobs": application(_handles)}), "channels": ["jobs"]} | options
     with pytest.raises(ConfigurationError, match=complaint):
         Worker(channel_layer=layer, **arguments)
 
@@ -547,7 +551,7 @@ def test_application_without_a_route_for_channels_is_refused(layer: InMemoryChan
 
 @pytest.mark.parametrize("nested", [True, False])
 def test_channel_that_the_router_does_not_know_is_refused(layer: InMemoryChannelLayer, nested: bool) -> None:
-    router: Any = ChannelNameRouter({"jobs": application})
+    router: Any = ChannelNameRouter({"jobs": application(_handles)})
     router = ProtocolTypeRouter({"channel": router}) if nested else router
     with pytest.raises(NoRouteFound, match="no application for the channel 'job'; known: 'jobs'"):
         Worker(router, ["jobs", "job"], layer)

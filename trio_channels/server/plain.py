@@ -78,8 +78,10 @@ class Exchange:
         if self.remaining:
             return False
         fields = b"".join([b"%s: %s\r\n" % field for field in headers])
-        # Each field is one line: no value adds another.
+        # Each field is one line: no value adds another. Each name is one: no colon in it ends it before.
         if not 200 <= status <= 999 or fields.count(b"\n") != len(headers) or not _FIELDS.fullmatch(fields):
+            return False
+        if b":" in b"".join([name for name, _ in headers]):
             return False
         without_body = suppress_body(self.method, status)
         match _OF_RESPONSES.findall(fields):

@@ -9,7 +9,8 @@ import libcst as cst
 from libcst.codemod import CodemodContext
 from libcst.codemod.visitors import AddImportsVisitor
 
-from .qualified import Names, dotted, text
+from .names import renamed
+from .qualified import Names, comments, dotted, text
 
 _WAIT_FOR, _GATHER = "asyncio.wait_for", "asyncio.gather"
 _TIMEOUTS = ("asyncio.timeout", "async_timeout.timeout")
@@ -17,6 +18,9 @@ _TIMEOUTS = ("asyncio.timeout", "async_timeout.timeout")
 _Valued = cst.Expr | cst.Assign | cst.AnnAssign | cst.Return
 _TASKS = ("asyncio.create_task", "asyncio.ensure_future")
 _LOOPS = ("asyncio.get_event_loop", "asyncio.new_event_loop")
+#: Context managers that take the classes of exceptions; and methods of test cases, whatever the object's name is.
+_CATCHING = ("contextlib.suppress", "pytest.raises")
+_CATCHING_METHODS = ("assertRaises", "assertRaisesRegex")
 #: Functions and decorators that take a function and nothing else here.
 _BRIDGES = (
     *("asgiref.sync.sync_to_async", "asgiref.sync.async_to_sync", "channels.db.database_sync_to_async"),
@@ -54,15 +58,27 @@ class _Calls(cst.CSTTransformer):
     ) -> cst.BaseStatement:
         if len(original_node.body) != 1:
             return updated_node
+        new = self._statement(original_node, updated_node)
+        if comments(new) < comments(original_node):
+            return updated_node
+        if isinstance(new, cst.With):
+            self._add("trio")
+        return new
+
+    def _statement(
+        self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
+    ) -> cst.BaseStatement:
         before, after = original_node.body[0], updated_node.body[0]
         if isinstance(before, cst.Expr) and isinstance(after, cst.Expr):
             if self._is(before.value, *_TASKS) and self._consumers and self._consumers[-1]:
                 return self._start_soon(updated_node, cast(cst.Call, after.value))
             if isinstance(before.value, cst.Await) and self._is(before.value.expression, _GATHER):
+                if any(self._is_left(argument.value) for argument in cast(cst.Call, before.value.expression).args):
+                    return updated_node
                 return self._nursery(updated_node, cast(cst.Call, cast(cst.Await, after.value).expression))
         value = getattr(before, "value", None)
         if isinstance(before, _Valued) and isinstance(value, cst.Await) and self._is(value.expression, _WAIT_FOR):
-            return self._fail_after(updated_node, cast(cst.Await, cast(_Valued, after).value))
+            return self._fail_after(value.expression, updated_node, cast(cst.Await, cast(_Valued, after).value))
         return updated_node
 
     def _start_soon(self, line: cst.SimpleStatementLine, call: cst.Call) -> cst.SimpleStatementLine:
@@ -82,7 +98,6 @@ class _Calls(cst.CSTTransformer):
             for arguments in cast(list[list[cst.Arg]], found)
         ]
         lines[-1] = lines[-1].with_changes(trailing_whitespace=line.trailing_whitespace)
-        self._add("trio")
         opening = cst.WithItem(cst.Call(dotted("trio.open_nursery")), cst.AsName(cst.Name("nursery")))
         return cst.With(
             [opening],
@@ -91,7 +106,9 @@ class _Calls(cst.CSTTransformer):
             leading_lines=line.leading_lines,
         )
 
-    def _fail_after(self, line: cst.SimpleStatementLine, awaited: cst.Await) -> cst.BaseStatement:
+    def _fail_after(
+        self, before: cst.BaseExpression, line: cst.SimpleStatementLine, awaited: cst.Await
+    ) -> cst.BaseStatement:
         """``await asyncio.wait_for(f(), 5)``: ``with trio.fail_after(5): await f()``."""
         call = cast(cst.Call, awaited.expression)
         if len(call.args) != 2 or any(argument.star for argument in call.args):
@@ -101,10 +118,10 @@ class _Calls(cst.CSTTransformer):
             return line
         if not isinstance(first.value, cst.Call):
             return line  # a task or future: it goes on elsewhere
-        statement = line.body[0].with_changes(value=awaited.with_changes(expression=first.value))
+        awaitable = self._of_task(cast(cst.Call, before).args[0].value, first.value)
+        statement = line.body[0].with_changes(value=awaited.with_changes(expression=_alone(awaitable)))
         if text(second.value) == "None":
             return line.with_changes(body=[statement])
-        self._add("trio")
         return cst.With(
             [cst.WithItem(cst.Call(dotted("trio.fail_after"), [cst.Arg(second.value)]))],
             cst.IndentedBlock([line.with_changes(body=[statement], leading_lines=())]),
@@ -114,7 +131,8 @@ class _Calls(cst.CSTTransformer):
     def leave_With(self, original_node: cst.With, updated_node: cst.With) -> cst.With:
         """``async with asyncio.timeout(5):``: ``with trio.fail_after(5):``; and ``with suppress(TimeoutError):``."""
         if self._has_limit(original_node.body):
-            updated_node = updated_node.with_changes(items=[self._catching(item) for item in updated_node.items])
+            pairs = zip(original_node.items, updated_node.items, strict=True)
+            updated_node = updated_node.with_changes(items=[self._catching(*pair) for pair in pairs])
         items = original_node.items
         if len(items) != 1 or items[0].asname is not None or not self._is(items[0].item, *_TIMEOUTS):
             return updated_node
@@ -127,32 +145,49 @@ class _Calls(cst.CSTTransformer):
 
     def leave_Try(self, original_node: cst.Try, updated_node: cst.Try) -> cst.Try:
         """``except TimeoutError`` around a time limit of asyncio: that is the same class there, and not here."""
-        if not self._has_limit(original_node.body):
-            return updated_node
-        return updated_node.with_changes(handlers=[self._handler(handler) for handler in updated_node.handlers])
+        return cast(cst.Try, self._with_handlers(original_node, updated_node))
+
+    def leave_TryStar(self, original_node: cst.TryStar, updated_node: cst.TryStar) -> cst.TryStar:
+        """The same for ``except* TimeoutError``."""
+        return cast(cst.TryStar, self._with_handlers(original_node, updated_node))
+
+    def _with_handlers(self, original: cst.Try | cst.TryStar, updated: cst.Try | cst.TryStar) -> cst.Try | cst.TryStar:
+        if not self._has_limit(original.body):
+            return updated
+        handlers = [
+            after if (kind := getattr(before, "type", None)) is None else after.with_changes(type=self._too_slow(kind))
+            for before, after in zip(original.handlers, updated.handlers, strict=True)
+        ]
+        return updated.with_changes(handlers=handlers)
 
     def _has_limit(self, node: cst.CSTNode) -> bool:
+        """Whether a time limit is in a node, and not only in a function that it defines."""
+        if isinstance(node, cst.FunctionDef | cst.Lambda):
+            return False
         return self._is_limit(node) or any(self._has_limit(child) for child in node.children)
 
     def _is_limit(self, node: cst.CSTNode) -> bool:
         return isinstance(node, cst.Call) and self._is(node, _WAIT_FOR, *_TIMEOUTS)
 
-    def _handler(self, handler: cst.ExceptHandler) -> cst.ExceptHandler:
-        return handler if handler.type is None else handler.with_changes(type=self._too_slow(handler.type))
-
-    def _catching(self, item: cst.WithItem) -> cst.WithItem:
+    def _catching(self, before: cst.WithItem, after: cst.WithItem) -> cst.WithItem:
         """``pytest.raises(TimeoutError)``, ``suppress(TimeoutError)`` and the like, which need the other class, too."""
-        if not isinstance(call := item.item, cst.Call):
-            return item
-        arguments = [argument.with_changes(value=self._too_slow(argument.value)) for argument in call.args]
-        return item.with_changes(item=call.with_changes(args=arguments))
+        old, new = before.item, after.item
+        if not isinstance(old, cst.Call) or not isinstance(new, cst.Call):
+            return after
+        method = old.func.attr.value if isinstance(old.func, cst.Attribute) else ""
+        if method not in _CATCHING_METHODS and self._names.of(old.func) not in _CATCHING:
+            return after
+        arguments = [
+            two.with_changes(value=self._too_slow(one.value)) for one, two in zip(old.args, new.args, strict=True)
+        ]
+        return after.with_changes(item=new.with_changes(args=arguments))
 
     def _too_slow(self, kind: cst.BaseExpression) -> cst.BaseExpression:
         """The class that a time limit of Trio raises, for that of Python; also in a tuple."""
         if isinstance(kind, cst.Tuple):
             elements = [element.with_changes(value=self._too_slow(element.value)) for element in kind.elements]
             return kind.with_changes(elements=elements)
-        if isinstance(kind, cst.Name) and kind.value == "TimeoutError":
+        if self._names.is_built_in(kind, "TimeoutError"):
             self._add("trio")
             return dotted("trio.TooSlowError")
         return kind
@@ -161,19 +196,33 @@ class _Calls(cst.CSTTransformer):
 
     def leave_Await(self, original_node: cst.Await, updated_node: cst.Await) -> cst.Await:
         """``await asyncio.ensure_future(f(x))``: ``await f(x)``."""
-        call = updated_node.expression
-        if self._is(original_node.expression, *_TASKS) and isinstance(call, cst.Call) and len(call.args) == 1:
-            (argument,) = call.args
-            if argument.keyword is None and not argument.star and isinstance(argument.value, cst.Call):
-                return updated_node.with_changes(expression=argument.value)
-        return updated_node
+        awaited = self._of_task(original_node.expression, updated_node.expression)
+        if awaited is updated_node.expression or comments(awaited) < comments(original_node.expression):
+            return updated_node
+        return updated_node.with_changes(expression=_alone(awaited))
+
+    def _of_task(self, before: cst.BaseExpression, after: cst.BaseExpression) -> cst.BaseExpression:
+        """The call whose task is made, ``f(x)`` of ``asyncio.create_task(f(x))``; anything else as it is."""
+        if not self._is(before, *_TASKS) or not isinstance(after, cst.Call) or len(after.args) != 1:
+            return after
+        argument, old = after.args[0], cast(cst.Call, before).args[0].value
+        is_plain = argument.keyword is None and not argument.star and isinstance(argument.value, cst.Call)
+        return argument.value if is_plain and not self._is_left(old) else after
+
+    def _is_left(self, node: cst.BaseExpression) -> bool:
+        """Whether it is a call of asyncio that a person must look at: it stays where it is."""
+        name = (self._names.of(node.func) or "") if isinstance(node, cst.Call) else ""
+        return name.startswith("asyncio.") and renamed(name) is None
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         name, arguments = self._names.of(original_node.func), updated_node.args
         if (name == "asyncio.run" or self._is_loops_run(original_node.func)) and len(arguments) == 1:
-            if (found := _function_and_arguments(arguments[0])) is not None:
-                self._add("trio")
-                return updated_node.with_changes(func=dotted("trio.run"), args=found)
+            found = None if self._is_left(original_node.args[0].value) else _function_and_arguments(arguments[0])
+            if found is not None:
+                new = updated_node.with_changes(func=dotted("trio.run"), args=found)
+                if comments(new) == comments(original_node):
+                    self._add("trio")
+                    return new
         elif name == "asyncio.to_thread" and arguments and not arguments[0].star:
             self._add("trio_channels.sync", "sync_to_async")
             bridged = cst.Call(cst.Name("sync_to_async"), [cst.Arg(arguments[0].value)])
@@ -212,6 +261,13 @@ def _function_and_arguments(argument: cst.Arg) -> list[cst.Arg] | None:
     if any(one.keyword is not None or one.star for one in call.args):
         return None
     return [cst.Arg(call.func), *_plain(call.args)]
+
+
+def _alone(node: cst.BaseExpression) -> cst.BaseExpression:
+    """An expression that was in parentheses, and is no more: if it has several lines it needs its own."""
+    if "\n" not in text(node) or node.lpar:
+        return node
+    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def _plain(arguments: Sequence[cst.Arg]) -> list[cst.Arg]:

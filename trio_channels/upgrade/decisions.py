@@ -60,7 +60,10 @@ class _Finder(cst.CSTVisitor):
             self._look_at(node, module)
         else:
             for alias in node.names:
-                self._look_at(node, f"{module}.{text(alias.name)}")
+                name = f"{module}.{text(alias.name)}"
+                if not self._look_at(node, name) and (new := names.renamed(name)) is not None:
+                    # It stands beside others that are in several modules now, in a line with other statements.
+                    self.found.add(Decision(self._positions[node].start.line, name, f"import {new} instead"))
         return False
 
     def visit_Import(self, node: cst.Import) -> bool:

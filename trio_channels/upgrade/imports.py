@@ -80,9 +80,14 @@ class _Imports(cst.CSTTransformer):
     def _new(self, node: cst.Attribute) -> str | None:
         """The new form of a name that is written with the path of its module, as ``asyncio.sleep`` is."""
         name = self._names.of(node)
-        if name is None or text(node) != name:
+        if name is None:
             return None
-        return renamed(name)
+        new = renamed(name)
+        if text(node) != name:  # the module has another name here, and must have the name still
+            module, _, rest = name.rpartition(".")
+            if not name.startswith("channels") or new == f"{MODULES.get(module)}.{rest}" or new in MODULES.values():
+                return None
+        return new
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
         # A name that is imported alone, and has another name here: RedisChannelLayer.

@@ -23,15 +23,21 @@ class Names:
 
     def of(self, node: cst.CSTNode) -> str | None:
         """The qualified name of a node that is or uses an imported name; None for every other one."""
+        names = {name.name for name in self._found(node) if name.source is QualifiedNameSource.IMPORT}
+        return names.pop() if len(names) == 1 else None
+
+    def is_built_in(self, node: cst.CSTNode, name: str) -> bool:
+        """Whether a node is this name of Python's own, and nothing in the module has the same name."""
+        found = self._found(node)
+        return bool(found) and all(
+            one.source is QualifiedNameSource.BUILTIN and one.name == f"builtins.{name}" for one in found
+        )
+
+    def _found(self, node: cst.CSTNode) -> list[QualifiedName]:
         found = self._names.get(node, ())
         if callable(found):  # computed when it is asked for
             found = found()
-        names = {
-            name.name
-            for name in found  # type: ignore[attr-defined]
-            if isinstance(name, QualifiedName) and name.source is QualifiedNameSource.IMPORT
-        }
-        return names.pop() if len(names) == 1 else None
+        return [name for name in found if isinstance(name, QualifiedName)]  # type: ignore[attr-defined]
 
 
 def dotted(name: str) -> cst.Name | cst.Attribute:
@@ -46,3 +52,8 @@ def dotted(name: str) -> cst.Name | cst.Attribute:
 def text(node: cst.CSTNode) -> str:
     """The source of a node."""
     return cst.Module([]).code_for_node(node)
+
+
+def comments(node: cst.CSTNode) -> int:
+    """The number of comments in a node: a rewriter must not lose one."""
+    return isinstance(node, cst.Comment) + sum(map(comments, node.children))

@@ -85,6 +85,12 @@ def test_format_of_a_subclass_is_refused(name: str) -> None:
         type("Mine", (RedisStreamsChannelLayer,), {name: lambda self, message: message, "__qualname__": "Mine"})
 
 
+def test_format_of_a_mixin_is_refused() -> None:
+    mixin = type("Mixin", (), {"serialize": lambda self, message: message})
+    with pytest.raises(InvalidChannelLayerError, match="serializer_format"):
+        type("Mine", (mixin, RedisStreamsChannelLayer), {})
+
+
 def test_subclass_without_a_format_is_fine() -> None:
     class Mine(RedisStreamsChannelLayer):
         def describe(self) -> str:

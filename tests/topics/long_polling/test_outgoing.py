@@ -68,6 +68,19 @@ def test_messages_that_were_sent_make_room() -> None:
     assert outgoing.acknowledge(4)
 
 
+def test_messages_of_a_stream_that_begins_anew_stay() -> None:
+    outgoing = filled(5)
+    outgoing.send_after(0)
+    assert outgoing.resume(1)
+    assert (outgoing.unsent, outgoing.is_full) == (4, False)
+    outgoing.put(f"{6:70}")
+    assert outgoing.is_full
+    assert numbers(outgoing.send_after(1)[0]) == [2, 3, 4, 5, 6]
+    assert not outgoing.is_full
+    assert not outgoing.resume(7)
+    assert outgoing.unsent == 0
+
+
 def test_messages_that_were_not_sent_are_never_dropped() -> None:
     outgoing = filled(30)
     assert (len(outgoing), outgoing.unsent, outgoing.is_full) == (30, 30, True)
@@ -110,7 +123,7 @@ class Streams(RuleBasedStateMachine):
     @rule()
     def cut(self) -> None:
         self.under_way = []
-        self.is_lost = self.is_lost or not self.outgoing.acknowledge(len(self.got))
+        self.is_lost = self.is_lost or not self.outgoing.resume(len(self.got))
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:

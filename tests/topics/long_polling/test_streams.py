@@ -201,6 +201,21 @@ async def test_stream_cannot_go_on_where_messages_are_gone(application: Any) -> 
     assert Socket.codes == [1006]
 
 
+async def test_message_that_comes_while_a_stream_begins(application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with override_settings(TRIO_CHANNELS={"LONG_POLL_BUFFER": 100}):
+        await joined(application)
+        session = only_session()
+        first = await session.read(0, 0, 0)
+
+        async def wait(seconds: float) -> bool:
+            await session.send({"type": "websocket.send", "text": "x" * 90})
+            return True
+
+        monkeypatch.setattr(session, "_wait", wait)
+        again = await session.read(0, 0, 0)
+    assert (again.messages, again.last) == ([*first.messages, "x" * 90], 2)
+
+
 async def test_post_acknowledges_messages(client: StreamClient) -> None:
     async with client.streaming() as stream:
         await client.next_frame(stream)

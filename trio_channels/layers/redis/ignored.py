@@ -80,7 +80,7 @@ def refuse_hooks(cls: type) -> None:
         InvalidChannelLayerError: it has the method ``serialize`` or ``deserialize``.
     """
     for name in ("serialize", "deserialize"):
-        if name in vars(cls):
+        if hasattr(cls, name):  # also from a class beside the layer
             raise InvalidChannelLayerError(
                 f"{cls.__qualname__}.{name}() would never be called: all processes must read one format. Choose it "
                 f"with the option serializer_format, and remove the method"

@@ -63,6 +63,17 @@ class Outgoing:
             self._drop()
         return True
 
+    def resume(self, number: int) -> bool:
+        """As :meth:`acknowledge`, for a stream that begins: the messages behind the number have to be sent again.
+
+        Until then none of them makes room for others.
+        """
+        if not self.acknowledge(number):
+            return False
+        self._sent = number
+        self._unsent_size = self.size
+        return True
+
     def take(self) -> list[Data]:
         """All messages, for a client that acknowledges none."""
         messages, last = self.send_after(0)

@@ -201,7 +201,7 @@ class Session:
         Cancellation: no message is taken, and the client counts as gone after ``LONG_POLL_TIMEOUT``.
         """
         if not stream:
-            if not self._outgoing.acknowledge(number):
+            if not self._outgoing.resume(number):
                 self.vanish("it cannot resume: messages that it does not have are gone")
                 return GONE
             self._streams = True

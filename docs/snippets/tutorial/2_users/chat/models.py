@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from django.db import models
@@ -16,6 +17,10 @@ class Message(models.Model):
 
     def as_json(self) -> dict[str, Any]:
         return {"id": self.pk, "author": self.author, "text": self.text, "when": self.sent_at.isoformat()}
+
+
+# JSON can also hold NUL and halves of characters, which databases do not take.
+TEXT = re.compile(rf"[^\0\ud800-\udfff]{{1,{Message.MAX_LENGTH}}}")
 
 
 async def latest_messages(room: str) -> list[dict[str, Any]]:

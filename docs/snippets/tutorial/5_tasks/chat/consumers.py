@@ -6,7 +6,7 @@ from django.http import QueryDict
 from trio_channels.generic.websocket import AsyncJsonWebsocketConsumer
 from trio_channels.layers.base import Gap
 
-from .models import Message, latest_messages
+from .models import TEXT, Message, latest_messages
 from .rooms import may_write
 
 QUIZ_SECONDS = 20
@@ -27,7 +27,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
 
     async def receive_json(self, content: Any) -> None:
         text = content.get("text") if isinstance(content, dict) else None
-        if not isinstance(text, str) or not 0 < len(text) <= Message.MAX_LENGTH:
+        if not isinstance(text, str) or not TEXT.fullmatch(text):
             await self.send_json({"error": f"expected a text of 1 to {Message.MAX_LENGTH} characters"})
         elif not may_write(self.scope["user"], self.room):
             await self.send_json({"error": f"you may not write in {self.room}"})

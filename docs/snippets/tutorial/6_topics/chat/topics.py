@@ -17,11 +17,11 @@ QUIZ_MASTER = "quiz master"
 
 
 class Place(Struct):
-    room: str
+    room: Annotated[str, Meta(max_length=50)]
 
 
 class NewMessage(Struct):
-    text: Annotated[str, Meta(min_length=1, max_length=Message.MAX_LENGTH)]
+    text: Annotated[str, Meta(min_length=1, max_length=Message.MAX_LENGTH, pattern="^[^\\0]*$")]
     push_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 

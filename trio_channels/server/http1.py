@@ -100,7 +100,7 @@ class Http1(H11Protocol):
             await self.send_body(STREAM_ID, getattr(event, "data", b""), isinstance(event, EndBody))
         elif isinstance(event, Response):
             headers = [*event.headers, *self._server_connection.served.headers("h11", int(time()))]
-            await self._server_connection.write(switching_protocols(headers))
+            await self._server_connection.deliver(switching_protocols(headers))
         else:
             await super().stream_send(event)
 
@@ -124,7 +124,7 @@ class Http1(H11Protocol):
         """Send a part of a response's body, and its end, in one write with the head that was held."""
         if self._exchange is not None:
             if end and (response := self._exchange.end(data)) is not None:
-                await self._server_connection.write(response)
+                await self._server_connection.deliver(response)
                 return
             self._tell_h11()
         parts, self._held_head = [self._held_head] if self._held_head else [], b""
@@ -135,7 +135,7 @@ class Http1(H11Protocol):
                 parts.append(last)
         finally:
             if parts:
-                await self._server_connection.write(b"".join(parts))  # one part alone is not copied
+                await self._server_connection.deliver(b"".join(parts))  # one part alone is not copied
 
     async def send_parts(self, stream_id: int, parts: list[bytes], renew: Callable[[], object]) -> None:
         """Send parts of a response's body, and not its end. Cancellation: they may be sent in part."""
@@ -154,7 +154,7 @@ class Http1(H11Protocol):
             self._tell_h11()
         if self._held_head:
             head, self._held_head = self._held_head, b""
-            await self._server_connection.write(head)
+            await self._server_connection.deliver(head)
 
     def _tell_h11(self) -> None:
         """Have h11 go on with an exchange that it has not seen."""
@@ -165,7 +165,7 @@ class Http1(H11Protocol):
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if data := self.connection.send(event):
-            await self._server_connection.write(data)
+            await self._server_connection.deliver(data)
 
     async def end_stream(self, stream_id: int) -> None:
         """End the stream; begin to wait for the next request, or to close the connection."""

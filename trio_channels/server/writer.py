@@ -80,13 +80,24 @@ class Writer:
         except BROKEN as error:
             self._broken(error)
 
+    async def deliver(self, data: bytes) -> None:
+        """As :meth:`write`, for a part of a response: another one must not take its place.
+
+        Cancellation: resets the connection.
+        """
+        try:
+            await self.write(data)
+        except BaseException:
+            self.abort()
+            raise
+
     async def write_parts(self, parts: list[bytes], renew: Callable[[], object]) -> None:
         """Write parts one behind the other, at once as many as the kernel takes.
 
-        `renew` is called before each wait for the client, which has a time limit. Cancellation: as :meth:`write`.
+        `renew` is called before each wait for the client, which has a time limit. Cancellation: as :meth:`deliver`.
         """
-        await self._fair()
         try:
+            await self._fair()
             while parts:
                 if self.can_write_now:
                     parts = _behind(self._transport.send_parts_nowait(parts), parts)
@@ -96,7 +107,7 @@ class Writer:
         except BROKEN as error:
             self._broken(error)
         except BaseException:
-            self.abort()  # a part of them has been written
+            self.abort()
             raise
 
     def write_soon(self, data: bytes) -> None:

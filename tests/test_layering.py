@@ -120,7 +120,7 @@ BORDERS = {
     # What hypercorn is made of.
     "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
-    "server.handshake": {"wsproto"},
+    "server.handshake": {"h11", "wsproto"},
     "server.http1": {"h11"},
     "server.http2.draining": {"h2", "hyperframe"},
     "server.http2.floods": {"h2"},

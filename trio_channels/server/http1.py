@@ -124,7 +124,11 @@ class Http1(H11Protocol):
         """Send a part of a response's body, and its end, in one write with the head that was held."""
         if self._exchange is not None:
             if end and (response := self._exchange.end(data)) is not None:
-                await self._server_connection.deliver(response)
+                try:  # as deliver(), with one coroutine less
+                    await self._server_connection.write(response)
+                except BaseException:
+                    self._server_connection.abort()
+                    raise
                 return
             self._tell_h11()
         parts, self._held_head = [self._held_head] if self._held_head else [], b""
@@ -141,9 +145,8 @@ class Http1(H11Protocol):
         """Send parts of a response's body, and not its end. Cancellation: they may be sent in part."""
         self._tell_h11()
         several: Any = Several(parts)
-        h11s = cast(h11.Connection, self.connection)
         # If this fails, the head stays held, and is sent at the end.
-        pieces: list[Any] = h11s.send_with_data_passthrough(h11.Data(data=several)) or []
+        pieces: list[Any] = cast(h11.Connection, self.connection).send_with_data_passthrough(h11.Data(several)) or []
         held, self._held_head = [self._held_head] if self._held_head else [], b""
         at = pieces.index(several)  # between the bytes of a chunk
         await self._server_connection.write_parts([*held, *pieces[:at], *parts, *pieces[at + 1 :]], renew)
@@ -339,9 +342,8 @@ class Http1(H11Protocol):
 def _known(request: h11.Request) -> dict[str, Any]:
     """The parts of a refused request for its line in the access log."""
     path, _, query = bytes(request.target).partition(b"?")
-    version, headers = request.http_version.decode(), list(request.headers)
-    method = request.method.decode()
-    return {"method": method, "path": path.decode(), "query_string": query, "http_version": version, "headers": headers}
+    known = {"method": request.method.decode(), "http_version": request.http_version.decode()}
+    return {**known, "path": path.decode(), "query_string": query, "headers": list(request.headers)}
 
 
 def _parser(config: Config) -> h11.Connection:

@@ -310,7 +310,7 @@ async def test_request_of_a_project_without_http_is_answered_with_404() -> None:
 
 async def test_type_that_nobody_serves_is_an_error() -> None:
     with pytest.raises(NoRouteFound, match="no application for the scope type 'mqtt'"):
-        await ProtocolTypeRouter({})({"type": "mqtt"}, None, None)  # type: ignore[arg-type]
+        await ProtocolTypeRouter({})({"type": "mqtt"}, trio.sleep_forever, trio.sleep_forever)  # type: ignore[arg-type]
 
 
 async def test_own_lifespan_application_replaces_the_built_in_one(destination: Destination) -> None:

@@ -307,13 +307,12 @@ def _enter_mount_point(scope: Scope) -> str | None:
 
 
 async def _no_route(why: str, scope: Scope, receive: Receive | None, send: Send | None) -> None:
-    if receive is None or send is None:  # a test of the routes alone, as Channels' users write them
-        raise NoRouteFound(why)
-    if scope["type"] == "http":
+    kind = scope["type"]
+    if receive is None or send is None or kind not in ("http", "websocket"):
+        raise NoRouteFound(why)  # without a client it is a test of the routes alone, as Channels' users write them
+    if kind == "http":
         logger.warning("%s: answering 404 to %s", why, address(scope))
         await respond_plainly(send, 404, "Not found")
-    elif scope["type"] == "websocket":
+    else:
         logger.warning("%s: denying the WebSocket of %s", why, address(scope))
         await deny_websocket(receive, send)
-    else:
-        raise NoRouteFound(why)

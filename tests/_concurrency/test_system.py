@@ -70,6 +70,13 @@ def test_socket_is_read_and_written_without_waiting(
     assert system.read_socket(one.fileno(), 10) == b"lo"
 
 
+def test_parts_are_written_in_their_order(system: ModuleType, pair: tuple[socket.socket, socket.socket]) -> None:
+    one, other = pair
+    assert system.write_parts(other.fileno(), [b"he", b"", b"llo"]) == 5
+    one.setblocking(True)  # until it has come
+    assert one.recv(5, socket.MSG_WAITALL) == b"hello"
+
+
 def test_write_into_a_full_socket_does_not_wait(system: ModuleType, pair: tuple[socket.socket, socket.socket]) -> None:
     def fill() -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from itertools import pairwise
 
 import pytest
 import trio
@@ -165,6 +166,8 @@ async def test_thousand_reconnecting_clients_are_all_served() -> None:
 #: ``CROWD_IDLE=20000 CROWD_ACTIVE=1000`` is a longer look; it needs as many descriptors, see ``ulimit -Hn``.
 IDLE = int(os.environ.get("CROWD_IDLE", "1000"))
 ACTIVE = int(os.environ.get("CROWD_ACTIVE", "100"))
+#: So many crowds come and go, one after the other.
+CROWDS = 5
 
 
 @pytest.mark.time_limit(900)
@@ -173,16 +176,19 @@ async def test_idle_crowd_among_active_clients_leaves_nothing() -> None:
     async with crowd(IDLE + ACTIVE, SHUTDOWN_GRACE=60, PING_INTERVAL=1000) as server:
         start = server.server.memory("VmRSS")
         emptied = []
-        for _ in range(3):
+        for _ in range(CROWDS):
             idle = await everybody(server)
             full = server.server.memory("VmRSS")
             server.leave()
             await server.forgets_everybody()
             emptied.append(server.server.memory("VmRSS"))
         sizes = ", ".join(f"{size / MIB:.1f}" for size in (start, full, *emptied))
-        print(f"{IDLE} idle and {ACTIVE} active: MiB at the start, full, emptied three times: {sizes}")
-        # The allocator keeps what the first crowd has taken, and the later ones take no more.
-        assert emptied[2] - emptied[1] < IDLE * 1024
+        print(f"{IDLE} idle and {ACTIVE} active: MiB at the start, full, emptied {CROWDS} times: {sizes}")
+        # The allocator keeps what the first crowd has taken, and a little more for some later ones. A leak takes more
+        # for each.
+        growth = [after - before for before, after in pairwise(emptied)]
+        assert min(growth) < IDLE * 512
+        assert sum(growth) < len(growth) * IDLE * 1024
         idle = await everybody(server)
         server.server.process.send_signal(signal.SIGTERM)
         codes = await gather(lambda client: client.close_code(), idle)

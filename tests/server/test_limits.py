@@ -245,6 +245,18 @@ async def test_more_messages_a_second_than_allowed_are_1008(
     assert all(event["code"] == 1008 for event in application.ended)
 
 
+@pytest.mark.parametrize("connect", [open_h1, open_h2])
+async def test_pings_amid_a_message_are_limited_too(connect: Any, settings: Any) -> None:
+    settings.TRIO_CHANNELS = {"MESSAGES_PER_SECOND": 10}
+    application = Application()
+    async with serving_ours(application) as server:
+        client = await connect(server)
+        await client.send(frame(1, b"in p", fin=False) + frame(9, b"x") * 30 + frame(0, b"arts"))
+        assert close_code(await client.rest()) == 1008
+        await client.aclose()
+    assert application.events == []
+
+
 async def test_http2_rapid_reset_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     """CVE-2023-44487."""
     async with serving_ours(Application()) as server:

@@ -199,12 +199,7 @@ class WebSocketStream(WebSocketReader):
         self.state = _CONNECTED
         if self._alone:
             self._server_connection.frames_to = self
-        try:
-            await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
-        except Exception:  # an invalid header: nothing has been sent
-            self._server_connection.frames_to = None
-            self.state = _HANDSHAKE
-            raise
+        await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.config.log.access(self.scope, {"status": status, "headers": []}, time() - self.start_time)
         if self._alone:
             cast("Http1", self._server_connection.protocol).forget_handshake()

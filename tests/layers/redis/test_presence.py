@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -556,6 +556,27 @@ async def test_view_that_is_closed_is_not_read(url: str) -> None:
             follower = views._followers["room"]
         await views._load(follower)
         assert layer._session().hub.groups == {}
+
+
+async def test_view_that_is_closed_while_it_is_read_stays_closed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    [layer] = make_layers(url)
+    async with layer:
+        views = layer._session().shards[0].views
+        watching = AsyncExitStack()
+        await watching.enter_async_context(layer.subscribe_presence("room"))
+        follower = views._followers["room"]
+        follower.view.loaded = trio.Event()
+        read = views.read
+
+        async def closes(group: str) -> Any:
+            found = await read(group)
+            await watching.aclose()
+            return found
+
+        monkeypatch.setattr(views, "read", closes)
+        await views._load(follower)
+        assert views._followers == {}
+        assert not follower.view.loaded.is_set()
 
 
 async def test_parts_tell_their_state(url: str) -> None:

@@ -26,6 +26,8 @@ EXTRAS = "test,redis,crypto,metrics,otel,client,bench,upgrade,compat"
 EVERYTHING = f".[{EXTRAS}]"
 #: On every core. A file's tests stay in one process: many share a server that is started for their module.
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+#: Where one file has half of the tests.
+SPREAD = (*SIDE_BY_SIDE[:-1], "worksteal")
 QUICK = ("-m", "not slow and not browser and not faults and not clients")
 
 
@@ -251,25 +253,23 @@ def compat(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """The tests that drive the system's Chromium."""
     install(session, "-e", f".[{EXTRAS},browser]")
-    session.run("python", "-m", "pytest", "-m", "browser", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "browser", *SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session
 def clients(session: nox.Session) -> None:
     """The tests that drive clients of other languages, which npm installs; they need node and npm."""
     install(session, "-e", EVERYTHING)
-    session.run("python", "-m", "pytest", "-m", "clients", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "clients", *SPREAD, *session.posargs)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """The long fault tests."""
     install(session, "-e", f".[{EXTRAS},thumbnails]")
-    # Here one file, the cancel storm, is half of all.
-    spread = (*SIDE_BY_SIDE[:-1], "worksteal")
     # Some take half a minute alone, and two processors may be shared with other work.
     patient = ("-o", "trio_channels_time_limit=180")
-    session.run("python", "-m", "pytest", "-m", "faults", *patient, *spread, *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "faults", *patient, *SPREAD, *session.posargs)
 
 
 @nox.session

@@ -179,6 +179,10 @@ def samples(session: nox.Session) -> None:
         project = Path(folder, "project")
         for part in sorted(Path(folder, "tutorial").glob("*_*")):  # each brings the files that change
             shutil.copytree(part, project, dirs_exist_ok=True)
+            page = HERE / "docs" / "tutorial" / f"{part.name.partition('_')[2]}.md"
+            for names in re.findall(r"^\$ rm (.+)$", page.read_text(), re.MULTILINE):
+                for name in names.split():
+                    Path(project, name).unlink(missing_ok=True)  # some come from startapp
             session.chdir(project)
             session.run("mypy", f"--config-file={folder}/tutorial/mypy.ini", ".")
             session.run("pyright", ".")

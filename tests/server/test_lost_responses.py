@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ class Cancels(Application):
     def __init__(self, *messages: dict[str, Any], more: tuple[dict[str, Any], ...] = ()) -> None:
         super().__init__()
         self.messages, self.more = messages, more
+        self.went_on = trio.Event()
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/second":
@@ -28,6 +30,7 @@ class Cancels(Application):
             cancelled.cancel()
             for message in self.messages:
                 await send(message)
+        self.went_on.set()
         for message in self.more:
             await send(message)
 
@@ -57,6 +60,16 @@ def body(data: bytes, more: bool = False) -> dict[str, Any]:
 async def test_nothing_follows_a_lost_part_of_a_response(way: str, application: Cancels) -> None:
     async with serving_ours(application) as server, await server.connect() as stream:
         await stream.send_all(GET % b"first" + GET % b"second")
+        assert await read_all(stream) == b""
+
+
+async def test_nothing_follows_a_lost_response_to_a_lone_request(way: str) -> None:
+    application = Cancels(start(LENGTH), body(b"hello"))
+    async with serving_ours(application) as server, await server.connect() as stream:
+        await stream.send_all(GET % b"first")
+        await application.went_on.wait()
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(GET % b"second")
         assert await read_all(stream) == b""
 
 

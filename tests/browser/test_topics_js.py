@@ -166,8 +166,9 @@ def talk_while_servers_are_killed(page: Page, server: Server, kills: int) -> Non
     assert page.evaluate("got") == list(range(sent))
     assert page.evaluate("joins.slice(1)") == [True] * kills
 
-    calls, notes = rows(server.database, "calls"), rows(server.database, "notes")
+    # Each push has its outcome before the tables are read: over server-sent events, pushes have requests of their own.
     outcomes = {kind: page.evaluate("settled", kind) for kind in ("once", "plain", "offline")}
+    calls, notes = rows(server.database, "calls"), rows(server.database, "notes")
 
     def of(kind: str, texts: list[str]) -> list[str]:
         return [text for text in texts if text.startswith(kind)]

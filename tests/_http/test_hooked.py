@@ -313,13 +313,13 @@ async def test_without_the_bridge_no_method_that_needs_asyncio_is_called(monkeyp
 
 
 def test_replaced_method_is_known_from_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hooked._djangos(ASGIHandler, "__call__") is hooked.DJANGOS_CALL is ASGIHandler.__call__
-    assert hooked._djangos(BaseHandler, "get_response_async") is hooked.DJANGOS_GET_RESPONSE_ASYNC
+    assert hooked.djangos_method(ASGIHandler, "__call__") is hooked.DJANGOS_CALL is ASGIHandler.__call__
+    assert hooked.djangos_method(BaseHandler, "get_response_async") is hooked.DJANGOS_GET_RESPONSE_ASYNC
     replace_methods(monkeypatch)
-    assert hooked._djangos(ASGIHandler, "__call__") is None
+    assert hooked.djangos_method(ASGIHandler, "__call__") is None
 
     class Proxy:  # as wrapt's: it passes for the function
         __code__ = hooked.DJANGOS_CALL.__code__  # type: ignore[attr-defined]
 
     monkeypatch.setattr(ASGIHandler, "__call__", Proxy())
-    assert hooked._djangos(ASGIHandler, "__call__") is None
+    assert hooked.djangos_method(ASGIHandler, "__call__") is None

@@ -5,7 +5,8 @@ The rules:
 - A sync view is one call to a thread: the request's whole synchronous chain (signals, middleware, view, rendering,
   closing) runs in it. The response is sent from the Trio thread.
 - An async view runs on Trio, between two calls to a thread: one for the signal and the middleware's part before the
-  view, one for the response. It is cancelled when the client leaves; a sync view runs to its end.
+  view, one for the response. Neither is needed if all of that never waits; :mod:`trio_channels._http.inline` decides.
+  The view is cancelled when the client leaves; a sync view runs to its end.
 - All synchronous code of a request runs on one thread. The request holds that thread from its first call to its end.
   But as long as only code has run that leaves nothing on a thread, such as Django's own middleware, the request holds
   no thread between calls.
@@ -53,6 +54,7 @@ from ..exceptions import ConfigurationError, WorkerPoolBusy
 from ..sync import async_to_sync, sync_to_async
 from .client import Client, ClientLeft, while_client_is_there, with_one_cookie_header
 from .hooked import DJANGOS_CALL, DJANGOS_GET_RESPONSE_ASYNC, HookedHandler, is_bridged
+from .inline import SAFE_METHODS, django_never_waits
 from .middleware import Pending, Section, all_are_neutral, all_can_be_async, answering, load_async
 from .recorded import ServedRequest
 from .request_body import REFUSED, read_body, refusal
@@ -227,7 +229,10 @@ class DjangoHandler(ASGIHandler):
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
         if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and is_bridged():
             return await self._respond_hooked(client, body, thread)
-        section, request, entered = await thread.run_sync(self._enter, client, body)
+        section, request, entered = self._enter_inline(client, body)
+        inline = entered is not None
+        if entered is None:
+            section, request, entered = await self._enter_on(thread, client, body, request)
         if not isinstance(entered, Pending):
             return entered
         try:
@@ -235,6 +240,10 @@ class DjangoHandler(ASGIHandler):
         except BaseException:
             await at_the_end(thread.run_sync, self._abandon, request)
             raise
+        if inline and thread.lease is None:
+            response = section.leave_inline(request, result)
+            if response is not None:
+                return self._prepared(self._ended(request, response))
         return await at_the_end(thread.run_sync, self._leave, section, request, entered, result)
 
     async def _respond_hooked(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
@@ -250,9 +259,49 @@ class DjangoHandler(ASGIHandler):
             raise
         return await at_the_end(thread.run_sync, self._prepared, response)
 
-    def _enter(self, client: Client, body: IO[bytes]) -> tuple[Section, Any, HttpResponseBase | Pending]:
+    def _enter_inline(self, client: Client, body: IO[bytes]) -> tuple[Any, Any, HttpResponseBase | Pending | None]:
+        """As :meth:`_enter`, on the Trio thread; without a result a thread must go on, with the request if any."""
+        section = self._async_chain
+        if not (
+            section is not None
+            and section.never_waits
+            and client.scope["method"] in SAFE_METHODS
+            and self.request_class is ASGIRequest
+            and type(self).__module__.startswith("trio_channels.")
+            and django_never_waits()
+        ):
+            return section, None, None
+        request = self._begin(client, body)
+        if isinstance(request, HttpResponseBase):
+            return section, None, request
+        set_urlconf(settings.ROOT_URLCONF)
+        return section, request, section.enter_inline(request)
+
+    async def _enter_on(
+        self, thread: Affinity, client: Client, body: IO[bytes], request: ASGIRequest | None
+    ) -> tuple[Section, Any, HttpResponseBase | Pending]:
+        """Do everything before the async view on a thread; a `request` has begun on the Trio thread."""
+        ran = False
+
+        def enter() -> tuple[Section, Any, HttpResponseBase | Pending]:
+            nonlocal ran
+            ran = True
+            return self._enter(client, body, request)
+
+        try:
+            return await thread.run_sync(enter)
+        except BaseException:  # if it has not run, no thread was free, or the request was cancelled meanwhile
+            if request is not None and not ran:
+                self._abandon(request)
+            raise
+
+    def _enter(
+        self, client: Client, body: IO[bytes], request: Any = None
+    ) -> tuple[Section, Any, HttpResponseBase | Pending]:
         """On a thread: everything before the async view."""
-        section, request = self._section(), self._begin(client, body)
+        section = self._section()
+        if request is None:
+            request = self._begin(client, body)
         if isinstance(request, HttpResponseBase):
             return section, None, request
         try:

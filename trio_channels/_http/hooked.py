@@ -26,7 +26,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 
-def _djangos(owner: type, name: str) -> object:
+def djangos_method(owner: type, name: str) -> object:
     """The method, if it is still Django's: its code comes from the file of its class."""
     method = getattr(owner, name)
     own_file = sys.modules[owner.__module__].__file__
@@ -34,8 +34,24 @@ def _djangos(owner: type, name: str) -> object:
 
 
 #: Django's own methods; None for one that was replaced before this module was loaded.
-DJANGOS_CALL = _djangos(ASGIHandler, "__call__")
-DJANGOS_GET_RESPONSE_ASYNC = _djangos(BaseHandler, "get_response_async")
+DJANGOS_CALL = djangos_method(ASGIHandler, "__call__")
+DJANGOS_GET_RESPONSE_ASYNC = djangos_method(BaseHandler, "get_response_async")
+
+
+#: Django's methods that are called around each view, with their classes.
+_AROUND_VIEWS = [
+    (owner, name, djangos_method(owner, name))
+    for owner, names in (
+        (ASGIHandler, ("create_request",)),
+        (BaseHandler, ("load_middleware", "resolve_request", "make_view_atomic", "check_response")),
+    )
+    for name in names
+]
+
+
+def nothing_is_replaced() -> bool:
+    """Whether the methods that are called around each view are still Django's."""
+    return all(getattr(owner, name) is djangos for owner, name, djangos in _AROUND_VIEWS)
 
 
 def is_bridged() -> bool:

@@ -33,6 +33,7 @@ from .._threads.affinity import keep_thread
 from .._threads.database import run_in_thread, visit_thread
 from .._threads.neutral import middleware_is_neutral
 from ..sync import async_to_sync
+from .inline import middleware_never_waits, response_never_waits
 
 if TYPE_CHECKING:
     from .handler import DjangoHandler
@@ -154,6 +155,7 @@ class Section:
         self._members = members
         self._inner = inner
         self.neutral = all(map(middleware_is_neutral, members))
+        self.never_waits = isinstance(inner, View) and all(map(middleware_never_waits, members))
 
     def within(self, middleware: MiddlewareMixin) -> Section:
         """This section, with one more middleware around it."""
@@ -183,6 +185,17 @@ class Section:
         found = self._inner.begin(request) if isinstance(self._inner, View) else Pending(self._inner)
         return found if isinstance(found, Pending) else self._climb(request, found, len(self._members))
 
+    def enter_inline(self, request: HttpRequest) -> Pending | None:
+        """As :meth:`enter`, on the Trio thread; None: a thread must do it, from the beginning."""
+        try:
+            for middleware in self._members:
+                process_request = getattr(middleware, "process_request", None)
+                if process_request is not None and process_request(request):
+                    return None
+            return self._inner.begin_inline(request) if isinstance(self._inner, View) else None
+        except Exception:  # it is raised again on the thread
+            return None
+
     async def proceed(self, request: HttpRequest, pending: Pending) -> outcome.Maybe[HttpResponseBase]:
         """On Trio: await the function that :meth:`enter` has returned."""
         try:
@@ -196,6 +209,20 @@ class Section:
         """On a thread: make the response from the result of :meth:`proceed`."""
         response = result.unwrap() if not isinstance(self._inner, View) else self._inner.end(request, pending, result)
         return self._climb(request, response, len(self._members))
+
+    def leave_inline(self, request: HttpRequest, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase | None:
+        """As :meth:`leave`, on the Trio thread; None: a thread must do it, from the beginning."""
+        if not isinstance(result, outcome.Value) or not response_never_waits(request, result.value):
+            return None
+        response: HttpResponseBase = result.value
+        try:
+            for middleware in reversed(self._members):
+                process_response = getattr(middleware, "process_response", None)
+                if process_response is not None:
+                    response = process_response(request, response)
+        except Exception:  # it is raised again on the thread
+            return None
+        return response
 
     def _climb(self, request: HttpRequest, response: HttpResponseBase, depth: int) -> HttpResponseBase:
         """Have the first `depth` members process a response, the innermost first."""
@@ -240,6 +267,14 @@ class View:
             return self._complete(request, callback, response)
         except Exception as error:
             return _answer(request, error)
+
+    def begin_inline(self, request: HttpRequest) -> Pending | None:
+        """Find the view, on the Trio thread; None unless it is async and no hook has a response."""
+        callback, args, kwargs = self._handler.resolve_request(request)
+        if any(process_view(request, callback, args, kwargs) for process_view in self._hooks.view):
+            return None
+        view = BaseHandler.make_view_atomic(self._handler, callback)
+        return Pending(view, args, kwargs, callback) if iscoroutinefunction(view) else None
 
     def end(self, request: HttpRequest, call: Pending, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase:
         """The response of an async view, from its outcome."""

@@ -144,4 +144,9 @@ def refresh_connections(*, look: bool = False) -> None:
                 connection.close_if_unusable_or_obsolete()
 
 
+def has_open_connections() -> bool:
+    """Whether this thread has an open database connection."""
+    return any(connection.connection is not None for connection in _open_connections.opened)
+
+
 _refresh_all_connections = partial(refresh_connections, look=True)

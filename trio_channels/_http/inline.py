@@ -1,0 +1,78 @@
+"""Decides whether Django's code around an async view runs on the Trio thread: it may if it never waits.
+
+The middleware of a new project reads a few headers and sets others. That takes less time than the two ways to a thread
+and back. The rules:
+
+- All of it is Django's own, as Django has it: middleware, handler, receivers of the request's signals, session and
+  messages. The request's method is one that needs no CSRF token.
+- No database connection is open on the Trio thread: Django's receivers would close it, in the middle of a test.
+- All else is for a thread, as ever: a response that a middleware gives, an exception, a status that is logged,
+  a session or messages that are to be stored, rendering, streams, a response with something of its own to close, and
+  the end of a request that holds a thread. The thread calls all of the middleware then, also what has been called here:
+  it may be called twice.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from .. import _conf
+from .._threads.database import has_open_connections
+from .._threads.neutral import requests_are_neutral
+from .hooked import djangos_method, nothing_is_replaced
+
+#: Django's middleware that never waits, if the session and the messages need not be stored.
+_NEVER_WAITING = frozenset(
+    (
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.middleware.security.SecurityMiddleware",
+    )
+)
+_METHODS = ("process_request", "process_view", "process_response")
+
+#: Those for which CsrfViewMiddleware does nothing but set a cookie.
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+def middleware_never_waits(middleware: object) -> bool:
+    """Whether a middleware is one of Django's that never wait, and no tool has replaced a method of it."""
+    kind = type(middleware)
+    return f"{kind.__module__}.{kind.__qualname__}" in _NEVER_WAITING and not any(
+        hasattr(kind, name) and djangos_method(kind, name) is None for name in _METHODS
+    )
+
+
+def django_never_waits() -> bool:
+    """Whether the code that Django runs around each view never waits: signals, sessions, messages."""
+    return (
+        requests_are_neutral()
+        and not _conf.get("THREAD_NEUTRAL")  # such a package leaves nothing on a thread, but may wait
+        and not settings.CSRF_USE_SESSIONS
+        and nothing_is_replaced()
+        and not has_open_connections()
+    )
+
+
+def response_never_waits(request: HttpRequest, response: object) -> bool:
+    """Whether the middleware need not wait with this response of the view."""
+    session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
+    return (
+        isinstance(response, HttpResponse)
+        and type(response).__module__ == HttpResponseBase.__module__
+        and response.status_code < 400
+        and not response._resource_closers  # type: ignore[attr-defined]
+        and (session is None or not (_is_strange(session) or session.modified or settings.SESSION_SAVE_EVERY_REQUEST))
+        and (messages is None or not (_is_strange(messages) or messages.used or messages.added_new))
+    )
+
+
+def _is_strange(thing: object) -> bool:
+    """Whether the view has put something of its own in the place of Django's."""
+    return not type(thing).__module__.startswith("django.contrib.")

@@ -15,6 +15,7 @@ import hypercorn.trio
 import hypercorn.trio.run
 import hypothesis
 import pytest
+from coverage import Coverage
 from django.core.management import call_command
 from django.db import connections
 
@@ -44,6 +45,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
     for reason, number in reasons.items():
         terminalreporter.write_line(f"{number} tests. {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Store the coverage now: pytest-xdist kills a process that takes ten seconds to end, as on a busy machine."""
+    measured = Coverage.current()
+    if measured is not None:
+        measured.stop()
+        measured.save()
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,14 @@ import pytest
 import trio
 from asgiref.sync import sync_to_async
 from django.contrib import messages
+from django.contrib.sessions.backends.signed_cookies import SessionStore as DjangosStore
 from django.core import signals
 from django.core.handlers.base import BaseHandler
+from django.core.signing import TimestampSigner
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.csrf import CsrfViewMiddleware, get_token
 from django.test import override_settings
 from django.urls import path, reverse
@@ -104,6 +107,49 @@ async def closes(request: HttpRequest) -> HttpResponse:
     return response
 
 
+async def odd_status(request: HttpRequest) -> HttpResponse:
+    response = HttpResponse("odd")
+    response.status_code = "200"  # type: ignore[assignment]
+    return response
+
+
+async def own_rendering(request: HttpRequest) -> HttpResponse:
+    response = HttpResponse("not rendered")
+
+    def render() -> HttpResponse:
+        threads.append(threading.current_thread())
+        return HttpResponse("rendered")
+
+    response.render = render  # type: ignore[attr-defined]
+    return response
+
+
+async def own_closing(request: HttpRequest) -> HttpResponse:
+    response = HttpResponse("closes")
+    close = response.close
+
+    def closing() -> None:
+        threads.append(threading.current_thread())
+        close()
+
+    response.close = closing  # type: ignore[method-assign]
+    return response
+
+
+async def connects_a_receiver(request: HttpRequest) -> HttpResponse:
+    signals.request_finished.connect(receiver)
+    return HttpResponse("connected")
+
+
+def receiver(**kwargs: Any) -> None:
+    threads.append(threading.current_thread())
+
+
+async def opens_a_connection(request: HttpRequest) -> HttpResponse:
+    connection.ensure_connection()
+    return HttpResponse("opened")
+
+
 async def no_response(request: HttpRequest) -> Any:
     return None
 
@@ -126,8 +172,9 @@ def waits(request: HttpRequest) -> HttpResponse:
 
 
 VIEWS = (plain, token, session_set, session_read, session_replaced, message, messages_replaced, missing, fails)
-MORE = (own_response, closes, no_response, uses_a_thread, unending, waits)
-urlpatterns = [path(f"{view.__name__}/", view, name=view.__name__) for view in (*VIEWS, *MORE)]
+OWN = (own_response, own_rendering, own_closing, closes, no_response, uses_a_thread)
+MORE = (odd_status, connects_a_receiver, opens_a_connection, unending, waits)
+urlpatterns = [path(f"{view.__name__}/", view, name=view.__name__) for view in (*VIEWS, *OWN, *MORE)]
 
 #: That of ``django-admin startproject``.
 NEW_PROJECT = [
@@ -156,6 +203,22 @@ class OwnCsrf(CsrfViewMiddleware):
     pass
 
 
+class Signer(TimestampSigner):
+    pass
+
+
+class SessionStore(DjangosStore):
+    pass
+
+
+class Hosts(list[str]):
+    pass
+
+
+class Agent:
+    def search(self, agent: str) -> None: ...
+
+
 @pytest.fixture(autouse=True)
 def sent_signals(project: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """As everywhere here, but without receivers, as these would be the project's."""
@@ -180,12 +243,19 @@ def _nothing_yet(project: None) -> Iterator[None]:
     with override_settings(**SETTINGS):
         yield
     gate.set()
+    signals.request_finished.disconnect(receiver)
 
 
 async def ask(
-    application: DjangoHandler, name: str, method: str = "GET", headers: Any = ((b"host", b"testserver"),)
+    application: DjangoHandler,
+    name: str,
+    method: str = "GET",
+    headers: Any = ((b"host", b"testserver"),),
+    body: bytes = b"",
+    query: bytes = b"",
 ) -> dict[str, Any]:
-    async with PatientCommunicator(application, method, f"/{name}/", headers=headers) as http:
+    async with PatientCommunicator(application, method, f"/{name}/", body, headers) as http:
+        http.scope["query_string"] = query
         return await http.get_response()
 
 
@@ -230,6 +300,9 @@ async def test_cookies_and_headers_need_no_thread(name: str) -> None:
         ("missing", 404),
         ("fails", 500),
         ("own_response", 200),
+        ("own_rendering", 200),
+        ("own_closing", 200),
+        ("connects_a_receiver", 200),
         ("closes", 200),
         ("no_response", 500),
     ],
@@ -287,8 +360,21 @@ async def test_response_of_a_middleware_is_made_on_a_thread(
         {"CSRF_USE_SESSIONS": True},
         {"TRIO_CHANNELS": {"THREAD_NEUTRAL": ["somebody"]}},
         {"AUTHENTICATION_BACKENDS": ["somebody.Backend"]},
+        {"SIGNING_BACKEND": f"{__name__}.Signer"},
+        {"ALLOWED_HOSTS": Hosts(["testserver"])},
+        {"DISALLOWED_USER_AGENTS": [Agent()]},
     ],
-    ids=["own middleware", "own subclass", "works long", "token in the session", "neutral package", "own backend"],
+    ids=[
+        "own middleware",
+        "own subclass",
+        "works long",
+        "token in the session",
+        "neutral package",
+        "own backend",
+        "own signer",
+        "own hosts",
+        "own agents",
+    ],
 )
 async def test_project_that_may_wait_is_on_a_thread(settings: dict[str, Any]) -> None:
     with override_settings(**settings):
@@ -317,10 +403,102 @@ async def test_replaced_method_is_called_on_a_thread(owner: type, name: str, mon
     assert threading.main_thread() not in threads
 
 
-async def test_receiver_of_the_project_is_called_on_a_thread() -> None:
-    def receiver(**kwargs: Any) -> None:
-        threads.append(threading.current_thread())
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(XFrameOptionsMiddleware, "get_xframe_options_value"), (HttpRequest, "get_host"), (BaseHandler, "check_response")],
+)
+async def test_method_that_is_replaced_later_is_called_on_a_thread(
+    owner: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = await warm()
+    before: Any = getattr(owner, name)
 
+    def tools(*args: Any, **kwargs: Any) -> Any:
+        threads.append(threading.current_thread())
+        return before(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, tools)
+    assert (await calls("plain", application))[0] == 2
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+async def test_sessions_that_the_chain_was_made_with_count() -> None:
+    with override_settings(SESSION_ENGINE=__name__):
+        application = await warm()
+    assert (await calls("plain", application))[0] == 2
+
+
+async def test_body_in_a_file_is_closed_on_a_thread() -> None:
+    application = await warm()
+
+    async def upload(*parts: bytes) -> int:
+        before = thread_pool().statistics().calls
+        async with PatientCommunicator(application, "GET", "/plain/", headers=[(b"host", b"testserver")]) as http:
+            for part in parts:
+                await http.send_input({"type": "http.request", "body": part, "more_body": True})
+            await http.send_input({"type": "http.request", "body": b"", "more_body": False})
+            assert (await http.get_response())["status"] == 200
+        return thread_pool().statistics().calls - before
+
+    assert await upload() == 0
+    assert await upload(b"x", b"y") == 2
+
+
+async def test_malformed_query_is_logged_on_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+    needed, response = await calls("plain", query=b"\xff")
+    assert (needed, response["status"]) == (1, 400)
+    [record] = [record for record in caplog.records if record.name == "django.request"]
+    assert record.thread != threading.main_thread().ident
+
+
+async def test_status_that_is_no_number_raises() -> None:
+    application = await warm()
+    with pytest.raises(TypeError):
+        await ask(application, "odd_status")
+
+
+async def test_interrupt_at_the_end_finishes_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = await warm()
+
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(application, "_ended", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await ask(application, "plain")
+
+
+async def test_interrupt_before_the_view_finishes_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = await warm()
+
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(application, "resolve_request", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await ask(application, "plain")
+
+
+async def test_cancelled_request_does_not_begin() -> None:
+    application = await warm()
+    sent: list[Any] = []
+    scope = PatientCommunicator(application, "GET", "/unending/", headers=[(b"host", b"testserver")]).scope
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with trio.CancelScope() as cancelled:
+        cancelled.cancel()
+        await application(scope, receive, send)
+    assert cancelled.cancelled_caught
+    assert sent == threads == []
+
+
+async def test_receiver_of_the_project_is_called_on_a_thread() -> None:
     application = await warm()
     signals.request_finished.connect(receiver)
     try:
@@ -361,6 +539,15 @@ async def test_connection_that_is_open_here_is_left_alone(monkeypatch: pytest.Mo
     assert connection.connection is not None
 
 
+@pytest.mark.django_db
+async def test_connection_that_the_view_opens_here_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = await warm()
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    connection.close()
+    assert (await calls("opens_a_connection", application))[0] >= 1
+    assert connection.connection is not None
+
+
 async def test_request_that_finds_no_thread_is_finished(sent_signals: list[str]) -> None:
     with override_settings(TRIO_CHANNELS={"WORKER_THREADS": 1, "WORKER_QUEUE": 0}):
         application = await warm()
@@ -388,7 +575,7 @@ async def test_client_that_leaves_ends_the_view(sent_signals: list[str]) -> None
     assert sent_signals.count("request_finished") == 2
 
 
-@pytest.mark.parametrize("name", [view.__name__ for view in (*VIEWS, *MORE[:-2])])
+@pytest.mark.parametrize("name", [view.__name__ for view in (*VIEWS, *OWN)])
 async def test_response_is_the_same_as_from_threads(name: str) -> None:
     def shown(response: dict[str, Any]) -> Any:
         unstable = re.compile(rb"(csrftoken|sessionid)=[^;]*|expires=[^;]*", re.IGNORECASE)

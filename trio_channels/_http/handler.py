@@ -229,6 +229,7 @@ class DjangoHandler(ASGIHandler):
     async def _respond_async(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
         if BaseHandler.get_response_async is not DJANGOS_GET_RESPONSE_ASYNC and is_bridged():
             return await self._respond_hooked(client, body, thread)
+        await trio.lowlevel.checkpoint_if_cancelled()
         section, request, entered = self._enter_inline(client, body)
         inline = entered is not None
         if entered is None:
@@ -240,10 +241,10 @@ class DjangoHandler(ASGIHandler):
         except BaseException:
             await at_the_end(thread.run_sync, self._abandon, request)
             raise
-        if inline and thread.lease is None:
-            response = section.leave_inline(request, result)
+        if inline and thread.lease is None and self._never_waits(section):
+            response = self._leave_inline(section, request, result)
             if response is not None:
-                return self._prepared(self._ended(request, response))
+                return response
         return await at_the_end(thread.run_sync, self._leave, section, request, entered, result)
 
     async def _respond_hooked(self, client: Client, body: IO[bytes], thread: Affinity) -> HttpResponseBase:
@@ -264,18 +265,38 @@ class DjangoHandler(ASGIHandler):
         section = self._async_chain
         if not (
             section is not None
-            and section.never_waits
             and client.scope["method"] in SAFE_METHODS
-            and self.request_class is ASGIRequest
-            and type(self).__module__.startswith("trio_channels.")
-            and django_never_waits()
+            and client.scope["query_string"].isascii()  # Django logs others
+            and type(body) is io.BytesIO  # one on the disk is closed on a thread
+            and self._never_waits(section)
         ):
             return section, None, None
         request = self._begin(client, body)
         if isinstance(request, HttpResponseBase):
             return section, None, request
-        set_urlconf(settings.ROOT_URLCONF)
-        return section, request, section.enter_inline(request)
+        try:
+            set_urlconf(settings.ROOT_URLCONF)
+            return section, request, section.enter_inline(request)
+        except BaseException:
+            self._abandon(request)
+            raise
+
+    def _never_waits(self, section: Section) -> bool:
+        """Whether all that is called around the view is Django's own, and never waits."""
+        is_ours = self.request_class is ASGIRequest and type(self).__module__.startswith("trio_channels.")
+        return is_ours and section.never_waits() and django_never_waits()
+
+    def _leave_inline(self, section: Section, request: ASGIRequest, result: Any) -> HttpResponseBase | None:
+        """As :meth:`_leave`, on the Trio thread; None if a thread must do it."""
+        try:
+            response = section.leave_inline(request, result)
+            if response is None:
+                return None
+            response = self._ended(request, response)
+        except BaseException:
+            self._abandon(request)
+            raise
+        return self._prepared(response)
 
     async def _enter_on(
         self, thread: Affinity, client: Client, body: IO[bytes], request: ASGIRequest | None

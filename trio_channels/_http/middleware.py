@@ -33,7 +33,7 @@ from .._threads.affinity import keep_thread
 from .._threads.database import run_in_thread, visit_thread
 from .._threads.neutral import middleware_is_neutral
 from ..sync import async_to_sync
-from .inline import middleware_never_waits, response_never_waits
+from .inline import are_djangos, methods_that_never_wait, response_never_waits
 
 if TYPE_CHECKING:
     from .handler import DjangoHandler
@@ -155,7 +155,7 @@ class Section:
         self._members = members
         self._inner = inner
         self.neutral = all(map(middleware_is_neutral, members))
-        self.never_waits = isinstance(inner, View) and all(map(middleware_never_waits, members))
+        self._methods = methods_that_never_wait(members) if isinstance(inner, View) else None
 
     def within(self, middleware: MiddlewareMixin) -> Section:
         """This section, with one more middleware around it."""
@@ -185,6 +185,10 @@ class Section:
         found = self._inner.begin(request) if isinstance(self._inner, View) else Pending(self._inner)
         return found if isinstance(found, Pending) else self._climb(request, found, len(self._members))
 
+    def never_waits(self) -> bool:
+        """Whether the whole chain is Django's own and never waits, if there is nothing to store."""
+        return self._methods is not None and are_djangos(self._methods)
+
     def enter_inline(self, request: HttpRequest) -> Pending | None:
         """As :meth:`enter`, on the Trio thread; None: a thread must do it, from the beginning."""
         try:
@@ -212,16 +216,16 @@ class Section:
 
     def leave_inline(self, request: HttpRequest, result: outcome.Maybe[HttpResponseBase]) -> HttpResponseBase | None:
         """As :meth:`leave`, on the Trio thread; None: a thread must do it, from the beginning."""
-        if not isinstance(result, outcome.Value) or not response_never_waits(request, result.value):
-            return None
-        response: HttpResponseBase = result.value
+        response: HttpResponseBase | None = None
         try:
-            for middleware in reversed(self._members):
-                process_response = getattr(middleware, "process_response", None)
-                if process_response is not None:
-                    response = process_response(request, response)
+            if isinstance(result, outcome.Value) and response_never_waits(request, result.value):
+                response = result.value
+                for middleware in reversed(self._members):
+                    process_response = getattr(middleware, "process_response", None)
+                    if process_response is not None:
+                        response = process_response(request, response)
         except Exception:  # it is raised again on the thread
-            return None
+            response = None
         return response
 
     def _climb(self, request: HttpRequest, response: HttpResponseBase, depth: int) -> HttpResponseBase:

@@ -146,7 +146,10 @@ def refresh_connections(*, look: bool = False) -> None:
 
 def has_open_connections() -> bool:
     """Whether this thread has an open database connection."""
-    return any(connection.connection is not None for connection in _open_connections.opened)
+    for connection in connections.all(initialized_only=True):  # noqa: SIM110  # each request asks: no generator
+        if connection.connection is not None:
+            return True
+    return False
 
 
 _refresh_all_connections = partial(refresh_connections, look=True)

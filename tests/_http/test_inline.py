@@ -452,6 +452,27 @@ async def test_malformed_query_is_logged_on_a_thread(caplog: pytest.LogCaptureFi
     assert record.thread != threading.main_thread().ident
 
 
+async def test_refused_request_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    application = await warm()
+    monkeypatch.setattr(application, "create_request", lambda scope, body: (None, HttpResponse("no", status=413)))
+    needed, response = await calls("plain", application)
+    assert (needed, response["status"], response["body"]) == (0, 413, b"no")
+
+
+async def test_response_of_a_hook_is_made_on_a_thread() -> None:
+    application = await warm()
+
+    def hook(*args: Any) -> HttpResponse:
+        threads.append(threading.current_thread())
+        return HttpResponse("from the hook")
+
+    chain: Any = application._async_chain
+    chain._inner._hooks.view.append(hook)
+    needed, response = await calls("plain", application)
+    assert (needed, response["body"]) == (1, b"from the hook")
+    assert threads[-1] is not threading.main_thread()
+
+
 async def test_status_that_is_no_number_raises() -> None:
     application = await warm()
     with pytest.raises(TypeError):

@@ -362,6 +362,20 @@ def test_pages_reconnect_after_a_restart_without_duplicates(visitor: Arrive, ser
     expect(texts(ada)).to_have_text(["before", "after"])
 
 
+def test_news_of_a_room_that_was_empty_are_unread_after_a_restart(visitor: Arrive, server: ChatServer) -> None:
+    """The server, which has seen no message there, does not know that the room has been read."""
+    visitor().enter("kitchen")
+    reader = visitor().enter("garden")
+    room_link(reader, "kitchen").click()
+    connected(reader)
+    server.kill()
+    expect(reader.get_by_text("Reconnecting…")).to_be_visible()
+    server.start()
+    connected(reader)
+    say(visitor().enter("garden", "Tom"), "news")
+    expect(room_link(reader, "garden").locator(".unread")).to_have_text("1")
+
+
 def test_messages_typed_offline_are_sent_after_the_restart(visitor: Arrive, server: ChatServer) -> None:
     ada, tom = visitor().enter("garden", "Ada"), visitor().enter("garden", "Tom")
     say(ada, "before")

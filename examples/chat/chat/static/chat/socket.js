@@ -23,7 +23,10 @@ export class Rooms {
     this.#isRead = isRead;
     this.#topic.onJoin(({ you, rooms }) => {
       this.me = you;
-      this.#rooms = new Map(rooms.map((room) => [room.name, isRead(room.name) ? { ...room, unread: 0 } : room]));
+      // The server does not know of a room that was read while it was empty, nor yet of one that was read just now.
+      const unread = (room) => (isRead(room.name) ? 0 : room.unread ?? this.#get(room.name).unread);
+      const told = rooms.map((room) => [room.name, { ...room, unread: unread(room) }]);
+      this.#rooms = new Map([...this.#rooms, ...told]);
       changed();
     });
     this.#topic.on("activity", (news) => this.#heard(news));

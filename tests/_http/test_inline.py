@@ -452,6 +452,13 @@ async def test_malformed_query_is_logged_on_a_thread(caplog: pytest.LogCaptureFi
     assert record.thread != threading.main_thread().ident
 
 
+async def test_scope_without_a_query_is_served() -> None:
+    application = await warm()
+    async with PatientCommunicator(application, "GET", "/plain/", headers=[(b"host", b"testserver")]) as http:
+        del http.scope["query_string"]  # Django's handler does not need it
+        assert (await http.get_response())["status"] == 200
+
+
 async def test_refused_request_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     application = await warm()
     monkeypatch.setattr(application, "create_request", lambda scope, body: (None, HttpResponse("no", status=413)))

@@ -266,7 +266,7 @@ class DjangoHandler(ASGIHandler):
         if not (
             section is not None
             and client.scope["method"] in SAFE_METHODS
-            and client.scope["query_string"].isascii()  # Django logs others
+            and client.scope.get("query_string", b"").isascii()  # Django logs others
             and type(body) is io.BytesIO  # one on the disk is closed on a thread
             and self._never_waits(section)
         ):

@@ -38,25 +38,6 @@ DJANGOS_CALL = djangos_method(ASGIHandler, "__call__")
 DJANGOS_GET_RESPONSE_ASYNC = djangos_method(BaseHandler, "get_response_async")
 
 
-#: Django's methods that are called around each view, with their classes.
-_AROUND_VIEWS = [
-    (owner, name, djangos_method(owner, name))
-    for owner, names in (
-        (ASGIHandler, ("create_request",)),
-        (BaseHandler, ("load_middleware", "resolve_request", "make_view_atomic", "check_response")),
-    )
-    for name in names
-]
-
-
-def nothing_is_replaced() -> bool:
-    """Whether the methods that are called around each view are still Django's."""
-    for owner, name, djangos in _AROUND_VIEWS:  # noqa: SIM110  # each request asks: no generator
-        if getattr(owner, name) is not djangos:
-            return False
-    return True
-
-
 def is_bridged() -> bool:
     """Whether the asgiref bridge is installed: Django's ``get_response_async`` needs it, or asyncio."""
     return hasattr(SyncToAsync.__call__, "_trio_channels_bridge")  # set by trio_channels.bridge, which imports this

@@ -20,14 +20,15 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from django.conf import settings
-from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from .. import _conf
 from .._threads.database import has_open_connections
 from .._threads.neutral import requests_are_neutral
-from .hooked import djangos_method, nothing_is_replaced
+from .hooked import djangos_method
 
 #: Django's middleware that never waits, if the session and the messages need not be stored.
 _NEVER_WAITING = frozenset(
@@ -41,8 +42,10 @@ _NEVER_WAITING = frozenset(
         "django.middleware.security.SecurityMiddleware",
     )
 )
-#: Methods of Django's that its middleware calls, with their classes.
+#: Methods of Django's that its handler and its middleware call around each view, with their classes.
 _CALLED = (
+    (ASGIHandler, "create_request"),
+    *((BaseHandler, name) for name in ("load_middleware", "resolve_request", "make_view_atomic", "check_response")),
     *((HttpRequest, name) for name in ("get_host", "_get_raw_host", "get_port", "is_secure", "close")),
     *((ASGIRequest, name) for name in ("__init__", "_get_scheme")),
     (HttpResponseBase, "close"),
@@ -56,7 +59,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
 def methods_that_never_wait(middlewares: Iterable[object]) -> Methods | None:
-    """The methods that these middlewares consist of and call; None if one of them is not among those that never wait.
+    """The methods of these middlewares, and those around them; None if one of them is not among those that never wait.
 
     A tool that has replaced one makes :func:`are_djangos` say no; it may do so at any time.
     """
@@ -91,7 +94,6 @@ def django_never_waits() -> bool:
         and settings.SIGNING_BACKEND.startswith("django.")
         and type(settings.ALLOWED_HOSTS) in (list, tuple)
         and all(type(agent) is re.Pattern for agent in settings.DISALLOWED_USER_AGENTS)
-        and nothing_is_replaced()
         and not has_open_connections()
     )
 

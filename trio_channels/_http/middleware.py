@@ -36,7 +36,7 @@ from ..sync import async_to_sync
 from .inline import are_djangos, methods_that_never_wait, response_never_waits
 
 if TYPE_CHECKING:
-    from .handler import DjangoHandler
+    from .base import TrioHandler
 
 AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 AsyncFunction = Callable[..., Awaitable[Any]]
@@ -76,7 +76,7 @@ def all_can_be_async() -> bool:
     return all(getattr(import_string(path), "async_capable", False) for path in settings.MIDDLEWARE)
 
 
-def load_async(handler: DjangoHandler) -> Section:
+def load_async(handler: TrioHandler) -> Section:
     """The asynchronous chain: its outermost section, whose calls the handler makes."""
     hooks = Hooks()
     innermost = Section((), View(handler, hooks))
@@ -243,7 +243,7 @@ class Section:
 class View:
     """The innermost handler, on a thread: resolves the URL and calls the hooks and a sync view."""
 
-    def __init__(self, handler: DjangoHandler, hooks: Hooks) -> None:
+    def __init__(self, handler: TrioHandler, hooks: Hooks) -> None:
         self._handler = handler
         self._hooks = hooks
 

@@ -19,6 +19,7 @@ from ._asgi.foreign_calls import explain
 from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
+from ._asgi.shortcut import shortcut
 from .exceptions import ConfigurationError, NoRouteFound
 from .lifespan import Run, as_application, layers_only
 from .server.hardening import harden_hypercorn
@@ -105,16 +106,17 @@ _SHOWN_ROUTES = 8
 
 
 class _Route(NamedTuple):
-    """One line of a router's table; `inner` holds the routes of an ``include()``."""
+    """One line of a router's table; `inner` holds the routes of an ``include()``, `begin` starts the application."""
 
     pattern: _Pattern
     application: ASGIApplication | None
     defaults: dict[str, Any]
-    inner: tuple[_Route, ...]
+    inner: tuple[_Route, ...] = ()
+    begin: ASGIApplication | None = None
 
 
 class _Match(NamedTuple):
-    application: ASGIApplication
+    begin: ASGIApplication
     pattern: str
     remaining: str
     args: tuple[Any, ...]
@@ -168,8 +170,10 @@ class URLRouter:
         # Not in a loop over the matches: each open WebSocket would keep their generator, and its match.
         tried = 0
         while (found := self._find(scope, outer, path.lstrip("/"), tried)) is not None:
+            begin, inner = found
+            del found  # or each open WebSocket would keep the pair
             try:
-                return await found[0](found[1], receive, send)
+                return await begin(inner, receive, send)
             except _NoInnerRoute:
                 tried += 1
         if nested:
@@ -178,9 +182,9 @@ class URLRouter:
         return None
 
     def _find(self, scope: Scope, outer: str, path: str, number: int) -> tuple[ASGIApplication, Scope] | None:
-        """The application of the match with this number, and its scope."""
+        """What starts the application of the match with this number, and its scope."""
         match = next(islice(_matches(self._table, outer, path, (), {}), number, None), None)
-        return None if match is None else (match.application, _inner_scope(scope, match))
+        return None if match is None else (match.begin, _inner_scope(scope, match))
 
 
 class ChannelNameRouter:
@@ -245,7 +249,7 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
             _refuse(route.callback)
             if _router_behind(route.callback) is not None:
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
-            yield _Route(pattern, route.callback, route.default_args, ())
+            yield _Route(pattern, route.callback, route.default_args, begin=shortcut(route.callback))
 
 
 def _router_behind(application: Any) -> Any:
@@ -276,8 +280,9 @@ def _matches(
             continue
         remaining, new_args, new_kwargs = match
         all_args, all_kwargs = args + new_args, {**kwargs, **new_kwargs, **route.defaults}
-        if route.application is not None:
-            yield _Match(route.application, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
+        if route.begin is not None:
+            # Not an f-string: outside of nested routes it would be another copy of the pattern for each WebSocket.
+            yield _Match(route.begin, outer + str(route.pattern), remaining, all_args, all_kwargs)
         else:
             yield from _matches(route.inner, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
 

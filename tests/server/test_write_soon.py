@@ -20,7 +20,7 @@ async def pair() -> AsyncIterator[tuple[ServerConnection, trio.SocketStream]]:
     ours, theirs = socket.socketpair()
     streams = [trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in (ours, theirs)]
     limits = Mock(write_timeout=10)
-    connection = ServerConnection(Mock(limits=limits, state={}), streams[0], None, 1)
+    connection = ServerConnection(Mock(limits=limits, state={}), streams[0], "", None, 1)
     connection.tasks = Mock()
     async with streams[0], streams[1]:
         yield connection, streams[1]

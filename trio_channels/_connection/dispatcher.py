@@ -59,7 +59,7 @@ class Dispatcher:
         self._finished = finished  # called after each event: whether the connection has nothing more to do
         self._running = 0
         self._stopped = False
-        self._handler_done = Wakeup()
+        self._handler_done: Wakeup | None = None  # made for the first wait
         connection.mailbox = mailbox
         if mailbox is not None:
             mailbox.on_overflow = connection.cut_as_too_slow
@@ -175,11 +175,13 @@ class Dispatcher:
             if self._connection.series is not None:
                 self._connection.series.handlers.observe(perf_counter() - began)
             self._running -= 1
-            self._handler_done.set()
+            if self._handler_done is not None:
+                self._handler_done.set()
             self._connection.wakeup.set()
 
     async def _wait_for_handlers(self, at_most: int) -> None:
         while self._running > at_most:
+            self._handler_done = self._handler_done or Wakeup()
             await self._handler_done.wait()
 
     async def _close_for(self, mailbox: Mailbox) -> None:

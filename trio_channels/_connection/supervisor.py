@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
@@ -66,7 +67,7 @@ async def supervise(
         connection.series.begin(connection)
     try:
         with connection_span(connection.scope):
-            async with _Reading(connection):
+            async with _NO_SCOPE if connection.direct else _Reading(connection):
                 failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)
                 if failure is None:
@@ -92,30 +93,32 @@ async def supervise(
             del failure  # its traceback holds this frame
 
 
-class _Reading:
-    """In the block, the pump reads the client's events, unless the server puts them into the connection's queue."""
+class _Reading(AbstractAsyncContextManager[None, bool | None]):
+    """In the block, the pump reads the client's events; not needed if the server puts them into the queue."""
 
     __slots__ = ("_connection", "_manager", "_nursery")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._manager = trio.open_nursery()
 
     async def __aenter__(self) -> None:
-        if not self._connection.direct:
-            self._manager = trio.open_nursery()
-            self._nursery = await self._manager.__aenter__()
-            self._nursery.start_soon(self._connection.pump)
+        self._nursery = await self._manager.__aenter__()
+        self._nursery.start_soon(self._connection.pump)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        if self._manager is None:
-            return None
         if error is None and self._nursery.child_tasks:
             # The pump has usually ended, and cancelling costs a twentieth of a connect.
             self._nursery.cancel_scope.cancel()
         return await self._manager.__aexit__(kind, error, trace)
+
+
+def _name_of(body: Callable[..., object]) -> object:
+    """The name of the body's task: one string for all, of which Trio would make a copy for each connection."""
+    known = hasattr(body, "__qualname__")  # a functools.partial has none
+    return sys.intern(f"{body.__module__}.{body.__qualname__}") if known else body
 
 
 async def _run_body(
@@ -132,7 +135,7 @@ async def _run_body(
                 connection.open(nursery, scope)
                 # The body has a task of its own: a task is resumed through all its coroutines, so that the ones here
                 # would be resumed for every message. With a thousand connections that is a third of a fan-out's time.
-                nursery.start_soon(_main, connection, body, final, name=body)
+                nursery.start_soon(_main, connection, body, final, name=_name_of(body))
     except BaseException as raised:
         failure = _abnormal(raised, connection)
     connection.end()

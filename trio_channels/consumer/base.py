@@ -12,6 +12,7 @@ from .. import _conf
 from .._asgi import protocol
 from .._asgi.content import client_message
 from .._asgi.protocol import Message, Receive, Scope, Send, State
+from .._asgi.shortcut import note_shortcut
 from .._connection.connection import Connection
 from .._connection.dispatcher import Dispatcher
 from .._connection.supervisor import supervise
@@ -96,13 +97,17 @@ class Consumer:
         """
         check_arguments(cls, _framework(cls), initkwargs)
 
+        def begin(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            return cls(**initkwargs)(scope, receive, send)
+
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            await cls(**initkwargs)(scope, receive, send)
+            await begin(scope, receive, send)
 
         functools.update_wrapper(application, cls, updated=())
         typed = cast(ConsumerApplication, application)
         typed.consumer_class = cls
         typed.consumer_initkwargs = initkwargs
+        note_shortcut(typed, begin)
         return typed
 
     def __repr__(self) -> str:

@@ -39,8 +39,11 @@ _CONSEQUENCE: dict[Overflow, str] = {
 }
 
 
-#: The entries of every mailbox in which no message has waited yet. An empty deque takes 600 bytes.
+#: Those of every mailbox in which no message has waited, or is missing, and whose owner has not waited in get(). An
+#: empty deque takes 600 bytes, an empty dict 64.
 _NO_ENTRIES: deque[Envelope | Hole] = deque(maxlen=0)
+_NO_HOLE: Hole = {}
+_NO_RECEIVERS: dict[trio.lowlevel.Task, None] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,10 @@ class Mailbox:
         # Holes stand in the queue where messages are missing. Adjacent holes are merged, so that there is at most one
         # hole more than there are messages. `_hole` stands before the first message.
         self._entries: deque[Envelope | Hole] = _NO_ENTRIES
-        self._hole: Hole = {}
+        self._hole = _NO_HOLE
         self._waiting = 0  # envelopes in the queue
         self._limit = capacity  # of them: the capacity, and those from a group's history, which do not count
-        self._receivers: dict[trio.lowlevel.Task, None] = {}  # longest wait first; empty unless the queue is empty
+        self._receivers = _NO_RECEIVERS  # longest wait first; empty unless the queue is empty
         self._closed = False
         self._dropped = 0
         self._expired = 0
@@ -202,7 +205,7 @@ class Mailbox:
         deleted, self._waiting, self._limit = self._waiting, 0, self.capacity
         for entry in self._entries:
             if not isinstance(entry, Envelope):
-                merge(self._hole, entry)
+                merge(self._front(), entry)
         self._entries.clear()
         return deleted
 
@@ -211,7 +214,7 @@ class Mailbox:
         self._closed = True
         self._offer = None
         self.clear()
-        self._hole = {}
+        self._hole = _NO_HOLE
         while self._receivers:
             self._wake(outcome.Error(self.end(self.failure)))
 
@@ -227,13 +230,19 @@ class Mailbox:
     def _add_hole(self, lost: int | None, reason: str) -> None:
         entries = self._entries
         if not entries:
-            hole = self._hole
+            hole = self._front()
         elif isinstance(last := entries[-1], Envelope):
             hole = {}
             self._append(hole)
         else:
             hole = last
         merge(hole, {reason: lost})
+
+    def _front(self) -> Hole:
+        """The hole before the first message, for more of it."""
+        if self._hole is _NO_HOLE:
+            self._hole = {}
+        return self._hole
 
     def _make_room(self) -> bool:
         """Make room for one message by the overflow rule; returns whether there is room now."""
@@ -269,7 +278,7 @@ class Mailbox:
     def _drop_first(self) -> None:
         self._remove_first()
         self._dropped += 1
-        merge(self._hole, {"overflow": 1})
+        merge(self._front(), {"overflow": 1})
 
     def _remove_first(self) -> Envelope:
         """Take the first entry out; the caller has removed the holes before it."""
@@ -285,13 +294,13 @@ class Mailbox:
         while entries:
             head = entries[0]
             if not isinstance(head, Envelope):
-                merge(self._hole, head)
+                merge(self._front(), head)
                 entries.popleft()
             elif head.expires_at <= now:
                 self._remove_first()
                 self._expired += 1
                 self._counters.expired += 1
-                merge(self._hole, {"expired": 1})
+                merge(self._front(), {"expired": 1})
             else:
                 break
         return self._waiting < self._limit
@@ -330,6 +339,8 @@ class Mailbox:
 
     def _wait(self) -> Coroutine[Any, Any, Message | Gap]:
         task = trio.lowlevel.current_task()
+        if self._receivers is _NO_RECEIVERS:
+            self._receivers = {}
         receivers = self._receivers
         receivers[task] = None
         if len(receivers) == 1:  # the usual case, without a closure; the task stays first until it is woken or aborted

@@ -88,18 +88,24 @@ class OriginValidator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application, or deny the WebSocket. Cancellation: the application's."""
+        # Checked elsewhere: each open WebSocket keeps this coroutine, with all that it holds.
+        if self._passes(scope):
+            await self.application(scope, receive, send)
+        else:
+            await deny_websocket(receive, send)
+
+    def _passes(self, scope: Scope) -> bool:
+        """Whether the handshake is allowed; logs why if it is not."""
         if scope["type"] != "websocket":
             raise ConfigurationError(
                 f"an origin validator expects a 'websocket' scope; got {scope['type']!r}. Put it around the "
                 f"'websocket' application of a ProtocolTypeRouter"
             )
         headers = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
-        if not self.allows(headers):
+        allowed = self.allows(headers)
+        if not allowed:
             logger.warning("denied %s: %s", describe(scope), self._reason(headers))
-            await deny_websocket(receive, send)
-            return
-        del headers  # or each open WebSocket would keep the list
-        await self.application(scope, receive, send)
+        return allowed
 
     def _reason(self, headers: list[bytes]) -> str:
         if not headers:

@@ -53,7 +53,9 @@ class ServerConnection(Writer):
         *("_hasty", "_most", "server", "streams"),
     )
 
-    def __init__(self, served: Server, stream: trio.SocketStream, tls: SSLContext | None, number: int) -> None:
+    def __init__(
+        self, served: Server, stream: trio.SocketStream, peer: Any, tls: SSLContext | None, number: int
+    ) -> None:
         super().__init__(served, SocketTransport(stream), tls)
         self.protocol: Http1 | Http2
         self.app = served.app
@@ -66,7 +68,7 @@ class ServerConnection(Writer):
         self.listening = False  # True while it waits for the client, False while it waits for an application
         self.frames_to: WebSocketStream | None = None  # the WebSocket that uses the connection alone (HTTP/1.1)
         self.streams = Streams()
-        self.client: tuple[str, int] | None = None
+        self.client = parse_socket_addr(self._transport.family, peer)
         self.server: tuple[str, int] | None = None
         self._patience = Patience(served.limits, served.config.keep_alive_timeout)
         self._reading = trio.CancelScope()
@@ -109,10 +111,8 @@ class ServerConnection(Writer):
             del self.protocol
 
     async def _prepare(self) -> str | None:
-        """Note the addresses, and agree on TLS and a protocol; returns its name, or None if the client does not."""
-        socket, family = self._transport.socket, self._transport.family
-        self.client = parse_socket_addr(family, socket.getpeername())
-        name = parse_socket_addr(family, socket.getsockname())
+        """Note the own address, and agree on TLS and a protocol; returns its name, or None if the client does not."""
+        name = parse_socket_addr(self._transport.family, self._transport.socket.getsockname())
         self.server = self.served.names.setdefault(name, name)
         self._transport.unacknowledged_for_at_most(self.limits.write_timeout)
         if self.tls is not None:

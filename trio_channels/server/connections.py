@@ -100,15 +100,16 @@ class Server:
         """Serve an accepted connection, and close it. Cancellation: see :class:`ServerConnection`."""
         with stream.socket:
             try:
-                address = _address(stream)
+                peer = stream.socket.getpeername()
             except OSError:
                 return  # the client has gone already
+            address = _address(peer)
             if self._one_too_many(address):
                 await self._refuse(stream, tls)
                 return
             self.accepted += 1
-            connection = ServerConnection(self, stream, tls, next(_numbers))
-            del stream  # an open connection needs only its socket
+            connection = ServerConnection(self, stream, peer, tls, next(_numbers))
+            del stream, peer  # an open connection needs only its socket
             self.connections.add(connection)
             self._addresses[address] += 1
             try:
@@ -159,9 +160,8 @@ class Server:
 _numbers = itertools.count(1)
 
 
-def _address(stream: trio.SocketStream) -> str:
+def _address(name: Any) -> str:
     """The key for limits per address: an IPv4 address, an IPv6 /64 network, or "" for a Unix socket."""
-    name = stream.socket.getpeername()
     if not isinstance(name, tuple):
         return ""
     if len(name) == 2:  # IPv4: the kernel has one way to write an address

@@ -39,6 +39,9 @@ _COMMON = frozenset(
     b"x-forwarded-proto".split()
 )
 
+#: Of the lines of these fields only the names are shared.
+_SHARED = {name: name for name in b"authorization cookie referer sec-websocket-key sec-websocket-protocol".split()}
+
 #: Bytes of a line that is kept, and the number of such lines.
 _SHORT, _LINES = 150, 500
 
@@ -159,8 +162,9 @@ _known: dict[bytes, tuple[bytes, bytes]] = {}
 def _field(line: bytes) -> tuple[bytes, bytes]:
     """The field of a line, which is kept if other clients may send the same."""
     name, _, value = line.partition(b":")
-    field = name.lower(), value.strip()
-    if field[0] in _COMMON and len(line) <= _SHORT:
+    name = name.lower()
+    field = _SHARED.get(name, name), value.strip()
+    if name in _COMMON and len(line) <= _SHORT:
         if len(_known) >= _LINES:
             _known.clear()
         _known[line] = field

@@ -147,11 +147,12 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _machine(document: dict[str, Any]) -> str:
-    return f"{document['processors']} cores of {document['processor']}"
+    number = "one core" if document["processors"] == 1 else f"{document['processors']} cores"
+    return f"{number} of {document['processor']}"
 
 
 def preface(documents: Sequence[dict[str, Any]]) -> str:
-    """The sentence that says when and on which machine, with which versions, the figures were measured."""
+    """The sentences that say when and on which machines, with which versions, the figures were measured."""
     document = documents[0]
     versions = document["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "not installed")
@@ -161,6 +162,22 @@ def preface(documents: Sequence[dict[str, Any]]) -> str:
         f"{named}. The numbers say how many times as much server processor time the other side needs (or memory, "
         f"latency, and without sockets time): the median of the rounds, with the least and the greatest. Below 1 the "
         f"other side is ahead."
+        f"{''.join(_beside(documents[0], other) for other in documents[1:])}"
+    )
+
+
+def _beside(first: dict[str, Any], other: dict[str, Any]) -> str:
+    """What is said of a further machine: when it was measured, what differs there, and by how much the ratios do."""
+    versions = [
+        f"{name} {version}" for name, version in other["versions"].items() if version != first["versions"].get(name)
+    ]
+    shared = ", which clients and Redis share with the server" if other["processors"] == 1 else ""
+    pairs = [[cell(document, *row[:2]) for document in (first, other)] for row in ROWS]
+    factors = sorted(max(one.median, two.median) / min(one.median, two.median) for one, two in pairs if one and two)
+    return (
+        f" Beside it, {_machine(other)} ({other['platform']}){shared}, measured on {other['date'][:10]}"
+        f"{' with ' + ', '.join(versions) if versions else ''}: in half of the rows the two ratios differ by less than "
+        f"{statistics.median(factors):.2f} times, at most by {factors[-1]:.1f} times."
     )
 
 

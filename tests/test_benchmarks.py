@@ -6,6 +6,7 @@ import json
 import multiprocessing.context
 import socket
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -110,6 +111,39 @@ def test_pages_show_the_results_that_are_kept() -> None:
     for page in report.PAGES:
         _, _, rest = (ROOT / page).read_text().partition(report.BEGIN)
         assert rest.partition(report.END)[0].strip() == report.text(documents)
+
+
+def _measured(processors: int, *, echo: list[float], connect: list[float], trio: str = "0.35.0") -> Any:
+    def workload(title: str, theirs: list[float]) -> Any:
+        comparison = {"title": title, "ours": "ours", "peer": "peer", "of": "us"}
+        return {"sides": {"ours": {"us": [1.0] * len(theirs)}, "peer": {"us": theirs}}, "comparisons": [comparison]}
+
+    return {
+        "date": f"2026-01-0{processors}T00:00:00+00:00",
+        "versions": {"trio": trio, "python": "3.11.7"},
+        "platform": "Linux 6.1",
+        "processor": "a processor",
+        "processors": processors,
+        "rounds": 3,
+        "workloads": {
+            "p2_echo": workload("async consumer, channels", echo),
+            "p6_connect": workload("one client, channels", connect),
+        },
+    }
+
+
+def test_another_machine_is_a_column_with_how_far_its_ratios_differ() -> None:
+    first = _measured(2, echo=[4.0, 6.0, 5.0], connect=[1.5, 1.5, 1.5])
+    other = _measured(1, echo=[5.0, 2.5, 2.0], connect=[1.5, 1.5, 1.5], trio="0.34.0")
+    shown = report.text([first, other])
+    assert "on 2026-01-02 on 2 cores of a processor" in shown
+    assert (
+        " Beside it, one core of a processor (Linux 6.1), which clients and Redis share with the server, measured on "
+        "2026-01-01 with trio 0.34.0: in half of the rows the two ratios differ by less than 1.50 times, at most by "
+        "2.0 times."
+    ) in shown
+    assert "| compared with | on 2 cores of a processor | on one core of a processor |" in shown
+    assert "| without sockets: echo, async | Channels | 5.0 (4.0 to 6.0) | 2.5 (2.0 to 5.0) |" in shown
 
 
 def test_charts_are_drawn_from_the_results_that_are_kept(tmp_path: Path) -> None:

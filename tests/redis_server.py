@@ -25,6 +25,9 @@ sys.path.pop(0)
 
 #: For tests that start servers, or programs that do; others have the fixture ``redis_server``.
 needs_redis = pytest.mark.skipif(find_redis_server() is None, reason=WHY_NOT)
+#: Options of a server that loses nothing when it is killed: all is written before it is answered. Without the last two
+#: a slow disk delays that, because Redis waits up to two seconds for the disk each second.
+KEEPS_ALL = ("--appendonly", "yes", "--appendfsync", "no")
 #: Seconds in which a server must answer.
 PATIENCE = 20.0
 #: A cluster node listens so many ports further up, too.

@@ -28,7 +28,7 @@ from trio_channels.layers.redis import RedisStreamsChannelLayer
 
 from ..postgres import PostgresServer
 from ..process import ROOT
-from ..redis_server import RedisServer, needs_redis
+from ..redis_server import KEEPS_ALL, RedisServer, needs_redis
 
 pytestmark = [pytest.mark.faults, needs_redis]
 
@@ -38,7 +38,7 @@ GROUPS = [f"g{n}" for n in range(6)]
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    server = RedisServer("--appendonly", "yes")
+    server = RedisServer(*KEEPS_ALL)
     server.start()
     yield server
     server.close()

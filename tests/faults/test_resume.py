@@ -23,7 +23,7 @@ from trio_channels.exceptions import ChannelLayerUnavailable
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 
 from ..ports import free_port
-from ..redis_server import RedisServer, needs_redis
+from ..redis_server import KEEPS_ALL, RedisServer, needs_redis
 from ..redis_setups import SentinelSetup
 from .checker import GAP, DeliveryChecker, Receiver
 from .resume_server import GROUP, OPTIONS
@@ -241,7 +241,7 @@ async def test_cut_sockets_miss_nothing(servers: Any, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_killed_redis_that_keeps_its_data_costs_nothing(servers: Any, seed: int) -> None:
-    server = servers("--appendonly", "yes")
+    server = servers(*KEEPS_ALL)
     await check([server.url], seed, restart(server), all_recovered=True)
 
 

@@ -20,7 +20,7 @@ from trio_channels.layers.redis.scripts import GROUP_ADD, GROUP_SEND
 
 from ...redis_server import RedisServer
 from .proxy import open_proxy
-from .world import make_layers, redis, until
+from .world import held_back, make_layers, redis, until
 
 pytestmark = pytest.mark.slow
 
@@ -77,13 +77,11 @@ async def send_at_once(
 
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            shard.pipeline._gathering = True  # as if answers had just come
-            for place, (group, number) in enumerate(messages):
-                nursery.start_soon(send, place, group, number)
-                await trio.lowlevel.checkpoint()
-            await until(lambda: shard.pipeline.statistics().waiting == len(messages))
-            shard.pipeline._gathering = False
-            shard.pipeline._send_batch()
+            with held_back(shard.pipeline):
+                for place, (group, number) in enumerate(messages):
+                    nursery.start_soon(send, place, group, number)
+                    await trio.lowlevel.checkpoint()
+                await until(lambda: shard.pipeline.statistics().waiting >= len(messages))
             if gives_up is not None:
                 scopes[gives_up].cancel()
     return results
@@ -339,12 +337,10 @@ async def test_command_refused_by_multi_does_not_affect_its_batch(url: str) -> N
 
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
-                shard.pipeline._gathering = True  # as if answers had just come
-                for command in ("PING", "NO-SUCH-COMMAND", "TIME"):
-                    nursery.start_soon(call, command)
-                await until(lambda: shard.pipeline.statistics().waiting == 3)
-                shard.pipeline._gathering = False
-                shard.pipeline._send_batch()
+                with held_back(shard.pipeline):
+                    for command in ("PING", "NO-SUCH-COMMAND", "TIME"):
+                        nursery.start_soon(call, command)
+                    await until(lambda: shard.pipeline.statistics().waiting >= 3)
         assert results["PING"] == b"PONG"
         assert "unknown command" in results["NO-SUCH-COMMAND"]
         assert len(results["TIME"]) == 2

@@ -17,7 +17,7 @@ from trio_channels.layers.redis.history import Reading
 from trio_channels.layers.redis.positions import format_position
 from trio_channels.layers.redis.scripts import HISTORY_EPOCH
 
-from ...redis_server import RedisServer
+from ...redis_server import KEEPS_ALL, RedisServer
 from .world import make_layers, redis, until
 
 OwnRedis = Callable[..., RedisServer]
@@ -247,7 +247,7 @@ async def restart(server: RedisServer, layer: RedisStreamsChannelLayer) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("keeps_all", [True, False])
 async def test_position_outlives_a_redis_that_loses_nothing(own_redis: OwnRedis, keeps_all: bool) -> None:
-    server = own_redis("--appendonly", "yes" if keeps_all else "no")
+    server = own_redis(*(KEEPS_ALL if keeps_all else ()))
     [layer] = make_layers(server.url, history=HISTORY)
     async with layer:
         positions = await fill(layer, 1, 3)
@@ -262,7 +262,7 @@ async def test_position_outlives_a_redis_that_loses_nothing(own_redis: OwnRedis,
 
 @pytest.mark.slow
 async def test_promoted_replica_begins_a_new_epoch(own_redis: OwnRedis) -> None:
-    for options in ((), ("--appendonly", "yes")):
+    for options in ((), KEEPS_ALL):
         master, replica = own_redis(*options), own_redis(*options)
         [before, after] = make_layers(master.url, replica.url, history=HISTORY)
         async with before:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
 import trio
 
 from trio_channels.exceptions import ChannelLayerUnavailable
@@ -15,6 +16,7 @@ from trio_channels.layers.base import Gap
 from trio_channels.layers.redis import RedisStreamsChannelLayer
 from trio_channels.layers.redis.connection import ReplyError, open_connection
 from trio_channels.layers.redis.hosts import parse_host
+from trio_channels.layers.redis.pipeline import Pipeline
 
 from ...faults.checker import DeliveryChecker, Receiver
 
@@ -63,6 +65,16 @@ async def until(condition: Callable[[], Any]) -> None:
             if met:
                 return
             await trio.sleep(0.005)
+
+
+@contextmanager
+def held_back(pipeline: Pipeline) -> Iterator[None]:
+    """In the block a pipeline sends nothing, as while answers come; at its end all that waits, as one batch."""
+    send_batch = Pipeline._send_batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pipeline, "_send_batch", lambda self: None if self is pipeline else send_batch(self))
+        yield
+    pipeline._send_batch()
 
 
 class Traffic:

@@ -87,6 +87,12 @@ FLOODS: dict[str, Flood] = {
 floods = pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
 
 
+@pytest.fixture
+def no_time() -> trio.testing.MockClock:
+    """No time passes: a flood is one also on a machine that takes long to send it."""
+    return trio.testing.MockClock()
+
+
 async def pour(client: Raw, flood: Flood) -> int:
     """Send a flood, and read all answers, until the server ends the connection; returns the number of frames."""
     sent = 0
@@ -107,7 +113,9 @@ async def pour(client: Raw, flood: Flood) -> int:
 
 
 @floods
-async def test_flood_ends_in_goaway(flood: Flood, caplog: pytest.LogCaptureFixture) -> None:
+async def test_flood_ends_in_goaway(
+    flood: Flood, caplog: pytest.LogCaptureFixture, no_time: trio.testing.MockClock
+) -> None:
     caplog.set_level(logging.INFO, "trio_channels.access")
     async with transport(Reads()) as where, await where.connect() as healthy:
         await healthy.begin()

@@ -36,14 +36,14 @@ async def connection(stream: trio.SocketStream) -> None:
         head += more
     (key,) = (line[len(_KEY) :].strip() for line in head.split(b"\r\n") if line.lower().startswith(_KEY))
     accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
-    await stream.send_all(
-        b"HTTP/1.1 101 \r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n" % accept
-    )
     raw: socket.socket = stream.socket._sock  # type: ignore[attr-defined]
     echoes = head.startswith(b"GET /echo/ ")
     if not echoes:
-        members.add(raw)
+        members.add(raw)  # before the client may know that it is one
     try:
+        await stream.send_all(
+            b"HTTP/1.1 101 \r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n" % accept
+        )
         while True:
             try:
                 data = raw.recv(65_536)

@@ -44,7 +44,7 @@ from .registry import connections_of
 logger = logging.getLogger("trio_channels.connection")
 
 
-_NO_SCOPE = nullcontext()
+_NOTHING = nullcontext()
 
 
 async def supervise(
@@ -67,7 +67,7 @@ async def supervise(
         connection.series.begin(connection)
     try:
         with connection_span(connection.scope):
-            async with _NO_SCOPE if connection.direct else _Reading(connection):
+            async with _NOTHING if connection.direct else _Reading(connection):
                 failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)
                 if failure is None:
@@ -130,7 +130,7 @@ async def _run_body(
     """Run the body and, if it ends by itself, the ending; return the failure, or None."""
     failure: BaseException | None = None
     try:
-        with scope or _NO_SCOPE:
+        with scope or _NOTHING:
             async with trio.open_nursery() as nursery:
                 connection.open(nursery, scope)
                 # The body has a task of its own: a task is resumed through all its coroutines, so that the ones here

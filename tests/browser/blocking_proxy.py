@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 #: What becomes of a handshake: refused, never answered, passed on.
@@ -57,7 +57,7 @@ class BlockingProxy:
             self._threads[-1].start()
 
     def _serve(self, client: socket.socket) -> None:
-        with self._kept(client):
+        with self._kept(client), suppress(OSError):  # a side that is killed resets its connection, at any moment
             head = b""
             while b"\r\n\r\n" not in head:
                 part = _receive(client)
@@ -72,11 +72,7 @@ class BlockingProxy:
                 if self.way == "hang":
                     _receive(client)
                     return
-            try:
-                server = socket.create_connection(("127.0.0.1", self._port))
-            except OSError:  # it is being started again
-                return
-            with self._kept(server):
+            with self._kept(socket.create_connection(("127.0.0.1", self._port))) as server:
                 server.sendall(head)
                 back = threading.Thread(target=_copy, args=[server, client])
                 back.start()
@@ -84,10 +80,10 @@ class BlockingProxy:
                 back.join()
 
     @contextmanager
-    def _kept(self, each: socket.socket) -> Iterator[None]:
+    def _kept(self, each: socket.socket) -> Iterator[socket.socket]:
         self._sockets.add(each)
         try:
-            yield
+            yield each
         finally:
             self._sockets.discard(each)
             each.close()

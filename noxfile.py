@@ -271,9 +271,7 @@ def clients(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """The long fault tests."""
     install(session, "-e", f".[{EXTRAS},thumbnails]")
-    # Some take half a minute alone, and two processors may be shared with other work.
-    patient = ("-o", "trio_channels_time_limit=180")
-    session.run("python", "-m", "pytest", "-m", "faults", *patient, *SPREAD, *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "faults", *SPREAD, *session.posargs)
 
 
 @nox.session

@@ -17,6 +17,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_channels._asgi.protocol import ASGIApplication, Message
+from trio_channels._limits import Limits
 from trio_channels._threads.thread import in_pool_thread
 from trio_channels.generic.http import AsyncHttpConsumer
 from trio_channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
@@ -34,6 +35,9 @@ WEIGHTS = (60, 15, 15, 10)
 
 #: The last moment of each sort: about what a connection that nobody cancels comes to at most.
 LAST = {"step": 50, "call": 12, "tick": 60, "never": 0}
+
+#: A thousand connections that end at once wait for worker threads, and a busy machine is slow.
+LIMITS = Limits(disconnect_timeout=100, close_timeout=100)
 
 #: Messages for everybody during a storm.
 ANNOUNCEMENTS = 3
@@ -167,6 +171,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
 
     class Consumer(AsyncWebsocketConsumer):
         channel_layer = layer
+        limits = LIMITS
         groups = ("everybody",)
         record: Record
 
@@ -205,6 +210,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
 
     class Sync(WebsocketConsumer):
         channel_layer = layer
+        limits = LIMITS
         groups = ("everybody",)
         record: Record
 
@@ -234,7 +240,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
                 async_to_sync(publish)(self.record, "left")
                 self.record.log.append("goodbye")
 
-    @websocket
+    @websocket(limits=LIMITS)
     async def endpoint(ws: WebSocket) -> None:
         record: Record = ws.scope["record"]
         with record.block("endpoint"):
@@ -253,6 +259,7 @@ def applications(layer: ChannelLayer) -> dict[str, ASGIApplication]:
 
     class Request(AsyncHttpConsumer):
         channel_layer = layer
+        limits = LIMITS
         record: Record
 
         async def handle(self, body: bytes) -> None:

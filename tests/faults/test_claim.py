@@ -30,7 +30,7 @@ from .test_resume import CLIENTS, World, restart, world_of
 
 __all__ = ["redis"]  # a fixture
 
-pytestmark = [pytest.mark.faults, needs_redis, pytest.mark.time_limit(240)]
+pytestmark = [pytest.mark.faults, needs_redis, pytest.mark.time_limit(480)]
 
 ROUNDS = int(os.environ.get("CLAIM_ROUNDS", "1"))
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 OwnRedis = Callable[..., RedisServer]
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 def port_of(url: str) -> int:

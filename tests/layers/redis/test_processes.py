@@ -79,7 +79,7 @@ async def test_redis_killed_ten_times_under_two_processes_costs_nothing(own_redi
                 await until(lambda begin=begin: world.delivered >= begin)
                 server.kill()
                 await trio.to_thread.run_sync(server.start)
-                with trio.fail_after(30):
+                with trio.fail_after(60):
                     await other.published.wait()
         await settle(world, other)
         assert world.checker.faults() == []

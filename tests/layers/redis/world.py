@@ -21,7 +21,7 @@ from trio_channels.layers.redis.pipeline import Pipeline
 from ...faults.checker import DeliveryChecker, Receiver
 
 #: Seconds in which what must happen has to; only a failing test waits as long.
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 _prefixes = (f"fault-{number}" for number in itertools.count())
 

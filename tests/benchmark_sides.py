@@ -18,7 +18,7 @@ from benchmarks.harness import Timing, Workload
 #: The workloads whose sides are whole servers.
 SOCKETS = ("p7_echo", "p8_idle", "p9_broadcast", "p10_visit", "p11_http", "p12_two_processes")
 
-#: What most sides import, as far as it can be imported without settings: once, in the process that all are forked from.
+#: Modules that most sides import, and that need no settings. The process that forks the sides imports them once.
 PRELOADED = (
     "benchmarks.__main__",
     "django.contrib.sessions.backends.db",
@@ -41,7 +41,7 @@ def is_ours(side: str) -> bool:
 
 
 def forking() -> multiprocessing.context.ForkServerContext:
-    """Processes that are forked from one which has imported what takes long."""
+    """Processes that are forked from one which has imported :data:`PRELOADED`, as that takes long."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     return context
@@ -69,7 +69,7 @@ def try_side(workload: Workload, side: str, fork: multiprocessing.context.ForkSe
     finally:
         if process.is_alive() and process.pid is not None:
             with suppress(ProcessLookupError):  # it ends by itself just now
-                os.kill(process.pid, signal.SIGINT)  # as Ctrl-C does: it may have servers, which it ends then
+                os.kill(process.pid, signal.SIGINT)  # as Ctrl-C does: then a side ends its servers
         process.join(30)
         process.kill()
         results.close()

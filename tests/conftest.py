@@ -29,7 +29,7 @@ from .postgres import WHY_NOT, PostgresServer, find_postgres
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Every property test tries the same examples each time, and as long as it takes: a busy machine fails nothing.
+# Every property test tries the same examples each time, without a deadline: a busy machine fails none.
 # Other examples: pytest --hypothesis-profile=explore
 hypothesis.settings.register_profile(
     "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -62,7 +62,7 @@ def nothing_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "recorder", None)
 
 
-#: hypercorn's own, which each application that a test makes replaces.
+#: hypercorn's own function. Each application that a test makes replaces it.
 WORKER_SERVE = hypercorn.trio.run.worker_serve
 
 
@@ -100,7 +100,7 @@ LOGGERS = (
     *("trio_channels", "trio_channels.access", "trio_channels.runner"),
 )
 
-#: Tests run side by side, beside servers and databases: what takes long is late, and not lost.
+#: Tests run side by side, beside servers and databases: a slow message is late, not lost.
 ApplicationCommunicator.timeout = 30.0
 
 #: The table of Django's database cache, which is not among the migrations.
@@ -184,7 +184,7 @@ def postgres_database(
     """A migrated and empty PostgreSQL database as Django's default; its settings."""
     with django_db_blocker.unblock(), default_database(dict(_migrated_postgres)):
         yield connections.settings["default"]
-    # Quicker than a database for each test. Whoever is still connected might hold a lock.
+    # Quicker than a database for each test. An open connection might hold a lock.
     postgres.terminate_connections(_migrated_postgres["NAME"])
     postgres.execute(EMPTY, database=_migrated_postgres["NAME"])
 
@@ -202,7 +202,7 @@ def sqlite_database(_sqlite_template: Path, tmp_path: Path, django_db_blocker: A
 def database(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A migrated and empty database as Django's default, once of each kind; its settings.
 
-    Every thread sees the same data, and what is committed is: nothing is rolled back.
+    Every thread sees the same data. Commits are real: nothing is rolled back.
     """
     name = {"sqlite": "sqlite_database", "postgresql": "postgres_database"}[request.param]
     settings: dict[str, Any] = request.getfixturevalue(name)

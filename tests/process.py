@@ -1,4 +1,4 @@
-"""Programs that tests start: what they write, and how they end."""
+"""Programs that tests start: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAFETY = 200.0
 
 
 class Program:
-    """A running program, with what it has written to stdout and stderr so far."""
+    """A running program, with its output to stdout and stderr so far."""
 
     def __init__(self, process: trio.Process) -> None:
         self.process = process
@@ -38,7 +38,7 @@ class Program:
         self._more.unpark_all()
 
     async def said(self, pattern: str, times: int = 1) -> list[str]:
-        """Wait until the program has written the pattern so many times; returns the first group of each."""
+        """Wait until the output has the pattern `times` times; returns the first group of each match."""
         while len(found := re.findall(pattern, self.text)) < times:
             if self._ended:
                 raise AssertionError(f"the program ended without {pattern!r}:\n{self.text}")
@@ -46,7 +46,7 @@ class Program:
         return found
 
     async def port(self) -> int:
-        """Where it serves."""
+        """The port on which the program serves."""
         return int((await self.said(r"Running on https?://\S+:(\d+) "))[0])
 
     def memory(self, what: str = "VmHWM") -> int:
@@ -54,7 +54,7 @@ class Program:
         return memory_of(self.process.pid, what)
 
     async def ends(self) -> int:
-        """Wait until it, and everything that it has started, has ended; returns its exit code."""
+        """Wait until the program, and every process that it has started, has ended; returns the program's exit code."""
         while not self._ended:
             await self._more.park()
         return await self.process.wait()
@@ -70,7 +70,7 @@ async def program(*arguments: str, cwd: Path = ROOT, **environment: str) -> Asyn
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # A group of its own: at the end everything in it can be ended.
+        # A process group of its own: the end of the block kills every process in it.
         start_new_session=True,
     )
     started = Program(process)
@@ -93,7 +93,7 @@ def memory_of(pid: int, what: str) -> int:
 
 
 def allow_descriptors(count: int) -> None:
-    """Raise the limit of open files, of this process and of those that it starts, to so many at least."""
+    """Raise the limit of open files, of this process and of those that it starts, to `count` at least."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     assert hard == unlimited or hard >= count, f"raise the hard limit of open files (ulimit -Hn) to {count}"

@@ -1,4 +1,4 @@
-"""A private Redis for the tests: started, killed, started again; looked for where the examples look for theirs."""
+"""A private Redis for the tests: started, killed, started again; found in the same way as that of the examples."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ sys.path.pop(0)
 
 #: For tests that start servers, or programs that do; others have the fixture ``redis_server``.
 needs_redis = pytest.mark.skipif(find_redis_server() is None, reason=WHY_NOT)
-#: Options of a server that loses nothing when it is killed: all is written before it is answered. Without the last two
-#: a slow disk delays that, because Redis waits up to two seconds for the disk each second.
+#: Options of a server that loses nothing when it is killed: it writes each change before it answers. Without the last
+#: two, a slow disk delays the answers: each second, Redis waits up to two seconds for the disk.
 KEEPS_ALL = ("--appendonly", "yes", "--appendfsync", "no")
 #: Seconds in which a server must answer.
 PATIENCE = 20.0
-#: A cluster node listens so many ports further up, too.
+#: A cluster node also listens on a port that is higher by this number.
 CLUSTER_BUS = 10_000
 
 
@@ -70,7 +70,7 @@ class RedisServer:
         ]
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         self._process = subprocess.Popen([self._program, *self._arguments()], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
@@ -81,13 +81,13 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as probe:
                 probe.sendall(b"PING\r\n")
-                # One that wants a password is there, too.
+                # A server that wants a password is running, too.
                 return probe.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
     def ask(self, *command: Argument) -> Any:
-        """What it answers to a command; an error is raised."""
+        """The server's reply to a command; an error reply is raised."""
         reader = hiredis.Reader()
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             connection.sendall(encode(*command))
@@ -98,12 +98,12 @@ class RedisServer:
         return reply
 
     def kill(self) -> None:
-        """As ``kill -9``."""
+        """Kill the server, as ``kill -9`` does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def close(self) -> None:
-        """End it, and forget its files."""
+        """Kill the server, and delete its files."""
         self.kill()
         self._folder.cleanup()

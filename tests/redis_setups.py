@@ -1,4 +1,4 @@
-"""Redis as several processes: a master with replicas and sentinels, and a cluster. Real ones, made by hand."""
+"""Real Redis servers as several processes: a master with a replica and sentinels, and a cluster."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class Sentinel(RedisServer):
         return [str(self._configuration), "--sentinel"]
 
     def watch(self, master: RedisServer) -> None:
-        """Watch another master under the same name: what an operator does who has promoted a replica by hand."""
+        """Watch another master under the same name, as an operator does after promoting a replica by hand."""
         self.ask("SENTINEL", "REMOVE", SERVICE)
         self.ask("SENTINEL", "MONITOR", SERVICE, "127.0.0.1", master.port, 1)
 
     def master_port(self) -> int:
-        """Where it says that the master is."""
+        """The master's port, as the sentinel knows it."""
         return int(self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
 
@@ -179,12 +179,12 @@ class ClusterSetup(_Setup):
         for master, replica in zip(self.masters, self.nodes[self._masters :], strict=False):
             replica.ask("CLUSTER", "REPLICATE", self.id(master))
             wait_until(lambda replica=replica: replica.ask("ROLE")[3:4] == [b"connected"])
-        if self._replicas:  # a master that nobody knows the replica of is not replaced
+        if self._replicas:  # the cluster does not replace a master whose replica it does not know
             wait_until(lambda: all(len(node.ask("ROLE")[2]) == self._replicas for node in self.masters))
 
     @property
     def masters(self) -> list[RedisServer]:
-        """The nodes that have slots, to begin with; node *i* of the others is the replica of master *i*."""
+        """The nodes that have slots at first; node *i* of the others is the replica of master *i*."""
         return self.nodes[: self._masters]
 
     @property
@@ -203,7 +203,7 @@ class ClusterSetup(_Setup):
 
     @staticmethod
     def id(node: RedisServer) -> str:
-        """A node's name among the nodes."""
+        """A node's id in the cluster."""
         return str(node.ask("CLUSTER", "MYID").decode())
 
     @staticmethod
@@ -212,19 +212,19 @@ class ClusterSetup(_Setup):
         return info["cluster_state"], int(info["cluster_known_nodes"])
 
     def begin_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
-        """Say that a slot is under way; its keys are still where they were."""
+        """Mark a slot as moving; its keys are still at the source."""
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id(target))
 
     def move_keys(self, slot: int, source: RedisServer, target: RedisServer, count: int = 1_000) -> int:
-        """Move so many keys of the slot; returns how many there were."""
+        """Move at most `count` keys of the slot; returns how many were moved."""
         keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, count)
         for key in keys:
             source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5_000)
         return len(keys)
 
     def end_move(self, slot: int, target: RedisServer) -> None:
-        """Give the slot to its new owner, in the eyes of all masters; of the new one first, or keys could be lost."""
+        """Tell all masters the new owner of the slot; the new owner first, or keys could be lost."""
         for node in (target, *(other for other in self.masters if other is not target)):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", self.id(target))
         self._moved[slot] = target

@@ -19,18 +19,16 @@ from benchmarks.sockets import clients
 from .benchmark_sides import forking, is_ours, over_sockets, try_side
 from .redis_server import needs_redis
 
-#: Each side of each workload, where its servers are. The peers over sockets have a session of their own.
 #: The workloads that start a Redis.
 WITH_REDIS = ("p3_redis", "p12_two_processes", "p13_history", "p13_presence")
 
+#: Each side of each workload, where its servers are. The peers over sockets have a session of their own.
 SIDES = [
     pytest.param(
         workload,
         side,
         id=f"{workload.name}-{side}",
-        marks=[needs_redis]
-        if workload.name in ("p3_redis", "p12_two_processes", "p13_history", "p13_presence")
-        else [],
+        marks=[needs_redis] if workload.name in WITH_REDIS else [],
     )
     for workload in workloads()
     for side in workload.sides
@@ -40,7 +38,7 @@ SIDES = [
 
 @pytest.fixture(scope="module")
 def fork() -> multiprocessing.context.ForkServerContext:
-    """Processes that are forked from one which has imported what takes long."""
+    """Processes forked from one that has already imported the slow modules."""
     return forking()
 
 

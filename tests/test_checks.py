@@ -33,9 +33,9 @@ register()
 
 
 def found(deploy: bool = True, **settings: Any) -> list[checks.CheckMessage]:
-    """What the checks say of these settings, which are good but for what is given."""
+    """The messages of the checks for the good settings with these changes."""
     wanted = GOOD | settings
-    # Without the signal that has Django load the apps, and connect to the databases: the checks only read them.
+    # Set without the signal that makes Django load apps and connect to databases: the checks only read settings.
     quiet = {name: wanted.pop(name) for name in ("INSTALLED_APPS", "DATABASES")}
     with override_settings(**wanted), pytest.MonkeyPatch.context() as patch:
         for name, value in quiet.items():

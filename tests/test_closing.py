@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("channel_layer")
 
 
 class User:
-    """What is known of a user here."""
+    """A user with no more than a primary key."""
 
     def __init__(self, pk: int) -> None:
         self.pk = pk
@@ -143,7 +143,7 @@ async def test_running_handler_does_not_delay_the_close(autojump_clock: trio.tes
         await close_user(1)
         assert await closed(ws) == (4001, "")
         assert trio.current_time() == before
-        await ws.wait()  # the handler is cancelled after DISCONNECT_TIMEOUT; what came before is dropped
+        await ws.wait()  # the handler is cancelled after DISCONNECT_TIMEOUT; messages before are dropped
     assert codes == [4001]
 
 

@@ -1,7 +1,7 @@
 """The package's shape: three bands, each importing only itself and those above it.
 
 Every module must be given a band here. A is pure and needs the standard library only; B is Trio; C is the edge to
-Django, asgiref and hypercorn. What stands under BORDERS is the one place where a foreign package is let in further up.
+Django, asgiref and hypercorn. Only a module in BORDERS may import more: the packages beside its name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio_channels
 
 ROOT = Path(trio_channels.__file__).parent
 
-#: A module's band; "package.*" is that of every module of a package that is not named, and of the package itself.
+#: A module's band. "package.*" is the band of a package, and of each of its modules that is not named.
 BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi.*": "A",
@@ -117,7 +117,7 @@ BORDERS = {
     "_threads.context": {"asgiref"},  # the context variables of asgiref's Local
     "metrics.application": {"prometheus_client"},  # an extra, imported when an application is made
     "layers.redis.codec": {"cryptography"},  # an extra, imported where a key is configured
-    # What hypercorn is made of.
+    # hypercorn's own dependencies.
     "server.tasks": {"h11", "h2", "priority", "wsproto"},
     "server.frames": {"wsproto"},
     "server.handshake": {"h11", "wsproto"},
@@ -147,7 +147,7 @@ BORDERS = {
     "tracing": {"opentelemetry"},  # an extra, imported when tracing is enabled
 }
 
-#: Modules and packages at the top that import one another, in a circle. It is to become empty.
+#: Circles of modules and packages at the top that import one another. There must be none.
 CYCLES: set[frozenset[str]] = set()
 
 SOURCES = {
@@ -166,7 +166,7 @@ def band_of(module: str) -> str | None:
 
 
 def nodes_of(tree: ast.AST) -> Iterator[ast.AST]:
-    """All of a tree but what only a type checker sees."""
+    """All nodes of a tree, without those under ``if TYPE_CHECKING``."""
     yield tree
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -177,7 +177,7 @@ def nodes_of(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports(module: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
-    """The full names of what a module imports, wherever in it the import stands."""
+    """The full names of a module's imports, wherever in the module they stand."""
     path = SOURCES[module]
     package = ["trio_channels", *module.split(".")] if module else ["trio_channels"]
     if path.name != "__init__.py":
@@ -195,12 +195,12 @@ def imports(module: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str
 
 
 def top(name: str) -> str:
-    """The module or package at the top that a module is, or is in."""
+    """The module or package at the top that holds a module."""
     return name.removeprefix("trio_channels").removeprefix(".").partition(".")[0]
 
 
 def graph() -> dict[str, set[str]]:
-    """What each module or package at the top imports of the others when it runs."""
+    """The imports from each module or package at the top to the others, at run time."""
     arrows: dict[str, set[str]] = {top(module): set() for module in SOURCES}
     for module, path in SOURCES.items():
         names = imports(module, nodes_of(ast.parse(path.read_bytes())))

@@ -1,4 +1,4 @@
-"""Names that code for Channels imports or calls: they are there, or the error says what replaces them."""
+"""Names that code for Channels imports or calls: each exists, or the error names its replacement."""
 
 from __future__ import annotations
 

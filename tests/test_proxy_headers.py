@@ -1,4 +1,4 @@
-"""The client behind a proxy: what is believed, and what is not."""
+"""The client behind a proxy: claims that are believed, and claims that are not."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_impossible_argument_is_refused_by_the_middleware(options: dict[str, Any
         ProxyHeadersMiddleware(None, **options)  # type: ignore[arg-type]
 
 
-# -- what only looks like a header of a proxy -------------------------------------------------------------------------
+# -- lookalikes of a proxy's headers ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [b"x_forwarded_for", b"x-forwarded_proto", b"x-forwarded-port", b"x-real-ip"])
@@ -280,12 +280,12 @@ async def test_trusted_proxy_does_not_pass_on_a_name_with_an_underscore() -> Non
     assert scope["headers"] == [(b"host", b"inside"), (b"x-real-ip", b"198.51.100.7")]
 
 
-# -- what it is instead of --------------------------------------------------------------------------------------------
+# -- compared with hypercorn's middleware -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("middleware", "copied"), [(ProxyFixMiddleware, True), (ProxyHeadersMiddleware, False)])
 async def test_lifespan_state_is_not_copied_deeply(middleware: Any, copied: bool) -> None:
-    """D17."""
+    """Defect D17 of hypercorn."""
     pool: list[str] = []
     scopes: list[Any] = []
 

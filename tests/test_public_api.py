@@ -1,4 +1,4 @@
-"""What is public exists, is documented, and can be imported without a Django project."""
+"""Public names exist, are documented, and can be imported without a Django project."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_module_can_be_imported_without_a_django_project(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
 
-# -- the errors that carry something ----------------------------------------------------------------------------------
+# -- errors with data -------------------------------------------------------------------------------------------------
 
 
 def test_closed_connection_tells_code_and_reason() -> None:

@@ -1,4 +1,4 @@
-"""What the README shows works, and what it says to type is there."""
+"""The README's examples work; its commands and the files it links are there."""
 
 from __future__ import annotations
 

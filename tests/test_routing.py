@@ -1,4 +1,4 @@
-"""Which application a scope reaches, and what a client is told where there is none."""
+"""The application that a scope reaches, and the client's answer where there is none."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def destination() -> Destination:
 
 
 async def route(router: Any, where: str, kind: str = "websocket", **more: Any) -> list[dict[str, Any]]:
-    """Send one connection through a router; returns what its client got."""
+    """Send one connection through a router; returns the messages to its client."""
     scope = {"type": kind, "path": where, "headers": [], **more}
     first = {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request"}
     with trio.fail_after(10):
@@ -248,7 +248,7 @@ async def test_path_with_a_line_break_cannot_forge_a_log_line(caplog: pytest.Log
     [
         ("/app/a/", "/app", True),
         ("/app/a/", "/app/", True),
-        ("/a/", "/app", True),  # a server that takes it off
+        ("/a/", "/app", True),  # a server that strips the root path
         ("/apple/a/", "/app", False),
         ("/app", "/app", False),
         ("/a/", "", True),

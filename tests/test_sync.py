@@ -1,4 +1,4 @@
-"""From async to sync and back: every kind of thread, and what passes between them."""
+"""From async to sync and back: every kind of thread; exceptions, context and cancellation on the way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trio_channels.sync import async_to_sync, sync_to_async
 PATIENCE = 20
 ROOT = Path(__file__).parent.parent
 
-#: Newer Pythons warn of every fork of a process with threads, which is what is tested.
+#: Newer Pythons warn of every fork of a process with threads. These tests fork such a process.
 FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -187,7 +187,7 @@ def test_it_can_decorate_a_method() -> None:
     assert Greeter.greet.__doc__ == "Greets."
 
 
-# -- what passes between them -----------------------------------------------------------------------------------------
+# -- exceptions, context and cancellation -----------------------------------------------------------------------------
 
 Via = Callable[[Callable[[], Any]], Any]
 

@@ -36,7 +36,7 @@ def run(scope: dict[str, Any], *messages: dict[str, Any]) -> Protocol:
     return protocol
 
 
-# -- what is legal, as transcripts ------------------------------------------------------------------------------------
+# -- legal message sequences, as transcripts --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_subprotocol_is_unchecked_without_an_offer() -> None:
     assert run({"type": "websocket"}, ACCEPT | {"subprotocol": "any"}).state is State.OPEN
 
 
-# -- what is no message -----------------------------------------------------------------------------------------------
+# -- invalid messages -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http", "channel"])
@@ -267,7 +267,7 @@ def test_any_event_is_allowed_or_raises_our_error(kind: str, event: Any) -> None
         pass
 
 
-# -- what the server delivers -----------------------------------------------------------------------------------------
+# -- events from the server -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_server_without_a_spec_version_follows_the_first() -> None:
 )
 def test_missing_key_of_the_scope_has_a_note(error: Exception, scope: dict[str, Any], remedy: str | None) -> None:
     _asgi.note_connection(error, {"type": "websocket", "path": "/", **scope})
-    _asgi.note_connection(error, {"type": "websocket", "path": "/"})  # by a router, whose scope is the server's
+    _asgi.note_connection(error, {"type": "websocket", "path": "/"})  # a router's note, with the server's scope
     notes = [note for note in error.__notes__ if not note.startswith("on websocket /")]
     assert [remedy] == [note.partition(": ")[2][: len(remedy)] for note in notes] if remedy else notes == []
 

@@ -24,7 +24,7 @@ class Greeter(AsyncWebsocketConsumer):
 
 
 def marking(application: Any) -> Any:
-    """A decorator as users write one: functools.wraps copies what the application has noted."""
+    """A decorator as users write one: functools.wraps copies the application's shortcut."""
 
     @functools.wraps(application)
     async def wrapper(scope: Any, receive: Any, send: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What differs between systems does the same on each: as here, and as on Windows."""
+"""The system module does the same on every system. The tests load it as here, and as on Windows."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_socket_is_read_and_written_without_waiting(
     with pytest.raises(BlockingIOError):
         system.read_socket(one.fileno(), 10)
     assert system.write_socket(other.fileno(), memoryview(b"hello")) == 5
-    one.setblocking(True)  # until it has come
+    one.setblocking(True)  # wait for the bytes
     assert one.recv(5, socket.MSG_PEEK) == b"hello"
     one.setblocking(False)
     assert system.read_socket(one.fileno(), 3) == b"hel"
@@ -73,7 +73,7 @@ def test_socket_is_read_and_written_without_waiting(
 def test_parts_are_written_in_their_order(system: ModuleType, pair: tuple[socket.socket, socket.socket]) -> None:
     one, other = pair
     assert system.write_parts(other.fileno(), [b"he", b"", b"llo"]) == 5
-    one.setblocking(True)  # until it has come
+    one.setblocking(True)  # wait for the bytes
     assert one.recv(5, socket.MSG_WAITALL) == b"hello"
 
 

@@ -1,4 +1,4 @@
-"""The auto-reset event: what is kept, and waits that are cancelled."""
+"""The auto-reset event: sets that it keeps, and waits that are cancelled."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SCOPE = {"type": "websocket", "path": "/chat/", "client": ("192.0.2.7", 4711), "
 Body = Callable[[Connection], Awaitable[Message | None]]
 
 
-#: Of a server whose send raises when the client has gone, as the specification has it from this version on.
+#: For a server whose send raises when the client has gone: the specification wants that from this version on.
 OUTSPOKEN = SCOPE | {"asgi": {"version": "3.0", "spec_version": "2.4"}}
 
 
@@ -35,7 +35,7 @@ def text(number: int) -> Message:
 
 
 class Server(ScriptedConnection):
-    """Counts what was read, and can be told how its `send` behaves."""
+    """Counts the events that were read. A test's `on_send` runs before each send."""
 
     def __init__(self, *events: Any, scope: dict[str, Any] = SCOPE) -> None:
         super().__init__(dict(scope), events)
@@ -88,7 +88,7 @@ def application(
 
 
 async def accept_and_wait(connection: Connection) -> Message:
-    """What an application without any handler of its own does."""
+    """Accept and wait for the disconnect, as an application without handlers does."""
     await connection.send(ACCEPT)
     return await until_left(connection)
 
@@ -222,7 +222,7 @@ async def test_send_loop_without_checkpoints_lets_others_run() -> None:
             return await until_left(connection)
 
     await server.run(application(body))
-    assert ticks >= 1  # and the disconnect was seen at all
+    assert ticks >= 1  # and the disconnect has ended the loop
 
 
 async def test_send_after_the_disconnect_raises_with_its_code_and_reason() -> None:
@@ -263,7 +263,7 @@ async def test_malformed_message_raises_and_changes_nothing() -> None:
 async def test_server_that_cannot_write_means_that_the_client_has_gone(
     broken: Exception, autojump_clock: MockClock
 ) -> None:
-    server = Server(CONNECT, scope=OUTSPOKEN)  # which never says that it has
+    server = Server(CONNECT, scope=OUTSPOKEN)  # sends no disconnect event
     ending = Endings()
 
     async def refuse(message: Message) -> None:
@@ -281,7 +281,7 @@ async def test_server_that_cannot_write_means_that_the_client_has_gone(
 
     await server.run(application(body, ending, Limits(close_timeout=3)))
     assert ending.codes == [1006]
-    assert trio.current_time() <= 6  # it does not wait for the disconnect for ever
+    assert trio.current_time() <= 6  # the wait for the disconnect has a limit
 
 
 async def test_cancelled_send_does_not_reach_the_server() -> None:
@@ -581,7 +581,7 @@ async def test_own_close_ends_after_the_close_timeout(autojump_clock: MockClock)
 
     await Server(CONNECT).run(application(body, ending, Limits(close_timeout=3)))
     assert ending.events == [{"type": "websocket.disconnect", "code": 4000, "reason": "enough"}]
-    assert trio.current_time() == pytest.approx(6)  # to be told so, then to read what comes
+    assert trio.current_time() == pytest.approx(6)  # close_timeout twice: for the disconnect, then to drain
 
 
 async def test_server_cancellation_sends_1012_and_runs_the_ending() -> None:
@@ -753,7 +753,7 @@ async def test_cancel_on_disconnect_cancels_what_runs_at_once(
     await Server(CONNECT, LEFT).run(application(body, ending, cancel_on_disconnect=True))
     assert trio.current_time() == 0
     assert ending.codes == [4001]
-    assert caplog.records == []  # it is what was asked for
+    assert caplog.records == []  # cancel_on_disconnect asks for the cancellation
 
 
 async def test_cancel_on_disconnect_spares_a_waiting_handler() -> None:
@@ -853,7 +853,7 @@ async def test_denial_with_a_response_closes_the_connection() -> None:
     assert len(ending.events) == 1
 
 
-# -- other scopes, and what is shown ----------------------------------------------------------------------------------
+# -- other scopes, and reprs ------------------------------------------------------------------------------------------
 
 
 async def test_http_body_that_nobody_read_is_read_to_its_end() -> None:

@@ -1,4 +1,4 @@
-"""The dispatcher by itself; what consumers make of it is in test_consumer.py."""
+"""The dispatcher by itself; its use by consumers is in test_consumer.py."""
 
 from __future__ import annotations
 

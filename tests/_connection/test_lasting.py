@@ -1,4 +1,4 @@
-"""The nursery of what outlives a request."""
+"""The nursery of tasks that outlive a request."""
 
 from __future__ import annotations
 

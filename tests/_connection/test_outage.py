@@ -1,4 +1,4 @@
-"""What a client is told when the channel layer is away: 503 or 1012, and one line in the log."""
+"""The answer to a client when the channel layer is away: 503 or 1012, and one line in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP handler share."""
+"""Helpers shared by the tests of the HTTP handler."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 from trio_channels.asgi import get_asgi_application
 from trio_channels.testing import HttpCommunicator
 
-#: The receivers of the signals, here, leave nothing on a thread, so that a request holds none for their sake.
+#: The signals' receivers in this module leave nothing on a thread, so no request holds a thread for them.
 NEUTRAL = {"THREAD_NEUTRAL": [__name__]}
 
 

@@ -113,7 +113,7 @@ def sync_only(get_response: Any) -> Callable[[HttpRequest], Any]:
 
 
 class Elsewhere(MiddlewareMixin):
-    """Has other URLs asked than those of the settings."""
+    """Replaces the URLs of the settings."""
 
     def process_request(self, request: HttpRequest) -> None:
         request.urlconf = (path("quick/", thread_held), path("thread_held/", quick))  # type: ignore[assignment]
@@ -124,7 +124,7 @@ def crashes(request: HttpRequest) -> HttpResponse:
 
 
 class LeadsToACrash(MiddlewareMixin):
-    """Has a synchronous view asked instead, and answers for it."""
+    """Leads to a synchronous view, which crashes, and answers its exception."""
 
     def process_request(self, request: HttpRequest) -> None:
         request.urlconf = (path("thread_held/", crashes),)  # type: ignore[assignment]
@@ -145,7 +145,7 @@ class Adapted(MiddlewareMixin):
 VIEWS = (long_poll, quick, thread_held, blocking_query, awaited_query, rendered, sync_stream, cancelling, etag)
 urlpatterns = [*(path(f"{view.__name__}/", view) for view in VIEWS), *i18n_patterns(path("language/", language))]
 
-#: Those of a new Django project that need no database.
+#: Middleware that needs no database: that of a new Django project, and ConditionalGetMiddleware.
 COMMON = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.http.ConditionalGetMiddleware",
@@ -252,7 +252,7 @@ async def test_async_middleware_is_made_for_the_first_async_view() -> None:
             assert made == (["sync"] if where == "/quick/" else ["sync", "async"])
 
 
-# -- what a view may do -----------------------------------------------------------------------------------------------
+# -- queries, responses, middleware -----------------------------------------------------------------------------------
 
 
 async def test_query_that_would_block_the_loop_is_refused(

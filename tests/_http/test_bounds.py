@@ -1,4 +1,4 @@
-"""What a client may take, and what it may not hold: threads, time, space."""
+"""Limits of a client: threads, time, memory."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _nothing_yet() -> None:
 
 
 def trickle(seconds: float, size: int, parts: int) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """A server's receive for a body that comes in parts, one every so many seconds."""
+    """A server's receive for a body that comes in parts, one every `seconds`."""
     left = parts
 
     async def receive() -> dict[str, Any]:
@@ -136,7 +136,7 @@ async def test_body_that_is_held_back_is_given_up(autojump_clock: MockClock, siz
 async def test_body_that_does_not_come_is_answered_with_408(
     first: bytes | None, sent_signals: Signals, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_body, "SLOWEST", 10**12)  # what has come may earn no time here
+    monkeypatch.setattr(request_body, "SLOWEST", 10**12)  # here, received bytes add no time
     with override_settings(TRIO_CHANNELS={"BODY_TIMEOUT": 0.01, "CLOSE_TIMEOUT": 0.01}):
         http = client("/reads/", "POST")
         async with http:
@@ -290,7 +290,7 @@ async def test_server_that_reports_a_gone_client_ends_the_request(where: str, at
 
 @pytest.mark.parametrize("where", ["/stream/", "/async_stream/"])
 async def test_endless_stream_to_a_silent_server_ends(where: str) -> None:
-    """As hypercorn's: its send neither waits nor raises."""
+    """As with hypercorn, the server's send neither waits nor raises."""
     events: list[dict[str, Any]] = [{"type": "http.request"}]
     sent = 0
 

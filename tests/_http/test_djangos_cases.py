@@ -1,7 +1,7 @@
-"""Each case of Django's tests of its handlers (``tests/asgi``, ``tests/handlers`` of Django 5.2), and what shows it.
+"""Each case of Django's tests of its handlers (``tests/asgi``, ``tests/handlers`` of Django 5.2), and our tests of it.
 
 :data:`CASES` is the list. Most of the tests are here; those named with a module are in another one of this package.
-Where trio-channels does not do the same, the line says so.
+Where trio-channels differs, a comment above the case says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .common import Signals, client, fetch, header, until
 
 HANDLER, EQUIVALENCE, STATIC = "_http.test_handler", "_http.test_equivalence", "test_staticfiles"
 
-#: Django's test -> ours, by module where it is not here, and what differs.
+#: Django's test -> our tests, with the module of those that are not here.
 CASES: dict[str, tuple[str, ...]] = {
     # -- tests/asgi/tests.py
     "asgi: get_asgi_application": (f"{HANDLER}::test_answer_is_that_of_djangos_own_handler",),
@@ -56,20 +56,20 @@ CASES: dict[str, tuple[str, ...]] = {
     "asgi: get_query_string": ("test_query_string_may_be_bytes_or_text",),
     "asgi: disconnect": ("test_client_that_leaves_at_once_reaches_nothing",),
     "asgi: disconnect_both_return": ("test_client_may_leave_while_its_response_is_sent",),
-    # A sync view is not watched while it runs: its response goes to the server, which knows that nobody is there.
+    # While a sync view runs, nobody watches its client. The server gets the response, and knows of the disconnect.
     "asgi: disconnect_with_body": (
         f"{HANDLER}::test_sync_view_runs_to_its_end_whatever_happens_to_its_client",
         f"{HANDLER}::test_async_view_is_cancelled_when_its_client_leaves",
     ),
-    # ServerProtocolError; seen only while an async view runs, or something is streamed.
+    # Ours raises ServerProtocolError, and only while an async view runs or a response is streamed.
     "asgi: assert_in_listen_for_disconnect": ("test_event_that_is_none_of_http_fails_the_request",),
     "asgi: delayed_disconnect_with_body": (
         f"{HANDLER}::test_sync_view_runs_to_its_end_whatever_happens_to_its_client",
     ),
-    # ConfigurationError, which is a ValueError.
+    # Ours raises ConfigurationError, which is a ValueError.
     "asgi: wrong_connection_type": (f"{HANDLER}::test_another_scope_is_an_error_that_says_what_is_missing",),
     "asgi: non_unicode_query_string": (f"{HANDLER}::test_query_that_is_no_utf_8_is_a_bad_request",),
-    # Of a sync view; the two signals of an async one may be sent by different worker threads.
+    # For a sync view. Different worker threads may send the two signals of an async view.
     "asgi: request_lifecycle_signals_dispatched_with_thread_sensitive": (
         f"{HANDLER}::test_middleware_view_and_signals_share_one_thread_and_one_hop",
     ),
@@ -101,7 +101,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "exception: data_upload_max_memory_size_exceeded": ("test_form_is_limited_by_djangos_setting",),
     "exception: data_upload_max_number_fields_exceeded": ("test_form_is_limited_by_djangos_setting",),
     "exception: data_upload_max_number_files_exceeded": ("test_form_is_limited_by_djangos_setting",),
-    # -- tests/handlers/tests.py; what is about WSGI is shown for the same in ASGI
+    # -- tests/handlers/tests.py; ASGI tests show the cases of WSGI
     "handlers: middleware_initialized": ("test_middleware_that_is_none_is_an_error_at_once",),
     "handlers: bad_path_info": ("test_path_that_leads_nowhere_is_not_found",),
     "handlers: non_ascii_query_string": ("test_request_holds_what_djangos_handler_makes_of_its_scope",),
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "handlers: middleware_returns_none": ("test_middleware_that_is_none_is_an_error_at_once",),
     "handlers: no_response": ("test_view_without_a_response_is_an_error_that_names_it",),
     "handlers: unawaited_response": ("test_view_without_a_response_is_an_error_that_names_it",),
-    # Each kind of iterator is consumed where it belongs, so that neither is warned of.
+    # A sync iterator runs on a thread, an async one on Trio, so neither causes a warning.
     "handlers: streaming": (f"{HANDLER}::test_stream_is_sent_in_its_parts_without_the_empty_ones",),
     "handlers: async_streaming": (f"{HANDLER}::test_async_stream_runs_in_trio",),
     "handlers: sync_streaming": (f"{HANDLER}::test_stream_is_sent_in_its_parts_without_the_empty_ones",),
@@ -199,7 +199,7 @@ def in_transaction(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(connection.in_atomic_block))
 
 
-# The decorator marks the view itself, so that each needs its own.
+# The decorator marks the view itself, so each variant needs a function of its own.
 @transaction.non_atomic_requests
 def not_in_transaction(request: HttpRequest) -> HttpResponse:
     return in_transaction(request)
@@ -273,7 +273,7 @@ def _nothing_seen() -> None:
 
 
 def asked_of_django(scope: dict[str, Any]) -> tuple[int, bytes]:
-    """What Django's own handler answers, on asyncio."""
+    """The answer of Django's own handler, on asyncio."""
     sent: list[dict[str, Any]] = []
 
     async def run() -> None:
@@ -287,7 +287,7 @@ def asked_of_django(scope: dict[str, Any]) -> tuple[int, bytes]:
 
         await ASGIHandler()(scope, receive, send)
 
-    # In a thread of its own: asyncio runs where nothing else does.
+    # In a thread of its own, as this one runs Trio.
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     thread.join()

@@ -1,9 +1,9 @@
-"""Our handler does what Django's own ASGIHandler does: a table of middleware stacks, views and failures.
+"""Our handler behaves as Django's own ASGIHandler: a table of middleware stacks, views and failures.
 
-Both run the same requests, Django's on asyncio. Compared are status, headers, body, the order of all calls (middleware,
-hooks, view, signals), what is logged, and what the server is left with, where the handler itself raises.
+Both run the same requests, Django's on asyncio. The tests compare status, headers, body, the order of all calls
+(middleware, hooks, view, signals), the log, and the exception that the server gets where the handler itself raises.
 
-Every stage of every middleware can be told by the request to raise or to answer: ``?raise=plain.process_request``.
+A request can tell each stage of each middleware to raise or to answer: ``?raise=plain.process_request``.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class request_only(MiddlewareMixin):
 
 
 class own_call(plain):
-    """No plain middleware: it has more to do around the rest."""
+    """A middleware with a ``__call__`` of its own around the rest."""
 
     name = "own_call"
 
@@ -265,7 +265,7 @@ class Seen:
 
 
 class Log(logging.Handler):
-    """Keeps what Django logs, with the type of the exception."""
+    """Keeps the lines that Django logs, with the type of the exception."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -278,7 +278,7 @@ class Log(logging.Handler):
 
 log = Log()
 
-#: Of asyncio or of Trio: wait until the test is over.
+#: A function of asyncio or Trio that waits until the test is over.
 Forever = Callable[[], Awaitable[Any]]
 
 
@@ -323,7 +323,7 @@ def by_django(requests: Sequence[str]) -> list[Seen]:
         return [await exchange(handler, where, asyncio.Event().wait) for where in requests]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of synchronous iterators, which are no trouble to us
+        warnings.simplefilter("ignore")  # warnings about synchronous iterators; our handler gives none
         return asyncio.run(run())
 
 
@@ -391,7 +391,7 @@ def every_view_for(stack: Sequence[str]) -> Iterator[str]:
 
 
 def async_views_for(stack: Sequence[str]) -> Iterator[str]:
-    """The shorter table: where something is built differently from Django."""
+    """The shorter table: the places where our handler is built differently from Django's."""
     yield "/sync_lazy/"
     yield "/async_view/?raise=view.async"
     yield from stages_of(stack, "/async_lazy/", "view.rendering")

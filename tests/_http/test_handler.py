@@ -1,4 +1,4 @@
-"""Django's HTTP side on Trio, held against Django's own where that is the measure."""
+"""Django's HTTP side on Trio, compared with Django's own where both must agree."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .common import Signals, client, fetch, header, until
 
 
 class Stage:
-    """What the views of one test wait for and leave behind."""
+    """The events that one test's views wait for, and their notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -387,7 +387,7 @@ async def test_request_is_what_the_scope_says() -> None:
 
 
 async def test_cookies_come_in_and_go_out() -> None:
-    # HTTP/2 splits them; Django 5.2 by itself takes "1,b=2" for the value of the first.
+    # HTTP/2 splits the cookies; Django 5.2 by itself takes "1,b=2" for the value of the first.
     response = await fetch("/cookies/", headers=[(b"cookie", b"a=1"), (b"x-other", b"x"), (b"cookie", b"b=2")])
     assert response["body"] == b"a=1 and b=2"
     assert [value.split(b";")[0] for name, value in response["headers"] if name == b"Set-Cookie"] == [
@@ -520,7 +520,7 @@ async def test_body_announced_as_too_large_is_not_read(
 ) -> None:
     with override_settings(TRIO_CHANNELS={"MAX_UPLOAD_SIZE": 100, "CLOSE_TIMEOUT": 0.01}):
         http = client("/echo/", "POST", headers=[(b"content-length", length)])
-        async with http:  # whose body does not come
+        async with http:  # the body does not come
             http._request_sent = True
             response = await http.get_response(timeout=30)
     assert response["status"] == 413

@@ -1,4 +1,4 @@
-"""Tools that replace methods of Django's handlers: each request is in a context of its own, whenever that happened."""
+"""Tools that replace methods of Django's handlers, at any time: each request is in a context of its own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def hook(name: str, note: str = "") -> None:
 
 
 def replace_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do what the tools do."""
+    """Replace methods and functions of Django as the tools do."""
     call, create, load = ASGIHandler.__call__, ASGIHandler.create_request, BaseHandler.load_middleware
     respond, respond_async = BaseHandler.get_response, BaseHandler.get_response_async
     atomic, fail, find = BaseHandler.make_view_atomic, exception.response_for_exception, base.import_string
@@ -318,7 +318,7 @@ def test_replaced_method_is_known_from_its_code(monkeypatch: pytest.MonkeyPatch)
     replace_methods(monkeypatch)
     assert hooked.djangos_method(ASGIHandler, "__call__") is None
 
-    class Proxy:  # as wrapt's: it passes for the function
+    class Proxy:  # like wrapt's, it has the function's code
         __code__ = hooked.DJANGOS_CALL.__code__  # type: ignore[attr-defined]
 
     monkeypatch.setattr(ASGIHandler, "__call__", Proxy())

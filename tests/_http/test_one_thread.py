@@ -32,7 +32,7 @@ from .common import NEUTRAL, client, fetch, until
 
 REQUESTS = 6
 
-#: What a package keeps for a request on the request's thread, as one for tenants does.
+#: Data that a package keeps on the request's thread, as one for tenants does.
 kept = threading.local()
 closed: list[tuple[str, str]] = []
 #: The views wait here until all requests of a test have come.
@@ -105,7 +105,7 @@ class OnException(MiddlewareMixin):
 
 
 class Refuses(MiddlewareMixin):
-    """As Django's own for CSRF, which answers by a view of the project's."""
+    """Answers before the view, as Django's middleware for CSRF does by a view of the project's."""
 
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponseBase:
         return StreamingHttpResponse(waiting_parts())
@@ -118,7 +118,7 @@ class Leads(MiddlewareMixin):
         request.path_info = "/waits_in_a_sync_views_stream/"
 
 
-Refuses.__module__ = Leads.__module__ = common.__name__  # named neutral
+Refuses.__module__ = Leads.__module__ = common.__name__  # NEUTRAL names that module
 
 
 @sync_and_async_middleware
@@ -260,7 +260,7 @@ async def waits(request: HttpRequest) -> HttpResponse:
 
 
 async def asks_first(request: HttpRequest) -> HttpResponse:
-    """Nothing but Django's own asynchronous methods."""
+    """Calls only Django's own asynchronous methods before it waits."""
     await cache.aset("tenant", "ada")
     await cache.aget("tenant")
     return await waits(request)
@@ -324,7 +324,7 @@ def _fresh() -> None:
 
 
 async def answers(view: str, **trio_channels: Any) -> list[tuple[str, bytes]]:
-    """What as many requests at the same time get, each for a tenant of its own, and what each should get."""
+    """The expected and the actual answers to `REQUESTS` requests at the same time, each for a tenant of its own."""
     got: list[tuple[str, bytes]] = []
 
     async def ask(name: str) -> None:
@@ -352,7 +352,7 @@ async def test_every_call_finds_the_tenant_of_its_request(view: str, stack: list
 
 
 async def test_freer_rule_mixes_threads_and_holds_none() -> None:
-    """Seen so that the tests above are known to be able to fail; with one thread, it is no matter of chance."""
+    """Shows that the tests above can fail. With one thread, that does not depend on chance."""
     with override_settings(MIDDLEWARE=[TENANT]):
         got = await answers("called", THREAD_PER_REQUEST=False, WORKER_THREADS=1)
     assert [body == expected.encode() for expected, body in got].count(True) == 1, "only the last to come is right"

@@ -30,7 +30,7 @@ variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", defau
 
 
 class Stage:
-    """What the views' iterators do, and have done."""
+    """The iterator that the view streams, and a record of its work."""
 
     def __init__(self) -> None:
         self.parts: Callable[[], Iterator[str | bytes]] = lambda: iter(())
@@ -86,7 +86,7 @@ async def sent_of(parts: Iterator[bytes], joined: int = 0) -> list[bytes]:
     return sent
 
 
-# -- what is sent -----------------------------------------------------------------------------------------------------
+# -- sent parts -------------------------------------------------------------------------------------------------------
 
 MIXED = [b"a", b"", b"b" * JOINED, b"c", b"d" * (JOINED - 1), b"e" * AHEAD * 2, b"", b"f", b"g"]
 
@@ -109,7 +109,7 @@ async def test_stream_arrives_whole_and_in_order(size: int) -> None:
     assert b"".join(await sent_of(iter(expected), JOINED)) == b"".join(expected)
 
 
-# -- when -------------------------------------------------------------------------------------------------------------
+# -- when parts are sent ----------------------------------------------------------------------------------------------
 
 
 async def test_part_does_not_wait_for_the_next() -> None:
@@ -165,7 +165,7 @@ async def test_rows_are_few_writes_of_our_server(monkeypatch: pytest.MonkeyPatch
 
 
 def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What the server writes, one item a system call."""
+    """The server's writes, one item a system call."""
     noted: list[object] = []
     for name in ("write_socket", "write_parts"):
         real = getattr(transport, name)
@@ -319,7 +319,7 @@ async def test_stream_keeps_its_context() -> None:
 
 async def test_failed_stream_leaves_nothing_to_the_collector() -> None:
     class Failed(Exception):
-        """One that a weak reference can have."""
+        """An exception that allows weak references."""
 
     def parts() -> Iterator[bytes]:
         yield b"a"

@@ -25,7 +25,7 @@ from trio_channels.db import aatomic, pinned
 from .common import NEUTRAL, client, fetch, until
 
 kept = threading.local()
-#: What a test gives its view.
+#: The test's arguments for its view.
 given: dict[str, Any] = {}
 
 
@@ -134,7 +134,7 @@ async def write_beside_a_call(request: HttpRequest) -> HttpResponse:
 
 
 async def let_the_other_go_on() -> None:
-    """As far as it comes: each call here is made after its, if both are on one thread."""
+    """Let the other task go on as far as it can: on one thread, its calls are made before each call here."""
     for _ in range(5):
         await trio.testing.wait_all_tasks_blocked()
         await call(int)()
@@ -153,7 +153,7 @@ async def beside_each_other(failing: Callable[[], Any], other: Callable[[], Any]
 
 
 async def insensitive(request: HttpRequest) -> HttpResponse:
-    """Calls that wait for each other, after one that has the request hold its thread."""
+    """Insensitive calls that wait for each other. The call before them makes the request hold its thread."""
     await call(settle)("ada")
     meeting = threading.Barrier(int(request.GET["calls"]), timeout=30)
     async with trio.open_nursery() as nursery:
@@ -184,7 +184,7 @@ async def leaves_a_task(request: HttpRequest) -> HttpResponse:
 
 
 async def in_a_context(request: HttpRequest) -> HttpResponse:
-    """Calls in the context of a request that goes on, and looks for its own tenant then."""
+    """The second request makes a call in the first one's context. Then each looks for its own tenant."""
     context = given.get("context")
     if context is None:
         given["context"] = contextvars.copy_context()
@@ -211,7 +211,7 @@ async def rendered(request: HttpRequest) -> TemplateResponse:
 
 
 def looks_after(get_response: Any) -> Any:
-    """An async middleware that finds on its request's thread what was left there, after another request had one."""
+    """An async middleware that adds the number of held threads as a header, after the rendering of ``/rendered/``."""
 
     async def middleware(request: HttpRequest) -> HttpResponse:
         response: HttpResponse = await get_response(request)

@@ -1,4 +1,4 @@
-"""The thread of a request: how its connections are cared for, and what blocks around and inside a request do to it."""
+"""The thread of a request: the care of its connections, and the effect of blocks around and inside a request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ THREAD = threading.current_thread
 
 
 def open_connection() -> Any:
-    """As Django's; the database has closed it when it is next looked at."""
+    """Open Django's connection, so old that Django's next check closes it."""
     connection.ensure_connection()
     connection.close_at = 0
     return connection.connection
@@ -113,7 +113,7 @@ async def test_request_of_another_run_is_none_of_this_one() -> None:
 
     with request_thread("request"):
         thread = await run_in_thread(THREAD)
-        # Trio has the context, and the request in it, go along.
+        # Trio passes the context on, and the request in it.
         assert await trio.to_thread.run_sync(trio.run, in_another_run) is not thread
 
 

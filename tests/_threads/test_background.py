@@ -1,4 +1,4 @@
-"""The background Trio run, and what it opens on demand; how threads use it is in ``test_sync.py`` and in
+"""The background Trio run, and the layers that it opens on demand; its use by threads is in ``test_sync.py`` and in
 ``integration/outside/``."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 class Door:
-    """Something to be opened, which says what is done with it."""
+    """Something to be opened, which notes when it is opened and closed."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.events: list[str] = []
@@ -99,7 +99,7 @@ async def test_what_fails_later_is_logged_and_opened_again_by_the_next_use(caplo
     door = Crashing()
     async with on_demand():
         await open_on_demand(door)
-        await open_on_demand(door)  # it is asked for again: it is not open any more
+        await open_on_demand(door)  # a second request means that the door is not open any more
         assert len(door.events) == 2
     first, *_ = caplog.records
     assert "has failed; its next use opens it again" in first.message

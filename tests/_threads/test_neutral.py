@@ -205,7 +205,7 @@ def test_router_makes_the_orm_not_neutral() -> None:
 
 
 def test_engine_makes_everything_not_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
-    with override_settings(USE_TZ=True):  # what was found out is forgotten before and after
+    with override_settings(USE_TZ=True):  # a changed setting clears the caches, also after the block
         monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "project.engine")
         assert not requests_are_neutral()
         assert not is_neutral(User.objects.all().get)

@@ -1,4 +1,4 @@
-"""The worker pool: its bound, its queue, its leases, and what travels with a call."""
+"""The worker pool: its bound, its queue, its leases, and the context of a call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 #: Seconds after which a thread that waits for another gives up: only a broken program gets there.
 PATIENCE = 20
 
-#: Newer Pythons warn of every fork of a process with threads, which is what is tested.
+#: Newer Pythons warn of every fork of a process with threads. These tests fork one.
 FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -42,7 +42,7 @@ local = Local()
 
 
 class Gate:
-    """A call that says that it has begun, and ends when it is told to."""
+    """A call that notes that it has begun, and ends when the test opens the gate."""
 
     def __init__(self) -> None:
         self._begun = threading.Event()
@@ -278,7 +278,7 @@ async def test_worker_handed_to_a_cancelled_task_comes_back() -> None:
             waiting.start_soon(pool.run_sync, ran.append, 2)
             await until(lambda: pool.statistics().waiting)
             gate.open()
-            await until(lambda: not pool.statistics().waiting)  # it has the worker, and has not run on
+            await until(lambda: not pool.statistics().waiting)  # the task has the worker, and has not run on
             waiting.cancel_scope.cancel()
     assert idle(pool)
     await pool.run_sync(ran.append, 3)
@@ -443,7 +443,7 @@ def test_interrupt_comes_after_a_call_or_in_its_async_code(case: str, told: list
     assert (done.stdout.splitlines(), done.stderr) == (said, "")
 
 
-#: Interrupts the first run at the first line that the main thread runs of what a call is made of, the next at the next.
+#: Interrupts the n-th run at the n-th line that the main thread runs of the modules ``pool`` and ``thread``.
 INTERRUPT_ANYWHERE = """
 import itertools, os, signal, sys, trio
 from trio_channels._threads import pool as _threads, thread
@@ -498,7 +498,7 @@ def test_interrupt_between_any_two_lines_loses_nothing() -> None:
         [sys.executable, "-c", INTERRUPT_ANYWHERE], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) > 100  # lines, or nothing has been tried
+    assert int(done.stdout) > 100  # lines; fewer mean that the trace does not work
 
 
 async def test_failing_callback_of_a_thread_is_logged(
@@ -565,7 +565,7 @@ def test_threads_are_joined_after_their_exit_callbacks() -> None:
 
     def call() -> None:
         at_thread_exit(note)
-        at_thread_exit(note)  # once, however often
+        at_thread_exit(note)  # registered twice, called once
         threads.append(threading.current_thread())
 
     def note() -> None:
@@ -687,7 +687,7 @@ def test_thread_of_a_crashed_run_is_told_and_joined() -> None:
     assert done.stdout.split() == ["told", "joined"]
 
 
-# -- what travels with a call -----------------------------------------------------------------------------------------
+# -- the context of a call --------------------------------------------------------------------------------------------
 
 
 async def test_context_variables_go_in_and_come_back() -> None:
@@ -968,7 +968,7 @@ async def test_thread_is_not_given_away_before_it_is_done(nursery: trio.Nursery)
 
 
 async def _thread_of(gate: Gate, pool: WorkerPool) -> int:
-    """The only worker that is leased, by what is left: it is not idle."""
+    """The thread of the only leased worker: it is not idle, and has jobs."""
     return next(thread.thread.ident for thread in pool._threads if thread not in pool._idle and thread.jobs)
 
 

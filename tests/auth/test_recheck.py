@@ -47,7 +47,7 @@ def session(user: User) -> SessionStore:
 
 
 class Room(AsyncWebsocketConsumer):
-    """Does what the client says, and keeps the close codes."""
+    """Carries out the client's commands, and keeps the close codes."""
 
     codes: list[int]
 
@@ -84,7 +84,7 @@ async def room(session: SessionStore | None) -> AsyncIterator[tuple[WebsocketCom
 
 
 async def next_question(clock: MockClock) -> None:
-    """Let the interval pass, and the question that it ends with be answered."""
+    """Let the interval pass, and wait for the answer to the question at its end."""
     await wait_all_tasks_blocked()
     calls = thread_pool().statistics().calls
     clock.jump(INTERVAL)

@@ -1,4 +1,4 @@
-"""What only newer versions of Django have is collected only there."""
+"""Collects the tests of Django's tasks only on versions of Django that have tasks."""
 
 from __future__ import annotations
 

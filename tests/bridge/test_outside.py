@@ -1,4 +1,4 @@
-"""asgiref's ``async_to_sync`` where no Trio run is around: what runs on Trio, and what stays on asyncio."""
+"""asgiref's ``async_to_sync`` outside a Trio run: functions that run on Trio, and functions that stay on asyncio."""
 
 from __future__ import annotations
 

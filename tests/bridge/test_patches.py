@@ -1,4 +1,4 @@
-"""What each replaced function of asgiref does in a Trio run, and when the bridge refuses to be installed."""
+"""Each replaced function of asgiref in a Trio run, and the cases in which the bridge refuses to be installed."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ async def test_thread_sensitive_context_has_one_thread() -> None:
     async def call(name: str, times: int) -> None:
         for _ in range(times):
             seen[name].add(await sync_to_async(threading.current_thread)())
-            async with turns:  # they mix
+            async with turns:  # the calls mix
                 await trio.lowlevel.checkpoint()
 
     async def context(name: str) -> None:
@@ -349,7 +349,7 @@ def test_it_can_be_installed_by_hand_without_a_django_project() -> None:
     assert done.stdout == "0\n"
 
 
-# -- the points -------------------------------------------------------------------------------------------------------
+# -- the patches ------------------------------------------------------------------------------------------------------
 
 
 def test_function_is_replaced_once() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-#: What becomes of a handshake: refused, never answered, passed on.
+#: The treatment of a handshake: refused, never answered, passed on.
 Way = Literal["refuse", "hang", "pass"]
 
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -18,7 +18,7 @@ class BlockingProxy:
     """Passes connections on to a port of this machine, except for handshakes of WebSockets.
 
     Attributes:
-        way: what becomes of handshakes.
+        way: the treatment of handshakes.
         handshakes: how many have come.
         url: its address.
     """

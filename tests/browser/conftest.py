@@ -35,7 +35,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
-#: Generous: it is only ever waited out by a test that fails.
+#: Generous: only a test that fails waits so long.
 PATIENCE = 30.0
 
 
@@ -93,24 +93,24 @@ class ChatServer:
         return code
 
     def stop(self) -> int:
-        """Ctrl-C."""
+        """End the server as Ctrl-C does; returns the exit code."""
         self.signal(signal.SIGINT)
         return self.wait()
 
     def kill(self) -> None:
-        """An end without any farewell."""
+        """Kill the server and its workers, and wait for the end."""
         self.signal(signal.SIGKILL)
         self.wait()
 
     def close(self) -> None:
-        """The end of a test, whatever state it left the server in."""
+        """At the end of a test: kill the server if it still runs."""
         if self._process is not None:
             self.kill()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ChatServer]:
-    """A running chat; what it has logged must not hold a traceback."""
+    """A running chat; its output must not hold a traceback."""
     server = ChatServer(tmp_path / "chat.sqlite3")
     try:
         server.start()

@@ -59,7 +59,7 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, first_start: Path) -> Iterator[BoardServer]:
-    """A running board; what it has logged must not hold a traceback."""
+    """A running board; its output must not hold a traceback."""
     shutil.copytree(first_start, tmp_path, dirs_exist_ok=True)
     server = BoardServer(tmp_path)
     try:
@@ -214,7 +214,7 @@ def test_move_on_an_old_view_snaps_back(visitor: Arrive) -> None:
     is_held = True
     drag(ben, TICKETS, "Ideas")
     expect(card(ben, TICKETS)).not_to_have_class(re.compile("waits"))
-    drag(ada, TICKETS, "Done")  # she has not heard of it
+    drag(ada, TICKETS, "Done")  # Ada's page does not know of Ben's move yet
     expect(ada.get_by_role("alert")).to_have_text(f"Somebody else has just moved “{TICKETS}” to Ideas.")
     expect(titles(ada, "In progress").first).to_have_text(TICKETS)
     for message in held:
@@ -260,7 +260,7 @@ def test_admin_action_shows_on_boards_and_activity(visitor: Arrive) -> None:
     ben = enter(somebody, "Ben")
     activity = somebody.open("/boards/city-bus/activity/")
     connected(activity)
-    drag(ben, TICKETS, "Done", drop=False)  # it is in the air when it is archived
+    drag(ben, TICKETS, "Done", drop=False)  # Ben holds the card while it is archived
     page = admin.open("/admin/board/card/")
     for title in (TICKETS, DELAYS):
         page.locator("tr", has_text=title).get_by_role("checkbox").check()

@@ -83,7 +83,7 @@ class Site:
             self.output += process.communicate(timeout=PATIENCE)[0]
 
     def send(self, event: str, count: int) -> list[str]:
-        """Broadcast so many numbers, each time to the other room; returns all texts so far."""
+        """Broadcast `count` numbers to one room, the next time to the other; returns all texts so far."""
         self._batches += 1
         room = f"room:{1 + (self._batches - 1) % 2}"
         config = site.CHANNEL_LAYERS["default"]["CONFIG"] | {"hosts": [self._redis.url]}
@@ -101,7 +101,7 @@ class Site:
 
 @pytest.fixture
 def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Site]]:
-    """Starts a site; what it has logged must not hold a traceback."""
+    """Starts a site, whose output must not hold a traceback."""
     redis = RedisServer()
     redis.start()
     sites: list[Site] = []
@@ -149,7 +149,7 @@ def test_page_comes_back_and_misses_nothing(
     server = start(*packages)
     address = f"http://127.0.0.1:{server.port}/page/{name}/"
 
-    held: list[Any] = []  # the stream's request, for messages between the page and its stream
+    held: list[Any] = []  # the stream's request, held so that messages come between page and stream
     page.route(re.compile("/events/"), lambda route: held.append(route), times=1)
     page.goto(address)
     while not held:

@@ -58,7 +58,7 @@ CONNECT = """() => new Promise((resolve) => {
 
 
 class Process:
-    """A program, and what it says."""
+    """A program, and its output."""
 
     def __init__(self, environment: dict[str, str], *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -92,7 +92,7 @@ class Process:
             return found[1]
 
     def close(self) -> None:
-        """End it, and all that it has started; one that is stopped, too."""
+        """Kill the program and all that it has started, also if it is stopped."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._reader.join()
@@ -117,7 +117,7 @@ class Site:
 
     @property
     def servers(self) -> list[Process]:
-        """The two that serve."""
+        """The two servers."""
         return self.processes[:2]
 
     def start(self) -> None:
@@ -130,7 +130,7 @@ class Site:
         self.processes[2].said("(working on jobs)")
 
     def run(self, *arguments: str) -> str:
-        """Run a program to its end; returns what it prints."""
+        """Run a program to its end; returns its output."""
         return subprocess.run(
             [sys.executable, *arguments], env=self._environment, check=True, capture_output=True, text=True, timeout=120
         ).stdout

@@ -31,7 +31,7 @@ pytestmark = [
 SCRIPT = Path(__file__).with_name("topics_server.py")
 KILLS = 10
 
-#: A socket whose delays a test chooses, and its states. A promise that fails is not for the page's console.
+#: A socket whose delays a test chooses, and its states. `outcome` keeps failures out of the page's console.
 CONNECT = """async ({ delay = 50, ...options }) => {
   const { Socket, Presence } = await import("/static/trio_channels/topics.js");
   window.Presence = Presence;
@@ -130,7 +130,7 @@ LISTEN = """(topic) => {
   window.settled = (kind) => Promise.all(outcomes[kind]);
 }"""
 
-#: While the server is killed, a few pushes are under way at each time.
+#: Pushes every two milliseconds, so that a few are under way when the server is killed.
 TALK = """(round) => {
   let number = 0;
   const talk = () => {
@@ -173,13 +173,13 @@ def talk_while_servers_are_killed(page: Page, server: Server, kills: int) -> Non
     def of(kind: str, texts: list[str]) -> list[str]:
         return [text for text in texts if text.startswith(kind)]
 
-    # What was pushed offline has come once, in order; what must come once has come, in order.
+    # Each `offline` push has been handled once, in order. Each `once` push has been kept once, in order.
     offline = [f"offline {kill} {number}" for kill in range(kills) for number in range(3)]
     assert of("offline", calls) == offline
     assert [text for text, (code, _) in outcomes["offline"] if code == "ok"] == offline
     assert of("once", notes) == [text for text, _ in outcomes["once"]]
     assert {code for _, (code, _) in outcomes["once"]} == {"ok"}
-    # Of the others each that was answered has come, and of those that were lost nobody knows; none has come twice.
+    # Each answered `plain` push has come, in order. A lost one may have come. None has come twice.
     assert {code for _, (code, _) in outcomes["plain"]} <= {"ok", "lost"}
     answered = [text for text, (code, _) in outcomes["plain"] if code == "ok"]
     assert [text for text in of("plain", calls) if text in answered] == answered

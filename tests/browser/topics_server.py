@@ -40,7 +40,7 @@ urlpatterns = [path("", page)]
 
 
 class News(Topic):
-    """Broadcasts the numbers, and keeps what it is sent: each handling in ``calls``, each push once in ``notes``."""
+    """The topic of the numbers. It keeps pushes: each handling in ``calls``, each push once in ``notes``."""
 
     pattern = "news:<slug:name>"
 
@@ -77,7 +77,7 @@ class Room(Topic):
 
 
 def prepare(database: str) -> None:
-    """Make the tables, and have writes wait for no disk: a killed process does not need that."""
+    """Make the tables, with writes that do not wait for the disk. A killed process loses none of them."""
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE calls (number INTEGER PRIMARY KEY, text TEXT)")

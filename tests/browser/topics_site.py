@@ -1,4 +1,4 @@
-"""A site whose page runs the client ``phoenix``, and what it does in the tests."""
+"""A site whose page runs the scenarios of the client ``phoenix``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ document.title = "ready"
 
 
 async def page(scope: Any, receive: Any, send: Any) -> None:
-    """The page, which begins a scenario: no topic has passed the gate."""
+    """The page. It begins a scenario, with the topic's gate closed."""
     Lobby.gate = trio.Event()
     await respond(send, b"text/html", PAGE.encode())
 

@@ -1,4 +1,4 @@
-"""The steps of the table, for any client in Python, on any event loop: README.md says what they mean."""
+"""The steps of the table, for any client in Python, on any event loop: README.md explains them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Channel(Protocol):
         """The next event of the application, and its payload."""
 
     async def wait_presence(self, fits: Callable[[dict[str, list[dict[str, Any]]]], bool]) -> None:
-        """Wait for a state."""
+        """Wait for a state that fits."""
 
     async def push(self, event: str, payload: Any, timeout: float | None) -> Answer: ...
 
     async def push_soon(self, event: str, payload: Any) -> None:
-        """Without waiting for the answer."""
+        """Push without waiting for the answer."""
 
     async def stream(self, event: str, payload: Any) -> list[Answer]: ...
 
@@ -57,7 +57,7 @@ class Client(Protocol):
     async def connect(self, *, params: dict[str, str], token: str | None, heartbeat: float | None) -> Socket: ...
 
     async def gather(self, calls: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
-        """Call all side by side, in this order; the results."""
+        """Start all calls in this order, side by side; returns the results."""
 
 
 def decoded(value: Any) -> Any:

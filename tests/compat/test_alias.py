@@ -26,7 +26,7 @@ def without_channels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def python(*arguments: str, **environment: str) -> str:
-    """What Python prints, errors included."""
+    """The output of Python, errors included."""
     command = [sys.executable, *arguments]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120

@@ -39,7 +39,7 @@ def layer() -> InMemoryChannelLayer:
 
 
 class Recorder(AsyncWebsocketConsumer):
-    """Joins "room", and writes down what happens."""
+    """Joins "room", and logs texts, messages and the disconnect."""
 
     groups = ("room",)
 
@@ -213,7 +213,7 @@ async def test_client_and_the_layer_take_turns(layer: InMemoryChannelLayer) -> N
             await self.accept()
             for text in "123":
                 await layer.send(self.channel_name, {"type": "chat.message", "text": text})
-            await wait_all_tasks_blocked()  # the client's have come too
+            await wait_all_tasks_blocked()  # the client's messages have come, too
 
         async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
             log.append(str(text_data))
@@ -506,7 +506,7 @@ async def test_gap_does_not_trouble_a_consumer_that_does_not_ask(
 
 
 class Ways(Recorder):
-    """Does what it is told."""
+    """Ends in the way that the client's text names; never accepts on ``/silent/``."""
 
     async def connect(self) -> None:
         if self.scope["path"] != "/silent/":
@@ -759,7 +759,7 @@ async def cancelled_at(steps: int, function: Callable[[], Any]) -> bool:
 
 
 class Patient(ScriptedConnection):
-    """A client that waits until the application has done all it can, before each thing that it does."""
+    """A client that waits before each event until the application has nothing to do."""
 
     async def receive(self) -> dict[str, Any]:
         await wait_all_tasks_blocked()
@@ -982,7 +982,7 @@ class SlowClient(ScriptedConnection):
 
 @pytest.fixture
 def flood() -> Iterator[type[WebsocketConsumer]]:
-    """A sync consumer that sends ten messages for one; its outbox holds four."""
+    """A sync consumer that sends as many messages as the client's text says; its outbox holds four."""
 
     class Flood(WebsocketConsumer):
         limits = Limits(outbox=4, send_timeout=PATIENCE)
@@ -1002,12 +1002,12 @@ def flood() -> Iterator[type[WebsocketConsumer]]:
 
 async def test_slow_clients_hold_no_threads(flood: type[Any], nursery: trio.Nursery) -> None:
     pool = current_pool(2)
-    for _ in range(10):  # five times as many as there are threads, each with what its outbox holds
+    for _ in range(10):  # five clients a thread; an outbox holds the three messages for one text
         nursery.start_soon(SlowClient("3", "3").run, flood.as_asgi())
     await until(lambda: flood.sent == 30)
     await until(lambda: not pool.statistics().leased)
     await wait_all_tasks_blocked()
-    assert flood.sent == 30  # nobody has been read from again before its outbox is half empty
+    assert flood.sent == 30  # no second text is read before the outbox is half empty
     assert await pool.run_sync(int) == 0
     nursery.cancel_scope.cancel()
 
@@ -1050,10 +1050,11 @@ async def test_close_for_which_the_outbox_has_no_room_is_one_with_1013() -> None
 
 
 async def test_handler_that_waits_for_room_is_woken_by_cancellation(flood: type[Any], nursery: trio.Nursery) -> None:
+    flood.limits = Limits(outbox=4, send_timeout=10 * PATIENCE)
     nursery.start_soon(SlowClient("10").run, flood.as_asgi())
     await until(lambda: flood.sent == 4)
-    nursery.cancel_scope.cancel()  # the block ends long before send_timeout, or this test's limit does
-    with trio.CancelScope(shield=True):
+    nursery.cancel_scope.cancel()  # ends the thread's wait long before send_timeout
+    with trio.fail_after(PATIENCE, shield=True):
         await until(lambda: not current_pool().statistics().leased)
     assert flood.sent == 4
 
@@ -1083,7 +1084,6 @@ async def test_nothing_can_be_sent_any_more_when_the_writer_has_ended(nursery: t
 
 async def test_handler_that_waits_for_room_is_woken_when_the_client_goes(flood: type[Any]) -> None:
     client = SlowClient("10")
-    gone = trio.Event()
     receive = client.receive
 
     async def receive_and_leave() -> dict[str, Any]:
@@ -1092,10 +1092,9 @@ async def test_handler_that_waits_for_room_is_woken_when_the_client_goes(flood: 
         with trio.move_on_after(0.01):
             return await receive()
         await until(lambda: flood.sent == 4)
-        gone.set()
         return {"type": "websocket.disconnect", "code": 4001}
 
-    # This server's send goes on when the client has gone, and is waited for; the disconnect must begin within as long.
+    # disconnect_timeout limits the wait for this server's send, which goes on when the client has gone.
     flood.limits = Limits(outbox=4, send_timeout=PATIENCE, disconnect_timeout=0.5)
     client.receive = receive_and_leave  # type: ignore[method-assign]
     await client.run(flood.as_asgi())
@@ -1104,7 +1103,7 @@ async def test_handler_that_waits_for_room_is_woken_when_the_client_goes(flood: 
 
 
 async def test_server_that_fails_in_the_writer_ends_the_connection(flood: type[Any]) -> None:
-    flood.limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)  # which this server does not confirm
+    flood.limits = Limits(outbox=4, send_timeout=PATIENCE, close_timeout=0.001)  # this server confirms no close
     server = ScriptedConnection.websocket("10", code=None)
     send = server.send
 
@@ -1146,7 +1145,7 @@ async def test_full_mailbox_closes_a_sync_consumer(
         await until(lambda: client.sent[-1]["type"] == "websocket.close")
         client.reads.set()
     kinds = [message["type"] for message in client.sent]
-    assert kinds.count("websocket.send") <= 1  # the one that the server had already
+    assert kinds.count("websocket.send") <= 1  # the one that the server had taken before
     assert client.sent[kinds.index("websocket.close")]["code"] == 1013
     assert empty(layer)
 

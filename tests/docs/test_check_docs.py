@@ -1,4 +1,4 @@
-"""The check of the built documentation finds what it looks for."""
+"""The check of the built documentation finds each kind of fault."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the tests of event streams share."""
+"""Helpers shared by the tests of event streams."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,14 +14,11 @@ from trio_channels.event_stream import EventStream
 from trio_channels.layers import InMemoryChannelLayer
 from trio_channels.testing import HttpCommunicator
 
-#: The pairs of a class of streams, and the way to its application.
-Serve = Callable[..., Any]
-
 urlpatterns: list[Any] = []
 
 
 def kept(messages: int = 100, **options: Any) -> InMemoryChannelLayer:
-    """A layer in which groups have a history, but those that begin with "bare"."""
+    """A layer in which groups have a history, except those that begin with "b"."""
     pattern = {"messages": messages, "seconds": 3600.0}
     return InMemoryChannelLayer(history={"[!b]*": pattern}, **options)
 
@@ -44,7 +41,7 @@ BOTH = [as_view, as_asgi]
 
 
 def visit(application: Any, query: str = "", last: str | None = None) -> HttpCommunicator:
-    """A client, which comes back with its last event id."""
+    """A client; with `last`, it comes back with its last event id."""
     headers = [] if last is None else [(b"last-event-id", last.encode())]
     communicator = HttpCommunicator(application, "GET", f"/events/{query}", headers=headers)
     communicator.timeout = 30

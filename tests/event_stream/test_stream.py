@@ -1,4 +1,4 @@
-"""A client of an event stream: what it gets, how it comes back, who may read."""
+"""A client of an event stream: its events, its reconnection, its rights to read."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_stream_begins_at_the_position_of_its_page() -> None:
             assert told(opened) == (OPEN, {"recovered": True})
             latest = await client.receive_event()
             assert told(latest) == ("n", {"n": 2})
-        # The header is newer than the address.
+        # The position in the header is newer than that in the address.
         async with visit(application, f"?since={since}", last=latest.id) as client:
             await client.receive_event()
             await layer.group_send("news", {"type": "n", "n": 3})
@@ -174,7 +174,7 @@ async def test_position_needs_a_channel_layer(settings: Any) -> None:
         await stream_position("news")
 
 
-# -- who may read -----------------------------------------------------------------------------------------------------
+# -- rights to read ---------------------------------------------------------------------------------------------------
 
 
 class Rooms(EventStream):
@@ -291,7 +291,7 @@ async def test_message_that_is_no_event_is_a_gap(event: str, caplog: pytest.LogC
             position = await layer.group_send("news", {"type": event})
             gap = await client.receive_event()
             assert told(gap) == (GAP, {"lost": 1, "reason": "not encoded"})
-            assert gap.id == position  # the client does not come back to it
+            assert gap.id == position  # the client does not ask for this message again
             await layer.group_send("news", {"type": "other"})
             assert (await client.receive_event()).event == "renamed"
     assert f"a message of type {event!r} is no event on" in caplog.text
@@ -355,7 +355,7 @@ async def test_membership_ends_with_the_client(serve: Any) -> None:
 
 
 class Slow:
-    """A client that reads nothing but the first event, until it may."""
+    """A client that reads only the first event until `reads` is set."""
 
     def __init__(self, application: Any) -> None:
         self._application = application

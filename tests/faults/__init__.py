@@ -1,1 +1,1 @@
-"""Storms, crashes and floods: what must hold on the worst day. Run with ``pytest -m faults``."""
+"""Rules that must hold in storms, crashes and floods. Run with ``pytest -m faults``."""

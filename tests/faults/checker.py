@@ -1,14 +1,14 @@
-"""The checker of every delivery test: what was published, what came, and whether every hole has an explanation.
+"""The checker of every delivery test: it compares published and received messages; every hole needs an explanation.
 
 Each publisher stamps its messages with (publisher, group, n), n counting from 0 per publisher and group. Each receiver
-shows the checker what it gets, in order: messages, gap events, its end. For each receiver, group and publisher:
+shows the checker its items, in order: messages, gap events, its end. For each receiver, group and publisher:
 
-- what comes was published, and comes once, in the order it was published;
+- each message that comes was published, and comes once, in the order of publication;
 - every hole is explained: by a publish that raised, by a gap shown between the messages around the hole (one that says
   how many must account for exactly so many, over all publishers), or by the receiver's close, after which nothing
   comes and everything may be missing.
 
-It knows nothing of any backend. Messages published before a receiver joined are not its holes: it says from which on.
+The checker knows nothing of any backend. It notes when a receiver joins: earlier messages are not the receiver's holes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Stream = tuple[str, str]  # publisher, group
 
 @dataclass
 class Published:
-    """What one publisher has tried to send to one group."""
+    """The messages that one publisher has tried to send to one group."""
 
     count: int = 0
     raised: set[int] = field(default_factory=set)
@@ -60,10 +60,10 @@ class DeliveryChecker:
 
 
 class Receiver:
-    """What one receiver has been given, in order.
+    """The items that one receiver has been given, in order.
 
     Attributes:
-        closed: whether it was told that it will get no more; what comes after that is a fault.
+        closed: whether it was told that it will get no more; a later item is a fault.
     """
 
     def __init__(self, checker: DeliveryChecker, name: str, groups: tuple[str, ...]) -> None:
@@ -80,7 +80,7 @@ class Receiver:
         (self._late if self.closed else self._items).append(item)
 
     def close(self) -> None:
-        """The connection was closed, or its subscription raised: what is missing from here on is explained."""
+        """The connection was closed, or its subscription raised: that explains all holes from here on."""
         self.closed = True
 
     @property
@@ -95,7 +95,7 @@ class Receiver:
         return None if None in counts else sum(counts)
 
     def faults(self) -> list[str]:
-        """What is wrong with what it got."""
+        """The faults in the receiver's items."""
         faults = [f"{_show(item)} came after the close" for item in self._late]
         faults += self._order_faults()
         return faults or self._hole_faults()
@@ -120,9 +120,9 @@ class Receiver:
     def _hole_faults(self) -> list[str]:
         """Each missing message must have a gap in the place where it is missing.
 
-        The gaps divide what came into stretches. A missing message of a stream lies in every place between the two
-        neighbours of that stream that came; at least one gap must stand there. Gaps that count must add up: over the
-        whole, the missing are as many as the gaps say.
+        The place is anywhere between the two messages of the same stream that came before and after the missing one.
+        At least one gap must stand there. Gaps that count must add up: in all, as many messages are missing as the
+        gaps say.
         """
         faults: list[str] = []
         missing_total = 0
@@ -154,7 +154,7 @@ class Receiver:
         return faults
 
     def _adds_up(self, lost: int, missing: int, unsure: int) -> bool:
-        if self.closed:  # a gap may count messages of the tail, which nobody else does
+        if self.closed:  # a gap may count messages of the tail; `missing` does not
             return lost >= missing
         return missing <= lost <= missing + unsure
 

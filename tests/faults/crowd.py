@@ -1,4 +1,4 @@
-"""What the servers of the crowds serve: a room, an echo, and the figures of the process."""
+"""The application of the crowds' servers: a room, an echo, and the figures of the process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trio_channels.layers import get_channel_layer
 from trio_channels.routing import ProtocolTypeRouter, URLRouter
 from trio_channels.server import statistics
 
-#: How many ``disconnect`` handlers have run, by the code that they were told.
+#: How many ``disconnect`` handlers have run, by close code.
 disconnected: Counter[int] = Counter()
 
 
 class Room(AsyncWebsocketConsumer):
-    """Everybody in the room hears what one says."""
+    """Everybody in the room gets each message."""
 
     groups = ("room",)
 
@@ -35,7 +35,7 @@ class Room(AsyncWebsocketConsumer):
 
 
 class Echo(AsyncWebsocketConsumer):
-    """Repeats what it is told."""
+    """An echo consumer."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         await self.send(text_data=text_data, bytes_data=bytes_data)
@@ -45,7 +45,7 @@ class Echo(AsyncWebsocketConsumer):
 
 
 async def figures(scope: Any, receive: Any, send: Any) -> None:
-    """Answer any request with what is open, and what has ended and why."""
+    """Answer any request with the numbers of open connections, and of ended ones by reason."""
     layer = get_channel_layer()
     assert layer is not None
     body = json.dumps(

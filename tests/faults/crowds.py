@@ -34,7 +34,7 @@ class Crowd:
         self._open: list[trio.SocketStream] = []
 
     async def client(self, path: str, *, port: int = 0, receive_buffer: int | None = None) -> RawClient:
-        """A client that has shaken hands, if wanted by way of another port."""
+        """A client that has shaken hands, through another port if one is given."""
         stream = await connected(port or self.port, receive_buffer=receive_buffer)
         self._open.append(stream)
         client = RawClient(stream)
@@ -42,7 +42,7 @@ class Crowd:
         return client
 
     async def clients(self, count: int, path: str, **options: int) -> list[RawClient]:
-        """So many of them."""
+        """`count` clients that have shaken hands."""
         limiter = trio.CapacityLimiter(AT_A_TIME)
 
         async def one(_: int) -> RawClient:
@@ -52,12 +52,12 @@ class Crowd:
         return await gather(one, range(count))
 
     def leave(self) -> None:
-        """Have every client go without a word."""
+        """Close every client's socket, without a close frame."""
         while self._open:
             self._open.pop().socket.close()
 
     async def figures(self) -> dict[str, Any]:
-        """What the server says about itself; see ``crowd.figures``."""
+        """The server's figures; see ``crowd.figures``."""
         async with await connected(self.port) as stream:
             await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             data = b"".join([part async for part in stream])
@@ -67,7 +67,7 @@ class Crowd:
         return figures
 
     async def becomes(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until the server's figures are so."""
+        """Wait until the server's figures meet the condition; returns them."""
         while True:
             figures = await self.figures()
             if condition(figures):
@@ -79,7 +79,7 @@ class Crowd:
 
         def empty(figures: dict[str, Any]) -> bool:
             layer = figures["layer"]
-            # The connection that asks is one. A channel is the last that a consumer gives back.
+            # The one connection asks for these figures. A consumer gives back its channel last.
             return figures["websockets"] == 0 and figures["connections"] == 1 and layer["channels"] == 0
 
         return await self.becomes(empty)
@@ -87,7 +87,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(clients: int, *, port: int = 0, **settings: Any) -> AsyncIterator[Crowd]:
-    """A server for so many clients, with these settings in ``TRIO_CHANNELS``."""
+    """A server for this number of clients, with these settings in ``TRIO_CHANNELS``."""
     allow_descriptors(2 * clients + 200)
     async with program(
         *("-m", "trio_channels", "serve", "tests.faults.crowd:application", f"--bind=127.0.0.1:{port}"),

@@ -1,4 +1,4 @@
-"""A server in a process of its own whose clients resume: each sends its position, and gets what it missed."""
+"""A server in a process of its own whose clients resume: each sends its position, and gets the missed messages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A storm: many connections at once, of every kind, each cancelled at a moment that a seeded random generator chose.
 
-What a connection does is the same every time: it joins groups, starts background tasks, talks to its neighbours. Every
-block that must be left is written down when it is entered and when it is left, in the connection's record.
+Each connection of a kind does the same: it joins groups, starts background tasks, talks to its neighbours. Its record
+notes each entry and each exit of a block that must be left.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ NEIGHBOURS = 4
 MOMENTS = ("step", "call", "tick", "never")
 WEIGHTS = (60, 15, 15, 10)
 
-#: The last moment of each sort: about what a connection that nobody cancels comes to at most.
+#: The last moment of each sort: about the most that a connection reaches if nobody cancels it.
 LAST = {"step": 50, "call": 12, "tick": 60, "never": 0}
 
-#: A thousand connections that end at once wait for worker threads, and a busy machine is slow.
+#: Long limits: a thousand connections that end at once wait for worker threads, and a busy machine is slow.
 LIMITS = Limits(disconnect_timeout=100, close_timeout=100)
 
 #: Messages for everybody during a storm.
@@ -46,7 +46,7 @@ record_of_task: contextvars.ContextVar[Record | None] = contextvars.ContextVar("
 
 
 class Record:
-    """What happened on one connection, in order."""
+    """The events of one connection, in order."""
 
     def __init__(self, number: int, kind: str) -> None:
         self.number = number
@@ -66,7 +66,7 @@ class Record:
 
     @contextmanager
     def block(self, name: str) -> Iterator[None]:
-        """A block that must be left; no name is given twice at a time in one connection."""
+        """A block that must be left. No two blocks of a connection have the same name at a time."""
         self.log.append(f"+{name}")
         try:
             yield
@@ -74,13 +74,13 @@ class Record:
             self.log.append(f"-{name}")
 
     def called(self) -> None:
-        """Count a call of the server's side, and cancel in it if it is the one."""
+        """Count a call to the server. Cancel the connection in the chosen call."""
         self.calls += 1
         if self.moment == "call" and self.calls == self.at:
             self.scope.cancel()
 
     def faults(self) -> list[str]:
-        """What is wrong with how it ended."""
+        """The faults of the connection's end: blocks not left, a disconnect not run once, tasks left."""
         seen = Counter(self.log)
         faults = [
             f"{name[1:]} was entered {count} times, left {seen['-' + name[1:]]} times"
@@ -302,10 +302,10 @@ async def storm(
         rng: the source of every choice.
         kinds: kind -> how many.
         moments: the weights of :data:`MOMENTS`.
-        some_stay: whether three clients in ten stay until they are cancelled, at the latest when nothing goes on.
+        some_stay: whether three clients in ten stay until they are cancelled, at the latest when all tasks wait.
 
     Returns:
-        What happened on each connection, and their layer.
+        The records of the connections, and their layer.
     """
     layer = InMemoryChannelLayer()
     table = applications(layer)

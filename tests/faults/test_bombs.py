@@ -1,4 +1,7 @@
-"""What is too large costs a server no memory, and its sender the connection. Measured in a process of its own."""
+"""A message that is too large costs its sender the connection, and the server hardly any memory.
+
+The server is a process of its own, so that its memory can be measured.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Bombed(Server):
         self.process = process
 
     def memory(self, what: str = "VmHWM") -> int:
-        """Resident bytes, at their highest so far or (VmRSS) now."""
+        """Resident bytes: the most so far (VmHWM), or those now (VmRSS)."""
         return memory_of(self.process.pid, what)
 
 
@@ -46,7 +49,7 @@ async def bombed(how: str, **settings: Any) -> AsyncIterator[Bombed]:
     assert process.stdout is not None
     try:
         server = Bombed(int(await process.stdout.receive_some()), process)
-        # What any message costs is paid before anything is measured.
+        # Warm up: the memory that any message takes is not measured.
         for _ in range(3):
             client = await Http1WebSocket.open(server, headers=OFFER)
             await client.send(frame(2, bytes(MIB - 1)))
@@ -66,14 +69,14 @@ OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
 
 
 def bomb(size: int) -> bytes:
-    """So many zeros, compressed; in blocks that stand alone and therefore can be repeated."""
+    """Compress `size` zeros, in blocks that stand alone and therefore can be repeated."""
     compressor = zlib.compressobj(9, wbits=-15)
     block = compressor.compress(bytes(16 * MIB)) + compressor.flush(zlib.Z_FULL_FLUSH)
     return (block * (size // (16 * MIB)))[:-4]
 
 
 async def stuff(client: Http1WebSocket, parts: int) -> None:
-    """Send a message of so many MiB, in frames of 64 KiB, until the server does not want any more."""
+    """Send a message of `parts` MiB, in frames of 64 KiB, until the server breaks the connection."""
     part = frame(0, bytes(65_536), fin=False)
     try:
         await client.send(frame(2, fin=False))
@@ -84,13 +87,13 @@ async def stuff(client: Http1WebSocket, parts: int) -> None:
 
 
 async def test_bare_hypercorn_keeps_what_comes_after_the_limit() -> None:
-    """D10."""
+    """Defect D10 of hypercorn."""
     async with bombed("bare") as server:
         before = server.memory()
         client = await Http1WebSocket.open(server)
         await stuff(client, 100)
         await client.send(frame(9))
-        async with await server.connect() as other:  # served only when what came before has been read
+        async with await server.connect() as other:  # served only after the data before it was read
             await other.send_all(b"GET / HTTP/1.0\r\n\r\n")
             await read_all(other)
         while server.memory() - before < 50 * MIB:
@@ -139,7 +142,7 @@ async def test_compressed_bomb_costs_a_mebibyte_and_the_connection() -> None:
 
 
 async def test_compressed_bomb_costs_bare_hypercorn_memory() -> None:
-    """D11."""
+    """Defect D11 of hypercorn."""
     packed = bomb(64 * MIB)
     async with bombed("bare") as server:
         before = server.memory()

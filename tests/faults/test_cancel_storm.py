@@ -28,7 +28,7 @@ MIXED = {"consumer": 300, "endpoint": 200, "request": 100, "borrower": 200, "syn
 
 @pytest.fixture(autouse=True)
 def collected_once() -> Iterator[None]:
-    """Collect garbage after each storm and not in it: a third quicker, and what was never awaited shows in its test."""
+    """Collect garbage after each storm, not in it: a third quicker, and a coroutine never awaited shows in its test."""
     gc.disable()
     yield
     gc.enable()
@@ -44,7 +44,7 @@ def check(seed: int, records: list[Record], layer: InMemoryChannelLayer) -> None
 
 
 async def seeded_storm(seed: int) -> tuple[list[Record], InMemoryChannelLayer]:
-    trio._core._run._r.seed(seed)  # the order of tasks, which pytest-trio has made depend on nothing else
+    trio._core._run._r.seed(seed)  # pytest-trio makes the order of tasks depend on this seed only
     return await storm(random.Random(seed), ASYNC)
 
 

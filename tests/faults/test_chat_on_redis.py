@@ -30,10 +30,10 @@ PATIENCE = 120.0
 
 
 class Runner:
-    """``serve_redis.py`` as a process, and what it has printed.
+    """``serve_redis.py`` as a process, and its output.
 
     Attributes:
-        pids: the processes of the servers, by port; a new one when a server was started again.
+        pids: the process ids of the servers, by port; each start of a server adds one.
     """
 
     def __init__(self, process: trio.Process) -> None:
@@ -42,7 +42,7 @@ class Runner:
         self.pids: dict[int, list[int]] = {}
 
     async def read(self) -> None:
-        """Read what it prints, until its end."""
+        """Read the process's output until it ends."""
         assert self.process.stdout is not None
         async for part in self.process.stdout:
             self.output += part.decode()
@@ -68,7 +68,7 @@ async def running(database: Path, port: int) -> AsyncIterator[Runner]:
             process.send_signal(signal.SIGINT)
     finally:
         with trio.CancelScope(shield=True):
-            process.terminate()  # nothing, in the good case: it has ended
+            process.terminate()  # does nothing if the process has ended, as it should
             await process.wait()
     assert process.returncode == 0, runner.output
     assert runner.output.endswith("Stopped.\n")
@@ -76,14 +76,14 @@ async def running(database: Path, port: int) -> AsyncIterator[Runner]:
 
 
 class Page:
-    """A page in the room ``garden``, without the browser; what comes is read one by one."""
+    """A page in the room ``garden``, without the browser. Its methods read the events one by one."""
 
     def __init__(self, room: ClientTopic) -> None:
         self.room = room
         self.me: dict[str, Any] = room.response["you"]
 
     async def say(self, text: str, push_id: str | None = None) -> int:
-        """Returns the id of the message."""
+        """Send a message; returns its id."""
         reply = await self.room.push("message.new", {"text": text, "push_id": push_id or uuid4().hex})
         return int(reply["id"])
 
@@ -99,7 +99,7 @@ class Page:
         raise AssertionError("the room has ended")
 
     async def rejoined(self) -> Rejoined:
-        """The end of the next outage."""
+        """Wait for the end of the next outage."""
         async for message in self.room:
             if isinstance(message, Rejoined):
                 return message
@@ -149,7 +149,7 @@ async def test_two_servers_share_people_and_outlive_a_kill(tmp_path: Path) -> No
                 assert [(await tom.next_message())["text"] for _ in range(2)] == ["Are you still there?", "Hello?"]
                 assert len(runner.pids[second]) == 2
                 assert len(await tom.history()) == 4
-                # A visitor without a session is a new one after each connect; the one before is gone with the lease.
+                # A visitor without a session is a new person after each connect. The former one leaves with the lease.
                 tom_again = tom.room.response["you"]["id"]
                 await tom.sees(me, tom_again)
                 await ada.sees(me, tom_again)

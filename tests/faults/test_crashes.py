@@ -1,7 +1,7 @@
 """A crash in every hook of every consumer class: that connection ends as it should, and nothing else is touched.
 
-Each case runs a connection beside two neighbours in the same room, under a server that logs what comes out of an
-application, as servers do. What crashes is named by a string; every hook of every class asks whether it is meant.
+Each case runs a connection beside two neighbours in the same room, under a server that logs the exceptions of an
+application, as servers do. A string names the place of the crash; every hook of every class compares its own place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIMITS = Limits(disconnect_timeout=20, close_timeout=20)
 
 
 class Crash(Exception):
-    """What no application expects."""
+    """An exception that no application catches."""
 
 
 class FaultyLayer(InMemoryChannelLayer):
@@ -58,7 +58,7 @@ class FaultyLayer(InMemoryChannelLayer):
 
 
 class World:
-    """What the hooks of one case share: where to crash, who has disconnected."""
+    """The state that the hooks of one case share: the place of the crash, the disconnects."""
 
     def __init__(self, crash: str = "") -> None:
         self.crash = crash
@@ -226,7 +226,7 @@ def make_endpoint(layer: InMemoryChannelLayer) -> ASGIApplication:
                     world.reach("receive")
                     await layer.group_send("room", {"type": "room.said", "text": text})
         finally:
-            # An endpoint has no disconnect hook: this block is its place.
+            # An endpoint has no disconnect hook: this block stands for it.
             world.disconnected.append("finally")
             world.reach("disconnect")
 
@@ -342,7 +342,7 @@ class Client:
             self.leave()
 
     async def run(self, application: ASGIApplication) -> None:
-        """As a server does: log what comes out, and go on."""
+        """Run an application as a server does: log its exception, and go on."""
         try:
             await application(self.scope, self.receive, self.send)
         except Exception as error:
@@ -360,16 +360,16 @@ class Client:
 
 
 class Case(NamedTuple):
-    """A place, and what is expected of a connection that crashes there."""
+    """A place, and the expected effects of a crash there."""
 
     place: str
     #: The last message to a WebSocket client, or None where the server answers the handshake.
     close: int | None
-    #: What the notes of the exception say where it was, for a consumer.
+    #: The place that the notes of the exception name, for a consumer.
     note: str
-    #: What the victim says.
+    #: The victim's message.
     says: str = "hello"
-    #: What the neighbours hear of it before.
+    #: The victim's messages that the neighbours get.
     heard: tuple[str, ...] = ()
 
 
@@ -410,7 +410,7 @@ async def run_case(kind: str, place: str, says: str, heard: tuple[str, ...]) -> 
         victim.say(says)
         if place in ("disconnect", "nowhere") or (http and place == "server's receive"):
             await victim.scope["talked"].wait()
-            victim.leave()  # in the last case the server fails to deliver it
+            victim.leave()  # for "server's receive" the server fails to deliver it
         await victim.ended.wait()
 
         neighbours[0].say("still here")

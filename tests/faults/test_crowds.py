@@ -1,4 +1,4 @@
-"""Crowds at a real server process: who does not read, who floods, who all come at once, and who say nothing."""
+"""Crowds at a real server process: clients that do not read, that flood, that all come at once, that are idle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def hears(client: RawClient, *wanted: str) -> None:
         assert await client.hear() == text
 
 
-# -- who does not read -----------------------------------------------------------------------------------------------
+# -- clients that do not read ----------------------------------------------------------------------------------------
 
 READERS, DEAF = 950, 50
 
@@ -55,13 +55,13 @@ async def test_members_that_do_not_read_are_cut_alone() -> None:
     assert "Traceback" not in server.server.text
 
 
-# -- who floods ------------------------------------------------------------------------------------------------------
+# -- clients that flood ----------------------------------------------------------------------------------------------
 
 CALM, FLOODERS = 490, 10
 
 
 async def flood(client: RawClient) -> None:
-    """Send without end, until the server does not want any more."""
+    """Send until the server breaks the connection."""
     try:
         while True:
             await client.stream.send_all(frame(1, b"x" * 1_000) * 100)
@@ -70,7 +70,7 @@ async def flood(client: RawClient) -> None:
 
 
 async def drain(client: RawClient) -> None:
-    """Take what comes, and forget it."""
+    """Read everything and discard it."""
     try:
         while await client.stream.receive_some(65_536):
             pass
@@ -119,14 +119,14 @@ async def test_flooding_client_is_told_1008() -> None:
                 nursery.start_soon(is_told, flooder)
             await gather(talks, calm)
         assert codes == [1008] * FLOODERS
-        figures = await server.becomes(lambda figures: figures["websockets"] <= CALM)  # they are told before that
+        figures = await server.becomes(lambda figures: figures["websockets"] <= CALM)  # the clients are told first
         assert figures["ended"] == {"closed 1008": FLOODERS}
         assert figures["websockets"] == CALM
         server.leave()
         await server.forgets_everybody()
 
 
-# -- who all come at once --------------------------------------------------------------------------------------------
+# -- clients that all come at once -----------------------------------------------------------------------------------
 
 STORM = 1_000
 
@@ -161,12 +161,12 @@ async def test_thousand_reconnecting_clients_are_all_served() -> None:
             assert await server.server.ends() == (0 if code else -signal.SIGKILL)
 
 
-# -- who say nothing -------------------------------------------------------------------------------------------------
+# -- idle clients ----------------------------------------------------------------------------------------------------
 
-#: ``CROWD_IDLE=20000 CROWD_ACTIVE=1000`` is a longer look; it needs as many descriptors, see ``ulimit -Hn``.
+#: ``CROWD_IDLE=20000 CROWD_ACTIVE=1000`` makes a larger crowd; it needs as many descriptors, see ``ulimit -Hn``.
 IDLE = int(os.environ.get("CROWD_IDLE", "1000"))
 ACTIVE = int(os.environ.get("CROWD_ACTIVE", "100"))
-#: So many crowds come and go, one after the other.
+#: The number of crowds that come and go, one after the other.
 CROWDS = 5
 
 
@@ -184,8 +184,8 @@ async def test_idle_crowd_among_active_clients_leaves_nothing() -> None:
             emptied.append(server.server.memory("VmRSS"))
         sizes = ", ".join(f"{size / MIB:.1f}" for size in (start, full, *emptied))
         print(f"{IDLE} idle and {ACTIVE} active: MiB at the start, full, emptied {CROWDS} times: {sizes}")
-        # The allocator keeps what the first crowd has taken, and a little more for some later ones. A leak takes more
-        # for each.
+        # The allocator keeps the memory of the first crowd, and a little more for some later ones. A leak takes more
+        # for each crowd.
         growth = [after - before for before, after in pairwise(emptied)]
         assert min(growth) < IDLE * 512
         assert sum(growth) < len(growth) * IDLE * 1024
@@ -198,7 +198,7 @@ async def test_idle_crowd_among_active_clients_leaves_nothing() -> None:
 
 
 async def everybody(server: Crowd) -> list[RawClient]:
-    """Have an idle and an active crowd; what one says reaches all the idle while the active talk."""
+    """Connect an idle and an active crowd. All idle clients get a message of one of them while the active ones talk."""
     active = await server.clients(ACTIVE, "/echo/")
     idle: list[RawClient] = []
     async with trio.open_nursery() as nursery:

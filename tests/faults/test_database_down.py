@@ -17,7 +17,7 @@ from trio_channels.testing import WebsocketCommunicator
 
 pytestmark = pytest.mark.faults
 
-#: What Django makes of a connection that is gone.
+#: The exceptions of Django for a connection that is gone.
 GONE = (DatabaseError, InterfaceError)
 
 
@@ -29,14 +29,14 @@ def persistent(postgres_database: dict[str, Any], request: pytest.FixtureRequest
 
 @pytest.fixture
 def running(postgres: PostgresServer) -> Any:
-    """A server that is left running, whatever the test does to it."""
+    """A server that the test may stop: it is restarted afterwards."""
     yield postgres
     postgres.stop()
     postgres.start()
 
 
 async def open_connections(number: int) -> None:
-    """Have so many workers open their connections."""
+    """Have `number` workers open their connections."""
     started = trio.Event()
     open_now = 0
 
@@ -56,7 +56,7 @@ async def open_connections(number: int) -> None:
 
 
 async def errors_of(number: int) -> list[type[Exception]]:
-    """What so many calls raise."""
+    """The errors of `number` concurrent calls."""
     raised: list[type[Exception]] = []
 
     async def one() -> None:

@@ -1,4 +1,4 @@
-"""The database is away from a site that is served: what its HTTP and WebSocket clients get, and the log says."""
+"""A site is served while its database is away: the answers to HTTP and WebSocket clients, and the log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ urlpatterns = [path("sync/", synchronous), path("async/", asynchronous), path("w
 
 
 class Greeting(AsyncWebsocketConsumer):
-    """Says who is there; asked for it, how many users there are."""
+    """Greets its user. Answers ``echo`` with itself, and anything else with the number of users."""
 
     async def connect(self) -> None:
         await self.accept()
@@ -62,7 +62,7 @@ class Site:
     """A site that is served, and its database.
 
     Attributes:
-        cookie: the headers of somebody who is logged in as ada.
+        cookie: the headers of a client that is logged in as ada.
     """
 
     def __init__(self, server: Server, postgres: PostgresServer, cookie: list[tuple[bytes, bytes]]) -> None:
@@ -76,7 +76,7 @@ class Site:
 
     @asynccontextmanager
     async def greeted(self, headers: list[tuple[bytes, bytes]]) -> AsyncIterator[tuple[Any, str]]:
-        """A WebSocket, and what it is greeted with."""
+        """A WebSocket, and its greeting."""
         async with self.server.websocket("/", extra_headers=headers) as client:
             yield client, await client.get_message()
 
@@ -97,7 +97,7 @@ def _cookie_of_ada() -> list[tuple[bytes, bytes]]:
 
 @pytest.fixture(params=[0, None], ids=["a connection per request", "persistent connections"])
 def database(postgres_database: dict[str, Any], request: pytest.FixtureRequest) -> Iterator[None]:
-    """A database that is left running, whatever the test does to it; with the settings that a site has."""
+    """A PostgreSQL database with the connection settings of a site, and the site's URLs."""
     postgres_database |= {"CONN_MAX_AGE": request.param, "CONN_HEALTH_CHECKS": True}
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=[]):
         yield
@@ -117,14 +117,14 @@ async def site(database: None, postgres: PostgresServer, nursery: trio.Nursery) 
     (address,) = await nursery.start(start)
     yield Site(Server(int(address.rpartition(":")[2])), postgres, cookie)
     stop.set()
-    # What stops here would be an outage to the tests that come after it.
+    # Restart the server: if the test has stopped it, the later tests need it.
     await trio.to_thread.run_sync(postgres.stop)
     await trio.to_thread.run_sync(postgres.start)
 
 
 @pytest.fixture
 def errors(caplog: pytest.LogCaptureFixture) -> Any:
-    """Takes out what was logged as an error since the last time."""
+    """A function that takes the errors logged since its last call."""
 
     def take() -> list[logging.LogRecord]:
         found = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -181,7 +181,7 @@ async def test_connection_that_needs_redis_is_closed_with_1011(site: Site, error
                 await client.get_message()
             assert closed.value.reason.code == 1011
         found = errors()
-        while not found:  # the client is told before the server is
+        while not found:  # the client is told before the server logs it
             await trio.lowlevel.checkpoint()
             found = errors()
         assert len(found) == 1

@@ -1,4 +1,4 @@
-"""Handshakes with any headers at all: no exception, no query for the denied, nobody but the anonymous for the rest."""
+"""Handshakes with random headers: no exception, no query if denied, else the anonymous user."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COOKIES = [
 
 
 class Seen:
-    """What came of the handshakes: queries in any thread, and who the application saw."""
+    """The effects of the handshakes: queries in any thread, and the users that the application saw."""
 
     def __init__(self) -> None:
         self.queries = 0
@@ -120,7 +120,7 @@ async def handshake(headers: list[tuple[bytes, bytes]], seen: Seen) -> list[dict
 
 @pytest.fixture
 async def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """Counts each query of each worker thread, which have connections of their own."""
+    """Counts the queries of all worker threads; each has a connection of its own."""
     counted = Seen()
     load = sessions.load_session
 
@@ -154,7 +154,7 @@ async def test_tampered_cookies_are_anonymous_and_never_an_error(seed: int, sess
         answer = await handshake(headers, seen)
         assert answer[0]["type"] == "websocket.accept", f"seed {seed}, {number}: {headers!r}"
         assert seen.users == {"AnonymousUser": number + 1}, f"seed {seed}, {number}: {headers!r}"
-    assert seen.queries > 0  # some of the keys might have been right
+    assert seen.queries > 0  # a plausible key takes a query
 
 
 async def test_genuine_cookie_is_the_user(session_key: bytes, seen: Seen) -> None:

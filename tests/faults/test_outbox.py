@@ -109,12 +109,12 @@ class Site:
                     self.got.append((group, event["publisher"], event["n"]))
 
     async def arrived(self, number: int) -> None:
-        """Wait until so many messages have arrived in all."""
+        """Wait until `number` messages have arrived in all."""
         while len(self.got) < number:  # noqa: ASYNC110 - they come by another task
             await trio.sleep(0.01)
 
     async def check(self) -> None:
-        """What arrived is what is committed: all of it, once, in order."""
+        """Check that exactly the committed messages arrived: each once, in order."""
         while (await outbox.astatus()).pending:  # noqa: ASYNC110 - other processes delete the rows
             await trio.sleep(0.05)
         committed = {tuple(name.split(":")) async for name in User.objects.values_list("username", flat=True)}

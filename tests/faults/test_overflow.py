@@ -1,4 +1,4 @@
-"""Fast publishers and a member that cannot keep up: it alone pays, in the way that its overflow rule says."""
+"""Fast publishers and a member that cannot keep up: its overflow rule applies to it, and to no neighbour."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.faults
 SEEDS = range(10)
 CAPACITY = 20
 PUBLISHERS = 3
-#: Messages of one publisher in one burst; three publishers' are fewer than a mailbox holds, so that a member that is
-#: let run between the bursts keeps up.
+#: Messages of one publisher in one burst. A mailbox holds the bursts of three publishers, so that a member that runs
+#: between the bursts keeps up.
 BURST = 5
 BURSTS = 40
 NEIGHBOURS = 5
@@ -72,7 +72,7 @@ class Client:
 
 
 def member(layer: ChannelLayer, rule: str | None = None, limits: Limits | None = None) -> Any:
-    """A member of "room" that shows its receiver what it gets, each in its turn."""
+    """A member of "room" that shows its receiver each message, after a permit of the client's ``turns``."""
 
     class Member(AsyncWebsocketConsumer):
         channel_layer = layer
@@ -97,7 +97,7 @@ def member(layer: ChannelLayer, rule: str | None = None, limits: Limits | None =
 
 
 async def burst(checker: DeliveryChecker, layer: ChannelLayer) -> None:
-    """Each publisher sends as fast as it can; nobody lets the members run until all are done, except by chance."""
+    """Each publisher sends as fast as it can; the members run only by chance before all are done."""
     async with trio.open_nursery() as nursery:
         for publisher in range(PUBLISHERS):
             nursery.start_soon(publish, checker, layer, f"publisher {publisher}")

@@ -1,4 +1,4 @@
-"""What the tests of the inspector share: layers, and processes that answer."""
+"""Fixtures of the inspector's tests: layers, and processes that answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Served = Callable[[], AbstractAsyncContextManager[ChannelLayer]]
 
 @pytest.fixture(autouse=True)
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process with the app."""
+    """Answer questions, as a process with the app does."""
     monkeypatch.setattr(_orders, "functions", dict(_orders.functions))
     monkeypatch.setattr(_orders, "introduction", None)
     answer_questions()

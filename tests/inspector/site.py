@@ -17,7 +17,7 @@ from trio_channels.staticfiles import StaticFilesHandler
 
 
 class Room(AsyncWebsocketConsumer):
-    """Passes on what the room gets; answers with the process."""
+    """Passes on the messages to the room; answers its client with the process id."""
 
     groups = ("room",)
 
@@ -29,7 +29,7 @@ class Room(AsyncWebsocketConsumer):
 
 
 class Jobs(SyncConsumer):
-    """Fails until there is a file."""
+    """Fails until the file exists that ``TESTS_MARKER`` names."""
 
     def job_do(self, event: dict[str, Any]) -> None:
         marker = Path(os.environ["TESTS_MARKER"])

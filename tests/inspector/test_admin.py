@@ -1,4 +1,4 @@
-"""The page in the admin, served in this process over both layers: what it shows, and who may do what."""
+"""The page in the admin, served in this process over both layers: its content, its acts, the permissions for them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def log_entries() -> list[tuple[str, str]]:
     return list(LogEntry.objects.values_list("user__username", "change_message"))
 
 
-# -- who may -----------------------------------------------------------------------------------------------------------
+# -- permissions -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[(), ("act_on_connection",)])
@@ -158,7 +158,7 @@ async def test_front_page_of_the_admin_links_to_it(viewer: Staff) -> None:
     assert f'href="{PAGE}"' in page
 
 
-# -- what it shows -----------------------------------------------------------------------------------------------------
+# -- the content of the page -------------------------------------------------------------------------------------------
 
 
 async def test_members_of_a_group_and_found_connections(actor: Staff, served: Served) -> None:

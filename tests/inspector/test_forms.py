@@ -1,4 +1,4 @@
-"""The form of an act: what it refuses."""
+"""The form of an act: input that it refuses, and the acts that it makes."""
 
 from __future__ import annotations
 

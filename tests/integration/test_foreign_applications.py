@@ -1,4 +1,4 @@
-"""The ``asgi.py`` that ``startproject`` makes, kept as it is: every way to start a server says what to import."""
+"""The ``asgi.py`` that ``startproject`` makes, kept as it is: every way to start a server names the right import."""
 
 from __future__ import annotations
 

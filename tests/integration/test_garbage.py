@@ -1,6 +1,6 @@
 """A connection that has ended is freed at once: nothing of it is left in a reference cycle.
 
-Else it is left to the garbage collector, which stops every connection while it looks through what all of them hold.
+Otherwise the garbage collector frees it, and stops every connection while it searches the objects of all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REQUEST = [{"type": "http.request", "body": b"", "more_body": False}]
 
 
 class Failed(Exception):
-    """What a handler raises here."""
+    """The exception of the handlers here."""
 
 
 class Member(AsyncWebsocketConsumer):
@@ -105,7 +105,7 @@ class Answers(AsyncHttpConsumer):
 
 
 class Client:
-    """Says what it has to say, and leaves when it has got so many messages after the acceptance."""
+    """Sends its events, and leaves when it has got `stays_for` messages; an acceptance does not count."""
 
     def __init__(self, scope_type: str, events: list[Message], leaves: Message, stays_for: int) -> None:
         self.scope: Scope = {"type": scope_type, "path": "/", "headers": [], "method": "GET", "subprotocols": []}
@@ -131,7 +131,7 @@ class Client:
 
 @contextmanager
 def collected() -> Iterator[list[object]]:
-    """What only the garbage collector frees, of what is made in the block; known after it."""
+    """The objects made in the block that only the garbage collector frees; the list is filled after the block."""
     found: list[object] = []
     gc.collect()
     gc.disable()
@@ -148,7 +148,7 @@ def collected() -> Iterator[list[object]]:
 
 
 def ours(found: list[object]) -> list[str]:
-    """Those that a connection is made of, and any exception."""
+    """The objects of a connection, and exceptions, among those found."""
     return [
         repr(one)
         for one in found
@@ -197,7 +197,7 @@ async def left_by(
     leaves: Message = LEAVES,
     stays_for: int = 1,
 ) -> list[str]:
-    await serve(application, Client(scope_type, events, leaves, stays_for))  # what is made once is made
+    await serve(application, Client(scope_type, events, leaves, stays_for))  # makes the objects that are made once
     with collected() as found:
         for _ in range(TIMES):
             await serve(application, Client(scope_type, events, leaves, stays_for))

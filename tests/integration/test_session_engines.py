@@ -40,7 +40,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 class Visit(AsyncWebsocketConsumer):
-    """Does one thing before the acceptance, says who is there, and one thing when it is told to go on."""
+    """Calls ``before``, accepts, names the user and the colour of the session; calls ``later`` for each message."""
 
     before: Callable[[Any], Any] | None = None
     later: Callable[[Any], Any] | None = None
@@ -73,7 +73,7 @@ class LogsOut(Visit):
 
 
 async def visit(consumer: type[Visit], cookie: str | None = None) -> tuple[str, str | None]:
-    """What a visitor with that session cookie is told, and the cookie afterwards."""
+    """The greeting for a visitor with that session cookie, and the cookie afterwards."""
     headers = [(b"cookie", f"sessionid={cookie}".encode())] if cookie else []
     async with WebsocketCommunicator(AuthMiddlewareStack(consumer.as_asgi()), "/", headers=headers) as ws:
         await ws.connect()
@@ -87,7 +87,7 @@ async def visit(consumer: type[Visit], cookie: str | None = None) -> tuple[str, 
     if "sessionid" not in cookies:
         return told, cookie
     morsel = cookies["sessionid"]
-    return told, morsel.value or None  # an empty one deletes
+    return told, morsel.value or None  # an empty value deletes the cookie
 
 
 async def test_login_in_connect_is_known_to_the_next_connection(user: User, engine: str) -> None:
@@ -113,7 +113,7 @@ async def test_logout_in_connect_deletes_the_cookie(user: User, engine: str) -> 
     _, cookie = await visit(LogsIn)
     told, after = await visit(LogsOut, cookie)
     assert (told, after) == ("AnonymousUser None", None)
-    if engine != "signed_cookies":  # a signed cookie that was kept is as good as before, in Django too
+    if engine != "signed_cookies":  # a signed cookie that was kept is still valid, in Django too
         assert (await visit(Visit, cookie))[0] == "AnonymousUser None"
 
 

@@ -1,4 +1,4 @@
-"""A group that is too large to get a message at once."""
+"""A group so large that a message reaches it in several parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANY = 9 * PART + 1
 
 
 class Crowd:
-    """Its members' mailboxes, by their places in the group; what has come to them must be messages with an `n`."""
+    """The members' mailboxes, by their places in the group; their messages must have an `n`."""
 
     def __init__(self, layer: LocalDelivery, stack: ExitStack, count: int = MANY) -> None:
         self.layer = layer
@@ -29,15 +29,15 @@ class Crowd:
         return self.layer.group_send("crowd", {"type": "test.message", "n": number})
 
     def take(self) -> list[list[int]]:
-        """What has come to each member since the last time."""
+        """The numbers of each member's messages since the last call."""
         return [[item["n"] for item in items] for items in self.take_items()]
 
     def take_items(self) -> list[list[Any]]:
-        """As :meth:`take`, gaps included."""
+        """Each member's messages and gaps since the last call."""
         return [list(iter(mailbox.get_nowait, None)) for mailbox in self.mailboxes]
 
     async def at(self, place: int, count: int = 1) -> None:
-        """Wait until so many things wait for the member at that place."""
+        """Wait until `count` items wait for the member at that place."""
         with trio.fail_after(30):
             while self.mailboxes[place].statistics().waiting < count:
                 await trio.lowlevel.checkpoint()

@@ -1,7 +1,7 @@
-"""What every channel layer promises. A new backend is one more entry in LAYERS.
+"""The contract of every channel layer. A new backend is one more entry in LAYERS.
 
-A backend may deliver a moment later than the call that sent: tests wait for what must come, with a deadline, and show
-that nothing else came by a last message, which order puts behind everything before it.
+A backend may deliver a moment after the send. So tests wait for each expected message, with a deadline. A last message
+shows that nothing else came: it arrives behind all messages before it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class LayerCase:
 
     Args:
         name: for the test's id.
-        make: takes the layer's options; what it returns is entered with ``async with``.
+        make: takes the layer's options; returns a context manager that opens the layer.
         virtual_clock: whether its expiry follows Trio's clock, so that a virtual one can be used.
-        exact_capacity: whether a sender is refused by the very mailbox that is full, and not by all its process takes.
-        reusable: whether it can be used on after it was closed, without being opened again.
+        exact_capacity: whether the full mailbox itself refuses a sender, and not the inbox of its whole process.
+        reusable: whether the layer still works after it was closed, without being opened again.
         needs: the fixture that starts its servers.
     """
 
@@ -90,7 +90,7 @@ reusable_after_close = pytest.mark.parametrize(
     "case", [case for case in LAYERS if case.reusable], ids=lambda case: case.name, indirect=True
 )
 
-DEADLINE = 5  # seconds in which something that must happen has to; only a failing test waits as long
+DEADLINE = 5  # seconds within which an expected event must happen; only a failing test waits as long
 LAST = {"type": "last"}
 
 BAD_NAMES = ["", "a" * 100, "with space", "umlaut-\u00e4", "newline\n", "\u0661\u0662", "a/b", "a\0", None, 5, b"bytes"]
@@ -133,7 +133,7 @@ async def next_of(events: AsyncIterator[Any]) -> Any:
 
 
 async def until_last(events: AsyncIterator[Any]) -> list[Any]:
-    """Everything up to the last message, which must come."""
+    """The items before the last message, which must come."""
     items = []
     while (item := await next_of(events)) != LAST:
         items.append(item)
@@ -157,7 +157,7 @@ def tables(layer: ChannelLayer) -> tuple[int, int, int, int]:
 
 @contextmanager
 def cancelled_at_checkpoint(number: int) -> Iterator[trio.CancelScope]:
-    """Cancel the block when its task comes to its n-th checkpoint; the ones that a cancellation passes by count too."""
+    """Cancel the block at the n-th checkpoint of its task; shielded checkpoints count, too."""
     names = ("checkpoint", "checkpoint_if_cancelled", "cancel_shielded_checkpoint", "wait_task_rescheduled")
     originals = {name: getattr(trio.lowlevel, name) for name in names}
     task, passed = trio.lowlevel.current_task(), 0
@@ -351,7 +351,7 @@ async def test_statistics_return_to_zero_after_use(layer: ChannelLayer) -> None:
             await layer.group_send("one", message(number))
         await until(lambda: layer.statistics().delivered == 500)
         nursery.cancel_scope.cancel()
-    assert replace(layer.statistics(), waited=0) == LayerStatistics(  # how many had to wait is not said
+    assert replace(layer.statistics(), waited=0) == LayerStatistics(  # `waited` may vary
         channels=0,
         groups=0,
         memberships=0,
@@ -499,7 +499,7 @@ async def test_expired_messages_make_room(case: LayerCase, clock: trio.testing.M
         assert (layer.statistics().sent, layer.statistics().full) == (6, 3)
 
 
-# -- what a receiver that falls behind is told ------------------------------------------------------------------------
+# -- reports to a receiver that falls behind --------------------------------------------------------------------------
 
 
 async def test_drop_newest_tells_of_the_loss_after_what_was_kept(case: LayerCase) -> None:
@@ -712,7 +712,7 @@ async def test_mailbox_rings_when_it_overflows(case: LayerCase) -> None:
 async def check_all_or_nothing(
     layer: ChannelLayer, call: Callable[[], Any], done: Callable[[], bool], undo: Callable[[], Any]
 ) -> None:
-    """Cancel a call at each of its checkpoints in turn; it must have happened unless it was cancelled."""
+    """Cancel a call at each of its checkpoints in turn; the call must take effect unless it was cancelled."""
     for number in range(1, 1000):
         with cancelled_at_checkpoint(number) as scope:
             await call()
@@ -911,7 +911,7 @@ async def test_large_group_is_sent_to_in_parts(crowd: Crowd) -> None:
         while seen[-1] < MANY:
             await trio.lowlevel.checkpoint()
             seen.append(sum(mailbox.statistics().waiting for mailbox in crowd.mailboxes))
-    # Between two turns of one task another one has at most two, as a scheduler's rounds have no order inside.
+    # Between two turns of one task, another task has at most two: each round of the scheduler has a random order.
     assert max(after - before for before, after in pairwise(seen)) <= 2 * PART
     assert crowd.take() == [[1]] * MANY
 

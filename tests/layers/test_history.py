@@ -20,7 +20,7 @@ __all__ = ["case"]  # a fixture
 KEPT = 5
 HISTORY = {"room*": {"messages": KEPT, "seconds": 600}}
 NOT_RECOVERED = Gap(None, "not recovered")
-#: What a client may hand back in place of a position.
+#: Values that a client may hand back in place of a position.
 GARBAGE: list[Any] = ["", "x", "-", "0-0", "é" * 10, "a" * 5000, "\0", "-1", 5, b"5", ["5"], True, "1-1-1-1"]
 
 
@@ -43,7 +43,7 @@ def seen(items: list[Any]) -> list[Any]:
 
 
 async def until_last(events: AsyncIterator[Any]) -> list[Any]:
-    """Everything up to the last message, which must come."""
+    """The items before the last message, which must come."""
     items: list[Any] = []
     while isinstance(item := await next_of(events), Gap) or item["type"] != LAST["type"]:
         items.append(item)
@@ -51,7 +51,7 @@ async def until_last(events: AsyncIterator[Any]) -> list[Any]:
 
 
 async def resume(layer: ChannelLayer, since: Any, group: str = "room") -> tuple[Recovery, list[Any]]:
-    """The result of joining with a position, and what came before the next live message."""
+    """The result of a join with a position, and the items that came before the next live message."""
     async with layer.subscribe(group, since=since) as events:
         await layer.group_send(group, LAST)
         return events.recovery[group], seen(await until_last(events))
@@ -131,7 +131,7 @@ async def test_changed_position_is_not_recovered(layer: ChannelLayer) -> None:
             changed = positions[1][:place] + digit + positions[1][place + 1 :]
             if changed not in positions:
                 found = await layer.history("room", since=changed)
-                # In memory a number is a whole position, and one of the same history.
+                # In memory, a position with another number is a valid position of the same history.
                 assert not found.recovered or changed.rpartition("-")[0] == positions[1].rpartition("-")[0]
 
 
@@ -229,7 +229,7 @@ async def test_live_messages_overflow_behind_missed_ones(case: LayerCase, overfl
             await layer.group_add("room", other.name, since=first)
             await fill(layer, 6, 9)
             with trio.fail_after(30):
-                while not (mailbox.statistics().dropped and other.statistics().dropped):  # the last one has come
+                while not (mailbox.statistics().dropped and other.statistics().dropped):  # the last message has come
                     await trio.lowlevel.checkpoint()
             came = [await other.get() for _ in range(8)]
             assert seen(came) == [2, 3, 4, 5, 6, 7, 8, Gap(1, "overflow")]
@@ -354,7 +354,7 @@ def test_option_history_is_checked(case: LayerCase, option: Any, error: str) -> 
 
 
 class WithoutHistory(InMemoryChannelLayer):
-    """A layer of somebody else's."""
+    """A third-party layer without history."""
 
     extensions = ("groups", "flush")
     history = ChannelLayer.history
@@ -368,7 +368,7 @@ async def test_layer_without_history_says_so_at_once() -> None:
 
 
 class JoinsPlainly(InMemoryChannelLayer):
-    """A layer of somebody else's, written before there were positions."""
+    """A third-party layer that knows no positions."""
 
     async def group_add(self, group: str, channel: str) -> Recovery:  # type: ignore[override]
         return await super().group_add(group, channel)

@@ -1,7 +1,7 @@
 """A history against a model of it: random sends, joins, reads and flushes, on every layer.
 
-The model is a list of all messages of a group. Whatever a member resumes from, it gets each message behind its position
-once and in order, or is told that it was not recovered; and it is recovered whenever the history promises it.
+The model is a list of all messages of a group. A member that resumes from any position gets each message behind it once
+and in order, or learns that it was not recovered. It is recovered whenever the history promises it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FLUSH = -1
 
 
 class Model:
-    """The layer, what was sent, and members that come and go."""
+    """The layer, the messages sent, and members that come and go."""
 
     def __init__(self, layer: ChannelLayer) -> None:
         self.layer = layer
@@ -112,7 +112,7 @@ class Model:
 
 
 class Member:
-    """A subscriber, and what it must have got."""
+    """A subscriber, and the items that it must have got."""
 
     def __init__(self, stack: AsyncExitStack, events: Subscription, group: str, expected: list[Any]) -> None:
         self._stack = stack

@@ -1,4 +1,4 @@
-"""A member that joins a group with history: what is put in before, during and after its join."""
+"""A member that joins a group with history: messages and gaps before, during and after its join."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mailboxes against a model, and what the model does not show: waiting tasks, logging, closing."""
+"""Mailboxes against a model; and waiting tasks, logging and closing, which the model leaves out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trio_channels.layers.base import Gap, Overflow
 from trio_channels.layers.mailbox import LOG_INTERVAL, Mailbox
 from trio_channels.layers.message import Counters, Envelope
 
-NEVER = 1e12  # Trio time at which nothing of these tests expires
+NEVER = 1e12  # a Trio time that these tests never reach
 
 
 def make(
@@ -38,7 +38,7 @@ def envelope(number: int, expires_at: float = NEVER) -> Envelope:
 
 
 def drain(mailbox: Mailbox) -> list[int | Gap]:
-    """What waits: a message's number, or a gap."""
+    """The waiting items: a message as its number, or a gap."""
     items: list[int | Gap] = []
     while (item := mailbox.get_nowait()) is not None:
         items.append(item if isinstance(item, Gap) else item["n"])
@@ -50,18 +50,18 @@ def drain(mailbox: Mailbox) -> list[int | Gap]:
 
 @dataclass
 class Row:
-    """One message that was put in, or one gap that was put in beside them (then it has no number)."""
+    """A message that was put in; or a gap that was put in, which has no number."""
 
     number: int | None
     expires_at: float = 0
-    lost_by: str | None = None  # None while it waits
+    lost_by: str | None = None  # None while the message waits
     lost: int | None = 1
 
 
 class MailboxMachine(RuleBasedStateMachine):
-    """A mailbox beside a plain list of what became of each message; the clock is a number.
+    """A mailbox beside a plain list of messages and their fates; the clock is a number.
 
-    The list holds, in the order in which they were put in, the messages and gaps of which the owner has not heard yet.
+    The list holds the messages and gaps of which the owner has not heard yet, in the order in which they were put in.
     """
 
     @initialize(capacity=st.integers(1, 4), overflow=st.sampled_from(get_args(Overflow)))
@@ -87,7 +87,7 @@ class MailboxMachine(RuleBasedStateMachine):
         return [row for row in self.rows if row.lost_by is None]
 
     def expire(self) -> None:
-        # From the front only: behind a message that waits, one that expires is seen when its turn comes.
+        # From the front only: an expired message behind a waiting one is noticed when its turn comes.
         for row in self.waiting():
             if row.expires_at > self.now:
                 break

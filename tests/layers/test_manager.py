@@ -1,4 +1,4 @@
-"""``CHANNEL_LAYERS``: what is made of it, and what each mistake in it is told."""
+"""``CHANNEL_LAYERS``: the layers made from it, and the error for each mistake in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SlowLayer(InMemoryChannelLayer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         type(self).made += 1
-        time.sleep(0.01)  # not waited for by the test: it only widens the window
+        time.sleep(0.01)  # widens the window of a race; no test waits for it
 
 
 class NestedLayer(InMemoryChannelLayer):
@@ -48,7 +48,7 @@ class OwnLayer(InMemoryChannelLayer):
 
 
 class AsyncioLayer:
-    """Has the arguments of Channels' layers, of which there is none called overflow."""
+    """Takes the arguments of Channels' layers, none of which is called overflow."""
 
     def __init__(self, expiry: int = 60, capacity: int = 100) -> None: ...
 
@@ -187,7 +187,7 @@ def test_settings_module_that_fails_is_not_taken_for_no_settings(monkeypatch: py
             raise ImproperlyConfigured("the settings module needs the variable REDIS_URL")
 
     monkeypatch.setattr(layers, "settings", Failing())
-    monkeypatch.setattr(layers, "channel_layers", layers.ChannelLayerManager())  # which has not read them yet
+    monkeypatch.setattr(layers, "channel_layers", layers.ChannelLayerManager())  # one that has read no settings yet
     with pytest.raises(ImproperlyConfigured, match="REDIS_URL"):
         get_channel_layer("elsewhere")
 
@@ -286,7 +286,7 @@ def test_settings_changed_without_a_signal_are_seen(
 def test_fork_while_a_layer_is_made_leaves_no_lock_held(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": MEMORY}}
     manager = ChannelLayerManager()
-    thread = threading.Thread(target=manager._lock.acquire)  # it ends in the child: nobody releases its lock
+    thread = threading.Thread(target=manager._lock.acquire)  # as after a fork: nobody releases the lock
     thread.start()
     thread.join()
     manager._after_fork()

@@ -1,4 +1,4 @@
-"""What may travel, and that everything else is refused with our error only."""
+"""Valid messages, and invalid ones, which always raise MessageNotEncodable."""
 
 from __future__ import annotations
 

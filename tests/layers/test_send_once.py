@@ -1,4 +1,4 @@
-"""group_send_once: a message that is sent again comes once; what a process remembers."""
+"""group_send_once: a message that is sent again comes once; and the identities that a process remembers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_resumer_between_two_sends_gets_it_once(redis_server: Any) -> None
     async with first, second:
         await first.group_send_once("g", {"type": "t", "n": 1}, b"a" * 16)
         position = (await first.history("g")).position
-        async with second.subscribe("g") as live:  # this process has not received the first
+        async with second.subscribe("g") as live:  # `second` has not received the first message
             await second.group_send_once("g", {"type": "t", "n": 1}, b"a" * 16)
             await second.group_send("g", {"type": "t", "n": 2})
             assert await numbers(live, 1) == [2]

@@ -1,4 +1,4 @@
-"""What the work queues of every channel layer promise to workers."""
+"""The promises of every channel layer's work queues to workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics application: who gets an answer, and what is in it."""
+"""The metrics application: access to it, and the content of its answers."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_worker_in_this_process_is_counted() -> None:
     assert scraped.of("worker_messages_total", channel="thumbnails", outcome="handled") == 1
     assert scraped.of("worker_messages_total", channel="thumbnails", outcome="failed") == 0
     assert scraped.of("connections_opened_total", protocol="channel", route="thumbnails") == 1
-    assert (await scrape(application)).of("worker_running", channel="thumbnails") is None  # it has ended
+    assert (await scrape(application)).of("worker_running", channel="thumbnails") is None  # the worker has ended
 
 
 async def test_handlers_side_by_side_and_those_that_fail_are_timed() -> None:
@@ -196,7 +196,7 @@ async def test_handlers_side_by_side_and_those_that_fail_are_timed() -> None:
         with pytest.raises(RuntimeError, match="as asked"):
             await client.wait()
     scraped = await scrape(application)
-    assert scraped.of("handler_seconds_count", protocol="websocket") == 1  # the handshake is alone, and not timed
+    assert scraped.of("handler_seconds_count", protocol="websocket") == 1  # `receive`; the handshake is not timed
     assert scraped.of("connections_failed_total", protocol="websocket") == 1
 
 

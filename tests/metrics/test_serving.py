@@ -1,4 +1,4 @@
-"""What one served process counts."""
+"""The metrics of one served process."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ async def test_chat_is_counted_by_its_route(settings: Any) -> None:
                 await bert.aclose(1001)
             seen = await scraped_when(server, "connections", 0, protocol="websocket", route=CHAT)
             assert seen.of("websocket_closes_total", route=CHAT, code="1001") == 1
-            assert seen.of("websocket_closes_total", route=CHAT, code="other") == 1  # a client can send any
-            # the handshakes of two, a message, and the group's message to each
+            assert seen.of("websocket_closes_total", route=CHAT, code="other") == 1  # a client can send any code
+            # two handshakes, a message, and the group's message to each of the two
             assert seen.of("handler_seconds_count", protocol="websocket", route=CHAT) == 5
 
 

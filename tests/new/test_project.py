@@ -24,7 +24,7 @@ from ..redis_server import RedisServer, needs_redis
 from ..runner.serving import close_code
 
 pytestmark = pytest.mark.slow
-#: What production sets, as .env.example says; and a Redis, for several processes.
+#: The settings of production that .env.example names; and a Redis, for several processes.
 PRODUCTION = {
     "DJANGO_SECRET_KEY": "a-long-key-of-the-tests-that-nobody-guesses-0123456789-abcdef",
     "DJANGO_ALLOWED_HOSTS": "chat.example.com",
@@ -78,7 +78,7 @@ def test_its_tests_pass_on_postgresql_and_redis(project: Path, postgres: Postgre
     database = {"DATABASE_URL": f"postgresql://postgres@/newsite?host={postgres.settings('')['HOST']}"}
     assert passed(python(project, "-m", "pytest", "-q", **database, REDIS_URL=redis.url)) >= 20
     unreachable = python(project, "-m", "pytest", "-q", "-x", **database, REDIS_URL="redis://127.0.0.1:1")
-    assert unreachable.returncode == 1  # it has used the Redis
+    assert unreachable.returncode == 1  # the tests use the Redis of REDIS_URL
     assert postgres.execute("SELECT datname FROM pg_database WHERE datname LIKE '%%newsite'") == []
 
 
@@ -119,6 +119,6 @@ async def test_visitors_sign_up_and_chat(project: Path) -> None:
                     [message] = json.loads(await page.get_message())["messages"]
                     assert (message["who"], message["text"]) == ("ada", "hello")
                     await browser.post("/logout/", data={"csrfmiddlewaretoken": browser.cookies["csrftoken"]})
-                    assert await close_code(page) == 1008  # the page asks for a login then
+                    assert await close_code(page) == 1008  # after 1008, the page asks for a login
         server.process.send_signal(signal.SIGTERM)
         assert await server.ends() == 0

@@ -1,13 +1,13 @@
-"""``python -m tests.other_systems.hidden win32 serve ...``: ``trio-channels serve ...`` without what only Linux has.
+"""``python -m tests.other_systems.hidden win32 serve ...``: ``trio-channels serve ...`` without Linux-only features.
 
-What is missing on the other system is deleted, or refuses to work, before trio_channels is imported. Trio, Django and
+Features that the other system lacks are deleted, or refuse to work, before trio_channels is imported. Trio, Django and
 hypercorn, which know other systems themselves, are imported before that. With "imports" as the only argument, every
 module of the package is imported.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: F401 - it, and what follows, know the system that they are really on
+import asyncio  # noqa: F401 - this and the following modules check the real system when they are imported
 import ctypes  # noqa: F401
 import importlib
 import logging.handlers  # noqa: F401
@@ -36,7 +36,7 @@ import hypercorn.trio.run  # noqa: F401
 import pytest  # noqa: F401
 import trio
 
-#: By system, what it lacks of each module; a module without names is missing.
+#: For each system the names that each module lacks there; a module without names is missing.
 MISSING: dict[str, dict[Any, tuple[str, ...]]] = {
     "darwin": {
         os: ("sched_getaffinity", "sched_setaffinity", "pipe2", "memfd_create", "eventfd", "posix_fadvise"),
@@ -64,7 +64,7 @@ MISSING: dict[str, dict[Any, tuple[str, ...]]] = {
 
 
 def hide(system: str) -> None:
-    """Take from this process what the system does not have."""
+    """Remove the features that the system lacks from this process."""
     # Trio waits as on the real system.
     trio._core._io_epoll.select = SimpleNamespace(**vars(select))  # type: ignore[attr-defined]
     for place, names in MISSING[system].items():
@@ -75,7 +75,7 @@ def hide(system: str) -> None:
                 delattr(place, name)
     if system == "win32":
         socket.socketpair = _tcp_pair
-        socket.SO_EXCLUSIVEADDRUSE = socket.SO_KEEPALIVE  # type: ignore[attr-defined] # one that changes nothing here
+        socket.SO_EXCLUSIVEADDRUSE = socket.SO_KEEPALIVE  # type: ignore[attr-defined] # without effect here
         os.read, os.write = _refusing(os.read, stat.S_ISSOCK), _refusing(os.write, stat.S_ISSOCK)
         for name in ("wait_readable", "wait_writable"):
             setattr(trio.lowlevel, name, _refusing(getattr(trio.lowlevel, name), stat.S_ISFIFO))
@@ -83,14 +83,14 @@ def hide(system: str) -> None:
 
 
 def _tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """A socket pair, as Windows has it."""
+    """A socket pair over TCP, as on Windows."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         return listener.accept()[0], client
 
 
 def _refusing(function: Callable[..., Any], kind: Callable[[int], bool]) -> Callable[..., Any]:
-    """The function, without descriptors of a kind: sockets are no files on Windows, nor can pipes be waited for."""
+    """Make the function refuse a kind of descriptor: Windows' sockets are no files, its pipes cannot be waited for."""
 
     def call(number: Any, *arguments: Any) -> Any:
         if isinstance(number, int) and number >= 0 and kind(os.fstat(number).st_mode):

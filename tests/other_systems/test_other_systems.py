@@ -1,6 +1,6 @@
-"""On macOS and Windows the package can be imported and serves; what needs POSIX says so when it is used.
+"""On macOS and Windows the package can be imported and serves; features that need POSIX say so when they are used.
 
-What these systems lack is hidden: see ``hidden.py``. That the rest works there as it does here is not shown.
+``hidden.py`` hides the features that these systems lack. The tests do not show that the rest works there as here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def test_native_application_is_served(system: str) -> None:
                 await ada.send_message(text)
                 heard = [await client.get_message() for client in (ada, tom)]
                 assert heard == [f"{text} by trio-channels"] * 2
-            # One leaves without a word.
+            # One client leaves without a close frame.
             await tom._stream.aclose()
             await ada.send_message("three")
             assert await ada.get_message() == "three by trio-channels"

@@ -1,4 +1,4 @@
-"""What the tests of the outbox share: layers, a relay that runs, what a subscriber has got."""
+"""Helpers shared by the tests of the outbox: layers, waits for the relay, the messages of a subscriber."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from trio_channels.layers.redis import RedisStreamsChannelLayer
 
 from ..layers.conftest import redis_server  # noqa: F401 - a fixture
 
-#: A layer, open and the default one, and what subscribers get through it.
+#: Makes a block in which a layer is open and the default one.
 LayerBlock = Callable[[], AbstractAsyncContextManager[ChannelLayer]]
 
 
 @pytest.fixture(autouse=True)
 def frequent_looks(settings: Any) -> None:
-    """Where nothing notifies a relay, it looks more often than by default. Before layers are made: it resets them."""
+    """A relay that nothing notifies looks more often than by default. Set before layers are made: it resets them."""
     settings.TRIO_CHANNELS = {"RELAY_POLL": 0.05}
 
 
@@ -61,14 +61,14 @@ def memory() -> Iterator[InMemoryChannelLayer]:
 
 async def until_empty() -> None:
     """Wait until relays have sent everything."""
-    while (await outbox.astatus()).pending:  # noqa: ASYNC110 - it is in the database
+    while (await outbox.astatus()).pending:  # noqa: ASYNC110 - a database table raises no event
         await trio.sleep(0.005)
 
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until a condition holds."""
     with trio.fail_after(60):
-        while not holds():  # noqa: ASYNC110 - whatever it is
+        while not holds():  # noqa: ASYNC110 - a condition raises no event
             await trio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""The relay: what is committed arrives, once and in order, and what is rolled back does not."""
+"""The relay: committed messages arrive, once and in order, and rolled back ones do not."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ async def test_next_attempt_does_not_wait_for_the_next_look(
 ) -> None:
     monkeypatch.setattr(relaying, "FIRST_PAUSE", 0.2)  # long enough for the relay to come to rest
     settings.TRIO_CHANNELS = {"RELAY_POLL": 3600.0}
-    channel_layers.set("default", faulty)  # the setting has reset it
+    channel_layers.set("default", faulty)  # the changed setting has reset the layers
     faulty.errors = [error]
     await send("bad", 1)
     async with faulty.subscribe("bad") as events, outbox.relay():

@@ -1,4 +1,4 @@
-"""Writing into the outbox: what is refused, what a row holds, on which database."""
+"""Writing into the outbox: refused arguments, the content of a row, transactions, on each database."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Site:
         return self._server.text
 
     def lines(self, name: str) -> list[Any]:
-        """The objects in a file with one line of JSON for each. The last line may be in the making."""
+        """The objects in a file with one line of JSON for each, without an unfinished last line."""
         lines = (self.folder / name).read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
@@ -99,7 +99,7 @@ async def site(
     Args:
         name: the module with the ``urlpatterns``.
         where: the package that has it.
-        apps: what comes to INSTALLED_APPS.
+        apps: additions to INSTALLED_APPS.
         first: middleware outside of Django's own.
         last: middleware inside of Django's own.
         settings: other settings. ``{"import": "module.name"}`` stands for an object; the object CALL is called at the

@@ -1,4 +1,4 @@
-"""fastapi: sync and async endpoints run on Trio, beside Django. (test_starlette.py has what both refuse.)"""
+"""fastapi: sync and async endpoints run on Trio, beside Django. (test_starlette.py has the refusals of both.)"""
 
 from __future__ import annotations
 

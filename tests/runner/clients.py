@@ -12,10 +12,10 @@ OPCODE_TEXT, OPCODE_CLOSE = 1, 8
 
 
 class RawClient:
-    """One client; what it sends is short, what it gets may be long.
+    """One client, which sends short texts, and receives texts of any length.
 
     Args:
-        stream: connected.
+        stream: a connected stream.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -23,7 +23,7 @@ class RawClient:
         self._buffer = b""
 
     async def shake_hands(self, path: str) -> None:
-        """Become a WebSocket."""
+        """Make the WebSocket handshake."""
         await self.stream.send_all(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
@@ -79,7 +79,7 @@ class RawClient:
 
 
 async def connected(port: int, *, receive_buffer: int | None = None) -> trio.SocketStream:
-    """A TCP connection to this machine, if wanted with a small buffer, which is soon full."""
+    """A TCP connection to this machine; its receive buffer may be small, and so soon full."""
     sock = trio.socket.socket()
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

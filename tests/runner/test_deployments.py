@@ -1,4 +1,4 @@
-"""Where it really runs: TLS, IPv6, a unix socket, and behind nginx."""
+"""Real deployments: TLS, IPv6, a unix socket, and nginx."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def get(stream: trio.abc.Stream, path: str, **headers: str) -> str:
 
 
 async def echoes(stream: trio.abc.Stream, path: str = "/echo/") -> None:
-    """A WebSocket that is answered."""
+    """Check that a WebSocket gets an echo."""
     async with stream:
         client = RawClient(stream)
         await client.shake_hands(path)
@@ -183,7 +183,7 @@ async def test_websockets_and_requests_behind_nginx_are_drained(tmp_path: Path) 
 
 
 async def test_clients_that_leave_behind_nginx_leave_nothing(tmp_path: Path) -> None:
-    """nginx closes the unix socket with what it has just passed on, a close frame mostly."""
+    """nginx closes the unix socket right behind the last data that it passes on, a close frame mostly."""
     rounds, crowd = 4, 100
 
     async def leave(number: int) -> None:

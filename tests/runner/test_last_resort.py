@@ -14,7 +14,7 @@ from .serving import close_code, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.time_limit(240)]
 
-#: Seconds: of the drain, and of what may come after it; no test waits longer than it must.
+#: Seconds for the drain, and for the shutdown after it; no test waits longer than it must.
 CONFIG = 'graceful_timeout = 0.5\nshutdown_timeout = 0.5\nbind = "127.0.0.1:0"\n'
 SHORT = {"TESTS_DISCONNECT_TIMEOUT": "0.5"}
 
@@ -82,7 +82,7 @@ async def test_second_signal_ends_a_frozen_loop_at_once() -> None:
             await client.send_message("")
             await runner.said("freezes")
             runner.process.send_signal(signal.SIGINT)
-            while runner.process.poll() is None:  # nothing shows that the first one has come
+            while runner.process.poll() is None:  # nothing shows that the first signal has come
                 await trio.sleep(0.05)
                 runner.process.send_signal(signal.SIGINT)
             assert await runner.ends() == -signal.SIGINT

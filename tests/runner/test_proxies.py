@@ -1,4 +1,4 @@
-"""Behind nginx and HAProxy, with the configurations of the documentation as they are there."""
+"""Behind nginx and HAProxy, with the configurations of the documentation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAGE = ROOT / "docs" / "how-to" / "deploy.md"
 SBIN = f"{os.environ['PATH']}:/usr/sbin"
 
 
-#: A part of each proxy's sample, which no other sample of the page has.
+#: A part of each proxy's sample that no other sample of the page has.
 PARTS = {"nginx": "upstream mysite {", "haproxy": "backend "}
 
 
@@ -44,7 +44,7 @@ def documented(name: str) -> str:
 
 class Proxy(NamedTuple):
     program: str
-    changes: dict[str, str]  # what the documentation says for the reader's machine, and what a test has
+    changes: dict[str, str]  # the documentation's paths and ports, and those of a test in their place
 
     def configure(self, folder: Path, port: int) -> str:
         text = documented(self.program)
@@ -77,7 +77,7 @@ HAPROXY = Proxy(
 )
 HAPROXY_HTTP2 = Proxy("haproxy", {**HAPROXY.changes, "/run/mysite/http.sock": "{folder}/socket proto h2"})
 
-#: Around the documentation's part of nginx' configuration.
+#: The rest of nginx' configuration, around the documentation's part.
 AROUND = """
 daemon off;
 master_process off;

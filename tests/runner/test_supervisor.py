@@ -1,4 +1,4 @@
-"""The parent, in the test's process; in the place of the processes that serve are small programs."""
+"""The parent, in the test's process; small programs take the place of the processes that serve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import trio.testing
 from trio_channels.runner import CRASHED, main
 from trio_channels.runner import supervisor as supervisor_module
 
-#: What each program can do: say that it serves, check its socket, signal to the parent, wait until it is told to drain.
+#: Functions of each program: say that it serves, check its socket, signal to the parent, wait for the drain, reset.
 PRELUDE = """
 import os, signal, socket, struct
 def listens():
@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
                 await start()
             text = left.pop(0) if len(left) > 1 else left[0]
             program = PRELUDE.format(lifeline=pass_fds[0], listener=pass_fds[1], parent=os.getpid()) + text
-            # Isolated, so that it starts in an instant.
+            # Isolated, so that Python starts in an instant.
             process: trio.Process = await open_process([sys.executable, "-ISc", program], env={}, pass_fds=pass_fds)
             return process
 
@@ -130,7 +130,7 @@ def test_process_that_starts_during_the_drain_drains(run: Run, caplog: pytest.Lo
 def test_lifeline_that_breaks_is_a_failed_start(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on a system whose pairs of sockets are reset when one end is gone: here with sockets that can be."""
+    """Some systems reset a pair of sockets when one end is gone; TCP sockets stand in for such a pair."""
 
     def connected_pair() -> tuple[socket.socket, socket.socket]:
         with socket.create_server(("127.0.0.1", 0)) as listener:

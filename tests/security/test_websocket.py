@@ -33,7 +33,7 @@ def allows(patterns: list[str], *origins: str | bytes) -> bool:
 
 
 async def handshake(application: Any, *origins: bytes, name: bytes = b"origin", **more: Any) -> list[dict[str, Any]]:
-    """What the client of one handshake with these Origin headers is sent."""
+    """The events that are sent to the client of one handshake with these Origin headers."""
     headers = [(name, origin) for origin in origins] + [(b"cookie", b"sessionid=abcdefgh12345678")]
     scope = {"type": "websocket", "path": "/ws/", "headers": headers, **more}
     with trio.fail_after(10):
@@ -44,7 +44,7 @@ ACCEPTED = [{"type": "websocket.accept"}]
 DENIED = [{"type": "websocket.close"}]
 
 
-# -- what is allowed --------------------------------------------------------------------------------------------------
+# -- allowed origins --------------------------------------------------------------------------------------------------
 
 #: (patterns, origin, whether it is allowed)
 TABLE = [
@@ -104,12 +104,12 @@ TABLE = [
     ("[2001:DB8::1]", "http://[2001:db8::1]", True),
     ("[::1]", "http://::1", False),
     ("[::1]", "http://[::1", False),
-    # international names: what browsers send is encoded, what people configure may not be
+    # international names: browsers send them encoded, people may configure them unencoded
     ("münchen.example", "https://xn--mnchen-3ya.example", True),
     ("xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example", True),
     (".münchen.example", "https://a.xn--mnchen-3ya.example", True),
     ("munchen.example", "https://xn--mnchen-3ya.example", False),
-    # what is no origin is never allowed, whatever the patterns
+    # a value that is no origin is never allowed, whatever the patterns
     ("null", "null", False),
     ("example.com", "", False),
     ("example.com", "example.com", False),
@@ -142,7 +142,7 @@ TABLE = [
     ("example.com", "http://evil.test\0.example.com", False),
     ("example.com", "http//example.com", False),
     ("example.com", "1http://example.com", False),
-    # patterns that are none allow nothing
+    # malformed patterns allow nothing
     ("", "http://example.com", False),
     (".", "http://example.com", False),
     ("example.com/path", "http://example.com", False),
@@ -226,7 +226,7 @@ def test_rule_can_be_replaced() -> None:
     assert not validator.allows([b"null"])
 
 
-# -- what happens -----------------------------------------------------------------------------------------------------
+# -- allowed and denied handshakes ------------------------------------------------------------------------------------
 
 
 async def test_allowed_origin_reaches_the_application() -> None:

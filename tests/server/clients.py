@@ -1,4 +1,4 @@
-"""Servers as hypercorn makes them and as ours, and clients that say what no library lets one say."""
+"""Servers of hypercorn and of this package, and clients that can send any bytes, as no library's can."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.server.conftest import Server as BaseServer
 from tests.integration.server.conftest import config_for_tests
 from trio_channels.server import serve
 
-#: Both ways to serve; what is shown of the first is a defect, and of the second its absence.
+#: Both ways to serve: tests show a defect of the first, and its absence in the second.
 BARE: Callable[..., Any] = hypercorn.trio.serve
 OURS: Callable[..., Any] = serve
 
@@ -29,7 +29,7 @@ HANDSHAKE = (
 
 
 class Server(BaseServer):
-    """One that may die of what it is sent."""
+    """A server that the data of a client may crash."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Server(BaseServer):
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
     async def still_serves(self) -> None:
-        """A healthy client is served, by HTTP and by WebSocket."""
+        """Check that a healthy client is served, by HTTP and by WebSocket."""
         assert (await self.request("GET", "/")).body == b"hello"
         async with self.websocket("/") as client:
             await client.send_message("still there?")
@@ -48,7 +48,7 @@ class Server(BaseServer):
 
     @asynccontextmanager
     async def served_meanwhile(self) -> AsyncIterator[None]:
-        """A healthy client, there already, is answered all through the block and after it; a new one after it too."""
+        """Check that a connected client is answered during the block and after it, and a new client after it."""
         over = trio.Event()
 
         async def talk(client: Any) -> None:
@@ -67,7 +67,7 @@ class Server(BaseServer):
 
 @asynccontextmanager
 async def serving(how: Callable[..., Any], application: Any, **options: Any) -> AsyncIterator[Server]:
-    """A server that is stopped as by a signal at the end."""
+    """A server; the end of the block stops it as a signal does."""
     server = Server()
 
     async def run(task_status: trio.TaskStatus[Any]) -> None:
@@ -86,7 +86,7 @@ async def serving(how: Callable[..., Any], application: Any, **options: Any) -> 
 
 
 class Application:
-    """Greets over HTTP, echoes over WebSocket, and remembers what it was told."""
+    """Greets over HTTP, echoes over WebSocket, and remembers the events that it gets."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -130,7 +130,7 @@ async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
 
 
 async def read_all(stream: trio.SocketStream) -> bytes:
-    """What comes until the server closes; b"" if it resets the connection."""
+    """The data until the server closes or resets the connection."""
     data = b""
     try:
         while more := await stream.receive_some():
@@ -143,7 +143,7 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 def frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, size: bytes | None = None
 ) -> bytes:
-    """A frame of a client, masked with zeros, which may be none."""
+    """A frame of a client, masked with zeros. Reserved bits or a wrong size make it invalid."""
     if size is None:
         length = len(payload)
         if length < 126:
@@ -156,7 +156,7 @@ def frame(
 
 
 def close_code(data: bytes) -> int | None:
-    """The code of the close frame with which what a server sent ends."""
+    """The code of the close frame at the end of the server's data; None without one."""
     while data:
         opcode, size = data[0] & 15, data[1]
         assert size < 126
@@ -167,7 +167,7 @@ def close_code(data: bytes) -> int | None:
 
 
 class Http1WebSocket:
-    """A WebSocket over HTTP/1.1 whose bytes are the test's."""
+    """A WebSocket over HTTP/1.1 that sends the bytes of a test as they are."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
@@ -187,7 +187,7 @@ class Http1WebSocket:
         return await self.stream.receive_some()
 
     async def rest(self) -> bytes:
-        """What comes until the server closes."""
+        """The data until the server closes or resets the connection."""
         return await read_all(self.stream)
 
     async def aclose(self) -> None:
@@ -263,7 +263,7 @@ class Http2:
 
 
 class Http2WebSocket:
-    """A WebSocket over HTTP/2 whose bytes are the test's."""
+    """A WebSocket over HTTP/2 that sends the bytes of a test as they are."""
 
     def __init__(self, client: Http2, number: int) -> None:
         self.client = client
@@ -282,7 +282,7 @@ class Http2WebSocket:
         return b"" if event is None else event.data
 
     async def rest(self) -> bytes:
-        """What comes until the server ends the stream."""
+        """The data until the server ends the stream."""
         await self.client.until(h2.events.StreamEnded, self.number)
         return b"".join(event.data for event in self.client.events if isinstance(event, h2.events.DataReceived))
 

@@ -1,4 +1,4 @@
-"""What hypercorn's worker is given to load."""
+"""An application for hypercorn's worker to load."""
 
 from __future__ import annotations
 

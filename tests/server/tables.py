@@ -48,7 +48,7 @@ class Notes(Application):
 
 
 class Row(NamedTuple):
-    """An input, and what comes of it: a line of the access log for each answer, and whether the connection lives."""
+    """An input and its outcome: a line of the access log for each answer, and whether the connection lives."""
 
     data: bytes
     lines: list[str]
@@ -90,7 +90,7 @@ def access_log() -> Iterator[AccessLog]:
 async def served(
     transport: str, application: Application, certificate: tuple[Path, Path], **options: Any
 ) -> AsyncIterator[Connect]:
-    """A server, and a function that connects to it. In the block, a client beside is answered; after it, a new one."""
+    """A server; yields a function that connects. The server answers another client in the block, a new one after."""
     if transport == "tls":
         options |= {"certfile": str(certificate[0]), "keyfile": str(certificate[1])}
     context = ssl.create_default_context(cafile=str(certificate[0]))
@@ -132,7 +132,7 @@ async def neighbour(connect: Connect) -> AsyncIterator[None]:
 
 
 async def check(the: Row, transport: str, certificate: tuple[Path, Path], **options: Any) -> Notes:
-    """Send a row's input with the probe behind it, and compare the answers, the log, and what the application saw."""
+    """Send a row's input with the probe behind it, and compare the answers, the log, and the application's requests."""
     application = Notes()
     with access_log() as log:
         async with served(transport, application, certificate, **options) as connect:

@@ -1,4 +1,4 @@
-"""Descriptors that run out: new clients are told, the log says what to do, and clients that are there go on."""
+"""Descriptors run out: new clients are refused, the log names the remedy, and connected clients go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The access log, and that nothing a client does leaves a traceback."""
+"""The access log; and clients leave no traceback, whatever they do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Page(AsyncHttpConsumer):
 
 
 class Flood(AsyncWebsocketConsumer):
-    """Sends and sends."""
+    """Answers a message with endless messages."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         while True:
@@ -209,7 +209,7 @@ def test_secrets_are_masked_wherever_a_format_names_them() -> None:
         assert Atoms(scope, None, 1.5)["q"] == "a=***&token=hush"
 
 
-# -- no traceback for what clients do ---------------------------------------------------------------------------------
+# -- no traceback for acts of clients ---------------------------------------------------------------------------------
 
 WEBSOCKET = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 ACCEPTABLE = WEBSOCKET + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

@@ -1,6 +1,6 @@
-"""The defects of bare hypercorn one by one, and that they are gone. The numbers are those of the documentation.
+"""The defects of bare hypercorn one by one, and their absence here. The documentation has the same numbers.
 
-The day that a test of the bare one fails, hypercorn has mended that, and what is ours for it can go.
+If a test of bare hypercorn fails, hypercorn has mended the defect, and our code for it can go.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ async def test_send_to_a_gone_client_raises_and_yields(connect: Open) -> None:
         await client.aclose()
 
 
-# -- D5: what the client says last -----------------------------------------------------------------------------------
+# -- D5: the client's close code and reason --------------------------------------------------------------------------
 
 
 async def test_bare_hypercorn_loses_the_clients_close_code() -> None:
@@ -207,7 +207,7 @@ async def test_close_without_code_is_1005_and_no_close_is_1006(connect: Open) ->
 
 
 class Hesitates(Application):
-    """Accepts nothing before it is told to."""
+    """Never accepts: it waits for another event first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ async def head_of(server: Server, offer: bytes = OFFER) -> bytes:
 
 
 async def test_bare_hypercorn_compresses_whenever_it_is_asked_to() -> None:
-    """D11."""
+    """Defect D11 of hypercorn."""
     async with serving_bare(Application()) as server:
         assert b"permessage-deflate" in await head_of(server)
 
@@ -367,7 +367,7 @@ def living() -> int:
 
 
 async def test_bare_hypercorns_pings_outlive_their_connection(clock: trio.testing.MockClock) -> None:
-    """D15."""
+    """Defect D15 of hypercorn."""
     application = Application()
     async with serving_bare(application, websocket_ping_interval=500) as server:
         await trio.testing.wait_all_tasks_blocked()
@@ -449,7 +449,7 @@ async def test_slow_application_is_not_its_clients_fault(clock: trio.testing.Moc
         await client.aclose()
 
 
-# -- what may go wrong in code that nobody has thought of ------------------------------------------------------------
+# -- unforeseen errors in the protocol's code ------------------------------------------------------------------------
 
 
 async def test_protocol_error_is_one_record_and_one_connection(

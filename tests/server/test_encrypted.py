@@ -1,4 +1,4 @@
-"""TLS, end to end: with our connections, what is true of plain ones is true of encrypted ones."""
+"""TLS, end to end: our encrypted connections behave as our plain ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 class Encrypted:
-    """A server and what its clients need to trust it."""
+    """A server and the TLS context of its clients."""
 
     def __init__(self, server: Server, certificate: Path) -> None:
         self.server = server

@@ -52,7 +52,7 @@ def test_compressed_data_before_any_frame_is_refused() -> None:
 
 
 def inflated(*frames: tuple[int, bool, bytes], compressed: bool) -> list[bytes | CloseReason | None]:
-    """A message's frames, each given by opcode, whether it is final, and payload: what comes after each payload."""
+    """Read a message's frames (opcode, final, payload); returns the output at the end of each frame."""
     deflate, found = BoundedDeflate(1_000), []
     decoder = FrameProtocol(client=False, extensions=[deflate])
     for opcode, final, payload in frames:

@@ -67,7 +67,7 @@ OTHER_VERSIONS = {
     "and no key": handshake(UPGRADE, CONNECTION, b"Sec-WebSocket-Version: 8"),
 }
 
-#: Requests for the same path, and no handshakes.
+#: Requests for the same path that are no handshakes.
 HTTP = {
     "HTTP/1.0": handshake(UPGRADE, CONNECTION, KEY, VERSION, first=b"GET /ws HTTP/1.0"),
     "a POST": handshake(UPGRADE, CONNECTION, KEY, VERSION, b"Connection: close", first=b"POST /ws HTTP/1.1"),
@@ -85,7 +85,7 @@ over = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 async def answer_to(data: bytes, transport: str, certificate: tuple[Path, Path]) -> tuple[bytes, list[str]]:
-    """What comes until the server closes, and the lines in the log."""
+    """All bytes until the server closes, and the lines in the log."""
     with access_log() as log:
         async with served(transport, Notes(), certificate) as connect, await connect() as stream:
             await stream.send_all(data)

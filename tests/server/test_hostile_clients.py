@@ -1,4 +1,4 @@
-"""Clients that know how the server is built: each of these got further once."""
+"""Clients that exploit the way the server is built. Each of these cases was a defect once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .clients import (
 
 
 class SendsOnly(Application):
-    """Sends, and never receives: what ends it is that its client has gone."""
+    """Sends, and never receives. It ends when a send to a gone client fails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ async def test_client_that_leaves_unread_messages_is_noticed() -> None:
 
 
 async def test_upgrade_to_http2_is_not_taken() -> None:
-    """Through a reverse proxy that passes ``Upgrade`` on, for WebSockets, it would go past all of that one's rules."""
+    """HTTP/2 would evade the rules of a reverse proxy that passes ``Upgrade`` on for WebSockets."""
     async with serving_ours(Application()) as server, await server.connect() as stream:
         await stream.send_all(
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
@@ -83,7 +83,7 @@ async def test_upgrade_to_http2_is_not_taken() -> None:
 
 
 class Listens(Application):
-    """Remembers what it is sent, and answers nothing."""
+    """Keeps the events that it receives, and answers nothing."""
 
     async def talk(self, receive: Any, send: Any) -> None:
         while (event := await receive())["type"] != "websocket.disconnect":
@@ -220,7 +220,7 @@ async def test_websocket_that_comes_while_the_server_ends_is_told_so() -> None:
 
 
 async def test_flood_of_frames_lets_others_run() -> None:
-    """Frames that say nothing are never waited for: a thousand pongs are one read."""
+    """Pongs make no task wait, and one read holds a thousand: the server yields between them."""
     async with serving_ours(Application()) as server:
         client = await open_h1(server)
         turns = 0
@@ -263,7 +263,7 @@ async def test_flood_of_http2_frames_lets_others_run() -> None:
             nursery.cancel_scope.cancel()
 
 
-#: Of stream 1, which is to depend on none.
+#: A frame of stream 1, which depends on no other stream.
 PRIORITY = b"\x00\x00\x05\x02\x00\x00\x00\x00\x01" + bytes(4) + b"\x01"
 
 
@@ -273,7 +273,7 @@ def _server() -> Any:
 
 
 async def test_made_you_reset_ends_the_connection() -> None:
-    """CVE-2025-8671: a frame that may not be on a stream ends it, and the application instance has been started."""
+    """CVE-2025-8671: an illegal frame ends its stream after the application instance has started."""
 
     class Counts(Application):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:
@@ -296,5 +296,5 @@ async def _overflow_for_ever(client: Http2) -> None:
             await client.stream.receive_some()
 
 
-#: By how much no window may grow.
+#: An increment that overflows any window.
 OVERFLOW = b"\x7f\xff\xff\xff"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("way")
 
 
 class WithoutLength(Application):
-    """Does not say how long its answer is."""
+    """Sends an answer without a length."""
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -26,7 +26,7 @@ class WithoutLength(Application):
 
 
 class Empty(Application):
-    """Has nothing to say."""
+    """Answers with 204 and no body."""
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -34,7 +34,7 @@ class Empty(Application):
 
 
 class Stops(Application):
-    """Says less than it has announced."""
+    """Sends less than its announced length."""
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
@@ -42,7 +42,7 @@ class Stops(Application):
 
 
 class Reads(Application):
-    """Reads what it is sent, then greets."""
+    """Reads the whole body, then greets."""
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["more_body"]:
@@ -61,7 +61,7 @@ def request(method: str, version: str = "1.1", *headers: str) -> bytes:
 
 
 async def answers(server: Server, data: bytes) -> bytes:
-    """What comes until the server closes."""
+    """All bytes until the server closes."""
     async with await server.connect() as stream:
         await stream.send_all(data)
         return await read_all(stream)

@@ -1,4 +1,4 @@
-"""What is refused, and what it is told: times, rates and numbers."""
+"""Limits of times, rates and numbers, and the answer to a client beyond each."""
 
 from __future__ import annotations
 

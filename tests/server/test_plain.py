@@ -28,7 +28,7 @@ def head(target: bytes = b"/", *lines: bytes, method: bytes = b"GET", version: b
 
 
 def of_h11(data: bytes) -> tuple[RequestHead, bytes, bool]:
-    """What h11 and our checks make of a request: its head, what came of its body, and whether that is all."""
+    """Parse a request with h11 and our checks: its head, the received part of its body, and whether that is all."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST)
     parser.receive_data(data)
     request = parser.next_event()
@@ -41,7 +41,7 @@ def of_h11(data: bytes) -> tuple[RequestHead, bytes, bool]:
 
 
 def plain(data: bytes) -> tuple[RequestHead, bytes, bool] | None:
-    """The same of a plain request."""
+    """The same with `plain_request`; None for a request that is not plain."""
     found = plain_request(data, LONGEST)
     if found is None:
         return None
@@ -243,7 +243,7 @@ def test_plain_response_is_as_h11_makes_it() -> None:
         if exchange.begin(status, headers) and (response := exchange.end(body)) is not None:
             expected, parser = made_by_h11(request, status, headers, body)
             assert response == expected
-            # h11 can be told of it afterwards.
+            # h11 can be told of the exchange afterwards.
             other = h11.Connection(h11.SERVER)
             assert exchange.tell(other) == b""
             assert other.states == parser.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
@@ -366,7 +366,7 @@ async def test_invalid_response_fails(way: str, headers: Any, body: bytes, statu
 
 
 class Collects(Application):
-    """Waits for so many bytes of a body, and answers with them."""
+    """Waits for `size` bytes of a body, and answers with them."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What happens seldom: clients that leave between two lines, ends without a trigger, odd turns of a WebSocket."""
+"""Rare events: clients that leave between two lines of code, ends without a trigger, odd turns of a WebSocket."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ async def test_datagrams_go_to_hypercorns_quic(
     settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 0.01}  # hypercorn's waits for one more datagram
 
     class Quic:
-        """In the place of hypercorn's, whose library is not installed for tests."""
+        """A stand-in for hypercorn's class, whose library is not installed for tests."""
 
         idle = True
 
@@ -302,7 +302,7 @@ async def test_base_exception_group_ends_the_server() -> None:
 
 
 async def test_tasks_that_send_to_nobody_are_no_error(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A server ends, and of an application's cancelled tasks one still sends to a client that has left."""
+    """While a server ends, a cancelled task of an application still sends to a client that has left."""
     settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 0.01}
 
     class Sends(Application):
@@ -421,7 +421,7 @@ async def test_messages_that_wait_at_a_shutdown_are_dropped() -> None:
 
     async with serving_ours(Busy()) as server:
         client = await open_h1(server)
-        await client.send(frame(1, b"x") * 50)  # more than wait for an application
+        await client.send(frame(1, b"x") * 50)  # more than the queue to an application holds
         await trio.testing.wait_all_tasks_blocked()
         server.stop.set()
         assert close_code(await client.rest()) == 1012
@@ -431,7 +431,7 @@ async def test_messages_that_wait_at_a_shutdown_are_dropped() -> None:
 
 
 async def test_message_during_the_goodbye_is_dropped(settings: Any, clock: trio.testing.MockClock) -> None:
-    settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000, "PING_INTERVAL": 1_000}  # or it is cut while it fills
+    settings.TRIO_CHANNELS = {"WRITE_TIMEOUT": 1_000, "PING_INTERVAL": 1_000}  # else it is cut while buffers fill
     application = Floods()
     async with serving_ours(application) as server:
         client = await open_h1(server)
@@ -450,7 +450,7 @@ async def test_client_that_leaves_before_its_turn(
     settings.TRIO_CHANNELS = {"SHUTDOWN_GRACE": 100}
     application = Application()
     async with serving_ours(application, graceful_timeout=3.0) as server:
-        clients = [await open_h1(server) for _ in range(51)]  # one more than are told at a time
+        clients = [await open_h1(server) for _ in range(51)]  # one more than the server tells at a time
         server.stop.set()
         for client in clients:
             await client.aclose()

@@ -1,4 +1,4 @@
-"""How much of a client one read takes: more of one that uploads."""
+"""The size of one read from a client: larger while the client uploads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_channels.server.connection import MAX_RECV, MAX_RECV_ON
 
 from .clients import HANDSHAKE, read_until, serving_ours
 
-Read = tuple[int, int]  # bytes that were asked for, and that came
+Read = tuple[int, int]  # bytes asked for, and bytes received
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def test_upload_is_read_in_larger_pieces(size: int, reads: list[Read]) -> 
 
 
 class Still(NamedTuple):
-    """A client of a server whose clock stands still, and what that server reads."""
+    """A client of a server whose clock stands still, and that server's reads."""
 
     client: trio.SocketStream
     reads: list[Read]

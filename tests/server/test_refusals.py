@@ -1,4 +1,4 @@
-"""Each refusal has a line in the access log, with what is known of the request, and is counted."""
+"""Each refusal is counted, and has a line in the access log with the known parts of the request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_late_or_early_client(data: bytes, line: str | None, clock: trio.t
                 await stream.send_all(data)
             await read_all(stream)
             refusals = statistics().refusals
-    assert log.lines == ([line] if line else [])  # a client that asks nothing is refused nothing
+    assert log.lines == ([line] if line else [])  # no refusal for a client that asks nothing
     assert refusals == ({int(line[-3:]): 1} if line else {})
 
 

@@ -87,7 +87,7 @@ def test_package_has_no_other_names() -> None:
 
 
 def loaded_by_hypercorn(monkeypatch: pytest.MonkeyPatch, application: str) -> Any:
-    """What hypercorn's Trio worker would have run."""
+    """The function that hypercorn's Trio worker passes to `trio.run`."""
     ran: list[Any] = []
     monkeypatch.setattr("trio.run", ran.append)
     config = hypercorn.Config()

@@ -52,7 +52,7 @@ async def drained(server: Any, transport: str = "tcp", certificate: Any = None) 
 
 
 class Beside(Application):
-    """Notes nothing of the healthy client."""
+    """Notes no events of the healthy client."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Beside(Application):
 
 @asynccontextmanager
 async def served_beside(server: Any, transport: str, certificate: Certificate) -> AsyncIterator[None]:
-    """A WebSocket that is answered every ten seconds of the block, and after it."""
+    """A WebSocket that gets an answer every ten seconds of the block, and after it."""
     over = trio.Event()
 
     async def talk(stream: Any) -> None:
@@ -92,7 +92,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def drip(stream: Any, data: bytes, every: float) -> bytes:
-    """Send a byte at a time, until the server closes; returns what it has sent."""
+    """Send a byte at a time, until the server closes; returns the server's bytes."""
     received = b""
 
     async def read() -> None:

@@ -1,4 +1,4 @@
-"""However a client vanishes, whatever it said last, and wherever the application is: it is told, and nothing stays."""
+"""For each way to vanish, last bytes and state of the application: the application is told, and nothing stays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .vanishing_direct import AsyncConsumers, Endpoints, SyncConsumers
 Log = pytest.LogCaptureFixture
 Way = Callable[[Client], None]
 
-#: Each combination so often: half of them with the server running before the end, half without.
+#: Runs of each combination. In half of them the server runs before the client ends, in half it does not.
 REPEATS = 2
 
 #: Clients at a time.
@@ -47,8 +47,8 @@ CROWD = 40
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    """Clients that are not read are looked at more often, so that there is less to wait for; no handler waits for a
-    thread, which all the slow ones hold."""
+    """Tests wait less: the server looks more often at clients that it does not read. There are threads for all
+    handlers: none waits for the threads that slow ones hold."""
     monkeypatch.setattr("trio_channels.server.connection._LOOK_EVERY", 0.05)
     settings.TRIO_CHANNELS = {"WORKER_THREADS": 300}
 
@@ -104,7 +104,7 @@ def _left(application: Notes, tasks: int) -> dict[str, Any]:
 
 
 def cases(to: Place, place: str, table: dict[str, Any], times: int = REPEATS) -> list[Any]:
-    """What a scenario is called with; the target of the requests names the case."""
+    """The arguments of a scenario, case by case; the target of the requests names the case."""
     return [
         (to, f"{place}?{quote(f'{name}, {way.__name__}')}", last, way, number)
         for (name, last), way, number in itertools.product(table.items(), WAYS, range(times))
@@ -112,7 +112,7 @@ def cases(to: Place, place: str, table: dict[str, Any], times: int = REPEATS) ->
 
 
 async def run_all(scenario: Callable[..., Any], cases: list[Any]) -> None:
-    """Every case, a crowd at a time."""
+    """Run every case, a crowd at a time."""
     for start in range(0, len(cases), CROWD):
         async with trio.open_nursery() as nursery:
             for case in cases[start : start + CROWD]:
@@ -120,7 +120,7 @@ async def run_all(scenario: Callable[..., Any], cases: list[Any]) -> None:
 
 
 async def let_run(number: int, moments: Random | None) -> None:
-    """Every other time, until the server has nothing more to do; or for a random while."""
+    """Let the server run until it is idle, every other time; or, with `moments`, for a random while."""
     if moments is not None:
         for _ in range(moments.choice((0, 1, 2, 3, 5, 8, 13, 21))):
             await trio.lowlevel.checkpoint()
@@ -329,7 +329,7 @@ async def test_application_is_told_before_any_checkpoint(
         await trio.lowlevel.checkpoint()
 
     async def tells_nobody(self: Any) -> None:
-        """The connection's own way to tell the applications, which would hide that the stream has not."""
+        """Replaces the connection's own call, which would hide that the stream has told no application."""
 
     monkeypatch.setattr(kind, "handle", in_a_cancelled_scope)
     monkeypatch.setattr(kind, "log_end", log_end)

@@ -1,4 +1,4 @@
-"""D1: what a client sends ends its connection, and not the worker with all the others."""
+"""D1: bad input of a client ends its connection, and not the worker with all the others."""
 
 from __future__ import annotations
 
@@ -118,11 +118,11 @@ ATTACKS: list[Attack] = [
 
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_one_client_ends_bare_hypercorn(attack: Attack) -> None:
-    """The day that one of these fails, hypercorn has mended it, and what is ours for it can go."""
+    """If one of these fails, hypercorn has mended the defect, and our code for it can go."""
     async with serving_bare(Application()) as server, trio.open_nursery() as nursery:
 
         async def try_it() -> None:
-            # What the client sees of it does not matter here.
+            # The client's view of the attack does not matter here.
             with contextlib.suppress(Exception):
                 await attack(server)
 
@@ -182,7 +182,7 @@ async def test_bad_frame_gets_its_code_and_ends_its_connection(
 
 
 async def test_bare_hypercorn_answers_text_that_is_no_utf8_with_silence() -> None:
-    """D16."""
+    """Defect D16 of hypercorn."""
     async with serving_bare(Application()) as server:
         client = await open_h1(server)
         await client.send(frame(1, b"\xff"))

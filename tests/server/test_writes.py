@@ -20,7 +20,7 @@ LENGTH = (b"content-length", b"5")
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What the server writes, one item a system call."""
+    """The server's writes, one item per system call."""
     noted: list[bytes] = []
     write = SocketTransport.send_nowait
 
@@ -33,7 +33,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 class Responds(Application):
-    """Responds with the messages that it is made with."""
+    """Responds with the given status, headers and bodies."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], *bodies: bytes) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Responds(Application):
 
 
 class Waits(Application):
-    """Sends the start of a response, and then waits until it is let go."""
+    """Sends the start of a response, and then waits for `go_on`."""
 
     def __init__(self, *headers: tuple[bytes, bytes]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Clients that say something and are gone, in every combination, and an application that notes how that reached it."""
+"""Clients that send bytes and vanish, in every combination, and an application that counts the ends it is told of."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import trio
 
 from .clients import GET, HANDSHAKE, Application, frame
 
-#: Where the application is while its client vanishes.
+#: States of the application while its client vanishes.
 PLACES = ("waiting", "slow", "flooding", "unaccepted")
 
-#: What a client of a WebSocket has sent last.
+#: The last bytes of a client of a WebSocket.
 FRAMES = {
     "nothing": b"",
     "a text": frame(1, b"text"),
@@ -41,7 +41,7 @@ def one_request(method: bytes, place: bytes, rest: bytes) -> bytes:
     return HEAD % (method, place) + rest
 
 
-#: What a client of HTTP/1.1 has sent last, by the place of its application.
+#: The last bytes of a client of HTTP/1.1, made from the place of its application.
 REQUESTS: dict[str, Callable[[bytes], bytes]] = {
     "nothing": lambda place: b"",
     "half a head": lambda place: HEAD % (b"GET", place),
@@ -100,7 +100,7 @@ REQUESTS_2: dict[str, Callable[[h2.connection.H2Connection, bytes], object]] = {
 
 
 class Place(NamedTuple):
-    """Where a server listens, and what a client needs for it."""
+    """The address of a server, and the TLS context of its clients."""
 
     address: Any
     tls: ssl.SSLContext | None = None
@@ -140,7 +140,7 @@ class Client:
             self.socket.send(data)
 
     async def receive(self) -> bytes:
-        """What has come, at least a byte."""
+        """Receive bytes, at least one."""
         while True:
             if self._tls is None:
                 await trio.lowlevel.wait_readable(self.socket)
@@ -183,7 +183,7 @@ class Client:
         self.socket.close()
 
     def finish(self) -> None:
-        """Close; with what is unread this is a reset too."""
+        """Close; with unread bytes this is a reset too."""
         self.socket.close()
 
     def reset(self) -> None:
@@ -194,7 +194,7 @@ class Client:
         self._linger()
 
     def say_goodbye(self) -> None:
-        """TLS' own end, and the socket's."""
+        """End TLS, then close the socket."""
         if self._tls is not None:
             try:
                 self._tls.unwrap()
@@ -207,14 +207,14 @@ WAYS = (Client.finish, Client.reset, Client.half_close_and_reset, Client.say_goo
 
 
 class Notes(Application):
-    """Is where its path says, and counts how many instances have begun, live, and have been told of the end."""
+    """Goes to the place in its path. Counts the instances that have begun, that live, and that were told of the end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.begun: Counter[str] = Counter()
         self.alive: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
-        self.ways: set[bool] = set()  # whether the events came directly, of connections of ours
+        self.ways: set[bool] = set()  # whether the events came directly from our connections
         self.go_on = trio.Event()
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
@@ -254,7 +254,7 @@ class Notes(Application):
 
     @contextmanager
     def counted(self, scope: Any) -> Iterator[str]:
-        """An instance begins, and ends with the block; the name of its case."""
+        """Count an instance that lives as long as the block; yields the name of its case."""
         case = f"{scope['type']} {scope['path'][1:]}: {unquote(scope['query_string'].decode())}"
         self.begun[case] += 1
         self.alive[case] += 1

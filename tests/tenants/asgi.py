@@ -1,4 +1,4 @@
-"""What the server serves."""
+"""The application of the server."""
 
 from trio_channels.asgi import get_asgi_application
 from trio_channels.routing import ProtocolTypeRouter

@@ -14,7 +14,7 @@ SCOPE = {"type": "test"}
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Sends back what it receives, until told otherwise."""
+    """Sends back each message; ``crash`` makes it raise, ``end`` ends it."""
     while (message := await receive())["type"] != "end":
         if message["type"] == "crash":
             raise LookupError("asked to")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 pytest_plugins = ["pytester"]
 
-#: Installed, the package's entry point loads the plugin, and a second time would be an error of pytest's.
+#: The entry point of an installed package loads the plugin; pytest fails if it is loaded twice.
 INSTALLED = any(point.value == "trio_channels.testing.pytest_plugin" for point in entry_points(group="pytest11"))
 ARGUMENTS = ["-p", "no:django", *([] if INSTALLED else ["-p", "trio_channels.testing.pytest_plugin"])]
 
@@ -228,7 +228,7 @@ async def test_skips():
 
 def impatient(pytester: pytest.Pytester) -> None:
     """Have tests that cannot be cancelled end soon."""
-    # Whoever started this session in the background may have it, and what it starts, ignore Ctrl-C.
+    # A session started in the background may ignore Ctrl-C, and so may its children.
     pytester.makeconftest(
         """
 import signal
@@ -240,7 +240,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_test_stuck_in_a_thread_ends_the_session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)  # ours, which nobody finds from there
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)  # the inner session cannot import our settings
     impatient(pytester)
     pytester.makepyfile(
         """
@@ -341,7 +341,7 @@ def test_work_after_the_run_of_a_test_is_not_limited(pytester: pytest.Pytester) 
 async def test_quick():
     pass
 """
-    # As a hook of another plugin, which works on beyond the test's limit.
+    # A hook, as another plugin may have one: it works on beyond the test's limit.
     pytester.makeconftest(
         """
 import pytest, threading

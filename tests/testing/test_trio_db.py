@@ -107,11 +107,11 @@ async def test_connection_may_be_lent_twice(ada: User, trio_db: None) -> None:
 
 @pytest.fixture
 def rolled_back(database: dict[str, Any]) -> Any:
-    """What pytest-django's ``db`` does, on the database of the kind asked for."""
+    """A transaction that is rolled back, as pytest-django's ``db``, on the given kind of database."""
     with transaction.atomic():
         User.objects.create_user("ada")
         yield
-        assert names() == ["ada", "grace"]  # the test's own thread sees what the worker has stored
+        assert names() == ["ada", "grace"]  # the test's own thread sees the worker's row
         transaction.set_rollback(True)
     assert names() == []
 

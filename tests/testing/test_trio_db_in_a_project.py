@@ -160,7 +160,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
         )
         databases = {"default": database, **others}
         pytester.makepyfile(project_settings=f"{SETTINGS}\nDATABASES = {databases!r}\n", test_project=tests)
-        # What these sessions do not need takes half of their time.
+        # These sessions do not need these plugins, which take half of their time.
         without = [part for name in ("hypothesispytest", "xdist", "pytest_cov") for part in ("-p", f"no:{name}")]
         plugin = [] if INSTALLED else ["-p", "trio_channels.testing.pytest_plugin"]
         return pytester.runpytest_subprocess(*without, *plugin, timeout=120)

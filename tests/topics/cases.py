@@ -1,4 +1,4 @@
-"""The protocol as a table: what a client sends, and all that it gets, in this order.
+"""The protocol as a table: a client's frames, and all frames that the client gets, in this order.
 
 Each case begins with a new socket. A frame is a list, as in JSON, or bytes.
 """
@@ -235,4 +235,4 @@ NO_FRAMES: list[str | bytes] = [
     *(binary(2, A, "x"), b"\x00\x00\x00\x02\x00\xff\xff", b'["1","1","a","b",{}]'),
 ]
 
-assert frames.MAX_FIELD == 255  # the lengths above
+assert frames.MAX_FIELD == 255  # the cases above rely on this

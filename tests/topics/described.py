@@ -42,7 +42,7 @@ class Square(msgspec.Struct, tag="square"):
 
 
 class Drawing(msgspec.Struct):
-    """What is on the board."""
+    """The content of a board."""
 
     shapes: list[Circle | Square]
     colour: Colour
@@ -115,7 +115,7 @@ application = ProtocolTypeRouter(
     }
 )
 
-#: Without a route that could be followed.
+#: A function instead of a router: there are no routes to follow.
 hidden = ProtocolTypeRouter({"websocket": lambda scope, receive, send: None})  # type: ignore[dict-item, return-value]
 
 without = ProtocolTypeRouter({})

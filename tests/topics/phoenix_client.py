@@ -1,4 +1,4 @@
-"""The client ``phoenix`` from npm, as it is, and what it does in the tests."""
+"""The unmodified client ``phoenix`` from npm, and its scenarios in the tests."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ __all__ = ["OF_WEBSOCKETS", "SCENARIOS", "SCRIPT", "phoenix"]
 #: The module of the scenarios, for Node and browsers.
 SCRIPT = Path(__file__).with_name("phoenix_scenarios.mjs")
 SCENARIOS = re.findall(r"^  async (\w+)\(\)", SCRIPT.read_text(), re.MULTILINE)
-#: Those of WebSockets only: by long-polling the client sends no heartbeats, and the fallback begins with a WebSocket.
+#: Scenarios of WebSockets only: a client sends no heartbeats by long-polling; the fallback begins with a WebSocket.
 OF_WEBSOCKETS = {"heartbeats", "fallback"}

@@ -39,7 +39,7 @@ class Room(Topic):
 
 
 class Seeing(Room):
-    """Sees each broadcast, and lets pass what is not for others."""
+    """Handles each broadcast itself, and drops those for other users."""
 
     async def handle_out(self, event: str, payload: Any) -> None:
         if isinstance(payload, bytes):
@@ -186,7 +186,7 @@ async def test_broadcasts_during_the_join_follow_its_reply() -> None:
         frames = [await client.receive_frame() for _ in range(22)]
         assert frames[0].event == "phx_reply"
         assert [frame.payload for frame in frames if frame.event == "early"] == list(range(20))
-        assert frames[-1].event == "from a task"  # it does not overtake them
+        assert frames[-1].event == "from a task"  # the push does not overtake the broadcasts
         await client.disconnect()
 
 

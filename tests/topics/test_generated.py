@@ -1,4 +1,4 @@
-"""What ``manage.py topics`` writes is taken by the tools for which it is: the parser of AsyncAPI, and TypeScript."""
+"""Files of ``manage.py topics`` are valid for the tools that read them: the parser of AsyncAPI, and TypeScript."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a topic begins and ends: on its own, whatever the others do, and with leave() on every way out."""
+"""The life of a topic: it begins and ends apart from the others, and leave() runs on every way out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A = "room:a"
 
 
 class Gate(Topic):
-    """Its methods wait at gates that the test opens; `log` has what has happened."""
+    """Its methods wait at gates that the test opens; `log` records each step."""
 
     pattern = "<slug:kind>:<slug:name>"
     log: list[str] = []

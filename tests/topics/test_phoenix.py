@@ -1,6 +1,6 @@
 """The client ``phoenix`` from npm, unmodified, in Node, over WebSocket and long-polling. npm installs it.
 
-``phoenix_scenarios.mjs`` has what it does.
+``phoenix_scenarios.mjs`` has the scenarios.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client that comes back with its last position gets what it has missed, once and in order, before live messages."""
+"""A client that comes back with its last position gets the missed messages, once and in order, before live ones."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ async def test_frame_with_a_position_is_made_once(monkeypatch: pytest.MonkeyPatc
         for _ in range(5):
             nursery.start_soon(client)
         await members(layer, 5)
-        await broadcast(A, "first", layer=layer)  # it ends the joining, and takes the longer way
+        await broadcast(A, "first", layer=layer)  # this one ends the joining, and takes the longer way
         await members(layer, 5)
         made.clear()
         position = await broadcast(A, "news", {"n": 1}, layer=layer)

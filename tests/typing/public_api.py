@@ -1,4 +1,4 @@
-"""What a type checker must make of the public API. Checked by mypy, never run."""
+"""The public API as a type checker must see it. Checked by mypy, never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a type checker must make of topics. Checked by mypy, never run."""
+"""Topics as a type checker must see them. Checked by mypy, never run."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow  # the syntax trees of libcst are made slowly
 
 PROJECT = Path(__file__).parent / "project"
 
-#: What the upgrade leaves to a person in the project: file, line, name; and then the text, and the one in its place.
+#: Decisions that the upgrade leaves to a person: file, line, name; then the text, and the text in its place.
 DECIDED = {
     ("chat/jobs.py", 23, "asyncio.ensure_future"): (
         "self.closing = asyncio.ensure_future(self.close_soon())",

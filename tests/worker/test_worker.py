@@ -1,4 +1,4 @@
-"""Workers, over the in-memory layer and Trio's virtual clock; over Redis, and as processes: tests/faults."""
+"""Workers, over the in-memory layer and Trio's virtual clock; tests/faults has them over Redis and as processes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def only(worker: Worker) -> ChannelStatistics:
     return statistics
 
 
-# -- what an application sees -----------------------------------------------------------------------------------------
+# -- the application's messages ---------------------------------------------------------------------------------------
 
 
 async def test_each_message_runs_the_application_once(
@@ -493,7 +493,7 @@ async def test_several_errors_end_the_worker_in_a_group(layer: InMemoryChannelLa
     assert raised.value.split(OSError)[1] is None
 
 
-# -- what it says -----------------------------------------------------------------------------------------------------
+# -- the log ----------------------------------------------------------------------------------------------------------
 
 
 async def test_work_done_is_logged_once_a_minute(
@@ -523,7 +523,7 @@ async def _handles(message: Any, scope: Any) -> None:
     """Nothing to do."""
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- refused arguments ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""A Django site that asyncio serves, in a process that also runs Trio: what its sync and async views send, and where.
+"""A Django site that asyncio serves, in a process that also runs Trio.
 
-Prints the event loops that were started for it all.
+Its sync and async views send messages to a group, and answer with the kind of their event loop. The process prints
+the kinds of all event loops that were started.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ async def name_of_loop() -> str:
 
 def synchronous(request: HttpRequest, number: int) -> HttpResponse:
     say(f"sync {number}")
-    # What asgiref is asked for still happens in asyncio, on the loop that serves the request.
+    # asgiref's ``async_to_sync`` still runs its coroutine in asyncio, on the loop that serves the request.
     return HttpResponse(asgirefs_async_to_sync(name_of_loop)())
 
 

@@ -34,8 +34,8 @@ class Room:
     """The group ``room`` on a Redis, and the processes that use it.
 
     Attributes:
-        environment: what a process must be started with.
-        layers: the same for ``CHANNEL_LAYERS``.
+        environment: the environment variables of these processes.
+        layers: a value of ``CHANNEL_LAYERS`` for the same Redis and prefix.
     """
 
     def __init__(self, url: str) -> None:
@@ -68,7 +68,7 @@ class Room:
         return process
 
     def run(self, script: str) -> str:
-        """Run a script to its end, which must be without any complaint; returns what it has printed."""
+        """Run a script to its end; returns its output. It must exit with 0 and print no error."""
         process = self.start("-c", script)
         output, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, errors) == (0, "")
@@ -100,7 +100,7 @@ class Receiver:
             watchdog.join()
 
     def messages(self) -> list[dict[str, Any]]:
-        """What it has received, once the message came that says it is the last; that one not included."""
+        """Wait for the message of the type ``last``; returns the messages before it."""
         output, errors = self._process.communicate(timeout=PATIENCE)
         assert (self._process.returncode, errors) == (0, "")
         *messages, last = map(json.loads, output.splitlines())
@@ -110,11 +110,11 @@ class Receiver:
 
 @pytest.fixture
 def room(redis_server: RedisServer) -> Iterator[Room]:
-    """A room on the session's Redis; it is what this process' channel layer uses, too."""
+    """A room on the session's Redis; the channel layer of this process uses it, too."""
     room = Room(redis_server.url)
     with override_settings(CHANNEL_LAYERS=room.layers):
         yield room
-        # Left open, it would outlive Redis in this process' background run, and say so in the logs of later tests.
+        # A layer left open would outlive Redis in this process's background run, and log errors in later tests.
         for layer in channel_layers.backends.values():
             async_to_sync(layer.close)()
     room.close()

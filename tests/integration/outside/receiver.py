@@ -1,4 +1,4 @@
-"""A process that prints what comes to the group ``room``, until a message says that it was the last."""
+"""A process that prints the messages to the group ``room``, up to the one of the type ``last``."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 
 def announce(instance: User, created: bool, **_kwargs: object) -> None:
-    """The handler: at once in what it is told, and again when what was saved is there for all."""
+    """The handler: announces a user at once, and again after the transaction is committed."""
     say(f"{instance.username} is saved")
     transaction.on_commit(lambda: say(f"{instance.username} is there"))
 
@@ -56,7 +56,7 @@ def end() -> None:
 
 
 def in_trio(room: Room, act: Callable[[], Any], expected: int) -> list[str]:
-    """Run something in a Trio run whose layer is open; what the room hears, and that no other loop was started."""
+    """Run `act` in a Trio run whose layer is open; returns the texts that the room gets. No other loop may start."""
 
     async def main() -> list[str]:
         layer = get_channel_layer()
@@ -140,7 +140,7 @@ def test_model_that_is_saved_in_plain_threads(room: Room) -> None:
     with counted_loops() as loops, ThreadPoolExecutor(5) as executor:
         list(executor.map(save, names, timeout=PATIENCE))
     end()
-    assert loops in ([], ["trio"])  # the background run, if nobody has used it before
+    assert loops in ([], ["trio"])  # the background run, if this is its first use
     heard = texts(receiver.messages())
     assert sorted(heard) == sorted(f"{name} is {what}" for name in names for what in ("saved", "there"))
 

@@ -1,4 +1,4 @@
-"""What gunicorn serves: a synchronous Django site, in a process that knows nothing of Trio."""
+"""A synchronous Django site for gunicorn; its code does not use Trio."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Project:
 
     @contextmanager
     def changing(self, name: str, text: str) -> Iterator[None]:
-        """Write a module anew, and again and again: what changes before the reloader first looks is not noticed."""
+        """Write a module anew, and touch it again and again: the reloader misses a change before its first look."""
         done = threading.Event()
 
         def write() -> None:
@@ -102,7 +102,7 @@ class Project:
         return self._process
 
     def wait_for(self, pattern: str) -> str:
-        """Read what it prints until a line matches; returns the match's group, or all of the match."""
+        """Read its output until a line matches; returns the match's group, or all of the match."""
         assert self._process is not None
         assert self._process.stdout is not None
         watchdog = threading.Timer(PATIENCE, self.signal, [signal.SIGKILL])

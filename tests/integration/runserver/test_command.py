@@ -1,4 +1,4 @@
-"""What the command serves, by its options."""
+"""The command's options: its application, its server, its errors and the state of its process."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ WITH_FILES = {"INSTALLED_APPS": ["trio_channels", "django.contrib.staticfiles"],
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """What ``ASGI_APPLICATION`` names in these tests."""
+    """The application that ``ASGI_APPLICATION`` names in these tests."""
 
 
 def handler(*arguments: str, **settings: Any) -> tuple[Any, Any]:
-    """What is served, and by which server."""
+    """The application that is served, and the class of its server."""
     command = Command()
     seen: list[Any] = []
     command.run = lambda **options: seen.append(command.get_handler(**options))  # type: ignore[method-assign]
@@ -125,13 +125,13 @@ def test_asgi_application_that_is_no_path_is_said() -> None:
 
 
 async def fails(scope: Scope, receive: Receive, send: Send) -> None:
-    """Does not start."""
+    """An application that does not start."""
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database today"})
 
 
 async def fails_to_end(scope: Scope, receive: Receive, send: Send) -> None:
-    """Ends at once, and not in order."""
+    """An application that stops its server at once, and whose shutdown fails."""
     await receive()
     await send({"type": "lifespan.startup.complete"})
     await wait_all_tasks_blocked()
@@ -156,7 +156,7 @@ class Process:
 
 @pytest.fixture
 def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command changes in its process is changed back."""
+    """Undo the command's changes to its process."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(error_log, "_levels", {})

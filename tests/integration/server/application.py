@@ -1,4 +1,4 @@
-"""What the hypercorn process of the tests serves: says on stderr what it does."""
+"""The application of the tests' hypercorn process; it prints each disconnect on stderr."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Echo(AsyncWebsocketConsumer):
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what the server is about to do."""
+    """Wait until the server has met a condition."""
     while not condition():
         await trio.lowlevel.checkpoint()
 
@@ -230,7 +230,7 @@ async def test_applications_close_code_and_reason_reach_the_client(serve: Serve)
 
 
 async def test_hypercorn_loses_the_clients_close_code_and_says_1006(serve: Serve) -> None:
-    """hypercorn issue 127. The day this fails, the documentation of ``disconnect`` can lose a sentence."""
+    """hypercorn issue 127. If this fails, the documentation of ``disconnect`` can lose a sentence."""
     codes: list[int] = []
 
     class Notes(Echo):
@@ -377,7 +377,7 @@ async def test_client_that_leaves_in_the_middle_of_a_handler(serve: Serve) -> No
 
 
 async def test_handler_that_sends_on_freezes_nobody(serve: Serve) -> None:
-    """hypercorn's send is a silent no-op without a checkpoint then; a loop around it stopped a whole worker."""
+    """hypercorn's send to a gone client is a silent no-op without a checkpoint; a loop around it stopped a worker."""
     ended: list[BaseException] = []
 
     class Floods(Echo):
@@ -443,7 +443,7 @@ async def test_two_hundred_clients_get_each_message_once(serve: Serve) -> None:
     await until(lambda: layer.statistics().channels == 0)
 
 
-# -- HTTP beside it ---------------------------------------------------------------------------------------------------
+# -- HTTP beside WebSockets -------------------------------------------------------------------------------------------
 
 
 def hello(request: HttpRequest) -> HttpResponse:
@@ -648,7 +648,7 @@ async def test_login_over_a_websocket_is_known_to_the_next_request(
     assert response.body == b"ada, red"
 
 
-# -- the server's own life --------------------------------------------------------------------------------------------
+# -- start and stop of the server -------------------------------------------------------------------------------------
 
 
 async def test_layer_that_cannot_be_opened_stops_the_start(caplog: pytest.LogCaptureFixture) -> None:
@@ -660,7 +660,7 @@ async def test_layer_that_cannot_be_opened_stops_the_start(caplog: pytest.LogCap
     ):
         await trio_serve(ProtocolTypeRouter({}), config_for_tests())
     assert "no.such.Layer" in repr(failed.value)
-    assert not [record for record in caplog.records if record.name == "trio_channels.lifespan"]  # the server tells it
+    assert not [record for record in caplog.records if record.name == "trio_channels.lifespan"]  # the server reports it
 
 
 async def trio_serve(application: Any, config: Any) -> None:
@@ -721,7 +721,7 @@ async def _start(command: list[str], environment: dict[str, str], *, task_status
 
 
 class Output:
-    """What a process writes."""
+    """The output of a process."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream

@@ -1,4 +1,4 @@
-"""Worker processes, and what they have done."""
+"""Worker processes, and their diary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...layers.conftest import redis_server  # noqa: F401 - a fixture
 from ...redis_server import RedisServer
 
 ROOT = Path(__file__).parents[3]
-#: Seconds in which what must happen has to; only a failing test waits as long.
+#: Seconds in which a condition must be met; only a failing test waits as long.
 PATIENCE = 60.0
 
 _prefixes = itertools.count()

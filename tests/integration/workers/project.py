@@ -1,6 +1,6 @@
 """A Django project for worker processes: settings and application in one; the environment says where Redis is.
 
-What the handlers do is written, a line each, to the file that ``WORKER_TEST_DIARY`` names.
+The handlers write their diary, a line for each step, to the file that ``WORKER_TEST_DIARY`` names.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ async def _deadletters(workers: Workers, capsys: pytest.CaptureFixture[str], *op
     return await trio.to_thread.run_sync(command)
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- refused arguments and applications -------------------------------------------------------------------------------
 
 REFUSED = [
     (["jobs", "--layer", "nope"], "CHANNEL_LAYERS has no entry 'nope'; configured: 'default', 'local'"),
@@ -209,7 +209,7 @@ def test_system_check_that_fails_has_the_same_code() -> None:
 
 @pytest.mark.parametrize("name", [None, "trio_channels", "trio_channels.worker"])
 def test_each_line_of_a_worker_comes_out_once(name: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a handler of LOGGING for no logger, for ours, or for a part of ours."""
+    """LOGGING has a handler for no logger, for ``trio_channels``, or for a part of it."""
     to_stdout = logging.StreamHandler(sys.stdout)
     configured = logging.getLogger(name)
     with (

@@ -51,7 +51,7 @@ class Gallery:
         )
 
     def read_until(self, *words: str) -> re.Match[str]:
-        """Read what the processes print until all of these have been there; returns the last one's match."""
+        """Read the output of the processes until all patterns match; returns the match of the last one."""
         watchdog = threading.Timer(2 * SAFETY, os.killpg, [self.process.pid, signal.SIGTERM])
         watchdog.start()
         try:
@@ -151,7 +151,7 @@ async def test_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(gallery
         assert (failed["name"], failed["state"], failed["attempt"]) == ("no.jpg", "failed", 1)
         assert failed["why"] == "This is not a picture, or its format is not known."
 
-        # The worker dies; the next one does what it left, or what came meanwhile.
+        # The worker dies; the next one does the jobs that it left or that came meanwhile.
         worker = int(gallery.read_until(r"thumbnails  \(process (\d+)\)")[1])
         os.kill(worker, signal.SIGKILL)
         assert await trio.to_thread.run_sync(gallery.upload, "again.jpg", picture()) == 302
@@ -165,7 +165,7 @@ async def test_page_is_told_of_each_thumbnail_and_ctrl_c_ends_everything(gallery
 
 
 async def states(page: WebSocketConnection, *last: str) -> list[tuple[str, int]]:
-    """The states of the next picture, with the number of the attempt, until one of the last ones."""
+    """The states of the next picture, with the number of the attempt, up to one of the states `last`."""
     seen: list[tuple[str, int]] = []
     while not seen or seen[-1][0] not in last:
         if changed := (await message(page)).get("changed"):

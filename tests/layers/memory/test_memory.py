@@ -1,4 +1,4 @@
-"""What is special to the in-memory layer: several Trio runs on one layer, the sweep, atomic cancellation."""
+"""Features of the in-memory layer alone: several Trio runs on one layer, the sweep, atomic cancellation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEADLINE = 10  # seconds of real time after which a test with threads gives up
 
 
 class OtherRun:
-    """A second Trio run, in a thread, that runs what it is handed."""
+    """A second Trio run, in a thread, that runs functions on request."""
 
     def __enter__(self) -> OtherRun:
         started = threading.Event()
@@ -52,7 +52,7 @@ class OtherRun:
         assert not self.thread.is_alive()
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run an async function there, and wait here for what it returns."""
+        """Run an async function there, and wait here for its result."""
 
         def in_thread() -> Any:
             return trio.from_thread.run(function, *args, trio_token=self.token)
@@ -150,7 +150,7 @@ async def test_message_to_a_full_channel_is_counted_as_dropped(other: OtherRun) 
         layer._send(channel, message(2))
 
     with layer.open_mailbox() as mailbox:
-        # This run does not get a turn between the two, so that neither sees the other.
+        # The join blocks this run: it takes neither message before both are sent.
         function = partial(trio.from_thread.run, send_two, mailbox.name, trio_token=other.token)
         thread = threading.Thread(target=function)
         thread.start()
@@ -528,7 +528,7 @@ async def test_waiting_for_the_turn_can_be_cancelled(crowd: Crowd) -> None:
             for number in (2, 3):
                 waiting.start_soon(crowd.send, number)
             waiting.start_soon(crowd.layer.send, crowd.mailboxes[-1].name, message(4))
-            for _ in range(2):  # the first may come before what was just started
+            for _ in range(2):  # the first may come before the tasks just started
                 await trio.lowlevel.checkpoint()
             waiting.cancel_scope.cancel()
     assert crowd.take() == [[1]] * MANY

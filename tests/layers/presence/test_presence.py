@@ -1,4 +1,4 @@
-"""What every channel layer with presence promises."""
+"""The contract of every channel layer with presence."""
 
 from __future__ import annotations
 
@@ -331,7 +331,7 @@ async def test_gap_is_followed_by_watching_again(make_pair: MakePair) -> None:
                 assert isinstance(await next_of(mailbox), Gap)
                 state = await pair.there.watch_presence("room", mailbox.name)
                 assert set(state) == {"ann"}
-                assert not state.apply(await next_of(mailbox))  # it was in the mailbox before
+                assert not state.apply(await next_of(mailbox))  # the new state has it already
 
 
 async def test_subscriber_with_a_gap_gets_no_change_twice(pair: Pair) -> None:
@@ -389,7 +389,7 @@ async def test_reload_within_the_grace_is_no_event(make_pair: MakePair) -> None:
         with pair.here.open_mailbox() as other:
 
             async def news_until_a_mark() -> set[str]:
-                """The keys that changed, up to a key that comes and goes behind everything before it."""
+                """The keys that changed since the last call, and ``mark``, which comes and goes behind all of them."""
                 await pair.here.track_channel("room", other.name, "mark")
                 taken = await until(events, lambda state: "mark" in state)
                 await pair.here.untrack_channel("room", other.name, "mark")

@@ -1,8 +1,8 @@
-"""A second process that runs the layer, and what its parent says to it.
+"""A second process that runs the layer, and its parent's side.
 
-The child speaks lines of JSON: ``came`` when all its members have a message, ``sent`` before and ``done`` after each of
-its messages, ``report`` with all that its members got. What it understands: ``publish``, ``await``, ``report``; the end
-of its input is its end.
+The child prints lines of JSON: ``came`` when all its members have a message, ``sent`` before and ``done`` after each of
+its messages, ``report`` with all items of its members. It obeys ``publish``, ``await`` and ``report``. It ends with its
+input.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Child:
             self._awaited[order["publisher"]] = order["n"]
             self._look(order["publisher"])
         else:
-            # Members of one process mostly have the same: what is the same is said once.
+            # Members of one process mostly have the same items: report equal lists once.
             different = {json.dumps(items): items for items in self._items}
             places = {text: place for place, text in enumerate(different)}
             say("report", items=list(different.values()), who=[places[json.dumps(items)] for items in self._items])
@@ -105,8 +105,8 @@ class OtherProcess:
     """The other process, from outside.
 
     Attributes:
-        process: its id as the layer has it.
-        items: what its members have got, after :meth:`report`.
+        process: its id in the layer.
+        items: the items of its members, after :meth:`report`.
     """
 
     def __init__(self, checker: DeliveryChecker, name: str, members: int, child: trio.Process) -> None:
@@ -122,21 +122,21 @@ class OtherProcess:
         self._receivers = [checker.receiver(f"{name}-m{number}", GROUP) for number in range(members)]
 
     async def tell(self, what: str, **more: Any) -> None:
-        """Have it do something."""
+        """Send it an order."""
         assert self._child.stdin is not None
         await self._child.stdin.send_all(json.dumps({"what": what, **more}).encode() + b"\n")
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """As ``kill``."""
+        """Send it a signal."""
         self._child.send_signal(number)
 
     def forget_members(self) -> None:
-        """It is dead: nobody can say what its members got. What it had not finished sending may have arrived."""
+        """Forget a dead process's members: nobody can report their items. Its unfinished sends may have arrived."""
         for receiver in self._receivers:
             self._checker.receivers.remove(receiver)
 
     async def report(self) -> None:
-        """Show the checker what its members got."""
+        """Show the checker the items of its members."""
         await self.tell("report")
         with trio.fail_after(30):
             await self._reported.wait()
@@ -156,7 +156,7 @@ class OtherProcess:
                 self.process = message["process"]
                 self.ready.set()
             case "sent":
-                # Until it is done it counts as one that raised: it may come, or may not.
+                # Until ``done`` the message counts as one whose publish raised: it may arrive or not.
                 self._checker.raised(self._checker.stamp(self.name, GROUP))
             case "done":
                 self._checker.streams[self.name, GROUP].raised.discard(message["n"])
@@ -173,7 +173,7 @@ class OtherProcess:
 async def other_process(
     checker: DeliveryChecker, url: str, *, name: str, members: int, **options: Any
 ) -> AsyncIterator[OtherProcess]:
-    """A second process with so many members on the layer, until the end of the block."""
+    """A second process with `members` members on the layer, until the end of the block."""
     setup = json.dumps({"url": url, "name": name, "members": members, "lease": keys.LEASE, "options": options})
     command = [sys.executable, "-m", "tests.layers.redis.process", setup]
     async with trio.open_nursery() as nursery:

@@ -46,7 +46,7 @@ class Proxy:
         self._passing = trio.Event()
 
     def resume(self) -> None:
-        """Pass on what was held back, and everything after it."""
+        """Pass on the bytes that were held back, and all later ones."""
         self._passing.set()
 
     def cut(self) -> None:

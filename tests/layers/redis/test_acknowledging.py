@@ -1,4 +1,4 @@
-"""What has been read and not been acknowledged yet: how much stays, what it tells, what it must not be counted as."""
+"""Entries read but not acknowledged: how many may stay, and when their loss shows that Redis went back in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def next_of(events: Any) -> Any:
 
 @pytest.fixture
 def lingering(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Nothing is acknowledged before a part of the capacity has been read, or the inbox has to be looked at."""
+    """Nothing is acknowledged before a part of the capacity has been read, or the inbox is inspected."""
     monkeypatch.setattr(keys, "LEASE", 5000.0)
     monkeypatch.setattr(inbox, "BLOCK", 1000.0)
     monkeypatch.setattr(inbox, "ACKNOWLEDGE_AFTER", 1000.0)
@@ -91,7 +91,7 @@ async def test_what_was_read_and_has_gone_tells_that_the_server_went_back(
             if not remains:
                 [_, (entry_id, _)] = await redis(url, "XRANGE", shard.keys.inbox, "-", "+")
                 assert await redis(url, "XDEL", shard.keys.inbox, entry_id) == 1
-            shard.reader._ack += acknowledged  # sent, and lost on the way
+            shard.reader._ack += acknowledged  # as if an acknowledgement was sent and lost
             proxy.cut()
             await until(lambda: shard.reader.attachments == 2 and shard.reader.connected)
             if not remains:
@@ -134,7 +134,7 @@ async def test_lost_read_entries_are_noticed_behind_newer_messages(own_redis: Ow
             server.kill()
             await trio.to_thread.run_sync(server.start)
             await first.group_send("room", {"type": "x", "n": 4})
-            assert shard.reader._ack == shard.reader._ack_answered == 1  # which the server remembers
+            assert shard.reader._ack == shard.reader._ack_answered == 1  # the restored server has the same number
             proxy.resume()
             assert await next_of(events) == WENT_BACK
             assert await next_of(events) == {"type": "x", "n": 4}
@@ -203,7 +203,7 @@ async def test_reading_resumes_after_refused_acknowledgements(url: str) -> None:
         await redis(url, "SET", shard.keys.state, "of another type")
         await until(lambda: "WRONGTYPE" in (layer.shard_statistics()[0].problem or ""))
         await redis(url, "DEL", shard.keys.state)
-        assert await next_of(events) == WENT_BACK  # what was known of the inbox is lost
+        assert await next_of(events) == WENT_BACK  # the state of the inbox was deleted
         await pass_messages(layer, events, *range(3))
 
 

@@ -73,7 +73,7 @@ async def cluster_traffic(
         yield layers, world
 
 
-# -- who has a slot ---------------------------------------------------------------------------------------------------
+# -- owners of slots --------------------------------------------------------------------------------------------------
 
 
 async def test_cluster_decides_where_the_shards_are(redis_cluster: ClusterSetup) -> None:
@@ -207,7 +207,7 @@ async def test_cluster_that_is_down_as_a_whole_raises_and_comes_back(own_cluster
         victim.kill()
 
         async def down() -> bool:
-            # Every shard, not the victim's alone: CLUSTERDOWN.
+            # Every shard refuses with CLUSTERDOWN, not the victim's alone.
             for group in GROUPS:
                 try:
                     message = world.checker.stamp("p0", group)
@@ -242,14 +242,14 @@ async def check_a_move(setup: ClusterSetup, *, messages: int, moves: int, member
                 await until(lambda begin=begin: world.delivered > begin + 20)
                 setup.begin_move(slot, source, target)
                 while setup.move_keys(slot, source, target, count=1):  # noqa: ASYNC110
-                    await trio.sleep(0.02)  # traffic meets a slot of which a part has moved
+                    await trio.sleep(0.02)  # traffic meets a half-moved slot
                 setup.end_move(slot, target)
             await world.settle()
             for layer in layers:
                 assert layer._session().shards[0].reader._address == ("127.0.0.1", target.port)
         assert world.checker.faults() == []
         assert [published.raised for published in world.checker.streams.values()] == [set()] * 8
-        # What has moved may have been a replica's, for all that a reader can see: members are told.
+        # A reader cannot tell a moved slot from a fail-over to a replica, which may lose messages: members get a gap.
         assert [layer._session().shards[0].delivery.gaps for layer in layers] == [moves] * 2
         assert all(shard.delivery.gaps == 0 for layer in layers for shard in layer._session().shards[1:])
 
@@ -261,7 +261,7 @@ async def test_slot_that_moves_in_traffic_costs_nothing(redis_cluster: ClusterSe
 async def test_message_to_a_half_moved_slot_is_sent_later(
     redis_cluster: ClusterSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A probe meets keys that are not there yet, and is sent again, with all that waits behind it, until they are.
+    # No probes: a probe would meet missing keys, and be repeated, with all commands behind it, until they are there.
     monkeypatch.setattr(probe, "INTERVAL", 1000)
     first, second = make_layers(redis_cluster.hosts, redis_cluster.hosts)
     async with first, second, first.subscribe(GROUPS[0]) as mine, second.subscribe(GROUPS[0]) as theirs:
@@ -278,7 +278,7 @@ async def test_message_to_a_half_moved_slot_is_sent_later(
                 nursery.start_soon(first.group_send, group, {"type": "x", "n": number})
             got: list[int] = []
             with trio.fail_after(20):
-                while len(got) < 10:  # these go to an inbox that is still there
+                while len(got) < 10:  # the inbox of `first` has not moved
                     item = await anext(alone)
                     got += [] if isinstance(item, Gap) else [item["n"]]
             assert sorted(got) == list(range(1, 20, 2))

@@ -1,4 +1,4 @@
-"""The codec of stream entries: what goes in comes out, and nothing but its own error comes out of rubbish."""
+"""The codec of stream entries: round trips, and rubbish, which raises the codec's own error only."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_mutilated_entry_is_an_entry_or_the_error_for_it(codec: EntryCodec, mess
 @given(message=messages, data=st.data())
 def test_forged_entry_is_refused(message: Any, data: Any) -> None:
     blob = SECRET.pack(GROUP, "room", message)
-    # Not the letters: several spellings in base64 are of the same bytes, as "+" and "-" are read as one.
+    # Change bytes, not letters: several base64 texts stand for the same bytes ("+" and "-" are read as one).
     token = bytearray(base64.urlsafe_b64decode(blob.removeprefix(VERSION)))
     token[data.draw(st.integers(0, len(token) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(UndecodableEntry):

@@ -1,4 +1,4 @@
-"""Messages to groups that go as one command: each is answered by itself, carried out once, and withdrawn by itself."""
+"""Messages to groups that share a command: each has its own answer, runs once, and is withdrawn alone."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def port_of(url: str) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a layer sends to itself now and then would be among the commands that are counted here."""
+    """Switch probes off: they would be among the commands that these tests count."""
     monkeypatch.setattr(probe, "INTERVAL", 1000)
 
 
 class Commands:
-    """How many messages each command of a layer's shard carries, from now on."""
+    """Records how many messages each command of a layer's shard carries, from now on."""
 
     def __init__(self, layer: RedisStreamsChannelLayer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
@@ -59,10 +59,10 @@ class Commands:
 async def send_at_once(
     layer: RedisStreamsChannelLayer, *messages: tuple[str, int], gives_up: int | None = None
 ) -> list[Any]:
-    """Send to groups, as one command if it can be; what became of each: None, or what was raised.
+    """Send to groups, in one command if possible. Each result is None, an exception, or "no answer".
 
     Args:
-        gives_up: the place of one who is cancelled when the command is on its way, and gets no answer.
+        gives_up: the index of a send that is cancelled while the command is under way, and gets no answer.
     """
     results: list[Any] = ["no answer"] * len(messages)
     scopes = [trio.CancelScope() for _ in messages]
@@ -190,7 +190,7 @@ async def test_two_thousand_groups_at_once(url: str, monkeypatch: pytest.MonkeyP
         (None, [3, 4], [3, 4], "4"),
         ("4", [3, 4, 5, 9], [5, 9], "9"),
         ("9", [3, 4], [], "9"),  # over a connection that was thought dead
-        ("9 4", [3, 4, 5], [3, 4], "9 4"),  # 4 was too early, and may come late; receivers know the others
+        ("9 4", [3, 4, 5], [3, 4], "9 4"),  # numbers up to 4 may come late, and are sent; receivers drop duplicates
         ("9 4", [10], [10], "10 4"),
         ("9 12", [11], [11], "11 12"),
     ],
@@ -212,7 +212,7 @@ async def test_which_messages_have_come_before(
         entries = await redis(url, "XRANGE", f"{tag}:i:them", "-", "+")
         assert [fields[1] for _, fields in entries[1:]] == [f"us-{number}".encode() for number in sent]
         assert await redis(url, "GET", f"{tag}:done:us") == noted.encode()
-        # Others' commands leave the part of the note that is not theirs.
+        # Other commands keep the second part of the note, about late messages.
         await shard.pipeline.call(
             *GROUP_ADD(f"{tag}:done:us", f"{tag}:i:us", f"{tag}:g:other", args=("us", 99, 1000, 1000, "1"))
         )
@@ -220,7 +220,7 @@ async def test_which_messages_have_come_before(
         assert await redis(url, "GET", f"{tag}:done:us") == " ".join(["99", *late]).encode()
 
 
-# -- who gives up ------------------------------------------------------------------------------------------------------
+# -- callers that give up ----------------------------------------------------------------------------------------------
 
 
 async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
@@ -241,7 +241,7 @@ async def test_who_gives_up_takes_only_his_own_message_back(url: str) -> None:
                         nursery.start_soon(send, number)
                         await trio.testing.wait_all_tasks_blocked()
                     assert (shard.pipeline.statistics().unanswered, shard.pipeline.statistics().waiting) == (1, 11)
-                    for number in (0, 5):  # one that is sent, one that is not
+                    for number in (0, 5):  # 0 has been sent, 5 has not
                         scopes[number].cancel()
                     await trio.testing.wait_all_tasks_blocked()
                     assert shard.pipeline.statistics().waiting == 10
@@ -258,7 +258,7 @@ async def test_caller_that_gives_up_leaves_others_their_answers(url: str) -> Non
         assert await numbers_of(events, 12) == list(range(12))
 
 
-# -- callers who wait --------------------------------------------------------------------------------------------------
+# -- callers that wait -------------------------------------------------------------------------------------------------
 
 
 async def test_callers_are_told_in_time_while_the_link_is_down(url: str) -> None:

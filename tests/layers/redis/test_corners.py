@@ -1,4 +1,4 @@
-"""What happens seldom: replies that nobody asked for, refusals in the wrong place, keys that vanish, full inboxes."""
+"""Rare events: replies that nobody asked for, unexpected refusals, keys that vanish, full inboxes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def next_of(events: Any) -> Any:
 
 @asynccontextmanager
 async def link_to(answer: Callable[[list[bytes], int], bytes]) -> AsyncIterator[Pipeline]:
-    """A running pipeline to a server that answers what this says to each command on its n-th connection."""
+    """A running pipeline to a server that replies `answer(command, n)` on its n-th connection."""
     connections = 0
 
     async def serve(client: trio.SocketStream) -> None:
@@ -119,7 +119,7 @@ async def test_connection_that_is_gone_takes_nothing_and_does_not_raise() -> Non
     await connection.aclose()
 
 
-# -- Redis behind the layer's back ------------------------------------------------------------------------------------
+# -- changes in Redis by others ---------------------------------------------------------------------------------------
 
 
 async def test_group_that_somebody_deletes_in_redis_is_renewed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,11 +241,11 @@ async def test_reader_that_misses_messages_to_oneself_attaches_again(url: str, m
         attach_again = InboxReader.attach_again
 
         def attach_again_once(reader: InboxReader, doubt: str) -> None:
-            monkeypatch.setattr(probe, "INTERVAL", 1000)  # on a slow machine, it would be told so before it has
+            monkeypatch.setattr(probe, "INTERVAL", 1000)  # no more probes: a slow reader would have to begin again
             attach_again(reader, doubt)
 
         monkeypatch.setattr(InboxReader, "attach_again", attach_again_once)
-        monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if read somewhere else
+        monkeypatch.setattr(shard.delivery, "_on_probe", lambda number: None)  # as if another reader took the probes
         assert await next_of(events) == Gap(None, "probes did not arrive")
         monkeypatch.undo()
         await layer.group_send("room", LAST)
@@ -275,7 +275,7 @@ async def test_probe_that_a_full_inbox_refuses_is_not_missed(url: str, monkeypat
         assert shard.reader.attachments == 1
 
 
-# -- and the rest -----------------------------------------------------------------------------------------------------
+# -- other cases ------------------------------------------------------------------------------------------------------
 
 
 def test_without_cryptography_encryption_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

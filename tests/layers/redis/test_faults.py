@@ -1,4 +1,4 @@
-"""A Redis that dies, forgets, hangs, loses replies; shown by the stamped messages of the delivery checker."""
+"""A Redis that dies, loses data, hangs, or loses replies. The delivery checker's stamped messages show the effects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def kill_and_restart(server: RedisServer) -> None:
 
 
 async def kill_in_traffic(server: RedisServer, world: Traffic, *, times: int, seed: int, messages: int = 150) -> None:
-    """Kill the server at random moments of its traffic; what each publish did is with the checker."""
+    """Kill the server at random moments of its traffic; the checker records the outcome of each publish."""
     chance = random.Random(seed)
     members = len(world.checker.receivers)
     for _ in range(times):
@@ -69,7 +69,7 @@ async def check_that_every_hole_is_explained(server: RedisServer, *, members: in
     async with first, second, traffic([first, second], members=members) as world:
         for number in range(times):
             await kill_in_traffic(server, world, times=1, seed=number)
-            await world.settle()  # who has not come back yet cannot tell two deaths from one
+            await world.settle()  # a reader that has not come back yet takes two deaths for one
         assert world.checker.faults() == []
         assert {len(gaps) for gaps in world.gaps.values()} == {times}
         assert len(world.gaps) == 2 * members
@@ -121,7 +121,7 @@ async def test_lapsed_lease_is_a_gap_and_memberships_return(url: str) -> None:
         await world.settle()
         [inbox] = [shard.keys.inbox for shard in second._session().shards]
         await redis(url, "DEL", inbox)
-        await first.group_send("room", world.checker.stamp("p0", "room"))  # finds it dead, and puts it out of the group
+        await first.group_send("room", world.checker.stamp("p0", "room"))  # the group drops the inbox that is gone
         await world.settle()
         assert world.checker.faults() == []
         assert set(world.gaps) == {"l1-m0", "l1-m1", "l1-m2"}
@@ -182,7 +182,7 @@ async def check_that_lost_replies_cost_nothing(url: str, *, times: int) -> None:
             assert proxy.lost_replies == times
             assert world.checker.faults() == []
             assert world.gaps == {}
-            # Redis knew each command that came again by its number: nothing was carried out twice.
+            # Redis recognised each repeated command by its number, and ran none twice.
             assert all(shard.duplicates == 0 for layer in (first, second) for shard in layer.shard_statistics())
 
 
@@ -237,7 +237,7 @@ async def test_black_holed_redis_raises_in_time_and_the_loop_lives(url: str) -> 
                     for call in calls[:-1]:
                         nursery.start_soon(refused, call)
                 await refused(calls[-1])
-                await second.group_send("room", world.checker.stamp("p1", "room"))  # the neighbour is not concerned
+                await second.group_send("room", world.checker.stamp("p1", "room"))  # the other layer is not affected
             proxy.resume()
             await world.settle()
             assert world.checker.faults() == []
@@ -267,7 +267,7 @@ async def test_half_open_connection_is_given_up_and_another_one_opened(
         async with first, second, traffic([first, second]) as world:
             before = proxy.connections
             proxy.stall()
-            await until(lambda: proxy.connections >= before + 2)  # the reader's; the pipeline's comes with a command
+            await until(lambda: proxy.connections >= before + 2)  # the reader's; the pipeline reconnects on a command
             proxy.cut()
             proxy.resume()
             await world.publish(5)

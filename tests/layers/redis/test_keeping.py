@@ -1,4 +1,4 @@
-"""Keeping messages on Redis: what shares a command, what may come again, and how long a history's stream gets."""
+"""Keeping messages on Redis: messages that share a command or come again, and the length of a history's stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .world import held_back, make_layers, redis, until
 
 
 def parts_of(layer: RedisStreamsChannelLayer, *rows: tuple[str, int, bytes]) -> list[Any]:
-    """Messages as the pipeline gets them: for each its group, its number, and its identity or nothing."""
+    """Messages as the pipeline gets them; each row is a group, a number, and an identity or nothing."""
     keeps, rule = layer._session().shard_for("room").history.keeps, layer._histories.of("room")
     assert rule is not None
     return [
@@ -32,7 +32,7 @@ async def test_refused_message_does_not_affect_others_in_its_command(url: str) -
         await redis(url, "SET", shard.keys.history("room.bad"), "x")
         await redis(url, "LPUSH", shard.keys.noted(b"b"), "x")
         parts = parts_of(layer, ("room", 1, b""), ("room.bad", 2, b""), ("room", 3, b"b"), ("room", 4, b"c"))
-        for _ in range(2):  # it comes twice
+        for _ in range(2):  # the command comes twice
             first, bad_history, bad_note, last = await shard.pipeline.call(*shard.history.keeps(parts))
             assert "WRONGTYPE" in str(bad_note)
             assert [kept["n"] for kept in (await layer.history("room")).messages] == [1, 4]
@@ -71,7 +71,7 @@ async def test_noted_message_gets_its_first_answer_again(url: str, late: bool) -
         shard = layer._session().shard_for("room")
         rows = [("room", 1, b"a" * 16), ("room", 2, b""), ("room", 3, b"b" * 16)]
         first, _, last = await shard.pipeline.call(*shard.history.keeps(parts_of(layer, *rows)))
-        if late:  # the history has deleted them since
+        if late:  # the history has deleted the messages since
             await redis(url, "XTRIM", key_of(layer), "MAXLEN", 1)
         again = await shard.pipeline.call(*shard.history.keeps(parts_of(layer, rows[0], ("room", 4, b""), rows[2])))
         assert (again[0], again[2]) == (first, last)
@@ -97,7 +97,7 @@ async def test_stream_is_bounded_and_read_exactly(url: str) -> None:
 
 
 async def test_renewed_history_has_no_more_than_it_keeps(own_redis: OwnRedis) -> None:
-    """Even where a stream is a single node, of which a send deletes nothing."""
+    """This holds even for a stream of a single node, of which a send deletes nothing."""
     server = own_redis()
     server.ask("CONFIG", "SET", "stream-node-max-entries", 0, "stream-node-max-bytes", 0)
     [layer] = make_layers(server.url, history=HISTORY)

@@ -183,7 +183,7 @@ async def test_host_name_that_is_none_is_a_clear_error() -> None:
         await open_connection(parse_host("redis://a..b"))
 
 
-# -- what Redis refuses -----------------------------------------------------------------------------------------------
+# -- commands that Redis refuses --------------------------------------------------------------------------------------
 
 
 async def test_command_that_redis_refuses_raises_the_layers_error(url: str) -> None:
@@ -217,9 +217,9 @@ async def test_scripts_that_redis_has_forgotten_are_loaded_again(url: str) -> No
 
 
 async def test_refusals_of_a_full_inbox_are_counted_in_their_place(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "INTERVAL", 1000)  # a probe takes a place, too
+    monkeypatch.setattr(probe, "INTERVAL", 1000)  # a probe takes a place in the inbox, too
     async with open_proxy(port_of(url)) as proxy:
-        first, second = make_layers(url, proxy.url, inbox_capacity=600)  # more than one read takes
+        first, second = make_layers(url, proxy.url, inbox_capacity=600)  # more than one read returns
         async with first, second, traffic([second]) as world:
             for burst in range(1, 3):
                 await world.settle()
@@ -349,7 +349,7 @@ async def test_subscriptions_and_reconnects_leave_nothing_behind(url: str) -> No
             assert tables(layer) == (0, 0, 0, 0)
             assert shard.memberships.settled
             assert not shard.memberships._known
-            # It may just be asking whether Redis is still there.
+            # A command may still be under way, such as a probe.
             await until(lambda: shard.pipeline.statistics().waiting == shard.pipeline.statistics().unanswered == 0)
 
 

@@ -1,4 +1,4 @@
-"""The small parts: the duplicate filter, shards and slots, the back-off, what an error reply means."""
+"""The small parts: the duplicate filter, shards and slots, error replies, commands and batches."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class RunningCluster:
         self._server.close()
 
 
-# -- the link's rules -------------------------------------------------------------------------------------------------
+# -- error replies, commands and batches ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

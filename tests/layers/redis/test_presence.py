@@ -111,7 +111,7 @@ async def test_process_that_was_heard_again_is_not_dead(url: str, monkeypatch: p
         with here.open_mailbox() as mailbox:
 
             async def dead(processes: list[str]) -> list[str]:
-                """Redis has answered before the process came again; its message is here first."""
+                """A message of the process arrives before Redis' answer that it is dead."""
                 await here.track_channel("room", mailbox.name, "bob")
                 await until_state(events, lambda state: "bob" in state)
                 return processes
@@ -223,7 +223,7 @@ async def test_key_that_ended_while_redis_lost_its_data_leaves(url: str) -> None
         session = there._session()
         ghost = f"{here._session().process}.999"
         follower = session.shards[0].views._followers["room"]
-        follower.view.apply(view.Change(joins=[(ghost, "ghost", {})]))  # whose leave was lost
+        follower.view.apply(view.Change(joins=[(ghost, "ghost", {})]))  # a tracking whose leave was lost
         follower.mailbox.put_gap(Gap(None, "test"))
         await until_state(events, lambda state: "ghost" in state)
         taken = await until_state(events, lambda state: "ghost" not in state)
@@ -255,7 +255,7 @@ async def test_ended_keys_are_ended_again_after_a_loss(url: str) -> None:
         async with tracked(here, "ann", "bob"):
             before = await redis(url, "HGETALL", key)
         await until(lambda: _has_length(url, key, 0))
-        await redis(url, "HSET", key, *before)  # as a Redis that went back in time
+        await redis(url, "HSET", key, *before)  # as if Redis had gone back in time
         assert len(await there.presence("room")) == 2
         here._session().shards[0].presence.send_all_again()
         await until(lambda: _has_length(url, key, 0))
@@ -374,7 +374,7 @@ async def test_mailbox_that_ends_while_it_begins_to_watch(url: str, monkeypatch:
         assert mailbox.presence is None
 
 
-# -- what is in Redis --------------------------------------------------------------------------------------------------
+# -- the content of Redis ----------------------------------------------------------------------------------------------
 
 
 async def test_hash_is_encrypted_and_ends_with_the_last_key(url: str) -> None:

@@ -1,4 +1,4 @@
-"""What is too rare to be met by chance: streams that break in their farewell, marks that come again, quiet outages."""
+"""Events too rare to occur by chance: streams that break while closing, repeated marks, quiet outages."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ class Encrypted(trio.abc.Stream):
     closed = False
 
     async def send_all(self, data: Any) -> None:
-        """Take it."""
+        """Accept the data."""
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Never."""
+        """Return at once."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Nothing comes."""
+        """Return the end of the stream."""
         return b""
 
     async def aclose(self) -> None:
@@ -89,7 +89,7 @@ class Broken(Encrypted, trio.abc.HalfCloseableStream):
     """A stream whose other side has gone."""
 
     async def send_eof(self) -> None:
-        """Find out."""
+        """Raise an error, as the other side has gone."""
         await trio.lowlevel.checkpoint()
         raise trio.BrokenResourceError
 
@@ -131,13 +131,13 @@ async def test_named_channel_that_is_received_on_keeps_its_connection(
 
 
 class AwayThenBack:
-    """A pipeline whose Redis is away twice, and then says that somebody else has two messages."""
+    """A pipeline that fails two calls, and then answers that another worker has two messages."""
 
     def __init__(self) -> None:
         self.calls = 0
 
     async def call(self, *arguments: Any) -> list[bytes]:
-        """Answer RENEW."""
+        """Answer WORK_RENEW."""
         self.calls += 1
         await trio.lowlevel.checkpoint()
         if self.calls < 3:
@@ -153,10 +153,10 @@ async def test_worker_logs_a_failed_renewal_once_and_tries_again(
     nothing: Any = None
     context = WorkContext("jobs", "stream", pipeline, nothing, 60.0, 60.0, lambda name: nothing, nothing, "p")
     source = RedisWorkSource(context, 5, 3.0)
-    source._in_hand["1-0"] = True  # and 2-0 was settled while the question was on its way
+    source._in_hand["1-0"] = True  # 2-0 was settled while WORK_RENEW was under way
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.renew)
-        await trio.sleep(3.5)  # it asks each second
+        await trio.sleep(3.5)  # the source renews each second
         nursery.cancel_scope.cancel()
     assert not source._in_hand["1-0"]
     assert caplog.text.count("cannot reach Redis") == 1

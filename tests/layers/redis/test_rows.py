@@ -1,4 +1,4 @@
-"""Slow members, tampered inboxes, many groups, much churn, a clock that is set, a loop that must go on."""
+"""Slow members, tampered inboxes, many and large groups, churn, a clock that is set, an event loop that must run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def counts_what_was_added(url: str) -> bool:
 
 
 async def test_a_trimmed_inbox_is_a_gap_in_the_right_place(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A read that waits at Redis waits for a message, and for nothing else.
+    # Only a message ends a read that waits at Redis.
     monkeypatch.setattr(_keys, "LEASE", 5000.0)
     monkeypatch.setattr(inbox, "BLOCK", 1000.0)
     monkeypatch.setattr(probe, "INTERVAL", 1000)
@@ -69,13 +69,13 @@ async def test_a_trimmed_inbox_is_a_gap_in_the_right_place(url: str, monkeypatch
             async def acknowledged() -> bool:
                 return bool(await redis(url, "XLEN", shard.keys.inbox) == 0)
 
-            await until(acknowledged)  # the next read came with that, and waits
+            await until(acknowledged)  # the next read came with the acknowledgement, and waits
             proxy.stall()
             for _ in range(50):
                 await first.group_send("room", world.checker.stamp("p0", "room"))
             assert await redis(url, "XTRIM", shard.keys.inbox, "MAXLEN", 10) > 30
             [[newest, _]] = await redis(url, "XREVRANGE", shard.keys.inbox, "+", "-", "COUNT", 1)
-            # Then what the reader is given next is late, and it looks before it reads on.
+            # Then the reader's next message is late, and the reader inspects the inbox before it reads on.
             await until(lambda: shard.delivery.written_at(newest) < trio.current_time() - LATE)
             proxy.resume()
             await world.settle()
@@ -83,7 +83,7 @@ async def test_a_trimmed_inbox_is_a_gap_in_the_right_place(url: str, monkeypatch
             if await counts_what_was_added(url):
                 assert world.checker.faults() == []
                 assert world.gaps == {name: [Gap(None, "somebody has trimmed the inbox")] for name in members}
-            else:  # as the reference says: before Redis 7.0 nobody can tell
+            else:  # before Redis 7.0 the reader cannot notice it, as the reference says
                 assert [fault.partition(":")[0] for fault in world.checker.faults()] == members
                 assert world.gaps == {}
 
@@ -179,7 +179,7 @@ async def test_fifty_thousand_joins_and_leaves_leave_nothing(url: str) -> None:
 
 
 async def begin_to_send(crowd: Crowd, nursery: trio.Nursery) -> None:
-    """Return when the first has the message, and the last has not."""
+    """Return when the first member has the message, and the last has not."""
     await crowd.join()
     nursery.start_soon(crowd.send, 1)
     await crowd.at(0)
@@ -234,7 +234,7 @@ async def test_messages_of_another_shard_wait_for_a_large_group(answer: str) -> 
             await trio.lowlevel.checkpoint()
         assert not last.statistics().waiting
         with trio.CancelScope() as scope:
-            scope.cancel()  # for an entry that has been read nothing is
+            scope.cancel()  # has no effect: the delivery of an entry that was read is shielded
             await deliver(others, *others.write(kind, name, number=2))
     assert [item["n"] for item in iter(last.get_nowait, None)] == [1, 2]  # type: ignore[index]
     assert others.delivery.deliver(*others.write(kind, "nobody", number=3)) is None
@@ -322,7 +322,7 @@ class Clocks:
         self.look()
 
     def look(self) -> None:
-        """The reader learns what Redis' clock says."""
+        """Tell the delivery the time of Redis' clock."""
         seconds, fraction = divmod(self.now, 1)
         self.delivery.see_time([b"%d" % seconds, b"%d" % (fraction * 1e6)])
 
@@ -368,14 +368,14 @@ async def test_redis_whose_clock_is_an_hour_off_ours_loses_nothing(url: str, mon
     monkeypatch.setattr(_delivery.Delivery, "see_time", see_time)
     first, second = make_layers(url, url)
     async with first, second, traffic([first, second]) as world:
-        for ahead in (0, 3600):  # noqa: B007 - read by what stands above
+        for ahead in (0, 3600):  # noqa: B007 - `see_time` reads it
             await world.publish(50)
             await world.settle()
         assert world.checker.faults() == []
         assert world.gaps == {}
 
 
-# -- the loop ---------------------------------------------------------------------------------------------------------
+# -- the event loop ---------------------------------------------------------------------------------------------------
 
 
 async def test_while_redis_is_a_black_hole_the_loop_goes_on(url: str) -> None:
@@ -387,8 +387,8 @@ async def test_while_redis_is_a_black_hole_the_loop_goes_on(url: str) -> None:
             async with trio.open_nursery() as senders:
                 for _ in range(500):
                     senders.start_soon(layer.group_send, "room", {"type": "x"})
-                for _ in range(50):  # each of these is a turn of the loop, which waits for the system as well
+                for _ in range(50):  # each sleep is a turn of the loop, in which it also waits for I/O
                     await trio.sleep(0.001)
                 pipeline = shard.pipeline.statistics()
-                assert pipeline.waiting + pipeline.unanswered >= 500  # nobody has kept the loop until he was told
+                assert pipeline.waiting + pipeline.unanswered >= 500  # all senders still wait, and the loop has run on
                 proxy.resume()

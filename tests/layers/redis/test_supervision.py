@@ -1,4 +1,4 @@
-"""A task of the layer that crashes begins again; one that goes on crashing ends the connections, and takes none."""
+"""The layer restarts a task that crashes. One that keeps crashing ends the connections; new ones are refused."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ LAST = {"type": "last"}
 
 
 class Defect(Exception):
-    """Nobody has foreseen it."""
+    """An exception that no task handles."""
 
 
 # -- the supervisor ----------------------------------------------------------------------------------------------------
 
 
 class Patient:
-    """A task that crashes as often as it is told, each time after so many seconds, and then runs for ever."""
+    """A task that crashes after each of its lives, in seconds, and then runs for ever."""
 
     def __init__(self, *lives: float) -> None:
         self.lives = list(lives)
@@ -54,7 +54,7 @@ class Patient:
 
 
 async def kept(patient: Patient, seconds: float) -> tuple[Supervisor, list[str]]:
-    """A supervisor of this patient, so many seconds later."""
+    """Supervise the patient for some seconds; returns the supervisor, and its reports of broken tasks."""
     broken: list[str] = []
     supervisor = Supervisor("the shard", broken.append)
     with trio.move_on_after(seconds):
@@ -112,7 +112,7 @@ async def test_crashes_that_are_far_apart_do_not_add_up(autojump_clock: trio.tes
 
 @pytest.fixture
 def crash(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[..., list[int]]:
-    """Has a method crash the next `times` times that it is called; returns what is left of them."""
+    """Makes a method crash in its next `times` calls; returns a list with the number of crashes that are left."""
     caplog.set_level(logging.CRITICAL + 1, "trio_channels.layers.redis")
 
     def crash(owner: type, method: str, times: int) -> list[int]:
@@ -186,7 +186,7 @@ async def test_a_message_that_crashes_the_reader_is_a_gap(url: str, crash: Calla
 
 
 class Member(AsyncWebsocketConsumer):
-    """A member of the room, that says what it is told at its end."""
+    """A member of the room, which records the close code that it gets."""
 
     codes: ClassVar[list[int]] = []
 
@@ -269,7 +269,7 @@ async def test_broken_layer_closes_with_1012_and_refuses_with_503(url: str, cras
         ):
             with pytest.raises(ChannelLayerUnavailable, match=r"is broken: the pipeline of .* has crashed 5 times"):
                 await call()
-        await layer.group_discard("room", channel)  # what ends can end
+        await layer.group_discard("room", channel)  # a broken layer still lets members leave
 
 
 async def test_layer_that_is_no_longer_broken_takes_connections(
@@ -283,7 +283,7 @@ async def test_layer_that_is_no_longer_broken_takes_connections(
             with trio.fail_after(20), pytest.raises(ChannelLayerUnavailable, match="the reader"):
                 async for _ in events:
                     pass
-        monkeypatch.setattr(supervision, "STABLE", 0.05)  # on a slow machine, the lives before that were as long
+        monkeypatch.setattr(supervision, "STABLE", 0.05)  # not earlier: a slow task runs as long before it crashes
         await until(lambda: layer.statistics().healthy)
         async with layer.subscribe("room") as events:
             await layer.group_send("room", LAST)

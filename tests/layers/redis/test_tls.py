@@ -1,6 +1,6 @@
-"""TLS: who is trusted, whose name is checked, who has to show a certificate; with a CA of the tests' own.
+"""TLS: trust in certificates, checks of host names, client certificates; with a CA of the tests' own.
 
-The server is a redis-server, where it was built with TLS, and the tests' own proxy in front of one that was not.
+The server is the tests' own proxy in front of a redis-server, and a redis-server itself if it was built with TLS.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PASSWORD = "hunter2"
 
 
 class Certificates:
-    """A CA, and what it has signed, as files.
+    """A CA, and the certificates that it has signed, as files.
 
     Attributes:
         ca: the CA's certificate.
@@ -64,7 +64,7 @@ class Certificates:
         return str(path)
 
     def server(self, *names: str) -> tuple[str, str]:
-        """Files with a certificate for these names, and its key."""
+        """The paths of a certificate for these names and of its key."""
         issued = self.authority.issue_cert(*names)
         certificate = self._write("server.pem", issued.cert_chain_pems[0])
         return certificate, self._write("server-key.pem", issued.private_key_pem)
@@ -114,7 +114,7 @@ SERVERS = {"proxy": serve_by_proxy} | ({"redis": serve_by_redis} if speaks_tls()
     params=["proxy", *(pytest.param(name, marks=pytest.mark.faults) for name in SERVERS if name != "proxy")]
 )
 def serve(request: pytest.FixtureRequest, certificates: Certificates, redis_server: RedisServer) -> Serve:
-    """Starts a server that speaks TLS, with a certificate for these names; gives its port."""
+    """Starts a server that speaks TLS, with a certificate for these names; its block gets the port."""
 
     def start(*names: str, **options: Any) -> AbstractAsyncContextManager[int]:
         return SERVERS[request.param](certificates, redis_server, *names, **options)
@@ -132,7 +132,7 @@ async def check_that_it_works(host: Any) -> None:
 
 
 async def ping(host: Any, patience: float = 10) -> Any:
-    """Connect, and ask for one answer: with TLS 1.3, a client learns as late as that that it is refused."""
+    """Connect and ping: with TLS 1.3, a refused client learns of the refusal from the first answer only."""
     connection = await open_connection(host if isinstance(host, Host) else parse_host(host), patience)
     try:
         [reply] = await connection.exchange(("PING",))
@@ -142,7 +142,7 @@ async def ping(host: Any, patience: float = 10) -> Any:
 
 
 async def refusal_of(host: Any, patience: float = 10) -> str:
-    """Why there is no connection."""
+    """The error of a connection that fails."""
     with pytest.raises(ConnectionLost) as caught:
         await ping(host, patience)
     return str(caught.value)
@@ -175,7 +175,7 @@ async def test_untrusted_certificate_is_refused_unless_not_checked(serve: Serve)
 
 async def test_server_that_does_not_speak_tls_is_a_clear_error(redis_server: RedisServer) -> None:
     error = await refusal_of(f"rediss://127.0.0.1:{redis_server.port}?ssl_cert_reqs=none", 0.3)
-    assert f"Redis at 127.0.0.1:{redis_server.port} did not answer" in error  # it waits for the end of a line
+    assert f"Redis at 127.0.0.1:{redis_server.port} did not answer" in error  # Redis waits for the end of a line
 
 
 # -- the client's certificate -----------------------------------------------------------------------------------------

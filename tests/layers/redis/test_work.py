@@ -1,4 +1,4 @@
-"""What workers rely on in Redis: take-over, dead letters, lost replies, outages, expiry."""
+"""The work queues' promises on Redis: take-over, dead letters, lost replies, outages, expiry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def take(source: WorkSource, count: int) -> list[Delivery]:
 
 
 def dying(layer: RedisStreamsChannelLayer, *, claim_after: float = 30.0) -> RedisWorkSource:
-    """A source that nobody keeps, and that never says farewell: that of a process which dies."""
+    """The source of a process that dies: no task renews its messages, and it never leaves."""
     return RedisWorkSource(layer._work_context("jobs"), 5, claim_after)
 
 
@@ -174,7 +174,7 @@ async def test_names_of_workers_do_not_pile_up(url: str, monkeypatch: pytest.Mon
         await until(as_before)
 
 
-# -- a network that loses ---------------------------------------------------------------------------------------------
+# -- lost replies and outages -----------------------------------------------------------------------------------------
 
 
 async def test_undelivered_messages_come_with_the_next_connection(url: str) -> None:
@@ -271,7 +271,7 @@ async def test_stream_that_is_deleted_under_a_worker_is_made_again(url: str) -> 
         assert [each.message["n"] for each in await take(source, 1)] == [1]
 
 
-# -- what cannot be handled -------------------------------------------------------------------------------------------
+# -- messages that cannot be handled ----------------------------------------------------------------------------------
 
 
 async def test_what_cannot_be_decoded_is_a_dead_letter(url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -314,7 +314,7 @@ async def test_what_is_no_id_of_a_dead_letter_is_refused(url: str, wrong: str) -
 
 
 async def send_long_ago(url: str, layer: RedisStreamsChannelLayer, number: int) -> None:
-    """As if it had been sent in 1970."""
+    """Send a job with an id of 1970."""
     blob = layer._codec.pack(NAMED, "jobs", job(number))
     await redis(url, "XADD", stream_of(layer), f"{number + 1}-0", "b", blob)
 
@@ -338,7 +338,7 @@ async def test_message_that_a_worker_has_does_not_expire_to_make_room(url: str) 
             await send_long_ago(url, layer, number)
         await redis(url, "XGROUP", "CREATE", stream_of(layer), "w", "0")
         await redis(url, "XREADGROUP", "GROUP", "w", "dead", "COUNT", 1, "STREAMS", stream_of(layer), ">")
-        await layer.send("jobs", job(2))  # job 1 makes room
+        await layer.send("jobs", job(2))  # job 1 expires, and makes room
         with pytest.raises(ChannelFull):
             await layer.send("jobs", job(3))
         async with layer.work_queue("jobs").serve(claim_after=0.01) as source:
@@ -404,13 +404,13 @@ async def test_receiver_skips_what_was_deleted_while_it_was_pending(url: str) ->
         assert entry is not None
         await redis(url, "XDEL", stream_of(layer), entry[0])
         assert repr(named).endswith("connected, none held>")
-        await named.disconnect()  # the next look is at what is pending
+        await named.disconnect()  # the next read looks at pending messages
         with trio.fail_after(20):
             assert (await layer.receive("jobs"))["n"] == 1
         assert await backlog(url, layer) == (0, 0)
 
 
-# -- the worker over it -----------------------------------------------------------------------------------------------
+# -- the worker on Redis ----------------------------------------------------------------------------------------------
 
 
 async def drain_when(worker: Worker, condition: Callable[[], Any]) -> None:
@@ -485,7 +485,7 @@ async def test_a_worker_cancelled_repeatedly_loses_no_message(url: str) -> None:
             with trio.fail_after(30):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(Worker(application, ["jobs"], layer, concurrency=4).run)
-                    # At another moment each time: after so many more messages, in the middle of the others.
+                    # Cancel at another moment each time: after some more messages, while others are handled.
                     goal = min(len(begun) + limit % 7, len(begun) + 90 - len(set(ended)))
                     await until(lambda goal=goal: len(begun) >= goal)
                     nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""What the tests of a failing Redis share: layers that stand for processes, their traffic, a client."""
+"""Helpers of the tests of a failing Redis: layers that stand for processes, their traffic, a client."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from trio_channels.layers.redis.pipeline import Pipeline
 
 from ...faults.checker import DeliveryChecker, Receiver
 
-#: Seconds in which what must happen has to; only a failing test waits as long.
+#: Seconds within which an expected event must happen; only a failing test waits as long.
 DEADLINE = 60.0
 
 _prefixes = (f"fault-{number}" for number in itertools.count())
 
 
 def make_layers(*urls: Any, **options: Any) -> list[RedisStreamsChannelLayer]:
-    """Layers that know each other: one process each, as far as they can tell."""
+    """Layers that share a prefix: each acts as a process of its own."""
     options = {"prefix": next(_prefixes), "capacity": 100_000, "overflow": "drop_newest"} | options
     hosts = [url if isinstance(url, dict) and "cluster" in url else [url] for url in urls]
     return [RedisStreamsChannelLayer(hosts=host, **options) for host in hosts]
 
 
 async def redis(url: str, *command: Any) -> Any:
-    """What Redis answers to a command."""
+    """Redis' reply to a command."""
     connection = await open_connection(parse_host(url))
     try:
         [reply] = await connection.exchange(command)
@@ -45,13 +45,13 @@ async def redis(url: str, *command: Any) -> Any:
 
 
 async def keys(url: str, layer: RedisStreamsChannelLayer) -> set[str]:
-    """The layer's keys, without what stands before the kind."""
+    """The layer's keys, without their hash tags."""
     found = await redis(url, "KEYS", f"{{{layer.prefix}:*")
     return {key.decode().partition("}:")[2] for key in found}
 
 
 async def connections(url: str) -> int:
-    """How many clients Redis has, the one that asks not counted."""
+    """The number of Redis' clients, without the one that asks."""
     return len((await redis(url, "CLIENT", "LIST")).splitlines()) - 1
 
 
@@ -69,7 +69,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 @contextmanager
 def held_back(pipeline: Pipeline) -> Iterator[None]:
-    """In the block a pipeline sends nothing, as while answers come; at its end all that waits, as one batch."""
+    """Hold back a pipeline's calls in the block, as while it waits for replies; send them as one batch at its end."""
     send_batch = Pipeline._send_batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pipeline, "_send_batch", lambda self: None if self is pipeline else send_batch(self))
@@ -78,10 +78,10 @@ def held_back(pipeline: Pipeline) -> Iterator[None]:
 
 
 class Traffic:
-    """Publishers and members on several layers, under the eyes of the checker.
+    """Publishers and members on several layers; the checker records their messages.
 
     Attributes:
-        gaps: of each receiver, as they came.
+        gaps: the gaps of each receiver, in order.
     """
 
     def __init__(self, layers: Sequence[RedisStreamsChannelLayer], groups: Sequence[str]) -> None:
@@ -93,7 +93,7 @@ class Traffic:
         self._last: defaultdict[str, dict[tuple[str, str], int]] = defaultdict(dict)
 
     async def publish(self, count: int) -> None:
-        """Every layer sends as many messages to every group; a send that raises is one of them."""
+        """Send `count` messages from every layer to every group; a send that raises counts."""
         async with trio.open_nursery() as nursery:
             for number in range(len(self._layers)):
                 for group in self._groups:
@@ -112,7 +112,7 @@ class Traffic:
         return int(message["n"])
 
     async def settle(self) -> None:
-        """Wait until everything that will come has come: a later message has, from everybody to everybody."""
+        """Wait until no message is under way: until a later one of every layer has reached all members."""
         waiting = {(number, group) for number in range(len(self._layers)) for group in self._groups}
         with trio.fail_after(DEADLINE):
             while waiting:
@@ -130,7 +130,7 @@ class Traffic:
         )
 
     async def member(self, layer: RedisStreamsChannelLayer, name: str, task_status: trio.TaskStatus[None]) -> None:
-        """A subscriber to all groups, for ever."""
+        """Subscribe to all groups, for ever."""
         async with layer.subscribe(*self._groups) as events:
             receiver = self.checker.receiver(name, *self._groups)
             task_status.started()
@@ -151,7 +151,7 @@ class Traffic:
 async def traffic(
     layers: Sequence[RedisStreamsChannelLayer], *, members: int = 3, groups: Sequence[str] = ("room",)
 ) -> AsyncIterator[Traffic]:
-    """So many members on each of the layers, which are open."""
+    """Traffic with `members` members on each of the layers, which are open."""
     world = Traffic(layers, groups)
     async with trio.open_nursery() as nursery:
         for number, layer in enumerate(layers):

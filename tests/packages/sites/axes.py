@@ -1,4 +1,4 @@
-"""A page to log in, consumers that log in and out, and what axes has seen."""
+"""A page to log in, consumers that log in and out, and the records of axes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Async(AsyncWebsocketConsumer):
 
 
 class Sync(WebsocketConsumer):
-    """As the other."""
+    """As :class:`Async`, with sync code."""
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data:

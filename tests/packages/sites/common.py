@@ -1,4 +1,4 @@
-"""What sites of several packages have."""
+"""Helpers shared by the sites of several packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def login_as(request: HttpRequest) -> HttpResponse:
 
 
 class _Meeting:
-    """Where as many requests as ``?requests=`` says wait for each other, again and again."""
+    """A barrier for as many requests as ``?requests=`` says; it can be used again."""
 
     def __init__(self) -> None:
         self._waiting = 0

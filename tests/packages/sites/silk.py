@@ -1,4 +1,4 @@
-"""Pages with one query each, and what silk has recorded of them."""
+"""Pages with one query each, and silk's records of them."""
 
 from __future__ import annotations
 

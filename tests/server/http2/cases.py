@@ -1,4 +1,4 @@
-"""What cases of RFC 9113 and RFC 7541 are made of: frames, and the answers to them.
+"""Parts of the cases of RFC 9113 and RFC 7541: frames, and the answers to them.
 
 An error of a stream may be treated as one of the connection (RFC 9113, section 5.4); h2 does so with many. The rows say
 which of the two the server does.

@@ -38,7 +38,7 @@ from .raw import (
 
 Flood = Callable[[], Iterator[bytes]]
 
-#: Frames within which each flood ends: the burst, and what comes while the server ends the connection.
+#: Each flood ends within these frames: the burst, and the frames sent while the server ends the connection.
 MOST_FRAMES = 5_000
 
 
@@ -89,7 +89,7 @@ floods = pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
 
 @pytest.fixture
 def no_time() -> trio.testing.MockClock:
-    """No time passes: a flood is one also on a machine that takes long to send it."""
+    """A clock that stands still: a flood counts as one on a slow machine too."""
     return trio.testing.MockClock()
 
 
@@ -131,7 +131,7 @@ async def test_flood_ends_in_goaway(
 
 @floods
 async def test_flood_waits_for_others_after_each_turn(flood: Flood, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two turns of a neighbour, one connection has two turns at most: Trio has tasks run in a random order."""
+    """Between two turns of a neighbour, one connection has two turns at most: Trio runs tasks in a random order."""
     frames = most = 0
     begin = FrameCounter._begin
 
@@ -186,7 +186,7 @@ async def test_small_parts_of_a_body_are_no_flood() -> None:
 
 
 async def test_client_that_measures_its_way_is_no_flood() -> None:
-    """It opens both windows and sends a PING for each frame of a large response."""
+    """The client opens both windows and sends a PING for each frame of a large response."""
 
     class Talks(Reads):
         async def http(self, scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""What only HTTP/2 can ask for: odd requests, priorities, data and resets that come too late."""
+"""Requests that only HTTP/2 has: odd methods, priorities, data and resets that come too late."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def connected(application: Any = None, **options: Any) -> AsyncIterator[tu
 
 
 async def still_answers(client: Http2) -> None:
-    """The connection is none the worse for it."""
+    """The connection still answers a request."""
     assert await client.status(await client.request(*GET, ROOT)) == 200
 
 
@@ -74,7 +74,7 @@ async def test_refusal_of_a_stream_that_was_reset_at_once_is_no_error() -> None:
 
 
 class Endless(Application):
-    """Has more to say than any window holds."""
+    """Sends more than any window holds."""
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] != "/endless":

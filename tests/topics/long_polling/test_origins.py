@@ -50,7 +50,7 @@ REFERER, FOREIGN_REFERER = (
 )
 SAME, CROSS = header("sec-fetch-site", "same-origin"), header("sec-fetch-site", "cross-site")
 
-#: What a browser tells of the page, and whether it may open a session.
+#: A browser's headers about the page, and whether the page may open a session.
 TABLE = {
     "Origin of ours": ([OURS], True),
     "Origin of another site": ([THEIRS], False),

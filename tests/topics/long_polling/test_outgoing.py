@@ -1,4 +1,4 @@
-"""The queue of a session: what it keeps, and for how long."""
+"""The queue of a session: the messages it keeps, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each request is answered with."""
+"""The answer to each request."""
 
 from __future__ import annotations
 

@@ -74,6 +74,24 @@ async def test_client_that_leaves_at_once_is_no_error(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_option_that_an_ended_connection_refuses_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some systems refuse every option of a socket that the client has reset, as macOS does."""
+
+    def refuse(_transport: SocketTransport, _seconds: float) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    async with serving_ours(Application()) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(SocketTransport, "unacknowledged_for_at_most", refuse)
+            async with await server.connect() as stream:
+                assert await read_all(stream) == b""
+        await server.still_serves()
+        assert statistics().ended == {}
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_error_in_a_protocol_task_ends_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

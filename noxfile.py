@@ -28,7 +28,9 @@ EVERYTHING = f".[{EXTRAS}]"
 SIDE_BY_SIDE = ("-q", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 #: Where one file has half of the tests.
 SPREAD = (*SIDE_BY_SIDE[:-1], "worksteal")
-QUICK = ("-m", "not slow and not browser and not faults and not clients")
+IN_SUITE = "not browser and not faults and not clients"  # as setup.cfg has it
+QUICK = ("-m", f"not slow and {IN_SUITE}")
+SLOW = ("-m", f"slow and {IN_SUITE}")
 
 
 def interpreter(version: str) -> str | None:
@@ -92,6 +94,9 @@ ENVIRONMENTS = [
     for version, path in INTERPRETERS.items()
     for django in MATRIX[version]
 ]
+#: That of the session "tests": the interpreter that runs nox, and the newest Django for it.
+RUNNING = "{}.{}".format(*sys.version_info)
+OF_TESTS = (INTERPRETERS[RUNNING], MATRIX[RUNNING][-1]) if RUNNING in INTERPRETERS else None
 SUITES = [
     f"suite(python{version}-django{django})"
     for version in INTERPRETERS
@@ -103,12 +108,15 @@ SUITES = [
 @nox.session
 @nox.parametrize("python,django", ENVIRONMENTS)
 def suite(session: nox.Session, django: str) -> None:
-    """All tests in the first environment, where coverage is gated, and the last; the quick ones in the others."""
+    """All tests in the last environment, where coverage is gated; the quick ones in the others.
+
+    In the environment of the session "tests", which runs the quick ones: the slow ones.
+    """
     install(session, "-e", EVERYTHING, f"django~={django}.0")
-    place = [environment.args for environment in ENVIRONMENTS].index((session.python, django))
-    if place > 0:
-        in_the_middle = place < len(ENVIRONMENTS) - 1
-        session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *(QUICK if in_the_middle else ()), *session.posargs)
+    place = (session.python, django)
+    if place != ENVIRONMENTS[-1].args:
+        chosen = SLOW if place == OF_TESTS else QUICK
+        session.run("python", "-m", "pytest", *SIDE_BY_SIDE, *chosen, *session.posargs)
         return
     # Not in create_tmp(): that makes it everybody's temporary directory, whose name is too long for a unix socket.
     data = {"COVERAGE_FILE": str(Path(session.virtualenv.location) / "coverage")}

@@ -1,4 +1,4 @@
-// What the client "phoenix" from npm is to do, in Node and in browsers, over WebSocket and long-polling.
+// The scenarios of the client "phoenix" from npm, in Node and in browsers, over WebSocket and long-polling.
 
 export let assert, Socket, Presence, LongPoll, url, longPolling
 

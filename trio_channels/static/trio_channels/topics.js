@@ -3,15 +3,15 @@
 //
 // 1. A socket that has been connected comes back until disconnect(), or until the server closes it with a final code.
 // 2. A topic that has been joined is joined again, with the position of the last broadcast that the page has got. A server
-//    with a history then sends what was missed, and the reply says whether that was all: `recovered`.
-// 3. Broadcasts count from the reply to the join on: what comes before belongs to an earlier join, and comes again.
+//    with a history then sends the missed broadcasts. `recovered` in the reply tells whether these are all.
+// 3. Broadcasts count from the reply to the join on: earlier ones belong to an earlier join, and come again.
 // 4. A push waits until its topic is joined. Once sent, it is answered, or it fails: "timeout" or "lost", when nobody
 //    knows whether the server has handled it. A push with `once` is sent again instead, with the same `push_id`.
 // 5. Pushes of a topic are sent in order. At most `window` of them are without an answer.
 
 const SOCKET_TOPIC = "phoenix";
 const MAX_FIELD = 255; // of a topic's or an event's name; the server closes the socket at a longer one
-const STABLE = 10_000; // milliseconds; what has held so long begins its delays anew
+const STABLE = 10_000; // milliseconds; after a connection that has lasted as long, the delays begin anew
 const HUNG = 3_000; // milliseconds; an attempt of this age is given up when the page is looked at or the network is back
 /** The close codes for a message that the server does not take; it would not take it a second time either. */
 const UNACCEPTABLE = [1003, 1007, 1009];
@@ -266,7 +266,7 @@ export class Socket {
     return this.#listeners.add(listener);
   }
 
-  /** What a topic needs of its socket. */
+  /** The part of the socket that topics use. */
   #link = {
     attach: (name, side) => {
       const isFree = !this.#topics.has(name);

@@ -111,7 +111,7 @@ for (const form of document.querySelectorAll(".add")) {
   });
 }
 
-// -- what the page says -----------------------------------------------------------------------------------------------
+// -- announcements ----------------------------------------------------------------------------------------------------
 
 function showState() {
   const isThere = topic.state === "joined";

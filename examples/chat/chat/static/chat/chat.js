@@ -45,7 +45,7 @@ function showRoom() {
   element("state").dataset.state = room.state;
   element("state-text").textContent = STATES[room.state];
   element("chat").classList.toggle("away", room.state !== "connected");
-  log.setAttribute("aria-live", room.state === "connected" ? "polite" : "off"); // not what is only loaded
+  log.setAttribute("aria-live", room.state === "connected" ? "polite" : "off"); // loaded messages are no news
   element("resumed").textContent = room.state === "connected" ? room.resumed : "";
   element("empty").hidden = room.state !== "connected" || !room.log.isEmpty;
   const { typing } = room;

@@ -34,7 +34,7 @@ export function showError(text) {
 }
 
 function changed() {
-  input.style.height = "auto"; // grow with the text, up to what the style sheet allows
+  input.style.height = "auto"; // grow with the text, up to the style sheet's limit
   input.style.height = `${input.scrollHeight}px`;
   const left = input.maxLength < 0 ? Infinity : input.maxLength - input.value.length;
   element("left").textContent = left <= 200 ? `${left} left` : "";

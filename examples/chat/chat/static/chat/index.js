@@ -1,4 +1,4 @@
-// The front page: all rooms, who is there, and what is unread.
+// The front page: all rooms, with their people and the numbers of unread messages.
 
 import { ago, element, fromTemplate, paint } from "./html.js";
 import { Rooms, socket } from "./socket.js";

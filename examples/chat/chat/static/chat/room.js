@@ -19,12 +19,12 @@ export class Room {
   #topic;
   #presence;
   #outbox;
-  #isComplete = false; // what was said before the join is there, or will come from the channel layer
+  #isComplete = false; // the messages before the join are there, or the channel layer sends them
   #stopTyping = null;
   #changed;
 
   /**
-   * `changed()` is called after each change of the state or the people; `news(text)` has what a screen reader is to say;
+   * `changed()` is called after each change of the state or the people; `news(text)` gets the text for a screen reader;
    * `refused(text, why)` gets a message that the server does not take.
    */
   constructor(name, { changed, news, refused }) {

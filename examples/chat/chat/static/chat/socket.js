@@ -1,4 +1,4 @@
-// The page's one socket, and the list of all rooms: who is where, and what is unread.
+// The page's one socket, and the list of all rooms, with their people and the numbers of unread messages.
 
 import { Presence, Socket } from "../trio_channels/topics.js";
 

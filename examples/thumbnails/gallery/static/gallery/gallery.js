@@ -1,7 +1,7 @@
 "use strict";
 
 // All pictures come over the WebSocket: the whole list after each connect, then each change. A click only tells the
-// server; what it leads to comes over the WebSocket, too, and to every other page.
+// server; the resulting changes come over the WebSocket, too, and to every other page.
 
 const FIRST_WAIT = 500, LONGEST_WAIT = 10000;
 const MOST_ATTEMPTS = Number(document.body.dataset.attempts);

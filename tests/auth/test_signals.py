@@ -16,6 +16,7 @@ from django.test import override_settings
 
 from trio_channels._asgi.protocol import Scope
 from trio_channels.auth import login, logout
+from trio_channels.auth.request import ConnectionRequest
 
 pytestmark = pytest.mark.usefixtures("blocking_queries")
 
@@ -105,6 +106,11 @@ async def test_receiver_awaits_the_user(user: User) -> None:
     with reading(lambda request: request) as requests:
         await login(scope_of(), user)
     assert await requests[0].auser() == user
+
+
+async def test_request_awaits_the_user_before_django_has_set_one(user: User) -> None:
+    assert await ConnectionRequest(scope_of(user=user)).auser() == user
+    assert not (await ConnectionRequest(scope_of()).auser()).is_authenticated
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import os
 import subprocess
 import sys
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -365,7 +367,18 @@ def test_function_is_replaced_once() -> None:
     assert Owner().name() == "replaced original"
 
 
-async def test_receivers_run_in_trio_in_parallel_whatever_djangos_version() -> None:
+async def asyncios(*_calls: Any) -> Any:
+    raise AssertionError("asyncio's, in a Trio run")
+
+
+def gather_of_5_2() -> Any:
+    module = types.ModuleType("asyncio")
+    module.gather = asyncios  # type: ignore[attr-defined]
+    return patches._dispatchers_asyncio(module).gather
+
+
+@pytest.mark.parametrize("run", [gather_of_5_2(), patches._run_parallel(asyncios)], ids=["Django 5.2", "Django 6.1"])
+async def test_receivers_run_in_trio_in_parallel_whatever_djangos_version(run: Any) -> None:
     met = [trio.Event(), trio.Event()]
 
     async def receiver(number: int) -> int:
@@ -373,7 +386,16 @@ async def test_receivers_run_in_trio_in_parallel_whatever_djangos_version() -> N
         await met[1 - number].wait()  # they wait for each other
         return number
 
-    async def original(*calls: Any) -> Any:
-        raise AssertionError("asyncio's, in a Trio run")
+    assert await run(receiver(0), receiver(1)) == [0, 1]
 
-    assert await patches._run_parallel(original)(receiver(0), receiver(1)) == [0, 1]
+
+def test_dispatcher_of_5_2_has_the_rest_of_asyncio() -> None:
+    async def one() -> int:
+        return 1
+
+    async def gathered(module: Any) -> list[int]:
+        return list(await module.gather(one(), one()))
+
+    module = patches._dispatchers_asyncio(asyncio)
+    assert module.TaskGroup is asyncio.TaskGroup
+    assert asyncio.run(gathered(module)) == [1, 1]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 from django.contrib.auth.models import User
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -61,10 +60,15 @@ async def refuses_to_start(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.startup.failed", "message": "the cache is cold"})
 
 
-async def crashes(scope: Any, receive: Any, send: Any) -> None:
+async def crashes_when_asked(scope: Any, receive: Any, send: Any) -> None:
+    """Its lifespan crashes at the first request."""
+    if scope["type"] != "lifespan":
+        scope["state"]["asked"].set()
+        return
+    asked = scope["state"]["asked"] = trio.Event()
     await receive()
     await send({"type": "lifespan.startup.complete"})
-    await trio.testing.wait_all_tasks_blocked()
+    await asked.wait()
     raise ValueError("the feed has ended")
 
 
@@ -204,6 +208,8 @@ def ask_until_it_is_gone() -> None:
 
 
 def test_crash_while_it_serves_is_an_error(site: None) -> None:
-    failure = "the lifespan of the application failed: ValueError: the feed has ended"
-    with override_settings(ASGI_APPLICATION=f"{__name__}.crashes"), pytest.raises(ConfigurationError, match=failure):
+    crash = "the lifespan of the application failed: ValueError: the feed has ended"
+    failure = f"the application failed while it was served: {crash}"
+    application = override_settings(ASGI_APPLICATION=f"{__name__}.crashes_when_asked")
+    with application, pytest.raises(ConfigurationError, match=failure):
         ask_until_it_is_gone()

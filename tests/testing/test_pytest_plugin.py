@@ -169,6 +169,51 @@ async def test_stuck(x):
     result.stdout.fnmatch_lines(["*was cancelled: still running after 0.5 seconds*"])
 
 
+def test_limit_that_passes_in_a_fixture_cancels_the_test(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.fixture
+async def slow():
+    await trio.sleep(1)
+
+@pytest.mark.time_limit(0.5)
+async def test_stuck(slow):
+    await trio.sleep_forever()
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*was cancelled: still running after 0.5 seconds*"])
+
+
+def test_limit_that_passes_between_two_examples_cancels_the_next(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import time
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+
+begun = []
+
+@st.composite
+def slow_after_the_first(draw):
+    if begun:
+        time.sleep(1)
+    return draw(st.integers())
+
+@pytest.mark.time_limit(0.5)
+@settings(deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(slow_after_the_first())
+async def test_stuck(n):
+    begun.append(n)
+    if len(begun) > 1:
+        await trio.sleep_forever()
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*was cancelled: still running after 0.5 seconds*"])
+
+
 def test_each_parameter_of_a_hypothesis_test_has_a_limit_of_its_own(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,

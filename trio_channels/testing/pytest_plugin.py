@@ -173,6 +173,7 @@ class _Watchdog:
         self._done = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope: trio.CancelScope | None = None
+        self._over = False  # the limit has passed
         self._thread = threading.Thread(target=self._watch, name="test time limit", daemon=True)
         self.report: str | None = None
 
@@ -186,17 +187,18 @@ class _Watchdog:
 
     def guard(self, token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
         """Set the scope to cancel at the limit."""
-        self._token, self._scope = token, scope
-        if self.report is not None:  # an earlier example of this Hypothesis test has reached the limit
-            scope.cancel()
+        self._token, self._scope = token, scope  # before the look at `_over`: _watch() goes the other way round
+        if self._over:  # in a fixture, between two examples of a Hypothesis test, or in an earlier one of them
+            self._cancel()
 
     def _watch(self) -> None:
         if self._done.wait(self._limit):
             return
+        self._over = True
         if self._token is not None:
             try:
                 self._token.run_sync_soon(self._cancel)
-            except trio.RunFinishedError:
+            except trio.RunFinishedError:  # guard() cancels the next example of a Hypothesis test, if there is one
                 return
         if not self._done.wait(GRACE):
             report = self.report or (
@@ -212,8 +214,11 @@ class _Watchdog:
     def _cancel(self) -> None:
         from ._connections import REMEDY, waits_for_thread
 
-        remedy = f"{REMEDY}\n" if waits_for_thread() else ""
-        self.report = f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{remedy}{_task_tree()}"
+        if self.report is None:
+            remedy = f"{REMEDY}\n" if waits_for_thread() else ""
+            self.report = (
+                f"{self._name} was cancelled: still running after {self._limit:g} seconds\n{remedy}{_task_tree()}"
+            )
         cast(trio.CancelScope, self._scope).cancel()  # set with the token
 
 

@@ -367,17 +367,19 @@ def test_function_is_replaced_once() -> None:
     assert Owner().name() == "replaced original"
 
 
-async def asyncios(*_calls: Any) -> Any:
+async def asyncio_gather(*_calls: Any) -> Any:
     raise AssertionError("asyncio's, in a Trio run")
 
 
 def gather_of_5_2() -> Any:
     module = types.ModuleType("asyncio")
-    module.gather = asyncios  # type: ignore[attr-defined]
+    module.gather = asyncio_gather  # type: ignore[attr-defined]
     return patches._dispatchers_asyncio(module).gather
 
 
-@pytest.mark.parametrize("run", [gather_of_5_2(), patches._run_parallel(asyncios)], ids=["Django 5.2", "Django 6.1"])
+@pytest.mark.parametrize(
+    "run", [gather_of_5_2(), patches._run_parallel(asyncio_gather)], ids=["Django 5.2", "Django 6.1"]
+)
 async def test_receivers_run_in_trio_in_parallel_whatever_djangos_version(run: Any) -> None:
     met = [trio.Event(), trio.Event()]
 

@@ -22,6 +22,7 @@ BANDS: dict[str, str] = {
     # -- A: pure
     "_asgi.*": "A",
     "_concurrency": "A",
+    "_concurrency.nothing": "A",
     "_concurrency.system": "A",
     "_concurrency.watchdog": "A",
     "_limits": "A",

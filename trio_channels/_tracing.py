@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, cast
 
 from ._asgi.protocol import Message, Scope
+from ._concurrency.nothing import NOTHING
 
 #: The context of a trace, as it travels in a message of a channel layer: the fields of a propagator.
 Trace = dict[str, str]
@@ -34,8 +35,6 @@ Handler = TypeVar("Handler", bound=Callable[[Message], Any])
 #: The tracer; None unless tracing is enabled.
 tracer: Tracer | None = None
 
-_NO_SPAN = nullcontext()
-
 
 class TracedMessage(dict[str, Any]):
     """A message of a channel layer that came with the context of its sender; to its handler a dict like any other."""
@@ -58,7 +57,7 @@ class TracedMessage(dict[str, Any]):
 
 def connection_span(scope: Scope) -> AbstractContextManager[object]:
     """A span for the length of a connection, if tracing is enabled."""
-    return _NO_SPAN if tracer is None else tracer.connection(scope)
+    return NOTHING if tracer is None else tracer.connection(scope)
 
 
 def traced(handler: Handler) -> Handler:

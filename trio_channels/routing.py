@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from itertools import islice
@@ -19,7 +19,7 @@ from ._asgi.foreign_calls import explain
 from ._asgi.mounting import enter
 from ._asgi.protocol import ASGIApplication, Receive, Scope, Send, address, note_connection
 from ._asgi.responses import deny_websocket, respond_plainly
-from ._asgi.shortcut import shortcut
+from ._asgi.shortcut import note_shortcut, shortcut
 from .exceptions import ConfigurationError, NoRouteFound
 from .lifespan import Run, as_application, layers_only
 from .server.hardening import harden_hypercorn
@@ -92,7 +92,7 @@ class ProtocolTypeRouter:
             await _no_route(f"no application for the scope type {scope['type']!r}", scope, receive, send)
             return None
         try:
-            return await application(scope, receive, send)
+            return await shortcut(application)(scope, receive, send)
         except Exception as error:
             if scope["type"] == "lifespan":
                 explain(error)
@@ -106,7 +106,7 @@ _SHOWN_ROUTES = 8
 
 
 class _Route(NamedTuple):
-    """One line of a router's table; `inner` holds the routes of an ``include()``, `begin` starts the application."""
+    """One line of a router's table; `inner` holds the routes of an ``include()``, `begin` starts a consumer."""
 
     pattern: _Pattern
     application: ASGIApplication | None
@@ -116,7 +116,8 @@ class _Route(NamedTuple):
 
 
 class _Match(NamedTuple):
-    begin: ASGIApplication
+    application: ASGIApplication
+    begin: ASGIApplication | None
     pattern: str
     remaining: str
     args: tuple[Any, ...]
@@ -159,32 +160,43 @@ class URLRouter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application of the first route that matches. Cancellation: the application's."""
+        return await self._begin(scope, receive, send)
+
+    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
         nested = "path_remaining" in scope
         path = scope["path_remaining"] if nested else _enter_mount_point(scope)
         if path is None:
             forced = f"FORCE_SCRIPT_NAME ({settings.FORCE_SCRIPT_NAME!r})"
             why = f"the path {scope['path']!r} is not below {forced}, and the server has no root_path"
-            await _no_route(why, scope, receive, send)
-            return None
-        outer = scope.get("url_pattern", "") if nested else ""
+            return _no_route(why, scope, receive, send)
+        match = self._find(scope, path, 0)
+        if match is not None and match.begin is not None:  # a consumer, which leads to no other router
+            return match.begin(_inner_scope(scope, match), receive, send)
+        return self._try_each(match, scope, path, receive, send)
+
+    async def _try_each(self, match: _Match | None, scope: Scope, path: str, receive: Receive, send: Send) -> Any:
         # Not in a loop over the matches: each open WebSocket would keep their generator, and its match.
         tried = 0
-        while (found := self._find(scope, outer, path.lstrip("/"), tried)) is not None:
-            begin, inner = found
-            del found  # or each open WebSocket would keep the pair
+        while match is not None:
+            begin, inner = shortcut(match.application), _inner_scope(scope, match)
+            match = None  # or each open WebSocket would keep it
             try:
                 return await begin(inner, receive, send)
             except _NoInnerRoute:
                 tried += 1
-        if nested:
+                match = self._find(scope, path, tried)
+        if "path_remaining" in scope:
             raise _NoInnerRoute(f"no route for {path!r}")
         await _no_route(f"no route for the path {scope.get('path')!r} among {self._known}", scope, receive, send)
         return None
 
-    def _find(self, scope: Scope, outer: str, path: str, number: int) -> tuple[ASGIApplication, Scope] | None:
-        """What starts the application of the match with this number, and its scope."""
-        match = next(islice(_matches(self._table, outer, path, (), {}), number, None), None)
-        return None if match is None else (match.begin, _inner_scope(scope, match))
+    def _find(self, scope: Scope, path: str, number: int) -> _Match | None:
+        """The match with this number; None if there are not so many."""
+        outer = scope.get("url_pattern", "") if "path_remaining" in scope else ""
+        return next(islice(_matches(self._table, outer, path.lstrip("/"), (), {}), number, None), None)
+
+
+note_shortcut(URLRouter.__call__, URLRouter._begin)
 
 
 class ChannelNameRouter:
@@ -249,7 +261,13 @@ def _compiled(routes: Sequence[URLPattern | URLResolver]) -> Iterator[_Route]:
             _refuse(route.callback)
             if _router_behind(route.callback) is not None:
                 pattern = type(pattern)(str(pattern), pattern.name, is_endpoint=False)
-            yield _Route(pattern, route.callback, route.default_args, begin=shortcut(route.callback))
+            begin = shortcut(route.callback) if _is_consumer(route.callback) else None
+            yield _Route(pattern, route.callback, route.default_args, begin=begin)
+
+
+def _is_consumer(application: Any) -> bool:
+    """Whether an application is that of a consumer, and not a decorator's around it, which seems to be one."""
+    return hasattr(application, "consumer_class") and shortcut(application) is not application
 
 
 def _router_behind(application: Any) -> Any:
@@ -280,9 +298,10 @@ def _matches(
             continue
         remaining, new_args, new_kwargs = match
         all_args, all_kwargs = args + new_args, {**kwargs, **new_kwargs, **route.defaults}
-        if route.begin is not None:
+        if route.application is not None:
             # Not an f-string: outside of nested routes it would be another copy of the pattern for each WebSocket.
-            yield _Match(route.begin, outer + str(route.pattern), remaining, all_args, all_kwargs)
+            pattern = outer + str(route.pattern)
+            yield _Match(route.application, route.begin, pattern, remaining, all_args, all_kwargs)
         else:
             yield from _matches(route.inner, f"{outer}{route.pattern}", remaining, all_args, all_kwargs)
 

@@ -15,15 +15,14 @@ from .wakeup import Wakeup
 class EventQueue:
     """A bounded queue between the task that reads a connection, which waits while it is full, and its users."""
 
-    __slots__ = ("_capacity", "_closed", "_dealt_with", "_events", "_room", "_waits_for_room", "_wakeup")
+    __slots__ = ("_capacity", "_closed", "_dealt_with", "_events", "_room", "_wakeup")
 
     def __init__(self, capacity: int, wakeup: Wakeup) -> None:
         self._capacity = capacity
         self._wakeup = wakeup
         self._events: list[Message] = []  # short, and an empty deque takes 600 bytes
-        self._room = Wakeup()
-        self._waits_for_room = False
-        self._dealt_with = Wakeup()
+        self._room: Wakeup | None = None  # while a task waits for room
+        self._dealt_with: Wakeup | None = None  # made for its first use: most connections have none
         self._closed = False
 
     def __len__(self) -> int:
@@ -42,8 +41,7 @@ class EventQueue:
         if not self._events:
             return None
         event = self._events.pop(0)
-        if self._waits_for_room:
-            self._room.set()
+        self.release()
         return event
 
     def add(self, event: Message) -> None:
@@ -68,15 +66,16 @@ class EventQueue:
 
     async def until_read(self) -> None:
         """Wait until an event may have been taken, or for :meth:`release`. Cancellation: nothing is lost."""
-        self._waits_for_room = True
+        self._room = Wakeup()
         try:
             await self._room.wait()
         finally:
-            self._waits_for_room = False
+            self._room = None
 
     def release(self) -> None:
-        """Wake the task that waits for room, although there is none."""
-        self._room.set()
+        """Wake the task that waits for room, whether there is room or not."""
+        if self._room is not None:
+            self._room.set()
 
     async def put(self, event: Message) -> None:
         """Add an event when there is room; after :meth:`close`, or if cancelled while the queue is full, drop it."""
@@ -91,11 +90,16 @@ class EventQueue:
 
     def dealt_with(self) -> None:
         """Say that an event has been handled, not only taken."""
-        self._dealt_with.set()
+        self._when_dealt_with().set()
 
     async def until_dealt_with(self) -> None:
         """Wait for :meth:`dealt_with`. Cancellation: at any time; nothing is lost."""
-        await self._dealt_with.wait()
+        await self._when_dealt_with().wait()
+
+    def _when_dealt_with(self) -> Wakeup:
+        if self._dealt_with is None:
+            self._dealt_with = Wakeup()
+        return self._dealt_with
 
 
 def _drop(_event: Any) -> bool:

@@ -25,7 +25,7 @@ import logging
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 import trio
@@ -34,6 +34,7 @@ from .._asgi import protocol
 from .._asgi.close_codes import INTERNAL_ERROR, NORMAL, SERVICE_RESTART
 from .._asgi.protocol import Message, State
 from .._concurrency.exception_groups import leaves
+from .._concurrency.nothing import NOTHING
 from .._threads.pool import never_refused
 from .._tracing import connection_span, traced
 from ..exceptions import ConnectionClosed, StopConsumer
@@ -42,9 +43,6 @@ from .outage import answer_outage
 from .registry import connections_of
 
 logger = logging.getLogger("trio_channels.connection")
-
-
-_NOTHING = nullcontext()
 
 
 async def supervise(
@@ -67,7 +65,7 @@ async def supervise(
         connection.series.begin(connection)
     try:
         with connection_span(connection.scope):
-            async with _NOTHING if connection.direct else _Reading(connection):
+            async with NOTHING if connection.direct else _Reading(connection):
                 failure = await answer_outage(connection, await _run_body(connection, body, final, scope))
                 failure = await _clean_up(connection, final, failure)
                 if failure is None:
@@ -130,7 +128,7 @@ async def _run_body(
     """Run the body and, if it ends by itself, the ending; return the failure, or None."""
     failure: BaseException | None = None
     try:
-        with scope or _NOTHING:
+        with scope or NOTHING:
             async with trio.open_nursery() as nursery:
                 connection.open(nursery, scope)
                 # The body has a task of its own: a task is resumed through all its coroutines, so that the ones here

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from django.utils.http import is_same_domain
 
 from .._asgi.protocol import ASGIApplication, Receive, Scope, Send, describe
 from .._asgi.responses import deny_websocket
+from .._asgi.shortcut import note_shortcut, shortcut
 from ..exceptions import ConfigurationError
 
 __all__ = ["AllowedHostsOriginValidator", "Origin", "OriginValidator"]
@@ -88,11 +89,12 @@ class OriginValidator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application, or deny the WebSocket. Cancellation: the application's."""
-        # Checked elsewhere: each open WebSocket keeps this coroutine, with all that it holds.
-        if self._passes(scope):
-            await self.application(scope, receive, send)
-        else:
-            await deny_websocket(receive, send)
+        return await self._begin(scope, receive, send)
+
+    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
+        return (
+            shortcut(self.application)(scope, receive, send) if self._passes(scope) else deny_websocket(receive, send)
+        )
 
     def _passes(self, scope: Scope) -> bool:
         """Whether the handshake is allowed; logs why if it is not."""
@@ -125,6 +127,9 @@ class OriginValidator:
     def valid_origin(self, origin: Origin, patterns: list[str]) -> bool:
         """Whether a well-formed origin matches one of the patterns. Override it for rules of your own."""
         return any(_matches(origin, pattern) for pattern in patterns)
+
+
+note_shortcut(OriginValidator.__call__, OriginValidator._begin)
 
 
 def _matches(origin: Origin, pattern: str) -> bool:

@@ -1,7 +1,7 @@
 """Writes the tables and the charts from results: ``python -m benchmarks.report benchmarks/results/*.json``.
 
-The first file is the one that the README and the documentation show. Every further one, of another machine, is a column
-beside it: ratios differ between machines, and so each table says how far. Nothing is measured here.
+The charts show the first file, by the number in its name. Every further one, of another machine, is a column beside it,
+in the README only the second: ratios differ between machines, and so each table says how far. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from . import svg
 from .harness import ROOT
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-#: The files that show the table, relative to the root.
-PAGES = ("README.md", "docs/discussion/performance.md")
+#: The files that show the table, relative to the root, and the results that each shows at most: columns.
+PAGES = {"README.md": 2, "docs/discussion/performance.md": 10}
 CHARTS = ROOT / "docs" / "images"
 
 #: The rows of the table: workload, comparison, and their names in the table.
@@ -246,8 +246,8 @@ def draw(document: dict[str, Any], folder: Path) -> list[Path]:
 
 def main(files: Sequence[str]) -> None:
     documents = [json.loads(Path(file).read_text()) for file in files]
-    for page in PAGES:
-        update(ROOT / page, text(documents))
+    for page, most in PAGES.items():
+        update(ROOT / page, text(documents[:most]))
     for path in draw(documents[0], CHARTS):
         print(path.relative_to(ROOT))
 

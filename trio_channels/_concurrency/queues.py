@@ -41,7 +41,8 @@ class EventQueue:
         if not self._events:
             return None
         event = self._events.pop(0)
-        self.release()
+        if self._room is not None:
+            self._room.set()
         return event
 
     def add(self, event: Message) -> None:

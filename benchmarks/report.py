@@ -18,8 +18,8 @@ from . import svg
 from .harness import ROOT
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-#: The files that show the table, relative to the root, and the results that each shows at most: columns.
-PAGES = {"README.md": 2, "docs/discussion/performance.md": 10}
+#: The files that show the table, relative to the root, and how many machines each shows at most; None: all.
+PAGES: dict[str, int | None] = {"README.md": 2, "docs/discussion/performance.md": None}
 CHARTS = ROOT / "docs" / "images"
 
 #: The rows of the table: workload, comparison, and their names in the table.

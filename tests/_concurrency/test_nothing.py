@@ -18,3 +18,9 @@ async def test_value_is_none() -> None:
         assert given is None
     async with NOTHING as given:
         assert given is None
+
+
+def test_blocks_keep_no_bound_method() -> None:
+    """``with`` keeps what it finds: a bound method would be another one for each block."""
+    assert NOTHING.__exit__ is NOTHING.__exit__
+    assert NOTHING.__aexit__ is NOTHING.__aexit__
